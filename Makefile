@@ -1,0 +1,73 @@
+# The verbs of the house. Each makes .venv when it is missing; the second time nothing is left to do.
+#
+#   make up      start everything on this machine        make lint   ruff and mypy
+#   make test    run the tests                           make bench  measure, into docs/benchmarks.md's figures
+#   make gate    hold a running stack against budgets.toml
+#
+# PYTHON=python3.12 chooses the interpreter. TORCH_INDEX_URL chooses where torch and torchvision come from (README.md).
+
+PYTHON ?= python3
+TORCH_INDEX_URL ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+URL ?= http://127.0.0.1:8000
+MODEL ?= imagenet
+PAYLOAD ?= examples/photos/cat.jpg
+RATE ?= 10
+DURATION ?= 30s
+SEED ?= 1
+OUT ?= .headrace/gate
+
+.DEFAULT_GOAL := help
+.PHONY: help up test lint bench gate clean venv
+
+help: ## show the verbs
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: $(STAMP) ## start Redis, a consumer for each model and the front end; Ctrl-C stops them
+	@exec $(BIN)/python -m headrace up
+
+test: $(STAMP) ## run the tests
+	@$(BIN)/python -m pytest -n 2
+
+lint: $(STAMP) ## check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: $(STAMP) ## measure this machine: echo and model throughput, latency, start-up time, memory
+	@$(BIN)/python -m tests.perf.bench
+
+gate: $(STAMP) ## measure the stack at URL and hold it against budgets.toml
+	@$(BIN)/python -m loadgen wait --url $(URL) --model $(MODEL)
+	@$(BIN)/python -m loadgen run --url $(URL) --model $(MODEL) --payload $(PAYLOAD) --rate $(RATE) \
+	    --duration $(DURATION) --seed $(SEED) --out $(OUT)
+	@$(BIN)/python -m loadgen gate --budgets budgets.toml --run $(OUT)/run.json $(if $(GITHUB_ACTIONS),--github)
+
+venv: $(STAMP) ## only make .venv
+
+clean: ## remove .venv, caches and the data of `make up`
+	@rm -rf $(VENV) .headrace .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch and torchvision come first and alone when an index of their own is chosen, so that no other package is taken
+# from there. A constraint such as torch==2.15.0 admits the builds 2.15.0+cpu and 2.15.0+cu130 alike.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "Headrace needs Python 3.11 or newer, and '$(PYTHON)' is not; try make $(or $(MAKECMDGOALS),up) PYTHON=python3.11" >&2; exit 2; }
+	@test -x $(BIN)/python || { echo "Making $(VENV) with $$($(PYTHON) --version)..."; $(PYTHON) -m venv $(VENV) || { \
+	    echo "The virtual environment could not be made; on Debian and Ubuntu: apt install python3-venv" >&2; \
+	    rm -rf $(VENV); exit 2; }; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade -c constraints.txt pip
+	@if $(BIN)/python -c 'import importlib.util as u, sys; sys.exit(u.find_spec("torch") is None)'; then \
+	    echo "Bringing $(VENV) up to date..."; \
+	else \
+	    echo "Installing PyTorch and friends (about 3 GB to download, a few minutes)..."; fi
+	@if [ -n "$(TORCH_INDEX_URL)" ]; then \
+	    $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt \
+	        --index-url "$(TORCH_INDEX_URL)" torch torchvision; fi
+	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt --group dev
+	@touch $@
+	@echo "Installed. Next time this is skipped."

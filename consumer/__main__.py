@@ -1,0 +1,62 @@
+"""``python -m consumer --model NAME``: run one consumer process."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import sys
+from typing import NoReturn
+
+import click
+from prometheus_client import CollectorRegistry
+
+from shared.logs import configure
+from shared.settings import Settings, SettingsError
+
+from .config import resolve
+from .metrics import ConsumerMetrics
+from .models.registry import build
+from .redis_stream import RedisStream
+from .worker import WRONG_CONFIGURATION, Worker
+
+log = logging.getLogger("consumer")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--model", "model_name", required=True, help="Model to serve, a name in models.toml.")
+@click.option("--index", default=0, show_default=True, help="Number of this process; added to HEADRACE_METRICS_PORT.")
+def main(model_name: str, index: int) -> None:
+    """Serve one model: read its stream, batch, run, reply. Ends on SIGTERM when everything claimed is answered."""
+    try:
+        config = resolve(Settings.from_env(os.environ), model_name, index)
+    except SettingsError as error:
+        _refuse(str(error))
+    configure(config.settings.log_level)
+    metrics = ConsumerMetrics(CollectorRegistry(), model_name)
+    host = config.settings.metrics_host
+    try:
+        port = metrics.serve(host, config.metrics_port)
+    except OSError as error:
+        _refuse(f"HEADRACE_METRICS_PORT: {host}:{config.metrics_port} cannot be used: {error.strerror}.")
+    log.info("Worker %s; metrics at http://%s:%d/metrics.", config.worker, host, port)
+    stream = RedisStream(config.settings, model_name, config.worker)
+    worker = Worker(config, lambda: build(model_name, config.model), stream, metrics)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stop())
+    status = worker.run()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Threads that hang in a model or a socket must not keep a finished process alive.
+    os._exit(status)
+
+
+def _refuse(sentence: str) -> NoReturn:
+    click.echo(sentence, err=True)
+    sys.exit(WRONG_CONFIGURATION)
+
+
+if __name__ == "__main__":
+    gc.set_threshold(50_000, 50, 100)
+    main()

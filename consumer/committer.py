@@ -1,0 +1,157 @@
+"""The last stage: make answers, encode replies, commit them in one step per batch."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from shared.outcomes import INTERNAL, OK, RequestError
+from shared.settings import Settings
+from shared.wire import Fault, ModelTag, Reply, Timing, encode_reply
+
+from .events import BatchDone, ItemDone
+from .items import Finished, Item, Refused
+from .lease import LeaseBook
+from .models.base import Model
+from .stream import Ended, StreamDown, StreamGone, WorkStream
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 0.2
+WAITING_BATCHES = 3
+
+Work = Finished | Sequence[Refused] | None
+
+
+class Committer:
+    """Takes finished batches and refusals from the other stages; bounded, so a slow queue holds them back.
+
+    Args:
+        tag: which model answers.
+        warnings: sentences that every answer carries.
+        settings: expiry of replies.
+        report: called after each commit with what happened, for the metrics.
+    """
+
+    def __init__(
+        self,
+        stream: WorkStream,
+        model: Model,
+        leases: LeaseBook,
+        tag: ModelTag,
+        warnings: Sequence[str],
+        settings: Settings,
+        report: Callable[[BatchDone], None],
+    ) -> None:
+        self._stream, self._model, self._leases = stream, model, leases
+        self._tag, self._warnings, self._settings = tag, warnings, settings
+        self._report = report
+        self._work: queue.Queue[Work] = queue.Queue(WAITING_BATCHES)
+        self._give_up = threading.Event()
+
+    def finish(self, finished: Finished) -> None:
+        """Hand over a batch that ran."""
+        self._work.put(finished)
+
+    def refuse(self, refused: Sequence[Refused]) -> None:
+        """Hand over requests that end without inference."""
+        self._work.put(refused)
+
+    def close(self) -> None:
+        """Nothing more comes; ``run`` returns once everything is committed."""
+        self._work.put(None)
+
+    def give_up(self) -> None:
+        """Stop trying to reach a queue that does not answer; what is left is recovered after its lease."""
+        self._give_up.set()
+
+    def run(self) -> None:
+        """Commit until closed."""
+        while (work := self._work.get()) is not None:
+            if isinstance(work, Finished):
+                self._commit_batch(work)
+            else:
+                self._commit_refused(work)
+
+    def _commit_batch(self, finished: Finished) -> None:
+        begun_s = time.monotonic()
+        ended, done = [], []
+        for item, outputs in zip(finished.items, finished.outputs, strict=True):
+            reply, code = self._reply(item, outputs, finished)
+            request = item.request
+            ended.append(self._ended(item, encode_reply(reply), self._settings.reply_expiry_ms(request.ttl_ms)))
+            done.append(ItemDone(code, item.queued_s, finished.taken_s - item.arrived_s, item.decode_s))
+        encoded_s = time.monotonic()
+        self._commit(ended)
+        committed_s = time.monotonic()
+        self._report(
+            BatchDone(
+                items=done,
+                rows=finished.rows,
+                reason=finished.reason,
+                run_s=finished.run_s,
+                postprocess_s=encoded_s - begun_s,
+                commit_s=committed_s - encoded_s,
+            )
+        )
+
+    def _reply(self, item: Item, outputs: Sequence[Any] | RequestError, finished: Finished) -> tuple[Reply, str]:
+        timing = Timing(
+            queue=round(item.queued_s * 1e6),
+            wait=round((finished.taken_s - item.arrived_s) * 1e6),
+            decode=round(item.decode_s * 1e6),
+            run=round(finished.run_s * 1e6),
+            batch=finished.rows,
+        )
+        attempt = item.entry.attempt
+        if not isinstance(outputs, RequestError):
+            try:
+                result = self._model.postprocess(outputs, item.request)
+                reply = Reply(
+                    item.request.id,
+                    self._tag,
+                    timing,
+                    attempt,
+                    result.predictions,
+                    result.outputs,
+                    warnings=self._warnings,
+                )
+                return reply, OK.code
+            except RequestError as error:
+                outputs = error
+            except Exception:
+                log.exception("Postprocessing failed for request %s", item.request.id)
+                outputs = RequestError(INTERNAL, "Postprocessing failed; the consumer's log says why.")
+        fault = Fault(outputs.outcome.code, outputs.message, outputs.field)
+        return Reply(item.request.id, self._tag, timing, attempt, fault=fault), outputs.outcome.code
+
+    def _ended(self, item: Item, reply: bytes, expiry_ms: int) -> Ended:
+        return Ended(item.entry.entry_id, item.request.id, item.request.reply_to or "", expiry_ms, reply)
+
+    def _commit_refused(self, refused: Sequence[Refused]) -> None:
+        ended, done = [], []
+        for one in refused:
+            error = one.error
+            fault = Fault(error.outcome.code, error.message, error.field)
+            reply = encode_reply(Reply(one.request_id, self._tag, Timing(), one.entry.attempt, fault=fault))
+            expiry_ms = self._settings.reply_expiry_ms(one.ttl_ms) if error.outcome.lasting else 0
+            ended.append(Ended(one.entry.entry_id, one.request_id, one.reply_to, expiry_ms, reply))
+            done.append(ItemDone(error.outcome.code, 0.0, 0.0, 0.0))
+        self._commit(ended)
+        self._report(BatchDone(items=done))
+
+    def _commit(self, ended: Sequence[Ended]) -> None:
+        """Commit, repeating until Redis has answered: a repeated commit changes nothing."""
+        while True:
+            try:
+                self._stream.commit(ended)
+                break
+            except (StreamDown, StreamGone) as error:
+                log.warning("Committing %d replies failed (%s); trying again.", len(ended), error)
+                if self._give_up.wait(RETRY_S):
+                    break
+        self._leases.release(item.entry_id for item in ended)

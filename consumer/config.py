@@ -1,0 +1,76 @@
+"""What one consumer process runs, worked out once from the environment and ``models.toml``."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import socket
+from dataclasses import dataclass
+
+import msgspec
+
+from shared.model_config import ModelConfig, load, pick
+from shared.settings import Settings, SettingsError, check_window
+
+WARM_UP_SIZES = (1, 2, 4, 8, 16, 32)
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerConfig:
+    """Settings of one consumer, the environment having beaten ``models.toml``."""
+
+    model_name: str
+    model: ModelConfig
+    settings: Settings
+    worker: str
+    precision: str
+    max_batch: int
+    window_ms: float
+    policy: str
+    metrics_port: int
+
+    @property
+    def warm_up_sizes(self) -> tuple[int, ...]:
+        """Batch sizes to run before reporting ready: powers of two up to 32 within the largest batch, and that one."""
+        sizes = [size for size in WARM_UP_SIZES if size < self.max_batch]
+        return (*sizes, min(self.max_batch, WARM_UP_SIZES[-1]))
+
+
+def worker_name() -> str:
+    """Make a name for this process: host, process id, and a few random letters against reuse of ids."""
+    host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:40] or "host"
+    return f"{host}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+def resolve(settings: Settings, model_name: str, index: int) -> ConsumerConfig:
+    """Work out the configuration of the consumer with the given index.
+
+    Raises:
+        SettingsError: the models file or the combination of settings is wrong.
+    """
+    model = pick(load(settings.models_file), model_name, settings.models_file)
+    window_ms = model.window_ms if settings.window_ms is None else settings.window_ms
+    check_window(window_ms, settings, f"window_ms of model {model_name}")
+    if index < 0:
+        raise SettingsError(f"--index must not be negative, but is {index}.")
+    port = settings.metrics_port + index if settings.metrics_port else 0
+    if port > 65535:
+        raise SettingsError(f"HEADRACE_METRICS_PORT ({settings.metrics_port}) plus index {index} is not a port.")
+    precision = settings.precision or model.precision
+    max_batch = settings.max_batch or model.max_batch
+    policy = settings.batch_policy or model.batch_policy
+    effective = msgspec.structs.replace(
+        model, precision=precision, max_batch=max_batch, window_ms=window_ms, batch_policy=policy
+    )
+    return ConsumerConfig(
+        model_name=model_name,
+        model=effective,
+        settings=settings,
+        worker=worker_name(),
+        precision=precision,
+        max_batch=max_batch,
+        window_ms=window_ms,
+        policy=policy,
+        metrics_port=port,
+    )

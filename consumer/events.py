@@ -1,0 +1,54 @@
+"""What the stages tell the metrics: events at the core, metrics at the edge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .batcher import CloseReason
+
+
+@dataclass(frozen=True, slots=True)
+class ItemDone:
+    """One request that ended: its outcome code, and seconds spent in the stream, waiting for its batch, decoding."""
+
+    outcome: str
+    queue_wait_s: float
+    batch_wait_s: float
+    decode_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class BatchDone:
+    """A commit. ``reason`` is None when nothing ran: the requests were refused."""
+
+    items: Sequence[ItemDone]
+    rows: int = 0
+    reason: CloseReason | None = None
+    run_s: float = 0.0
+    postprocess_s: float = 0.0
+    commit_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How close the outputs of a precision come to those of fp32.
+
+    Attributes:
+        precision: the one that was compared.
+        rows: sample inputs compared; 0 when there was nothing to compare.
+        top1_agreement: share of rows whose highest output is the same one, counted over the rows where fp32's own
+            margin between first and second exceeds the row's largest difference; 1.0 when there is no such row.
+        largest_difference: largest absolute difference divided by fp32's largest absolute output.
+        cosine: cosine similarity of all outputs, taken as one vector.
+        passed: whether the thresholds are met.
+        reason: one sentence for the log.
+    """
+
+    precision: str
+    rows: int
+    top1_agreement: float
+    largest_difference: float
+    cosine: float
+    passed: bool
+    reason: str

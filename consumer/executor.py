@@ -1,0 +1,142 @@
+"""The middle stage: the one thread that runs the model. Loading happens on it too, because torch keeps per-thread
+state and a second thread that runs torch slows the first down.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from shared.outcomes import EXPIRED, MODEL_ERROR, RequestError
+
+from .batcher import Batch
+from .config import ConsumerConfig
+from .events import Parity
+from .intake import Intake
+from .items import Finished, Item, Refused, refuse
+from .models.base import Model
+from .precision import prepare
+
+log = logging.getLogger(__name__)
+
+TORCH_FAMILIES = ("timm", "torchvision")
+
+ESTIMATE_WEIGHT = 0.2
+"""Weight of the newest batch in the running estimate of how long a batch takes."""
+
+
+def pick_device(setting: str, family: str) -> str:
+    """Choose ``cpu`` or ``cuda``. torch is imported only when the family needs it or has imported it already."""
+    if setting != "auto":
+        return setting
+    if family in TORCH_FAMILIES or "torch" in sys.modules:
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return "cpu"
+
+
+def load_model(build: Callable[[], Model], config: ConsumerConfig) -> tuple[Model, Parity, str]:
+    """Build, load, check the precision of and warm up a model; returns it with the parity found and its device.
+
+    Raises:
+        ValueError: it cannot be loaded so, or its precision is too far from fp32; one sentence.
+    """
+    begun_s = time.monotonic()
+    if config.model.family == "python":
+        build()  # imports the entry, and with it torch if it uses torch
+    device = pick_device(config.settings.device, config.model.family)
+    if config.settings.torch_threads and (config.model.family in TORCH_FAMILIES or "torch" in sys.modules):
+        import torch
+
+        torch.set_num_threads(config.settings.torch_threads)
+    model, parity = prepare(build, device, config.precision)
+    loaded_s = time.monotonic()
+    for size in config.warm_up_sizes:
+        model.run(model.sample_rows(size))
+    log.info(
+        "Loaded %s in %s on %s in %.1f s, warmed up in %.1f s. %s",
+        config.model_name,
+        config.precision,
+        device,
+        loaded_s - begun_s,
+        time.monotonic() - loaded_s,
+        f"Precision {parity.precision}: {parity.reason}",
+    )
+    return model, parity, device
+
+
+class Executor:
+    """Takes batches from the intake and runs them.
+
+    Args:
+        finish: takes batches that ran; may block, which holds the device back while replies pile up.
+        refuse: takes requests whose deadline passed before inference.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        intake: Intake,
+        finish: Callable[[Finished], None],
+        refuse: Callable[[Sequence[Refused]], None],
+    ) -> None:
+        self._model, self._intake = model, intake
+        self._finish, self._refuse = finish, refuse
+        self._estimate_s = 0.0
+        self.busy_s = 0.0
+
+    def run(self) -> None:
+        """Run batches until the intake is closed and empty."""
+        while (batch := self._intake.next_batch(self._estimate_s)) is not None:
+            if batch.expired:
+                self._refuse_expired(batch.expired)
+            if batch.items:
+                self._finish(self._run_batch(batch))
+
+    def _run_batch(self, batch: Batch[Item]) -> Finished:
+        rows = [row for item in batch.items for row in item.rows]
+        taken_s = time.monotonic()
+        try:
+            outputs = self._outputs(batch.items, self._run_rows(rows))
+        except Exception as error:
+            outputs = self._one_by_one(batch.items, error)
+        run_s = time.monotonic() - taken_s
+        self.busy_s += run_s
+        self._estimate_s += ESTIMATE_WEIGHT * (run_s - self._estimate_s)
+        return Finished(batch.items, outputs, taken_s, run_s, len(rows), batch.reason)
+
+    def _run_rows(self, rows: Sequence[Any]) -> Sequence[Any]:
+        outputs = self._model.run(rows)
+        if len(outputs) != len(rows):
+            raise ValueError(f"the model returned {len(outputs)} outputs for {len(rows)} rows")
+        return outputs
+
+    def _outputs(self, items: Sequence[Item], outputs: Sequence[Any]) -> list[Sequence[Any] | RequestError]:
+        shares: list[Sequence[Any] | RequestError] = []
+        start = 0
+        for item in items:
+            shares.append(outputs[start : start + item.row_count])
+            start += item.row_count
+        return shares
+
+    def _one_by_one(self, items: Sequence[Item], error: Exception) -> list[Sequence[Any] | RequestError]:
+        """One item must not spoil the others: after a failed batch each runs alone, and only the culprits fail."""
+        if len(items) == 1:
+            log.error("Inference failed for request %s: %r", items[0].request.id, error)
+            return [RequestError(MODEL_ERROR, "The model failed on this input; the consumer's log says why.")]
+        log.warning("Inference failed for a batch of %d requests (%r); running them one by one.", len(items), error)
+        shares: list[Sequence[Any] | RequestError] = []
+        for item in items:
+            try:
+                shares.append(self._run_rows(item.rows))
+            except Exception as alone:
+                shares += self._one_by_one([item], alone)
+        return shares
+
+    def _refuse_expired(self, items: Sequence[Item]) -> None:
+        error = RequestError(EXPIRED, "The deadline passed before inference could start.")
+        self._refuse([refuse(item, error) for item in items])

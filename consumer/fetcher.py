@@ -1,0 +1,174 @@
+"""The first stage: claim entries, decode them, make rows of them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from shared.clock import RedisClock
+from shared.outcomes import EXPIRED, INTERNAL, MALFORMED, RequestError, invalid
+from shared.wire import WireError, decode_request
+
+from .intake import Intake
+from .items import Item, Refused, refuse
+from .lease import LeaseBook
+from .models.base import Model
+from .stream import Entry, StreamDown, StreamGone, WorkStream
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 0.2
+
+
+class Fetcher:
+    """Reads the stream until told to stop.
+
+    Args:
+        refuse: takes requests that end here, without inference.
+        on_gone: called when stream or group are missing, to have them made again.
+        on_malformed: called with the number of entries that were no requests.
+        on_recovered: called with the number of entries taken over from another consumer.
+        scan_s: time between two searches for abandoned work.
+    """
+
+    def __init__(
+        self,
+        stream: WorkStream,
+        model: Model,
+        intake: Intake,
+        leases: LeaseBook,
+        decoders: ThreadPoolExecutor,
+        refuse: Callable[[Sequence[Refused]], None],
+        on_gone: Callable[[], None],
+        on_malformed: Callable[[int], None],
+        on_recovered: Callable[[int], None],
+        max_rows: int,
+        scan_s: float,
+    ) -> None:
+        self._stream, self._model, self._intake, self._leases = stream, model, intake, leases
+        self._decoders, self._refuse = decoders, refuse
+        self._on_gone, self._on_malformed, self._on_recovered = on_gone, on_malformed, on_recovered
+        self._max_rows, self._scan_s = max_rows, scan_s
+        self._next_scan_s = time.monotonic()
+        self._clock: RedisClock = stream.clock
+
+    def run(self, stop: threading.Event) -> None:
+        """Read and pass on until ``stop`` is set; survives a queue that goes away and comes back."""
+        down = False
+        while not stop.is_set():
+            room = self._intake.wait_for_room(RETRY_S)
+            if room == 0:
+                continue
+            try:
+                entries = self._recover(room) or self._stream.read(room)
+            except StreamGone:
+                self._on_gone()
+                stop.wait(RETRY_S)
+            except StreamDown as error:
+                if not down:
+                    log.warning("The queue does not answer (%s); trying again until it does.", error)
+                down = True
+                stop.wait(RETRY_S)
+            else:
+                if down:
+                    log.info("The queue answers again.")
+                    down = False
+                self.accept(entries)
+
+    def _recover(self, room: int) -> Sequence[Entry]:
+        if time.monotonic() < self._next_scan_s:
+            return ()
+        self._next_scan_s = time.monotonic() + self._scan_s
+        entries = [entry for entry in self._stream.reclaim(room) if not self._leases.holds(entry.entry_id)]
+        if entries:
+            log.warning("Taking over %d entries that a consumer did not finish.", len(entries))
+            self._on_recovered(len(entries))
+        return entries
+
+    def accept(self, entries: Sequence[Entry]) -> None:
+        """Take claimed entries: ready ones go to the intake, pictures to the decoders, bad ones back to the sender."""
+        ready: list[Item] = []
+        refused: list[Refused] = []
+        unreadable: list[bytes] = []
+        now_s = time.monotonic()
+        now_ms = self._clock.now_ms(now_s)
+        for entry in entries:
+            if not self._leases.take(entry.entry_id):
+                continue
+            try:
+                item = self._item(entry, now_s, now_ms)
+                if self._model.decodes(item.request):
+                    self._decode_later(item)
+                else:
+                    self._make_rows(item)
+                    ready.append(item)
+            except WireError as error:
+                if error.request_id is None:
+                    unreadable.append(entry.entry_id)
+                else:
+                    fault = RequestError(MALFORMED, str(error), field=error.field or None)
+                    refused.append(Refused(entry, error.request_id, error.reply_to or "", 0, fault))
+            except _Refusal as refusal:
+                refused.append(refuse(refusal.item, refusal.error))
+        if ready:
+            self._intake.add(ready)
+        if refused:
+            self._refuse(refused)
+        if unreadable:
+            self._discard(unreadable)
+
+    def _item(self, entry: Entry, now_s: float, now_ms: float) -> Item:
+        if entry.message is None:
+            raise WireError("The entry has no field m.", "m")
+        request = decode_request(entry.message)
+        left_s = (entry.added_ms + request.ttl_ms - now_ms) / 1000
+        item = Item(entry, request, now_s, now_s + left_s, max(0.0, now_ms - entry.added_ms) / 1000)
+        if left_s <= 0:
+            raise _Refusal(item, RequestError(EXPIRED, "The deadline passed while the request was queued."))
+        return item
+
+    def _make_rows(self, item: Item) -> None:
+        try:
+            item.rows = self._model.preprocess(item.request)
+            item.row_count = len(item.rows)
+            if not 1 <= item.row_count <= self._max_rows:
+                raise invalid(f"A request must have 1 to {self._max_rows} rows, not {item.row_count}.", "inputs")
+        except RequestError as error:
+            raise _Refusal(item, error) from None
+        except Exception:
+            log.exception("Preprocessing failed for request %s", item.request.id)
+            fault = RequestError(INTERNAL, "Preprocessing failed; the consumer's log says why.")
+            raise _Refusal(item, fault) from None
+
+    def _decode_later(self, item: Item) -> None:
+        self._intake.begin_decoding(1)
+        self._decoders.submit(self._decode, item)
+
+    def _decode(self, item: Item) -> None:
+        begun_s = time.monotonic()
+        done: Item | None = None
+        try:
+            self._make_rows(item)
+            item.decode_s = time.monotonic() - begun_s
+            done = item
+        except _Refusal as refusal:
+            self._refuse([refuse(item, refusal.error)])
+        finally:
+            self._intake.end_decoding(done)
+
+    def _discard(self, entry_ids: Sequence[bytes]) -> None:
+        log.warning("Removing %d entries without a readable request id; nobody can be told.", len(entry_ids))
+        self._on_malformed(len(entry_ids))
+        try:
+            self._stream.discard(entry_ids)
+        except StreamDown:
+            log.warning("The queue went away meanwhile; they come back after their lease.")
+        self._leases.release(entry_ids)
+
+
+class _Refusal(Exception):
+    def __init__(self, item: Item, error: RequestError) -> None:
+        self.item, self.error = item, error

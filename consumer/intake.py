@@ -1,0 +1,89 @@
+"""The meeting point of the reading threads and the running thread: a batcher behind a lock."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+
+from .batcher import Batch, Batcher
+from .items import Item
+
+
+class Intake:
+    """Bounds what this consumer holds, and hands out batches.
+
+    At most one batch waits here (being decoded, or ready) while another runs: whatever is read earlier than that would
+    only wait longer, when another consumer might be free for it.
+
+    Args:
+        batcher: the policy.
+        max_rows: most rows that may wait.
+    """
+
+    def __init__(self, batcher: Batcher[Item], max_rows: int) -> None:
+        self._batcher = batcher
+        self._max_rows = max_rows
+        self._decoding = 0
+        self._closed = False
+        lock = threading.Lock()
+        self._changed = threading.Condition(lock)
+        self._room = threading.Condition(lock)
+
+    def wait_for_room(self, timeout_s: float) -> int:
+        """Wait until something may be read; return how many entries, or 0 when the time is out."""
+        with self._room:
+            room = self._free()
+            if room <= 0:
+                self._room.wait(timeout_s)
+                room = self._free()
+            return max(0, room)
+
+    def _free(self) -> int:
+        return self._max_rows - self._decoding - self._batcher.rows
+
+    def begin_decoding(self, count: int) -> None:
+        """Reserve room for requests whose rows are still being made."""
+        with self._changed:
+            self._decoding += count
+
+    def end_decoding(self, item: Item | None) -> None:
+        """Turn one reservation into an item, or give it up."""
+        with self._changed:
+            self._decoding -= 1
+            if item is not None:
+                self._batcher.add(item)
+            self._changed.notify()
+            self._room.notify()
+
+    def add(self, items: Sequence[Item]) -> None:
+        """Add requests that are ready to run."""
+        with self._changed:
+            for item in items:
+                self._batcher.add(item)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Nothing more comes: hand out what is here at once, then report the end."""
+        with self._changed:
+            self._closed = True
+            self._batcher.drain()
+            self._changed.notify_all()
+
+    def next_batch(self, run_estimate_s: float) -> Batch[Item] | None:
+        """Wait for the next batch; None once the intake is closed and empty.
+
+        Args:
+            run_estimate_s: how long a batch is expected to run.
+        """
+        with self._changed:
+            while True:
+                now_s = time.monotonic()
+                batch = self._batcher.take_due(now_s, run_estimate_s)
+                if batch is not None:
+                    self._room.notify()
+                    return batch
+                if self._closed and self._decoding == 0:
+                    return None
+                due_s = self._batcher.due_s(run_estimate_s)
+                self._changed.wait(None if due_s is None else max(0.0, due_s - now_s))

@@ -1,0 +1,67 @@
+"""What passes between the stages of a consumer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shared.outcomes import RequestError
+from shared.wire import Request
+
+from .batcher import CloseReason
+from .stream import Entry
+
+
+@dataclass(slots=True)
+class Item:
+    """One request on its way through the stages. Times are monotonic seconds, ``decode_s`` is a duration."""
+
+    entry: Entry
+    request: Request
+    arrived_s: float
+    deadline_s: float
+    queued_s: float
+    rows: Sequence[Any] = ()
+    row_count: int = 1
+    decode_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Finished:
+    """A batch that ran: per item either its outputs or the error that it met.
+
+    Attributes:
+        taken_s: when the batch closed and left the batcher.
+        run_s: how long the model ran.
+        rows: rows in the batch.
+    """
+
+    items: Sequence[Item]
+    outputs: Sequence[Sequence[Any] | RequestError]
+    taken_s: float
+    run_s: float
+    rows: int
+    reason: CloseReason
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A request that ends without inference, and the error to send.
+
+    Attributes:
+        reply_to: instance waiting for the reply; empty for none.
+        ttl_ms: the request's time to live, 0 when it could not be read.
+    """
+
+    entry: Entry
+    request_id: str
+    reply_to: str
+    ttl_ms: int
+    error: RequestError
+
+
+def refuse(item: Item, error: RequestError) -> Refused:
+    """Make the refusal of an item."""
+    request = item.request
+    return Refused(item.entry, request.id, request.reply_to or "", request.ttl_ms, error)

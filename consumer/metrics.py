@@ -1,0 +1,161 @@
+"""A consumer's metrics. Fed by events; what waits in Redis is measured at scrape time, so that it cannot go stale."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, start_http_server
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from shared.cards import Card
+from shared.metrics import BATCH_SIZE_BUCKETS, LATENCY_BUCKETS_S, Histogram
+
+from .events import BatchDone, Parity
+from .stream import Depth, StreamDown, StreamGone
+
+
+class ConsumerMetrics:
+    """Every metric of one consumer, on a registry of its own."""
+
+    def __init__(self, registry: CollectorRegistry, model: str) -> None:
+        self.registry = registry
+        self._model = model
+        latency = LATENCY_BUCKETS_S
+        queue_wait = Histogram(
+            "headrace_queue_wait_seconds",
+            "Time in the stream until claimed, per request",
+            latency,
+            registry,
+            ("model",),
+        )
+        batch_wait = Histogram(
+            "headrace_batch_wait_seconds",
+            "Time from being claimed to the start of the batch, decoding included, per request",
+            latency,
+            registry,
+            ("model",),
+        )
+        stages = Histogram(
+            "headrace_stage_duration_seconds",
+            "Duration of a stage: decode per request that needs it, the others per batch",
+            latency,
+            registry,
+            ("model", "stage"),
+        )
+        sizes = Histogram("headrace_batch_size", "Rows per batch", BATCH_SIZE_BUCKETS, registry, ("model",))
+        self._queue_wait, self._batch_wait = queue_wait.labels(model), batch_wait.labels(model)
+        self._decode, self._inference = stages.labels(model, "decode"), stages.labels(model, "inference")
+        self._postprocess, self._commit = stages.labels(model, "postprocess"), stages.labels(model, "commit")
+        self._sizes = sizes.labels(model)
+        self._batches = Counter(
+            "headrace_batches", "Batches by the reason they closed", ("model", "reason"), registry=registry
+        )
+        self._items = Counter("headrace_items", "Requests by outcome", ("model", "outcome"), registry=registry)
+        self._redeliveries = Counter(
+            "headrace_redeliveries",
+            "Entries taken over from a consumer that did not finish",
+            ("model",),
+            registry=registry,
+        ).labels(model)
+        self._malformed = Counter(
+            "headrace_malformed_entries", "Entries without a readable request id", ("model",), registry=registry
+        ).labels(model)
+
+    def batch_done(self, event: BatchDone) -> None:
+        """Count one commit. Called by the committing thread only."""
+        outcomes: dict[str, int] = {}
+        ran = event.reason is not None
+        for item in event.items:
+            outcomes[item.outcome] = outcomes.get(item.outcome, 0) + 1
+            if ran:
+                self._queue_wait.observe(item.queue_wait_s)
+                self._batch_wait.observe(item.batch_wait_s)
+                if item.decode_s > 0:
+                    self._decode.observe(item.decode_s)
+        for outcome, count in outcomes.items():
+            self._items.labels(self._model, outcome).inc(count)
+        if event.reason is not None:
+            self._batches.labels(self._model, event.reason.value).inc()
+            self._sizes.observe(event.rows)
+            self._inference.observe(event.run_s)
+            self._postprocess.observe(event.postprocess_s)
+            self._commit.observe(event.commit_s)
+
+    def redelivered(self, count: int) -> None:
+        """Count entries taken over."""
+        self._redeliveries.inc(count)
+
+    def malformed(self, count: int) -> None:
+        """Count entries that were no requests."""
+        self._malformed.inc(count)
+
+    def describe(self, card: Card, parity: Parity) -> None:
+        """Export what runs: version, precision, device, and how close the precision is to fp32."""
+        self.registry.register(_Info(card, parity))
+
+    def watch(self, depth: Callable[[], Depth], busy_s: Callable[[], float]) -> None:
+        """Export what waits in Redis and how busy the device is, both asked at scrape time."""
+        self.registry.register(_Live(self._model, depth, busy_s))
+
+    def serve(self, host: str, port: int) -> int:
+        """Serve ``/metrics`` from a thread of its own; returns the port.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        server, _ = start_http_server(port, host, self.registry)
+        return int(server.server_port)
+
+
+class _Info(Collector):
+    def __init__(self, card: Card, parity: Parity) -> None:
+        self._card, self._parity = card, parity
+
+    def collect(self) -> Iterator[Metric]:
+        card = self._card
+        info = GaugeMetricFamily(
+            "headrace_model_info", "What this consumer runs", labels=("model", "version", "precision", "device")
+        )
+        info.add_metric((card.name, card.version, card.precision, card.device), 1)
+        yield info
+        if self._parity.rows == 0:
+            return  # nothing was compared: fp32 itself, or outputs that are no numbers
+        for name, help_text, value in (
+            ("top1_agreement", "Share of samples whose best class is that of fp32", self._parity.top1_agreement),
+            (
+                "largest_difference",
+                "Largest difference to fp32 over the largest value",
+                self._parity.largest_difference,
+            ),
+        ):
+            family = GaugeMetricFamily(f"headrace_precision_{name}", help_text, labels=("model",))
+            family.add_metric((card.name,), value)
+            yield family
+
+
+class _Live(Collector):
+    def __init__(self, model: str, depth: Callable[[], Depth], busy_s: Callable[[], float]) -> None:
+        self._model, self._depth, self._busy_s = model, depth, busy_s
+        self._last = (time.monotonic(), 0.0)
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._gauge("headrace_device_busy_ratio", "Run time over wall time since the last scrape", self._ratio())
+        try:
+            depth = self._depth()
+        except (StreamDown, StreamGone):
+            return  # a missing series says "unknown"; a stale number would lie
+        yield self._gauge("headrace_queue_backlog", "Requests nobody has claimed yet", depth.backlog)
+        yield self._gauge("headrace_queue_pending", "Requests claimed and not finished", depth.pending)
+        yield self._gauge("headrace_queue_oldest_age_seconds", "Age of the oldest request", depth.oldest_age_s)
+
+    def _ratio(self) -> float:
+        now_s, busy_s = time.monotonic(), self._busy_s()
+        (last_s, last_busy_s), self._last = self._last, (now_s, busy_s)
+        return min(1.0, (busy_s - last_busy_s) / max(now_s - last_s, 1e-9))
+
+    def _gauge(self, name: str, help_text: str, value: float) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(name, help_text, labels=("model",))
+        family.add_metric((self._model,), value)
+        return family

@@ -1,0 +1,98 @@
+"""The interface between Headrace and a model. Your own model implements :class:`Model`; see ``docs/models.md``.
+
+A request passes through a model in three steps: ``preprocess`` makes rows of it, ``run`` takes the rows of many
+requests at once, ``postprocess`` makes the answer of one request from its share of the outputs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shared.cards import TensorSpec
+from shared.wire import Prediction, Request, Tensor
+
+RAW = "application/octet-stream"
+IMAGES = ("image/jpeg", "image/png", "image/webp")
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a model takes and gives.
+
+    Attributes:
+        inputs, outputs: tensors, shapes without the batch dimension, -1 for any size.
+        content_types: bodies that ``preprocess`` understands besides ``inputs``; ``RAW`` means rows of the first input.
+        labels: class names of a classifier, else None.
+        warnings: sentences that every answer carries, such as that the weights are random.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    content_types: tuple[str, ...] = (RAW,)
+    labels: tuple[str, ...] | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The answer to one request: ``predictions`` for a classifier, ``outputs`` otherwise."""
+
+    predictions: Sequence[Prediction] | None = None
+    outputs: Sequence[Tensor] | None = None
+
+
+class Model(ABC):
+    """A model behind the queue. ``run`` and ``load`` are called on one thread only, always the same."""
+
+    @abstractmethod
+    def describe(self) -> Description:
+        """Say what the model takes and gives; called after ``load``."""
+
+    @abstractmethod
+    def load(self, device: str, precision: str) -> None:
+        """Make the model ready to run.
+
+        Args:
+            device: ``cpu`` or ``cuda``.
+            precision: ``fp32``, ``tf32``, ``fp16`` or ``bf16``.
+
+        Raises:
+            ValueError: the model cannot run so; one sentence that says why and what to do instead.
+        """
+
+    @abstractmethod
+    def preprocess(self, request: Request) -> Sequence[Any]:
+        """Turn a request into rows; called on any thread, several at once.
+
+        Returns:
+            One or more rows, each whatever ``run`` takes.
+
+        Raises:
+            shared.outcomes.RequestError: the input does not fit (``shared.outcomes.invalid`` makes one).
+        """
+
+    @abstractmethod
+    def run(self, rows: Sequence[Any]) -> Sequence[Any]:
+        """Run the model over the rows of a whole batch.
+
+        Returns:
+            One output per row, in order. Anything else fails the batch.
+        """
+
+    @abstractmethod
+    def postprocess(self, outputs: Sequence[Any], request: Request) -> Result:
+        """Make the answer to one request from the outputs of its rows; called on one thread, not ``run``'s."""
+
+    @abstractmethod
+    def sample_rows(self, count: int) -> Sequence[Any]:
+        """Return ``count`` valid rows for warming up and for comparing precisions; the same ones every time."""
+
+    def decodes(self, request: Request) -> bool:
+        """Say whether ``preprocess`` does real work for this request, such as decoding a picture.
+
+        Such requests are preprocessed by a pool of threads, the others at once by the thread that reads the stream.
+        """
+        return True

@@ -1,0 +1,168 @@
+"""Image classifiers on torch: pictures or raw pixels in, labels with scores out.
+
+``preprocess`` and ``postprocess`` use Pillow and numpy only and may run on any thread. torch is imported by ``load``
+and used by ``load`` and ``run``, which belong to one thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.cards import TensorSpec
+from shared.model_config import ModelConfig
+from shared.outcomes import MODEL_ERROR, UNSUPPORTED_MEDIA_TYPE, RequestError, invalid
+from shared.wire import Prediction, Request
+
+from . import images, samples
+from .base import IMAGES, RAW, Description, Model, Result
+
+if TYPE_CHECKING:
+    from .network import Network
+    from .torch_runner import Runner
+
+DEFAULT_TOP_K = 5
+INPUT = "input"
+
+Pixels = NDArray[np.uint8]
+
+
+class Classifier(Model):
+    """A classifier; a row is a uint8 array of shape (crop, crop, 3), an output a float32 array of logits."""
+
+    def __init__(self, config: ModelConfig, build_network: Callable[[ModelConfig], Network]) -> None:
+        self._config = config
+        self._build_network = build_network
+        self._network: Network | None = None
+        self._runner: Runner | None = None
+
+    def load(self, device: str, precision: str) -> None:
+        """Read the weights and move them to ``device`` in ``precision``."""
+        from . import torch_runner
+
+        torch_runner.check(device, precision)
+        network = self._build_network(self._config)
+        self._runner = torch_runner.Runner(network, device, precision, self._config.max_batch)
+        self._network = network
+
+    def describe(self) -> Description:
+        """Describe the loaded model: pixels in, logits out, content types of pictures and of raw pixels."""
+        network = self._loaded()
+        return Description(
+            inputs=(TensorSpec(INPUT, "UINT8", self._row_shape()),),
+            outputs=(TensorSpec("logits", "FP32", (len(network.labels),)),),
+            content_types=(*IMAGES, RAW),
+            labels=network.labels,
+            warnings=network.warnings,
+        )
+
+    def preprocess(self, request: Request) -> Sequence[Pixels]:
+        """Decode a picture, or view raw pixels as rows without copying them."""
+        self._top_k(request)
+        shape = self._row_shape()
+        if request.inputs is not None:
+            return _rows_of_input(request, shape)
+        content_type = (request.content_type or "").partition(";")[0].strip().lower()
+        body = request.body or b""
+        if content_type in IMAGES:
+            preprocessing = self._loaded().preprocessing
+            return (images.decode(body, preprocessing.resize, preprocessing.crop, preprocessing.interpolation),)
+        if content_type == RAW:
+            return _rows_of_bytes(body, shape)
+        raise RequestError(
+            UNSUPPORTED_MEDIA_TYPE,
+            f"This model takes {', '.join((*IMAGES, RAW))} or tensors, not {content_type[:80] or 'a nameless body'}.",
+        )
+
+    def run(self, rows: Sequence[Pixels]) -> Sequence[Any]:
+        """Return the logits of ``rows``: float32, shape (n, classes)."""
+        if self._runner is None:
+            raise RuntimeError("The model has not been loaded.")
+        logits: Sequence[Any] = self._runner.run(rows)
+        return logits
+
+    def postprocess(self, outputs: Sequence[Any], request: Request) -> Result:
+        """Turn logits into the ``top_k`` likeliest classes of each row, best first.
+
+        Raises:
+            RequestError: an output is not finite.
+        """
+        logits = np.asarray(outputs, dtype=np.float32)
+        if not np.isfinite(logits).all():
+            raise RequestError(MODEL_ERROR, "The model's output for this input is not finite.")
+        scores = np.exp(logits - logits.max(axis=1, keepdims=True))
+        scores /= scores.sum(axis=1, keepdims=True)
+        labels, top_k = self._loaded().labels, self._top_k(request)
+        predictions = []
+        for number, (row, ranked) in enumerate(zip(scores, _best(logits, top_k), strict=True)):
+            predictions += [Prediction(labels[i], i, float(row[i]), number) for i in ranked.tolist()]
+        return Result(predictions=predictions)
+
+    def sample_rows(self, count: int) -> Sequence[Pixels]:
+        """Return ``count`` pictures made from a seed."""
+        side = self._loaded().preprocessing.crop
+        return samples.pictures(count, side, side)
+
+    def decodes(self, request: Request) -> bool:
+        """Say yes for pictures; raw pixels are only viewed."""
+        return request.inputs is None and request.content_type != RAW
+
+    def _loaded(self) -> Network:
+        if self._network is None:
+            raise RuntimeError("The model has not been loaded.")
+        return self._network
+
+    def _row_shape(self) -> tuple[int, int, int]:
+        side = self._loaded().preprocessing.crop
+        return (side, side, 3)
+
+    def _top_k(self, request: Request) -> int:
+        classes = len(self._loaded().labels)
+        value = request.params.get("top_k")
+        if value is None:
+            return min(DEFAULT_TOP_K, classes)
+        if type(value) is not int or not 1 <= value <= classes:
+            raise invalid(f"top_k must be a whole number from 1 to {classes}.", "parameters.top_k")
+        return value
+
+
+def _best(logits: NDArray[np.float32], top_k: int) -> NDArray[np.intp]:
+    """Return the indices of the ``top_k`` highest logits per row, best first; equals keep the order of classes."""
+    if top_k < logits.shape[1]:
+        candidates = np.sort(np.argpartition(logits, -top_k, axis=1)[:, -top_k:], axis=1)
+    else:
+        candidates = np.broadcast_to(np.arange(logits.shape[1]), logits.shape)
+    order = np.argsort(-np.take_along_axis(logits, candidates, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(candidates, order, axis=1)
+
+
+def _rows_of_bytes(body: bytes, shape: tuple[int, int, int]) -> Sequence[Pixels]:
+    size = shape[0] * shape[1] * shape[2]
+    if not body or len(body) % size:
+        raise invalid(
+            f"The body holds {len(body)} bytes; it must hold one or more rows of {size} bytes, "
+            f"UINT8 {list(shape)} (height, width, RGB).",
+            "body",
+        )
+    return list(np.frombuffer(body, np.uint8).reshape(-1, *shape))
+
+
+def _rows_of_input(request: Request, shape: tuple[int, int, int]) -> Sequence[Pixels]:
+    inputs = request.inputs or ()
+    if len(inputs) != 1:
+        raise invalid(f"This model takes one input, not {len(inputs)}.", "inputs")
+    tensor = inputs[0]
+    if tensor.name != INPUT:
+        raise invalid(f"The input's name must be {INPUT!r}, not {tensor.name[:80]!r}.", "inputs[0].name")
+    if tensor.datatype != "UINT8":
+        raise invalid(f"The input's datatype must be UINT8, not {tensor.datatype[:16]}.", "inputs[0].datatype")
+    if tensor.shape[-3:] != shape or len(tensor.shape) > 4 or 0 in tensor.shape:
+        raise invalid(
+            f"The input's shape must be {list(shape)}, or [rows, {shape[0]}, {shape[1]}, {shape[2]}] with at least one "
+            f"row, not {list(tensor.shape)}.",
+            "inputs[0].shape",
+        )
+    return list(np.frombuffer(tensor.data, np.uint8).reshape(-1, *shape))

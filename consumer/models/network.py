@@ -1,0 +1,68 @@
+"""What a family hands to the classifier: a network on the CPU in fp32, and what belongs to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shared.model_config import ModelConfig, Preprocessing
+
+from . import images, labels, random_weights, samples
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CLASSES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A loaded network.
+
+    Attributes:
+        module: takes normalised float (n, 3, crop, crop), gives logits (n, classes); in evaluation mode.
+        preprocessing: how its pictures are made.
+        labels: one name per class.
+        warnings: sentences for every answer.
+    """
+
+    module: nn.Module
+    preprocessing: Preprocessing
+    labels: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def checked(preprocessing: Preprocessing) -> Preprocessing:
+    """Return ``preprocessing`` if it can be done, so that contradictions do not wait for the first request.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if preprocessing.interpolation not in images.INTERPOLATIONS:
+        raise ValueError(
+            f"preprocessing.interpolation must be one of {', '.join(images.INTERPOLATIONS)}, "
+            f"not {preprocessing.interpolation!r}."
+        )
+    if preprocessing.crop > preprocessing.resize:
+        raise ValueError(
+            f"preprocessing.crop ({preprocessing.crop}) must not be larger than resize ({preprocessing.resize})."
+        )
+    if min(preprocessing.std) <= 0:
+        raise ValueError("preprocessing.std must be three numbers above 0.")
+    return preprocessing
+
+
+def declared_labels(config: ModelConfig) -> tuple[str, ...] | None:
+    """Return the labels that the table names, or None when it names none."""
+    return None if config.labels is None else labels.read(config.labels)
+
+
+def calibrate_random(module: nn.Module, preprocessing: Preprocessing) -> None:
+    """Bring random weights to outputs of unit scale, see ``random_weights``."""
+    import numpy as np
+    import torch
+
+    side = preprocessing.crop
+    pixels = np.stack(samples.pictures(random_weights.CALIBRATION_ROWS, side, side)).astype(np.float32) / 255
+    mean, std = np.array(preprocessing.mean, np.float32), np.array(preprocessing.std, np.float32)
+    random_weights.calibrate(module, torch.from_numpy((pixels - mean) / std).permute(0, 3, 1, 2))

@@ -1,0 +1,54 @@
+"""Family ``python``: a model of the user's own, named by ``entry = "package.module:factory"``."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from types import ModuleType
+
+from shared.model_config import ModelConfig
+
+from .base import Model
+
+
+def build(config: ModelConfig) -> Model:
+    """Import the entry's module, call its factory with ``config.options`` and return the model it makes.
+
+    Raises:
+        ValueError: the entry is malformed, cannot be imported, is not callable or makes something else than a Model.
+    """
+    entry = config.entry or ""
+    module_name, separator, attribute = entry.partition(":")
+    if not (module_name and separator and attribute):
+        raise ValueError(f"entry must read 'package.module:factory', not {entry!r}.")
+    factory = getattr(_module(module_name), attribute, None)
+    if factory is None:
+        raise ValueError(f"module {module_name!r} has no {attribute!r}, which entry {entry!r} names.")
+    if not callable(factory):
+        raise ValueError(f"entry {entry!r} must name a function or a class, but it is a {type(factory).__name__}.")
+    try:
+        model = factory(dict(config.options))
+    except Exception as error:
+        raise ValueError(f"{entry} failed: {type(error).__name__}: {error}.") from error
+    if not isinstance(model, Model):
+        raise ValueError(
+            f"{entry} must return an instance of consumer.models.base.Model, but it returned a {type(model).__name__}."
+        )
+    return model
+
+
+def _module(name: str) -> ModuleType:
+    """Import ``name`` as seen from the working directory."""
+    here = os.getcwd()
+    if here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if name == missing or name.startswith(missing + "."):
+            raise ValueError(f"there is no module {name!r} that could be imported from {here}.") from error
+        raise ValueError(f"module {name!r} imports {missing!r}, which is not installed.") from error
+    except Exception as error:
+        raise ValueError(f"importing {name!r} failed: {type(error).__name__}: {error}.") from error

@@ -1,0 +1,44 @@
+"""From a ``models.toml`` table to a model. Families are imported only when asked for, so that echo needs no torch."""
+
+from __future__ import annotations
+
+from shared.model_config import FAMILIES, ModelConfig
+
+from .base import Model
+
+
+def build(name: str, config: ModelConfig) -> Model:
+    """Make the model that ``config`` describes; nothing heavy happens before its ``load``.
+
+    Args:
+        name: the model's name in ``models.toml``, for messages.
+
+    Raises:
+        ValueError: the table cannot become a model; one sentence that names the model and the reason.
+    """
+    try:
+        return _build(config)
+    except ValueError as error:
+        raise ValueError(f"Model {name!r} cannot be built: {error}") from error
+
+
+def _build(config: ModelConfig) -> Model:
+    if config.family == "echo":
+        from .echo import Echo
+
+        return Echo()
+    if config.family == "python":
+        from . import python
+
+        return python.build(config)
+    if config.family not in FAMILIES:
+        raise ValueError(f"there is no family {config.family!r}; the families are {', '.join(FAMILIES)}.")
+    from .classifier import Classifier
+
+    if config.family == "timm":
+        from . import timm
+
+        return Classifier(config, timm.build_network)
+    from . import torchvision
+
+    return Classifier(config, torchvision.build_network)

@@ -1,0 +1,101 @@
+"""What a consumer needs of a queue. ``redis_stream.py`` is the real one; ``tests/fakes.py`` has one in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from shared.cards import Card
+from shared.clock import RedisClock
+
+
+class StreamDown(Exception):
+    """The queue did not answer; the same call may succeed later."""
+
+
+class StreamGone(Exception):
+    """The stream or its group is missing; the next heartbeat makes them again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One claimed entry of the work stream.
+
+    Attributes:
+        entry_id: its id in the stream.
+        added_ms: when it was added, in ms on Redis's clock.
+        message: the request as it was sent; None when the entry has no such field.
+        attempt: how often it has been delivered, this time included.
+    """
+
+    entry_id: bytes
+    added_ms: int
+    message: bytes | None
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """One request that has come to its end, as ``commit`` takes it.
+
+    Attributes:
+        reply: the encoded reply.
+        reply_to: instance whose reply stream gets a hint; empty for none.
+        expiry_ms: how long the reply stays readable; 0 stores nothing and only hints.
+    """
+
+    entry_id: bytes
+    request_id: str
+    reply_to: str
+    expiry_ms: int
+    reply: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """What waits in a lane: entries nobody has claimed, entries being worked on, age of the oldest in seconds."""
+
+    backlog: int
+    pending: int
+    oldest_age_s: float
+
+
+class WorkStream(Protocol):
+    """The work stream of one lane, seen from one consumer. Methods may be called from several threads.
+
+    Every method raises ``StreamDown`` when the queue does not answer.
+    """
+
+    clock: RedisClock
+
+    def read(self, max_entries: int) -> list[Entry]:
+        """Claim up to ``max_entries`` new entries; waits a bounded time for the first.
+
+        Raises:
+            StreamGone: the stream or group is missing.
+        """
+
+    def reclaim(self, max_entries: int) -> list[Entry]:
+        """Claim entries whose consumer has not finished them within its lease."""
+
+    def commit(self, ended: Sequence[Ended]) -> list[int]:
+        """End requests atomically, one by one: 1 done by this call, 0 no longer ours, 2 already answered, -1 refused.
+
+        Repeating a call after an error is harmless.
+        """
+
+    def discard(self, entry_ids: Sequence[bytes]) -> None:
+        """Remove entries that cannot be read."""
+
+    def heartbeat(self, card: Card, state: Mapping[str, str]) -> None:
+        """Say that this worker lives, publish the card, make stream and group where missing, read Redis's clock."""
+
+    def leave(self) -> None:
+        """Take this worker off the list."""
+
+    def depth(self) -> Depth:
+        """Measure what waits."""
+
+    def close(self) -> None:
+        """Close every connection."""

@@ -1,0 +1,36 @@
+# One consumer process of one model.
+#   docker build -f deploy/consumer.Dockerfile -t headrace-consumer .
+# --build-arg TORCH_INDEX_URL=... takes torch and torchvision from another index, such as the one of the CPU builds,
+# which makes a much smaller image.
+
+FROM python:3.11-slim-bookworm AS requirements
+COPY pyproject.toml deploy/group_requirements.py ./
+RUN python group_requirements.py consumer > /requirements.txt
+
+FROM python:3.11-slim-bookworm
+# The packages are one early layer of several GB: a change of code leaves it alone. pip itself is not shipped.
+WORKDIR /build
+COPY constraints.txt ./
+COPY --from=requirements /requirements.txt ./
+ARG TORCH_INDEX_URL=
+RUN python -m venv /pip && /pip/bin/pip install --no-cache-dir --upgrade -c constraints.txt pip \
+    && python -m venv --without-pip /venv \
+    && if [ -n "$TORCH_INDEX_URL" ]; then \
+         /pip/bin/pip --python /venv/bin/python install --no-cache-dir -c constraints.txt \
+             --index-url "$TORCH_INDEX_URL" torch torchvision; \
+       fi \
+    && /pip/bin/pip --python /venv/bin/python install --no-cache-dir -c constraints.txt -r requirements.txt \
+    && rm -rf /pip
+
+RUN useradd --system --uid 10001 --home-dir /home/headrace --create-home --shell /usr/sbin/nologin headrace \
+    && install -d -o headrace -g headrace /home/headrace/.cache
+WORKDIR /app
+COPY shared/ shared/
+COPY consumer/ consumer/
+COPY models.toml ./
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    HEADRACE_METRICS_HOST=0.0.0.0 HEADRACE_DATA_DIR=/home/headrace/.cache/headrace
+USER headrace
+EXPOSE 9101
+ENTRYPOINT ["python", "-m", "consumer"]
+CMD ["--model", "imagenet"]

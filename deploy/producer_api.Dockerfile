@@ -1,0 +1,26 @@
+# The front end, without PyTorch. The one-shot service that loads the Redis functions runs from this image too.
+#   docker build -f deploy/producer_api.Dockerfile -t headrace-producer-api .
+
+FROM python:3.11-slim-bookworm AS requirements
+COPY pyproject.toml deploy/group_requirements.py ./
+RUN python group_requirements.py api > /requirements.txt
+
+FROM python:3.11-slim-bookworm AS packages
+# Two environments: one that holds a current pip, and the one that is shipped, which needs none.
+COPY constraints.txt ./
+COPY --from=requirements /requirements.txt ./
+RUN python -m venv /pip && /pip/bin/pip install --no-cache-dir --upgrade -c constraints.txt pip \
+    && python -m venv --without-pip /venv \
+    && /pip/bin/pip --python /venv/bin/python install --no-cache-dir -c constraints.txt -r requirements.txt
+
+FROM python:3.11-slim-bookworm
+RUN useradd --system --uid 10001 --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin headrace
+COPY --from=packages /venv /venv
+WORKDIR /app
+COPY shared/ shared/
+COPY producer_api/ producer_api/
+COPY headrace/ headrace/
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HEADRACE_HOST=0.0.0.0
+USER headrace
+EXPOSE 8000
+CMD ["python", "-m", "producer_api"]

@@ -1,0 +1,1 @@
+"""The command line that starts and inspects the whole: ``python -m headrace up``."""

@@ -1,0 +1,124 @@
+"""What is checked before anything is started, each failure one clear sentence."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from shared import model_config
+from shared.embedded import free_port
+from shared.model_config import ModelConfig
+from shared.settings import Settings, SettingsError
+
+_CONNECT_LIMIT_S = 3.0
+
+
+def chosen_models(settings: Settings) -> dict[str, ModelConfig]:
+    """Return the tables of the models in ``HEADRACE_MODELS``, in that order.
+
+    Raises:
+        SettingsError: the models file is not usable or lacks one of them.
+    """
+    models = model_config.load(settings.models_file)
+    return {name: model_config.pick(models, name, settings.models_file) for name in settings.models}
+
+
+def check_port(setting: str, host: str, port: int) -> None:
+    """Check that a server can listen on ``host``:``port``.
+
+    Raises:
+        SettingsError: it cannot; the sentence names ``setting``.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as listener:
+            # A port whose last connections are still winding down counts as free, as it does for the servers.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(1)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            why = "is in use by another process; stop it or choose another port"
+        else:
+            why = f"cannot be opened ({error.strerror or error})"
+        raise SettingsError(f"{setting}: port {port} on {host} {why}.") from None
+
+
+def check_redis(url: str) -> None:
+    """Check that something listens where ``HEADRACE_REDIS_URL`` points; its password is never shown.
+
+    Raises:
+        SettingsError: nothing does.
+    """
+    parts = urlsplit(url)
+    where = parts.path if parts.scheme == "unix" else f"{parts.hostname or 'localhost'}:{_port_of(url)}"
+    try:
+        if parts.scheme == "unix":
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(_CONNECT_LIMIT_S)
+                connection.connect(parts.path)
+        else:
+            socket.create_connection((parts.hostname or "localhost", _port_of(url)), _CONNECT_LIMIT_S).close()
+    except OSError as error:
+        raise SettingsError(f"HEADRACE_REDIS_URL: no Redis at {where} ({error.strerror or error}).") from None
+
+
+def _port_of(url: str) -> int:
+    try:
+        return urlsplit(url).port or 6379
+    except ValueError:
+        raise SettingsError("HEADRACE_REDIS_URL: the port is not a number between 0 and 65535.") from None
+
+
+def free_ports(host: str, count: int) -> int:
+    """Return the first of ``count`` consecutive ports that nobody listens on at this moment.
+
+    Raises:
+        SettingsError: no such run of ports was found.
+    """
+    for _ in range(100):
+        first = free_port(host)
+        try:
+            for port in range(first, first + count):
+                check_port("HEADRACE_METRICS_PORT", host, port)
+        except (SettingsError, OverflowError):
+            continue
+        return first
+    raise SettingsError(f"HEADRACE_METRICS_PORT: no {count} consecutive free ports on {host} were found.")
+
+
+@contextmanager
+def data_dir_lock(data_dir: Path) -> Iterator[None]:
+    """Hold the data folder for one stack; the lock goes with the process, however it ends.
+
+    Raises:
+        SettingsError: another stack holds it, or the folder cannot be made.
+    """
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        # Opened without truncating: the file names the process that holds it.
+        descriptor = os.open(data_dir / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise SettingsError(f"HEADRACE_DATA_DIR: {data_dir} cannot be used ({error.strerror or error}).") from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+            raise SettingsError(
+                f"HEADRACE_DATA_DIR: {data_dir} is in use by another `headrace up` (process {owner}); stop it or "
+                "choose another folder."
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)

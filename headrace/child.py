@@ -1,0 +1,126 @@
+"""One child process: started in a group of its own, its output cut into lines, its end noticed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import IntEnum
+
+from shared.embedded import dies_with_parent
+
+KEPT_LINES = 20
+LONGEST_LINE_BYTES = 16 * 1024
+
+
+class Stage(IntEnum):
+    """The order in which processes stop: lowest first. They start in the opposite order."""
+
+    PROBE = 0
+    FRONT_END = 1
+    CONSUMER = 2
+    REDIS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """What to start.
+
+    Attributes:
+        name: shown in front of each line of output.
+        argv: command line.
+        stage: its place in the order of starting and stopping.
+        stop_limit_s: seconds between SIGTERM and SIGKILL.
+        ready: when given, starting goes on only once this returns True.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    stage: Stage
+    stop_limit_s: float = 10.0
+    ready: Callable[[], bool] | None = None
+
+
+class Child:
+    """A started process. Whoever owns it calls ``read`` when its output is readable and ``poll`` after SIGCHLD."""
+
+    def __init__(
+        self, spec: ChildSpec, environment: Mapping[str, str], cwd: str, on_line: Callable[[str], None]
+    ) -> None:
+        self.spec = spec
+        self.last_lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self._on_line = on_line
+        self._rest = b""
+        self._process = subprocess.Popen(
+            spec.argv,
+            env=dict(environment),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=dies_with_parent(),
+        )
+        assert self._process.stdout is not None
+        self.output_fd = self._process.stdout.fileno()
+        os.set_blocking(self.output_fd, False)
+
+    @property
+    def pid(self) -> int:
+        """Process id, which is also the id of its process group."""
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; else its code as a shell reports it (128 + signal number)."""
+        code = self._process.returncode
+        return code if code is None or code >= 0 else 128 - code
+
+    def poll(self) -> bool:
+        """Say whether it has ended. At its end whatever is left of its group is killed and its last output read."""
+        if self._process.poll() is None:
+            return False
+        self.signal(signal.SIGKILL)
+        self.read()
+        if self._rest:
+            self._emit(self._rest)
+            self._rest = b""
+        return True
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the whole group; a group that is gone is fine."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+    def read(self) -> bool:
+        """Pass on every complete line there is. Returns False once the output has been closed."""
+        while True:
+            try:
+                chunk = os.read(self.output_fd, 65536)
+            except BlockingIOError:
+                return True
+            except OSError:
+                return False
+            if not chunk:
+                return False
+            *lines, self._rest = (self._rest + chunk).split(b"\n")
+            for line in lines:
+                self._emit(line)
+            if len(self._rest) > LONGEST_LINE_BYTES:
+                self._emit(self._rest)
+                self._rest = b""
+
+    def close(self) -> None:
+        """Give the pipe back; nothing is read afterwards."""
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def _emit(self, line: bytes) -> None:
+        # A progress bar redraws its line with carriage returns: keep what it showed last.
+        text = line.decode(errors="replace").rstrip("\r").rpartition("\r")[2]
+        self.last_lines.append(text)
+        self._on_line(text)

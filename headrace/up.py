@@ -1,0 +1,76 @@
+"""``headrace up``: checks, then the whole stack under one supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from shared.embedded import HOST, ServerConfig, answers, find_server, free_port, server_argv
+from shared.settings import Settings, SettingsError
+
+from . import checks, plan
+from .child import ChildSpec
+from .console import Console
+from .supervisor import Supervisor
+
+EXIT_USAGE = 2
+
+
+def up(environment: Mapping[str, str], commands: plan.Commands | None = None) -> int:
+    """Run the stack that ``environment`` describes until it is stopped; returns the exit code.
+
+    2 with one sentence on standard error when a setting is wrong, a model is missing or a port is in use.
+    """
+    try:
+        with ExitStack() as held:
+            return _run(Settings.from_env(environment), environment, commands or plan.Commands(), held)
+    except SettingsError as error:
+        print(f"headrace: {error}", file=sys.stderr)
+        return EXIT_USAGE
+
+
+def _run(settings: Settings, environment: Mapping[str, str], commands: plan.Commands, held: ExitStack) -> int:
+    started_s = time.monotonic()
+    models = checks.chosen_models(settings)
+    services: list[ChildSpec] = []
+    if settings.redis_url is None:
+        data_dir = Path(settings.data_dir)
+        held.enter_context(checks.data_dir_lock(data_dir))
+        config = _server_config(settings, data_dir / "redis")
+        services.append(plan.redis_spec(server_argv(find_server(), config), lambda: answers(config.port)))
+        redis_url = f"redis://{HOST}:{config.port}/0"
+    else:
+        checks.check_redis(settings.redis_url)
+        redis_url = settings.redis_url
+    port, metrics_port = _http_ports(settings)
+    settings = plan.settle(settings, redis_url=redis_url, port=port, metrics_port=metrics_port)
+    services += plan.service_specs(settings, commands)
+    probes = plan.probe_specs(settings, commands)
+    console = Console([spec.name for spec in (*services, *probes)])
+    console.say(f"headrace: starting {', '.join(spec.name for spec in services)}.")
+    supervisor = Supervisor(services, probes, plan.child_environment(settings, environment), os.getcwd(), console)
+    return asyncio.run(supervisor.run(lambda: console.say(plan.banner(settings, models, time.monotonic() - started_s))))
+
+
+def _server_config(settings: Settings, folder: Path) -> ServerConfig:
+    port = settings.redis_port or free_port()
+    checks.check_port("HEADRACE_REDIS_PORT", HOST, port)
+    folder.mkdir(parents=True, exist_ok=True)
+    return ServerConfig(folder, port, settings.appendonly, settings.maxmemory_mb)
+
+
+def _http_ports(settings: Settings) -> tuple[int, int]:
+    """The front end's port and the first metrics port, 0 replaced by a free one and all checked."""
+    port = settings.port or free_port(settings.host)
+    checks.check_port("HEADRACE_PORT", settings.host, port)
+    count = len(plan.consumer_names(settings))
+    if settings.metrics_port == 0:
+        return port, checks.free_ports(settings.metrics_host, count)
+    for metrics_port in range(settings.metrics_port, settings.metrics_port + count):
+        checks.check_port("HEADRACE_METRICS_PORT", settings.metrics_host, metrics_port)
+    return port, settings.metrics_port

@@ -1,0 +1,1 @@
+"""Headrace's load generator and performance gate: a black-box client of the REST front end."""

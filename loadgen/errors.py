@@ -1,0 +1,18 @@
+"""The one error a user of the load generator meets: a sentence, and the exit code that goes with it."""
+
+from __future__ import annotations
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_OVER_BUDGET = 10
+EXIT_INVALID = 20
+EXIT_INTERRUPTED = 130
+
+
+class LoadgenError(Exception):
+    """Something the user can act on. The text is one sentence; `exit_code` is what the process ends with."""
+
+    def __init__(self, sentence: str, exit_code: int = EXIT_FAILED) -> None:
+        super().__init__(sentence)
+        self.exit_code = exit_code

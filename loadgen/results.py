@@ -1,0 +1,93 @@
+"""[I/O] Writes and reads the result file `run.json`. `python -m loadgen.results` makes `run.schema.json` anew."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+from .errors import LoadgenError
+from .runfile import VERSION, RunFile
+
+
+class RunFileError(Exception):
+    """A result file that cannot be used; the text is one sentence."""
+
+
+def encode_run(run: RunFile) -> bytes:
+    """Return the file's bytes: JSON that reads back as the same value.
+
+    Raises:
+        ValueError: a figure is not finite, or otherwise not as the schema has it (a mistake in the generator).
+    """
+    data = msgspec.json.encode(run)  # writes NaN and infinities as null, which reading back reveals
+    if msgspec.json.decode(data, type=RunFile) != run:
+        raise ValueError("the run does not read back as it was written")
+    return data + b"\n"
+
+
+def prepare_folder(folder: Path) -> Path:
+    """Make the folder, remove an earlier result from it and return the path of the new one.
+
+    An old file must not be taken for the result of a run that failed to start.
+
+    Raises:
+        LoadgenError: the folder cannot be written.
+    """
+    path = folder / "run.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise LoadgenError(f"Cannot write into {folder}: {error.strerror}.") from error
+    return path
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file that is either whole or not there.
+
+    Raises:
+        LoadgenError: the disk is full, or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise LoadgenError(f"Cannot write {path}: {error.strerror}.") from error
+
+
+def read_run(path: Path) -> RunFile:
+    """Read and check a result file.
+
+    Raises:
+        RunFileError: missing, unreadable, not JSON, or not of this shape and version.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RunFileError(f"Cannot read {path}: {error.strerror}.") from error
+    if not data.strip():
+        raise RunFileError(f"{path} is empty.")
+    try:
+        return msgspec.json.decode(data, type=RunFile)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RunFileError(f"{path} is not a result file of version {VERSION}: {error}.") from error
+
+
+def schema_text() -> str:
+    """Return the JSON Schema of the file (draft 2020-12) as `run.schema.json` holds it."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(RunFile)}
+    return msgspec.json.format(msgspec.json.encode(schema), indent=2).decode() + "\n"
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("run.schema.json").write_text(schema_text())

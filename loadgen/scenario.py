@@ -1,0 +1,192 @@
+"""What one run is to do: a frozen value made from the command line, checked once, with clear sentences."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+from .errors import EXIT_USAGE, LoadgenError
+from .schedule import Arrivals
+
+CONTENT_TYPES: Final = {
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".png": "image/png",
+    ".webp": "image/webp",
+    ".json": "application/json",
+    ".msgpack": "application/msgpack",
+}
+OCTET_STREAM: Final = "application/octet-stream"
+_DURATION = re.compile(r"(?:(?P<m>\d+(?:\.\d+)?)m(?!s))?(?:(?P<s>\d+(?:\.\d+)?)s)?(?:(?P<ms>\d+(?:\.\d+)?)ms)?")
+_HOST_NAME = re.compile(r"[A-Za-z0-9._:-]+")
+_MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(?:\s*;[\x20-\x7e]*)?")
+_LONGEST_RUN_S: Final = 24 * 3600.0
+_MOST_REQUESTS: Final = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the front end listens. `prefix` is the path before `/v1`, without a slash at its end."""
+
+    url: str
+    host: str
+    port: int
+    prefix: str
+
+    @property
+    def host_header(self) -> str:
+        """The Host header's value; brackets belong to a literal IPv6 address only."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def model_path(self, model: str) -> str:
+        """Path of the model's card."""
+        return f"{self.prefix}/v1/models/{quote(model, safe='')}"
+
+    def predict_path(self, model: str) -> str:
+        """Path that answers an inference."""
+        return self.model_path(model) + "/predict"
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """One request body, ready to send."""
+
+    name: str
+    content_type: str
+    body: bytes
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the body, hexadecimal: two runs with equal hashes sent the same bytes."""
+        return hashlib.sha256(self.body).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One run. Exactly one of `rate_per_s` (open loop) and `concurrency` (closed loop) is set."""
+
+    target: Target
+    model: str
+    payloads: tuple[Payload, ...]
+    duration_s: float
+    warmup_s: float
+    seed: int
+    rate_per_s: float | None = None
+    arrivals: Arrivals = "poisson"
+    concurrency: int | None = None
+    max_in_flight: int = 512
+    connections: int = 512
+    timeout_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if (self.rate_per_s is None) == (self.concurrency is None):
+            raise LoadgenError("Give exactly one of --rate (open loop) and --concurrency (closed loop).", EXIT_USAGE)
+        if self.rate_per_s is not None:
+            if not (math.isfinite(self.rate_per_s) and self.rate_per_s > 0):
+                raise LoadgenError(f"--rate must be above 0 requests per second, not {self.rate_per_s}.", EXIT_USAGE)
+            planned = self.rate_per_s * (self.duration_s + self.warmup_s)
+            if planned > _MOST_REQUESTS:
+                raise LoadgenError(
+                    f"--rate times --duration makes {planned:,.0f} requests; one run may have {_MOST_REQUESTS:,}.",
+                    EXIT_USAGE,
+                )
+            if round(self.rate_per_s * self.duration_s) < 1:
+                raise LoadgenError("--rate times --duration makes less than one request.", EXIT_USAGE)
+        for name, value in (("--max-in-flight", self.max_in_flight), ("--connections", self.connections)):
+            if value < 1:
+                raise LoadgenError(f"{name} must be at least 1, not {value}.", EXIT_USAGE)
+        if self.concurrency is not None and not 1 <= self.concurrency <= min(self.max_in_flight, self.connections):
+            raise LoadgenError(
+                f"--concurrency must lie between 1 and --max-in-flight and --connections, not {self.concurrency}.",
+                EXIT_USAGE,
+            )
+        if self.duration_s <= 0 or self.timeout_s <= 0:
+            raise LoadgenError("--duration and --timeout must be above 0.", EXIT_USAGE)
+
+    def encode(self, payload: Payload) -> bytes:
+        """Return the request for a payload, head and body, as the bytes that go over the wire."""
+        head = (
+            f"POST {self.target.predict_path(self.model)} HTTP/1.1\r\n"
+            f"Host: {self.target.host_header}\r\n"
+            f"User-Agent: headrace-loadgen\r\n"
+            f"Accept: application/json\r\n"
+            f"Content-Type: {payload.content_type}\r\n"
+            f"Content-Length: {len(payload.body)}\r\n\r\n"
+        )
+        return head.encode("ascii") + payload.body
+
+
+def default_warmup_s(duration_s: float) -> float:
+    """A tenth of the measured time, at most 5 s: long enough for connections and caches, short enough for CI."""
+    return min(5.0, duration_s / 10)
+
+
+def parse_duration_s(text: str) -> float:
+    """Return the seconds in `30s`, `1m30s`, `2m`, `500ms` or a bare number of seconds.
+
+    Raises:
+        ValueError: with one sentence, for anything else and for more than a day.
+    """
+    try:
+        seconds = float(text)
+    except ValueError:
+        match = _DURATION.fullmatch(text.strip())
+        if match is None or not any(match.groups()):
+            raise ValueError(f"{text!r} is not a duration; write 30s, 1m30s or 500ms.") from None
+        minutes, whole, milli = (float(match[unit] or 0) for unit in ("m", "s", "ms"))
+        seconds = minutes * 60 + whole + milli / 1000
+    if not 0 <= seconds <= _LONGEST_RUN_S:
+        raise ValueError(f"{text!r} is not a duration between 0 and 24 hours.")
+    return seconds
+
+
+def parse_target(url: str) -> Target:
+    """Return the target an address such as `http://127.0.0.1:8000` names.
+
+    Raises:
+        LoadgenError: usage, for anything that is not a plain http address.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 80
+    except ValueError:
+        raise LoadgenError(f"{url!r} is not an address; write http://127.0.0.1:8000.", EXIT_USAGE) from None
+    host = parts.hostname or ""
+    plain = parts.scheme == "http" and not parts.query and not parts.fragment and parts.username is None
+    if not plain or not _HOST_NAME.fullmatch(host):
+        raise LoadgenError(f"{url!r} is not a plain http address; write http://127.0.0.1:8000.", EXIT_USAGE)
+    return Target(url=url, host=host, port=port, prefix=quote(parts.path.rstrip("/"), safe="/%"))
+
+
+def guess_content_type(path: Path) -> str:
+    """Return the media type for a file name's suffix; anything unknown is one raw tensor."""
+    return CONTENT_TYPES.get(path.suffix.lower(), OCTET_STREAM)
+
+
+def load_payloads(paths: tuple[Path, ...], content_type: str | None = None) -> tuple[Payload, ...]:
+    """Read every named file, and every file directly inside each named directory, in order of name.
+
+    Raises:
+        LoadgenError: usage, when a path cannot be read or nothing is found.
+    """
+    if content_type is not None and not _MEDIA_TYPE.fullmatch(content_type):
+        raise LoadgenError(f"--content-type {content_type!r} is not a media type such as image/jpeg.", EXIT_USAGE)
+    files: list[Path] = []
+    try:
+        for path in paths:
+            inside = sorted(child for child in path.iterdir() if child.is_file()) if path.is_dir() else [path]
+            files += [child for child in inside if child == path or not child.name.startswith(".")]
+        loaded = tuple(
+            Payload(name=file.name, content_type=content_type or guess_content_type(file), body=file.read_bytes())
+            for file in files
+        )
+    except OSError as error:
+        raise LoadgenError(f"Cannot read the payload {error.filename}: {error.strerror}.", EXIT_USAGE) from error
+    if not loaded:
+        raise LoadgenError(f"No files in {', '.join(map(str, paths))} to send.", EXIT_USAGE)
+    return loaded

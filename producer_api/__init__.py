@@ -1,0 +1,1 @@
+"""The front end: REST in, msgpack onto a Redis stream, replies back."""

@@ -1,0 +1,75 @@
+"""The application: which route leads where."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from prometheus_client.registry import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Lifespan
+
+from shared.settings import Settings
+from shared.version import __version__
+
+from . import openapi
+from .docs_page import render
+from .metrics import ApiMetrics
+from .middleware import Boundary
+from .queue import Queue
+from .routes import predict
+from .routes.models import Models
+from .routes.service import Service
+
+MEASURED = frozenset({predict.PATH, "/v1/models", "/v1/models/{model}", "/healthz", "/readyz"})
+
+
+class _Application(Starlette):
+    """Starlette with one layer around its router instead of three: ``Boundary`` does what the other two would."""
+
+    def __init__(self, routes: list[BaseRoute], lifespan: Lifespan[Starlette], metrics: ApiMetrics) -> None:
+        super().__init__(routes=routes, lifespan=lifespan)
+        self._boundary = Boundary(self.router, metrics, MEASURED)
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return self._boundary
+
+
+def create_app(
+    settings: Settings, queue: Queue, registry: CollectorRegistry, *, commit: str | None = None
+) -> Starlette:
+    """Make the application.
+
+    Args:
+        settings: limits and defaults.
+        queue: started and closed by the application's lifespan.
+        registry: where metrics are registered and what /metrics shows; a fresh one per application.
+        commit: commit of the source, for /version.
+    """
+    metrics = ApiMetrics(registry, __version__, commit)
+    document = openapi.document(settings)
+    models, service = Models(queue), Service(queue, metrics, commit, document, render(document))
+    routes: list[BaseRoute] = [
+        Route(predict.PATH, predict.Predict(settings, queue, metrics), methods=["POST"], name="predict"),
+        Route("/v1/models", models.list),
+        Route("/v1/models/{model}", models.one),
+        Route("/healthz", service.health),
+        Route("/readyz", service.ready),
+        Route("/version", service.version),
+        Route("/metrics", service.metrics),
+        Route("/openapi.json", service.openapi),
+        Route("/docs", service.docs),
+    ]
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await queue.start()
+        try:
+            yield
+        finally:
+            await queue.close()
+
+    app = _Application(routes, lifespan, metrics)
+    app.router.redirect_slashes = False
+    return app

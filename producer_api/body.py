@@ -1,0 +1,136 @@
+"""Reading the body of a request with a limit on its size and on its time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator, Mapping
+from typing import Any
+
+from starlette.types import Message, Receive, Send
+
+from shared.outcomes import BODY_TOO_LARGE, REQUEST_TIMEOUT, RequestError
+
+from .errors import Headers, send_error
+
+BODY_TIMEOUT_S = 30.0
+"""Time a client has for sending its body."""
+
+DRAIN_BYTES = 64 * 1024 * 1024
+DRAIN_S = 5.0
+"""How much, and for how long, of a refused body is still read and thrown away. Closing a connection with unread bytes
+resets it, and the client may then never see why it was refused."""
+
+SMALL_BYTES = 64 * 1024
+
+
+class Disconnected(Exception):
+    """The client went away before its body was complete."""
+
+
+def declared_bytes(headers: Mapping[bytes, bytes]) -> int | None:
+    """Size of the body as Content-Length declares it; 0 when there is no body, None when it comes in chunks."""
+    length = headers.get(b"content-length")
+    if length is not None:
+        return int(length) if length.isdigit() else None
+    return None if b"transfer-encoding" in headers else 0
+
+
+async def read(receive: Receive, declared: int | None, max_bytes: int, timeout_s: float = BODY_TIMEOUT_S) -> bytes:
+    """Read a body to its end.
+
+    Raises:
+        RequestError: ``BODY_TOO_LARGE`` as soon as that is known, ``REQUEST_TIMEOUT``.
+        Disconnected: the client went away.
+    """
+    if declared is not None and declared > max_bytes:
+        raise too_large(max_bytes)
+    # Most bodies have arrived together with their head. Those are taken without setting a timer.
+    step = receive().__await__()
+    try:
+        waiting = next(step)
+    except StopIteration as done:
+        message: Message = done.value
+        if message["type"] == "http.request" and not message.get("more_body"):
+            whole: bytes = message["body"]
+            if len(whole) > max_bytes:
+                raise too_large(max_bytes) from None
+            return whole
+        begun = None
+    else:
+        begun = _Begun(step, waiting)
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await _collect(message if begun is None else await begun, receive, max_bytes)
+    except TimeoutError:
+        raise RequestError(REQUEST_TIMEOUT, f"The body was not complete after {timeout_s:g} s.") from None
+
+
+async def _collect(message: Message, receive: Receive, max_bytes: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while message["type"] == "http.request":
+        part = message.get("body", b"")
+        size += len(part)
+        if size > max_bytes:
+            raise too_large(max_bytes)
+        parts.append(part)
+        if not message.get("more_body"):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+        message = await receive()
+    raise Disconnected
+
+
+class _Begun:
+    """An awaitable whose first step has been taken already and led to ``waiting``."""
+
+    def __init__(self, step: Generator[Any, Any, Message], waiting: Any) -> None:
+        self._step, self._waiting = step, waiting
+
+    def __await__(self) -> Generator[Any, Any, Message]:
+        waiting = self._waiting
+        try:
+            while True:
+                try:
+                    result = yield waiting
+                except BaseException as error:
+                    waiting = self._step.throw(error)
+                else:
+                    waiting = self._step.send(result)
+        except StopIteration as done:
+            message: Message = done.value
+            return message
+
+
+def too_large(max_bytes: int) -> RequestError:
+    """Make the error for a body over the limit."""
+    return RequestError(BODY_TOO_LARGE, f"The body must be at most {max_bytes} bytes.", field="body")
+
+
+async def refuse_unread(
+    receive: Receive, send: Send, error: RequestError, headers: Mapping[bytes, bytes], extra: Headers | None = None
+) -> None:
+    """Send ``error`` while the body has not been read to its end.
+
+    The rest of a small body is left to the server, which skips it, so the connection lives on. Otherwise the connection
+    ends, but only after some more has been read, so that the client finds the answer.
+    """
+    declared = declared_bytes(headers)
+    if declared is not None and declared <= SMALL_BYTES and b"expect" not in headers:
+        await send_error(send, error, extra)
+        return
+    await send_error(send, error, [(b"connection", b"close"), *(extra or ())], last=False)
+    await _drain(receive)
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _drain(receive: Receive) -> None:
+    left = DRAIN_BYTES
+    try:
+        async with asyncio.timeout(DRAIN_S):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body"):
+                    return
+    except TimeoutError:
+        return

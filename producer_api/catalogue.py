@@ -1,0 +1,77 @@
+"""Reading the catalogue of models from Redis [I/O]: a few commands a second, whatever the load."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from shared import cards, keys
+from shared.names import is_name
+from shared.redis import Link, ServerError
+
+from .queue import Catalogue, ModelState
+
+log = logging.getLogger(__name__)
+
+MAX_MODELS = 1000
+
+
+class CatalogueReader:
+    """Takes snapshots of ``hr:models`` and what belongs to it.
+
+    Args:
+        link: the connection to ask on.
+        alive_ms: a worker whose last heartbeat is older than this counts as gone.
+    """
+
+    def __init__(self, link: Link, alive_ms: int) -> None:
+        self._link = link
+        self._alive_ms = alive_ms
+        self._decoded: dict[str, tuple[list[bytes], cards.Card | None]] = {}
+
+    async def read(self) -> Catalogue:
+        """Take a snapshot.
+
+        Raises:
+            shared.redis.ClientError: Redis does not answer.
+        """
+        clock, found = await self._link.call_many((("TIME",), ("ZRANGE", keys.MODELS, 0, MAX_MODELS - 1)))
+        for answer in (clock, found):
+            if isinstance(answer, ServerError):
+                raise answer
+        now_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
+        names = [name for name in (raw.decode(errors="replace") for raw in found) if is_name(name)]
+        commands: list[tuple[Any, ...]] = []
+        for name in names:
+            commands += (
+                ("HGETALL", keys.card(name)),
+                ("ZCOUNT", keys.workers(name), now_ms - self._alive_ms, "+inf"),
+                ("XLEN", keys.work(name, keys.DEFAULT_LANE)),
+            )
+        answers = await self._link.call_many(commands) if commands else []
+        states: dict[str, ModelState] = {}
+        for index, name in enumerate(names):
+            card, workers, queued = answers[3 * index : 3 * index + 3]
+            states[name] = ModelState(name, self._card(name, card), _count(workers), _count(queued))
+        return Catalogue(states, redis_ok=True)
+
+    def _card(self, name: str, fields: Any) -> cards.Card | None:
+        if isinstance(fields, ServerError) or not fields:
+            return None
+        known = self._decoded.get(name)
+        if known is None or known[0] != fields:
+            known = (fields, self._decode(name, dict(zip(fields[::2], fields[1::2], strict=True))))
+            self._decoded[name] = known
+        return known[1]
+
+    def _decode(self, name: str, fields: Mapping[bytes, bytes]) -> cards.Card | None:
+        try:
+            return cards.from_hash(fields)
+        except ValueError as error:
+            log.error("The card of model %s in Redis is unreadable: %s", name, error)
+            return None
+
+
+def _count(answer: Any) -> int:
+    return answer if isinstance(answer, int) else 0

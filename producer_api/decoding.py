@@ -1,0 +1,234 @@
+"""From the body of a predict request to a message for the queue."""
+
+from __future__ import annotations
+
+import binascii
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from shared.cards import ITEM_BYTES, Card, TensorSpec
+from shared.names import is_name
+from shared.outcomes import invalid, malformed
+from shared.wire import Request, Scalar, Tensor, WireError, unpack
+
+from .blame import from_validation
+from .negotiation import IMAGES, JSON, MSGPACK, RAW, sniff
+from .schemas import MAX_TOP_K, Parameters, PredictMsgpack, PredictRequest
+from .tensors import check_inputs, is_finite
+
+_any_json = msgspec.json.Decoder(msgspec.Raw)
+_json_decoder = msgspec.json.Decoder(PredictRequest)
+_ID_RULE = "An id is 1 to 64 letters, digits, '_' or '-'."
+_NO_OPTIONS = Parameters()
+_NO_PARAMS: Mapping[str, Scalar] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of ``timeout_ms``: what it is when not given, and the most it may be."""
+
+    default_timeout_ms: int
+    max_timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A request ready for the queue. ``id_is_ours``: the client did not name it."""
+
+    request: Request
+    id_is_ours: bool
+
+
+def decode(
+    kind: str, body: bytes, query: bytes, card: Card, limits: Limits, made_up_id: str, traceparent: str | None
+) -> Decoded:
+    """Decode and check one predict request.
+
+    Args:
+        kind: media type of ``body``, as :func:`negotiation.body_type` returns it.
+        body: all of it; it is passed on without a copy when it is raw.
+        query: the query string, which holds the options of raw bodies.
+        made_up_id: id of the request unless the client names it.
+
+    Raises:
+        RequestError: ``MALFORMED`` or ``INVALID_INPUT``.
+    """
+    options = query_options(query) if query else _NO_OPTIONS
+    inputs: tuple[Tensor, ...] | None = None
+    content_type: str | None = kind
+    if not body:
+        raise invalid("The body is empty.", "body")
+    if kind in (JSON, MSGPACK):
+        if query:
+            raise malformed(
+                "Options of a JSON or msgpack body belong into its parameters, not into the query.", "query"
+            )
+        message = _from_json(body) if kind == JSON else _from_msgpack(body)
+        options = message.parameters or _NO_OPTIONS
+        if options.id is not None and not is_name(options.id):  # the schema's $ also matches before a last line feed
+            raise invalid(_ID_RULE, "parameters.id")
+        inputs, content_type, raw = _payload(message, card)
+    else:
+        content_type, raw = _raw(kind, body, card)
+    timeout_ms = options.timeout_ms
+    if timeout_ms is None:
+        timeout_ms = limits.default_timeout_ms
+    elif timeout_ms > limits.max_timeout_ms:
+        where = "timeout_ms" if query else "parameters.timeout_ms"
+        raise invalid(f"timeout_ms must be at most {limits.max_timeout_ms}.", where)
+    request = Request(
+        id=made_up_id if options.id is None else options.id,
+        ttl_ms=timeout_ms,
+        content_type=content_type,
+        body=raw,
+        inputs=inputs,
+        params=_NO_PARAMS if options.top_k is None else {"top_k": options.top_k},
+        traceparent=traceparent,
+    )
+    return Decoded(request, options.id is None)
+
+
+def query_options(query: bytes) -> Parameters:
+    """Read top_k, timeout_ms and id from a query string.
+
+    Raises:
+        RequestError: ``MALFORMED`` for a parameter that is unknown, repeated or cannot be parsed, ``INVALID_INPUT``
+            for a value out of range.
+    """
+    try:
+        pairs = parse_qsl(
+            query.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=16
+        )
+    except ValueError:
+        raise malformed("The query string cannot be parsed.", "query") from None
+    values: dict[str, Any] = {}
+    for name, text in pairs:
+        if name not in ("top_k", "timeout_ms", "id"):
+            raise malformed(
+                f"There is no query parameter {name[:80]!r}; there are top_k, timeout_ms and id.", name[:80]
+            )
+        if name in values:
+            raise malformed(f"The query parameter {name} is there twice.", name)
+        values[name] = text if name == "id" else _whole_number(name, text)
+    if "id" in values and not is_name(values["id"]):
+        raise invalid(_ID_RULE, "id")
+    if not 1 <= values.get("top_k", 1) <= MAX_TOP_K:
+        raise invalid(f"top_k must lie between 1 and {MAX_TOP_K}.", "top_k")
+    if values.get("timeout_ms", 1) < 1:
+        raise invalid("timeout_ms must be at least 1.", "timeout_ms")
+    return Parameters(**values)
+
+
+def _whole_number(name: str, text: str) -> int:
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 15):
+        raise invalid(f"{name} must be a whole number.", name)
+    return int(text)
+
+
+def _from_json(body: bytes) -> PredictRequest:
+    try:
+        try:
+            return _json_decoder.decode(body)
+        except msgspec.ValidationError as error:
+            _any_json.decode(body)  # the first member that does not fit may stand before the first syntax error
+            raise from_validation(error) from None
+    except RecursionError:
+        raise malformed("The JSON is nested too deeply.", "body") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise malformed(f"The body is not valid JSON: {_reason(error)}.", "body") from None
+
+
+def _from_msgpack(body: bytes) -> PredictMsgpack:
+    try:
+        return msgspec.convert(unpack(body), PredictMsgpack)
+    except WireError as error:
+        raise malformed(str(error), "body") from None
+    except msgspec.ValidationError as error:
+        raise from_validation(error) from None
+    except RecursionError:
+        raise malformed("The message is nested too deeply.", "body") from None
+
+
+def _reason(error: Exception) -> str:
+    return str(error).removeprefix("JSON is malformed: ").strip().rstrip(".")[:120]
+
+
+def _payload(
+    message: PredictRequest | PredictMsgpack, card: Card
+) -> tuple[tuple[Tensor, ...] | None, str | None, bytes | None]:
+    """Return the inputs, or the content type and the bytes of a picture."""
+    picture = message.image if isinstance(message, PredictMsgpack) else None
+    given = (message.inputs is not None) + (message.image_base64 is not None) + (picture is not None)
+    if given != 1:
+        names = "inputs, image and image_base64" if isinstance(message, PredictMsgpack) else "inputs and image_base64"
+        raise invalid(f"A request has exactly one of {names}.", "inputs")
+    if message.inputs is not None:
+        return _inputs(message.inputs, card), None, None
+    field = "image"
+    if message.image_base64 is not None:
+        field = "image_base64"
+        try:
+            picture = binascii.a2b_base64(message.image_base64, strict_mode=True)
+        except ValueError:  # binascii.Error is one; so is what characters outside ASCII raise
+            raise invalid("image_base64 is not valid base64.", field) from None
+    return None, *_picture(picture or b"", card, field)
+
+
+def _inputs(inputs: Any, card: Card) -> tuple[Tensor, ...]:
+    try:
+        return check_inputs(inputs, card)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise malformed(f"The body is not valid JSON: {_reason(error)}.", "body") from None
+
+
+def _picture(picture: bytes, card: Card, field: str) -> tuple[str, bytes]:
+    kind = sniff(picture)
+    if kind is None:
+        raise invalid("This is not a JPEG, PNG or WebP file.", field)
+    if kind not in card.content_types:
+        raise invalid(f"The model does not take {kind}.", field)
+    return kind, picture
+
+
+def _raw(kind: str, body: bytes, card: Card) -> tuple[str, bytes]:
+    if kind in IMAGES:
+        return _picture(body, card, "body")
+    if kind == RAW:
+        _check_rows(body, card)
+    return kind, body
+
+
+def _check_rows(body: bytes, card: Card) -> None:
+    """Check that ``body`` is one or more rows of the model's only input."""
+    if len(card.inputs) != 1:
+        raise invalid("The model has several inputs; send them as JSON or msgpack.", "body")
+    spec = card.inputs[0]
+    row_bytes, step_bytes = _sizes(spec)
+    if row_bytes:
+        rows, rest = divmod(len(body), row_bytes)
+        if rest:
+            raise invalid(
+                f"A row of {spec.datatype} {list(spec.shape)} takes {row_bytes} bytes; the body has {len(body)}, "
+                "which is not a multiple.",
+                "body",
+            )
+        if rows > card.batch.max_batch:
+            raise invalid(f"The model takes at most {card.batch.max_batch} rows, not {rows}.", "body")
+    elif len(body) % step_bytes:
+        raise invalid(f"The body does not fill whole elements of {spec.datatype} {list(spec.shape)}.", "body")
+    if not is_finite(spec.datatype, body):
+        raise invalid("The body holds NaN or an infinity.", "body")
+
+
+@lru_cache(maxsize=1024)
+def _sizes(spec: TensorSpec) -> tuple[int | None, int]:
+    """Bytes of one row, None when a dimension is free, and what every length is a multiple of even then."""
+    item_bytes = ITEM_BYTES.get(spec.datatype, 1)
+    return spec.row_bytes(), item_bytes * math.prod(size for size in spec.shape if size > 0)

@@ -1,0 +1,111 @@
+"""The front end's metrics. Labels never hold anything that a client can make up."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from prometheus_client import Counter, Gauge
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from shared.metrics import LATENCY_BUCKETS_S, PAYLOAD_BUCKETS_BYTES, Histogram, Series
+from shared.wire import VERSION
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+UNKNOWN = "unknown"
+OTHER_ROUTE = "other"
+
+_CODE_CLASSES = ("0xx", "1xx", "2xx", "3xx", "4xx", "5xx")
+
+
+@dataclass(frozen=True, slots=True)
+class QueueMetrics:
+    """What a queue records.
+
+    Attributes:
+        admit_duration: seconds of one call of ``admit``, one value per call.
+        reply_wait: seconds from submitting a request until its reply, one value per request.
+        transport: the part of ``reply_wait`` in s that the consumer's own durations do not account for.
+        redis_errors: failed commands and lost connections.
+    """
+
+    admit_duration: Series
+    reply_wait: Series
+    transport: Series
+    redis_errors: Counter
+
+
+def queue_metrics(registry: CollectorRegistry) -> QueueMetrics:
+    """Register the queue's metrics."""
+
+    def series(name: str, help: str) -> Series:
+        return Histogram(name, help, LATENCY_BUCKETS_S, registry).labels()
+
+    return QueueMetrics(
+        series("headrace_admit_duration_seconds", "Time of one call that puts the requests of a tick on the stream."),
+        series("headrace_reply_wait_seconds", "Time from submitting a request until its reply."),
+        series("headrace_transport_seconds", "Reply wait less the consumer's own durations."),
+        Counter("headrace_redis_errors", "Failed Redis commands and lost connections.", registry=registry),
+    )
+
+
+class Tally(Collector):
+    """A labelled counter written by one thread, without prometheus_client's lock per increment."""
+
+    def __init__(self, name: str, help: str, labels: tuple[str, ...], registry: CollectorRegistry) -> None:
+        self._name, self._help, self._labels = name, help, labels
+        self.counts: defaultdict[tuple[str, ...], int] = defaultdict(int)
+        registry.register(self)
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Yield the family, as a registry asks for it."""
+        family = CounterMetricFamily(self._name, self._help, labels=self._labels)
+        for values, count in list(self.counts.items()):
+            family.add_metric(values, count)
+        yield family
+
+
+class ApiMetrics:
+    """What the HTTP side records.
+
+    Attributes:
+        in_flight: predict requests between their first byte and their answer.
+        requests: predict requests by model and outcome.
+        received, sent: payload sizes in bytes of predict requests and their answers.
+    """
+
+    def __init__(self, registry: CollectorRegistry, version: str, commit: str | None) -> None:
+        self._registry = registry
+        self.in_flight = 0
+        self.requests = Tally("headrace_requests", "Predict requests by outcome.", ("model", "outcome"), registry)
+        self._duration = Histogram(
+            "headrace_http_request_duration_seconds",
+            "Time from the headers of a request to the end of its response.",
+            LATENCY_BUCKETS_S,
+            registry,
+            ("route", "code"),
+        )
+        payload = Histogram(
+            "headrace_payload_bytes", "Size of bodies.", PAYLOAD_BUCKETS_BYTES, registry, ("direction",)
+        )
+        self.received, self.sent = payload.labels("in"), payload.labels("out")
+        in_flight = Gauge("headrace_requests_in_flight", "Predict requests being answered.", registry=registry)
+        in_flight.set_function(lambda: self.in_flight)
+        info = Gauge("headrace_build_info", "What runs.", ("version", "protocol", "commit"), registry=registry)
+        info.labels(version, str(VERSION), commit or "").set(1)
+        self._series: dict[tuple[str, int], Series] = {}
+
+    def observe_request(self, route: str, status: int, seconds: float) -> None:
+        """Record one response; ``route`` is a path template of the application."""
+        key = (route, status)
+        series = self._series.get(key)
+        if series is None:
+            series = self._series[key] = self._duration.labels(route, _CODE_CLASSES[status // 100])
+        series.observe(seconds)
+
+    def expose(self) -> bytes:
+        """Return all metrics in the text format."""
+        return generate_latest(self._registry)

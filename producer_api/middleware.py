@@ -1,0 +1,80 @@
+"""The outermost layer of the application: counts time, and gives every error the documented shape."""
+
+from __future__ import annotations
+
+import logging
+from time import perf_counter
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shared.outcomes import INTERNAL, METHOD_NOT_ALLOWED, NOT_FOUND, RequestError
+
+from .body import refuse_unread
+from .errors import send_error
+from .metrics import OTHER_ROUTE, ApiMetrics
+
+_log = logging.getLogger("headrace.http")
+
+
+class Boundary:
+    """Pure ASGI middleware around everything.
+
+    Args:
+        app: what it wraps.
+        metrics: where durations go.
+        measured: path templates with a series of their own; all others share one.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: ApiMetrics, measured: frozenset[str]) -> None:
+        self._app, self._metrics, self._measured = app, metrics, measured
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started_s = perf_counter()
+        status = 0
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if not status and message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except RequestError as error:
+            await refuse_unread(receive, watched, error, dict(scope["headers"]))
+        except HTTPException as error:
+            refusal = _documented(error, scope["path"])
+            allow = [(b"allow", _allowed(error).encode())] if refusal.outcome is METHOD_NOT_ALLOWED else None
+            await refuse_unread(receive, watched, refusal, dict(scope["headers"]), allow)
+        except Exception:
+            _log.exception("%s %s failed.", scope["method"], scope["path"][:200])
+            if status:
+                raise  # the response has begun; the server can only close the connection
+            await send_error(watched, RequestError(INTERNAL, "Something went wrong here; it has been logged."))
+        finally:
+            if status:
+                self._metrics.observe_request(self._route(scope, status), status, perf_counter() - started_s)
+
+    def _route(self, scope: Scope, status: int) -> str:
+        route = scope.get("route")
+        path = getattr(route, "path", OTHER_ROUTE)
+        return path if status != METHOD_NOT_ALLOWED.status and path in self._measured else OTHER_ROUTE
+
+
+def _documented(error: HTTPException, path: str) -> RequestError:
+    """Give the router's own refusals, 404 and 405, the documented shape."""
+    path = path[:200]
+    if error.status_code == NOT_FOUND.status:
+        return RequestError(NOT_FOUND, f"There is nothing at {path}; see /docs.")
+    if error.status_code == METHOD_NOT_ALLOWED.status:
+        return RequestError(METHOD_NOT_ALLOWED, f"{path} takes {_allowed(error)}.")
+    return RequestError(INTERNAL, "The request cannot be answered.")
+
+
+def _allowed(error: HTTPException) -> str:
+    allowed = dict(error.headers or {}).get("Allow", "")
+    return ", ".join(sorted(allowed.replace(" ", "").split(",")))

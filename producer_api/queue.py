@@ -1,0 +1,71 @@
+"""What the routes need of a queue. ``redis_queue.py`` is the real one; ``tests/fakes.py`` has one in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from shared.cards import Card
+from shared.wire import Reply, Request
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """What the front end knows of a model: its card, how many workers live, how long its lane is.
+
+    ``card`` is None for a model that was once served but whose card cannot be read.
+    """
+
+    name: str
+    card: Card | None
+    workers: int = 0
+    queued: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """A snapshot of all models. ``redis_ok`` tells whether Redis answered when it was last asked."""
+
+    models: Mapping[str, ModelState] = field(default_factory=dict)
+    redis_ok: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A reply and how long it took.
+
+    Attributes:
+        reply: what the consumer said; ``reply.fault`` is set when it said no.
+        waited_us: from submitting until the reply was here, in microseconds.
+    """
+
+    reply: Reply
+    waited_us: int
+
+
+class Queue(Protocol):
+    """A queue of inference requests, seen from a front end."""
+
+    async def start(self) -> None:
+        """Connect and take the first snapshot; returns even when Redis is away."""
+
+    async def close(self) -> None:
+        """Stop reading replies. Requests still waiting end with ``SHUTTING_DOWN``."""
+
+    def catalogue(self) -> Catalogue:
+        """Return the latest snapshot; it is at most a few seconds old while Redis answers. Never blocks."""
+
+    async def submit(self, model: str, request: Request, *, id_is_ours: bool) -> Answer:
+        """Put a request into the model's lane and wait for its reply.
+
+        Args:
+            model: name of a model in the catalogue.
+            request: ``reply_to`` is filled in by the queue.
+            id_is_ours: the front end made the id up, so nobody can ask for this reply again and it is deleted once
+                delivered. A client's own id is looked up first: if its reply is already there, that is the answer.
+
+        Raises:
+            RequestError: ``LANE_FULL``, ``QUEUE_UNAVAILABLE``, ``QUEUE_OUT_OF_MEMORY``, ``NO_WORKER``,
+                ``SHUTTING_DOWN``, or ``UNKNOWN_OUTCOME`` once ``request.ttl_ms`` has passed without a reply.
+        """

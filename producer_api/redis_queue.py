@@ -1,0 +1,121 @@
+"""The queue on Redis [I/O]; see :class:`producer_api.queue.Queue`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from typing import Any, Protocol
+
+from shared.outcomes import INTERNAL, RequestError
+from shared.redis import ClientError, Link, connect_async
+from shared.settings import Settings
+from shared.wire import Request, WireError, decode_reply
+
+from .admission import admit
+from .catalogue import CatalogueReader
+from .channel import Channel, Instruments
+from .queue import Answer, Catalogue
+
+log = logging.getLogger(__name__)
+
+REFRESH_S = 1.0
+REFRESH_WHEN_AWAY_S = 0.25
+
+
+class QueueInstruments(Instruments, Protocol):
+    """What the queue measures itself with."""
+
+    @property
+    def reply_wait(self) -> Any:
+        """Histogram series: seconds from submitting to the reply."""
+
+    @property
+    def transport(self) -> Any:
+        """Histogram series: that wait minus the consumer's own durations."""
+
+
+class RedisQueue:
+    """Admits through Redis functions and waits on reply streams, one channel per model.
+
+    Args:
+        settings: Redis address, limits and the lease that all waits are scaled by.
+        instruments: where durations and errors are counted.
+    """
+
+    def __init__(self, settings: Settings, instruments: QueueInstruments) -> None:
+        self._settings, self._instruments = settings, instruments
+        self._instance = f"fe-{secrets.token_hex(8)}"
+        self._catalogue = Catalogue()
+        self._channels: dict[str, Channel] = {}
+        self._in_flight = 0
+        self._refresher: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """See the interface."""
+        url = self._settings.redis_url or f"redis://127.0.0.1:{self._settings.redis_port}"
+        self._client = connect_async(url, self._settings.socket_timeout_s)
+        self._catalogue_link = Link(self._client)
+        self._reader = CatalogueReader(self._catalogue_link, self._settings.lease_ms)
+        await self._refresh()
+        self._refresher = asyncio.create_task(self._refresh_forever())
+
+    async def close(self) -> None:
+        """See the interface."""
+        if self._refresher is not None:
+            self._refresher.cancel()
+            await asyncio.gather(self._refresher, return_exceptions=True)
+        for channel in self._channels.values():
+            await channel.close()
+        await self._catalogue_link.close()
+        await self._client.aclose()
+
+    def catalogue(self) -> Catalogue:
+        """See the interface."""
+        return self._catalogue
+
+    async def _refresh(self) -> None:
+        try:
+            self._catalogue = await self._reader.read()
+        except (ClientError, OSError) as error:
+            if self._catalogue.redis_ok:
+                log.warning("Redis does not answer: %s", error)
+            self._instruments.redis_errors.inc()
+            self._catalogue = Catalogue(self._catalogue.models, redis_ok=False)
+
+    async def _refresh_forever(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_S if self._catalogue.redis_ok else REFRESH_WHEN_AWAY_S)
+            away = not self._catalogue.redis_ok
+            await self._refresh()
+            if away and self._catalogue.redis_ok:
+                log.info("Redis answers.")
+
+    def _channel(self, model: str) -> Channel:
+        channel = self._channels.get(model)
+        if channel is None:
+            channel = Channel(self._client, self._settings, model, self._instance, self._instruments)
+            channel.start()
+            self._channels[model] = channel
+        return channel
+
+    async def submit(self, model: str, request: Request, *, id_is_ours: bool) -> Answer:
+        """See the interface."""
+        admit(self._catalogue, model, self._in_flight, self._settings.max_in_flight)
+        self._in_flight += 1
+        begun_s = time.perf_counter()
+        try:
+            message = await self._channel(model).submit(request, id_is_ours=id_is_ours)
+        finally:
+            self._in_flight -= 1
+        waited_s = time.perf_counter() - begun_s
+        try:
+            reply = decode_reply(message)
+        except WireError as error:
+            log.error("A consumer's reply to %s cannot be read: %s", request.id, error)
+            raise RequestError(INTERNAL, "The reply cannot be read.", request_id=request.id) from None
+        timing = reply.timing
+        self._instruments.reply_wait.observe(waited_s)
+        self._instruments.transport.observe(waited_s - (timing.queue + timing.wait + timing.run) / 1e6)
+        return Answer(reply, round(waited_s * 1e6))

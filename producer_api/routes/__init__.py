@@ -1,0 +1,1 @@
+"""Routes: thin, one file per group."""

@@ -1,0 +1,57 @@
+"""GET /v1/models and GET /v1/models/{model}."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from producer_api.admission import find_model, refusal
+from producer_api.encoding import json_encoder
+from producer_api.queue import Catalogue, ModelState, Queue
+from producer_api.schemas import ModelInfo, ModelList, ModelSummary
+from shared.outcomes import NO_WORKER, QUEUE_UNAVAILABLE
+
+
+def summaries(catalogue: Catalogue) -> list[ModelSummary]:
+    """One line per model, sorted by name."""
+    return [_summary(state) for _, state in sorted(catalogue.models.items())]
+
+
+def _summary(state: ModelState) -> ModelSummary:
+    card = state.card
+    return ModelSummary(
+        name=state.name,
+        version=card.version if card else None,
+        family=card.family if card else None,
+        precision=card.precision if card else None,
+        workers=state.workers,
+        queued=state.queued,
+        ready=card is not None and state.workers > 0,
+    )
+
+
+class Models:
+    """The two routes; they answer from the latest snapshot and ask Redis nothing."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+
+    async def list(self, request: Request) -> Response:
+        """List all models."""
+        catalogue = self._queue.catalogue()
+        if not catalogue.models and not catalogue.redis_ok:
+            raise refusal(QUEUE_UNAVAILABLE, "Redis does not answer, so no model is known.")
+        return json_response(ModelList(summaries(catalogue)))
+
+    async def one(self, request: Request) -> Response:
+        """Describe one model."""
+        name = request.path_params["model"]
+        state = find_model(self._queue.catalogue(), name)
+        if state.card is None:
+            raise refusal(NO_WORKER, f"No worker has described model {name!r} yet.")
+        return json_response(ModelInfo.of(state.card, state.workers))
+
+
+def json_response(value: object, status: int = 200) -> Response:
+    """Answer with ``value`` as JSON."""
+    return Response(json_encoder.encode(value), status, media_type="application/json")

@@ -1,0 +1,68 @@
+"""Routes about the service itself: health, readiness, version, metrics, documentation."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from producer_api.encoding import json_encoder
+from producer_api.metrics import CONTENT_TYPE, ApiMetrics
+from producer_api.queue import Catalogue, Queue
+from producer_api.schemas import Health, Readiness, VersionInfo
+from shared.version import __version__
+from shared.wire import VERSION
+
+from .models import json_response, summaries
+
+
+def readiness(catalogue: Catalogue) -> Readiness:
+    """Say whether a request sent now can be answered: Redis answers and a described model has a live worker."""
+    models = summaries(catalogue)
+    reasons = []
+    if not catalogue.redis_ok:
+        reasons.append("Redis does not answer.")
+    if not models:
+        reasons.append("No model has been served yet.")
+    elif not any(model.ready for model in models):
+        reasons.append(f"No model has a live worker: {', '.join(model.name for model in models)}.")
+    return Readiness(not reasons, catalogue.redis_ok, reasons, models)
+
+
+class Service:
+    """The routes; ``document`` is the OpenAPI document and ``page`` the documentation made from it."""
+
+    def __init__(
+        self, queue: Queue, metrics: ApiMetrics, commit: str | None, document: dict[str, object], page: str
+    ) -> None:
+        self._queue, self._metrics = queue, metrics
+        self._version = VersionInfo("headrace", __version__, VERSION, commit)
+        self._document, self._page = json_encoder.encode(document), page
+
+    async def health(self, request: Request) -> Response:
+        """Answer as long as the process runs."""
+        return json_response(Health("ok"))
+
+    async def ready(self, request: Request) -> Response:
+        """Answer 200 when inference can work, else 503 and the reasons."""
+        state = readiness(self._queue.catalogue())
+        response = json_response(state, 200 if state.ready else 503)
+        if not state.ready:
+            response.headers["Retry-After"] = "1"
+        return response
+
+    async def version(self, request: Request) -> Response:
+        """Say what runs."""
+        return json_response(self._version)
+
+    async def metrics(self, request: Request) -> Response:
+        """Expose the metrics."""
+        return Response(self._metrics.expose(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def openapi(self, request: Request) -> Response:
+        """Return the OpenAPI document."""
+        return Response(self._document, media_type="application/json")
+
+    async def docs(self, request: Request) -> Response:
+        """Return the documentation page. It loads nothing from elsewhere, and the browser is told so."""
+        policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+        return HTMLResponse(self._page, headers={"Content-Security-Policy": f"{policy}; img-src data: blob:"})

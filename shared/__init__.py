@@ -1,0 +1,1 @@
+"""What every Headrace process agrees on: the wire format, key names, outcomes, settings, and Redis access."""

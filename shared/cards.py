@@ -1,0 +1,86 @@
+"""A model's card: what a front end knows of a model it never loads.
+
+A consumer publishes the card in Redis as a hash whose values are JSON, so that ``redis-cli HGETALL`` reads well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+ITEM_BYTES = {
+    "BOOL": 1,
+    "UINT8": 1,
+    "INT8": 1,
+    "UINT16": 2,
+    "INT16": 2,
+    "FP16": 2,
+    "UINT32": 4,
+    "INT32": 4,
+    "FP32": 4,
+    "UINT64": 8,
+    "INT64": 8,
+    "FP64": 8,
+}
+"""Bytes of one element per datatype (names as in the Open Inference Protocol). BYTES has no fixed size."""
+
+
+class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One input or output: ``shape`` leaves out the batch dimension, -1 allows any size there."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+    def row_bytes(self) -> int | None:
+        """Bytes of one row, or None when a dimension is free or the datatype has no fixed size."""
+        item = ITEM_BYTES.get(self.datatype)
+        if item is None or any(size < 0 for size in self.shape):
+            return None
+        return item * math.prod(self.shape)
+
+
+class BatchSettings(msgspec.Struct, frozen=True):
+    """How a consumer batches: at most ``max_batch`` rows, or what came within ``window_ms`` of the first."""
+
+    max_batch: int
+    window_ms: float
+    policy: str
+
+
+class Card(msgspec.Struct, frozen=True):
+    """What the world may know of a model. ``labels`` is None unless the model is a classifier."""
+
+    name: str
+    version: str
+    family: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    content_types: tuple[str, ...]
+    precision: str
+    device: str
+    batch: BatchSettings
+    labels: tuple[str, ...] | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def to_hash(card: Card) -> dict[str, bytes]:
+    """Encode a card as the fields of its Redis hash; each value is JSON."""
+    return {field: msgspec.json.encode(value) for field, value in msgspec.structs.asdict(card).items()}
+
+
+def from_hash(fields: Mapping[bytes, bytes]) -> Card:
+    """Decode the fields of a card's hash; fields this version does not know are ignored.
+
+    Raises:
+        ValueError: a field is missing or malformed.
+    """
+    values: dict[str, Any] = {}
+    for name in Card.__struct_fields__:
+        text = fields.get(name.encode())
+        if text is not None:
+            values[name] = msgspec.json.decode(text)
+    return msgspec.convert(values, Card)

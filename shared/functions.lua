@@ -1,0 +1,224 @@
+#!lua name=headrace1
+-- The atomic steps of the queue, one call for many requests. docs/protocol.md is the contract.
+--
+-- KEYS[1] is always the work stream of a lane, hr:{model}:q:lane. Every other key is derived from it and shares its
+-- hash tag, so a call stays inside one Redis Cluster slot. Arguments are validated before anything is written, and
+-- each item is handled with pcall, so that one bad item never strands the others of its call.
+
+local GROUP = 'workers'
+
+local function names(work)
+  local head, lane = string.match(work, '^(hr:{[%w_-]+}:)q:([%w_-]+)$')
+  if not head then
+    return nil
+  end
+  return {
+    lane = lane,
+    reply = head .. 'r:' .. lane .. ':',
+    stream = head .. 'rs:' .. lane .. ':',
+    lanes = head .. 'lanes',
+    card = head .. 'card',
+    workers = head .. 'workers',
+    worker = head .. 'w:',
+  }
+end
+
+local function is_name(text)
+  return #text >= 1 and #text <= 64 and string.find(text, '^[%w_-]+$') ~= nil
+end
+
+local function whole(text)
+  local number = tonumber(text)
+  if number == nil or number < 0 or number ~= math.floor(number) then
+    return nil
+  end
+  return number
+end
+
+local function failed(answer)
+  return type(answer) == 'table' and answer.err ~= nil
+end
+
+local BAD_KEY = { err = 'ERR KEYS[1] must be hr:{model}:q:lane' }
+local BAD_ARGS = { err = 'ERR wrong arguments' }
+
+-- hr1_admit(limit, instance, cursor, acknowledged count, item count, acknowledged ids…, (id, check, message)…)
+--
+-- Puts requests into the lane. In passing it deletes the replies that this front end has delivered (ids it made up
+-- itself) and trims its reply stream to the cursor, so that memory stays flat.
+-- check '1': answer 'answered' when the reply of that id is already there.
+-- Returns {length of the lane, status…}; a status is the entry's id, 'answered', 'full', 'absent' (no such stream) or
+-- 'error …'.
+local function admit(keys, args)
+  local key = names(keys[1])
+  if not key then
+    return BAD_KEY
+  end
+  local limit, acks, items = whole(args[1]), whole(args[4]), whole(args[5])
+  if not (limit and acks and items) or #args ~= 5 + acks + 3 * items then
+    return BAD_ARGS
+  end
+  local instance, cursor = args[2], args[3]
+  if instance ~= '' and is_name(instance) and cursor ~= '' then
+    redis.pcall('XTRIM', key.stream .. instance, 'MINID', cursor)
+  end
+  for i = 6, 5 + acks do
+    if is_name(args[i]) then
+      redis.pcall('UNLINK', key.reply .. args[i])
+    end
+  end
+  local length = redis.call('XLEN', keys[1])
+  local answer = { length }
+  for i = 6 + acks, #args, 3 do
+    local id, check, message = args[i], args[i + 1], args[i + 2]
+    local status
+    if not is_name(id) then
+      status = 'error the id is not a valid name'
+    elseif check == '1' and redis.call('EXISTS', key.reply .. id) == 1 then
+      status = 'answered'
+    elseif length >= limit then
+      status = 'full'
+    else
+      local entry = redis.pcall('XADD', keys[1], 'NOMKSTREAM', '*', 'm', message)
+      if failed(entry) then
+        status = 'error ' .. entry.err
+      elseif not entry then
+        status = 'absent'
+      else
+        status = entry
+        length = length + 1
+      end
+    end
+    answer[#answer + 1] = status
+  end
+  answer[1] = length
+  return answer
+end
+
+-- hr1_commit(stream cap, stream expiry ms, hint limit bytes, (entry, id, instance, expiry ms, reply)…)
+--
+-- Ends requests. A reply becomes visible only if this call is the one that acknowledges the entry and nobody has
+-- answered the id before; then the entry is deleted. An expiry of 0 stores nothing: the reply is only hinted.
+-- The hint goes out in any case; when the reply was not stored by this call, or is large, it carries the id only.
+-- Returns a status per item: 1 stored or hinted, 0 not ours any more, 2 already answered, or 'error …'.
+local function commit_one(work, key, cap, stream_expiry, hint_limit, entry, id, instance, expiry, reply)
+  if not (is_name(id) and expiry and (instance == '' or is_name(instance))) then
+    return 'error malformed item'
+  end
+  local status, visible = 0, false
+  if redis.call('XACK', work, GROUP, entry) == 1 then
+    status = 1
+    if expiry == 0 then
+      visible = true
+    elseif redis.call('EXISTS', key.reply .. id) == 1 then
+      status = 2
+    else
+      redis.call('RPUSH', key.reply .. id, reply)
+      redis.call('PEXPIRE', key.reply .. id, expiry)
+      visible = true
+    end
+    redis.call('XDEL', work, entry)
+  end
+  if instance ~= '' then
+    local stream = key.stream .. instance
+    if visible and #reply < hint_limit then
+      redis.call('XADD', stream, 'MAXLEN', '~', cap, '*', 'id', id, 'reply', reply)
+    else
+      redis.call('XADD', stream, 'MAXLEN', '~', cap, '*', 'id', id)
+    end
+    return status, stream
+  end
+  return status
+end
+
+local function commit(keys, args)
+  local key = names(keys[1])
+  if not key then
+    return BAD_KEY
+  end
+  local cap, stream_expiry, hint_limit = whole(args[1]), whole(args[2]), whole(args[3])
+  if not (cap and stream_expiry and hint_limit) or (#args - 3) % 5 ~= 0 then
+    return BAD_ARGS
+  end
+  local answer, streams = {}, {}
+  for i = 4, #args, 5 do
+    local fine, status, stream = pcall(
+      commit_one, keys[1], key, cap, stream_expiry, hint_limit,
+      args[i], args[i + 1], args[i + 2], whole(args[i + 3]), args[i + 4]
+    )
+    if not fine then
+      local err = type(status) == 'table' and status.err or tostring(status)
+      status = 'error ' .. err
+    end
+    if stream then
+      streams[stream] = true
+    end
+    answer[#answer + 1] = status
+  end
+  for stream in pairs(streams) do
+    redis.pcall('PEXPIRE', stream, stream_expiry)
+  end
+  return answer
+end
+
+-- hr1_heartbeat(worker, worker expiry ms, lane limit, worker field count, worker fields…, card fields…)
+--
+-- Says that a worker lives, publishes its model's card, and makes the lane's stream and group where they are missing,
+-- so that a flushed server heals. The group starts at 0: whatever is in the stream gets done.
+-- Returns {Redis time in ms, length of the lane}.
+local function heartbeat(keys, args)
+  local key = names(keys[1])
+  if not key then
+    return BAD_KEY
+  end
+  local expiry, limit, count = whole(args[2]), whole(args[3]), whole(args[4])
+  if not (args[1] and is_name(args[1]) and expiry and limit and count) or count % 2 == 1 or #args < 4 + count then
+    return BAD_ARGS
+  end
+  local clock = redis.call('TIME')
+  local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+  local made = redis.pcall('XGROUP', 'CREATE', keys[1], GROUP, '0', 'MKSTREAM')
+  if failed(made) and not string.find(made.err, 'BUSYGROUP', 1, true) then
+    return made
+  end
+  redis.call('HSET', key.lanes, key.lane, limit)
+  redis.call('ZADD', key.workers, now, args[1])
+  redis.call('ZREMRANGEBYSCORE', key.workers, '-inf', now - expiry)
+  local worker = key.worker .. args[1]
+  redis.call('HSET', worker, 'seen_ms', now, unpack(args, 5, 4 + count))
+  redis.call('PEXPIRE', worker, expiry)
+  if #args > 4 + count then
+    redis.call('HSET', key.card, unpack(args, 5 + count))
+  end
+  return { now, redis.call('XLEN', keys[1]) }
+end
+
+-- hr1_leave(worker)
+--
+-- Takes a worker off the list and, when nothing is pending for it, its consumer out of the group. Deleting a consumer
+-- with pending entries would strand them, so those wait for XAUTOCLAIM.
+-- Returns the number of entries still pending for the worker.
+local function leave(keys, args)
+  local key = names(keys[1])
+  if not key then
+    return BAD_KEY
+  end
+  if #args ~= 1 or not is_name(args[1]) then
+    return BAD_ARGS
+  end
+  redis.call('ZREM', key.workers, args[1])
+  redis.call('UNLINK', key.worker .. args[1])
+  local pending = redis.pcall('XPENDING', keys[1], GROUP, '-', '+', 1, args[1])
+  if failed(pending) then
+    return 0
+  end
+  if #pending == 0 then
+    redis.call('XGROUP', 'DELCONSUMER', keys[1], GROUP, args[1])
+  end
+  return #pending
+end
+
+redis.register_function('hr1_admit', admit)
+redis.register_function{ function_name = 'hr1_commit', callback = commit, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'hr1_heartbeat', callback = heartbeat, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'hr1_leave', callback = leave, flags = { 'allow-oom' } }

@@ -1,0 +1,44 @@
+"""Loading ``functions.lua`` into Redis, and the names of the functions in it."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+
+ADMIT = "hr1_admit"
+COMMIT = "hr1_commit"
+HEARTBEAT = "hr1_heartbeat"
+LEAVE = "hr1_leave"
+
+HINT_LIMIT_BYTES = 16 * 1024
+"""Replies of this size and more are not copied into the reply stream; the hint carries the id only."""
+
+LUA_LIMIT_BYTES = 16 * 1024
+"""Messages of this size and more are added by a plain XADD, because passing them through Lua copies them."""
+
+REPLY_STREAM_CAP = 10_000
+"""Most entries of a reply stream, approximately."""
+
+
+@cache
+def source() -> str:
+    """The text of the function library."""
+    return Path(__file__).with_name("functions.lua").read_text(encoding="utf-8")
+
+
+class LoadsFunctions(Protocol):
+    """What ``load`` needs of a client; synchronous redis clients have it."""
+
+    def function_load(self, code: str, replace: bool | None = False) -> object:
+        """Send FUNCTION LOAD."""
+
+
+def load(client: LoadsFunctions) -> None:
+    """Load the library, replacing an older copy of the same name."""
+    client.function_load(source(), replace=True)
+
+
+def is_missing(error: Exception) -> bool:
+    """Say whether ``error`` is Redis's answer to a call of a function that is not loaded."""
+    return "function not found" in str(error).lower()

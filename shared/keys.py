@@ -1,0 +1,49 @@
+"""Every Redis key name that Headrace uses, in one place.
+
+The model stands in braces so that all keys of one model share a Redis Cluster slot. ``docs/protocol.md`` describes
+what each key holds. ``functions.lua`` derives the same names from the work stream's key.
+"""
+
+from __future__ import annotations
+
+MODELS = "hr:models"
+"""Sorted set: every model ever served, scored by the Redis time in milliseconds when it was last seen."""
+
+DEFAULT_LANE = "default"
+GROUP = "workers"
+MESSAGE_FIELD = "m"
+
+
+def card(model: str) -> str:
+    """Hash that describes a model: shapes, labels, precision, batch settings. Outlives its workers."""
+    return f"hr:{{{model}}}:card"
+
+
+def lanes(model: str) -> str:
+    """Hash from lane name to its limit."""
+    return f"hr:{{{model}}}:lanes"
+
+
+def work(model: str, lane: str) -> str:
+    """Stream of queued and running requests; consumer group ``workers``."""
+    return f"hr:{{{model}}}:q:{lane}"
+
+
+def reply(model: str, lane: str, request_id: str) -> str:
+    """List that holds the reply of one request until it expires."""
+    return f"hr:{{{model}}}:r:{lane}:{request_id}"
+
+
+def reply_stream(model: str, lane: str, instance: str) -> str:
+    """Capped stream of replies for one waiting process. A hint: the reply key stays the truth."""
+    return f"hr:{{{model}}}:rs:{lane}:{instance}"
+
+
+def workers(model: str) -> str:
+    """Sorted set: live workers scored by the Redis time in milliseconds of their last heartbeat."""
+    return f"hr:{{{model}}}:workers"
+
+
+def worker(model: str, worker_name: str) -> str:
+    """Hash that describes one worker; expires when its heartbeat stops."""
+    return f"hr:{{{model}}}:w:{worker_name}"

@@ -1,0 +1,116 @@
+"""``models.toml``: which models exist and how each is built."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from .names import is_name
+from .settings import MAX_BATCH_CEILING, POLICIES, PRECISIONS, SettingsError
+
+FAMILIES = ("echo", "timm", "torchvision", "python")
+
+
+class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How an image becomes a tensor: shorter side to ``resize`` pixels, centre ``crop``, then (x/255 - mean) / std."""
+
+    resize: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 256
+    crop: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 224
+    interpolation: str = "bilinear"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One ``[models.NAME]`` table.
+
+    Attributes:
+        family: ``echo``, ``timm``, ``torchvision`` or ``python``.
+        architecture: constructor name within the family.
+        weights: ``DEFAULT``, ``random``, ``package:NAME`` or the path of a file (state dict or safetensors).
+        entry: ``package.module:factory`` for family ``python``.
+        precision, max_batch, window_ms, batch_policy: defaults that the environment overrides.
+        labels: ``imagenet-1k``, or the path of a text file with one label a line.
+        options: handed to the factory of family ``python`` as they are.
+    """
+
+    family: str
+    architecture: str | None = None
+    weights: str | None = None
+    entry: str | None = None
+    version: str = "1"
+    precision: str = "fp32"
+    max_batch: Annotated[int, msgspec.Meta(ge=1, le=MAX_BATCH_CEILING)] = 32
+    window_ms: Annotated[float, msgspec.Meta(ge=0, le=60_000)] = 5.0
+    batch_policy: str = "window"
+    preprocessing: Preprocessing | None = None
+    labels: str | None = None
+    options: dict[str, Any] = {}
+
+
+def _check(name: str, config: ModelConfig) -> None:
+    where = f"models.{name}"
+    for key, value, allowed in (
+        ("family", config.family, FAMILIES),
+        ("precision", config.precision, PRECISIONS),
+        ("batch_policy", config.batch_policy, POLICIES),
+    ):
+        if value not in allowed:
+            raise SettingsError(f"{where}.{key} must be one of {', '.join(allowed)}, not {value!r}.")
+    if config.family == "python" and not config.entry:
+        raise SettingsError(f"{where}.entry is missing: family 'python' needs 'package.module:factory'.")
+    if config.family in ("timm", "torchvision") and not (config.architecture and config.weights):
+        raise SettingsError(f"{where} needs architecture and weights, because its family is {config.family!r}.")
+
+
+def parse(text: str, source: str = "models.toml") -> dict[str, ModelConfig]:
+    """Read the text of a models file.
+
+    Raises:
+        SettingsError: not TOML, an unknown or malformed key, or a model name that cannot be used; the sentence names
+            ``source`` and the key.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{source} is not valid TOML: {error}.") from None
+    if set(document) - {"models"} or not isinstance(document.get("models"), dict):
+        raise SettingsError(f"{source} must hold [models.NAME] tables and nothing else.")
+    models: dict[str, ModelConfig] = {}
+    for name, table in document["models"].items():
+        if not is_name(name):
+            raise SettingsError(f"{source}: a model name must be 1 to 64 letters, digits, '_' or '-', not {name!r}.")
+        try:
+            models[name] = msgspec.convert(table, ModelConfig)
+        except msgspec.ValidationError as error:
+            raise SettingsError(f"{source}: models.{name}: {error}.") from None
+        _check(name, models[name])
+    return models
+
+
+def load(path: str | Path) -> dict[str, ModelConfig]:
+    """Read the models file at ``path``.
+
+    Raises:
+        SettingsError: the file cannot be read or is not a valid models file.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"The models file {path} cannot be read: {error}.") from None
+    return parse(text, str(path))
+
+
+def pick(models: dict[str, ModelConfig], name: str, source: str) -> ModelConfig:
+    """Return the table of model ``name``.
+
+    Raises:
+        SettingsError: there is no such model; the sentence lists those there are.
+    """
+    config = models.get(name)
+    if config is None:
+        raise SettingsError(f"Model {name!r} is not in {source}; it has {', '.join(sorted(models)) or 'no models'}.")
+    return config

@@ -1,0 +1,29 @@
+"""The one rule for names that end up inside Redis keys."""
+
+from __future__ import annotations
+
+import re
+
+NAME_PATTERN = r"[A-Za-z0-9_-]{1,64}"
+
+_is_name = re.compile(NAME_PATTERN + r"\Z").match
+
+
+def is_name(text: object) -> bool:
+    """Say whether ``text`` may name a model, lane, worker, instance or request.
+
+    A ``}`` or ``:`` inside a name would move its keys to another Redis Cluster slot or past an ACL pattern,
+    so nothing outside letters, digits, ``_`` and ``-`` is allowed.
+    """
+    return isinstance(text, str) and _is_name(text) is not None
+
+
+def check_name(text: str, what: str) -> str:
+    """Return ``text`` unchanged.
+
+    Raises:
+        ValueError: ``text`` is not a valid name; the sentence starts with ``what``.
+    """
+    if not is_name(text):
+        raise ValueError(f"{what} must be 1 to 64 letters, digits, '_' or '-', not {text[:80]!r}.")
+    return text

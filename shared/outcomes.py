@@ -1,0 +1,109 @@
+"""The one table from what happened to a request to its HTTP status and metric label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a request ended.
+
+    Attributes:
+        code: stable machine-readable name, used in error bodies, replies and metric labels.
+        status: HTTP status of the response.
+        retry: whether the same request may succeed later; such responses carry ``Retry-After``.
+        lasting: whether a consumer stores this answer in the reply key. Expired work is only hinted, so that asking
+            again with the same id starts afresh.
+    """
+
+    code: str
+    status: int
+    retry: bool = False
+    lasting: bool = True
+
+
+OK = Outcome("ok", 200)
+MALFORMED = Outcome("malformed", 400)
+NOT_FOUND = Outcome("not_found", 404)
+UNKNOWN_MODEL = Outcome("unknown_model", 404)
+METHOD_NOT_ALLOWED = Outcome("method_not_allowed", 405)
+NOT_ACCEPTABLE = Outcome("not_acceptable", 406)
+REQUEST_TIMEOUT = Outcome("request_timeout", 408)
+BODY_TOO_LARGE = Outcome("body_too_large", 413)
+UNSUPPORTED_MEDIA_TYPE = Outcome("unsupported_media_type", 415)
+INVALID_INPUT = Outcome("invalid_input", 422)
+LANE_FULL = Outcome("lane_full", 429, retry=True)
+CLIENT_CLOSED = Outcome("client_closed", 499, lasting=False)
+MODEL_ERROR = Outcome("model_error", 500)
+INTERNAL = Outcome("internal", 500)
+QUEUE_UNAVAILABLE = Outcome("queue_unavailable", 503, retry=True, lasting=False)
+QUEUE_OUT_OF_MEMORY = Outcome("queue_out_of_memory", 503, retry=True, lasting=False)
+NO_WORKER = Outcome("no_worker", 503, retry=True, lasting=False)
+OVERLOADED = Outcome("overloaded", 503, retry=True, lasting=False)
+SHUTTING_DOWN = Outcome("shutting_down", 503, retry=True, lasting=False)
+EXPIRED = Outcome("expired", 504, lasting=False)
+UNKNOWN_OUTCOME = Outcome("unknown_outcome", 504, lasting=False)
+
+ALL = (
+    OK,
+    MALFORMED,
+    NOT_FOUND,
+    UNKNOWN_MODEL,
+    METHOD_NOT_ALLOWED,
+    NOT_ACCEPTABLE,
+    REQUEST_TIMEOUT,
+    BODY_TOO_LARGE,
+    UNSUPPORTED_MEDIA_TYPE,
+    INVALID_INPUT,
+    LANE_FULL,
+    CLIENT_CLOSED,
+    MODEL_ERROR,
+    INTERNAL,
+    QUEUE_UNAVAILABLE,
+    QUEUE_OUT_OF_MEMORY,
+    NO_WORKER,
+    OVERLOADED,
+    SHUTTING_DOWN,
+    EXPIRED,
+    UNKNOWN_OUTCOME,
+)
+BY_CODE = {outcome.code: outcome for outcome in ALL}
+
+
+class RequestError(Exception):
+    """A request that ends with an error; carries everything the error body shows.
+
+    Attributes:
+        outcome: row of the outcome table.
+        message: one sentence for the person who sent the request.
+        field: path of the offending part such as ``inputs[0].shape``, if one is to blame.
+        request_id: id to ask again with, once known.
+        retry_after_s: seconds to wait before the next try, for outcomes with ``retry``.
+    """
+
+    def __init__(
+        self,
+        outcome: Outcome,
+        message: str,
+        *,
+        field: str | None = None,
+        request_id: str | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+        self.message = message
+        self.field = field
+        self.request_id = request_id
+        self.retry_after_s = retry_after_s
+
+
+def invalid(message: str, field: str | None = None) -> RequestError:
+    """Make the error for input that is well formed but does not fit the model."""
+    return RequestError(INVALID_INPUT, message, field=field)
+
+
+def malformed(message: str, field: str | None = None) -> RequestError:
+    """Make the error for input that cannot be parsed."""
+    return RequestError(MALFORMED, message, field=field)

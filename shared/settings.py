@@ -1,0 +1,221 @@
+"""Settings of every process: read once from a mapping, checked, frozen.
+
+The environment is the only source of these settings; ``models.toml`` describes models (see ``model_config.py``) and
+gives way to the environment where both name the same thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from .names import check_name
+
+PREFIX = "HEADRACE_"
+POLICIES = ("window",)
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
+DEVICES = ("auto", "cpu", "cuda")
+APPENDONLY = ("everysec", "always", "no")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+MAX_BATCH_CEILING = 4096
+
+
+class SettingsError(ValueError):
+    """A setting is unknown, malformed, or contradicts another; the message is one sentence for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every ``HEADRACE_`` setting. Field names are the environment names in lower case without the prefix.
+
+    ``None`` for a per-model setting means that the environment is silent and ``models.toml`` decides.
+    """
+
+    redis_url: str | None = None
+    redis_port: int = 6399
+    host: str = "127.0.0.1"
+    port: int = 8000
+    models: tuple[str, ...] = ("imagenet",)
+    models_file: str = "models.toml"
+    data_dir: str = ".headrace"
+    appendonly: str = "everysec"
+    maxmemory_mb: int = 1024
+    max_batch: int | None = None
+    window_ms: float | None = None
+    batch_policy: str | None = None
+    precision: str | None = None
+    device: str = "auto"
+    torch_threads: int = 0
+    decode_threads: int = 2
+    default_timeout_ms: int = 10_000
+    max_timeout_ms: int = 60_000
+    lane_limit: int = 2048
+    lease_ms: int = 15_000
+    consumers: int = 1
+    metrics_port: int = 9101
+    metrics_host: str = "127.0.0.1"
+    max_body_bytes: int = 16 * 1024 * 1024
+    max_in_flight: int = 4096
+    log_level: str = "info"
+
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str]) -> Settings:
+        """Read every ``HEADRACE_`` name from ``environment``.
+
+        Raises:
+            SettingsError: a name is unknown, a value is malformed or out of range, or two settings contradict.
+        """
+        values: dict[str, Any] = {}
+        for name, text in environment.items():
+            if name.startswith(PREFIX) and name not in _NOT_SETTINGS:
+                values[_field_of(name)] = _parse(name, text)
+        settings = cls(**values)
+        _check_together(settings)
+        return settings
+
+    @property
+    def block_ms(self) -> int:
+        """Longest wait of one blocking read: a fifteenth of the lease, 1 s by default."""
+        return max(50, self.lease_ms // 15)
+
+    @property
+    def socket_timeout_s(self) -> float:
+        """Time after which a silent Redis connection counts as lost: a fifth of the lease, 3 s by default."""
+        return max(1.0, self.lease_ms / 5000)
+
+    @property
+    def longest_batch_ms(self) -> int:
+        """Longest time a batch may run: two thirds of the lease, 10 s by default."""
+        return self.lease_ms * 2 // 3
+
+    @property
+    def heartbeat_ms(self) -> int:
+        """Time between two heartbeats of a consumer: a fifteenth of the lease, 1 s by default."""
+        return self.block_ms
+
+    def reply_expiry_ms(self, ttl_ms: int) -> int:
+        """Time a reply stays readable: the request's own time to live and four leases beyond it."""
+        return ttl_ms + 4 * self.lease_ms
+
+
+# Names that share the prefix but configure the test suite or are handed from `headrace up` to its children.
+_NOT_SETTINGS = frozenset({"HEADRACE_TEST_COMPOSE", "HEADRACE_TEST_REDIS_URL"})
+
+_KNOWN = {PREFIX + field.name.upper(): field.name for field in fields(Settings)}
+
+
+def _field_of(name: str) -> str:
+    field = _KNOWN.get(name)
+    if field is None:
+        raise SettingsError(f"{name} is not a setting; the known ones are {', '.join(sorted(_KNOWN))}.")
+    return field
+
+
+def _integer(name: str, text: str, low: int, high: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise SettingsError(f"{name} must be a whole number, not {text!r}.") from None
+    if not low <= value <= high:
+        raise SettingsError(f"{name} must lie between {low} and {high}, not {value}.")
+    return value
+
+
+def _number(name: str, text: str, low: float, high: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise SettingsError(f"{name} must be a number, not {text!r}.") from None
+    if not low <= value <= high:
+        raise SettingsError(f"{name} must lie between {low:g} and {high:g}, not {text}.")
+    return value
+
+
+def _choice(name: str, text: str, allowed: tuple[str, ...]) -> str:
+    if text not in allowed:
+        raise SettingsError(f"{name} must be one of {', '.join(allowed)}, not {text!r}.")
+    return text
+
+
+def _names(name: str, text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not names:
+        raise SettingsError(f"{name} must name at least one model.")
+    try:
+        for part in names:
+            check_name(part, f"A model in {name}")
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+    if len(set(names)) != len(names):
+        raise SettingsError(f"{name} names a model twice: {text}.")
+    return names
+
+
+def _redis_url(name: str, text: str) -> str:
+    if not text.startswith(("redis://", "rediss://", "unix://")):
+        raise SettingsError(f"{name} must start with redis://, rediss:// or unix://.")
+    return text
+
+
+_INTEGERS: dict[str, tuple[int, int]] = {
+    "redis_port": (0, 65535),
+    "port": (0, 65535),
+    "maxmemory_mb": (16, 1 << 20),
+    "max_batch": (1, MAX_BATCH_CEILING),
+    "torch_threads": (0, 1024),
+    "decode_threads": (1, 256),
+    "default_timeout_ms": (1, 3_600_000),
+    "max_timeout_ms": (1, 3_600_000),
+    "lane_limit": (1, 10_000_000),
+    "lease_ms": (500, 3_600_000),
+    "consumers": (1, 256),
+    "metrics_port": (0, 65535),
+    "max_body_bytes": (1024, 512 * 1024 * 1024),
+    "max_in_flight": (1, 1_000_000),
+}
+_CHOICES = {
+    "appendonly": APPENDONLY,
+    "batch_policy": POLICIES,
+    "precision": PRECISIONS,
+    "device": DEVICES,
+    "log_level": LOG_LEVELS,
+}
+
+
+def _parse(name: str, text: str) -> Any:
+    field = _KNOWN.get(name) or _field_of(name)
+    if field in _INTEGERS:
+        return _integer(name, text, *_INTEGERS[field])
+    if field in _CHOICES:
+        return _choice(name, text, _CHOICES[field])
+    if field == "window_ms":
+        return _number(name, text, 0, 60_000)
+    if field == "models":
+        return _names(name, text)
+    if field == "redis_url":
+        return _redis_url(name, text)
+    if not text.strip():
+        raise SettingsError(f"{name} must not be empty.")
+    return text
+
+
+def _check_together(settings: Settings) -> None:
+    if settings.default_timeout_ms > settings.max_timeout_ms:
+        raise SettingsError(
+            f"HEADRACE_DEFAULT_TIMEOUT_MS ({settings.default_timeout_ms}) must not exceed "
+            f"HEADRACE_MAX_TIMEOUT_MS ({settings.max_timeout_ms})."
+        )
+    check_window(settings.window_ms or 0, settings, "HEADRACE_WINDOW_MS")
+
+
+def check_window(window_ms: float, settings: Settings, name: str) -> None:
+    """Refuse a window that could hold a request past the lease of its consumer.
+
+    Raises:
+        SettingsError: the window is not shorter than the longest batch time.
+    """
+    if window_ms >= settings.longest_batch_ms:
+        raise SettingsError(
+            f"{name} ({window_ms:g}) must be shorter than two thirds of HEADRACE_LEASE_MS ({settings.lease_ms})."
+        )

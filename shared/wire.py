@@ -1,0 +1,384 @@
+"""The wire format: requests and replies as msgpack maps. ``docs/protocol.md`` is its contract, golden bytes its test.
+
+Decoders treat every byte as hostile: they refuse extension types, unknown versions, unknown members, wrong types,
+names that could not be keys, and tensors whose shape disagrees with their bytes. msgpack itself bounds every declared
+length by the size of the message, so a few bytes that promise 4 GiB allocate nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+
+from .cards import ITEM_BYTES
+from .names import is_name
+
+VERSION = 1
+MAX_TTL_MS = 3_600_000
+MAX_INPUTS = 64
+MAX_DIMENSIONS = 16
+MAX_PARAMS = 64
+MAX_TEXT = 1024
+
+Scalar = str | int | float | bool | None
+
+
+class WireError(ValueError):
+    """A message breaks the wire format.
+
+    Attributes:
+        field: path of the offending member, such as ``inputs[0].shape``; empty for the message as a whole.
+        request_id, reply_to: set when they could still be read, so that the sender can be told.
+    """
+
+    def __init__(
+        self, message: str, field: str = "", *, request_id: str | None = None, reply_to: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.field = field
+        self.request_id = request_id
+        self.reply_to = reply_to
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor as bytes: little-endian, row-major; BYTES elements carry a 4-byte length each."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request. Exactly one of ``body`` (with ``content_type``) and ``inputs`` is set.
+
+    Attributes:
+        id: name of the request, unique in its lane.
+        ttl_ms: time to live from the moment the request entered the stream, in ms.
+        reply_to: name of the waiting instance whose reply stream gets a hint, if any.
+        params: options such as ``top_k``; scalars only.
+        traceparent: W3C trace context, passed on unread.
+    """
+
+    id: str
+    ttl_ms: int
+    content_type: str | None = None
+    body: bytes | None = None
+    inputs: tuple[Tensor, ...] | None = None
+    reply_to: str | None = None
+    params: Mapping[str, Scalar] = field(default_factory=dict)
+    traceparent: str | None = None
+
+
+def pack(value: Any) -> bytes:
+    """Encode ``value`` as msgpack."""
+    return msgpack.packb(value)  # type: ignore[no-any-return]
+
+
+def _no_extensions(code: int, data: bytes) -> Any:
+    raise WireError(f"Extension types are not part of the format; type {code} was found.")
+
+
+def unpack(message: bytes) -> Any:
+    """Decode one msgpack value that may hold maps with string keys, lists, strings, bytes, numbers, booleans, nil.
+
+    Raises:
+        WireError: truncated, trailing bytes, extension types, nested too deeply, or not msgpack.
+    """
+    try:
+        return msgpack.unpackb(message, strict_map_key=True, ext_hook=_no_extensions, raw=False)
+    except WireError:
+        raise
+    except msgpack.StackError:
+        raise WireError("The message is nested too deeply.") from None
+    except (msgpack.UnpackException, ValueError, RecursionError) as error:
+        raise WireError(f"The message is not valid msgpack: {_reason(error)}.") from None
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip().rstrip(".")
+    return text[:120] or type(error).__name__
+
+
+def encode_request(request: Request, reply_to: str | None = None) -> bytes:
+    """Encode a request as the msgpack map that goes into the stream entry's field ``m``.
+
+    Args:
+        reply_to: instance to name as the waiting one instead of ``request.reply_to``.
+    """
+    message: dict[str, Any] = {"v": VERSION, "id": request.id, "ttl_ms": request.ttl_ms}
+    if request.inputs is not None:
+        message["inputs"] = [
+            {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape, "data": tensor.data}
+            for tensor in request.inputs
+        ]
+    else:
+        message["ct"] = request.content_type
+        message["body"] = request.body
+    if reply_to is not None or request.reply_to is not None:
+        message["rt"] = reply_to or request.reply_to
+    if request.params:
+        message["params"] = request.params
+    if request.traceparent is not None:
+        message["tp"] = request.traceparent
+    return msgpack.packb(message)  # type: ignore[no-any-return]
+
+
+_REQUEST_MEMBERS = frozenset({"v", "id", "ttl_ms", "ct", "body", "inputs", "rt", "params", "tp"})
+
+
+def decode_request(message: bytes) -> Request:
+    """Decode and check a request.
+
+    Raises:
+        WireError: anything about it is wrong; ``request_id`` and ``reply_to`` are set when they could be read.
+    """
+    value = unpack(message)
+    if type(value) is not dict:
+        raise WireError("A request must be a map.")
+    request_id = value.get("id")
+    reply_to = value.get("rt")
+    if not is_name(request_id):
+        raise WireError("A request needs an id of 1 to 64 letters, digits, '_' or '-'.", "id")
+    if reply_to is not None and not is_name(reply_to):
+        raise WireError("rt must be a valid instance name.", "rt", request_id=request_id)
+    try:
+        return _checked_request(value)
+    except WireError as error:
+        raise WireError(str(error), error.field, request_id=request_id, reply_to=reply_to) from None
+
+
+def _checked_request(value: dict[str, Any]) -> Request:
+    if value.get("v") != VERSION:
+        raise WireError(f"Version {value.get('v')!r} is not supported; this consumer speaks version {VERSION}.", "v")
+    if not _REQUEST_MEMBERS.issuperset(value):
+        unknown = next(iter(set(value) - _REQUEST_MEMBERS))
+        raise WireError(f"A request has no member {unknown[:80]!r}.", unknown[:80])
+    ttl_ms = value.get("ttl_ms")
+    if type(ttl_ms) is not int or not 1 <= ttl_ms <= MAX_TTL_MS:
+        raise WireError(f"ttl_ms must be a whole number from 1 to {MAX_TTL_MS}.", "ttl_ms")
+    content_type, body, inputs = value.get("ct"), value.get("body"), value.get("inputs")
+    if (body is None) == (inputs is None):
+        raise WireError("A request must have either body or inputs.", "body")
+    if body is not None:
+        if type(body) is not bytes:
+            raise WireError("body must be bytes.", "body")
+        if type(content_type) is not str or len(content_type) > MAX_TEXT:
+            raise WireError("ct must be the content type of body.", "ct")
+    traceparent = value.get("tp")
+    if traceparent is not None and (type(traceparent) is not str or len(traceparent) > MAX_TEXT):
+        raise WireError("tp must be a short string.", "tp")
+    params = value.get("params")
+    return Request(
+        id=value["id"],
+        ttl_ms=ttl_ms,
+        content_type=content_type if body is not None else None,
+        body=body,
+        inputs=None if inputs is None else _decode_inputs(inputs),
+        reply_to=value.get("rt"),
+        params={} if params is None else _decode_params(params),
+        traceparent=traceparent,
+    )
+
+
+def _decode_params(params: Any) -> dict[str, Scalar]:
+    if type(params) is not dict or len(params) > MAX_PARAMS:
+        raise WireError(f"params must be a map with at most {MAX_PARAMS} members.", "params")
+    for key, value in params.items():
+        if value is not None and type(value) not in (str, int, float, bool):
+            raise WireError("A parameter must be a string, a number, a boolean or nil.", f"params.{key[:80]}")
+    return params
+
+
+def _decode_inputs(inputs: Any) -> tuple[Tensor, ...]:
+    if type(inputs) is not list or not 1 <= len(inputs) <= MAX_INPUTS:
+        raise WireError(f"inputs must be a list of 1 to {MAX_INPUTS} tensors.", "inputs")
+    return tuple(decode_tensor(tensor, f"inputs[{index}]") for index, tensor in enumerate(inputs))
+
+
+def decode_tensor(value: Any, path: str) -> Tensor:
+    """Check one ``{name, datatype, shape, data}`` map whose data are bytes.
+
+    Raises:
+        WireError: a member is missing or malformed, or the shape disagrees with the bytes; ``field`` starts with
+            ``path``.
+    """
+    if type(value) is not dict or set(value) != {"name", "datatype", "shape", "data"}:
+        raise WireError("A tensor must be a map with name, datatype, shape and data.", path)
+    name, datatype, shape, data = value["name"], value["datatype"], value["shape"], value["data"]
+    if type(name) is not str or len(name) > MAX_TEXT:
+        raise WireError("A tensor's name must be a short string.", f"{path}.name")
+    if datatype != "BYTES" and (type(datatype) is not str or datatype not in ITEM_BYTES):
+        raise WireError(f"Datatype must be one of BYTES, {', '.join(ITEM_BYTES)}.", f"{path}.datatype")
+    if type(data) is not bytes:
+        raise WireError("A tensor's data must be bytes.", f"{path}.data")
+    sizes = check_shape(shape, f"{path}.shape")
+    if datatype == "BYTES":
+        _check_byte_elements(data, math.prod(sizes), f"{path}.data")
+    elif math.prod(sizes) * ITEM_BYTES[datatype] != len(data):
+        raise WireError(
+            f"Shape {list(sizes)} of {datatype} takes {math.prod(sizes) * ITEM_BYTES[datatype]} bytes, "
+            f"but data holds {len(data)}.",
+            f"{path}.shape",
+        )
+    return Tensor(name, datatype, sizes, data)
+
+
+def check_shape(shape: Any, path: str) -> tuple[int, ...]:
+    """Check a shape: a list of at most 16 sizes, each from 0 to 2^31 - 1.
+
+    Raises:
+        WireError: it is not one.
+    """
+    if type(shape) not in (list, tuple) or len(shape) > MAX_DIMENSIONS:
+        raise WireError(f"A shape must be a list of at most {MAX_DIMENSIONS} sizes.", path)
+    for size in shape:
+        if type(size) is not int or not 0 <= size < 1 << 31:
+            raise WireError("A size in a shape must be a whole number from 0 to 2147483647.", path)
+    return tuple(shape)
+
+
+def _check_byte_elements(data: bytes, expected: int, path: str) -> None:
+    position, count = 0, 0
+    while position < len(data):
+        if position + 4 > len(data):
+            raise WireError("The length of a BYTES element is cut off.", path)
+        position += 4 + int.from_bytes(data[position : position + 4], "little")
+        count += 1
+    if position != len(data) or count != expected:
+        raise WireError(f"data does not hold {expected} BYTES elements.", path)
+
+
+# --- replies -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTag:
+    """Which model answered: name, version, and the precision it ran in."""
+
+    name: str
+    version: str
+    precision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """A consumer's own durations in microseconds and the number of rows of the batch the request rode in.
+
+    ``queue``: from entering the stream to being read. ``wait``: from being read to the start of the batch, decoding
+    included. ``decode``: the part of that spent decoding. ``run``: the batch's inference.
+    """
+
+    queue: int = 0
+    wait: int = 0
+    decode: int = 0
+    run: int = 0
+    batch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a request has no result: a code of the outcome table, a sentence, and the field to blame if there is one."""
+
+    code: str
+    message: str
+    field: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One class with its probability; ``row`` is the row of the request it belongs to."""
+
+    label: str
+    index: int
+    score: float
+    row: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One reply. Exactly one of ``predictions``, ``outputs`` and ``fault`` is set.
+
+    ``warnings`` are sentences about the model that every answer carries, such as that its weights are random.
+    """
+
+    id: str
+    model: ModelTag
+    timing: Timing
+    attempt: int = 1
+    predictions: Sequence[Prediction] | None = None
+    outputs: Sequence[Tensor] | None = None
+    fault: Fault | None = None
+    warnings: Sequence[str] = ()
+
+
+def encode_reply(reply: Reply) -> bytes:
+    """Encode a reply as a msgpack map."""
+    timing, model = reply.timing, reply.model
+    message: dict[str, Any] = {
+        "v": VERSION,
+        "id": reply.id,
+        "ok": reply.fault is None,
+        "seq": 0,
+        "attempt": reply.attempt,
+        "final": True,
+        "model": {"name": model.name, "version": model.version, "precision": model.precision},
+        "t": {
+            "queue": timing.queue,
+            "wait": timing.wait,
+            "decode": timing.decode,
+            "run": timing.run,
+            "batch": timing.batch,
+        },
+    }
+    if reply.predictions is not None:
+        message["predictions"] = [
+            {"label": p.label, "index": p.index, "score": p.score, "row": p.row} for p in reply.predictions
+        ]
+    elif reply.outputs is not None:
+        message["outputs"] = [
+            {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape, "data": tensor.data}
+            for tensor in reply.outputs
+        ]
+    elif reply.fault is not None:
+        fault = reply.fault
+        message["error"] = {"code": fault.code, "message": fault.message, "field": fault.field}
+    if reply.warnings:
+        message["warnings"] = reply.warnings
+    return msgpack.packb(message)  # type: ignore[no-any-return]
+
+
+def decode_reply(message: bytes) -> Reply:
+    """Decode a reply. Members this version does not know are ignored, so that consumers may be newer.
+
+    Raises:
+        WireError: not a reply of this version.
+    """
+    value = unpack(message)
+    try:
+        if value["v"] != VERSION:
+            raise WireError(f"Version {value['v']!r} is not supported.", "v")
+        model, timing = value["model"], value["t"]
+        error, predictions, outputs = value.get("error"), value.get("predictions"), value.get("outputs")
+        return Reply(
+            id=value["id"],
+            model=ModelTag(model["name"], model["version"], model["precision"]),
+            timing=Timing(timing["queue"], timing["wait"], timing["decode"], timing["run"], timing["batch"]),
+            attempt=value["attempt"],
+            predictions=None
+            if predictions is None
+            else [Prediction(p["label"], p["index"], p["score"], p.get("row", 0)) for p in predictions],
+            outputs=None
+            if outputs is None
+            else [Tensor(o["name"], o["datatype"], tuple(o["shape"]), o["data"]) for o in outputs],
+            fault=None if error is None else Fault(error["code"], error["message"], error.get("field")),
+            warnings=value.get("warnings", ()),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise WireError(f"The reply is incomplete: {error!r}.") from None

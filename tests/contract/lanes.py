@@ -1,0 +1,219 @@
+"""One lane to test on, in memory or on a real server, with eyes to look into it from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import redis
+
+from consumer.redis_stream import RedisStream
+from consumer.stream import WorkStream
+from shared import functions, keys
+from shared.cards import BatchSettings, Card, TensorSpec
+from shared.redis import connect
+from shared.settings import Settings
+from tests.fake_stream import InMemoryLane, InMemoryStream
+
+LANE = keys.DEFAULT_LANE
+
+
+def settings(url: str | None = None, lease_ms: int = 15_000) -> Settings:
+    """Settings with the lease that a test wants; a read blocks for a fifteenth of it."""
+    environment = {"HEADRACE_LEASE_MS": str(lease_ms)}
+    if url is not None:
+        environment["HEADRACE_REDIS_URL"] = url
+    return Settings.from_env(environment)
+
+
+def card(model: str) -> Card:
+    """Some card."""
+    spec = (TensorSpec("input", "UINT8", (-1,)),)
+    batch = BatchSettings(8, 5.0, "window")
+    return Card(model, "1", "echo", spec, spec, ("application/octet-stream",), "fp32", "cpu", batch)
+
+
+class Lane(Protocol):
+    """What the contract suite needs beside the work stream itself."""
+
+    model: str
+
+    def stream(self, worker: str, lease_ms: int = 15_000) -> WorkStream:
+        """One consumer's view."""
+
+    def add(self, message: bytes, field: str = "m") -> bytes | None:
+        """Add an entry, unless there is no stream."""
+
+    def delete(self, entry_id: bytes) -> None:
+        """Delete an entry behind the consumers' backs."""
+
+    def reply(self, request_id: str) -> bytes | None:
+        """The stored reply."""
+
+    def reply_count(self, request_id: str) -> int:
+        """How many replies the reply key holds."""
+
+    def reply_expires(self, request_id: str) -> bool:
+        """Whether the stored reply has an end."""
+
+    def hints(self, instance: str) -> list[tuple[str, bytes | None]]:
+        """Ids and replies in a reply stream."""
+
+    def length(self) -> int:
+        """Entries in the work stream."""
+
+    def consumers(self) -> set[str]:
+        """Consumers of the group."""
+
+    def workers(self) -> set[str]:
+        """Workers on the list."""
+
+    def card_fields(self) -> Mapping[bytes, bytes]:
+        """The published card."""
+
+    def flush(self) -> None:
+        """Delete every key of the model."""
+
+    def close(self) -> None:
+        """Close what was opened."""
+
+
+class MemoryLane:
+    """See :class:`Lane`."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.lane = InMemoryLane()
+
+    def stream(self, worker: str, lease_ms: int = 15_000) -> WorkStream:
+        """See the interface."""
+        return InMemoryStream(self.lane, settings(lease_ms=lease_ms), worker)
+
+    def add(self, message: bytes, field: str = "m") -> bytes | None:
+        """See the interface."""
+        return self.lane.add({field.encode(): message})
+
+    def delete(self, entry_id: bytes) -> None:
+        """See the interface."""
+        self.lane.delete(entry_id)
+
+    def reply(self, request_id: str) -> bytes | None:
+        """See the interface."""
+        return self.lane.reply(request_id)
+
+    def reply_count(self, request_id: str) -> int:
+        """See the interface."""
+        return int(self.lane.reply(request_id) is not None)
+
+    def reply_expires(self, request_id: str) -> bool:
+        """See the interface."""
+        return request_id in self.lane.replies
+
+    def hints(self, instance: str) -> list[tuple[str, bytes | None]]:
+        """See the interface."""
+        return list(self.lane.hints.get(instance, ()))
+
+    def length(self) -> int:
+        """See the interface."""
+        return len(self.lane.stream.entries) if self.lane.stream else 0
+
+    def consumers(self) -> set[str]:
+        """See the interface."""
+        group = self.lane.stream.group if self.lane.stream else None
+        return set(group.consumers) if group else set()
+
+    def workers(self) -> set[str]:
+        """See the interface."""
+        return set(self.lane.workers)
+
+    def card_fields(self) -> Mapping[bytes, bytes]:
+        """See the interface."""
+        return {name.encode(): value for name, value in self.lane.card.items()}
+
+    def flush(self) -> None:
+        """See the interface."""
+        self.lane.flush()
+
+    def close(self) -> None:
+        """See the interface."""
+
+
+class RedisLane:
+    """See :class:`Lane`."""
+
+    def __init__(self, model: str, url: str) -> None:
+        self.model = model
+        self._url = url
+        self._streams: list[RedisStream] = []
+        self.client: redis.Redis = connect(url)
+        self.work = keys.work(model, LANE)
+        functions.load(self.client)
+
+    def stream(self, worker: str, lease_ms: int = 15_000) -> WorkStream:
+        """See the interface."""
+        made = RedisStream(settings(self._url, lease_ms), self.model, worker)
+        self._streams.append(made)
+        return made
+
+    def add(self, message: bytes, field: str = "m") -> bytes | None:
+        """See the interface."""
+        added: Any = self.client.xadd(self.work, {field: message}, nomkstream=True)
+        return added if added is None else bytes(added)
+
+    def delete(self, entry_id: bytes) -> None:
+        """See the interface."""
+        self.client.xdel(self.work, entry_id)
+
+    def reply(self, request_id: str) -> bytes | None:
+        """See the interface."""
+        found: Any = self.client.lindex(keys.reply(self.model, LANE, request_id), 0)
+        return found if found is None else bytes(found)
+
+    def reply_count(self, request_id: str) -> int:
+        """See the interface."""
+        count: Any = self.client.llen(keys.reply(self.model, LANE, request_id))
+        return int(count)
+
+    def reply_expires(self, request_id: str) -> bool:
+        """See the interface."""
+        left_ms: Any = self.client.pttl(keys.reply(self.model, LANE, request_id))
+        return int(left_ms) > 0
+
+    def hints(self, instance: str) -> list[tuple[str, bytes | None]]:
+        """See the interface."""
+        found: Any = self.client.xrange(keys.reply_stream(self.model, LANE, instance))
+        return [(fields[b"id"].decode(), fields.get(b"reply")) for _, fields in found]
+
+    def length(self) -> int:
+        """See the interface."""
+        count: Any = self.client.xlen(self.work)
+        return int(count)
+
+    def consumers(self) -> set[str]:
+        """See the interface."""
+        found: Any = self.client.xinfo_consumers(self.work, keys.GROUP)
+        return {one["name"].decode() for one in found}
+
+    def workers(self) -> set[str]:
+        """See the interface."""
+        found: Any = self.client.zrange(keys.workers(self.model), 0, -1)
+        return {name.decode() for name in found}
+
+    def card_fields(self) -> Mapping[bytes, bytes]:
+        """See the interface."""
+        found: Any = self.client.hgetall(keys.card(self.model))
+        return dict(found)
+
+    def flush(self) -> None:
+        """See the interface."""
+        found: Any = list(self.client.scan_iter(match=f"hr:{{{self.model}}}:*", count=1000))
+        if found:
+            self.client.unlink(*found)
+        self.client.zrem(keys.MODELS, self.model)
+
+    def close(self) -> None:
+        """See the interface."""
+        self.flush()
+        for stream in self._streams:
+            stream.close()
+        self.client.close()

@@ -1,0 +1,329 @@
+"""What every work stream promises a consumer, held against the one in memory and the one on real servers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from consumer.stream import Ended, StreamGone, WorkStream
+from shared.cards import from_hash
+from shared.functions import HINT_LIMIT_BYTES
+from tests.contract.lanes import Lane, MemoryLane, RedisLane, card
+from tests.helpers import eventually
+
+SHORT_LEASE_MS = 500
+KEPT_MS = 60_000
+
+
+@pytest.fixture(params=["memory", "valkey", "redis7"])
+def lane(request: pytest.FixtureRequest, model_name: str) -> Iterator[Lane]:
+    """The lane in memory, and on each real server."""
+    made: Lane
+    if request.param == "memory":
+        made = MemoryLane(model_name)
+    else:
+        made = RedisLane(model_name, request.getfixturevalue(f"{request.param}_url"))
+    yield made
+    made.close()
+
+
+def ready(lane: Lane, worker: str = "one", lease_ms: int = 15_000) -> WorkStream:
+    stream = lane.stream(worker, lease_ms)
+    stream.heartbeat(card(lane.model), {"pid": "1"})
+    return stream
+
+
+def added(lane: Lane, message: bytes = b"message") -> bytes:
+    entry_id = lane.add(message)
+    assert entry_id is not None
+    return entry_id
+
+
+def ended(
+    entry_id: bytes, request_id: str = "a", reply: bytes = b"reply", *, to: str = "", kept_ms: int = KEPT_MS
+) -> Ended:
+    return Ended(entry_id, request_id, to, kept_ms, reply)
+
+
+def test_entries_are_read_in_order_with_their_time(lane: Lane) -> None:
+    stream = ready(lane)
+    ids = [added(lane, b"message %d" % number) for number in range(5)]
+    entries = stream.read(3) + stream.read(3)
+    assert [entry.entry_id for entry in entries] == ids
+    assert [entry.message for entry in entries] == [b"message %d" % number for number in range(5)]
+    assert [entry.added_ms for entry in entries] == [int(entry_id.split(b"-")[0]) for entry_id in ids]
+    assert {entry.attempt for entry in entries} == {1}
+
+
+def test_a_read_takes_at_most_what_was_asked_for(lane: Lane) -> None:
+    stream = ready(lane)
+    for _ in range(4):
+        added(lane)
+    assert len(stream.read(3)) == 3
+    assert len(stream.read(3)) == 1
+
+
+def test_a_read_of_an_empty_stream_returns_nothing_in_bounded_time(lane: Lane) -> None:
+    assert ready(lane, lease_ms=SHORT_LEASE_MS).read(1) == []
+
+
+def test_no_two_consumers_read_the_same_entry(lane: Lane) -> None:
+    one, two = ready(lane, "one"), ready(lane, "two")
+    ids = {added(lane) for _ in range(10)}
+    first, second = one.read(5), two.read(10)
+    read = [entry.entry_id for entry in (*first, *second)]
+    assert set(read) == ids
+    assert len(read) == 10
+
+
+def test_an_entry_without_the_field_m_has_no_message(lane: Lane) -> None:
+    stream = ready(lane)
+    assert lane.add(b"message", field="wrong") is not None
+    (entry,) = stream.read(1)
+    assert entry.message is None
+
+
+def test_what_was_added_before_the_group_was_made_is_read(lane: Lane) -> None:
+    stream = ready(lane)
+    added(lane)
+    assert len(stream.read(1)) == 1
+
+
+def test_a_commit_stores_the_reply_once_and_removes_the_entry(lane: Lane) -> None:
+    stream = ready(lane)
+    entry_id = added(lane)
+    stream.read(1)
+    assert stream.commit([ended(entry_id)]) == [1]
+    assert lane.reply("a") == b"reply"
+    assert lane.reply_count("a") == 1
+    assert lane.reply_expires("a")
+    assert lane.length() == 0
+
+
+def test_a_repeated_commit_changes_nothing(lane: Lane) -> None:
+    stream = ready(lane)
+    entry_id = added(lane)
+    stream.read(1)
+    stream.commit([ended(entry_id, reply=b"first")])
+    assert stream.commit([ended(entry_id, reply=b"second")]) == [0]
+    assert lane.reply("a") == b"first"
+    assert lane.reply_count("a") == 1
+
+
+def test_a_second_entry_with_an_answered_id_keeps_the_first_answer(lane: Lane) -> None:
+    stream = ready(lane)
+    first, second = added(lane), added(lane)
+    stream.read(2)
+    assert stream.commit([ended(first, reply=b"first"), ended(second, reply=b"second")]) == [1, 2]
+    assert lane.reply("a") == b"first"
+    assert lane.reply_count("a") == 1
+    assert lane.length() == 0
+
+
+def test_an_expiry_of_zero_stores_nothing_but_hints(lane: Lane) -> None:
+    stream = ready(lane)
+    entry_id = added(lane)
+    stream.read(1)
+    assert stream.commit([ended(entry_id, to="me", kept_ms=0)]) == [1]
+    assert lane.reply("a") is None
+    assert lane.hints("me") == [("a", b"reply")]
+    assert lane.length() == 0
+
+
+def test_only_replies_under_the_limit_travel_in_the_hint(lane: Lane) -> None:
+    stream = ready(lane)
+    small, large = b"s" * (HINT_LIMIT_BYTES - 1), b"l" * HINT_LIMIT_BYTES
+    items = [ended(added(lane), "small", small, to="me"), ended(added(lane), "large", large, to="me")]
+    stream.read(2)
+    assert stream.commit(items) == [1, 1]
+    assert lane.hints("me") == [("small", small), ("large", None)]
+    assert lane.reply("large") == large
+
+
+def test_a_hint_goes_out_even_when_nothing_was_stored(lane: Lane) -> None:
+    stream = ready(lane)
+    entry_id = added(lane)
+    stream.read(1)
+    stream.commit([ended(entry_id, to="me")])
+    assert stream.commit([ended(entry_id, to="me", reply=b"late")]) == [0]
+    assert lane.hints("me") == [("a", b"reply"), ("a", None)]
+
+
+def test_no_hint_without_an_instance(lane: Lane) -> None:
+    stream = ready(lane)
+    entry_id = added(lane)
+    stream.read(1)
+    stream.commit([ended(entry_id)])
+    assert lane.hints("me") == []
+
+
+def test_hints_reach_only_their_own_instance(lane: Lane) -> None:
+    stream = ready(lane)
+    items = [ended(added(lane), name, to=f"to-{name}") for name in ("a", "b")]
+    stream.read(2)
+    stream.commit(items)
+    assert [lane.hints("to-a"), lane.hints("to-b")] == [[("a", b"reply")], [("b", b"reply")]]
+
+
+def test_abandoned_entries_are_taken_over_after_the_lease(lane: Lane) -> None:
+    dead, alive = ready(lane, "dead", SHORT_LEASE_MS), ready(lane, "alive", SHORT_LEASE_MS)
+    ids = [added(lane, b"%d" % number) for number in range(3)]
+    dead.read(3)
+    taken = eventually(lambda: alive.reclaim(10))
+    assert [entry.entry_id for entry in taken] == ids
+    assert [entry.message for entry in taken] == [b"0", b"1", b"2"]
+    assert {entry.attempt for entry in taken} == {2}
+
+
+def test_entries_within_their_lease_are_left_alone(lane: Lane) -> None:
+    busy, other = ready(lane, "busy"), ready(lane, "other")
+    added(lane)
+    busy.read(1)
+    assert other.reclaim(10) == []
+
+
+def test_two_consumers_take_over_disjoint_sets(lane: Lane) -> None:
+    dead = ready(lane, "dead", SHORT_LEASE_MS)
+    one, two = ready(lane, "one", SHORT_LEASE_MS), ready(lane, "two", SHORT_LEASE_MS)
+    ids = {added(lane) for _ in range(6)}
+    dead.read(6)
+    first = eventually(lambda: one.reclaim(3))
+    second = eventually(lambda: two.reclaim(3))
+    assert {entry.entry_id for entry in first} | {entry.entry_id for entry in second} == ids
+
+
+def test_the_late_commit_of_a_consumer_that_lost_its_entry_is_harmless(lane: Lane) -> None:
+    slow, fast = ready(lane, "slow", SHORT_LEASE_MS), ready(lane, "fast", SHORT_LEASE_MS)
+    entry_id = added(lane)
+    slow.read(1)
+    eventually(lambda: fast.reclaim(1))
+    assert fast.commit([ended(entry_id, reply=b"fast")]) == [1]
+    assert slow.commit([ended(entry_id, reply=b"slow")]) == [0]
+    assert lane.reply("a") == b"fast"
+
+
+def test_an_entry_deleted_while_it_was_held_is_not_taken_over(lane: Lane) -> None:
+    dead, alive = ready(lane, "dead", SHORT_LEASE_MS), ready(lane, "alive", SHORT_LEASE_MS)
+    gone, kept = added(lane), added(lane)
+    dead.read(2)
+    lane.delete(gone)
+    assert [entry.entry_id for entry in eventually(lambda: alive.reclaim(10))] == [kept]
+
+
+def test_discarded_entries_are_gone(lane: Lane) -> None:
+    stream = ready(lane)
+    entry_ids = [added(lane) for _ in range(2)]
+    stream.read(2)
+    stream.discard(entry_ids)
+    assert lane.length() == 0
+    assert stream.depth().pending == 0
+
+
+def test_depth_tells_waiting_from_claimed(lane: Lane) -> None:
+    stream = ready(lane)
+    for _ in range(5):
+        added(lane)
+    stream.read(2)
+    depth = stream.depth()
+    assert (depth.backlog, depth.pending) == (3, 2)
+    assert depth.oldest_age_s >= 0
+
+
+def test_depth_stays_right_after_the_last_delivered_entry_is_deleted(lane: Lane) -> None:
+    stream = ready(lane)
+    first = added(lane)
+    added(lane)
+    stream.read(1)
+    stream.commit([ended(first)])
+    assert (stream.depth().backlog, stream.depth().pending) == (1, 0)
+
+
+def test_an_empty_lane_has_no_depth(lane: Lane) -> None:
+    depth = ready(lane).depth()
+    assert (depth.backlog, depth.pending, depth.oldest_age_s) == (0, 0, 0.0)
+
+
+def test_without_a_heartbeat_there_is_no_stream_to_read_or_add_to(lane: Lane) -> None:
+    assert lane.add(b"message") is None
+    with pytest.raises(StreamGone):
+        lane.stream("one").read(1)
+
+
+def test_a_heartbeat_publishes_worker_and_card(lane: Lane) -> None:
+    ready(lane)
+    assert lane.workers() == {"one"}
+    assert from_hash(lane.card_fields()) == card(lane.model)
+
+
+def test_a_heartbeat_sets_the_clock(lane: Lane) -> None:
+    stream = ready(lane)
+    before_ms = stream.clock.now_ms()
+    entry_id = added(lane)
+    (entry,) = stream.read(1)
+    # The estimate is wrong by half a round trip at most, and the entry's time is cut to whole milliseconds.
+    assert entry.entry_id == entry_id
+    assert abs(entry.added_ms - before_ms) <= 1000
+    assert stream.clock.monotonic_s(stream.clock.now_ms(5.0)) == pytest.approx(5.0)
+    assert stream.clock.now_ms(time.monotonic()) >= before_ms
+
+
+def test_after_a_flush_a_heartbeat_heals_the_lane(lane: Lane) -> None:
+    stream = ready(lane)
+    added(lane)
+    lane.flush()
+    with pytest.raises(StreamGone):
+        stream.read(1)
+    assert lane.add(b"lost") is None
+    stream.heartbeat(card(lane.model), {})
+    entry_id = added(lane)
+    assert [entry.entry_id for entry in stream.read(1)] == [entry_id]
+
+
+def test_a_commit_after_a_flush_stores_nothing(lane: Lane) -> None:
+    stream = ready(lane)
+    entry_id = added(lane)
+    stream.read(1)
+    lane.flush()
+    assert stream.commit([ended(entry_id)]) == [0]
+    assert lane.reply("a") is None
+
+
+def test_a_second_heartbeat_keeps_what_is_pending(lane: Lane) -> None:
+    stream = ready(lane)
+    added(lane)
+    stream.read(1)
+    stream.heartbeat(card(lane.model), {})
+    assert stream.depth().pending == 1
+
+
+def test_leaving_removes_worker_and_consumer(lane: Lane) -> None:
+    stream = ready(lane)
+    added(lane)
+    (entry,) = stream.read(1)
+    stream.commit([ended(entry.entry_id)])
+    stream.leave()
+    assert lane.workers() == set()
+    assert lane.consumers() == set()
+
+
+def test_leaving_with_pending_work_strands_nothing(lane: Lane) -> None:
+    stream, other = ready(lane, "one", SHORT_LEASE_MS), ready(lane, "two", SHORT_LEASE_MS)
+    entry_id = added(lane)
+    stream.read(1)
+    stream.leave()
+    assert "one" in lane.consumers()
+    assert [entry.entry_id for entry in eventually(lambda: other.reclaim(1))] == [entry_id]
+
+
+def test_a_hundred_restarts_leave_no_consumers_behind(lane: Lane) -> None:
+    for number in range(100):
+        stream = ready(lane, f"worker-{number}", SHORT_LEASE_MS)
+        entry_id = added(lane)
+        stream.read(1)
+        stream.commit([ended(entry_id, f"r{number}")])
+        stream.leave()
+        stream.close()
+    assert lane.consumers() == set()
+    assert lane.workers() == set()

@@ -1,0 +1,125 @@
+"""The front end's real HTTP server over an in-memory queue, in a thread, and a client that speaks raw bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+from types import TracebackType
+from typing import Any, Self
+
+import uvicorn
+from prometheus_client.registry import CollectorRegistry
+
+from producer_api import server
+from producer_api.app import create_app
+from producer_api.http_guard import GuardedProtocol
+from shared.settings import Settings
+from tests.fakes import InMemoryQueue, demo_queue
+
+
+class HttpServer:
+    """Runs from ``with`` to its end, on a free port."""
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        protocol: type[GuardedProtocol] = GuardedProtocol,
+        queue: InMemoryQueue | None = None,
+    ) -> None:
+        self.queue = queue or demo_queue()
+        self.app = create_app(settings or Settings(), self.queue, CollectorRegistry())
+        self._listener = server.bind("127.0.0.1", 0)
+        self.port: int = self._listener.getsockname()[1]
+        self.uvicorn = uvicorn.Server(server.config(self.app, protocol))
+        self._thread = threading.Thread(target=self._run, name="http-server")
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        await self.uvicorn.serve(sockets=[self._listener])
+
+    def release(self) -> None:
+        """Let the queue go on, from any thread."""
+        self._loop.call_soon_threadsafe(self.queue.release)
+
+    def stop(self) -> None:
+        """Begin to drain; returns at once."""
+        self.uvicorn.should_exit = True
+
+    def wait(self) -> None:
+        """Wait until everything is drained."""
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self.wait()
+
+    def connect(self) -> Connection:
+        """Open a connection."""
+        return Connection(self.port)
+
+    def get(self, target: str) -> tuple[int, dict[str, str], Any]:
+        """Ask on a connection of its own."""
+        with self.connect() as connection:
+            connection.send(f"GET {target} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+            return connection.response()
+
+
+class Connection:
+    """One TCP connection; nothing is checked or corrected before it is sent."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self._file = self._socket.makefile("rb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self._file.close()
+        self._socket.close()
+
+    def send(self, data: bytes) -> None:
+        """Send bytes."""
+        self._socket.sendall(data)
+
+    def reset(self) -> None:
+        """Close at once, without the ordinary farewell."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self.__exit__()
+
+    def post(self, model: str, body: bytes, headers: str = "") -> None:
+        """Send a whole predict request with raw bytes."""
+        kind = "Content-Type: application/octet-stream\r\n"
+        head = f"POST /v1/models/{model}/predict HTTP/1.1\r\nHost: test\r\n{kind}{headers}"
+        self.send(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+
+    def response(self) -> tuple[int, dict[str, str], Any]:
+        """Read one response: status, headers, body (parsed when it is JSON)."""
+        status_line = self._file.readline()
+        assert status_line.startswith(b"HTTP/1.1 "), status_line
+        headers: dict[str, str] = {}
+        while (line := self._file.readline().strip()) != b"":
+            name, _, value = line.decode().partition(": ")
+            headers[name] = value
+        body: Any = self._file.read(int(headers.get("content-length", "0")))
+        if headers.get("content-type") == "application/json":
+            body = json.loads(body)
+        return int(status_line.split()[1]), headers, body
+
+    def closed(self) -> bool:
+        """Wait for the server to end the connection; False when it sends something instead."""
+        try:
+            return self._file.read(1) == b""
+        except ConnectionResetError:
+            return True

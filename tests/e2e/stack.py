@@ -1,0 +1,171 @@
+"""A stack of real processes for the end-to-end tests: consumers and a front end on a given Redis."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from shared.embedded import free_port
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What came back: ``body`` is the parsed JSON."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: dict[str, Any]
+
+
+def call(url: str, data: bytes | None = None, content_type: str = "", timeout_s: float = 30.0) -> Response:
+    """Send one request (POST when there are data) and return the response, errors included."""
+    headers = {"Content-Type": content_type} if content_type else {}
+    request = urllib.request.Request(url, data=data, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_s) as answer:
+            return Response(answer.status, dict(answer.headers), json.loads(answer.read()))
+    except urllib.error.HTTPError as error:
+        with error:
+            return Response(error.code, dict(error.headers), json.loads(error.read()))
+
+
+class Process:
+    """One child of the stack; its output is collected by a thread, so that the pipe never fills."""
+
+    def __init__(self, argv: list[str], environment: Mapping[str, str]) -> None:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+        self.lines: list[str] = []
+        self._ready = threading.Condition()
+        self.popen = subprocess.Popen(
+            [sys.executable, *argv],
+            cwd=ROOT,
+            env={**inherited, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._collector = threading.Thread(target=self._collect, daemon=True)
+        self._collector.start()
+
+    def _collect(self) -> None:
+        assert self.popen.stdout is not None
+        for line in self.popen.stdout:
+            with self._ready:
+                self.lines.append(line.rstrip("\n"))
+                self._ready.notify_all()
+        with self._ready:
+            self.lines.append("<end>")
+            self._ready.notify_all()
+
+    def until(self, text: str) -> str:
+        """Wait for a line that contains ``text`` and return it; fails when the process ends first."""
+
+        def found() -> str | None:
+            return next((line for line in self.lines if text in line or line == "<end>"), None)
+
+        with self._ready:
+            self._ready.wait_for(lambda: found() is not None)
+            line = found()
+        assert line is not None
+        assert line != "<end>", "\n".join(self.lines)
+        return line
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self.popen.send_signal(number)
+
+    def terminate(self) -> int:
+        """End in order; returns the exit status."""
+        self.signal(signal.SIGTERM)
+        return self.popen.wait()
+
+    def close(self) -> None:
+        """End whatever is left, without ceremony."""
+        if self.popen.poll() is None:
+            self.popen.send_signal(signal.SIGCONT)
+            self.popen.kill()
+        self.popen.wait()
+        self._collector.join()
+        assert self.popen.stdout is not None
+        self.popen.stdout.close()
+
+
+class Stack:
+    """Front end and consumers on one Redis; models come from a file of its own."""
+
+    def __init__(self, redis_url: str, models_file: Path, **settings: str) -> None:
+        self._environment = {
+            "HEADRACE_REDIS_URL": redis_url,
+            "HEADRACE_MODELS_FILE": str(models_file),
+            "HEADRACE_METRICS_PORT": "0",
+            "HEADRACE_TORCH_THREADS": "1",
+            **{f"HEADRACE_{name}": value for name, value in settings.items()},
+        }
+        self._processes: list[Process] = []
+        self.url = ""
+
+    def start_front_end(self) -> Process:
+        """Start ``python -m producer_api`` and wait until it serves."""
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        process = self._start(["-m", "producer_api"], {"HEADRACE_PORT": str(port)})
+        process.until("Serving on")
+        return process
+
+    def start_consumer(self, model: str, **settings: str) -> Process:
+        """Start ``python -m consumer`` and wait until it is ready."""
+        own = {f"HEADRACE_{name}": value for name, value in settings.items()}
+        process = self._start(["-m", "consumer", "--model", model], own)
+        process.until("Ready: ")
+        return process
+
+    def _start(self, argv: list[str], own: Mapping[str, str]) -> Process:
+        process = Process(argv, {**self._environment, **own})
+        self._processes.append(process)
+        return process
+
+    def wait(self, model: str) -> None:
+        """Wait until one real inference succeeds."""
+        command = [sys.executable, "-m", "loadgen", "wait", "--url", self.url, "--model", model, "--timeout", "30s"]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+
+    def predict(
+        self, model: str, data: bytes, content_type: str = "application/octet-stream", query: str = ""
+    ) -> Response:
+        """POST to a model."""
+        return call(f"{self.url}/v1/models/{model}/predict{query}", data, content_type)
+
+    def metrics(self, process: Process) -> str:
+        """The text of a consumer's ``/metrics``."""
+        address = process.until("metrics at ").rpartition("metrics at ")[2].rstrip(".")
+        with urllib.request.urlopen(address, timeout=10) as answer:
+            text: str = answer.read().decode()
+        return text
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in reversed(self._processes):
+            with contextlib.suppress(OSError):
+                process.close()
+
+
+def echo_models(folder: Path, *names: str) -> Path:
+    """Write a models file whose models all echo."""
+    path = folder / "models.toml"
+    path.write_text("".join(f'[models.{name}]\nfamily = "echo"\n' for name in names))
+    return path

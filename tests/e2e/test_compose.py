@@ -1,0 +1,154 @@
+"""The compose stack, built and run for real: HEADRACE_TEST_COMPOSE=1 pytest -m compose -s.
+
+The stack gets a project name and ports of its own, so that it disturbs no other; its volumes go at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.embedded import free_port
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = [
+    pytest.mark.compose,
+    pytest.mark.timeout(1500),  # building the consumer's image downloads PyTorch
+    pytest.mark.xdist_group("compose"),
+    pytest.mark.skipif(os.environ.get("HEADRACE_TEST_COMPOSE") != "1", reason="HEADRACE_TEST_COMPOSE=1 is not set"),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A running stack: its command line, environment and addresses."""
+
+    command: tuple[str, ...]
+    environment: dict[str, str]
+    url: str
+    prometheus_url: str
+
+    def compose(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run one compose command; its output is the test's own."""
+        return subprocess.run([*self.command, *arguments], cwd=ROOT, env=self.environment, text=True, check=check)
+
+    def output(self, *arguments: str) -> str:
+        """Run one compose command and return what it printed."""
+        done = subprocess.run(
+            [*self.command, *arguments], cwd=ROOT, env=self.environment, text=True, check=True, capture_output=True
+        )
+        return done.stdout
+
+    def container(self, service: str) -> dict[str, Any]:
+        """Return what the engine says of the container of ``service``."""
+        identity = self.output("ps", "-q", service).strip()
+        inspected = subprocess.run(["docker", "inspect", identity], text=True, check=True, capture_output=True)
+        details: dict[str, Any] = json.loads(inspected.stdout)[0]
+        return details
+
+    def inside(self, service: str, *command: str) -> str:
+        """Run a command in the container of ``service`` and return what it printed."""
+        return self.output("exec", "-T", service, *command)
+
+
+def _compose_command() -> tuple[str, ...]:
+    if subprocess.run(["docker", "compose", "version"], capture_output=True).returncode == 0:
+        return ("docker", "compose")
+    if shutil.which("docker-compose"):
+        return ("docker-compose",)
+    pytest.fail("neither `docker compose` nor `docker-compose` is installed")
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    port, prometheus_port = free_port(), free_port()
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+    stack = Stack(
+        command=(*_compose_command(), "-p", f"headrace-test-{os.getpid()}", "-f", "compose.yaml"),
+        environment={**inherited, "HEADRACE_PORT": str(port), "PROMETHEUS_PORT": str(prometheus_port)},
+        url=f"http://127.0.0.1:{port}",
+        prometheus_url=f"http://127.0.0.1:{prometheus_port}",
+    )
+    try:
+        stack.compose("build")
+        stack.compose("up", "-d")
+        _wait(stack)
+        yield stack
+    finally:
+        stack.compose("ps", check=False)
+        stack.compose("logs", "--tail=40", check=False)
+        stack.compose("down", "-v", "-t", "20", check=False)
+
+
+def _wait(stack: Stack) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "loadgen", "wait", "--url", stack.url, "--model", "imagenet"], cwd=ROOT, check=True
+    )
+
+
+def _predict(stack: Stack, photo: str) -> dict[str, Any]:
+    request = urllib.request.Request(
+        f"{stack.url}/v1/models/imagenet/predict",
+        data=(ROOT / "examples" / "photos" / photo).read_bytes(),
+        headers={"Content-Type": "image/jpeg"},
+    )
+    with urllib.request.urlopen(request, timeout=20) as response:
+        answer: dict[str, Any] = json.load(response)
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("photo", "label"), [("cat.jpg", "Egyptian cat"), ("coffee.jpg", "espresso"), ("rocket.jpg", "missile")]
+)
+def test_a_photograph_comes_back_with_its_label(stack: Stack, photo: str, label: str) -> None:
+    assert _predict(stack, photo)["predictions"][0]["label"] == label
+
+
+def test_nothing_but_the_api_and_prometheus_is_published(stack: Stack) -> None:
+    for service in ("redis", "consumer", "producer_api", "prometheus"):
+        bindings = stack.container(service)["HostConfig"]["PortBindings"] or {}
+        addresses = {binding["HostIp"] for published in bindings.values() for binding in published}
+        assert addresses == ({"127.0.0.1"} if service in ("producer_api", "prometheus") else set())
+
+
+def test_our_processes_run_without_rights_and_the_front_end_without_pytorch(stack: Stack) -> None:
+    for service in ("producer_api", "consumer"):
+        assert stack.inside(service, "python", "-c", "import os; print(os.getuid())").strip() == "10001"
+    has_torch = "import importlib.util as u; print(u.find_spec('torch') is not None)"
+    assert stack.inside("producer_api", "python", "-c", has_torch).strip() == "False"
+    assert stack.inside("consumer", "python", "-c", has_torch).strip() == "True"
+
+
+def test_redis_runs_as_a_queue_and_holds_the_functions(stack: Stack) -> None:
+    for name, value in (("save", ""), ("appendonly", "yes"), ("maxmemory-policy", "noeviction")):
+        assert stack.inside("redis", "redis-cli", "config", "get", name).split("\n")[1].strip() == value
+    assert "hr1_admit" in stack.inside("redis", "redis-cli", "function", "list")
+
+
+def test_prometheus_sees_every_process(stack: Stack) -> None:
+    # Asked until both are up: the first lookups of names and the first scrapes take a few seconds.
+    asked = f"{stack.prometheus_url}/api/v1/query?query=up"
+    wanted = {"producer_api", "consumer"}
+    seen: set[str] = set()
+    while not wanted <= seen:
+        with urllib.request.urlopen(asked, timeout=10) as response:
+            result = json.load(response)["data"]["result"]
+        seen = {series["metric"]["job"] for series in result if series["value"][1] == "1"}
+    _predict(stack, "cat.jpg")
+
+
+def test_a_restarted_redis_keeps_the_functions_and_the_service_returns(stack: Stack) -> None:
+    stack.compose("restart", "-t", "5", "redis")
+    _wait(stack)
+    assert _predict(stack, "cat.jpg")["predictions"][0]["label"] == "Egyptian cat"

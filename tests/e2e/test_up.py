@@ -1,0 +1,95 @@
+"""``python -m headrace up`` with the real processes: what a newcomer sees after the first command."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.embedded import answering_pid
+from tests.unit.headrace.stacks import ROOT, Running, wait_gone
+
+UP = [sys.executable, "-m", "headrace", "up"]
+
+
+def _environment(folder: Path, **changes: str) -> dict[str, str]:
+    return {
+        "HEADRACE_DATA_DIR": str(folder),
+        "HEADRACE_MODELS": "echo",
+        "HEADRACE_PORT": "0",
+        "HEADRACE_REDIS_PORT": "0",
+        "HEADRACE_METRICS_PORT": "0",
+        "HEADRACE_TORCH_THREADS": "1",
+        **changes,
+    }
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A stack that serves photographs and echoes."""
+    folder = tmp_path_factory.mktemp("up")
+    with Running(UP, _environment(folder, HEADRACE_MODELS="imagenet,echo")) as running:
+        running.until(r"Ctrl-C stops everything")
+        yield running
+        running.signal(signal.SIGTERM)
+        assert running.end() == 0, running.output
+
+
+def _printed_curl(stack: Running, model: str) -> list[str]:
+    [line] = [line for line in stack.lines if line.startswith("  curl ") and f"/{model}/" in line]
+    return [*shlex.split(line), "--silent", "--show-error", "--max-time", "20"]
+
+
+def test_the_printed_line_names_the_cat(stack: Running) -> None:
+    answer = subprocess.run(_printed_curl(stack, "imagenet"), cwd=ROOT, capture_output=True, check=True, text=True)
+    assert json.loads(answer.stdout)["predictions"][0]["label"] == "Egyptian cat"
+
+
+def test_the_printed_line_of_the_null_model_gives_the_bytes_back(stack: Running) -> None:
+    answer = subprocess.run(_printed_curl(stack, "echo"), cwd=ROOT, capture_output=True, check=True, text=True)
+    [output] = json.loads(answer.stdout)["outputs"]
+    assert bytes(output["data"]) == b"hello"
+
+
+def test_every_printed_address_answers(stack: Running) -> None:
+    banner = stack.output.partition("Headrace is ready")[2]
+    addresses = re.findall(r"http://127\.0\.0\.1:\d+/(?:docs|metrics)", banner)
+    assert len(addresses) == 4
+    for address in addresses:
+        subprocess.run(["curl", "--silent", "--fail", "--output", "/dev/null", address], check=True)
+
+
+def test_nothing_is_left_of_the_real_stack_when_up_is_killed(tmp_path: Path) -> None:
+    with Running(UP, _environment(tmp_path)) as stack:
+        port = int(stack.until(r"Redis +redis://127\.0\.0\.1:(\d+)/0").group(1))
+        redis = answering_pid(port)
+        assert redis is not None
+        children = Path(f"/proc/{stack.process.pid}/task/{stack.process.pid}/children").read_text().split()
+        assert str(redis) in children
+        assert len(children) == 4  # Redis, a consumer, the front end, and the guardian
+        stack.signal(signal.SIGKILL)
+        wait_gone([int(pid) for pid in children])
+
+
+def test_a_model_that_cannot_be_built_ends_the_stack_with_its_sentence(tmp_path: Path) -> None:
+    models = tmp_path / "models.toml"
+    models.write_text('[models.broken]\nfamily = "torchvision"\narchitecture = "no_such_net"\nweights = "random"\n')
+    environment = _environment(tmp_path, HEADRACE_MODELS="broken", HEADRACE_MODELS_FILE=str(models))
+    with Running(UP, environment) as stack:
+        assert stack.end() == 2
+        assert "consumer broken ended with code 2 before the stack was ready. Its last lines:" in stack.output
+        assert "no_such_net" in stack.output
+
+
+def test_a_wrong_setting_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with Running(UP, _environment(tmp_path, HEADRACE_WINDOW="5")) as stack:
+        assert stack.end() == 2
+        assert len(stack.lines) == 1
+        assert stack.lines[0].startswith("headrace: HEADRACE_WINDOW is not a setting")

@@ -1,0 +1,259 @@
+"""A work stream in memory. It keeps the same promises as the one on Redis; ``tests/contract`` holds both to them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from consumer.stream import Depth, Ended, Entry, StreamDown, StreamGone
+from shared.cards import Card, to_hash
+from shared.clock import RedisClock
+from shared.functions import HINT_LIMIT_BYTES, REPLY_STREAM_CAP
+from shared.settings import Settings
+
+EntryKey = tuple[int, int]
+
+
+def _wall_ms() -> float:
+    return time.time() * 1000.0
+
+
+@dataclass(slots=True)
+class _Lease:
+    consumer: str
+    since_ms: float
+    deliveries: int = 1
+
+
+@dataclass(slots=True)
+class _Group:
+    delivered: EntryKey = (0, 0)
+    pending: dict[EntryKey, _Lease] = field(default_factory=dict)
+    consumers: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Stream:
+    entries: dict[EntryKey, dict[bytes, bytes]] = field(default_factory=dict)
+    last: EntryKey = (0, 0)
+    group: _Group | None = None
+
+
+class InMemoryLane:
+    """What the server holds for one lane; every consumer's :class:`InMemoryStream` looks at the same one.
+
+    Args:
+        now_ms: the server's clock.
+
+    Attributes:
+        down: while true the server answers nobody.
+        lost_answers: how many of the next commits take effect although their answer is lost.
+    """
+
+    def __init__(self, now_ms: Callable[[], float] = _wall_ms) -> None:
+        self.now_ms = now_ms
+        self.changed = threading.Condition()
+        self.down = False
+        self.lost_answers = 0
+        self.commits = 0
+        self.stream: _Stream | None = None
+        self.replies: dict[str, tuple[bytes, float]] = {}
+        self.hints: dict[str, list[tuple[str, bytes | None]]] = {}
+        self.workers: dict[str, float] = {}
+        self.worker_fields: dict[str, dict[str, str]] = {}
+        self.card: dict[str, bytes] = {}
+
+    def add(self, fields: Mapping[bytes, bytes]) -> bytes | None:
+        """XADD NOMKSTREAM: returns the new entry's id, None when there is no stream."""
+        with self.changed:
+            if self.stream is None:
+                return None
+            now_ms, (last_ms, last_number) = int(self.now_ms()), self.stream.last
+            key = (now_ms, 0) if now_ms > last_ms else (last_ms, last_number + 1)
+            self.stream.last = key
+            self.stream.entries[key] = dict(fields)
+            self.changed.notify_all()
+            return _text(key)
+
+    def delete(self, entry_id: bytes) -> None:
+        """XDEL: the entry goes, whoever holds it."""
+        with self.changed:
+            if self.stream is not None:
+                self.stream.entries.pop(_key(entry_id), None)
+
+    def reply(self, request_id: str) -> bytes | None:
+        """The stored reply, unless it has expired."""
+        with self.changed:
+            return self._reply(request_id)
+
+    def _reply(self, request_id: str) -> bytes | None:
+        reply, expires_ms = self.replies.get(request_id, (None, 0.0))
+        return reply if expires_ms > self.now_ms() else None
+
+    def flush(self) -> None:
+        """Forget everything, as FLUSHALL does."""
+        with self.changed:
+            self.stream = None
+            for store in (self.replies, self.hints, self.workers, self.worker_fields, self.card):
+                store.clear()
+            self.changed.notify_all()
+
+    def make(self) -> None:
+        """Make stream and group where they are missing; the lock must be held."""
+        if self.stream is None:
+            self.stream = _Stream()
+        if self.stream.group is None:
+            self.stream.group = _Group()
+
+    def end(self, ended: Ended) -> int:
+        """What ``hr1_commit`` does for one item; the lock must be held."""
+        status, visible = 0, False
+        group = self.stream.group if self.stream is not None else None
+        if group is not None and group.pending.pop(_key(ended.entry_id), None) is not None:
+            status = 1
+            if ended.expiry_ms == 0:
+                visible = True
+            elif self._reply(ended.request_id) is not None:
+                status = 2
+            else:
+                self.replies[ended.request_id] = (ended.reply, self.now_ms() + ended.expiry_ms)
+                visible = True
+            assert self.stream is not None
+            self.stream.entries.pop(_key(ended.entry_id), None)
+        if ended.reply_to:
+            hints = self.hints.setdefault(ended.reply_to, [])
+            told = ended.reply if visible and len(ended.reply) < HINT_LIMIT_BYTES else None
+            hints.append((ended.request_id, told))
+            del hints[:-REPLY_STREAM_CAP]
+        return status
+
+
+class InMemoryStream:
+    """See :class:`consumer.stream.WorkStream`."""
+
+    def __init__(self, lane: InMemoryLane, settings: Settings, worker: str) -> None:
+        self.clock = RedisClock()
+        self.closed = False
+        self._lane, self._settings, self._worker = lane, settings, worker
+
+    def _answering(self) -> None:
+        if self._lane.down:
+            raise StreamDown("The server does not answer.")
+
+    def _group(self) -> tuple[_Stream, _Group]:
+        stream = self._lane.stream
+        if stream is None or stream.group is None:
+            raise StreamGone("NOGROUP There is no such stream or group.")
+        return stream, stream.group
+
+    def read(self, max_entries: int) -> list[Entry]:
+        """See the interface."""
+        with self._lane.changed:
+            give_up_s = time.monotonic() + self._settings.block_ms / 1000
+            while True:
+                self._answering()
+                stream, group = self._group()
+                group.consumers.add(self._worker)
+                fresh = [key for key in stream.entries if key > group.delivered][:max_entries]
+                left_s = give_up_s - time.monotonic()
+                if fresh or left_s <= 0:
+                    break
+                self._lane.changed.wait(left_s)
+            now_ms = self._lane.now_ms()
+            for key in fresh:
+                group.pending[key] = _Lease(self._worker, now_ms)
+                group.delivered = key
+            return [self._entry(stream, key, 1) for key in fresh]
+
+    def _entry(self, stream: _Stream, key: EntryKey, attempt: int) -> Entry:
+        return Entry(_text(key), key[0], stream.entries[key].get(b"m"), attempt)
+
+    def reclaim(self, max_entries: int) -> list[Entry]:
+        """See the interface."""
+        with self._lane.changed:
+            self._answering()
+            stream, group = self._group()
+            now_ms = self._lane.now_ms()
+            idle = [key for key, held in group.pending.items() if now_ms - held.since_ms >= self._settings.lease_ms]
+            claimed: list[Entry] = []
+            for key in sorted(idle)[:max_entries]:
+                if key not in stream.entries:
+                    del group.pending[key]
+                    continue
+                held = group.pending[key]
+                held.consumer, held.since_ms, held.deliveries = self._worker, now_ms, held.deliveries + 1
+                claimed.append(self._entry(stream, key, held.deliveries))
+            return claimed
+
+    def commit(self, ended: Sequence[Ended]) -> list[int]:
+        """See the interface."""
+        with self._lane.changed:
+            self._answering()
+            self._lane.commits += 1
+            statuses = [self._lane.end(item) for item in ended]
+            self._lane.changed.notify_all()
+            if self._lane.lost_answers:
+                self._lane.lost_answers -= 1
+                raise StreamDown("The answer was lost.")
+            return statuses
+
+    def discard(self, entry_ids: Sequence[bytes]) -> None:
+        """See the interface."""
+        with self._lane.changed:
+            self._answering()
+            stream = self._lane.stream
+            for entry_id in entry_ids:
+                if stream is not None:
+                    stream.entries.pop(_key(entry_id), None)
+                    if stream.group is not None:
+                        stream.group.pending.pop(_key(entry_id), None)
+
+    def heartbeat(self, card: Card, state: Mapping[str, str]) -> None:
+        """See the interface."""
+        with self._lane.changed:
+            self._answering()
+            before_s, now_ms = time.monotonic(), self._lane.now_ms()
+            self._lane.make()
+            self._lane.workers[self._worker] = now_ms
+            for worker, seen_ms in list(self._lane.workers.items()):
+                if seen_ms <= now_ms - self._settings.lease_ms:
+                    del self._lane.workers[worker]
+            self._lane.worker_fields[self._worker] = dict(state)
+            self._lane.card.update(to_hash(card))
+            self.clock.observe(now_ms, before_s, time.monotonic())
+
+    def leave(self) -> None:
+        """See the interface."""
+        with self._lane.changed:
+            self._answering()
+            self._lane.workers.pop(self._worker, None)
+            self._lane.worker_fields.pop(self._worker, None)
+            group = self._lane.stream.group if self._lane.stream is not None else None
+            if group is not None and all(held.consumer != self._worker for held in group.pending.values()):
+                group.consumers.discard(self._worker)
+
+    def depth(self) -> Depth:
+        """See the interface."""
+        with self._lane.changed:
+            self._answering()
+            stream, group = self._group()
+            now_ms = self._lane.now_ms()
+            oldest_ms = next(iter(stream.entries), (now_ms, 0))[0]
+            pending = len(group.pending)
+            age_s = max(0.0, (now_ms - oldest_ms) / 1000)
+            return Depth(max(0, len(stream.entries) - pending), pending, age_s)
+
+    def close(self) -> None:
+        """See the interface."""
+        self.closed = True
+
+
+def _text(key: EntryKey) -> bytes:
+    return b"%d-%d" % key
+
+
+def _key(entry_id: bytes) -> EntryKey:
+    milliseconds, _, number = entry_id.partition(b"-")
+    return int(milliseconds), int(number or 0)

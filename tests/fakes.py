@@ -1,0 +1,255 @@
+"""Real implementations of the interfaces, without the servers behind them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from producer_api.queue import Answer, Catalogue, ModelState
+from shared.cards import BatchSettings, Card, TensorSpec
+from shared.outcomes import (
+    EXPIRED,
+    LANE_FULL,
+    MODEL_ERROR,
+    NO_WORKER,
+    QUEUE_UNAVAILABLE,
+    SHUTTING_DOWN,
+    UNKNOWN_MODEL,
+    UNKNOWN_OUTCOME,
+    Outcome,
+    RequestError,
+)
+from shared.wire import Fault, ModelTag, Prediction, Reply, Request, Tensor, Timing
+
+LABELS = ("tench", "goldfish", "cat", "dog")
+RAW = "application/octet-stream"
+IMAGES = ("image/jpeg", "image/png", "image/webp")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a model function returns: predictions of a classifier, else outputs."""
+
+    predictions: tuple[Prediction, ...] | None = None
+    outputs: tuple[Tensor, ...] | None = None
+
+
+ModelFunction = Callable[[Request], Result | Awaitable[Result]]
+
+
+def card(
+    name: str,
+    inputs: Iterable[TensorSpec],
+    *,
+    content_types: tuple[str, ...] = (RAW,),
+    labels: tuple[str, ...] | None = None,
+    max_batch: int = 8,
+    warnings: tuple[str, ...] = (),
+) -> Card:
+    """Make a card; its outputs do not matter to a front end."""
+    return Card(
+        name=name,
+        version="1",
+        family="python",
+        inputs=tuple(inputs),
+        outputs=(TensorSpec("output", "UINT8", (-1,)),),
+        content_types=content_types,
+        precision="fp32",
+        device="cpu",
+        batch=BatchSettings(max_batch, 5.0, "window"),
+        labels=labels,
+        warnings=warnings,
+    )
+
+
+ECHO = card("echo", [TensorSpec("input", "UINT8", (-1,))])
+CLASSIFIER = card(
+    "imagenet", [TensorSpec("image", "UINT8", (4, 4, 3))], content_types=(*IMAGES, RAW), labels=LABELS, max_batch=4
+)
+
+
+def echo(request: Request) -> Result:
+    """Return the body, or the first input, as the only output."""
+    if request.inputs:
+        first = request.inputs[0]
+        return Result(outputs=(Tensor("output", first.datatype, first.shape, first.data),))
+    body = request.body or b""
+    return Result(outputs=(Tensor("output", "UINT8", (1, len(body)), body),))
+
+
+def classify(request: Request) -> Result:
+    """Name the label that the first byte of each row points at, and the ones after it."""
+    data, rows = request.body or b"\0", 1
+    if request.inputs:
+        data, rows = request.inputs[0].data, request.inputs[0].shape[0]
+    top_k = request.params.get("top_k", 2)
+    assert isinstance(top_k, int)
+    chosen = []
+    for row in range(rows):
+        first = data[row * len(data) // rows]
+        for rank in range(min(top_k, len(LABELS))):
+            index = (first + rank) % len(LABELS)
+            chosen.append(Prediction(LABELS[index], index, 0.5 / (rank + 1), row))
+    return Result(predictions=tuple(chosen))
+
+
+@dataclass(slots=True)
+class _Item:
+    request: Request
+    added_s: float
+    waiting: asyncio.Future[Reply]
+
+
+@dataclass(slots=True)
+class _Lane:
+    card: Card | None
+    function: ModelFunction
+    workers: int
+    queued: deque[_Item] = field(default_factory=deque)
+    known: dict[str, asyncio.Future[Reply]] = field(default_factory=dict)
+    work: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+
+
+class InMemoryQueue:
+    """A queue in this process with the rules of the real one; ``tests/contract`` holds both to them.
+
+    One task per model takes requests in order and calls the model's function. A client's own id is answered once and
+    remembered; the lane has a limit; a request whose time is over is not run. ``hold`` keeps requests queued,
+    ``set_workers`` and ``redis_ok`` change what the catalogue shows.
+    """
+
+    def __init__(self, *, lane_limit: int = 1024) -> None:
+        self.redis_ok = True
+        self.submitted: list[Request] = []
+        self._lane_limit = lane_limit
+        self._lanes: dict[str, _Lane] = {}
+        self._held = False
+        self._closed = False
+
+    def serve(self, model: str, model_card: Card | None, function: ModelFunction, *, workers: int = 1) -> None:
+        """Add a model."""
+        self._lanes[model] = _Lane(model_card, function, workers)
+
+    def set_workers(self, model: str, workers: int) -> None:
+        """Say how many workers live."""
+        self._lanes[model].workers = workers
+
+    def hold(self) -> None:
+        """Take no more requests from the lanes."""
+        self._held = True
+
+    def release(self) -> None:
+        """Take requests again."""
+        self._held = False
+        for lane in self._lanes.values():
+            lane.work.set()
+
+    async def start(self) -> None:
+        """See the interface. The task of each model starts with its first request."""
+
+    async def close(self) -> None:
+        """See the interface."""
+        self._closed = True
+        tasks = [lane.task for lane in self._lanes.values() if lane.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for lane in self._lanes.values():
+            for waiting in lane.known.values():
+                if not waiting.done():
+                    waiting.set_exception(_no(SHUTTING_DOWN, "The front end is stopping."))
+                    waiting.exception()  # nobody may be waiting any more
+
+    def catalogue(self) -> Catalogue:
+        """See the interface."""
+        states = {
+            name: ModelState(name, lane.card, lane.workers, len(lane.queued)) for name, lane in self._lanes.items()
+        }
+        return Catalogue(states, self.redis_ok)
+
+    async def submit(self, model: str, request: Request, *, id_is_ours: bool) -> Answer:
+        """See the interface."""
+        begun_s = perf_counter()
+        lane = self._admit(model, request, id_is_ours)
+        waiting = lane.known[request.id]
+        try:
+            async with asyncio.timeout(request.ttl_ms / 1000):
+                reply = await asyncio.shield(waiting)
+        except TimeoutError:
+            raise _no(UNKNOWN_OUTCOME, "No reply came in time; ask again with this id.", request.id) from None
+        outcome_code = None if reply.fault is None else reply.fault.code
+        if id_is_ours or outcome_code == EXPIRED.code:
+            lane.known.pop(request.id, None)
+        return Answer(reply, round((perf_counter() - begun_s) * 1e6))
+
+    def _admit(self, model: str, request: Request, id_is_ours: bool) -> _Lane:
+        if self._closed:
+            raise _no(SHUTTING_DOWN, "The front end is stopping.")
+        if not self.redis_ok:
+            raise _no(QUEUE_UNAVAILABLE, "Redis does not answer.")
+        lane = self._lanes.get(model)
+        if lane is None:
+            raise _no(UNKNOWN_MODEL, f"There is no model {model}.")
+        if lane.workers < 1:
+            raise _no(NO_WORKER, f"No worker serves {model}.")
+        if not id_is_ours and request.id in lane.known:
+            return lane
+        if len(lane.queued) >= self._lane_limit:
+            raise _no(LANE_FULL, f"{len(lane.queued)} requests wait already.")
+        if lane.task is None:
+            lane.task = asyncio.create_task(self._work(lane))
+        item = _Item(request, perf_counter(), asyncio.get_running_loop().create_future())
+        lane.known[request.id] = item.waiting
+        lane.queued.append(item)
+        lane.work.set()
+        self.submitted.append(request)
+        return lane
+
+    async def _work(self, lane: _Lane) -> None:
+        while True:
+            await lane.work.wait()
+            lane.work.clear()
+            while lane.queued and not self._held:
+                item = lane.queued.popleft()
+                reply = await _run(lane, item)
+                if not item.waiting.done():
+                    item.waiting.set_result(reply)
+
+
+async def _run(lane: _Lane, item: _Item) -> Reply:
+    request, taken_s = item.request, perf_counter()
+    queue_us = int((taken_s - item.added_s) * 1e6)
+    served = lane.card
+    tag = ModelTag(served.name, served.version, served.precision) if served else ModelTag("", "", "")
+    if queue_us > request.ttl_ms * 1000:
+        fault = Fault(EXPIRED.code, "The request's time was over before it ran.")
+        return Reply(request.id, tag, Timing(queue=queue_us), fault=fault)
+    try:
+        result = lane.function(request)
+        if not isinstance(result, Result):
+            result = await result
+    except RequestError as error:
+        fault = Fault(error.outcome.code, error.message, error.field)
+        return Reply(request.id, tag, Timing(queue=queue_us), fault=fault)
+    except Exception:
+        fault = Fault(MODEL_ERROR.code, "The model failed on this input.")
+        return Reply(request.id, tag, Timing(queue=queue_us), fault=fault)
+    timing = Timing(queue=queue_us, run=int((perf_counter() - taken_s) * 1e6), batch=1)
+    warnings = served.warnings if served else ()
+    return Reply(request.id, tag, timing, predictions=result.predictions, outputs=result.outputs, warnings=warnings)
+
+
+def _no(outcome: Outcome, message: str, request_id: str | None = None) -> RequestError:
+    return RequestError(outcome, message, request_id=request_id, retry_after_s=1 if outcome.retry else None)
+
+
+def demo_queue(**options: int) -> InMemoryQueue:
+    """Return a queue that serves ``echo`` and a toy ``imagenet``."""
+    queue = InMemoryQueue(**options)
+    queue.serve("echo", ECHO, echo)
+    queue.serve("imagenet", CLASSIFIER, classify)
+    return queue

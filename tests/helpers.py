@@ -1,0 +1,26 @@
+"""Small things that several test modules need."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+POLL_S = 0.005
+
+
+def eventually(probe: Callable[[], T], within_s: float = 10.0) -> T:
+    """Ask ``probe`` again and again until it gives something true, and return that.
+
+    Raises:
+        AssertionError: it gave nothing true within ``within_s``.
+    """
+    pause = threading.Event()
+    give_up_s = time.monotonic() + within_s
+    while not (found := probe()):
+        assert time.monotonic() < give_up_s, f"nothing came within {within_s:g} s; the last answer was {found!r}"
+        pause.wait(POLL_S)
+    return found

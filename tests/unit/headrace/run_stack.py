@@ -1,0 +1,49 @@
+"""Runs a supervisor over stand-in processes in a process of its own, so that tests can send it real signals.
+
+The argument is JSON: ``services`` and ``probes`` as lists of {name, stage, code, stop_limit_s}, where ``code`` is what
+``python -c`` runs; ``ready_file`` holds the start back at the stage REDIS until that file exists.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from headrace.child import ChildSpec, Stage
+from headrace.console import Console
+from headrace.restarts import RestartPolicy
+from headrace.supervisor import Supervisor
+
+
+def _spec(entry: dict[str, Any], ready_file: str | None) -> ChildSpec:
+    stage = Stage[entry["stage"]]
+    ready = Path(ready_file).exists if ready_file and stage is Stage.REDIS else None
+    argv = tuple(entry.get("argv") or (sys.executable, "-S", "-E", "-c", entry["code"]))
+    return ChildSpec(entry["name"], argv, stage, entry.get("stop_limit_s", 10.0), ready)
+
+
+def main() -> int:
+    plan = json.loads(sys.argv[1])
+    ready_file = plan.get("ready_file")
+    services = [_spec(entry, ready_file) for entry in plan["services"]]
+    probes = [_spec(entry, None) for entry in plan.get("probes", [])]
+    console = Console([spec.name for spec in (*services, *probes)])
+    supervisor = Supervisor(
+        services,
+        probes,
+        os.environ,
+        str(Path.cwd()),
+        console,
+        new_policy=partial(RestartPolicy, first_delay_s=0.01),
+        ready_limit_s=plan.get("ready_limit_s", 20.0),
+    )
+    return asyncio.run(supervisor.run(lambda: console.say("READY")))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,30 @@
+"""Runs ``headrace up`` with small stand-ins for the front end, the consumers and the probe; Redis is the real one.
+
+Each stand-in prints its arguments and the address of Redis that it was given.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from headrace.plan import Commands
+from headrace.up import up
+
+_SERVE = """
+import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+print("args", *sys.argv[1:], os.environ["HEADRACE_REDIS_URL"], os.environ["HEADRACE_PORT"], flush=True)
+signal.sigwait([signal.SIGTERM])
+print("stopped", flush=True)
+"""
+
+
+def main() -> int:
+    python = (sys.executable, "-S", "-E", "-c")
+    commands = Commands(front_end=(*python, _SERVE), consumer=(*python, _SERVE), wait=(*python, "print('answered')"))
+    return up(os.environ, commands)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from headrace import checks
+from shared.embedded import free_port
+from shared.settings import Settings, SettingsError
+
+
+def test_a_port_in_use_is_named_with_its_setting() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingsError, match=f"HEADRACE_PORT: port {port} on 127.0.0.1 is in use"):
+            checks.check_port("HEADRACE_PORT", "127.0.0.1", port)
+
+
+def test_a_free_port_passes() -> None:
+    checks.check_port("HEADRACE_PORT", "127.0.0.1", free_port())
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    with pytest.raises(SettingsError, match="cannot be opened"):
+        checks.check_port("HEADRACE_PORT", "192.0.2.1", 8000)
+
+
+def test_a_run_of_free_ports_is_found() -> None:
+    first = checks.free_ports("127.0.0.1", 3)
+    for port in range(first, first + 3):
+        checks.check_port("HEADRACE_METRICS_PORT", "127.0.0.1", port)
+
+
+def test_a_redis_that_is_away_is_named_without_its_password() -> None:
+    port = free_port()
+    with pytest.raises(SettingsError, match=f"HEADRACE_REDIS_URL: no Redis at 127.0.0.1:{port}") as caught:
+        checks.check_redis(f"redis://:secret@127.0.0.1:{port}/0")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_unix_socket_that_is_away_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no Redis at"):
+        checks.check_redis(f"unix://{tmp_path}/redis.sock")
+
+
+def test_a_missing_model_is_named_with_those_there_are(tmp_path: Path) -> None:
+    models = tmp_path / "models.toml"
+    models.write_text('[models.echo]\nfamily = "echo"\n')
+    settings = Settings.from_env({"HEADRACE_MODELS": "dog", "HEADRACE_MODELS_FILE": str(models)})
+    with pytest.raises(SettingsError, match=r"'dog'.*echo"):
+        checks.chosen_models(settings)
+
+
+def test_a_data_folder_serves_one_stack_at_a_time(tmp_path: Path) -> None:
+    with (
+        checks.data_dir_lock(tmp_path),
+        pytest.raises(SettingsError, match=f"in use by another `headrace up` .process {os.getpid()}"),
+        checks.data_dir_lock(tmp_path),
+    ):
+        pass
+    with checks.data_dir_lock(tmp_path):
+        pass
+
+
+def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match="HEADRACE_DATA_DIR"), checks.data_dir_lock(tmp_path / "file" / "inside"):
+        pass

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from shared import functions
+from shared.embedded import EmbeddedServer, ServerConfig, free_port
+from shared.redis import connect
+from tests.unit.headrace.stacks import Running
+
+HEADRACE = [sys.executable, "-m", "headrace"]
+LOAD = [*HEADRACE, "functions", "load"]
+
+
+def test_functions_load_loads_them_as_often_as_one_likes(tmp_path: Path) -> None:
+    with EmbeddedServer(ServerConfig(tmp_path, free_port(), "no")) as server:
+        for _ in range(2):
+            with Running(LOAD, {"HEADRACE_REDIS_URL": server.url}) as command:
+                assert command.end() == 0
+                assert command.lines == ["headrace: the functions are loaded."]
+        with connect(server.url) as client:
+            assert functions.ADMIT.encode() in client.execute_command("FUNCTION", "DUMP")
+
+
+def test_functions_load_needs_to_know_the_server() -> None:
+    with Running(LOAD) as command:
+        assert command.end() == 2
+        assert command.lines == [
+            "headrace: HEADRACE_REDIS_URL is not set, so there is no server to load the functions into."
+        ]
+
+
+def test_functions_load_says_in_one_line_that_the_server_is_away() -> None:
+    with Running(LOAD, {"HEADRACE_REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}) as command:
+        assert command.end() == 1
+        assert len(command.lines) == 1
+        assert command.lines[0].startswith("headrace: The functions could not be loaded")
+
+
+def test_an_unknown_command_is_exit_2_and_help_is_not() -> None:
+    assert subprocess.run([*HEADRACE, "down"], capture_output=True).returncode == 2
+    shown = subprocess.run([*HEADRACE, "--help"], capture_output=True, text=True)
+    assert shown.returncode == 0
+    assert "up " in shown.stdout

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from headrace import plan
+from headrace.child import Stage
+from shared.model_config import ModelConfig
+from shared.settings import Settings
+
+COMMANDS = plan.Commands(front_end=("front",), consumer=("consumer",), wait=("wait",))
+
+
+def _settings(**environment: str) -> Settings:
+    return Settings.from_env({f"HEADRACE_{name}": value for name, value in environment.items()})
+
+
+def test_one_consumer_per_model_with_an_index_over_all_of_them() -> None:
+    specs = plan.service_specs(_settings(MODELS="imagenet,echo", CONSUMERS="2"), COMMANDS)
+    assert [(spec.name, spec.argv, spec.stage) for spec in specs] == [
+        ("consumer imagenet 1", ("consumer", "--model", "imagenet", "--index", "0"), Stage.CONSUMER),
+        ("consumer imagenet 2", ("consumer", "--model", "imagenet", "--index", "1"), Stage.CONSUMER),
+        ("consumer echo 1", ("consumer", "--model", "echo", "--index", "2"), Stage.CONSUMER),
+        ("consumer echo 2", ("consumer", "--model", "echo", "--index", "3"), Stage.CONSUMER),
+        ("producer_api", ("front",), Stage.FRONT_END),
+    ]
+
+
+def test_consumers_get_the_longest_batch_time_to_drain() -> None:
+    consumer, _ = plan.service_specs(_settings(LEASE_MS="3000"), COMMANDS)
+    assert consumer.stop_limit_s == 2.0 + 5
+
+
+def test_one_probe_for_each_model() -> None:
+    specs = plan.probe_specs(_settings(MODELS="imagenet,echo", PORT="8123"), COMMANDS)
+    assert [spec.argv for spec in specs] == [
+        ("wait", "--url", "http://127.0.0.1:8123", "--model", "imagenet"),
+        ("wait", "--url", "http://127.0.0.1:8123", "--model", "echo"),
+    ]
+
+
+def test_children_inherit_the_environment_and_the_settled_addresses() -> None:
+    settings = plan.settle(_settings(PORT="0"), redis_url="redis://127.0.0.1:7/0", port=8001, metrics_port=9200)
+    environment = plan.child_environment(settings, {"PATH": "/bin", "HEADRACE_PORT": "0"})
+    assert environment == {
+        "PATH": "/bin",
+        "HEADRACE_PORT": "8001",
+        "HEADRACE_METRICS_PORT": "9200",
+        "HEADRACE_REDIS_URL": "redis://127.0.0.1:7/0",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def test_addresses_are_ones_this_machine_can_open() -> None:
+    assert plan.base_url(_settings(HOST="0.0.0.0")) == "http://127.0.0.1:8000"
+    assert plan.base_url(_settings(HOST="::")) == "http://[::1]:8000"
+    assert plan.base_url(_settings(HOST="::1")) == "http://[::1]:8000"
+
+
+def test_the_banner_names_everything_and_hides_the_password() -> None:
+    settings = plan.settle(
+        _settings(MODELS="imagenet,echo"), redis_url="redis://user:secret@db:6379/0", port=8000, metrics_port=9101
+    )
+    models = {"imagenet": ModelConfig("timm"), "echo": ModelConfig("echo")}
+    text = plan.banner(settings, models, took_s=4.24)
+    assert "after 4.2 s" in text
+    assert "http://127.0.0.1:8000/docs" in text
+    assert "http://127.0.0.1:9102/metrics (consumer echo)" in text
+    assert "redis://db:6379/0" in text
+    assert "secret" not in text
+    assert (
+        "curl -H 'Content-Type: image/jpeg' --data-binary @examples/photos/cat.jpg "
+        "http://127.0.0.1:8000/v1/models/imagenet/predict"
+    ) in text
+    assert "--data-binary hello http://127.0.0.1:8000/v1/models/echo/predict" in text

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.restarts import GiveUp, Restart, RestartPolicy
+
+
+def test_delays_double_with_each_death_of_the_last_minute() -> None:
+    policy = RestartPolicy()
+    assert [policy.died(now_s) for now_s in (0.0, 1.0, 3.0, 6.0)] == [
+        Restart(0.5, 1),
+        Restart(1.0, 2),
+        Restart(2.0, 3),
+        Restart(4.0, 4),
+    ]
+
+
+def test_the_fifth_death_within_a_minute_gives_up() -> None:
+    policy = RestartPolicy()
+    for now_s in (0.0, 10.0, 20.0, 30.0):
+        assert isinstance(policy.died(now_s), Restart)
+    assert policy.died(59.9) == GiveUp(5)
+
+
+def test_deaths_older_than_the_window_are_forgotten() -> None:
+    policy = RestartPolicy()
+    for now_s in (0.0, 10.0, 20.0, 30.0):
+        policy.died(now_s)
+    assert policy.died(60.0) == Restart(4.0, 4)
+    assert policy.died(500.0) == Restart(0.5, 1)
+
+
+def test_the_delay_has_a_ceiling() -> None:
+    policy = RestartPolicy(limit=100, longest_delay_s=3.0)
+    decisions = [policy.died(0.0) for _ in range(10)]
+    assert decisions[-1] == Restart(3.0, 10)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 7])
+@given(gaps_s=st.lists(st.floats(0, 100), min_size=1, max_size=40))
+def test_it_gives_up_exactly_when_the_limit_falls_into_one_window(limit: int, gaps_s: list[float]) -> None:
+    policy = RestartPolicy(limit=limit)
+    times_s: list[float] = []
+    now_s = 0.0
+    for gap_s in gaps_s:
+        now_s += gap_s
+        times_s.append(now_s)
+        within = [time_s for time_s in times_s if time_s > now_s - 60.0]
+        decision = policy.died(now_s)
+        assert isinstance(decision, GiveUp) == (len(within) >= limit)
+        assert decision.deaths == len(within)

