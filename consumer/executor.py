@@ -5,6 +5,7 @@ state and a second thread that runs torch slows the first down.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -39,6 +40,15 @@ def pick_device(setting: str, family: str) -> str:
     return "cpu"
 
 
+def default_threads() -> int:
+    """Threads for one batch on a CPU: every core this process may use but one, which Redis and the front end need.
+
+    With a thread on every core, one that the kernel takes away stalls all others at the end of each layer: batches of
+    milliseconds then take seconds on a busy machine (``docs/benchmarks.md``).
+    """
+    return max(1, len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)) - 1)
+
+
 def load_model(build: Callable[[], Model], config: ConsumerConfig) -> tuple[Model, Parity, str]:
     """Build, load, check the precision of and warm up a model; returns it with the parity found and its device.
 
@@ -49,10 +59,10 @@ def load_model(build: Callable[[], Model], config: ConsumerConfig) -> tuple[Mode
     if config.model.family == "python":
         build()  # imports the entry, and with it torch if it uses torch
     device = pick_device(config.settings.device, config.model.family)
-    if config.settings.torch_threads and (config.model.family in TORCH_FAMILIES or "torch" in sys.modules):
+    if config.model.family in TORCH_FAMILIES or "torch" in sys.modules:
         import torch
 
-        torch.set_num_threads(config.settings.torch_threads)
+        torch.set_num_threads(config.settings.torch_threads or default_threads())
     model, parity = prepare(build, device, config.precision)
     loaded_s = time.monotonic()
     for size in config.warm_up_sizes:

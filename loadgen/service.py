@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import struct
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -132,6 +134,25 @@ def is_answer(reply: Reply) -> bool:
     """Whether this is an inference's result: status 200 and a JSON object with predictions or outputs."""
     value = reply.json()
     return reply.status == 200 and isinstance(value, dict) and bool(value.get("predictions") or value.get("outputs"))
+
+
+def sample_payload(card: Mapping[str, Any]) -> Payload:
+    """Return the plainest request that a model accepts by its card: raw zeros, else a small grey picture."""
+    accepted = card.get("content_types") or (OCTET_STREAM,)
+    if OCTET_STREAM not in accepted and "image/png" in accepted:
+        return Payload(name="grey picture", content_type="image/png", body=_grey_png())
+    return zero_payload(card)
+
+
+def _grey_png(side: int = 32) -> bytes:
+    """Encode a grey square as PNG (W3C PNG specification, third edition, section 5)."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)  # 8 bits a pixel, one grey channel
+    pixels = zlib.compress((b"\0" + b"\x80" * side) * side)  # each line starts with its filter, none
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
 def zero_payload(card: Mapping[str, Any]) -> Payload:

@@ -8,7 +8,7 @@ from typing import Final
 
 from .errors import LoadgenError
 from .scenario import Payload, Target
-from .service import UnknownModel, Unreachable, infer, is_answer, read_card, zero_payload
+from .service import UnknownModel, Unreachable, infer, is_answer, read_card, sample_payload
 
 _ATTEMPT_S: Final = 15.0
 _FIRST_PAUSE_S: Final = 0.05
@@ -34,7 +34,7 @@ def attempt(target: Target, model: str, payload: Payload | None, timeout_s: floa
         card = {} if payload else read_card(target, model, timeout_s)
         if card is None:
             raise NotYet(f"{target.model_path(model)} does not show the model's card")
-        reply = infer(target, model, payload or zero_payload(card), timeout_s)
+        reply = infer(target, model, payload or sample_payload(card), timeout_s)
     except (Unreachable, UnknownModel) as error:
         raise NotYet(str(error).rstrip(".")) from None
     if is_answer(reply):
@@ -51,7 +51,7 @@ def wait_for(
     """Return once every model has answered one real inference.
 
     Args:
-        payload: what to send; None sends zeros of the size that the model's card declares.
+        payload: what to send; None sends the plainest request that fits the model's card.
         say: receives a sentence now and then when it takes long.
 
     Raises:

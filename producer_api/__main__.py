@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
-from prometheus_client import ProcessCollector
-from prometheus_client.registry import CollectorRegistry
-
 from shared.settings import Settings, SettingsError
 
 from . import server
 from .app import create_app
-from .metrics import queue_metrics
+from .metrics import new_registry, queue_metrics
 from .redis_queue import RedisQueue
 
 
@@ -25,11 +22,10 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     server.configure_logging(settings.log_level)
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
+    registry = new_registry()
     queue = RedisQueue(settings, queue_metrics(registry))
     app = create_app(settings, queue, registry, commit=os.environ.get("GIT_COMMIT") or None)
-    return server.run(app, listener)
+    return server.run(app, listener, server.drain_s(settings))
 
 
 if __name__ == "__main__":

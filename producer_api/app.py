@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from prometheus_client.registry import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Lifespan
@@ -15,7 +14,7 @@ from shared.version import __version__
 
 from . import openapi
 from .docs_page import render
-from .metrics import ApiMetrics
+from .metrics import ApiMetrics, Registry
 from .middleware import Boundary
 from .queue import Queue
 from .routes import predict
@@ -36,9 +35,7 @@ class _Application(Starlette):
         return self._boundary
 
 
-def create_app(
-    settings: Settings, queue: Queue, registry: CollectorRegistry, *, commit: str | None = None
-) -> Starlette:
+def create_app(settings: Settings, queue: Queue, registry: Registry, *, commit: str | None = None) -> Starlette:
     """Make the application.
 
     Args:

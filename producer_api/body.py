@@ -22,6 +22,8 @@ resets it, and the client may then never see why it was refused."""
 
 SMALL_BYTES = 64 * 1024
 
+_PARTS = 4096
+
 
 class Disconnected(Exception):
     """The client went away before its body was complete."""
@@ -66,6 +68,7 @@ async def read(receive: Receive, declared: int | None, max_bytes: int, timeout_s
 
 
 async def _collect(message: Message, receive: Receive, max_bytes: int) -> bytes:
+    blocks: list[bytes] = []
     parts: list[bytes] = []
     size = 0
     while message["type"] == "http.request":
@@ -75,7 +78,10 @@ async def _collect(message: Message, receive: Receive, max_bytes: int) -> bytes:
             raise too_large(max_bytes)
         parts.append(part)
         if not message.get("more_body"):
-            return parts[0] if len(parts) == 1 else b"".join(parts)
+            return b"".join((*blocks, *parts))
+        if len(parts) == _PARTS:  # a body that trickles in must not cost many times its size
+            blocks.append(b"".join(parts))
+            parts.clear()
         message = await receive()
     raise Disconnected
 

@@ -13,6 +13,7 @@ from asyncio import TimerHandle
 from http import HTTPStatus
 from typing import Any, ClassVar
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from shared.outcomes import MALFORMED, REQUEST_TIMEOUT, Outcome, RequestError
@@ -51,6 +52,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _timer: TimerHandle | None = None
     _refusal: RequestError | None = None
     _lingering = False
+    _offered = False
     _in_head = False
     _chunk_bytes = 0
     _first_chunk_bytes = 0
@@ -75,7 +77,8 @@ class GuardedProtocol(HttpToolsProtocol):
         # The parser collects a header's pieces in memory before it says anything.
         self._chunk_bytes = len(data)
         self._unclaimed_bytes += self._chunk_bytes
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._feed(data)
         if self._lingering or self.transport.is_closing():
             return
         if self._unclaimed_bytes > HEAD_BYTES:
@@ -83,6 +86,24 @@ class GuardedProtocol(HttpToolsProtocol):
             self.send_400_response("")
         elif self._timer is None and (self._in_head or self._is_idle()):
             self._arm()
+
+    def _feed(self, data: bytes) -> None:
+        """Parse ``data``; an offer to speak another protocol, such as h2c, is passed over as RFC 9110 allows.
+
+        The parser takes what follows such an offer for that protocol, the body included, so a new one gets the head
+        without the offer and then the rest.
+        """
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            self._offered = False
+            kept = [(name, value) for name, value in self.headers if name not in (b"connection", b"upgrade")]
+            head = [b"%s %s HTTP/1.1\r\n" % (self.parser.get_method(), self.url)]
+            head += [b"%s: %s\r\n" % header for header in kept]
+            self.parser = httptools.HttpRequestParser(self)
+            self._feed(b"".join((*head, b"\r\n", data[offer.args[0] :])))
+        except httptools.HttpParserError:
+            self.send_400_response("")
 
     def on_message_begin(self) -> None:
         self._in_head = True
@@ -92,6 +113,11 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._check_head()
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise _Refused
+            self._offered = True
+            return
         self._in_head = False
         self._unclaimed_bytes = 0
         self._disarm()
@@ -103,6 +129,8 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._offered:
+            return
         self._unclaimed_bytes = 0
         super().on_message_complete()
 

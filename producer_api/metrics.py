@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, ProcessCollector
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
@@ -14,11 +14,21 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from shared.metrics import LATENCY_BUCKETS_S, PAYLOAD_BUCKETS_BYTES, Histogram, Series
 from shared.wire import VERSION
 
+Registry = CollectorRegistry
+"""Where metrics are registered; every application has one of its own."""
+
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 UNKNOWN = "unknown"
 OTHER_ROUTE = "other"
 
 _CODE_CLASSES = ("0xx", "1xx", "2xx", "3xx", "4xx", "5xx")
+
+
+def new_registry() -> Registry:
+    """Return a registry with the metrics of the process itself: memory, processor time, open files."""
+    registry = Registry()
+    ProcessCollector(registry=registry)
+    return registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +48,7 @@ class QueueMetrics:
     redis_errors: Counter
 
 
-def queue_metrics(registry: CollectorRegistry) -> QueueMetrics:
+def queue_metrics(registry: Registry) -> QueueMetrics:
     """Register the queue's metrics."""
 
     def series(name: str, help: str) -> Series:
@@ -55,7 +65,7 @@ def queue_metrics(registry: CollectorRegistry) -> QueueMetrics:
 class Tally(Collector):
     """A labelled counter written by one thread, without prometheus_client's lock per increment."""
 
-    def __init__(self, name: str, help: str, labels: tuple[str, ...], registry: CollectorRegistry) -> None:
+    def __init__(self, name: str, help: str, labels: tuple[str, ...], registry: Registry) -> None:
         self._name, self._help, self._labels = name, help, labels
         self.counts: defaultdict[tuple[str, ...], int] = defaultdict(int)
         registry.register(self)
@@ -77,7 +87,7 @@ class ApiMetrics:
         received, sent: payload sizes in bytes of predict requests and their answers.
     """
 
-    def __init__(self, registry: CollectorRegistry, version: str, commit: str | None) -> None:
+    def __init__(self, registry: Registry, version: str, commit: str | None) -> None:
         self._registry = registry
         self.in_flight = 0
         self.requests = Tally("headrace_requests", "Predict requests by outcome.", ("model", "outcome"), registry)

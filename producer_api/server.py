@@ -7,6 +7,7 @@ import contextlib
 import errno
 import gc
 import logging
+import math
 import signal
 import socket
 import sys
@@ -15,12 +16,9 @@ from collections.abc import Generator
 import uvicorn
 from starlette.types import ASGIApp
 
-from shared.settings import SettingsError
+from shared.settings import Settings, SettingsError
 
 from .http_guard import GuardedProtocol
-
-DRAIN_S = 8.0
-"""How long SIGTERM waits for the requests in flight; less than the time `headrace up` leaves before SIGKILL."""
 
 _log = logging.getLogger("headrace.http")
 
@@ -66,8 +64,16 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def config(app: ASGIApp, protocol: type[GuardedProtocol] = GuardedProtocol) -> uvicorn.Config:
-    """The one configuration of uvicorn, also used by the tests."""
+def drain_s(settings: Settings) -> float:
+    """Seconds that a signal to stop waits for the requests in flight: their default time limit and a little.
+
+    ``headrace up`` leaves three seconds more before it uses SIGKILL.
+    """
+    return settings.default_timeout_ms / 1000 + 2
+
+
+def config(app: ASGIApp, wait_s: float, protocol: type[GuardedProtocol] = GuardedProtocol) -> uvicorn.Config:
+    """The one configuration of uvicorn, also used by the tests; ``wait_s`` as from :func:`drain_s`."""
     return uvicorn.Config(
         app,
         loop="uvloop",
@@ -79,7 +85,7 @@ def config(app: ASGIApp, protocol: type[GuardedProtocol] = GuardedProtocol) -> u
         proxy_headers=False,
         server_header=False,
         date_header=False,
-        timeout_graceful_shutdown=int(DRAIN_S),
+        timeout_graceful_shutdown=math.ceil(wait_s),
     )
 
 
@@ -111,8 +117,8 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
 
-def run(app: ASGIApp, listener: socket.socket) -> int:
-    """Serve until a signal comes and the requests in flight are answered; returns the exit code."""
-    server = Server(config(app))
+def run(app: ASGIApp, listener: socket.socket, wait_s: float) -> int:
+    """Serve until a signal comes and the requests in flight are answered, ``wait_s`` at most; returns the exit code."""
+    server = Server(config(app, wait_s))
     server.run(sockets=[listener])
     return 0

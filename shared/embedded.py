@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+import random
 import re
 import shutil
 import signal
@@ -29,6 +30,8 @@ HOST = "127.0.0.1"
 # Image traffic fills the append-only file within seconds although the live data stays small. With the server's own
 # default of 64 MB a rewrite would start again and again, each one a fork.
 REWRITE_MIN_SIZE = "512mb"
+
+_PORTS_FOR_SERVERS = range(16_384, 32_768)
 
 _PR_SET_PDEATHSIG = 1
 
@@ -94,11 +97,25 @@ def server_argv(executable: Path, config: ServerConfig) -> list[str]:
 
 
 def free_port(host: str = HOST) -> int:
-    """Return a TCP port that nobody listens on at this moment."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
-        listener.bind((host, 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a TCP port that nobody listens on at this moment.
+
+    Chosen below the range that the system takes the ports of outgoing connections from: one of those could otherwise
+    have it before the server that it is meant for.
+
+    Raises:
+        OSError: none was found.
+    """
+    for port in random.SystemRandom().sample(_PORTS_FOR_SERVERS, 50):
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind((host, port))
+                listener.listen(1)
+            except OSError as error:
+                last = error
+            else:
+                return port
+    raise last
 
 
 def answers(port: int, host: str = HOST) -> bool:

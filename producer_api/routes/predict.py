@@ -5,6 +5,7 @@ A plain ASGI callable: building Request and Response objects would cost more tha
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ from shared.outcomes import (
     NO_WORKER,
     OK,
     REQUEST_TIMEOUT,
+    SHUTTING_DOWN,
     UNSUPPORTED_MEDIA_TYPE,
     RequestError,
 )
@@ -86,6 +88,10 @@ class Predict:
             await _refuse(receive, send, error, headers, unread)
         except bodies.Disconnected:
             outcome = CLIENT_CLOSED
+        except asyncio.CancelledError:  # the server does this to what has not ended when its time for stopping is over
+            outcome = SHUTTING_DOWN
+            end = refusal(SHUTTING_DOWN, "The front end stopped before the answer came.", request_id)
+            await send_error(send, end, [(b"connection", b"close")])
         except Exception:
             _log.exception("A request for %s failed.", model[:64])
             fault = RequestError(INTERNAL, "Something went wrong here; it has been logged.", request_id=request_id)

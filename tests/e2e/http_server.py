@@ -32,7 +32,7 @@ class HttpServer:
         self.app = create_app(settings or Settings(), self.queue, CollectorRegistry())
         self._listener = server.bind("127.0.0.1", 0)
         self.port: int = self._listener.getsockname()[1]
-        self.uvicorn = uvicorn.Server(server.config(self.app, protocol))
+        self.uvicorn = uvicorn.Server(server.config(self.app, 10.0, protocol))
         self._thread = threading.Thread(target=self._run, name="http-server")
 
     def _run(self) -> None:

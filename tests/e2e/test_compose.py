@@ -148,6 +148,18 @@ def test_prometheus_sees_every_process(stack: Stack) -> None:
     _predict(stack, "cat.jpg")
 
 
+def test_promtool_accepts_the_configuration_and_the_metrics_of_both_sides(stack: Stack) -> None:
+    stack.inside("prometheus", "promtool", "check", "config", "/etc/prometheus/prometheus.yml")
+    show = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1]).read().decode(), end='')"
+    for service, port in (("producer_api", 8000), ("consumer", 9101)):
+        metrics = stack.inside(service, "python", "-c", show, f"http://127.0.0.1:{port}/metrics")
+        command = [*stack.command, "exec", "-T", "prometheus", "promtool", "check", "metrics"]
+        checked = subprocess.run(
+            command, cwd=ROOT, env=stack.environment, input=metrics, capture_output=True, text=True
+        )
+        assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
 def test_a_restarted_redis_keeps_the_functions_and_the_service_returns(stack: Stack) -> None:
     stack.compose("restart", "-t", "5", "redis")
     _wait(stack)

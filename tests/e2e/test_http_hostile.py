@@ -37,6 +37,10 @@ def _served(server: HttpServer) -> bool:
         return other.response()[0] == 200
 
 
+def _served_page(server: HttpServer) -> bool:
+    return bool(server.get("/healthz")[0] == 200)
+
+
 def _refused(connection: Connection, status: int) -> None:
     found, headers, body = connection.response()
     assert (found, headers["connection"]) == (status, "close")
@@ -225,6 +229,7 @@ _POST = b"POST /v1/models/echo/predict HTTP/1.1\r\nContent-Type: application/oct
         b"GET /healthz HTTP/1.1\r\nHost: a\r\nX: a\x00b\r\n\r\n",
         b"GET /healthz HTTP/9.9\r\nHost: a\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         _POST + b"Host: a\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nG",
         _POST + b"Host: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 6\r\n\r\n0\r\n\r\nG",
@@ -307,6 +312,33 @@ def test_stopping_answers_what_is_in_flight_and_takes_no_more() -> None:
         server.wait()
         with pytest.raises(ConnectionRefusedError):
             server.connect()
+
+
+def test_what_has_not_ended_when_the_time_for_stopping_is_over() -> None:
+    with HttpServer() as server, server.connect() as busy:
+        server.queue.hold()
+        busy.post("echo", b"last", "X-Wait: 1\r\n")
+        while not server.queue.submitted:
+            assert _served_page(server)
+        server.uvicorn.config.timeout_graceful_shutdown = 0
+        server.stop()
+        status, headers, body = busy.response()
+        assert (status, body["error"]["code"]) == (503, "shutting_down")
+        assert int(headers["retry-after"]) >= 1
+        assert busy.closed()
+
+
+@pytest.mark.parametrize("body", [b"", b"hello"])
+def test_an_offer_of_another_protocol_is_ignored(server: HttpServer, body: bytes) -> None:
+    with server.connect() as connection:
+        upgrade = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n"
+        for _ in range(2):
+            connection.post("echo", body, upgrade)
+            status, _, answer = connection.response()
+            assert status == (200 if body else 422)
+            assert not body or answer["outputs"][0]["data"] == list(body)
+        connection.post("echo", b"x")
+        assert connection.response()[0] == 200
 
 
 def test_no_header_tells_what_the_server_is(server: HttpServer) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import pytest
 
 from shared.embedded import answering_pid
 from tests.unit.headrace.stacks import ROOT, Running, wait_gone
+
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 
 UP = [sys.executable, "-m", "headrace", "up"]
 
@@ -47,17 +50,20 @@ def _printed_curl(stack: Running, model: str) -> list[str]:
     return [*shlex.split(line), "--silent", "--show-error", "--max-time", "20"]
 
 
+@needs_curl
 def test_the_printed_line_names_the_cat(stack: Running) -> None:
     answer = subprocess.run(_printed_curl(stack, "imagenet"), cwd=ROOT, capture_output=True, check=True, text=True)
     assert json.loads(answer.stdout)["predictions"][0]["label"] == "Egyptian cat"
 
 
+@needs_curl
 def test_the_printed_line_of_the_null_model_gives_the_bytes_back(stack: Running) -> None:
     answer = subprocess.run(_printed_curl(stack, "echo"), cwd=ROOT, capture_output=True, check=True, text=True)
     [output] = json.loads(answer.stdout)["outputs"]
     assert bytes(output["data"]) == b"hello"
 
 
+@needs_curl
 def test_every_printed_address_answers(stack: Running) -> None:
     banner = stack.output.partition("Headrace is ready")[2]
     addresses = re.findall(r"http://127\.0\.0\.1:\d+/(?:docs|metrics)", banner)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from consumer import precision
-from consumer.parity import compare
 from consumer.models.base import Description, Model, Result
 from consumer.models.registry import build
+from consumer.parity import compare
 from shared import model_config
 from shared.model_config import ModelConfig
 from shared.wire import Request

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import socket
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from loadgen import waiting
 from loadgen.errors import LoadgenError
 from loadgen.nullserver import Behaviour, null_server
 from loadgen.scenario import Payload, Target, parse_target
-from loadgen.service import read_card, zero_payload
+from loadgen.service import read_card, sample_payload, zero_payload
 from loadgen.waiting import wait_for
 
 
@@ -91,3 +93,11 @@ def test_the_card_as_the_service_has_it() -> None:
         card = read_card(at(server.port), "null", 5.0)
     assert card is not None
     assert card["name"] == "null"
+
+
+def test_a_model_that_takes_pictures_only_is_sent_one() -> None:
+    payload = sample_payload({"inputs": [], "content_types": ["image/jpeg", "image/png"]})
+    with Image.open(io.BytesIO(payload.body)) as picture:
+        picture.load()
+        assert (picture.format, picture.getpixel((3, 3))) == ("PNG", 128)
+    assert payload.content_type == "image/png"

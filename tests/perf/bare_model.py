@@ -1,0 +1,34 @@
+"""The comparison without a consumer: `python -m tests.perf.bare_model MODEL` loads and warms up a model, and waits.
+
+It imports what the model needs and nothing that a consumer adds: no stages, no Redis client, no metrics.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import torch
+
+from consumer.config import resolve
+from consumer.models.registry import build
+from shared.settings import Settings
+
+
+def main() -> None:
+    """Load, warm up, say so, and stay until standard input closes."""
+    config = resolve(Settings.from_env(os.environ), sys.argv[1], 0)
+    torch.set_num_threads(int(sys.argv[2]))
+    device = config.settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = build(config.model_name, config.model)
+    model.load(device, config.precision)
+    for size in config.warm_up_sizes:
+        model.run(model.sample_rows(size))
+    print("Warm.", flush=True)
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""[I/O] What is measured: `python -m headrace up` on free ports, and small servers to compare it with."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Self
+
+from shared.embedded import dies_with_parent
+
+from . import processes
+
+ROOT: Final = Path(__file__).parents[2]
+WORK: Final = ROOT / ".headrace" / "bench"
+PASSED_ON: Final = ("APPENDONLY", "DEVICE", "PRECISION", "TORCH_THREADS", "DECODE_THREADS", "WINDOW_MS")
+"""Settings that the reader's environment may choose; the others are the bench's own or stay at their defaults."""
+
+_START_LIMIT_S: Final = 90.0
+_STOP_LIMIT_S: Final = 30.0
+
+
+class BenchError(Exception):
+    """Something could not be measured; one sentence."""
+
+
+def chosen_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the reader's settings that the measured stacks run with, by their full names."""
+    names = [f"HEADRACE_{name}" for name in PASSED_ON]
+    return {"HEADRACE_APPENDONLY": "everysec", **{name: environment[name] for name in names if name in environment}}
+
+
+def clean_environment(**settings: str) -> dict[str, str]:
+    """Return this process's environment without any `HEADRACE_` name but those given."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+    return {**inherited, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **settings}
+
+
+class Process:
+    """A Python program in a session of its own. A thread keeps its output, so that the pipe never fills."""
+
+    def __init__(self, argv: list[str], environment: Mapping[str, str]) -> None:
+        self.lines: list[str] = []
+        self._ended = False
+        self._changed = threading.Condition()
+        self.started_s = time.monotonic()
+        self.popen = subprocess.Popen(
+            [sys.executable, *argv],
+            cwd=ROOT,
+            env=dict(environment),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            preexec_fn=dies_with_parent(),
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def until(self, pattern: str, limit_s: float = _START_LIMIT_S) -> re.Match[str]:
+        """Wait for a line that matches and return the match.
+
+        Raises:
+            BenchError: the process ended first, or the time is up.
+        """
+
+        def found() -> re.Match[str] | None:
+            return next((match for line in self.lines if (match := re.search(pattern, line))), None)
+
+        with self._changed:
+            self._changed.wait_for(lambda: found() or self._ended, limit_s)
+            match = found()
+        if match is None:
+            last = "\n    ".join(self.lines[-8:])
+            raise BenchError(f"{' '.join(self.popen.args[1:4])} did not get ready. Its last lines:\n    {last}")  # type: ignore[index]
+        return match
+
+    def close(self) -> None:
+        """Ask it to end, and end it after a while; returns once it is gone."""
+        try:
+            if self.popen.poll() is None:
+                self.popen.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    self.popen.wait(_STOP_LIMIT_S)
+        finally:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.popen.pid, signal.SIGKILL)
+            self.popen.wait()
+            self._reader.join()
+            for pipe in (self.popen.stdin, self.popen.stdout):
+                assert pipe is not None
+                pipe.close()
+
+    def _read(self) -> None:
+        assert self.popen.stdout is not None
+        for line in self.popen.stdout:
+            with self._changed:
+                self.lines.append(line.rstrip("\n"))
+                self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Stack:
+    """A context manager: the whole of Headrace for the given models, on free ports, with a data folder of its own.
+
+    Attributes:
+        ready_s: time from the start of the command until a real inference had come back from every model.
+    """
+
+    def __init__(self, models: tuple[str, ...], settings: Mapping[str, str]) -> None:
+        self._models, self._settings = models, settings
+
+    def __enter__(self) -> Self:
+        WORK.mkdir(parents=True, exist_ok=True)
+        self._folder = Path(tempfile.mkdtemp(prefix="stack-", dir=WORK))
+        own = {
+            "HEADRACE_DATA_DIR": str(self._folder),
+            "HEADRACE_MODELS": ",".join(self._models),
+            **dict.fromkeys(("HEADRACE_PORT", "HEADRACE_REDIS_PORT", "HEADRACE_METRICS_PORT"), "0"),
+        }
+        self._up = Process(["-m", "headrace", "up"], clean_environment(**self._settings, **own))
+        try:
+            self._up.until(r"Headrace is ready")
+            self.ready_s = time.monotonic() - self._up.started_s
+            self.url = self._up.until(r"API +(http://\S+)")[1]
+            self.redis_url = self._up.until(r"Redis +(redis://\S+)")[1]
+            self._up.until("Ctrl-C stops everything")
+            self._find_parts()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._up.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def predict_url(self, model: str) -> str:
+        """Return the address that answers inferences."""
+        return f"{self.url}/v1/models/{model}/predict"
+
+    def metrics_url(self, model: str) -> str:
+        """Return the address of the consumer's metrics."""
+        return self._up.until(rf"(http://\S+)/metrics \(consumer {re.escape(model)}\)")[1]
+
+    def consumer_pid(self, model: str) -> int:
+        """Return the process id of the model's consumer."""
+        return self.pids[f"consumer {model}"]
+
+    def _find_parts(self) -> None:
+        self.pids: dict[str, int] = {}
+        for child in processes.children(self._up.popen.pid):
+            if "-m producer_api" in child.command:
+                self.pids["front end"] = child.pid
+            elif "valkey-server" in child.command or "redis-server" in child.command:
+                self.pids["Redis"] = child.pid
+            elif match := re.search(r"-m consumer --model (\S+)", child.command):
+                self.pids[f"consumer {match[1]}"] = child.pid
+        expected = {"front end", "Redis", *(f"consumer {model}" for model in self._models)}
+        if missing := expected - self.pids.keys():
+            raise BenchError(f"No process was found for {', '.join(sorted(missing))} below `headrace up`.")

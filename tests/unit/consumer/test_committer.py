@@ -1,0 +1,216 @@
+"""The committer: every item ends with one reply, and a queue that goes away is waited for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from consumer import committer as module
+from consumer.batcher import CloseReason
+from consumer.committer import Committer
+from consumer.events import BatchDone
+from consumer.items import Finished, Item, Refused
+from consumer.lease import LeaseBook
+from consumer.stream import Entry
+from shared.outcomes import EXPIRED, INTERNAL, INVALID_INPUT, MALFORMED, MODEL_ERROR, RequestError, invalid
+from shared.wire import Reply, decode_reply
+from tests.fake_stream import InMemoryLane, InMemoryStream
+from tests.helpers import eventually
+from tests.unit.consumer.parts import CARD, SETTINGS, TAG, Toy, item, joined, on_thread
+
+WARNINGS = ("The weights are random.",)
+
+
+class Bench:
+    """A committer on a lane in memory."""
+
+    def __init__(self) -> None:
+        self.lane = InMemoryLane()
+        self.stream = InMemoryStream(self.lane, SETTINGS, "one")
+        self.stream.heartbeat(CARD, {})
+        self.leases = LeaseBook()
+        self.events: list[BatchDone] = []
+        self.committer = Committer(self.stream, Toy(), self.leases, TAG, WARNINGS, SETTINGS, self.events.append)
+        self.thread: threading.Thread | None = None
+
+    def claimed(self, *wanted: Item) -> list[Item]:
+        """Put entries for these items on the stream, and claim them."""
+        for _ in wanted:
+            self.lane.add({b"m": b"message"})
+        for one, entry in zip(wanted, self.stream.read(len(wanted)), strict=True):
+            one.entry = entry
+            self.leases.take(entry.entry_id)
+        return list(wanted)
+
+    def finish(self, items: Sequence[Item], outputs: Sequence[Any]) -> None:
+        self.committer.finish(Finished(items, outputs, items[0].arrived_s + 0.5, 0.25, len(items), CloseReason.FULL))
+
+    def start(self) -> None:
+        self.thread = on_thread("commit", self.committer.run)
+
+    def done(self) -> None:
+        if self.thread is None:
+            self.start()
+        self.committer.close()
+        assert self.thread is not None
+        assert joined(self.thread)
+
+    def reply(self, request_id: str) -> Reply:
+        stored = self.lane.reply(request_id)
+        assert stored is not None
+        return decode_reply(stored)
+
+    def codes(self) -> list[str]:
+        return [one.outcome for event in self.events for one in event.items]
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    monkeypatch.setattr(module, "RETRY_S", 0.001)
+    made = Bench()
+    yield made
+    made.lane.down = False
+    made.committer.give_up()
+
+
+def test_a_finished_batch_is_answered_item_by_item(bench: Bench) -> None:
+    items = bench.claimed(item("a"), item("b"))
+    bench.finish(items, [[b"A"], [b"B"]])
+    bench.done()
+    for name in "ab":
+        reply = bench.reply(name)
+        assert reply.outputs is not None
+        assert reply.outputs[0].data == name.upper().encode()
+        assert (reply.fault, reply.model, reply.attempt) == (None, TAG, 1)
+        assert list(reply.warnings) == list(WARNINGS)
+        assert bench.lane.hints["me"][ord(name) - ord("a")] == (name, bench.lane.reply(name))
+    assert bench.codes() == ["ok", "ok"]
+    assert len(bench.leases) == 0
+    assert bench.lane.commits == 1
+
+
+def test_the_timing_counts_in_microseconds(bench: Bench) -> None:
+    (one,) = bench.claimed(item("a"))
+    one.decode_s = 0.125
+    bench.finish([one], [[b"A"]])
+    bench.done()
+    timing = bench.reply("a").timing
+    assert (timing.queue, timing.wait, timing.decode, timing.run, timing.batch) == (1000, 500_000, 125_000, 250_000, 1)
+
+
+def test_the_attempt_is_the_entrys(bench: Bench) -> None:
+    (one,) = bench.claimed(item("a"))
+    one.entry = Entry(one.entry.entry_id, one.entry.added_ms, b"", attempt=3)
+    bench.finish([one], [[b"A"]])
+    bench.done()
+    assert bench.reply("a").attempt == 3
+
+
+@pytest.mark.parametrize(("body", "code"), [(b"sour", INVALID_INPUT.code), (b"spoilt", INTERNAL.code)])
+def test_an_answer_that_cannot_be_made_fails_alone(bench: Bench, body: bytes, code: str) -> None:
+    items = bench.claimed(item("a"), item("bad", body), item("c"))
+    bench.finish(items, [[b"A"], [b"B"], [b"C"]])
+    bench.done()
+    fault = bench.reply("bad").fault
+    assert fault is not None
+    assert fault.code == code
+    assert bench.codes() == ["ok", code, "ok"]
+    assert bench.reply("c").fault is None
+
+
+def test_an_answer_that_no_message_can_hold_fails_alone(bench: Bench) -> None:
+    items = bench.claimed(item("a"), item("bad", b"silent"), item("c"))
+    bench.finish(items, [[b"A"], [b"B"], [b"C"]])
+    try:
+        bench.committer.close()
+        bench.committer.run()
+    except TypeError as error:
+        pytest.fail(f"the stage crashed, and with it the batchmates' answers: {error}")
+    fault = bench.reply("bad").fault
+    assert fault is not None
+    assert fault.code == INTERNAL.code
+    assert bench.codes() == ["ok", INTERNAL.code, "ok"]
+
+
+def test_an_item_that_failed_in_the_batch_is_answered_with_its_error(bench: Bench) -> None:
+    items = bench.claimed(item("a"))
+    bench.finish(items, [RequestError(MODEL_ERROR, "It failed.", field="body")])
+    bench.done()
+    fault = bench.reply("a").fault
+    assert fault is not None
+    assert (fault.code, fault.message, fault.field) == (MODEL_ERROR.code, "It failed.", "body")
+    assert list(bench.reply("a").warnings) == []
+
+
+def refused(one: Item, error: RequestError, ttl_ms: int = 1000) -> Refused:
+    return Refused(one.entry, one.request.id, one.request.reply_to or "", ttl_ms, error)
+
+
+def test_lasting_refusals_are_stored_and_expired_ones_only_hinted(bench: Bench) -> None:
+    first, second = bench.claimed(item("bad"), item("late"))
+    bench.committer.refuse([refused(first, invalid("No.")), refused(second, RequestError(EXPIRED, "Late."))])
+    bench.done()
+    assert bench.reply("bad").fault is not None
+    assert bench.lane.reply("late") is None
+    hint_id, hint = bench.lane.hints["me"][1]
+    assert hint is not None
+    fault = decode_reply(hint).fault
+    assert fault is not None
+    assert (hint_id, fault.code) == ("late", EXPIRED.code)
+    assert bench.codes() == [INVALID_INPUT.code, EXPIRED.code]
+    assert bench.events[0].reason is None
+
+
+def test_a_reply_outlives_its_deadline_by_four_leases(bench: Bench) -> None:
+    (one,) = bench.claimed(item("a"))
+    before_ms = bench.lane.now_ms()
+    bench.committer.refuse([refused(one, RequestError(MALFORMED, "No."), ttl_ms=1000)])
+    bench.done()
+    assert bench.lane.replies["a"][1] >= before_ms + 1000 + 4 * SETTINGS.lease_ms
+
+
+def test_a_queue_that_goes_away_is_tried_again(bench: Bench) -> None:
+    items = bench.claimed(item("a"))
+    bench.lane.down = True
+    bench.finish(items, [[b"A"]])
+    bench.start()
+    assert len(bench.leases) == 1
+    bench.lane.down = False
+    eventually(lambda: bench.lane.reply("a"))
+    bench.done()
+    assert len(bench.leases) == 0
+
+
+def test_a_commit_whose_answer_was_lost_is_repeated_harmlessly(bench: Bench) -> None:
+    items = bench.claimed(item("a"))
+    bench.lane.lost_answers = 2
+    bench.finish(items, [[b"A"]])
+    bench.done()
+    assert bench.lane.commits == 3
+    outputs = bench.reply("a").outputs
+    assert outputs is not None
+    assert outputs[0].data == b"A"
+
+
+def test_giving_up_ends_the_tries_and_frees_the_leases(bench: Bench) -> None:
+    items = bench.claimed(item("a"))
+    bench.lane.down = True
+    bench.finish(items, [[b"A"]])
+    bench.start()
+    bench.committer.give_up()
+    bench.done()
+    assert len(bench.leases) == 0
+    assert bench.lane.reply("a") is None
+
+
+def test_everything_handed_over_before_closing_is_committed(bench: Bench) -> None:
+    bench.start()
+    for number in range(20):
+        items = bench.claimed(item(f"r{number}"))
+        bench.finish(items, [[b"x"]])
+    bench.done()
+    assert bench.codes() == ["ok"] * 20
+    assert all(bench.lane.reply(f"r{number}") for number in range(20))

@@ -1,0 +1,294 @@
+"""The fetcher: good requests go on, bad ones back to their sender, and a queue in trouble is waited for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgpack
+import pytest
+
+from consumer import fetcher as module
+from consumer.batcher import Batcher
+from consumer.fetcher import Fetcher
+from consumer.intake import Intake
+from consumer.items import Item, Refused
+from consumer.lease import LeaseBook
+from consumer.stream import Entry
+from shared.outcomes import EXPIRED, INTERNAL, INVALID_INPUT, MALFORMED
+from tests.fake_stream import InMemoryLane, InMemoryStream
+from tests.helpers import eventually
+from tests.unit.consumer.parts import CARD, RAW, SETTINGS, Toy, joined, message, on_thread
+
+MAX_ROWS = 4
+
+
+class Bench:
+    """A fetcher on a lane in memory whose clock the test moves."""
+
+    def __init__(self) -> None:
+        self.now_ms = 1_000_000.0
+        self.lane = InMemoryLane(lambda: self.now_ms)
+        self.stream = InMemoryStream(self.lane, SETTINGS, "one")
+        self.stream.heartbeat(CARD, {})
+        self.model = Toy()
+        self.leases = LeaseBook()
+        self.intake = Intake(Batcher(64, 0.0), 64)
+        self.decoders = ThreadPoolExecutor(1, "decode")
+        self.refused: list[Refused] = []
+        self.gone = threading.Event()
+        self.malformed: list[int] = []
+        self.recovered: list[int] = []
+        self.stop = threading.Event()
+        self.fetcher = Fetcher(
+            self.stream,
+            self.model,
+            self.intake,
+            self.leases,
+            self.decoders,
+            refuse=self.refuse,
+            on_gone=self.gone.set,
+            on_malformed=self.malformed.append,
+            on_recovered=self.recovered.append,
+            max_rows=MAX_ROWS,
+            scan_s=0.0,
+        )
+
+    def refuse(self, some: Sequence[Refused]) -> None:
+        self.refused.extend(some)
+
+    def accept(self, *messages: bytes) -> None:
+        for one in messages:
+            self.lane.add({b"m": one})
+        self.fetcher.accept(self.stream.read(len(messages)))
+
+    def ready(self) -> list[Item]:
+        """What has reached the intake; afterwards nothing more can."""
+        self.decoders.shutdown(wait=True)
+        self.intake.close()
+        items: list[Item] = []
+        while (batch := self.intake.next_batch(0.0)) is not None:
+            items += [*batch.items, *batch.expired]
+        return items
+
+    def faults(self) -> list[tuple[str, str, str | None]]:
+        return [(one.request_id, one.error.outcome.code, one.error.field) for one in self.refused]
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    monkeypatch.setattr(module, "RETRY_S", 0.001)
+    made = Bench()
+    yield made
+    made.stop.set()
+    made.decoders.shutdown(wait=True)
+
+
+def test_good_requests_reach_the_intake_in_order(bench: Bench) -> None:
+    bench.accept(message("a", b"1"), message("b", b"rows:3"), message("c", b"2"))
+    items = bench.ready()
+    assert [one.request.id for one in items] == ["a", "b", "c"]
+    assert [one.row_count for one in items] == [1, 3, 1]
+    assert [list(one.rows) for one in items] == [[b"1"], [b"rows:3"] * 3, [b"2"]]
+    assert bench.refused == []
+    assert len(bench.leases) == 3
+
+
+def test_pictures_are_made_into_rows_by_the_pool(bench: Bench) -> None:
+    bench.accept(message("a", b"picture"))
+    (one,) = bench.ready()
+    assert one.decode_s > 0
+    assert all(name.startswith("decode") for name in bench.model.threads)
+
+
+def test_the_wait_in_the_queue_and_the_deadline_count_on_redis_clock(bench: Bench) -> None:
+    bench.lane.add({b"m": message("a", ttl_ms=5000)})
+    bench.now_ms += 2000
+    bench.stream.heartbeat(CARD, {})
+    bench.fetcher.accept(bench.stream.read(1))
+    (one,) = bench.ready()
+    assert one.queued_s == pytest.approx(2.0, abs=0.5)
+    assert one.deadline_s - one.arrived_s == pytest.approx(3.0, abs=0.5)
+
+
+def test_what_expired_in_the_queue_is_refused_before_any_work(bench: Bench) -> None:
+    bench.lane.add({b"m": message("late", b"break", ttl_ms=1000, reply_to="me")})
+    bench.now_ms += 2000
+    bench.stream.heartbeat(CARD, {})
+    bench.fetcher.accept(bench.stream.read(1))
+    assert bench.faults() == [("late", EXPIRED.code, None)]
+    assert bench.refused[0].reply_to == "me"
+    assert bench.model.threads == set()
+    assert bench.ready() == []
+
+
+def test_too_many_rows_are_refused_by_number(bench: Bench) -> None:
+    bench.accept(message("a", b"rows:5"), message("b", b"rows:0"), message("c", b"rows:4"))
+    assert bench.faults() == [("a", INVALID_INPUT.code, "inputs"), ("b", INVALID_INPUT.code, "inputs")]
+    assert "1 to 4 rows, not 5" in bench.refused[0].error.message
+    assert [one.request.id for one in bench.ready()] == ["c"]
+
+
+@pytest.mark.parametrize("body", [b"refuse", b"picture"])
+def test_what_the_model_does_not_want_is_refused(bench: Bench, body: bytes) -> None:
+    bench.model.preprocess = lambda request: Toy().preprocess(  # type: ignore[method-assign]
+        type(request)(request.id, request.ttl_ms, RAW, b"refuse")
+    )
+    bench.accept(message("a", body))
+    assert bench.ready() == []
+    assert bench.faults() == [("a", INVALID_INPUT.code, "body")]
+
+
+def test_a_bug_in_preprocessing_fails_its_request_only(bench: Bench) -> None:
+    bench.accept(message("bad", b"break"), message("good"))
+    assert bench.faults() == [("bad", INTERNAL.code, None)]
+    assert "a bug in the model" not in bench.refused[0].error.message
+    assert [one.request.id for one in bench.ready()] == ["good"]
+
+
+def test_a_bug_in_choosing_the_decoder_fails_its_request_only(bench: Bench) -> None:
+    def decodes(request: Any) -> bool:
+        if request.id == "bad":
+            raise ZeroDivisionError
+        return False
+
+    bench.model.decodes = decodes  # type: ignore[method-assign]
+    try:
+        bench.accept(message("bad"), message("good"))
+    except ZeroDivisionError:
+        pytest.fail("the stage crashed, and would again after every restart")
+    assert [code for _, code, _ in bench.faults()] == [INTERNAL.code]
+    assert [one.request.id for one in bench.ready()] == ["good"]
+
+
+def test_a_bad_message_with_an_id_goes_back_to_its_sender(bench: Bench) -> None:
+    bad = msgpack.packb({"v": 1, "id": "bad", "ttl_ms": 0, "ct": RAW, "body": b"", "rt": "me"})
+    bench.accept(bad, message("good"))
+    assert bench.faults() == [("bad", MALFORMED.code, "ttl_ms")]
+    assert bench.refused[0].reply_to == "me"
+    assert [one.request.id for one in bench.ready()] == ["good"]
+
+
+def test_messages_nobody_can_be_told_about_are_removed_and_counted(bench: Bench) -> None:
+    bench.accept(b"\xc1", b"", msgpack.packb({"id": "a}b"}), msgpack.packb([1]), message("good"))
+    assert bench.malformed == [4]
+    assert bench.refused == []
+    assert [one.request.id for one in bench.ready()] == ["good"]
+    assert bench.stream.depth().pending == 1
+    assert len(bench.leases) == 1
+
+
+def test_an_entry_without_the_field_m_is_removed(bench: Bench) -> None:
+    bench.lane.add({b"x": message("a")})
+    bench.fetcher.accept(bench.stream.read(1))
+    assert bench.malformed == [1]
+    assert bench.stream.depth().pending == 0
+
+
+def test_no_message_can_crash_the_stage(bench: Bench) -> None:
+    nested = b"\x91" * 900 + b"\xc0"
+    hostile = [
+        b"\x82\xa2id\xa1a\xa1v" + nested,
+        msgpack.packb({"id": "a", "v": 1, b"x": 1}),
+        msgpack.packb({"id": "a", "v": msgpack.Timestamp(1, 0)}),
+        msgpack.packb({"id": "a", "v": "9" * 1_000_000}),
+    ]
+    try:
+        bench.accept(*hostile)
+    except RecursionError:
+        pytest.fail("the stage crashed, and would again after every restart")
+    for one in bench.refused:
+        assert one.error.field is None or isinstance(one.error.field, str)
+        assert len(one.error.message) < 1000
+
+
+def test_an_entry_that_is_held_already_is_not_run_twice(bench: Bench) -> None:
+    bench.lane.add({b"m": message("a")})
+    (entry,) = bench.stream.read(1)
+    bench.fetcher.accept([entry])
+    bench.fetcher.accept([Entry(entry.entry_id, entry.added_ms, entry.message, 2)])
+    assert len(bench.ready()) == 1
+
+
+def test_removing_bad_entries_survives_a_queue_that_goes_away(bench: Bench) -> None:
+    bench.lane.add({b"m": b"\xc1"})
+    entries = bench.stream.read(1)
+    bench.lane.down = True
+    bench.fetcher.accept(entries)
+    assert bench.malformed == [1]
+    assert len(bench.leases) == 0
+
+
+# --- the loop ------------------------------------------------------------------------------------------------------
+
+
+def test_the_loop_reads_until_it_is_stopped(bench: Bench) -> None:
+    running = on_thread("fetch", lambda: bench.fetcher.run(bench.stop))
+    for number in range(10):
+        bench.lane.add({b"m": message(f"r{number}")})
+    eventually(lambda: len(bench.leases) == 10)
+    bench.stop.set()
+    assert joined(running)
+    assert [one.request.id for one in bench.ready()] == [f"r{number}" for number in range(10)]
+
+
+def test_a_missing_stream_asks_for_a_heartbeat_and_goes_on(bench: Bench) -> None:
+    bench.lane.flush()
+    running = on_thread("fetch", lambda: bench.fetcher.run(bench.stop))
+    assert bench.gone.wait(10)
+    bench.stream.heartbeat(CARD, {})
+    bench.lane.add({b"m": message("a")})
+    eventually(lambda: len(bench.leases) == 1)
+    bench.stop.set()
+    assert joined(running)
+
+
+def test_a_queue_that_goes_away_is_tried_until_it_answers(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.lane.down = True
+    with caplog.at_level("INFO", logger="consumer.fetcher"):
+        running = on_thread("fetch", lambda: bench.fetcher.run(bench.stop))
+        eventually(lambda: "does not answer" in caplog.text)
+        bench.lane.down = False
+        bench.lane.add({b"m": message("a")})
+        eventually(lambda: len(bench.leases) == 1)
+        bench.stop.set()
+        assert joined(running)
+    assert caplog.text.count("does not answer") == 1
+    assert "answers again" in caplog.text
+
+
+def test_abandoned_work_is_taken_over_and_counted(bench: Bench) -> None:
+    bench.lane.add({b"m": message("a")})
+    InMemoryStream(bench.lane, SETTINGS, "dead").read(1)
+    bench.now_ms += SETTINGS.lease_ms
+    running = on_thread("fetch", lambda: bench.fetcher.run(bench.stop))
+    eventually(lambda: bench.recovered)
+    eventually(lambda: len(bench.leases) == 1)
+    bench.stop.set()
+    assert joined(running)
+    (one,) = bench.ready()
+    assert one.entry.attempt == 2
+
+
+def test_its_own_slow_work_is_not_taken_over(bench: Bench) -> None:
+    bench.accept(message("a"))
+    bench.now_ms += SETTINGS.lease_ms
+    running = on_thread("fetch", lambda: bench.fetcher.run(bench.stop))
+    bench.lane.add({b"m": message("b")})
+    eventually(lambda: len(bench.leases) == 2)
+    bench.stop.set()
+    assert joined(running)
+    assert bench.recovered == []
+    assert [one.request.id for one in bench.ready()] == ["a", "b"]
+
+
+def test_while_there_is_no_room_nothing_is_claimed(bench: Bench) -> None:
+    bench.intake.begin_decoding(64)
+    for _ in range(3):
+        bench.lane.add({b"m": message("a")})
+    running = on_thread("fetch", lambda: bench.fetcher.run(bench.stop))
+    bench.stop.set()
+    assert joined(running)
+    assert bench.stream.depth().pending == 0

@@ -1,0 +1,166 @@
+"""The intake: threads meet here, so each test waits for an event and never for a time."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+
+from consumer.batcher import Batch, Batcher, CloseReason
+from consumer.intake import Intake
+from consumer.items import Item
+from tests.unit.consumer.parts import item, joined, on_thread
+
+LONG_S = 3600.0
+
+
+def intake(max_rows: int = 4, window_s: float = 0.0) -> Intake:
+    return Intake(Batcher(max_rows, window_s), max_rows)
+
+
+def ids(batch: Batch[Item] | None) -> list[str]:
+    assert batch is not None
+    return [one.request.id for one in batch.items]
+
+
+def test_an_empty_intake_has_room_for_one_batch() -> None:
+    assert intake(4).wait_for_room(0.0) == 4
+
+
+def test_what_waits_takes_room() -> None:
+    meeting = intake(4, LONG_S)
+    meeting.add([item("a"), item("b", rows=2)])
+    assert meeting.wait_for_room(0.0) == 1
+    meeting.add([item("c")])
+    assert meeting.wait_for_room(0.0) == 0
+
+
+def test_what_is_being_decoded_takes_room() -> None:
+    meeting = intake(4)
+    meeting.begin_decoding(3)
+    assert meeting.wait_for_room(0.0) == 1
+    meeting.end_decoding(None)
+    assert meeting.wait_for_room(0.0) == 2
+
+
+def test_taking_a_batch_wakes_whoever_waits_for_room() -> None:
+    meeting = intake(1)
+    meeting.add([item("a")])
+    rooms: queue.Queue[int] = queue.Queue()
+    waiting = on_thread("reader", lambda: rooms.put(meeting.wait_for_room(LONG_S)))
+    assert ids(meeting.next_batch(0.0)) == ["a"]
+    assert rooms.get(timeout=10) == 1
+    assert joined(waiting)
+
+
+def test_giving_up_a_decoding_wakes_whoever_waits_for_room() -> None:
+    meeting = intake(1)
+    meeting.begin_decoding(1)
+    rooms: queue.Queue[int] = queue.Queue()
+    waiting = on_thread("reader", lambda: rooms.put(meeting.wait_for_room(LONG_S)))
+    meeting.end_decoding(None)
+    assert rooms.get(timeout=10) == 1
+    assert joined(waiting)
+
+
+def test_the_running_thread_wakes_for_an_item() -> None:
+    meeting = intake()
+    batches: queue.Queue[Batch[Item] | None] = queue.Queue()
+    running = on_thread("executor", lambda: batches.put(meeting.next_batch(0.0)))
+    meeting.add([item("a")])
+    assert ids(batches.get(timeout=10)) == ["a"]
+    assert joined(running)
+
+
+def test_a_decoded_item_wakes_the_running_thread() -> None:
+    meeting = intake()
+    meeting.begin_decoding(1)
+    batches: queue.Queue[Batch[Item] | None] = queue.Queue()
+    running = on_thread("executor", lambda: batches.put(meeting.next_batch(0.0)))
+    meeting.end_decoding(item("a"))
+    assert ids(batches.get(timeout=10)) == ["a"]
+    assert joined(running)
+
+
+def test_a_batch_that_fills_while_its_window_is_open_leaves_at_once() -> None:
+    meeting = intake(2, LONG_S)
+    meeting.add([item("a")])
+    batches: queue.Queue[Batch[Item] | None] = queue.Queue()
+    running = on_thread("executor", lambda: batches.put(meeting.next_batch(0.0)))
+    meeting.add([item("b")])
+    batch = batches.get(timeout=10)
+    assert ids(batch) == ["a", "b"]
+    assert batch is not None
+    assert batch.reason is CloseReason.FULL
+    assert joined(running)
+
+
+def test_a_lone_item_leaves_when_its_window_ends() -> None:
+    meeting = intake(2, 0.01)
+    meeting.add([item("a")])
+    batch = meeting.next_batch(0.0)
+    assert ids(batch) == ["a"]
+    assert batch is not None
+    assert batch.reason is CloseReason.WINDOW
+    assert batch.items[0].arrived_s + 0.01 <= time.monotonic()
+
+
+def test_closing_hands_out_what_is_here_and_then_reports_the_end() -> None:
+    meeting = intake(4, LONG_S)
+    meeting.add([item("a")])
+    meeting.close()
+    assert ids(meeting.next_batch(0.0)) == ["a"]
+    assert meeting.next_batch(0.0) is None
+    assert meeting.next_batch(0.0) is None
+
+
+def test_closing_wakes_the_running_thread() -> None:
+    meeting = intake()
+    batches: queue.Queue[Batch[Item] | None] = queue.Queue()
+    running = on_thread("executor", lambda: batches.put(meeting.next_batch(0.0)))
+    meeting.close()
+    assert batches.get(timeout=10) is None
+    assert joined(running)
+
+
+def test_a_closed_intake_still_waits_for_its_decoders() -> None:
+    meeting = intake(4, LONG_S)
+    meeting.begin_decoding(1)
+    meeting.close()
+    batches: queue.Queue[Batch[Item] | None] = queue.Queue()
+
+    def run() -> None:
+        while (batch := meeting.next_batch(0.0)) is not None:
+            batches.put(batch)
+        batches.put(None)
+
+    running = on_thread("executor", run)
+    meeting.end_decoding(item("late"))
+    assert ids(batches.get(timeout=10)) == ["late"]
+    assert batches.get(timeout=10) is None
+    assert joined(running)
+
+
+def test_nothing_is_lost_between_many_writers_and_one_reader() -> None:
+    meeting = intake(8, 0.0005)
+    start = threading.Barrier(4)
+
+    def write(writer: int) -> None:
+        start.wait(10)
+        for number in range(200):
+            while not meeting.wait_for_room(1.0):
+                pass
+            meeting.begin_decoding(1)
+            meeting.end_decoding(item(f"{writer}-{number}"))
+
+    writers = [on_thread(f"writer-{number}", lambda number=number: write(number)) for number in range(4)]  # type: ignore[misc]
+    seen: list[str] = []
+    while len(seen) < 800:
+        batch = meeting.next_batch(0.0)
+        assert batch is not None
+        assert sum(one.row_count for one in batch.items) <= 8
+        seen += ids(batch)
+    assert all(joined(writer) for writer in writers)
+    assert len(set(seen)) == 800
+    for writer in range(4):
+        assert [name for name in seen if name.startswith(f"{writer}-")] == [f"{writer}-{n}" for n in range(200)]

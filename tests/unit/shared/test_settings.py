@@ -1,0 +1,174 @@
+"""Settings: every wrong value is refused with its name and itself; what stands together holds together."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared import settings as module
+from shared.settings import Settings, SettingsError, check_window
+
+
+def read(**values: str) -> Settings:
+    return Settings.from_env({f"HEADRACE_{name}": value for name, value in values.items()})
+
+
+def refusal(**values: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        read(**values)
+    return str(caught.value)
+
+
+def test_the_defaults_are_the_documented_ones() -> None:
+    settings = read()
+    assert settings == Settings()
+    assert settings.redis_url is None
+    assert (settings.host, settings.port, settings.models) == ("127.0.0.1", 8000, ("imagenet",))
+    assert (settings.max_batch, settings.window_ms, settings.batch_policy, settings.precision) == (None,) * 4
+    assert (settings.default_timeout_ms, settings.max_timeout_ms, settings.lease_ms) == (10_000, 60_000, 15_000)
+    assert (settings.lane_limit, settings.consumers, settings.metrics_port) == (2048, 1, 9101)
+    assert (settings.appendonly, settings.maxmemory_mb, settings.max_body_bytes) == ("everysec", 1024, 16_777_216)
+
+
+def test_other_names_in_the_environment_are_none_of_our_business() -> None:
+    assert Settings.from_env({"PATH": "/bin", "HEADRACER": "x", "headrace_port": "1"}) == Settings()
+
+
+@pytest.mark.parametrize("name", ["HEADRACE_MAXBATCH", "HEADRACE_", "HEADRACE_port", "HEADRACE_PORT "])
+def test_an_unknown_name_is_refused_and_the_known_ones_are_listed(name: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({name: "1"})
+    assert name in str(caught.value)
+    assert "HEADRACE_MAX_BATCH" in str(caught.value)
+
+
+def test_every_field_can_be_set_by_its_name() -> None:
+    environment = {
+        f"HEADRACE_{field.name.upper()}": {"redis_url": "redis://h", "max_batch": "4", "window_ms": "2.5",
+                                           "batch_policy": "window", "precision": "bf16"}.get(field.name)
+        or (",".join(field.default) if isinstance(field.default, tuple) else str(field.default))
+        for field in dataclasses.fields(Settings)
+    }  # fmt: skip
+    settings = Settings.from_env(environment)
+    assert (settings.redis_url, settings.max_batch, settings.window_ms) == ("redis://h", 4, 2.5)
+    assert dataclasses.replace(
+        settings, redis_url=None, max_batch=None, window_ms=None, batch_policy=None, precision=None
+    ) == Settings()
+
+
+@pytest.mark.parametrize("name", sorted(module._INTEGERS))
+@pytest.mark.parametrize("text", ["", "many", "1.5", "0x10", "1e3", "--1"])
+def test_what_is_no_whole_number_is_refused_by_name_and_value(name: str, text: str) -> None:
+    message = refusal(**{name.upper(): text})
+    assert f"HEADRACE_{name.upper()}" in message
+    assert repr(text) in message
+
+
+@pytest.mark.parametrize("name", sorted(module._INTEGERS))
+def test_a_whole_number_out_of_range_is_refused_by_name_value_and_range(name: str) -> None:
+    low, high = module._INTEGERS[name]
+    for value in (low - 1, high + 1):
+        message = refusal(**{name.upper(): str(value)})
+        for part in (f"HEADRACE_{name.upper()}", str(value), str(low), str(high)):
+            assert part in message
+
+
+@pytest.mark.parametrize("name", sorted(module._CHOICES))
+def test_an_unknown_choice_is_refused_and_the_choices_are_listed(name: str) -> None:
+    message = refusal(**{name.upper(): "purple"})
+    assert f"HEADRACE_{name.upper()}" in message
+    assert "'purple'" in message
+    for choice in module._CHOICES[name]:
+        assert choice in message
+        assert getattr(read(**{name.upper(): choice}), name) == choice
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-0.1", "nan", "inf", "60001"])
+def test_a_wrong_window_is_refused(text: str) -> None:
+    message = refusal(WINDOW_MS=text)
+    assert "HEADRACE_WINDOW_MS" in message
+    assert text in message
+
+
+def test_a_window_of_zero_is_allowed() -> None:
+    assert read(WINDOW_MS="0").window_ms == 0.0
+
+
+@pytest.mark.parametrize(("text", "part"), [("", "at least one"), (" , ", "at least one"), ("a,b}", "b}"),
+                                            ("a,a", "twice"), ("x" * 65, "xxx")])  # fmt: skip
+def test_wrong_model_names_are_refused(text: str, part: str) -> None:
+    message = refusal(MODELS=text)
+    assert "HEADRACE_MODELS" in message
+    assert part in message
+
+
+def test_model_names_may_have_space_around_them() -> None:
+    assert read(MODELS=" imagenet , echo,").models == ("imagenet", "echo")
+
+
+@pytest.mark.parametrize("url", ["", "localhost:6379", "http://x"])
+def test_a_redis_address_needs_a_scheme(url: str) -> None:
+    assert "HEADRACE_REDIS_URL" in refusal(REDIS_URL=url)
+
+
+@pytest.mark.parametrize("name", ["HOST", "MODELS_FILE", "DATA_DIR", "METRICS_HOST"])
+@pytest.mark.parametrize("text", ["", "  "])
+def test_texts_must_not_be_empty(name: str, text: str) -> None:
+    assert f"HEADRACE_{name}" in refusal(**{name: text})
+
+
+def test_a_default_timeout_beyond_the_largest_is_refused_with_both() -> None:
+    message = refusal(DEFAULT_TIMEOUT_MS="5000", MAX_TIMEOUT_MS="4999")
+    for part in ("HEADRACE_DEFAULT_TIMEOUT_MS", "5000", "HEADRACE_MAX_TIMEOUT_MS", "4999"):
+        assert part in message
+
+
+def test_a_window_beyond_the_longest_batch_is_refused_with_both() -> None:
+    message = refusal(WINDOW_MS="1000", LEASE_MS="1500")
+    for part in ("HEADRACE_WINDOW_MS", "1000", "HEADRACE_LEASE_MS", "1500"):
+        assert part in message
+    assert read(WINDOW_MS="999", LEASE_MS="1500").window_ms == 999
+
+
+def test_a_models_window_is_held_to_the_same_rule() -> None:
+    with pytest.raises(SettingsError, match="window_ms of model echo"):
+        check_window(10_000, Settings(), "window_ms of model echo")
+
+
+def test_the_default_times_are_the_documented_ones() -> None:
+    settings = Settings()
+    assert (settings.block_ms, settings.socket_timeout_s, settings.longest_batch_ms) == (1000, 3.0, 10_000)
+    assert settings.heartbeat_ms == 1000
+    assert settings.reply_expiry_ms(10_000) == 70_000
+
+
+@given(st.integers(*module._INTEGERS["lease_ms"]), st.integers(1, 3_600_000))
+def test_times_nest_at_every_lease(lease_ms: int, ttl_ms: int) -> None:
+    settings = read(LEASE_MS=str(lease_ms), WINDOW_MS="0")
+    assert 0 < settings.block_ms < settings.socket_timeout_s * 1000
+    assert settings.block_ms < settings.longest_batch_ms < settings.lease_ms
+    assert settings.heartbeat_ms * 3 < settings.lease_ms
+    assert settings.reply_expiry_ms(ttl_ms) >= ttl_ms + 4 * lease_ms
+
+
+@given(st.integers(*module._INTEGERS["lease_ms"]))
+def test_a_lost_connection_is_noticed_within_the_lease(lease_ms: int) -> None:
+    settings = read(LEASE_MS=str(lease_ms), WINDOW_MS="0")
+    assert settings.socket_timeout_s * 1000 < settings.lease_ms
+
+
+@given(st.dictionaries(st.sampled_from(sorted(module._KNOWN)), st.text(max_size=8), max_size=4))
+def test_any_environment_gives_settings_or_one_sentence(environment: dict[str, str]) -> None:
+    try:
+        Settings.from_env(environment)
+    except SettingsError as error:
+        assert str(error).endswith(".")
+        assert "\n" not in str(error)
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().port = 1  # type: ignore[misc]
