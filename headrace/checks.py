@@ -78,21 +78,24 @@ def _port_of(url: str) -> int:
         raise SettingsError("HEADRACE_REDIS_URL: the port is not a number between 0 and 65535.") from None
 
 
-def free_ports(host: str, count: int) -> int:
+def free_ports(setting: str, host: str, count: int) -> int:
     """Return the first of ``count`` consecutive ports that nobody listens on at this moment.
 
     Raises:
-        SettingsError: no such run of ports was found.
+        SettingsError: there are none; the sentence names ``setting``.
     """
-    for _ in range(100):
-        first = free_port(host)
+    for _ in range(20):
         try:
-            for port in range(first, first + count):
-                check_port("HEADRACE_METRICS_PORT", host, port)
-        except (SettingsError, OverflowError):
+            first = free_port(host)
+        except OSError as error:
+            raise SettingsError(f"{setting}: no port on {host} can be opened ({error.strerror or error}).") from None
+        try:
+            for port in range(first + 1, first + count):
+                check_port(setting, host, port)
+        except SettingsError:
             continue
         return first
-    raise SettingsError(f"HEADRACE_METRICS_PORT: no {count} consecutive free ports on {host} were found.")
+    raise SettingsError(f"{setting}: no {count} consecutive free ports on {host} were found.")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from shared.settings import Settings
 
 from .child import ChildSpec, Stage
 
-DOCUMENTS_CLASSIFIERS = ("timm", "torchvision")
+CLASSIFIERS = ("timm", "torchvision")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,8 @@ class Commands:
 
     front_end: tuple[str, ...] = (sys.executable, "-m", "producer_api")
     consumer: tuple[str, ...] = (sys.executable, "-m", "consumer")
-    wait: tuple[str, ...] = (sys.executable, "-m", "loadgen", "wait")
+    # Long enough for weights that are fetched from a hub the first time.
+    wait: tuple[str, ...] = (sys.executable, "-m", "loadgen", "wait", "--timeout", "900s")
 
 
 def consumer_names(settings: Settings) -> list[tuple[str, str]]:
@@ -117,7 +118,7 @@ def banner(settings: Settings, models: Mapping[str, ModelConfig], took_s: float)
 
 def _curl(url: str, name: str, config: ModelConfig) -> str:
     predict = f"{url}/v1/models/{name}/predict"
-    if config.family in DOCUMENTS_CLASSIFIERS:
+    if config.family in CLASSIFIERS:
         return f"curl -H 'Content-Type: image/jpeg' --data-binary @examples/photos/cat.jpg {predict}"
     if config.family == "echo":
         return f"curl -H 'Content-Type: application/octet-stream' --data-binary hello {predict}"

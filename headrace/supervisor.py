@@ -7,17 +7,13 @@ whatever part of the life is under way (bringing up, watching, stopping) takes t
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from .child import Child, ChildSpec, Stage
 from .console import Console
+from .guardian_link import GuardianLink
 from .restarts import GiveUp, RestartPolicy
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -25,7 +21,6 @@ _READY_POLL_S = 0.02
 _HURRIED_REDIS_S = 2.0
 # Some parents (`timeout`, a shell script) pass one Ctrl-C on twice within an instant; only a later one means "hurry".
 _SAME_STOP_S = 0.2
-_GUARDIAN = Path(__file__).with_name("guardian.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +79,7 @@ class Supervisor:
         self._ready_limit_s = ready_limit_s
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._running: list[Child] = []
-        self._guardian: subprocess.Popen[str] | None = None
+        self._guardian: GuardianLink | None = None
         self._stop_asked_s = float("-inf")
 
     async def run(self, on_ready: Callable[[], None]) -> int:
@@ -97,7 +92,7 @@ class Supervisor:
         for number in _STOP_SIGNALS:
             loop.add_signal_handler(number, self._stop_asked, number)
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
-        self._start_guardian()
+        guardian = self._guardian = GuardianLink()
         try:
             code = await self._bring_up()
             if code is None:
@@ -105,7 +100,9 @@ class Supervisor:
                 code = await self._watch()
         finally:
             await self._stop_all()
-            self._dismiss_guardian()
+            guardian.close()
+            # All is done: one more Ctrl-C between here and the exit must not turn into a traceback.
+            signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
         return code
 
     async def _bring_up(self) -> int | None:
@@ -230,7 +227,8 @@ class Supervisor:
             self._console.say(f"headrace: {spec.name} cannot be started: {error}.")
             return None
         self._running.append(child)
-        self._tell_guardian(f"+{child.pid}")
+        if self._guardian is not None:
+            self._guardian.started(child.pid)
         asyncio.get_running_loop().add_reader(child.output_fd, self._read, child)
         self._reap()  # it may have ended before it was in the list, with its SIGCHLD already seen
         return child
@@ -244,27 +242,6 @@ class Supervisor:
             self._running.remove(child)
             asyncio.get_running_loop().remove_reader(child.output_fd)
             child.close()
-            self._tell_guardian(f"-{child.pid}")
+            if self._guardian is not None:
+                self._guardian.ended(child.pid)
             self._events.put_nowait(Ended(child))
-
-    def _start_guardian(self) -> None:
-        self._guardian = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(_GUARDIAN)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-            text=True,
-            env={key: value for key, value in os.environ.items() if key in ("PATH", "LD_LIBRARY_PATH")},
-        )
-
-    def _tell_guardian(self, line: str) -> None:
-        assert self._guardian is not None and self._guardian.stdin is not None
-        with suppress(BrokenPipeError):
-            self._guardian.stdin.write(line + "\n")
-            self._guardian.stdin.flush()
-
-    def _dismiss_guardian(self) -> None:
-        assert self._guardian is not None and self._guardian.stdin is not None
-        with suppress(BrokenPipeError):
-            self._guardian.stdin.close()
-        self._guardian.wait()

@@ -66,11 +66,14 @@ def _server_config(settings: Settings, folder: Path) -> ServerConfig:
 
 def _http_ports(settings: Settings) -> tuple[int, int]:
     """The front end's port and the first metrics port, 0 replaced by a free one and all checked."""
-    port = settings.port or free_port(settings.host)
-    checks.check_port("HEADRACE_PORT", settings.host, port)
+    if settings.port == 0:
+        port = checks.free_ports("HEADRACE_PORT", settings.host, 1)
+    else:
+        port = settings.port
+        checks.check_port("HEADRACE_PORT", settings.host, port)
     count = len(plan.consumer_names(settings))
     if settings.metrics_port == 0:
-        return port, checks.free_ports(settings.metrics_host, count)
+        return port, checks.free_ports("HEADRACE_METRICS_PORT", settings.metrics_host, count)
     for metrics_port in range(settings.metrics_port, settings.metrics_port + count):
         checks.check_port("HEADRACE_METRICS_PORT", settings.metrics_host, metrics_port)
     return port, settings.metrics_port

@@ -16,9 +16,10 @@ from typing import Any, ClassVar
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from shared.outcomes import MALFORMED, REQUEST_TIMEOUT, Outcome, RequestError
+from shared.outcomes import HEADERS_TOO_LARGE, MALFORMED, REQUEST_TIMEOUT, RequestError
 
 from .errors import body_of
+from .gathering import GatheringTransport
 
 HEAD_TIMEOUT_S = 10.0
 """Time for the head of a request, from its first byte or from the start of the connection."""
@@ -30,8 +31,6 @@ LINGER_BYTES = 1024 * 1024
 LINGER_S = 1.0
 """How much, and for how long, is still read and thrown away after a refusal. Closing a connection with unread bytes
 resets it, and the client may then never see the refusal."""
-
-HEAD_TOO_LARGE = Outcome("headers_too_large", 431)
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?\Z")
 
@@ -60,7 +59,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _good_host: bytes | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(GatheringTransport(transport, self.loop))  # type: ignore[arg-type]
         self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -188,7 +187,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _too_large(self) -> RequestError:
         return RequestError(
-            HEAD_TOO_LARGE, f"The head of a request is at most {HEAD_BYTES} bytes and {HEAD_LINES} header lines."
+            HEADERS_TOO_LARGE, f"The head of a request is at most {HEAD_BYTES} bytes and {HEAD_LINES} header lines."
         )
 
     def _is_idle(self) -> bool:

@@ -33,6 +33,7 @@ REQUEST_TIMEOUT = Outcome("request_timeout", 408)
 BODY_TOO_LARGE = Outcome("body_too_large", 413)
 UNSUPPORTED_MEDIA_TYPE = Outcome("unsupported_media_type", 415)
 INVALID_INPUT = Outcome("invalid_input", 422)
+HEADERS_TOO_LARGE = Outcome("headers_too_large", 431)
 LANE_FULL = Outcome("lane_full", 429, retry=True)
 CLIENT_CLOSED = Outcome("client_closed", 499, lasting=False)
 MODEL_ERROR = Outcome("model_error", 500)
@@ -56,6 +57,7 @@ ALL = (
     BODY_TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,
     INVALID_INPUT,
+    HEADERS_TOO_LARGE,
     LANE_FULL,
     CLIENT_CLOSED,
     MODEL_ERROR,

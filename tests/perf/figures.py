@@ -48,10 +48,18 @@ class Start(_Record, frozen=True, kw_only=True):
     consumer_bytes: int
 
 
+class Overhead(_Record, frozen=True, kw_only=True):
+    """What a consumer holds, and what a process holds that only loads and warms up the same model."""
+
+    consumer_bytes: int
+    bare_bytes: int
+
+
 class DirectRun(_Record, frozen=True, kw_only=True):
     """One run of the direct producer's example."""
 
     requests: int
+    failed: int
     rate_per_s: float
 
 
@@ -73,7 +81,7 @@ class Results(_Record, frozen=True, kw_only=True):
     generator: str
     steal_share: float | None
     starts: list[Start]
-    bare_model_bytes: list[int]
+    overheads: list[Overhead]
     windows: list[Window]
     direct: list[DirectRun]
     resident_bytes: dict[str, int]

@@ -52,6 +52,7 @@ class Process:
         self.lines: list[str] = []
         self._ended = False
         self._changed = threading.Condition()
+        self._name = " ".join(argv[:3])
         self.started_s = time.monotonic()
         self.popen = subprocess.Popen(
             [sys.executable, *argv],
@@ -82,7 +83,7 @@ class Process:
             match = found()
         if match is None:
             last = "\n    ".join(self.lines[-8:])
-            raise BenchError(f"{' '.join(self.popen.args[1:4])} did not get ready. Its last lines:\n    {last}")  # type: ignore[index]
+            raise BenchError(f"python {self._name} did not get ready. Its last lines:\n    {last}")
         return match
 
     def close(self) -> None:

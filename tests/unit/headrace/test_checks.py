@@ -28,9 +28,14 @@ def test_an_address_of_another_machine_is_refused() -> None:
 
 
 def test_a_run_of_free_ports_is_found() -> None:
-    first = checks.free_ports("127.0.0.1", 3)
+    first = checks.free_ports("HEADRACE_METRICS_PORT", "127.0.0.1", 3)
     for port in range(first, first + 3):
         checks.check_port("HEADRACE_METRICS_PORT", "127.0.0.1", port)
+
+
+def test_no_free_port_on_an_address_of_another_machine() -> None:
+    with pytest.raises(SettingsError, match=r"HEADRACE_PORT: no port on 192\.0\.2\.1 can be opened"):
+        checks.free_ports("HEADRACE_PORT", "192.0.2.1", 1)
 
 
 def test_a_redis_that_is_away_is_named_without_its_password() -> None:

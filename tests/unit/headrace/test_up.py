@@ -33,9 +33,15 @@ def _up(environment: dict[str, str], **changes: str) -> Running:
     return Running([sys.executable, RUN_UP], {**environment, **changes})
 
 
+def _ready(stack: Running, services: int) -> None:
+    """Wait for the banner and for the arguments of so many stand-ins; which of these comes last is open."""
+    for _ in range(services + 1):
+        stack.until(r"Ctrl-C stops everything|\| args ")
+
+
 def test_it_prints_where_everything_is_and_stops_redis_last(environment: dict[str, str]) -> None:
     with _up(environment, HEADRACE_MODELS="echo,second") as stack:
-        stack.until(r"Ctrl-C stops everything")
+        _ready(stack, 3)
         redis_port = int(re.search(r"redis://127\.0\.0\.1:(\d+)/0 \(for direct", stack.output).group(1))  # type: ignore[union-attr]
         assert answers(redis_port)
         assert re.search(r"API +http://127\.0\.0\.1:\d+$", stack.output, re.MULTILINE)
@@ -52,7 +58,7 @@ def test_no_redis_is_started_where_one_is_named(environment: dict[str, str], tmp
         EmbeddedServer(ServerConfig(tmp_path / "theirs", free_port(), "no")) as theirs,
         _up(environment, HEADRACE_REDIS_URL=theirs.url) as stack,
     ):
-        stack.until(r"Ctrl-C stops everything")
+        _ready(stack, 2)
         assert f"--index 0 {theirs.url}" in stack.output
         assert "starting consumer echo, producer_api." in stack.output
         stack.signal(signal.SIGTERM)

@@ -20,10 +20,12 @@ def test_letters_digits_underscore_and_dash_make_a_name(text: str) -> None:
     assert check_name(text, "A model") is text
 
 
-@pytest.mark.parametrize("text", ["", "a b", "a}", "{a", "a:b", "a*", "a?", "a/b", "ä", "a\n", "\0", "x" * 65, "١"])
+@pytest.mark.parametrize(
+    "text", ["", "a b", "a}", "{a", "a:b", "a*", "a?", "a/b", "ä", "a\n", "\0", "x" * 65, "\u0661"]
+)
 def test_everything_else_is_none(text: str) -> None:
     assert not is_name(text)
-    with pytest.raises(ValueError, match="^A lane must be 1 to 64 letters"):
+    with pytest.raises(ValueError, match=r"^A lane must be 1 to 64 letters"):
         check_name(text, "A lane")
 
 

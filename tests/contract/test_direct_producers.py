@@ -1,0 +1,161 @@
+"""Direct producers: the commands of docs/protocol.md and the example, as a reader would run them, on real servers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from consumer.config import ConsumerConfig
+from consumer.metrics import ConsumerMetrics
+from consumer.models.echo import Echo
+from consumer.redis_stream import RedisStream
+from consumer.worker import Worker
+from shared import keys
+from shared.model_config import ModelConfig
+from shared.redis import connect
+from shared.wire import Request, decode_reply, encode_request
+from tests.contract.lanes import settings
+from tests.helpers import eventually
+
+ROOT = Path(__file__).parents[2]
+SHELL_BLOCKS = re.compile(r"^```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+CLI = "redis-cli -p 6399 "
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model that gives back its bytes, served by a real consumer in a thread."""
+
+    url: str
+    model: str
+
+
+@pytest.fixture
+def served(redis_url: str, model_name: str) -> Iterator[Served]:
+    chosen = settings(redis_url, lease_ms=3000)
+    config = ConsumerConfig(
+        model_name, ModelConfig(family="echo"), chosen, "worker-1", "fp32", 32, 1.0, "window", metrics_port=0
+    )
+    worker = Worker(
+        config, Echo, RedisStream(chosen, model_name, "worker-1"), ConsumerMetrics(CollectorRegistry(), model_name)
+    )
+    statuses: list[int] = []
+    thread = threading.Thread(target=lambda: statuses.append(worker.run()), daemon=True)
+    thread.start()
+    with connect(redis_url) as client:
+        eventually(lambda: client.exists(keys.card(model_name)))
+    yield Served(redis_url, model_name)
+    worker.stop()
+    thread.join(20)
+    assert statuses == [0]
+
+
+def documented_lines() -> list[str]:
+    text = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
+    return [line for block in SHELL_BLOCKS.findall(text) for line in block.splitlines() if CLI in line]
+
+
+def piped(line: str) -> bytes:
+    """What the shell's printf would put into the pipe."""
+    found = re.match(r"printf '([^']*)' \| ", line)
+    assert found is not None
+    return re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), found[1].encode())
+
+
+def test_the_documented_redis_cli_lines_do_what_they_say(served: Served) -> None:
+    """redis-cli does nothing but send its arguments, so they are sent here; it need not be installed."""
+    answers: dict[str, Any] = {}
+    with connect(served.url) as client:
+        for line in documented_lines():
+            command = shlex.split(line[line.index(CLI) + len(CLI) :].replace("{echo}", f"{{{served.model}}}"))
+            arguments: list[Any] = [part for part in command if part != "-x"]
+            if "-x" in line:
+                arguments.append(piped(line))
+            name = arguments[0]
+            answers[name] = client.execute_command(*arguments)
+            if name == "ZRANGE" and arguments[1] == "hr:models":
+                assert served.model.encode() in answers[name]
+    assert json.loads(answers["HGET"])[0]["datatype"] == "UINT8"
+    assert answers["ZRANGE"][0] == b"worker-1"
+    assert answers["XLEN"] == 0
+    assert answers["XADD"] is not None
+    reply = decode_reply(answers["BLMOVE"])
+    assert reply.outputs is not None
+    assert (reply.id, reply.outputs[0].data) == ("shell-1", b"hello")
+    assert answers["LINDEX"] == answers["BLMOVE"]
+    assert answers["PTTL"] > 0
+    assert answers["XREAD"][0][1][0][1] == {b"id": b"shell-1", b"reply": answers["BLMOVE"]}
+    assert answers["BLPOP"][1] == answers["BLMOVE"]
+    assert len(answers) == 10
+
+
+def example(served: Served, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", str(ROOT / "examples" / "direct_producer.py"), *arguments],
+        env={**os.environ, "HEADRACE_REDIS_URL": served.url},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+
+def test_the_example_sends_waits_and_prints(served: Served, tmp_path: Path) -> None:
+    payload = tmp_path / "payload.bin"
+    payload.write_bytes(b"hello")
+    done = example(served, str(payload), "--model", served.model)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "output UINT8 [1, 5]\n"
+
+
+def test_the_example_sends_thousands(served: Served, tmp_path: Path) -> None:
+    payload = tmp_path / "payload.bin"
+    payload.write_bytes(b"x" * 20_000)  # too large for a hint, so that reply keys are read too
+    done = example(served, str(payload), "--model", served.model, "--count", "2000")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("2000 answered, 0 failed, 0 unknown")
+    with connect(served.url) as client:
+        assert list(client.scan_iter(match=keys.reply(served.model, "default", "*"), count=1000)) == []
+
+
+def test_the_example_says_what_the_consumer_did_not_like(served: Served, tmp_path: Path) -> None:
+    payload = tmp_path / "photo.jpg"
+    payload.write_bytes(b"no picture")
+    done = example(served, str(payload), "--model", served.model)
+    assert done.returncode == 1
+    assert done.stderr.startswith("unsupported_media_type: ")
+
+
+def test_the_example_says_when_there_is_nobody(served: Served, tmp_path: Path) -> None:
+    payload = tmp_path / "payload.bin"
+    payload.write_bytes(b"hello")
+    for count in ("1", "2"):
+        done = example(served, str(payload), "--model", "nobody", "--count", count)
+        assert (done.returncode, done.stderr) == (1, "No consumer has served nobody here yet.\n")
+
+
+def test_a_plain_redis_client_and_the_front_ends_function_share_a_lane(served: Served) -> None:
+    """A request by XADD and one by hr1_admit are answered alike; asking again for the first finds its reply."""
+    message = encode_request(Request("a", 10_000, "application/octet-stream", b"x"))
+    work, reply = keys.work(served.model, "default"), keys.reply(served.model, "default", "a")
+    with connect(served.url) as client:
+        client.xadd(work, {"m": message}, nomkstream=True)
+        first: Any = client.blmove(reply, reply, 3, "LEFT", "LEFT")
+        assert client.fcall("hr1_admit", 1, work, 100, "", "", 0, 1, "a", "1", message) == [0, b"answered"]
+        assert client.fcall("hr1_admit", 1, work, 100, "", "", 1, 0, "a") == [0]
+        assert client.lindex(reply, 0) is None
+        client.fcall("hr1_admit", 1, work, 100, "", "", 0, 1, "a", "1", message)
+        second: Any = client.blmove(reply, reply, 3, "LEFT", "LEFT")
+    assert decode_reply(first).outputs == decode_reply(second).outputs

