@@ -82,8 +82,7 @@ class Committer:
         ended, done = [], []
         for item, outputs in zip(finished.items, finished.outputs, strict=True):
             reply, code = self._reply(item, outputs, finished)
-            request = item.request
-            ended.append(self._ended(item, encode_reply(reply), self._settings.reply_expiry_ms(request.ttl_ms)))
+            ended.append(self._ended(item, reply, self._settings.reply_expiry_ms(item.request.ttl_ms)))
             done.append(ItemDone(code, item.queued_s, finished.taken_s - item.arrived_s, item.decode_s))
         encoded_s = time.monotonic()
         self._commit(ended)
@@ -99,7 +98,8 @@ class Committer:
             )
         )
 
-    def _reply(self, item: Item, outputs: Sequence[Any] | RequestError, finished: Finished) -> tuple[Reply, str]:
+    def _reply(self, item: Item, outputs: Sequence[Any] | RequestError, finished: Finished) -> tuple[bytes, str]:
+        """Make and encode the reply; returns it with its outcome code. A model may return what cannot be encoded."""
         timing = Timing(
             queue=round(item.queued_s * 1e6),
             wait=round((finished.taken_s - item.arrived_s) * 1e6),
@@ -120,14 +120,15 @@ class Committer:
                     result.outputs,
                     warnings=self._warnings,
                 )
-                return reply, OK.code
+                return encode_reply(reply), OK.code
             except RequestError as error:
                 outputs = error
             except Exception:
                 log.exception("Postprocessing failed for request %s", item.request.id)
                 outputs = RequestError(INTERNAL, "Postprocessing failed; the consumer's log says why.")
         fault = Fault(outputs.outcome.code, outputs.message, outputs.field)
-        return Reply(item.request.id, self._tag, timing, attempt, fault=fault), outputs.outcome.code
+        reply = Reply(item.request.id, self._tag, timing, attempt, fault=fault)
+        return encode_reply(reply), outputs.outcome.code
 
     def _ended(self, item: Item, reply: bytes, expiry_ms: int) -> Ended:
         return Ended(item.entry.entry_id, item.request.id, item.request.reply_to or "", expiry_ms, reply)

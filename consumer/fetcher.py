@@ -100,7 +100,7 @@ class Fetcher:
                 continue
             try:
                 item = self._item(entry, now_s, now_ms)
-                if self._model.decodes(item.request):
+                if self._decodes(item):
                     self._decode_later(item)
                 else:
                     self._make_rows(item)
@@ -129,6 +129,14 @@ class Fetcher:
         if left_s <= 0:
             raise _Refusal(item, RequestError(EXPIRED, "The deadline passed while the request was queued."))
         return item
+
+    def _decodes(self, item: Item) -> bool:
+        try:
+            return self._model.decodes(item.request)
+        except Exception:
+            log.exception("Choosing how to preprocess request %s failed", item.request.id)
+            fault = RequestError(INTERNAL, "Preprocessing failed; the consumer's log says why.")
+            raise _Refusal(item, fault) from None
 
     def _make_rows(self, item: Item) -> None:
         try:

@@ -1,7 +1,7 @@
 """A direct producer: it speaks to the queue itself, without the front end. It needs only redis and msgpack.
 
-    python examples/direct_producer.py examples/photos/cat.jpg
-    python examples/direct_producer.py examples/photos/cat.jpg --count 2000
+    .venv/bin/python examples/direct_producer.py examples/photos/cat.jpg
+    .venv/bin/python examples/direct_producer.py examples/photos/cat.jpg --count 2000
 
 The first sends one picture and prints its label; the second sends thousands and prints how many were answered per
 second. ``HEADRACE_REDIS_URL`` says where the queue is; docs/protocol.md says what all of this means.

@@ -29,7 +29,8 @@ end
 
 local function whole(text)
   local number = tonumber(text)
-  if number == nil or number < 0 or number ~= math.floor(number) then
+  -- beyond 2^53 a Lua number is no whole number any more, and no expiry of Redis either
+  if number == nil or number < 0 or number > 9007199254740992 or number ~= math.floor(number) then
     return nil
   end
   return number
@@ -172,7 +173,7 @@ local function heartbeat(keys, args)
     return BAD_KEY
   end
   local expiry, limit, count = whole(args[2]), whole(args[3]), whole(args[4])
-  if not (args[1] and is_name(args[1]) and expiry and limit and count) or count % 2 == 1 or #args < 4 + count then
+  if not (args[1] and is_name(args[1]) and expiry and limit and count) or count % 2 == 1 or #args < 4 + count or #args % 2 == 1 then
     return BAD_ARGS
   end
   local clock = redis.call('TIME')

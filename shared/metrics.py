@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector, CollectorRegistry
+from prometheus_client.utils import floatToGoString
 
 LATENCY_BUCKETS_S = (
     0.0005,
@@ -97,6 +98,6 @@ class Histogram(Collector):
             buckets, running = [], 0
             for bound, count in zip((*self._bounds, float("inf")), list(series.counts), strict=True):
                 running += count
-                buckets.append(("+Inf" if bound == float("inf") else repr(float(bound)), running))
+                buckets.append((floatToGoString(bound), running))  # type: ignore[no-untyped-call]
             family.add_metric(values, buckets, sum_value=series.total)
         yield family

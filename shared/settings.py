@@ -82,7 +82,7 @@ class Settings:
     @property
     def socket_timeout_s(self) -> float:
         """Time after which a silent Redis connection counts as lost: a fifth of the lease, 3 s by default."""
-        return max(1.0, self.lease_ms / 5000)
+        return min(max(1.0, self.lease_ms / 5000), self.lease_ms * 0.8 / 1000)
 
     @property
     def longest_batch_ms(self) -> int:

@@ -8,6 +8,7 @@ length by the size of the message, so a few bytes that promise 4 GiB allocate no
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -154,11 +155,19 @@ def decode_request(message: bytes) -> Request:
         raise WireError(str(error), error.field, request_id=request_id, reply_to=reply_to) from None
 
 
+def _check_version(version: Any) -> None:
+    # reprlib cuts: what stands here may be a megabyte long, or nested too deeply for repr.
+    if type(version) is not int or version != VERSION:
+        shown = reprlib.repr(version)
+        raise WireError(f"Version {shown} is not supported; this consumer speaks version {VERSION}.", "v")
+
+
 def _checked_request(value: dict[str, Any]) -> Request:
-    if value.get("v") != VERSION:
-        raise WireError(f"Version {value.get('v')!r} is not supported; this consumer speaks version {VERSION}.", "v")
+    _check_version(value.get("v"))
     if not _REQUEST_MEMBERS.issuperset(value):
-        unknown = next(iter(set(value) - _REQUEST_MEMBERS))
+        unknown = next(iter(value.keys() - _REQUEST_MEMBERS))
+        if type(unknown) is not str:
+            raise WireError("Every key must be a string.")
         raise WireError(f"A request has no member {unknown[:80]!r}.", unknown[:80])
     ttl_ms = value.get("ttl_ms")
     if type(ttl_ms) is not int or not 1 <= ttl_ms <= MAX_TTL_MS:
@@ -191,6 +200,8 @@ def _decode_params(params: Any) -> dict[str, Scalar]:
     if type(params) is not dict or len(params) > MAX_PARAMS:
         raise WireError(f"params must be a map with at most {MAX_PARAMS} members.", "params")
     for key, value in params.items():
+        if type(key) is not str:
+            raise WireError("Every key must be a string.", "params")
         if value is not None and type(value) not in (str, int, float, bool):
             raise WireError("A parameter must be a string, a number, a boolean or nil.", f"params.{key[:80]}")
     return params
@@ -246,7 +257,7 @@ def check_shape(shape: Any, path: str) -> tuple[int, ...]:
 
 def _check_byte_elements(data: bytes, expected: int, path: str) -> None:
     position, count = 0, 0
-    while position < len(data):
+    while position < len(data) and count <= expected:
         if position + 4 > len(data):
             raise WireError("The length of a BYTES element is cut off.", path)
         position += 4 + int.from_bytes(data[position : position + 4], "little")
@@ -362,8 +373,7 @@ def decode_reply(message: bytes) -> Reply:
     """
     value = unpack(message)
     try:
-        if value["v"] != VERSION:
-            raise WireError(f"Version {value['v']!r} is not supported.", "v")
+        _check_version(value["v"])
         model, timing = value["model"], value["t"]
         error, predictions, outputs = value.get("error"), value.get("predictions"), value.get("outputs")
         return Reply(

@@ -100,6 +100,13 @@ class InMemoryLane:
                 store.clear()
             self.changed.notify_all()
 
+    def lose_group(self) -> None:
+        """XGROUP DESTROY: the entries stay, who held them is forgotten."""
+        with self.changed:
+            if self.stream is not None:
+                self.stream.group = None
+            self.changed.notify_all()
+
     def make(self) -> None:
         """Make stream and group where they are missing; the lock must be held."""
         if self.stream is None:

@@ -71,6 +71,9 @@ class Lane(Protocol):
     def card_fields(self) -> Mapping[bytes, bytes]:
         """The published card."""
 
+    def lose_group(self) -> None:
+        """Delete the group and leave the stream."""
+
     def flush(self) -> None:
         """Delete every key of the model."""
 
@@ -129,6 +132,10 @@ class MemoryLane:
     def card_fields(self) -> Mapping[bytes, bytes]:
         """See the interface."""
         return {name.encode(): value for name, value in self.lane.card.items()}
+
+    def lose_group(self) -> None:
+        """See the interface."""
+        self.lane.lose_group()
 
     def flush(self) -> None:
         """See the interface."""
@@ -203,6 +210,10 @@ class RedisLane:
         """See the interface."""
         found: Any = self.client.hgetall(keys.card(self.model))
         return dict(found)
+
+    def lose_group(self) -> None:
+        """See the interface."""
+        self.client.xgroup_destroy(self.work, keys.GROUP)
 
     def flush(self) -> None:
         """See the interface."""

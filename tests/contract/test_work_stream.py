@@ -85,10 +85,16 @@ def test_an_entry_without_the_field_m_has_no_message(lane: Lane) -> None:
     assert entry.message is None
 
 
-def test_what_was_added_before_the_group_was_made_is_read(lane: Lane) -> None:
+def test_a_lost_group_is_made_again_at_the_beginning(lane: Lane) -> None:
     stream = ready(lane)
-    added(lane)
-    assert len(stream.read(1)) == 1
+    held, waiting = added(lane), added(lane)
+    stream.read(1)
+    lane.lose_group()
+    with pytest.raises(StreamGone):
+        stream.read(1)
+    assert stream.commit([ended(held)]) == [0]
+    stream.heartbeat(card(lane.model), {})
+    assert [entry.entry_id for entry in stream.read(10)] == [held, waiting]
 
 
 def test_a_commit_stores_the_reply_once_and_removes_the_entry(lane: Lane) -> None:

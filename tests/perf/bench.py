@@ -97,6 +97,7 @@ def _measure(quick: bool) -> Results:
         commit=current_commit(),
         versions={**{package: importlib.metadata.version(package) for package in _PACKAGES}, "server": _server()},
         settings=dict(bench.settings),
+        echo_settings=sections.echo_settings(bench),
         generator=name,
         steal_share=_steal_share(ticks),
         starts=starts,

@@ -78,6 +78,7 @@ class Results(_Record, frozen=True, kw_only=True):
     commit: Commit | None
     versions: dict[str, str]
     settings: dict[str, str]
+    echo_settings: dict[str, str]
     generator: str
     steal_share: float | None
     starts: list[Start]

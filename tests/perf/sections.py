@@ -52,9 +52,9 @@ QUICK = Plan(
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What every section is given: the plan, the stacks' settings, a folder for files, where progress goes, and when to be done.
+    """What every section is given. `settings` are the stacks', `folder` is for files, `say` shows progress.
 
-    `ends_s` is a time of `time.monotonic`.
+    `notes` collects what a reader must know; after `ends_s` (of `time.monotonic`) no further round begins.
     """
 
     plan: Plan
@@ -121,13 +121,18 @@ class Echo:
     resident_bytes: dict[str, int]
 
 
+def echo_settings(bench: Bench) -> dict[str, str]:
+    """Return the settings of the echo model's stack."""
+    return {**ECHO_SETTINGS, **bench.settings}
+
+
 def echo(bench: Bench, generator: load.EchoLoad) -> Echo:
     """Measure the null model through REST and directly, and the web server without a queue, in turns.
 
     The stack runs without a batching window unless the environment sets one: a request alone would only wait for it.
     """
     with ExitStack() as held:
-        stack = held.enter_context(Stack(("echo",), {**ECHO_SETTINGS, **bench.settings}))
+        stack = held.enter_context(Stack(("echo",), echo_settings(bench)))
         answer_file = bench.folder / "answer.json"
         answer_file.write_bytes(_checked_answer(stack))
         bare = held.enter_context(Process(["-m", "tests.perf.bare_server", str(answer_file)], clean_environment()))

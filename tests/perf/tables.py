@@ -68,7 +68,7 @@ def rows(results: Results) -> list[Row]:
 def _start_rows(results: Results) -> list[Row]:
     ready = [start.ready_s for start in results.starts]
     what = f"start of the default model to a real answer, {_times(len(ready), 'start')}"
-    return figure(what, ready, seconds, "python -m headrace up", Target(15.0))
+    return figure(what, ready, seconds, "`python -m headrace up`", Target(15.0))
 
 
 def _echo_rows(results: Results) -> list[Row]:
@@ -77,7 +77,7 @@ def _echo_rows(results: Results) -> list[Row]:
     rate = [window.rate_per_s for window in many]
     ratio = [ours.rate_per_s / theirs.rate_per_s for ours, theirs in zip(many, bare, strict=True)]
     loads = [load_command(results, connections) for connections in (1, 32, 128)]
-    direct = "python examples/direct_producer.py echo.bin --model echo --count N"
+    direct = "`python examples/direct_producer.py echo.bin --model echo --count N`"
     return [
         *figure("echo, 1 connection: p50", [w.p50_ms for w in one], milliseconds, loads[0], Target(0.6)),
         *figure("echo, 1 connection: p99", [w.p99_ms for w in one], milliseconds, loads[0]),
@@ -91,7 +91,7 @@ def _echo_rows(results: Results) -> list[Row]:
             "web server without a queue, 32 connections: requests/s",
             [w.rate_per_s for w in bare],
             whole,
-            f"python -m tests.perf.bare_server ANSWER; {loads[1]}",
+            f"`python -m tests.perf.bare_server ANSWER`, {loads[1]}",
             higher_is_better=True,
         ),
         *figure("echo over the web server without a queue", ratio, share, "both of the above", higher_is_better=True),
@@ -112,20 +112,21 @@ def _cpu_rows(results: Results) -> list[Row]:
     found: list[Row] = []
     for name, label in (("front end", "front end"), ("Redis", "Redis"), ("consumer echo", "consumer")):
         what = f"processor time per echo request, 32 connections: {label}"
-        found += figure(what, [window.get(name) for window in used], microseconds, "times of the process, /proc")
+        found += figure(what, [window.get(name) for window in used], microseconds, "processor times of the process")
     what = "… the web server without a queue"
     return found + figure(what, [sum(window.values()) for window in alone], microseconds, "the same")
 
 
 def _memory_rows(results: Results) -> list[Row]:
-    starts, overheads, up = results.starts, results.overheads, "python -m headrace up"
+    starts, overheads, up = results.starts, results.overheads, "`python -m headrace up`"
     found = figure("front end, resident when ready", [s.front_end_bytes for s in starts], megabytes, up, Target(80e6))
     for name, resident in results.resident_bytes.items():
         target = Target(80e6) if name.startswith("front end") else None
-        found += figure(f"{name}, resident", [resident], megabytes, "make bench", target)
+        found += figure(f"{name}, resident", [resident], megabytes, "after the echo windows", target)
     consumers = [start.consumer_bytes for start in starts]
     found += figure("`imagenet` consumer, batches up to 32, resident when ready", consumers, megabytes, up)
-    one, alone = f"HEADRACE_MAX_BATCH=1 {up}", "HEADRACE_MAX_BATCH=1 python -m tests.perf.bare_model imagenet 1"
+    one = "`HEADRACE_MAX_BATCH=1 python -m headrace up`"
+    alone = "`HEADRACE_MAX_BATCH=1 python -m tests.perf.bare_model imagenet 1`"
     found += figure("… max batch 1", [both.consumer_bytes for both in overheads], megabytes, one)
     found += figure("the same model alone, max batch 1", [both.bare_bytes for both in overheads], megabytes, alone)
     own = [both.consumer_bytes - both.bare_bytes for both in overheads]
@@ -192,6 +193,10 @@ def conditions(results: Results) -> str:
     busy = "" if machine.load_1m is None else f" Load average before the run: {machine.load_1m:.2f}."
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items() if name != "server")
     settings = ", ".join(f"`{name}={value}`" for name, value in results.settings.items())
+    own = ", ".join(
+        f"`{name}={results.echo_settings[name]}`" for name in results.echo_settings.keys() - results.settings
+    )
+    settings += f" (and for echo {own})" if own else ""
     return (
         f"Measured {results.started_at[:16].replace('T', ' ')} UTC{state} in {results.took_s:.0f} s, on "
         f"{machine.cpus} cores ({machine.processor or 'unknown processor'}), {memory}, {machine.system}, "
@@ -213,7 +218,7 @@ def warnings(results: Results) -> list[str]:
 
 def block(results: Results) -> str:
     """Return the Markdown for docs/benchmarks.md."""
-    body = [[row.what, row.target, f"{row.measured}{' **missed**' if row.missed else ''}", f"`{row.command}`"]
+    body = [[row.what, row.target, f"{row.measured}{' **missed**' if row.missed else ''}", row.command]
             for row in rows(results)]  # fmt: skip
     parts = [
         conditions(results),
@@ -232,8 +237,8 @@ def text(results: Results) -> str:
     """Return the same for a terminal."""
     body = [[row.what, row.target, row.measured + ("  MISSED" if row.missed else "")] for row in rows(results)]
     tables = [[["what", "target", "measured: middle window"], *body], batching_table(results)]
-    lines = [conditions(results), *warnings(results), *(aligned(table) for table in tables)]
-    return "\n\n".join(lines).replace("`", "")
+    lines = [conditions(results).replace("`", ""), *warnings(results), *(aligned(table) for table in tables)]
+    return "\n\n".join(lines)
 
 
 def markdown(table: Sequence[Sequence[str]]) -> str:
@@ -244,7 +249,8 @@ def markdown(table: Sequence[Sequence[str]]) -> str:
 
 
 def aligned(table: Sequence[Sequence[str]]) -> str:
-    """Return a table of columns as wide as their widest cell."""
+    """Return a table for a terminal: no backticks, columns as wide as their widest cell."""
+    table = [[cell.replace("`", "") for cell in row] for row in table]
     widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
@@ -254,8 +260,8 @@ def aligned(table: Sequence[Sequence[str]]) -> str:
 def load_command(results: Results, connections: int) -> str:
     """Return what sent the echo load."""
     if results.generator == "loadgen":
-        return f"python -m loadgen run --concurrency {connections} …"
-    return f"wrk -t1 -c{connections} -s tests/perf/echo.lua URL/v1/models/echo/predict"
+        return f"`python -m loadgen run --concurrency {connections} …`"
+    return f"`wrk -t1 -c{connections} -s tests/perf/echo.lua URL/v1/models/echo/predict`"
 
 
 def seconds(value: float) -> str:

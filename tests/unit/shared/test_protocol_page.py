@@ -1,0 +1,81 @@
+"""docs/protocol.md names everything the code sends and knows; a new member or code must be described there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgpack
+import pytest
+
+from shared import functions, keys, wire
+from shared.cards import ITEM_BYTES, Card
+from shared.outcomes import EXPIRED, INTERNAL, INVALID_INPUT, MALFORMED, MODEL_ERROR, UNSUPPORTED_MEDIA_TYPE, Outcome
+from shared.settings import Settings
+from shared.wire import ModelTag, Reply, Timing, encode_reply
+
+PAGE = Path(__file__).parents[3].joinpath("docs", "protocol.md").read_text(encoding="utf-8")
+
+
+def section(title: str) -> str:
+    found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE)
+    assert found is not None, title
+    return found[1]
+
+
+@pytest.mark.parametrize("member", sorted(wire._REQUEST_MEMBERS))
+def test_every_member_of_a_request_is_described(member: str) -> None:
+    assert f"| `{member}` |" in section("A request")
+
+
+def test_every_member_of_a_reply_is_described() -> None:
+    message = msgpack.unpackb(encode_reply(Reply("a", ModelTag("m", "1", "fp32"), Timing(), warnings=["w"])))
+    for member in (*message, *message["t"], *message["model"], "predictions", "outputs", "error"):
+        assert f"`{member}`" in section("A reply"), member
+
+
+def test_every_datatype_is_listed() -> None:
+    assert " ".join([*ITEM_BYTES, "BYTES"]) in re.sub(r"\s+", " ", section("A request"))
+
+
+def test_every_field_of_a_card_is_listed() -> None:
+    for field in Card.__struct_fields__:
+        assert f"`{field}`" in section("Keys"), field
+
+
+def test_every_key_is_described() -> None:
+    made = [keys.MODELS, keys.card("M"), keys.lanes("M"), keys.workers("M"), keys.worker("M", "WORKER")]
+    made += [keys.work("M", "LANE"), keys.reply("M", "LANE", "ID"), keys.reply_stream("M", "LANE", "INSTANCE")]
+    for key in made:
+        assert f"| `{key}` |" in section("Keys"), key
+
+
+def test_every_function_is_described() -> None:
+    registered = re.findall(r"'(hr\d+_\w+)'", functions.source())
+    assert sorted(registered) == sorted([functions.ADMIT, functions.COMMIT, functions.HEARTBEAT, functions.LEAVE])
+    for name in registered:
+        assert f"**`{name}`**" in section("The atomic functions")
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [MALFORMED, UNSUPPORTED_MEDIA_TYPE, INVALID_INPUT, MODEL_ERROR, INTERNAL, EXPIRED],
+    ids=lambda outcome: outcome.code,
+)
+def test_what_a_consumer_answers_is_described_and_stored_as_described(outcome: Outcome) -> None:
+    row = re.search(rf"^\| `{outcome.code}` \|.*$", section("A reply"), re.MULTILINE)
+    assert row is not None
+    assert ("| yes |" in row[0]) == outcome.lasting
+
+
+def test_the_numbers_are_those_of_the_code() -> None:
+    assert f"1 to {wire.MAX_TTL_MS:,}" in section("A request")
+    assert f"1 to {wire.MAX_INPUTS} tensors" in section("A request")
+    assert f"at most {wire.MAX_DIMENSIONS} sizes" in section("A request")
+    assert f"up to {wire.MAX_PARAMS} options" in section("A request")
+    assert f"about {functions.REPLY_STREAM_CAP:,} entries" in section("Keys")
+    assert f"under {functions.HINT_LIMIT_BYTES // 1024} KiB" in PAGE
+    assert f"{functions.LUA_LIMIT_BYTES // 1024} KiB and more" in section("The atomic functions")
+    assert f":{Settings().redis_port}`" in PAGE
+    assert Settings().lease_ms == 15_000
+    assert "15 seconds as shipped" in section("Keys")
