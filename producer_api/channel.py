@@ -94,6 +94,7 @@ class Channel:
         self._length = 0
         self._cursor = b"0-0"
         self._flushing = False
+        self._closed = False
         self._look_now = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -103,6 +104,9 @@ class Channel:
 
     async def close(self) -> None:
         """Stop; whoever still waits is told that the front end shuts down."""
+        # Cancelling alone is not enough: the client library's use of wait_for can swallow a cancellation that arrives
+        # together with a result (fixed in Python 3.12), and the task would go on for ever.
+        self._closed = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -245,7 +249,7 @@ class Channel:
     # --- replies ---------------------------------------------------------------------------------------------------
 
     async def _read_forever(self) -> None:
-        while True:
+        while not self._closed:
             try:
                 answer = await self._reading.call(
                     "XREAD", "COUNT", 1000, "BLOCK", self._settings.block_ms, "STREAMS", self._stream, self._cursor
@@ -281,9 +285,10 @@ class Channel:
 
     async def _sweep_forever(self) -> None:
         """Look at reply keys: at once for those asked for, regularly for those overdue."""
-        while True:
+        while not self._closed:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._look_now.wait(), SWEEP_S)
+                async with asyncio.timeout(SWEEP_S):
+                    await self._look_now.wait()
             self._look_now.clear()
             try:
                 await self._sweep()

@@ -50,6 +50,7 @@ class RedisQueue:
         self._catalogue = Catalogue()
         self._channels: dict[str, Channel] = {}
         self._in_flight = 0
+        self._closed = False
         self._refresher: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -63,6 +64,7 @@ class RedisQueue:
 
     async def close(self) -> None:
         """See the interface."""
+        self._closed = True  # see Channel.close
         if self._refresher is not None:
             self._refresher.cancel()
             await asyncio.gather(self._refresher, return_exceptions=True)
@@ -85,7 +87,7 @@ class RedisQueue:
             self._catalogue = Catalogue(self._catalogue.models, redis_ok=False)
 
     async def _refresh_forever(self) -> None:
-        while True:
+        while not self._closed:
             await asyncio.sleep(REFRESH_S if self._catalogue.redis_ok else REFRESH_WHEN_AWAY_S)
             away = not self._catalogue.redis_ok
             await self._refresh()
