@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from .batcher import CloseReason
 
 
-@dataclass(frozen=True, slots=True)
-class ItemDone:
+class ItemDone(msgspec.Struct, frozen=True):
     """One request that ended: its outcome code, and seconds spent in the stream, waiting for its batch, decoding."""
 
     outcome: str

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from shared.outcomes import EXPIRED, MODEL_ERROR, RequestError
 
@@ -79,6 +79,12 @@ def load_model(build: Callable[[], Model], config: ConsumerConfig) -> tuple[Mode
     return model, parity, device
 
 
+class Finish(Protocol):
+    """Takes a batch that ran; see :meth:`consumer.committer.Committer.finish`."""
+
+    def __call__(self, finished: Finished, *, idle: bool) -> None: ...
+
+
 class Executor:
     """Takes batches from the intake and runs them.
 
@@ -91,7 +97,7 @@ class Executor:
         self,
         model: Model,
         intake: Intake,
-        finish: Callable[[Finished], None],
+        finish: Finish,
         refuse: Callable[[Sequence[Refused]], None],
     ) -> None:
         self._model, self._intake = model, intake
@@ -105,7 +111,7 @@ class Executor:
             if batch.expired:
                 self._refuse_expired(batch.expired)
             if batch.items:
-                self._finish(self._run_batch(batch))
+                self._finish(self._run_batch(batch), idle=self._intake.is_empty())
 
     def _run_batch(self, batch: Batch[Item]) -> Finished:
         rows = [row for item in batch.items for row in item.rows]

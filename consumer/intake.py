@@ -42,6 +42,10 @@ class Intake:
     def _free(self) -> int:
         return self._max_rows - self._decoding - self._batcher.rows
 
+    def is_empty(self) -> bool:
+        """Say whether nothing waits here, neither ready nor being decoded."""
+        return self._decoding == 0 and self._batcher.rows == 0
+
     def begin_decoding(self, count: int) -> None:
         """Reserve room for requests whose rows are still being made."""
         with self._changed:

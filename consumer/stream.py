@@ -1,10 +1,12 @@
-"""What a consumer needs of a queue. ``redis_stream.py`` is the real one; ``tests/fakes.py`` has one in memory."""
+"""What a consumer needs of a queue. ``redis_stream.py`` is the real one; ``tests/fake_stream.py`` has one in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from shared.cards import Card
 from shared.clock import RedisClock
@@ -18,8 +20,7 @@ class StreamGone(Exception):
     """The stream or its group is missing; the next heartbeat makes them again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One claimed entry of the work stream.
 
     Attributes:
@@ -35,8 +36,7 @@ class Entry:
     attempt: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """One request that has come to its end, as ``commit`` takes it.
 
     Attributes:

@@ -122,8 +122,8 @@ class Worker:
                 scan_s=settings.lease_ms / 3000,
             )
             self._metrics.describe(card, parity)
-            self._metrics.watch(self._stream.depth, lambda: executor.busy_s)
             self._first_heartbeat(card, state)
+            self._metrics.watch(self._stream.depth, lambda: executor.busy_s)
             stopped = threading.Event()
             threads = {
                 "fetch": self._thread("fetch", lambda: fetcher.run(self._stop)),

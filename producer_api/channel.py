@@ -29,6 +29,7 @@ from shared.settings import Settings
 from shared.wire import Request, encode_request
 
 from .admission import refusal
+from .deadlines import Deadlines
 
 log = logging.getLogger(__name__)
 
@@ -94,12 +95,14 @@ class Channel:
         self._length = 0
         self._cursor = b"0-0"
         self._flushing = False
+        self._lost = False
         self._closed = False
         self._look_now = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin reading replies."""
+        self._deadlines = Deadlines(asyncio.get_running_loop())
         self._tasks = [asyncio.create_task(self._read_forever()), asyncio.create_task(self._sweep_forever())]
 
     async def close(self) -> None:
@@ -124,7 +127,7 @@ class Channel:
         request_id = request.id
         waiter = Waiter(request_id, loop.create_future(), loop.time())
         self._waiters.setdefault(request_id, []).append(waiter)
-        timer = loop.call_later(request.ttl_ms / 1000, waiter.time_out)
+        slot = self._deadlines.add(waiter, waiter.since_s + request.ttl_ms / 1000)
         self._pending.append((waiter, encode_request(request, self._instance), id_is_ours))
         if not self._flushing:
             self._flushing = True
@@ -132,7 +135,7 @@ class Channel:
         try:
             reply = await waiter.future
         finally:
-            timer.cancel()
+            self._deadlines.remove(waiter, slot)
             self._forget(waiter)
         if id_is_ours:
             self._delivered.append(request_id)
@@ -183,13 +186,20 @@ class Channel:
     async def _admit_through_function(
         self, small: list[tuple[Waiter, bytes, bool]], large: list[tuple[Waiter, bytes, bool]]
     ) -> None:
+        if self._lost:
+            self._lost = False
+            await self._admitting.close()
         delivered, self._delivered = self._delivered, []
         call: list[Any] = ["FCALL", functions.ADMIT, 1, self._work]
         call += (self._settings.lane_limit, self._instance, self._cursor, len(delivered), len(small), *delivered)
         for waiter, message, id_is_ours in small:
             call += (waiter.request_id, "0" if id_is_ours else "1", message)
         adds = [("XADD", self._work, "NOMKSTREAM", "*", keys.MESSAGE_FIELD, message) for _, message, _ in large]
-        answer, *added = await self._admitting.call_many((call, *adds))
+        try:
+            answer, *added = await self._admitting.call_many((call, *adds))
+        except BaseException:
+            self._delivered += delivered  # deleting twice is harmless, not deleting leaves them until they expire
+            raise
         if isinstance(answer, ServerError) and functions.is_missing(answer):
             log.warning("The functions are missing in Redis; loading them.")
             await self._admitting.call("FUNCTION", "LOAD", "REPLACE", functions.source())
@@ -197,6 +207,7 @@ class Channel:
         for (waiter, _, _), status in zip(large, added, strict=True):
             self._set_status(waiter, b"absent" if status is None else status)
         if isinstance(answer, ServerError):
+            self._delivered += delivered
             self._admit_failed(small, answer)
             return
         self._length = answer[0] + len(large)
@@ -257,6 +268,8 @@ class Channel:
             except (ClientError, OSError) as error:
                 self._instruments.redis_errors.inc()
                 log.debug("Reading replies failed: %s", error)
+                # The server has probably closed the idle admitting connection, too; found out here, it costs no request.
+                self._lost = True
                 for waiter in self._all_waiters():
                     waiter.look = True
                 await asyncio.sleep(RETRY_S)

@@ -36,6 +36,7 @@ _MEANINGS: dict[Outcome, str] = {
     outcomes.BODY_TOO_LARGE: "The body is over the limit.",
     outcomes.UNSUPPORTED_MEDIA_TYPE: "The model does not take this content type.",
     outcomes.INVALID_INPUT: "The input does not fit the model; the field is named.",
+    outcomes.HEADERS_TOO_LARGE: "The head of the request is over its limit.",
     outcomes.LANE_FULL: "Too many requests wait already.",
     outcomes.MODEL_ERROR: "The model failed on this input.",
     outcomes.INTERNAL: "A fault of the service; it has been logged.",

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 from shared.cards import Card
 from shared.wire import Reply, Request
 
@@ -31,8 +33,7 @@ class Catalogue:
     redis_ok: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """A reply and how long it took.
 
     Attributes:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgpack
+import msgspec
 
 from .cards import ITEM_BYTES
 from .names import is_name
@@ -45,8 +45,7 @@ class WireError(ValueError):
         self.reply_to = reply_to
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
+class Tensor(msgspec.Struct, frozen=True):
     """A tensor as bytes: little-endian, row-major; BYTES elements carry a 4-byte length each."""
 
     name: str
@@ -55,8 +54,7 @@ class Tensor:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """One request. Exactly one of ``body`` (with ``content_type``) and ``inputs`` is set.
 
     Attributes:
@@ -73,7 +71,7 @@ class Request:
     body: bytes | None = None
     inputs: tuple[Tensor, ...] | None = None
     reply_to: str | None = None
-    params: Mapping[str, Scalar] = field(default_factory=dict)
+    params: Mapping[str, Scalar] = {}
     traceparent: str | None = None
 
 
@@ -88,6 +86,8 @@ def _no_extensions(code: int, data: bytes) -> Any:
 
 def unpack(message: bytes) -> Any:
     """Decode one msgpack value that may hold maps with string keys, lists, strings, bytes, numbers, booleans, nil.
+
+    Timestamps, extension type -1, come out as ``msgpack.Timestamp``; every member's check of types refuses them.
 
     Raises:
         WireError: truncated, trailing bytes, extension types, nested too deeply, or not msgpack.
@@ -269,8 +269,7 @@ def _check_byte_elements(data: bytes, expected: int, path: str) -> None:
 # --- replies -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class ModelTag:
+class ModelTag(msgspec.Struct, frozen=True):
     """Which model answered: name, version, and the precision it ran in."""
 
     name: str
@@ -278,8 +277,7 @@ class ModelTag:
     precision: str
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(msgspec.Struct, frozen=True):
     """A consumer's own durations in microseconds and the number of rows of the batch the request rode in.
 
     ``queue``: from entering the stream to being read. ``wait``: from being read to the start of the batch, decoding
@@ -293,8 +291,7 @@ class Timing:
     batch: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(msgspec.Struct, frozen=True):
     """Why a request has no result: a code of the outcome table, a sentence, and the field to blame if there is one."""
 
     code: str
@@ -302,8 +299,7 @@ class Fault:
     field: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(msgspec.Struct, frozen=True):
     """One class with its probability; ``row`` is the row of the request it belongs to."""
 
     label: str
@@ -312,8 +308,7 @@ class Prediction:
     row: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """One reply. Exactly one of ``predictions``, ``outputs`` and ``fault`` is set.
 
     ``warnings`` are sentences about the model that every answer carries, such as that its weights are random.

@@ -45,8 +45,9 @@ class Bench:
             self.leases.take(entry.entry_id)
         return list(wanted)
 
-    def finish(self, items: Sequence[Item], outputs: Sequence[Any]) -> None:
-        self.committer.finish(Finished(items, outputs, items[0].arrived_s + 0.5, 0.25, len(items), CloseReason.FULL))
+    def finish(self, items: Sequence[Item], outputs: Sequence[Any], *, idle: bool = False) -> None:
+        finished = Finished(items, outputs, items[0].arrived_s + 0.5, 0.25, len(items), CloseReason.FULL)
+        self.committer.finish(finished, idle=idle)
 
     def start(self) -> None:
         self.thread = on_thread("commit", self.committer.run)
@@ -90,6 +91,22 @@ def test_a_finished_batch_is_answered_item_by_item(bench: Bench) -> None:
     assert bench.codes() == ["ok", "ok"]
     assert len(bench.leases) == 0
     assert bench.lane.commits == 1
+
+
+def test_a_few_replies_are_committed_at_once_while_nothing_else_waits(bench: Bench) -> None:
+    few, many = bench.claimed(item("a")), bench.claimed(*(item(name) for name in "bcdef"))
+    bench.finish(many, [[b"B"]] * 5, idle=True)
+    assert bench.codes() == []  # handed over: the committing thread has not been started
+    bench.finish(few, [[b"A"]], idle=True)
+    assert bench.codes() == []  # not before those that were handed over earlier
+    bench.done()
+    assert bench.codes() == ["ok"] * 6
+    late = bench.claimed(item("g"))
+    bench.finish(late, [[b"G"]], idle=False)
+    assert bench.codes() == ["ok"] * 6
+    alone = Bench()
+    alone.finish(alone.claimed(item("h")), [[b"H"]], idle=True)
+    assert alone.codes() == ["ok"]  # on this thread
 
 
 def test_the_timing_counts_in_microseconds(bench: Bench) -> None:

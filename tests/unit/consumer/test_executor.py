@@ -23,7 +23,7 @@ def run(*items: Item, max_rows: int = 8) -> tuple[Toy, list[Finished], list[Refu
     def refuse(some: Sequence[Refused]) -> None:
         refused.extend(some)
 
-    executor = Executor(model, intake, finished.append, refuse)
+    executor = Executor(model, intake, lambda batch, *, idle: finished.append(batch), refuse)
     executor.run()
     return model, finished, refused, executor
 
