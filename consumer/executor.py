@@ -7,8 +7,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
+import threading
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any, Protocol
 
 from shared.outcomes import EXPIRED, MODEL_ERROR, RequestError
@@ -27,6 +28,14 @@ TORCH_FAMILIES = ("timm", "torchvision")
 
 ESTIMATE_WEIGHT = 0.2
 """Weight of the newest batch in the running estimate of how long a batch takes."""
+
+QUICK_S = 0.0002
+"""A batch that takes less than this is over before another thread could have been woken to read the next."""
+
+FEW_ITEMS = 4
+"""With more requests a batch than this, reading the next ones meanwhile is worth a thread."""
+
+LOOK_UP_S = 0.2
 
 
 def pick_device(setting: str, family: str) -> str:
@@ -55,7 +64,7 @@ def load_model(build: Callable[[], Model], config: ConsumerConfig) -> tuple[Mode
     Raises:
         ValueError: it cannot be loaded so, or its precision is too far from fp32; one sentence.
     """
-    begun_s = time.monotonic()
+    begun_s = monotonic()
     if config.model.family == "python":
         build()  # imports the entry, and with it torch if it uses torch
     device = pick_device(config.settings.device, config.model.family)
@@ -64,7 +73,7 @@ def load_model(build: Callable[[], Model], config: ConsumerConfig) -> tuple[Mode
 
         torch.set_num_threads(config.settings.torch_threads or default_threads())
     model, parity = prepare(build, device, config.precision)
-    loaded_s = time.monotonic()
+    loaded_s = monotonic()
     for size in config.warm_up_sizes:
         model.run(model.sample_rows(size))
     log.info(
@@ -73,10 +82,19 @@ def load_model(build: Callable[[], Model], config: ConsumerConfig) -> tuple[Mode
         config.precision,
         device,
         loaded_s - begun_s,
-        time.monotonic() - loaded_s,
+        monotonic() - loaded_s,
         f"Precision {parity.precision}: {parity.reason}",
     )
     return model, parity, device
+
+
+class Reader(Protocol):
+    """Reads the stream; see :class:`consumer.fetcher.Fetcher`."""
+
+    overlaps: threading.Event
+
+    def read_for_executor(self, stop: threading.Event) -> bool:
+        """Read once, unless somebody else is reading; say whether it did."""
 
 
 class Finish(Protocol):
@@ -88,9 +106,13 @@ class Finish(Protocol):
 class Executor:
     """Takes batches from the intake and runs them.
 
+    Reading normally overlaps with running, on the fetcher's thread. Where a batch of a few requests runs in less time
+    than handing over between threads takes, and no window has to be waited for, the executor reads for itself.
+
     Args:
         finish: takes batches that ran; may block, which holds the device back while replies pile up.
         refuse: takes requests whose deadline passed before inference.
+        window_s: the batching window.
     """
 
     def __init__(
@@ -99,29 +121,54 @@ class Executor:
         intake: Intake,
         finish: Finish,
         refuse: Callable[[Sequence[Refused]], None],
+        window_s: float = 0.0,
     ) -> None:
         self._model, self._intake = model, intake
         self._finish, self._refuse = finish, refuse
+        self._window_s = window_s
         self._estimate_s = 0.0
+        self._usual_items = float(FEW_ITEMS)
         self.busy_s = 0.0
 
-    def run(self) -> None:
-        """Run batches until the intake is closed and empty."""
-        while (batch := self._intake.next_batch(self._estimate_s)) is not None:
+    def run(self, reader: Reader | None = None, stop: threading.Event | None = None) -> None:
+        """Run batches until the intake is closed and empty.
+
+        Args:
+            reader: reads the stream when asked to; None leaves all reading to others.
+            stop: set when nothing more is to be read.
+        """
+        stop = stop or threading.Event()
+        while not self._intake.is_over():
+            has_read = False
+            if reader is not None:
+                self._share_reading(reader)
+                if not reader.overlaps.is_set() and self._intake.is_empty():
+                    has_read = reader.read_for_executor(stop)
+            batch = self._intake.next_batch(self._estimate_s, 0.0 if has_read else LOOK_UP_S)
+            if batch is None:
+                continue
             if batch.expired:
                 self._refuse_expired(batch.expired)
             if batch.items:
                 self._finish(self._run_batch(batch), idle=self._intake.is_empty())
 
+    def _share_reading(self, reader: Reader) -> None:
+        quick = self._window_s == 0 and self._estimate_s < QUICK_S and self._usual_items < FEW_ITEMS
+        if quick and reader.overlaps.is_set():
+            reader.overlaps.clear()
+        elif not quick and not reader.overlaps.is_set():
+            reader.overlaps.set()
+
     def _run_batch(self, batch: Batch[Item]) -> Finished:
         rows = [row for item in batch.items for row in item.rows]
-        taken_s = time.monotonic()
+        taken_s = monotonic()
         try:
             outputs = self._outputs(batch.items, self._run_rows(rows))
         except Exception as error:
             outputs = self._one_by_one(batch.items, error)
-        run_s = time.monotonic() - taken_s
+        run_s = monotonic() - taken_s
         self.busy_s += run_s
+        self._usual_items += ESTIMATE_WEIGHT * (len(batch.items) - self._usual_items)
         self._estimate_s += ESTIMATE_WEIGHT * (run_s - self._estimate_s)
         return Finished(batch.items, outputs, taken_s, run_s, len(rows), batch.reason)
 

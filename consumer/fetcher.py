@@ -32,6 +32,9 @@ class Fetcher:
         on_malformed: called with the number of entries that were no requests.
         on_recovered: called with the number of entries taken over from another consumer.
         scan_s: time between two searches for abandoned work.
+
+    Attributes:
+        overlaps: set while reading overlaps with running, on a thread of its own; cleared while the executor reads.
     """
 
     def __init__(
@@ -53,30 +56,49 @@ class Fetcher:
         self._on_gone, self._on_malformed, self._on_recovered = on_gone, on_malformed, on_recovered
         self._max_rows, self._scan_s = max_rows, scan_s
         self._next_scan_s = time.monotonic()
+        self._down = False
+        self._reading = threading.Lock()
+        self.overlaps = threading.Event()
+        self.overlaps.set()
         self._clock: RedisClock = stream.clock
 
     def run(self, stop: threading.Event) -> None:
-        """Read and pass on until ``stop`` is set; survives a queue that goes away and comes back."""
-        down = False
+        """Read and pass on until ``stop`` is set, except while the executor reads for itself."""
         while not stop.is_set():
-            room = self._intake.wait_for_room(RETRY_S)
-            if room == 0:
-                continue
-            try:
-                entries = self._recover(room) or self._stream.read(room)
-            except StreamGone:
-                self._on_gone()
-                stop.wait(RETRY_S)
-            except StreamDown as error:
-                if not down:
-                    log.warning("The queue does not answer (%s); trying again until it does.", error)
-                down = True
-                stop.wait(RETRY_S)
-            else:
-                if down:
-                    log.info("The queue answers again.")
-                    down = False
-                self.accept(entries)
+            if self.overlaps.wait(RETRY_S):
+                with self._reading:
+                    self._read_once(stop)
+
+    def read_for_executor(self, stop: threading.Event) -> bool:
+        """Read once on the executor's thread, if nobody else is reading and ``stop`` is not set; say whether it did."""
+        if stop.is_set() or not self._reading.acquire(blocking=False):
+            return False
+        try:
+            self._read_once(stop)
+        finally:
+            self._reading.release()
+        return True
+
+    def _read_once(self, stop: threading.Event) -> None:
+        """Wait a bounded time for entries and pass them on; survives a queue that goes away and comes back."""
+        room = self._intake.wait_for_room(RETRY_S)
+        if room == 0:
+            return
+        try:
+            entries = self._recover(room) or self._stream.read(room)
+        except StreamGone:
+            self._on_gone()
+            stop.wait(RETRY_S)
+        except StreamDown as error:
+            if not self._down:
+                log.warning("The queue does not answer (%s); trying again until it does.", error)
+            self._down = True
+            stop.wait(RETRY_S)
+        else:
+            if self._down:
+                log.info("The queue answers again.")
+                self._down = False
+            self.accept(entries)
 
     def _recover(self, room: int) -> Sequence[Entry]:
         if time.monotonic() < self._next_scan_s:

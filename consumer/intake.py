@@ -74,11 +74,16 @@ class Intake:
             self._batcher.drain()
             self._changed.notify_all()
 
-    def next_batch(self, run_estimate_s: float) -> Batch[Item] | None:
-        """Wait for the next batch; None once the intake is closed and empty.
+    def is_over(self) -> bool:
+        """Say whether the intake is closed and everything has been handed out."""
+        return self._closed and self.is_empty()
+
+    def next_batch(self, run_estimate_s: float, timeout_s: float | None = None) -> Batch[Item] | None:
+        """Wait for the next batch; None once the intake is closed and empty, or when the time is out.
 
         Args:
             run_estimate_s: how long a batch is expected to run.
+            timeout_s: longest wait while nothing is here; None waits until something comes.
         """
         with self._changed:
             while True:
@@ -90,4 +95,7 @@ class Intake:
                 if self._closed and self._decoding == 0:
                     return None
                 due_s = self._batcher.due_s(run_estimate_s)
-                self._changed.wait(None if due_s is None else max(0.0, due_s - now_s))
+                if due_s is not None:
+                    self._changed.wait(max(0.0, due_s - now_s))
+                elif timeout_s == 0 or not self._changed.wait(timeout_s):
+                    return None

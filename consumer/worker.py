@@ -104,7 +104,7 @@ class Worker:
         intake = Intake(Batcher(config.max_batch, config.window_ms / 1000), config.max_batch)
         tag = ModelTag(card.name, card.version, card.precision)
         committer = Committer(self._stream, model, leases, tag, card.warnings, settings, self._metrics.batch_done)
-        executor = Executor(model, intake, committer.finish, committer.refuse)
+        executor = Executor(model, intake, committer.finish, committer.refuse, config.window_ms / 1000)
         with ThreadPoolExecutor(settings.decode_threads, "decode") as decoders:
             state = {"pid": str(os.getpid()), "precision": card.precision, "device": device}
             pulse = Pulse(self._stream, card, state, settings.heartbeat_ms / 1000)
@@ -135,7 +135,7 @@ class Worker:
                 thread.start()
             log.info("Ready: %s on %s, at most %d rows or %g ms a batch.",
                      card.name, device, config.max_batch, config.window_ms)  # fmt: skip
-            executor.run()
+            executor.run(fetcher, self._stop)
             committer.close()
             threads["commit"].join()
             stopped.set()

@@ -268,7 +268,7 @@ class Channel:
             except (ClientError, OSError) as error:
                 self._instruments.redis_errors.inc()
                 log.debug("Reading replies failed: %s", error)
-                # The server has probably closed the idle admitting connection, too; found out here, it costs no request.
+                # The server has probably closed the admitting connection, too; noticed here, it costs no request.
                 self._lost = True
                 for waiter in self._all_waiters():
                     waiter.look = True

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
+from consumer import executor as module
 from consumer.batcher import Batcher, CloseReason
 from consumer.executor import Executor
 from consumer.intake import Intake
@@ -88,3 +91,77 @@ def test_busy_time_is_the_sum_of_the_runs() -> None:
     _, finished, _, executor = run(*(item(str(number)) for number in range(20)), max_rows=8)
     assert [one.rows for one in finished] == [8, 8, 4]
     assert executor.busy_s == pytest.approx(sum(one.run_s for one in finished))
+
+
+class ScriptedReader:
+    """Reads what a test has prepared, and closes the intake at the end."""
+
+    def __init__(self, intake: Intake, script: list[list[Item]]) -> None:
+        self._intake, self._script = intake, script
+        self.reads_by_executor = 0
+        reader = self
+
+        class Switch(threading.Event):
+            def set(self) -> None:
+                super().set()
+                reader.next_step()  # the reader's own thread starts with a read
+
+        self.overlaps: threading.Event = Switch()
+        self.overlaps.set()
+
+    def read_for_executor(self, stop: threading.Event) -> bool:
+        self.reads_by_executor += 1
+        self.next_step()
+        return True
+
+    def next_step(self) -> None:
+        if self._script:
+            self._intake.add(self._script.pop(0))
+        else:
+            self._intake.close()
+
+
+def read_while_running(sizes: list[int], run_s: float, window_s: float) -> ScriptedReader:
+    """Run batches of these sizes, each taking ``run_s``; the reader's own thread is played by the end of each batch."""
+    clock = [0.0]
+    intake = Intake(Batcher(64, window_s), 64)
+    script = [[item(f"{number}-{index}") for index in range(size)] for number, size in enumerate(sizes)]
+    reader = ScriptedReader(intake, script)
+
+    class Timed(Toy):
+        def run(self, rows: Sequence[Any]) -> Sequence[Any]:
+            clock[0] += run_s
+            return super().run(rows)
+
+    def finish(finished: Finished, *, idle: bool) -> None:
+        if reader.overlaps.is_set():
+            reader.next_step()
+
+    executor = Executor(Timed(), intake, finish, lambda refused: None, window_s)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "monotonic", lambda: clock[0])
+        executor.run(reader)
+    return reader
+
+
+def test_the_executor_reads_for_itself_while_batches_are_small_and_quick() -> None:
+    reader = read_while_running([1] * 40, run_s=0.00001, window_s=0.0)
+    assert not reader.overlaps.is_set()
+    assert reader.reads_by_executor > 10
+
+
+@pytest.mark.parametrize(
+    ("size", "run_s", "window_s"),
+    [(1, 0.02, 0.0), (20, 0.00001, 0.0), (1, 0.00001, 0.001)],
+    ids=["slow", "many", "window"],
+)
+def test_reading_overlaps_with_running_otherwise(size: int, run_s: float, window_s: float) -> None:
+    reader = read_while_running([size] * 40, run_s, window_s)
+    assert reader.overlaps.is_set()
+    assert reader.reads_by_executor == 0
+
+
+def test_reading_overlaps_again_once_batches_grow() -> None:
+    reader = read_while_running([1] * 40 + [30] * 40, run_s=0.00001, window_s=0.0)
+    assert 10 < reader.reads_by_executor < 60
+    assert reader.overlaps.is_set()
