@@ -154,7 +154,7 @@ class RedisStream:
         except StreamDown as error:
             if error.__cause__ is None or not functions.is_missing(error.__cause__):  # type: ignore[arg-type]
                 raise
-        log.warning("The functions are missing in Redis; loading them.")
+        log.info("The functions are not in Redis; loading them.")
         self._guard(lambda: functions.load(self._client))
         return self._guard(lambda: link.call("FCALL", function, 1, self._work, *arguments))
 

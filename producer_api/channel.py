@@ -201,7 +201,7 @@ class Channel:
             self._delivered += delivered  # deleting twice is harmless, not deleting leaves them until they expire
             raise
         if isinstance(answer, ServerError) and functions.is_missing(answer):
-            log.warning("The functions are missing in Redis; loading them.")
+            log.info("The functions are not in Redis; loading them.")
             await self._admitting.call("FUNCTION", "LOAD", "REPLACE", functions.source())
             answer = (await self._admitting.call_many((call,)))[0]
         for (waiter, _, _), status in zip(large, added, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -70,6 +71,43 @@ def test_every_printed_address_answers(stack: Running) -> None:
     assert len(addresses) == 4
     for address in addresses:
         subprocess.run(["curl", "--silent", "--fail", "--output", "/dev/null", address], check=True)
+
+
+def _documented_commands() -> list[str]:
+    """Every command of the README and of docs/metrics.md that speaks to a running stack."""
+    pages = (ROOT / "README.md", ROOT / "docs/metrics.md")
+    blocks = [block for page in pages for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)]
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith(("curl ", ".venv/bin/python examples/"))]
+
+
+@needs_curl
+@pytest.mark.parametrize("command", _documented_commands())
+def test_a_documented_command_works(stack: Running, command: str) -> None:
+    banner = stack.output.partition("Headrace is ready")[2]
+    [api] = re.findall(r"API +http://(\S+)", banner)
+    [redis_url] = re.findall(r"Redis +(\S+)", banner)
+    [metrics, *_] = re.findall(r"http://(\S+)/metrics \(consumer", banner)
+    here = command.replace("127.0.0.1:8000", api).replace("127.0.0.1:9101", metrics)
+    here = here.replace(".venv/bin/python", shlex.quote(sys.executable)).replace("curl ", "curl -sS --fail-with-body ")
+    done = subprocess.run(
+        ["bash", "-euc", here],
+        cwd=ROOT,
+        env={**os.environ, "HEADRACE_REDIS_URL": redis_url},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    if "cat.jpg" in command:
+        assert "Egyptian cat" in done.stdout
+    if "coffee.jpg" in command:
+        assert "espresso" in done.stdout
+
+
+def test_the_readme_shows_commands_for_a_running_stack() -> None:
+    assert len(_documented_commands()) >= 4
 
 
 def test_nothing_is_left_of_the_real_stack_when_up_is_killed(tmp_path: Path) -> None:
