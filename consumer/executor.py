@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from shared.outcomes import EXPIRED, MODEL_ERROR, RequestError
 
+from .allocator import prepare_for_torch
 from .batcher import Batch
 from .config import ConsumerConfig
 from .events import Parity
@@ -67,6 +68,8 @@ def load_model(build: Callable[[], Model], config: ConsumerConfig) -> tuple[Mode
     begun_s = monotonic()
     if config.model.family == "python":
         build()  # imports the entry, and with it torch if it uses torch
+    if config.model.family in TORCH_FAMILIES:
+        prepare_for_torch()
     device = pick_device(config.settings.device, config.model.family)
     if config.model.family in TORCH_FAMILIES or "torch" in sys.modules:
         import torch
