@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import tempfile
 from pathlib import Path
@@ -85,8 +86,18 @@ def read_run(path: Path) -> RunFile:
 
 def schema_text() -> str:
     """Return the JSON Schema of the file (draft 2020-12) as `run.schema.json` holds it."""
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(RunFile)}
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **_cleaned(msgspec.json.schema(RunFile))}
     return msgspec.json.format(msgspec.json.encode(schema), indent=2).decode() + "\n"
+
+
+def _cleaned(node: Any) -> Any:
+    """Take the indentation out of descriptions: they are docstrings, which Python itself unindents from 3.13 on."""
+    if isinstance(node, dict):
+        return {
+            key: inspect.cleandoc(value) if key == "description" and isinstance(value, str) else _cleaned(value)
+            for key, value in node.items()
+        }
+    return [_cleaned(value) for value in node] if isinstance(node, list) else node
 
 
 if __name__ == "__main__":
