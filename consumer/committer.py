@@ -6,7 +6,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from shared.outcomes import INTERNAL, OK, RequestError
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 RETRY_S = 0.2
 WAITING_BATCHES = 3
 FEW_REPLIES = 4
+MOST_BYTES = 4 * 1024 * 1024
+"""Replies of one commit, unless a single one is larger. A call must fit into the socket's timeout on a slow network,
+or it would be repeated for ever; the server does nothing else meanwhile."""
 
 Work = Finished | Sequence[Refused] | None
 
@@ -162,6 +165,10 @@ class Committer:
         self._report(BatchDone(items=done))
 
     def _commit(self, ended: Sequence[Ended]) -> None:
+        for portion in portions(ended):
+            self._commit_portion(portion)
+
+    def _commit_portion(self, ended: Sequence[Ended]) -> None:
         """Commit, repeating until Redis has answered: a repeated commit changes nothing."""
         while True:
             try:
@@ -172,3 +179,15 @@ class Committer:
                 if self._give_up.wait(RETRY_S):
                     break
         self._leases.release(item.entry_id for item in ended)
+
+
+def portions(ended: Sequence[Ended], most_bytes: int = MOST_BYTES) -> Iterator[Sequence[Ended]]:
+    """Cut what is to be committed into pieces of at most ``most_bytes`` of replies; a larger reply goes alone."""
+    start, size = 0, 0
+    for index, one in enumerate(ended):
+        if index > start and size + len(one.reply) > most_bytes:
+            yield ended[start:index]
+            start, size = index, 0
+        size += len(one.reply)
+    if start < len(ended):
+        yield ended[start:]

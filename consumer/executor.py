@@ -35,6 +35,7 @@ QUICK_S = 0.0002
 
 FEW_ITEMS = 4
 """With more requests a batch than this, reading the next ones meanwhile is worth a thread."""
+MANY_ITEMS = 10.0
 
 LOOK_UP_S = 0.2
 
@@ -171,7 +172,10 @@ class Executor:
             outputs = self._one_by_one(batch.items, error)
         run_s = monotonic() - taken_s
         self.busy_s += run_s
-        self._usual_items += ESTIMATE_WEIGHT * (len(batch.items) - self._usual_items)
+        if any(item.decode_s > 0 for item in batch.items):
+            self._usual_items = MANY_ITEMS  # the decoders must not run dry while the executor waits for them
+        else:
+            self._usual_items += ESTIMATE_WEIGHT * (len(batch.items) - self._usual_items)
         self._estimate_s += ESTIMATE_WEIGHT * (run_s - self._estimate_s)
         return Finished(batch.items, outputs, taken_s, run_s, len(rows), batch.reason)
 

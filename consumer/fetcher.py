@@ -68,12 +68,17 @@ class Fetcher:
             if self.overlaps.wait(RETRY_S):
                 with self._reading:
                     self._read_once(stop)
+        with self._reading:  # the executor may still be reading, and the decoders end after this
+            pass
 
     def read_for_executor(self, stop: threading.Event) -> bool:
         """Read once on the executor's thread, if nobody else is reading and ``stop`` is not set; say whether it did."""
-        if stop.is_set() or not self._reading.acquire(blocking=False):
+        if not self._reading.acquire(blocking=False):
             return False
         try:
+            # Whoever held the lock until now may have brought something, which must not wait for this read to end.
+            if stop.is_set() or not self._intake.is_empty():
+                return False
             self._read_once(stop)
         finally:
             self._reading.release()

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from .batcher import Batch, Batcher
 from .items import Item
 
+USUAL_WEIGHT = 0.2
+"""Weight of the newest request in the running estimate of how many rows one has."""
+
 
 class Intake:
     """Bounds what this consumer holds, and hands out batches.
@@ -25,6 +28,7 @@ class Intake:
         self._batcher = batcher
         self._max_rows = max_rows
         self._decoding = 0
+        self._rows_per_entry = 1.0
         self._closed = False
         lock = threading.Lock()
         self._changed = threading.Condition(lock)
@@ -37,10 +41,15 @@ class Intake:
             if room <= 0:
                 self._room.wait(timeout_s)
                 room = self._free()
-            return max(0, room)
+            # How many rows an entry has is known once it is here; until then it is taken to be as usual.
+            return max(1, round(room / self._rows_per_entry)) if room > 0 else 0
 
-    def _free(self) -> int:
-        return self._max_rows - self._decoding - self._batcher.rows
+    def _free(self) -> float:
+        return self._max_rows - self._decoding * self._rows_per_entry - self._batcher.rows
+
+    def _take(self, item: Item) -> None:
+        self._rows_per_entry += USUAL_WEIGHT * (item.row_count - self._rows_per_entry)
+        self._batcher.add(item)
 
     def is_empty(self) -> bool:
         """Say whether nothing waits here, neither ready nor being decoded."""
@@ -56,7 +65,7 @@ class Intake:
         with self._changed:
             self._decoding -= 1
             if item is not None:
-                self._batcher.add(item)
+                self._take(item)
             self._changed.notify()
             self._room.notify()
 
@@ -64,7 +73,7 @@ class Intake:
         """Add requests that are ready to run."""
         with self._changed:
             for item in items:
-                self._batcher.add(item)
+                self._take(item)
             self._changed.notify()
 
     def close(self) -> None:

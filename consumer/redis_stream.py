@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -51,22 +52,48 @@ class RedisStream:
         # Reading, committing and the rest happen on threads of their own, and each has a connection of its own.
         self._client = connect(self._url, settings.socket_timeout_s)
         self._reading, self._committing, self._beating = (SyncLink(self._client) for _ in range(3))
+        self._claimed_after: bytes | None = None
+        self._has_loaded = False
 
     def read(self, max_entries: int) -> list[Entry]:
         """See the interface; waits for at most ``settings.block_ms``."""
+        if self._claimed_after is not None:
+            return self._read_claimed(max_entries, self._claimed_after)
+        try:
+            return self._read_from(b">", max_entries, 1)
+        except StreamDown:
+            self._claimed_after = b"0-0"
+            raise
+
+    def _read_claimed(self, max_entries: int, after: bytes) -> list[Entry]:
+        """Read again what this worker holds: the server may have claimed entries for it whose answer was lost."""
+        entries = self._read_from(after, max_entries, 2)
+        self._claimed_after = entries[-1].entry_id if entries else None
+        return entries
+
+    def _read_from(self, start: bytes, max_entries: int, attempt: int) -> list[Entry]:
         answer: Any = self._guard(
             lambda: self._reading.call(
                 *("XREADGROUP", "GROUP", keys.GROUP, self._worker),
                 *("COUNT", max_entries, "BLOCK", self._settings.block_ms),
-                *("STREAMS", self._work, ">"),
+                *("STREAMS", self._work, start),
             )
         )
         if not answer:
             return []
-        return [Entry(entry_id, _milliseconds(entry_id), _message(fields)) for entry_id, fields in answer[0][1]]
+        return [
+            Entry(entry_id, _milliseconds(entry_id), _message(fields), attempt) for entry_id, fields in answer[0][1]
+        ]
 
     def reclaim(self, max_entries: int) -> list[Entry]:
         """See the interface; an entry counts as abandoned once it has been idle for a lease."""
+        try:
+            return self._claim_abandoned(max_entries)
+        except StreamDown:
+            self._claimed_after = b"0-0"
+            raise
+
+    def _claim_abandoned(self, max_entries: int) -> list[Entry]:
         answer: Any = self._guard(
             lambda: self._client.xautoclaim(
                 self._work, keys.GROUP, self._worker, min_idle_time=self._settings.lease_ms, count=max_entries
@@ -113,6 +140,8 @@ class RedisStream:
 
     def heartbeat(self, card: cards.Card, state: Mapping[str, str]) -> None:
         """See the interface."""
+        if not self._has_loaded:
+            self._load_functions()
         fields = [part for pair in state.items() for part in pair]
         published = [part for pair in cards.to_hash(card).items() for part in pair]
         before_s = time.monotonic()
@@ -122,8 +151,20 @@ class RedisStream:
             [self._worker, self._settings.lease_ms, self._settings.lane_limit, len(fields), *fields, *published],
         )
         self.clock.observe(now_ms, before_s, time.monotonic())
-        # The list of models lives in another hash slot, so it cannot be part of the function's step.
-        self._guard(lambda: self._client.zadd(keys.MODELS, {self._model: now_ms}))
+        # The list of models lives in another hash slot, so it cannot be part of the function's step. A full server
+        # refuses it; a consumer that could not start because of that could not empty the server either.
+        with contextlib.suppress(StreamDown):
+            self._guard(lambda: self._client.zadd(keys.MODELS, {self._model: now_ms}))
+
+    def _load_functions(self) -> None:
+        """Replace the functions that an older version may have left on the server, where that is permitted."""
+        try:
+            self._guard(lambda: functions.load(self._client))
+        except StreamDown as error:
+            if not isinstance(error.__cause__, ServerError):
+                raise
+            log.info("The functions were not loaded (%s); those on the server are used.", error)
+        self._has_loaded = True
 
     def leave(self) -> None:
         """See the interface."""
@@ -135,9 +176,12 @@ class RedisStream:
         def measure() -> Depth:
             length = int(self._client.xlen(self._work))
             pending: Any = self._client.xpending(self._work, keys.GROUP)
-            oldest: Any = self._client.xrange(self._work, count=1)
             claimed = int(pending["pending"])
-            age_ms = self.clock.now_ms() - _milliseconds(oldest[0][0]) if oldest else 0.0
+            oldest: Any = pending["min"]
+            if not oldest:  # only then is a whole entry, which may be large, read for the sake of its id
+                first: Any = self._client.xrange(self._work, count=1)
+                oldest = first[0][0] if first else None
+            age_ms = self.clock.now_ms() - _milliseconds(oldest) if oldest else 0.0
             return Depth(max(0, length - claimed), claimed, max(0.0, age_ms / 1000))
 
         return self._guard(measure)

@@ -54,9 +54,9 @@ class Worker:
         self._status = 0
 
     def stop(self) -> None:
-        """Finish what has been claimed, then return from ``run``."""
+        """Finish what has been claimed, then return from ``run``; a signal handler may call this."""
+        # Not _over: the thread that runs the handler may hold that event's lock, because it waits for it.
         self._stop.set()
-        self._over.set()
 
     def run(self) -> int:
         """Run until stopped; returns the exit status."""
@@ -64,7 +64,7 @@ class Worker:
         executor_thread.start()
         # Signal handlers run on this thread only, and the kernel may deliver a signal to another one, which would
         # leave this one asleep: so it looks up regularly.
-        while not self._over.wait(LOOK_UP_S):
+        while not (self._stop.is_set() or self._over.wait(LOOK_UP_S)):
             pass
         # A model that still loads has claimed nothing, so nothing is waited for.
         while self._serving and executor_thread.is_alive() and self._status == 0:

@@ -17,6 +17,7 @@ from shared.model_config import ModelConfig
 from shared.settings import Settings, SettingsError
 
 _CONNECT_LIMIT_S = 3.0
+_OLDEST_REDIS = 7  # the first with functions; Valkey reports a compatible redis_version, 7.2 or newer
 
 
 def chosen_models(settings: Settings) -> dict[str, ModelConfig]:
@@ -53,10 +54,10 @@ def check_port(setting: str, host: str, port: int) -> None:
 
 
 def check_redis(url: str) -> None:
-    """Check that something listens where ``HEADRACE_REDIS_URL`` points; its password is never shown.
+    """Check that a Redis which is new enough and lets us in answers at ``HEADRACE_REDIS_URL``; no password is shown.
 
     Raises:
-        SettingsError: nothing does.
+        SettingsError: nothing listens there, or what does is not such a server.
     """
     parts = urlsplit(url)
     where = parts.path if parts.scheme == "unix" else f"{parts.hostname or 'localhost'}:{_port_of(url)}"
@@ -69,6 +70,31 @@ def check_redis(url: str) -> None:
             socket.create_connection((parts.hostname or "localhost", _port_of(url)), _CONNECT_LIMIT_S).close()
     except OSError as error:
         raise SettingsError(f"HEADRACE_REDIS_URL: no Redis at {where} ({error.strerror or error}).") from None
+    _check_server(url, where)
+
+
+def _check_server(url: str, where: str) -> None:
+    """Say hello as the processes will. What gets better by itself, a server that still loads its data, is let pass."""
+    # Imported here: with the embedded server nothing in this process needs a client.
+    from shared.redis import ClientError, ServerError, connect
+
+    version = ""
+    try:
+        with connect(url, _CONNECT_LIMIT_S) as client:
+            client.ping()
+            try:
+                version = str(client.info("server").get("redis_version", ""))
+            except ServerError:
+                return  # a user without the right to ask for it
+    except ClientError as error:
+        if "loading" not in str(error).lower():
+            why = str(error).rstrip(".") or type(error).__name__
+            raise SettingsError(f"HEADRACE_REDIS_URL: the server at {where} does not let us in ({why}).") from None
+    major = version.partition(".")[0]
+    if major.isdecimal() and int(major) < _OLDEST_REDIS:
+        raise SettingsError(
+            f"HEADRACE_REDIS_URL: the server at {where} has version {version}; use Redis 7, Valkey 8, or a newer one."
+        )
 
 
 def _port_of(url: str) -> int:

@@ -36,7 +36,7 @@ class CatalogueReader:
         Raises:
             shared.redis.ClientError: Redis does not answer.
         """
-        clock, found = await self._link.call_many((("TIME",), ("ZRANGE", keys.MODELS, 0, MAX_MODELS - 1)))
+        clock, found = await self._link.call_many((("TIME",), ("ZREVRANGE", keys.MODELS, 0, MAX_MODELS - 1)))
         for answer in (clock, found):
             if isinstance(answer, ServerError):
                 raise answer

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -54,12 +55,16 @@ class Instruments(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """A request that waits. ``future`` ends with the encoded reply; ``look`` asks the sweep to read the reply key."""
+    """A request that waits. ``future`` ends with the encoded reply; ``look`` asks the sweep to read the reply key.
+
+    ``entry_id`` is the request's entry in the stream, once known.
+    """
 
     request_id: str
     future: asyncio.Future[bytes]
     since_s: float
     look: bool = False
+    entry_id: bytes | None = None
 
     def fail(self, outcome: Outcome, message: str) -> None:
         """End with an error, unless already ended."""
@@ -244,6 +249,8 @@ class Channel:
         elif status.startswith(b"error"):
             log.error("Redis refused a request: %s", status.decode(errors="replace"))
             waiter.fail(QUEUE_UNAVAILABLE, "The queue refused the request; the front end's log says why.")
+        else:
+            waiter.entry_id = status
 
     def _admit_failed(self, batch: list[tuple[Waiter, bytes, bool]], error: BaseException) -> None:
         self._instruments.redis_errors.inc()
@@ -281,10 +288,12 @@ class Channel:
     def _take_hints(self, hints: list[Any]) -> None:
         for entry_id, fields in hints:
             self._cursor = entry_id
-            waiters = self._waiters.get(fields[1].decode())
+            waiters = self._waiters.get(fields[1].decode(errors="replace"))
             if not waiters:
                 continue
-            if len(fields) >= 4:
+            if len(fields) >= 6:  # the end of one entry, not of the id: an earlier attempt must not end a later one
+                self._answer([waiter for waiter in waiters if waiter.entry_id == fields[5]], fields[3])
+            elif len(fields) >= 4:
                 self._answer(waiters, fields[3])
             else:
                 for waiter in waiters:
@@ -298,20 +307,26 @@ class Channel:
 
     async def _sweep_forever(self) -> None:
         """Look at reply keys: at once for those asked for, regularly for those overdue."""
+        loop = asyncio.get_running_loop()
+        next_s = loop.time()
         while not self._closed:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SWEEP_S):
                     await self._look_now.wait()
             self._look_now.clear()
+            # Those overdue may be thousands, and every hint of a large reply comes by here.
+            overdue = loop.time() >= next_s
+            if overdue:
+                next_s = loop.time() + SWEEP_S
             try:
-                await self._sweep()
+                await self._sweep(overdue)
             except (ClientError, OSError) as error:
                 self._instruments.redis_errors.inc()
                 log.debug("Looking for replies failed: %s", error)
                 await asyncio.sleep(RETRY_S)
 
-    async def _sweep(self) -> None:
-        overdue_s = asyncio.get_running_loop().time() - OVERDUE_S
+    async def _sweep(self, overdue: bool) -> None:
+        overdue_s = asyncio.get_running_loop().time() - OVERDUE_S if overdue else -math.inf
         wanted = [
             request_id
             for request_id, waiters in self._waiters.items()
@@ -319,6 +334,9 @@ class Channel:
         ]
         for start in range(0, len(wanted), MOST_PER_SWEEP):
             some = wanted[start : start + MOST_PER_SWEEP]
+            for request_id in some:  # looked at once; after that it is looked at again when it is overdue
+                for waiter in self._waiters.get(request_id, ()):
+                    waiter.look = False
             replies = await self._sweeping.call_many(
                 [("LINDEX", keys.reply(self._model, self._lane, request_id), 0) for request_id in some]
             )

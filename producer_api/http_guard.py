@@ -92,6 +92,15 @@ class GuardedProtocol(HttpToolsProtocol):
         The parser takes what follows such an offer for that protocol, the body included, so a new one gets the head
         without the offer and then the rest.
         """
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = self._feed_until_offer(rest)
+        except httptools.HttpParserError:
+            self.send_400_response("")
+
+    def _feed_until_offer(self, data: memoryview) -> memoryview:
+        """Parse up to the end of the first head with an offer; return what follows it."""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
@@ -100,9 +109,9 @@ class GuardedProtocol(HttpToolsProtocol):
             head = [b"%s %s HTTP/1.1\r\n" % (self.parser.get_method(), self.url)]
             head += [b"%s: %s\r\n" % header for header in kept]
             self.parser = httptools.HttpRequestParser(self)
-            self._feed(b"".join((*head, b"\r\n", data[offer.args[0] :])))
-        except httptools.HttpParserError:
-            self.send_400_response("")
+            self.parser.feed_data(b"".join((*head, b"\r\n")))
+            return data[offer.args[0] :]
+        return data[:0]
 
     def on_message_begin(self) -> None:
         self._in_head = True

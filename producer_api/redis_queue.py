@@ -16,7 +16,7 @@ from shared.wire import Request, WireError, decode_reply
 from .admission import admit
 from .catalogue import CatalogueReader
 from .channel import Channel, Instruments
-from .queue import Answer, Catalogue
+from .queue import Answer, Catalogue, ModelState
 
 log = logging.getLogger(__name__)
 
@@ -79,12 +79,17 @@ class RedisQueue:
 
     async def _refresh(self) -> None:
         try:
-            self._catalogue = await self._reader.read()
+            fresh = await self._reader.read()
+            # A server that lost its data is told again within a heartbeat; until then a model is away, not unknown.
+            away = {name: ModelState(name, state.card) for name, state in self._catalogue.models.items()}
+            self._catalogue = Catalogue({**away, **fresh.models}, redis_ok=True)
         except (ClientError, OSError) as error:
             if self._catalogue.redis_ok:
                 log.warning("Redis does not answer: %s", error)
             self._instruments.redis_errors.inc()
             self._catalogue = Catalogue(self._catalogue.models, redis_ok=False)
+        except Exception:  # whatever stands in Redis, the next snapshot must be taken
+            log.exception("The list of models cannot be read.")
 
     async def _refresh_forever(self) -> None:
         while not self._closed:

@@ -122,7 +122,10 @@ local function commit_one(work, key, cap, stream_expiry, hint_limit, entry, id, 
   end
   if instance ~= '' then
     local stream = key.stream .. instance
-    if visible and #reply < hint_limit then
+    if visible and expiry == 0 then
+      -- nothing is stored, so this end concerns this entry only: the id may have been asked for again meanwhile
+      redis.call('XADD', stream, 'MAXLEN', '~', cap, '*', 'id', id, 'reply', reply, 'entry', entry)
+    elseif visible and #reply < hint_limit then
       redis.call('XADD', stream, 'MAXLEN', '~', cap, '*', 'id', id, 'reply', reply)
     else
       redis.call('XADD', stream, 'MAXLEN', '~', cap, '*', 'id', id)
@@ -185,6 +188,7 @@ local function heartbeat(keys, args)
   redis.call('HSET', key.lanes, key.lane, limit)
   redis.call('ZADD', key.workers, now, args[1])
   redis.call('ZREMRANGEBYSCORE', key.workers, '-inf', now - expiry)
+  redis.call('PEXPIRE', key.workers, expiry)
   local worker = key.worker .. args[1]
   redis.call('HSET', worker, 'seen_ms', now, unpack(args, 5, 4 + count))
   redis.call('PEXPIRE', worker, expiry)

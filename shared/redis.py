@@ -13,7 +13,7 @@ import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 from redis.retry import Retry
 
 ServerError = ResponseError
@@ -28,7 +28,13 @@ ClientError = RedisError
 SyncClient = redis.Redis
 AsyncClient = redis.asyncio.Redis
 
-_COMMON: dict[str, Any] = {"protocol": 2, "decode_responses": False, "health_check_interval": 0}
+# Every model has connections of its own, so the library's bound of 100 would cut off the thirtieth model or so.
+_COMMON: dict[str, Any] = {
+    "protocol": 2,
+    "decode_responses": False,
+    "health_check_interval": 0,
+    "max_connections": 100_000,
+}
 
 
 def connect(url: str, timeout_s: float = 3.0) -> redis.Redis:
@@ -78,6 +84,9 @@ class SyncLink:
         try:
             connection.send_packed_command(connection.pack_command(*command), check_health=False)
             return connection.read_response()
+        except ReadOnlyError:  # demoted: a new connection may reach the new primary
+            self.close()
+            raise
         except ResponseError:
             raise
         except BaseException:
@@ -90,6 +99,12 @@ class SyncLink:
         if connection is not None:
             connection.disconnect()
             self._pool.release(connection)
+
+
+def _has_ended(connection: Any) -> bool:
+    """Say whether the server has closed an idle connection, as it may after a while; sending on it would lose."""
+    reader = connection._reader
+    return reader is not None and (reader.at_eof() or reader.exception() is not None)
 
 
 class Link:
@@ -121,10 +136,13 @@ class Link:
         Raises:
             ClientError: the connection failed; which commands took effect is unknown.
         """
+        if self._connection is not None and _has_ended(self._connection):
+            await self.close()
         if self._connection is None:
             self._connection = await self._pool.get_connection()
         connection = self._connection
         answers: list[Any] = []
+        is_demoted = False
         try:
             await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
             for _ in commands:
@@ -132,9 +150,12 @@ class Link:
                     answers.append(await connection.read_response())
                 except ResponseError as error:
                     answers.append(error)
+                    is_demoted = is_demoted or isinstance(error, ReadOnlyError)
         except BaseException:
             await self.close()
             raise
+        if is_demoted:  # a new connection may reach the new primary
+            await self.close()
         return answers
 
     async def close(self) -> None:

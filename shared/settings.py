@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
+from urllib.parse import urlsplit
 
 from .names import check_name
 
@@ -76,13 +77,13 @@ class Settings:
 
     @property
     def block_ms(self) -> int:
-        """Longest wait of one blocking read: a fifteenth of the lease, 1 s by default."""
-        return max(50, self.lease_ms // 15)
+        """Longest wait of one blocking read: a fifteenth of the lease, 1 s at most: a stop waits for its end."""
+        return min(1000, max(50, self.lease_ms // 15))
 
     @property
     def socket_timeout_s(self) -> float:
-        """Time after which a silent Redis connection counts as lost: a fifth of the lease, 3 s by default."""
-        return min(max(1.0, self.lease_ms / 5000), self.lease_ms * 0.8 / 1000)
+        """Time after which a silent Redis connection counts as lost: a fifth of the lease, 3 s at most."""
+        return min(3.0, max(1.0, self.lease_ms / 5000), self.lease_ms * 0.8 / 1000)
 
     @property
     def longest_batch_ms(self) -> int:
@@ -91,7 +92,7 @@ class Settings:
 
     @property
     def heartbeat_ms(self) -> int:
-        """Time between two heartbeats of a consumer: a fifteenth of the lease, 1 s by default."""
+        """Time between two heartbeats of a consumer: a fifteenth of the lease, 1 s at most."""
         return self.block_ms
 
     def reply_expiry_ms(self, ttl_ms: int) -> int:
@@ -155,6 +156,10 @@ def _names(name: str, text: str) -> tuple[str, ...]:
 def _redis_url(name: str, text: str) -> str:
     if not text.startswith(("redis://", "rediss://", "unix://")):
         raise SettingsError(f"{name} must start with redis://, rediss:// or unix://.")
+    try:
+        _ = urlsplit(text).port
+    except ValueError as error:
+        raise SettingsError(f"{name} is not a valid address: {error}.") from None
     return text
 
 

@@ -84,7 +84,10 @@ class Model(ABC):
 
     @abstractmethod
     def postprocess(self, outputs: Sequence[Any], request: Request) -> Result:
-        """Make the answer to one request from the outputs of its rows; called on one thread, not ``run``'s."""
+        """Make the answer to one request from the outputs of its rows.
+
+        One call at a time, on ``run``'s thread or another.
+        """
 
     @abstractmethod
     def sample_rows(self, count: int) -> Sequence[Any]:

@@ -362,3 +362,18 @@ def test_on_a_full_server_admit_is_refused_and_everything_else_works(server: Ser
         server.client.config_set("maxmemory", before)
     assert server.reply("a") == [b"r"]
     assert server.admit(("b", "0", b"m"))[0] == 1
+
+
+def test_the_list_of_workers_ends_with_the_last_of_them(server: Server) -> None:
+    left_ms: Any = server.client.pttl(keys.workers(server.model))
+    assert 0 < left_ms <= 60_000
+
+
+def test_only_an_end_that_is_not_stored_names_its_entry(server: Server) -> None:
+    first, second = server.admitted("a", "b")
+    server.commit((first, "a", "me", 0, b"late"), (second, "b", "me", 1000, b"reply"))
+    hints: Any = server.client.xrange(keys.reply_stream(server.model, LANE, "me"))
+    assert [fields for _, fields in hints] == [
+        {b"id": b"a", b"reply": b"late", b"entry": first},
+        {b"id": b"b", b"reply": b"reply"},
+    ]

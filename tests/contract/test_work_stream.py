@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from consumer.stream import Ended, StreamGone, WorkStream
+from consumer.stream import Ended, StreamDown, StreamGone, WorkStream
+from shared import functions, keys
 from shared.cards import from_hash
 from shared.functions import HINT_LIMIT_BYTES
 from tests.contract.lanes import Lane, MemoryLane, RedisLane, card
@@ -333,3 +335,42 @@ def test_a_hundred_restarts_leave_no_consumers_behind(lane: Lane) -> None:
         stream.close()
     assert lane.consumers() == set()
     assert lane.workers() == set()
+
+
+def test_a_consumer_can_start_while_the_server_is_full(valkey_url: str, model_name: str) -> None:
+    lane = RedisLane(model_name, valkey_url)
+    ready(lane, "before")
+    added(lane)
+    allowed: Any = lane.client.config_get("maxmemory")
+    lane.client.config_set("maxmemory", 1)
+    try:
+        assert len(ready(lane, "after").read(1)) == 1
+    finally:
+        lane.client.config_set("maxmemory", allowed["maxmemory"])
+        lane.close()
+
+
+def test_what_a_lost_answer_had_claimed_is_read_again(valkey_url: str, model_name: str) -> None:
+    lane = RedisLane(model_name, valkey_url)
+    stream = ready(lane, lease_ms=SHORT_LEASE_MS)
+    assert stream.read(1) == []
+    ids = [added(lane) for _ in range(3)]
+    lane.client.xreadgroup(keys.GROUP, "one", {lane.work: ">"})  # as if the server had answered into a dead connection
+    for client in lane.client.client_list():
+        if client["cmd"] == "xreadgroup" and client["id"] != str(lane.client.client_id()):
+            lane.client.client_kill_filter(_id=client["id"])
+    with pytest.raises(StreamDown):
+        stream.read(2)
+    again = [entry.entry_id for _ in range(3) for entry in stream.read(2)]
+    assert again == ids
+    fresh = added(lane)
+    assert [entry.entry_id for entry in stream.read(2)] == [fresh]
+    lane.close()
+
+
+def test_functions_of_an_older_version_are_replaced_at_the_start(valkey_url: str, model_name: str) -> None:
+    lane = RedisLane(model_name, valkey_url)
+    old = functions.source().replace("return { now, redis.call('XLEN', keys[1]) }", "return { 1, 2 }")
+    lane.client.function_load(old, replace=True)
+    assert ready(lane).clock.now_ms() > 1e12
+    lane.close()

@@ -341,6 +341,13 @@ def test_an_offer_of_another_protocol_is_ignored(server: HttpServer, body: bytes
         assert connection.response()[0] == 200
 
 
+def test_many_offers_at_once_are_ignored_one_by_one(server: HttpServer) -> None:
+    one = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    with server.connect() as connection:
+        connection.send(one * 2000)
+        assert {connection.response()[0] for _ in range(2000)} == {200}
+
+
 def test_no_header_tells_what_the_server_is(server: HttpServer) -> None:
     _, headers, _ = server.get("/healthz")
     assert not {"server", "date", "x-powered-by"} & set(headers)

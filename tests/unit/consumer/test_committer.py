@@ -10,11 +10,11 @@ import pytest
 
 from consumer import committer as module
 from consumer.batcher import CloseReason
-from consumer.committer import Committer
+from consumer.committer import Committer, portions
 from consumer.events import BatchDone
 from consumer.items import Finished, Item, Refused
 from consumer.lease import LeaseBook
-from consumer.stream import Entry
+from consumer.stream import Ended, Entry
 from shared.outcomes import EXPIRED, INTERNAL, INVALID_INPUT, MALFORMED, MODEL_ERROR, RequestError, invalid
 from shared.wire import Reply, decode_reply
 from tests.fake_stream import InMemoryLane, InMemoryStream
@@ -231,3 +231,9 @@ def test_everything_handed_over_before_closing_is_committed(bench: Bench) -> Non
     bench.done()
     assert bench.codes() == ["ok"] * 20
     assert all(bench.lane.reply(f"r{number}") for number in range(20))
+
+
+def test_large_replies_are_committed_in_portions() -> None:
+    ended = [Ended(b"%d-0" % size, "a", "", 1000, bytes(size)) for size in (3, 4, 9, 1, 2, 3)]
+    assert [[len(one.reply) for one in some] for some in portions(ended, 7)] == [[3, 4], [9], [1, 2, 3]]
+    assert list(portions([], 7)) == []

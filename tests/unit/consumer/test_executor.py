@@ -161,6 +161,25 @@ def test_reading_overlaps_with_running_otherwise(size: int, run_s: float, window
     assert reader.reads_by_executor == 0
 
 
+def test_reading_overlaps_with_decoding() -> None:
+    """A quick model whose requests are decoded by the pool: the pool must not run dry between two reads."""
+    decoded = item("a")
+    decoded.decode_s = 0.001
+    intake = Intake(Batcher(64, 0.0), 64)
+    reader = ScriptedReader(intake, [[item(f"{number}")] for number in range(40)] + [[decoded]])
+    switches: list[bool] = []
+
+    def finish(finished: Finished, *, idle: bool) -> None:
+        if reader.overlaps.is_set():
+            reader.next_step()
+        elif finished.items[0] is decoded:
+            switches.append(True)
+
+    Executor(Toy(), intake, finish, lambda refused: None).run(reader)
+    assert switches == [True]
+    assert reader.overlaps.is_set()
+
+
 def test_reading_overlaps_again_once_batches_grow() -> None:
     reader = read_while_running([1] * 40 + [30] * 40, run_s=0.00001, window_s=0.0)
     assert 10 < reader.reads_by_executor < 60

@@ -292,3 +292,21 @@ def test_while_there_is_no_room_nothing_is_claimed(bench: Bench) -> None:
     bench.stop.set()
     assert joined(running)
     assert bench.stream.depth().pending == 0
+
+
+def test_the_reading_thread_ends_after_a_read_of_the_executor(bench: Bench) -> None:
+    running = on_thread("fetch", lambda: bench.fetcher.run(bench.stop))
+    bench.fetcher.overlaps.clear()
+    eventually(lambda: bench.fetcher._reading.acquire(blocking=False))  # as the executor holds it while it reads
+    bench.stop.set()
+    running.join(0.05)
+    assert running.is_alive()
+    bench.fetcher._reading.release()
+    assert joined(running)
+
+
+def test_the_executor_does_not_read_while_something_waits_for_it(bench: Bench) -> None:
+    bench.accept(message("a"))
+    bench.lane.add({b"m": message("b")})
+    assert not bench.fetcher.read_for_executor(bench.stop)
+    assert bench.stream.depth().pending == 1

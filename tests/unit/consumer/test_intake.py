@@ -164,3 +164,13 @@ def test_nothing_is_lost_between_many_writers_and_one_reader() -> None:
     assert len(set(seen)) == 800
     for writer in range(4):
         assert [name for name in seen if name.startswith(f"{writer}-")] == [f"{writer}-{n}" for n in range(200)]
+
+
+def test_room_counts_the_rows_that_requests_usually_have() -> None:
+    meeting = intake(32)
+    for _ in range(40):
+        meeting.add([item("a", rows=16)])
+        assert meeting.next_batch(0.0) is not None
+    assert meeting.wait_for_room(0.0) == 2
+    meeting.begin_decoding(1)
+    assert meeting.wait_for_room(0.0) == 1

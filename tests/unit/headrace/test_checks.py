@@ -2,7 +2,12 @@ from __future__ import annotations
 
 import os
 import socket
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -48,6 +53,62 @@ def test_a_redis_that_is_away_is_named_without_its_password() -> None:
 def test_a_unix_socket_that_is_away_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="no Redis at"):
         checks.check_redis(f"unix://{tmp_path}/redis.sock")
+
+
+def test_a_redis_that_lets_us_in_passes(valkey_url: str) -> None:
+    checks.check_redis(valkey_url)
+
+
+def test_a_redis_that_refuses_the_password_is_named_without_it(valkey_url: str) -> None:
+    port = urlsplit(valkey_url).port
+    with pytest.raises(SettingsError, match=f"127.0.0.1:{port} does not let us in") as caught:
+        checks.check_redis(f"redis://nobody:secret@127.0.0.1:{port}/0")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not let us in"),
+        (b"-NOAUTH Authentication required.\r\n", "does not let us in .Authentication required"),
+    ],
+)
+def test_a_server_that_is_no_redis_of_ours_is_named(answer: bytes, sentence: str) -> None:
+    with _answering(answer) as port, pytest.raises(SettingsError, match=sentence):
+        checks.check_redis(f"redis://127.0.0.1:{port}/0")
+
+
+def test_a_redis_that_is_too_old_is_named_with_its_version() -> None:
+    info = b"$21\r\nredis_version:6.2.14\n\r\n"
+    with _answering(b"+PONG\r\n", info) as port, pytest.raises(SettingsError, match=r"has version 6\.2\.14; .*Redis 7"):
+        checks.check_redis(f"redis://127.0.0.1:{port}/0")
+
+
+def test_a_redis_that_still_loads_its_data_passes() -> None:
+    with _answering(b"-LOADING Redis is loading the dataset in memory\r\n") as port:
+        checks.check_redis(f"redis://127.0.0.1:{port}/0")
+
+
+@contextmanager
+def _answering(ping: bytes, info: bytes = b"") -> Iterator[int]:
+    """Listen on a port and answer the commands of a client with ``ping`` and ``info``."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            while asked := self.request.recv(4096):
+                # A client first says what it is, in commands of its own.
+                self.request.sendall(b"+OK\r\n" * asked.count(b"SETINFO"))
+                if b"PING" in asked:
+                    self.request.sendall(ping)
+                if b"$4\r\nINFO" in asked:
+                    self.request.sendall(info)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
 
 
 def test_a_missing_model_is_named_with_those_there_are(tmp_path: Path) -> None:

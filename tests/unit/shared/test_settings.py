@@ -175,3 +175,13 @@ def test_any_environment_gives_settings_or_one_sentence(environment: dict[str, s
 def test_settings_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Settings().port = 1  # type: ignore[misc]
+
+
+def test_a_long_lease_makes_no_slow_stop() -> None:
+    settings = read(LEASE_MS="600000")
+    assert (settings.block_ms, settings.heartbeat_ms, settings.socket_timeout_s) == (1000, 1000, 3.0)
+
+
+@pytest.mark.parametrize("address", ["redis://localhost:abc", "redis://localhost:99999"])
+def test_an_address_with_an_impossible_port_is_refused(address: str) -> None:
+    assert "HEADRACE_REDIS_URL" in refusal(REDIS_URL=address)
