@@ -14,8 +14,9 @@ from shared.settings import Settings
 from shared.wire import Request, WireError, decode_reply
 
 from .admission import admit
+from .admitter import Instruments
 from .catalogue import CatalogueReader
-from .channel import Channel, Instruments
+from .channel import Channel
 from .queue import Answer, Catalogue, ModelState
 
 log = logging.getLogger(__name__)

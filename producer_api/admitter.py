@@ -1,0 +1,211 @@
+"""Putting requests into a lane [I/O]: everything that arrives in one turn of the event loop leaves in one call."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from shared import functions, keys
+from shared.outcomes import LANE_FULL, NO_WORKER, QUEUE_OUT_OF_MEMORY, QUEUE_UNAVAILABLE
+from shared.redis import ClientError, Link, OutOfMemory, ServerError
+
+from .waiters import Waiter
+
+log = logging.getLogger(__name__)
+
+MOST_PER_CALL = 256
+KNOWN_LENGTH_SHARE = 0.9
+"""Up to this share of the lane's limit the last known length is good enough; beyond it Redis is asked first."""
+
+
+class Instruments(Protocol):
+    """What a lane measures itself with."""
+
+    @property
+    def admit_duration(self) -> Any:
+        """Histogram series of seconds per admit call."""
+
+    @property
+    def redis_errors(self) -> Any:
+        """Counter of failed steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A request to be admitted.
+
+    Attributes:
+        message: the encoded request.
+        id_is_ours: this front end made the id up, so no reply can be there yet.
+    """
+
+    waiter: Waiter
+    message: bytes
+    id_is_ours: bool
+
+    @property
+    def is_large(self) -> bool:
+        """Say whether it is too large to go through Lua, which would copy it."""
+        return len(self.message) >= functions.LUA_LIMIT_BYTES
+
+
+class Admitter:
+    """Admits the requests of one model's lane.
+
+    Args:
+        instance: name of this process, whose reply stream is trimmed in passing.
+        limit: most entries the lane may hold.
+        look: called when a reply is there already and its key is to be read.
+
+    Attributes:
+        cursor: id up to which the reply stream has been read; kept up to date by its reader.
+        connection_is_suspect: another connection was lost, so this one is opened again before it is used.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        model: str,
+        lane: str,
+        instance: str,
+        limit: int,
+        instruments: Instruments,
+        look: Callable[[Waiter], None],
+    ) -> None:
+        self._link, self._model, self._lane, self._instance = link, model, lane, instance
+        self._work = keys.work(model, lane)
+        self._limit, self._instruments, self._look = limit, instruments, look
+        self._pending: list[Pending] = []
+        self._delivered: list[str] = []
+        self._length = 0
+        self._task: asyncio.Task[None] | None = None
+        self._is_flushing = False
+        self.cursor = b"0-0"
+        self.connection_is_suspect = False
+
+    def put(self, pending: Pending) -> None:
+        """Admit a request with the next call."""
+        self._pending.append(pending)
+        if not self._is_flushing:
+            self._is_flushing = True
+            asyncio.get_running_loop().call_soon(self._start)
+
+    def acknowledge(self, request_id: str) -> None:
+        """Note that a reply was delivered and nobody can ask for it again; its key is deleted with the next call."""
+        self._delivered.append(request_id)
+
+    async def close(self) -> None:
+        """Stop admitting."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._link.close()
+
+    def _start(self) -> None:
+        self._task = asyncio.create_task(self._flush())
+
+    async def _flush(self) -> None:
+        """Admit what is pending; what arrives meanwhile leaves with the next call."""
+        loop = asyncio.get_running_loop()
+        try:
+            while self._pending:
+                batch, self._pending = self._pending[:MOST_PER_CALL], self._pending[MOST_PER_CALL:]
+                begun_s = loop.time()
+                await self._admit(batch)
+                self._instruments.admit_duration.observe(loop.time() - begun_s)
+        finally:
+            self._is_flushing = False
+
+    async def _admit(self, batch: Sequence[Pending]) -> None:
+        small = [one for one in batch if not one.is_large]
+        large = [one for one in batch if one.is_large]
+        if large:
+            large = await self._not_answered(large)
+        if large and self._length + len(large) > self._limit * KNOWN_LENGTH_SHARE:
+            await self._call(small, [])
+            room = max(0, self._limit - self._length)
+            for one in large[room:]:
+                self._set_status(one.waiter, b"full")
+            small, large = [], large[:room]
+        await self._call(small, large)
+
+    async def _call(self, small: Sequence[Pending], large: Sequence[Pending]) -> None:
+        """Admit the small ones through the function and add the large ones, in one round trip."""
+        delivered, self._delivered = self._delivered, []
+        call: list[Any] = ["FCALL", functions.ADMIT, 1, self._work]
+        call += (self._limit, self._instance, self.cursor, len(delivered), len(small), *delivered)
+        for one in small:
+            call += (one.waiter.request_id, "0" if one.id_is_ours else "1", one.message)
+        adds = [("XADD", self._work, "NOMKSTREAM", "*", keys.MESSAGE_FIELD, one.message) for one in large]
+        try:
+            answer, *added = await self._send(call, adds)
+        except (ClientError, OSError) as error:
+            self._delivered += delivered  # deleting twice is harmless; not deleting leaves them until they expire
+            self._failed((*small, *large), error)
+            return
+        for one, status in zip(large, added, strict=True):
+            self._set_status(one.waiter, b"absent" if status is None else status)
+        if isinstance(answer, ServerError):
+            self._delivered += delivered
+            self._failed(small, answer)
+            return
+        self._length = answer[0] + len(large)
+        for one, status in zip(small, answer[1:], strict=True):
+            self._set_status(one.waiter, status)
+
+    async def _send(self, call: Sequence[Any], adds: Sequence[Sequence[Any]]) -> list[Any]:
+        if self.connection_is_suspect:
+            self.connection_is_suspect = False
+            await self._link.close()
+        answers = await self._link.call_many((call, *adds))
+        if isinstance(answers[0], ServerError) and functions.is_missing(answers[0]):
+            log.info("The functions are not in Redis; loading them.")
+            await self._link.call("FUNCTION", "LOAD", "REPLACE", functions.source())
+            answers[0] = (await self._link.call_many((call,)))[0]
+        return answers
+
+    async def _not_answered(self, large: list[Pending]) -> list[Pending]:
+        """Leave out requests with a client's own id whose reply is already there; the function checks small ones."""
+        asked = [one for one in large if not one.id_is_ours]
+        if not asked:
+            return large
+        lookups = [("EXISTS", keys.reply(self._model, self._lane, one.waiter.request_id)) for one in asked]
+        try:
+            found = await self._link.call_many(lookups)
+        except (ClientError, OSError) as error:
+            self._failed(large, error)
+            return []
+        answered = {one.waiter for one, exists in zip(asked, found, strict=True) if exists == 1}
+        for waiter in answered:
+            self._look(waiter)
+        return [one for one in large if one.waiter not in answered]
+
+    def _set_status(self, waiter: Waiter, status: Any) -> None:
+        if isinstance(status, OutOfMemory):
+            waiter.fail(QUEUE_OUT_OF_MEMORY, "The queue is out of memory.")
+        elif isinstance(status, ServerError) or status.startswith(b"error"):
+            log.error("Redis refused a request: %s", status)
+            waiter.fail(QUEUE_UNAVAILABLE, "The queue refused the request; the front end's log says why.")
+        elif status == b"answered":
+            self._look(waiter)
+        elif status == b"full":
+            waiter.fail(LANE_FULL, f"The lane already holds {self._limit} requests.")
+        elif status == b"absent":
+            waiter.fail(NO_WORKER, f"No consumer has set up the queue of model {self._model!r}.")
+        else:
+            waiter.entry_id = status
+
+    def _failed(self, batch: Sequence[Pending], error: BaseException) -> None:
+        self._instruments.redis_errors.inc()
+        log.warning("Admitting %d requests failed: %s", len(batch), error)
+        for one in batch:
+            if isinstance(error, OutOfMemory):
+                one.waiter.fail(QUEUE_OUT_OF_MEMORY, "The queue is out of memory.")
+            else:
+                one.waiter.fail(
+                    QUEUE_UNAVAILABLE,
+                    "Redis did not answer; whether the request was admitted is unknown. Ask again with the same id.",
+                )

@@ -1,0 +1,136 @@
+"""Receiving replies [I/O]: all of this process come through one read of its reply stream.
+
+The reply stream is a hint. Reply keys are looked at whenever a hint may have been lost: after a reconnect, when a hint
+carries no reply, and regularly for requests that are overdue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections.abc import Callable
+from typing import Any
+
+from shared import keys
+from shared.redis import AsyncClient, ClientError, Link
+
+from .waiters import Waiter, Waiters
+
+log = logging.getLogger(__name__)
+
+SWEEP_S = 0.25
+OVERDUE_S = 1.0
+RETRY_S = 0.25
+MOST_PER_READ = 1000
+MOST_PER_SWEEP = 500
+
+
+class ReplyReader:
+    """Reads one lane's replies for this process.
+
+    Args:
+        block_ms: longest wait of one read.
+        on_cursor: called with the id up to which the stream has been read.
+        on_error: called when a connection was lost.
+    """
+
+    def __init__(
+        self,
+        client: AsyncClient,
+        waiters: Waiters,
+        model: str,
+        lane: str,
+        instance: str,
+        block_ms: int,
+        on_cursor: Callable[[bytes], None],
+        on_error: Callable[[], None],
+    ) -> None:
+        self._reading, self._sweeping = Link(client), Link(client)
+        self._waiters, self._model, self._lane = waiters, model, lane
+        self._stream = keys.reply_stream(model, lane, instance)
+        self._block_ms, self._on_cursor, self._on_error = block_ms, on_cursor, on_error
+        self._cursor = b"0-0"
+        self._look_now = asyncio.Event()
+        self._closed = False
+        self._tasks: tuple[asyncio.Task[None], ...] = ()
+
+    def start(self) -> None:
+        """Begin reading."""
+        self._tasks = (asyncio.create_task(self._read_forever()), asyncio.create_task(self._sweep_forever()))
+
+    async def close(self) -> None:
+        """Stop reading."""
+        # Cancelling alone is not enough: the client library's use of wait_for can swallow a cancellation that arrives
+        # together with a result (fixed in Python 3.12), and the task would go on for ever.
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._reading.close()
+        await self._sweeping.close()
+
+    def look(self, waiter: Waiter) -> None:
+        """Read the reply key of this request now."""
+        waiter.look = True
+        self._look_now.set()
+
+    async def _read_forever(self) -> None:
+        read = ("XREAD", "COUNT", MOST_PER_READ, "BLOCK", self._block_ms, "STREAMS", self._stream)
+        while not self._closed:
+            try:
+                answer = await self._reading.call(*read, self._cursor)
+            except (ClientError, OSError) as error:
+                log.debug("Reading replies failed: %s", error)
+                self._on_error()
+                for waiter in self._waiters.all():
+                    waiter.look = True
+                await asyncio.sleep(RETRY_S)
+                self._look_now.set()
+                continue
+            if answer:
+                self._take_hints(answer[0][1])
+                self._on_cursor(self._cursor)
+
+    def _take_hints(self, hints: list[Any]) -> None:
+        for entry_id, fields in hints:
+            self._cursor = entry_id
+            waiters = self._waiters.of(fields[1].decode(errors="replace"))
+            if len(fields) >= 6:  # the end of one entry, not of the id: an earlier attempt must not end a later one
+                waiters = [waiter for waiter in waiters if waiter.entry_id == fields[5]]
+            for waiter in list(waiters):
+                if len(fields) >= 4:
+                    waiter.answer(fields[3])
+                else:
+                    self.look(waiter)
+
+    async def _sweep_forever(self) -> None:
+        """Look at reply keys: at once for those asked for, regularly for those overdue."""
+        loop = asyncio.get_running_loop()
+        next_s = loop.time()
+        while not self._closed:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SWEEP_S):
+                    await self._look_now.wait()
+            self._look_now.clear()
+            # Those overdue may be thousands, and every hint of a large reply comes by here.
+            overdue_since_s = -math.inf
+            if loop.time() >= next_s:
+                overdue_since_s = loop.time() - OVERDUE_S
+                next_s = loop.time() + SWEEP_S
+            try:
+                await self._sweep(self._waiters.take_wanted(overdue_since_s))
+            except (ClientError, OSError) as error:
+                log.debug("Looking for replies failed: %s", error)
+                self._on_error()
+                await asyncio.sleep(RETRY_S)
+
+    async def _sweep(self, wanted: list[str]) -> None:
+        for start in range(0, len(wanted), MOST_PER_SWEEP):
+            some = wanted[start : start + MOST_PER_SWEEP]
+            lookups = [("LINDEX", keys.reply(self._model, self._lane, request_id), 0) for request_id in some]
+            for request_id, reply in zip(some, await self._sweeping.call_many(lookups), strict=True):
+                if isinstance(reply, bytes):
+                    for waiter in list(self._waiters.of(request_id)):
+                        waiter.answer(reply)
