@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-URL ?= http://127.0.0.1:8000
+URL ?= http://127.0.0.1:$(or $(filter-out 0,$(HEADRACE_PORT)),8000)
 MODEL ?= imagenet
 PAYLOAD ?= examples/photos/cat.jpg
 RATE ?= 10

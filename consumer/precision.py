@@ -50,7 +50,9 @@ def prepare(build: Callable[[], Model], device: str, precision: str, samples: in
     """
     if precision == "fp32":
         model = _loaded(build, device, precision)
-        return model, Parity(precision, 0, 1.0, 0.0, 1.0, True, "fp32 is the precision others are compared with.")
+        return model, Parity(
+            precision, 0, 1.0, 0.0, 1.0, True, "nothing to compare, it is what others are compared with."
+        )
     reference = _reference(build, device, samples)
     model = _loaded(build, device, precision)
     candidate = _outputs(model, samples)

@@ -21,6 +21,9 @@ COPY shared/ shared/
 COPY producer_api/ producer_api/
 COPY headrace/ headrace/
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HEADRACE_HOST=0.0.0.0
+# Shown by /version: docker build --build-arg GIT_COMMIT=$(git rev-parse HEAD) ...
+ARG GIT_COMMIT=
+ENV GIT_COMMIT=$GIT_COMMIT
 USER headrace
 EXPOSE 8000
 CMD ["python", "-m", "producer_api"]

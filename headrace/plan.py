@@ -57,7 +57,12 @@ def probe_specs(settings: Settings, commands: Commands) -> list[ChildSpec]:
     """Return, for each model, the process that ends with 0 once a real inference has succeeded."""
     url = base_url(settings)
     return [
-        ChildSpec(f"wait {model}", (*commands.wait, "--url", url, "--model", model), Stage.PROBE, stop_limit_s=1.0)
+        ChildSpec(
+            f"wait {model}",
+            (*commands.wait, "--url", url, "--model", model, "--workers", str(settings.consumers)),
+            Stage.PROBE,
+            stop_limit_s=1.0,
+        )
         for model in settings.models
     ]
 

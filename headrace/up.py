@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -53,8 +54,18 @@ def _run(settings: Settings, environment: Mapping[str, str], commands: plan.Comm
     probes = plan.probe_specs(settings, commands)
     console = Console([spec.name for spec in (*services, *probes)])
     console.say(f"headrace: starting {', '.join(spec.name for spec in services)}.")
-    supervisor = Supervisor(services, probes, plan.child_environment(settings, environment), os.getcwd(), console)
+    inherited = {"GIT_COMMIT": _commit(), **environment}
+    supervisor = Supervisor(services, probes, plan.child_environment(settings, inherited), os.getcwd(), console)
     return asyncio.run(supervisor.run(lambda: console.say(plan.banner(settings, models, time.monotonic() - started_s))))
+
+
+def _commit() -> str:
+    """Return the commit of the checkout this runs from, nothing when it is none."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, check=True, text=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
 
 
 def _server_config(settings: Settings, folder: Path) -> ServerConfig:

@@ -57,14 +57,15 @@ def cli() -> None:
 @click.option("--url", required=True, help="Address of the front end, such as http://127.0.0.1:8000.")
 @click.option("--model", "models", required=True, multiple=True, help="Model to wait for; may be given several times.")
 @click.option("--timeout", "timeout_s", type=DURATION, default="120s", show_default=True, help="How long to wait.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Workers that must live.")
 @click.option("--payload", type=FILES, help="What to send. Without it: zeros of the size the model's card declares.")
-def wait(url: str, models: tuple[str, ...], timeout_s: float, payload: Path | None) -> int:
+def wait(url: str, models: tuple[str, ...], timeout_s: float, payload: Path | None, workers: int) -> int:
     """Wait until one real inference has succeeded for each model."""
     from .scenario import load_payloads, parse_target
     from .waiting import wait_for
 
     body = load_payloads((payload,))[0] if payload else None
-    wait_for(parse_target(url), models, body, timeout_s, lambda sentence: click.echo(sentence, err=True))
+    wait_for(parse_target(url), models, body, timeout_s, lambda sentence: click.echo(sentence, err=True), workers)
     return EXIT_OK
 
 

@@ -20,7 +20,7 @@ def describe_machine() -> Machine:
     with contextlib.suppress(OSError, AttributeError):
         load_1m = os.getloadavg()[0]
     return Machine(
-        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        system=f"{platform.system()} {'.'.join(platform.release().split('.')[:2])} {platform.machine()}",
         processor=_processor(),
         cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         memory_bytes=memory_bytes,

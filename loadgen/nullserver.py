@@ -17,7 +17,12 @@ from typing import Final, cast
 import httptools
 
 ANSWER: Final = b'{"id":"null","model":"null","version":"1","predictions":[{"label":"nothing","index":0,"score":1.0}]}'
-_CARD: Final = {"name": "null", "version": "1", "inputs": [{"name": "input", "datatype": "UINT8", "shape": [-1]}]}
+_CARD: Final = {
+    "name": "null",
+    "version": "1",
+    "inputs": [{"name": "input", "datatype": "UINT8", "shape": [-1]}],
+    "workers": 1,
+}
 
 
 @dataclass(frozen=True, slots=True)

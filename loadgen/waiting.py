@@ -23,17 +23,19 @@ class NotYet(Exception):
     """The attempt failed in a way that waiting may cure."""
 
 
-def attempt(target: Target, model: str, payload: Payload | None, timeout_s: float) -> None:
-    """Ask once for an inference.
+def attempt(target: Target, model: str, payload: Payload | None, timeout_s: float, workers: int = 1) -> None:
+    """Ask once for an inference, and whether as many workers live as are expected.
 
     Raises:
         NotYet: with the reason, when the service is not ready.
         LoadgenError: when it answers and will never accept this request.
     """
     try:
-        card = {} if payload else read_card(target, model, timeout_s)
+        card = {} if payload and workers == 1 else read_card(target, model, timeout_s)
         if card is None:
             raise NotYet(f"{target.model_path(model)} does not show the model's card")
+        if workers > 1 and int(card.get("workers") or 0) < workers:
+            raise NotYet(f"{card.get('workers')} of {workers} workers of {model!r} live")
         reply = infer(target, model, payload or sample_payload(card), timeout_s)
     except (Unreachable, UnknownModel) as error:
         raise NotYet(str(error).rstrip(".")) from None
@@ -46,13 +48,19 @@ def attempt(target: Target, model: str, payload: Payload | None, timeout_s: floa
 
 
 def wait_for(
-    target: Target, models: tuple[str, ...], payload: Payload | None, timeout_s: float, say: Callable[[str], None]
+    target: Target,
+    models: tuple[str, ...],
+    payload: Payload | None,
+    timeout_s: float,
+    say: Callable[[str], None],
+    workers: int = 1,
 ) -> None:
     """Return once every model has answered one real inference.
 
     Args:
         payload: what to send; None sends the plainest request that fits the model's card.
         say: receives a sentence now and then when it takes long.
+        workers: how many must live for each model.
 
     Raises:
         LoadgenError: when the time is out, with the last reason.
@@ -64,7 +72,7 @@ def wait_for(
         while True:
             left_s = start_s + timeout_s - time.monotonic()
             try:
-                attempt(target, model, payload, max(0.05, min(_ATTEMPT_S, left_s)))
+                attempt(target, model, payload, max(0.05, min(_ATTEMPT_S, left_s)), workers)
                 break
             except NotYet as reason:
                 now_s = time.monotonic()

@@ -85,8 +85,8 @@ def _body(body: Node) -> str:
     document = json.dumps(contents["application/json"]["example"])
     lines = "\n".join(
         (
-            _curl("imagenet/predict", "image/jpeg", "--data-binary @cat.jpg"),
-            _curl("imagenet/predict?top_k=3", "image/jpeg", "--data-binary @cat.jpg"),
+            _curl("imagenet/predict", "image/jpeg", "--data-binary @examples/photos/cat.jpg"),
+            _curl("imagenet/predict?top_k=3", "image/jpeg", "--data-binary @examples/photos/cat.jpg"),
             _curl("echo/predict", "application/octet-stream", "--data-binary hello"),
             _curl("echo/predict", "application/json", f"--data '{document}'"),
         )

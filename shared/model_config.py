@@ -99,8 +99,10 @@ def load(path: str | Path) -> dict[str, ModelConfig]:
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"The models file {path} cannot be read: {error}.") from None
+    except OSError as error:
+        raise SettingsError(f"The models file {path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"The models file {path} is not text in UTF-8.") from None
     return parse(text, str(path))
 
 

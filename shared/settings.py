@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -109,7 +110,9 @@ _KNOWN = {PREFIX + field.name.upper(): field.name for field in fields(Settings)}
 def _field_of(name: str) -> str:
     field = _KNOWN.get(name)
     if field is None:
-        raise SettingsError(f"{name} is not a setting; the known ones are {', '.join(sorted(_KNOWN))}.")
+        near = get_close_matches(name.removeprefix(PREFIX).lower(), _KNOWN.values(), n=1)
+        advice = f"did you mean {PREFIX}{near[0].upper()}?" if near else "docs/settings.md lists those there are."
+        raise SettingsError(f"{name} is not a setting; {advice}")
     return field
 
 

@@ -161,8 +161,9 @@ def test_no_file_of_the_product_is_long() -> None:
     assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES} == {}
 
 
-def test_the_direct_producer_needs_only_redis_and_msgpack() -> None:
-    libraries = {module.split(".")[0] for module, _, _ in imports(ROOT / "examples" / "direct_producer.py")}
+@pytest.mark.parametrize("example", ["direct_producer.py", "fast_producer.py"])
+def test_direct_producers_need_only_redis_and_msgpack(example: str) -> None:
+    libraries = {module.split(".")[0] for module, _, _ in imports(ROOT / "examples" / example)}
     assert libraries - sys.stdlib_module_names == {"redis", "msgpack"}
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .torch_runner import Runner
 
 DEFAULT_TOP_K = 5
+SCORE_DIGITS = 6  # what float32 has to say; more digits would be noise
 INPUT = "input"
 
 Pixels = NDArray[np.uint8]
@@ -98,7 +99,9 @@ class Classifier(Model):
         labels, top_k = self._loaded().labels, self._top_k(request)
         predictions = []
         for number, (row, ranked) in enumerate(zip(scores, _best(logits, top_k), strict=True)):
-            predictions += [Prediction(labels[i], i, float(row[i]), number) for i in ranked.tolist()]
+            predictions += [
+                Prediction(labels[i], i, round(float(row[i]), SCORE_DIGITS), number) for i in ranked.tolist()
+            ]
         return Result(predictions=predictions)
 
     def sample_rows(self, count: int) -> Sequence[Pixels]:

@@ -101,9 +101,9 @@ def test_the_documented_redis_cli_lines_do_what_they_say(served: Served) -> None
     assert len(answers) == 10
 
 
-def example(served: Served, *arguments: str) -> subprocess.CompletedProcess[str]:
+def example(served: Served, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "error", str(ROOT / "examples" / "direct_producer.py"), *arguments],
+        [sys.executable, "-W", "error", str(ROOT / "examples" / script), *arguments],
         env={**os.environ, "HEADRACE_REDIS_URL": served.url},
         capture_output=True,
         text=True,
@@ -115,7 +115,7 @@ def example(served: Served, *arguments: str) -> subprocess.CompletedProcess[str]
 def test_the_example_sends_waits_and_prints(served: Served, tmp_path: Path) -> None:
     payload = tmp_path / "payload.bin"
     payload.write_bytes(b"hello")
-    done = example(served, str(payload), "--model", served.model)
+    done = example(served, "direct_producer.py", str(payload), served.model)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "output UINT8 [1, 5]\n"
 
@@ -123,7 +123,7 @@ def test_the_example_sends_waits_and_prints(served: Served, tmp_path: Path) -> N
 def test_the_example_sends_thousands(served: Served, tmp_path: Path) -> None:
     payload = tmp_path / "payload.bin"
     payload.write_bytes(b"x" * 20_000)  # too large for a hint, so that reply keys are read too
-    done = example(served, str(payload), "--model", served.model, "--count", "2000")
+    done = example(served, "fast_producer.py", str(payload), "--model", served.model, "--count", "2000")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("2000 answered, 0 failed, 0 unknown")
     with connect(served.url) as client:
@@ -133,7 +133,7 @@ def test_the_example_sends_thousands(served: Served, tmp_path: Path) -> None:
 def test_the_example_says_what_the_consumer_did_not_like(served: Served, tmp_path: Path) -> None:
     payload = tmp_path / "photo.jpg"
     payload.write_bytes(b"no picture")
-    done = example(served, str(payload), "--model", served.model)
+    done = example(served, "direct_producer.py", str(payload), served.model)
     assert done.returncode == 1
     assert done.stderr.startswith("unsupported_media_type: ")
 
@@ -141,9 +141,10 @@ def test_the_example_says_what_the_consumer_did_not_like(served: Served, tmp_pat
 def test_the_example_says_when_there_is_nobody(served: Served, tmp_path: Path) -> None:
     payload = tmp_path / "payload.bin"
     payload.write_bytes(b"hello")
-    for count in ("1", "2"):
-        done = example(served, str(payload), "--model", "nobody", "--count", count)
-        assert (done.returncode, done.stderr) == (1, "No consumer has served nobody here yet.\n")
+    done = example(served, "direct_producer.py", str(payload), "nobody")
+    assert (done.returncode, done.stderr) == (1, "No consumer has served nobody here yet.\n")
+    done = example(served, "fast_producer.py", str(payload), "--model", "nobody")
+    assert (done.returncode, done.stderr) == (1, "No consumer has served this model here yet.\n")
 
 
 def test_a_plain_redis_client_and_the_front_ends_function_share_a_lane(served: Served) -> None:

@@ -50,7 +50,7 @@ def test_the_direct_producer_example_names_the_photograph(stack: Stack) -> None:
 
 
 def test_the_direct_producer_example_sends_thousands(stack: Stack) -> None:
-    command = [sys.executable, "examples/direct_producer.py", "--model", "echo", "--count", "2000", "models.toml"]
+    command = [sys.executable, "examples/fast_producer.py", "--model", "echo", "--count", "2000", "models.toml"]
     environment = {"HEADRACE_REDIS_URL": stack.redis_url, "PATH": ""}  # type: ignore[attr-defined]
     shown = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True, timeout=50)
     assert "2000" in shown.stdout

@@ -26,7 +26,7 @@ MODEL_CONNECTIONS: Final = 32
 ECHO_SETTINGS: Final = {"HEADRACE_WINDOW_MS": "0"}
 PHOTOS: Final = ("cat.jpg", "coffee.jpg", "rocket.jpg")
 
-_DIRECT: Final = "examples/direct_producer.py"
+_DIRECT: Final = "examples/fast_producer.py"
 _DIRECT_LINE: Final = re.compile(r"(\d+) answered, (\d+) failed, (\d+) unknown.*?(\d+(?:\.\d+)?) items/s")
 
 

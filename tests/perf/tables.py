@@ -77,7 +77,7 @@ def _echo_rows(results: Results) -> list[Row]:
     rate = [window.rate_per_s for window in many]
     ratio = [ours.rate_per_s / theirs.rate_per_s for ours, theirs in zip(many, bare, strict=True)]
     loads = [load_command(results, connections) for connections in (1, 32, 128)]
-    direct = "`python examples/direct_producer.py echo.bin --model echo --count N`"
+    direct = "`python examples/fast_producer.py echo.bin --model echo --count N`"
     return [
         *figure("echo, 1 connection: p50", [w.p50_ms for w in one], milliseconds, loads[0], Target(0.6)),
         *figure("echo, 1 connection: p99", [w.p99_ms for w in one], milliseconds, loads[0]),

@@ -29,10 +29,10 @@ def test_consumers_get_the_longest_batch_time_to_drain() -> None:
 
 
 def test_one_probe_for_each_model() -> None:
-    specs = plan.probe_specs(_settings(MODELS="imagenet,echo", PORT="8123"), COMMANDS)
+    specs = plan.probe_specs(_settings(MODELS="imagenet,echo", PORT="8123", CONSUMERS="2"), COMMANDS)
     assert [spec.argv for spec in specs] == [
-        ("wait", "--url", "http://127.0.0.1:8123", "--model", "imagenet"),
-        ("wait", "--url", "http://127.0.0.1:8123", "--model", "echo"),
+        ("wait", "--url", "http://127.0.0.1:8123", "--model", "imagenet", "--workers", "2"),
+        ("wait", "--url", "http://127.0.0.1:8123", "--model", "echo", "--workers", "2"),
     ]
 
 

@@ -47,6 +47,13 @@ def test_when_the_time_is_out_it_says_the_last_reason(behaviour: Behaviour, mode
     assert str(out_of_time.value).startswith("No inference succeeded within 0.3 s: ")
 
 
+def test_it_waits_for_as_many_workers_as_are_expected() -> None:
+    with null_server(Behaviour()) as server:
+        wait_for(at(server.port), ("null",), None, 10.0, unexpected, workers=1)
+        with pytest.raises(LoadgenError, match="1 of 2 workers of 'null' live"):
+            wait_for(at(server.port), ("null",), None, 0.3, unexpected, workers=2)
+
+
 def test_when_it_takes_long_it_says_what_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "_QUIET_S", 0.0)
     said: list[str] = []

@@ -88,7 +88,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     broken = tmp_path / "broken.toml"
     broken.write_bytes(b"\xff\xfe")
     for path in (tmp_path / "absent.toml", tmp_path, broken):
-        with pytest.raises(SettingsError, match="cannot be read"):
+        with pytest.raises(SettingsError, match=r"cannot be read|is not text"):
             model_config.load(path)
 
 
