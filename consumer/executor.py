@@ -1,12 +1,10 @@
-"""The middle stage: the one thread that runs the model. Loading happens on it too, because torch keeps per-thread
-state and a second thread that runs torch slows the first down.
+"""The middle stage: the one thread that runs the model. Loading (`loading.py`) happens on it too, since a second thread
+that runs torch slows the first down.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -14,18 +12,12 @@ from typing import Any, Protocol
 
 from shared.outcomes import EXPIRED, MODEL_ERROR, RequestError
 
-from .allocator import prepare_for_torch
 from .batcher import Batch
-from .config import ConsumerConfig
-from .events import Parity
 from .intake import Intake
 from .items import Finished, Item, Refused, refuse
 from .models.base import Model
-from .precision import prepare
 
 log = logging.getLogger(__name__)
-
-TORCH_FAMILIES = ("timm", "torchvision")
 
 ESTIMATE_WEIGHT = 0.2
 """Weight of the newest batch in the running estimate of how long a batch takes."""
@@ -38,58 +30,6 @@ FEW_ITEMS = 4
 MANY_ITEMS = 10.0
 
 LOOK_UP_S = 0.2
-
-
-def pick_device(setting: str, family: str) -> str:
-    """Choose ``cpu`` or ``cuda``. torch is imported only when the family needs it or has imported it already."""
-    if setting != "auto":
-        return setting
-    if family in TORCH_FAMILIES or "torch" in sys.modules:
-        import torch
-
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return "cpu"
-
-
-def default_threads() -> int:
-    """Threads for one batch on a CPU: every core this process may use but one, which Redis and the front end need.
-
-    With a thread on every core, one that the kernel takes away stalls all others at the end of each layer: batches of
-    milliseconds then take seconds on a busy machine (``docs/benchmarks.md``).
-    """
-    return max(1, len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)) - 1)
-
-
-def load_model(build: Callable[[], Model], config: ConsumerConfig) -> tuple[Model, Parity, str]:
-    """Build, load, check the precision of and warm up a model; returns it with the parity found and its device.
-
-    Raises:
-        ValueError: it cannot be loaded so, or its precision is too far from fp32; one sentence.
-    """
-    begun_s = monotonic()
-    if config.model.family == "python":
-        build()  # imports the entry, and with it torch if it uses torch
-    if config.model.family in TORCH_FAMILIES:
-        prepare_for_torch()
-    device = pick_device(config.settings.device, config.model.family)
-    if config.model.family in TORCH_FAMILIES or "torch" in sys.modules:
-        import torch
-
-        torch.set_num_threads(config.settings.torch_threads or default_threads())
-    model, parity = prepare(build, device, config.precision)
-    loaded_s = monotonic()
-    for size in config.warm_up_sizes:
-        model.run(model.sample_rows(size))
-    log.info(
-        "Loaded %s in %s on %s in %.1f s, warmed up in %.1f s. %s",
-        config.model_name,
-        config.precision,
-        device,
-        loaded_s - begun_s,
-        monotonic() - loaded_s,
-        f"Precision {parity.precision}: {parity.reason}",
-    )
-    return model, parity, device
 
 
 class Reader(Protocol):

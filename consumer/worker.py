@@ -15,10 +15,11 @@ from .batcher import Batcher
 from .committer import Committer
 from .config import ConsumerConfig
 from .events import Parity
-from .executor import Executor, load_model
+from .executor import Executor
 from .fetcher import Fetcher
 from .intake import Intake
 from .lease import LeaseBook
+from .loading import load_model
 from .metrics import ConsumerMetrics
 from .models.base import Model
 from .pulse import Pulse

@@ -32,7 +32,7 @@ HOMES = {
     "starlette": ("producer_api/",),
     "uvicorn": ("producer_api/",),
     "httptools": ("producer_api/", "loadgen/"),
-    "torch": ("consumer/models/", "consumer/executor.py", "consumer/precision.py"),
+    "torch": ("consumer/models/", "consumer/loading.py", "consumer/precision.py"),
     "torchvision": ("consumer/models/",),
     "timm": ("consumer/models/",),
     "safetensors": ("consumer/models/",),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from consumer.executor import default_threads
+from consumer.loading import default_threads
 
 from . import load, processes
 from .figures import DirectRun, Overhead, Start, Window
