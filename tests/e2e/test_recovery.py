@@ -48,6 +48,15 @@ def depth(server: EmbeddedServer, model: str) -> tuple[int, int]:
         return redis.xlen(work), redis.xpending(work, keys.GROUP)["pending"]
 
 
+def age_ms(server: EmbeddedServer, model: str) -> int:
+    """Age of the oldest entry of the work stream, on Redis's clock."""
+    with connect(server.url) as redis:
+        seconds, microseconds = redis.time()
+        [(entry_id, _)] = redis.xrange(keys.work(model, keys.DEFAULT_LANE), count=1)
+        age: int = seconds * 1000 + microseconds // 1000 - int(entry_id.partition(b"-")[0])
+    return age
+
+
 def test_without_a_consumer_there_is_a_clear_503(stack: Stack, model_name: str) -> None:
     stack.start_front_end()
     assert stack.predict(model_name, b"x").status == 404
@@ -140,6 +149,8 @@ def test_a_deadline_that_passes_in_the_queue_is_504_and_no_inference(
         "unknown_outcome",
         "slow-1",
     )
+    # The client's deadline begins a moment before the entry's, which counts on Redis's clock from when it was added.
+    wait_until(lambda: age_ms(server, model_name) > 600)
     consumer.signal(signal.SIGCONT)
     wait_until(lambda: depth(server, model_name) == (0, 0))
     wait_until(lambda: 'outcome="expired"' in stack.metrics(consumer))
