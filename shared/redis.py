@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import hiredis
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
@@ -82,7 +83,7 @@ class SyncLink:
             self._connection = self._pool.get_connection()
         connection = self._connection
         try:
-            connection.send_packed_command(connection.pack_command(*command), check_health=False)
+            connection.send_packed_command([hiredis.pack_command(command)], check_health=False)
             return connection.read_response()
         except ReadOnlyError:  # demoted: a new connection may reach the new primary
             self.close()
@@ -144,7 +145,8 @@ class Link:
         answers: list[Any] = []
         is_demoted = False
         try:
-            await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            packed = [hiredis.pack_command(tuple(command)) for command in commands]
+            await connection.send_packed_command(packed, check_health=False)
             for _ in commands:
                 try:
                     answers.append(await connection.read_response())

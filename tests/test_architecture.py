@@ -40,6 +40,7 @@ HOMES = {
     "PIL": ("consumer/models/",),
     "numpy": ("consumer/",),
     "redis": ("shared/redis.py", "producer_api/redis_queue.py", "consumer/redis_stream.py"),
+    "hiredis": ("shared/redis.py",),
     "prometheus_client": ("shared/metrics.py", "producer_api/metrics.py", "consumer/metrics.py"),
     "rich": ("loadgen/", "headrace/"),
     "jsonschema": ("loadgen/",),

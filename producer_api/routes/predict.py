@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Mapping
 from time import perf_counter
 
@@ -18,6 +17,7 @@ from producer_api.admission import admit, refusal
 from producer_api.decoding import Limits, decode
 from producer_api.encoding import encode_reply
 from producer_api.errors import from_fault, send_error
+from producer_api.ids import RequestIds
 from producer_api.metrics import UNKNOWN, ApiMetrics
 from producer_api.negotiation import body_type, choose, traceparent
 from producer_api.queue import Queue
@@ -48,6 +48,7 @@ class Predict:
 
     def __init__(self, settings: Settings, queue: Queue, metrics: ApiMetrics) -> None:
         self._queue, self._metrics = queue, metrics
+        self._ids = RequestIds()
         self._limits = Limits(settings.default_timeout_ms, settings.max_timeout_ms)
         self._max_body_bytes = settings.max_body_bytes
         self._max_in_flight = settings.max_in_flight
@@ -59,7 +60,7 @@ class Predict:
         metrics, model = self._metrics, scope["path_params"]["model"]
         catalogue = self._queue.catalogue()
         headers = _header_map(scope["headers"])
-        request_id = os.urandom(12).hex()
+        request_id = self._ids.next()
         outcome, unread = INTERNAL, True
         metrics.in_flight += 1
         try:
