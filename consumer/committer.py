@@ -101,7 +101,9 @@ class Committer:
         ended, done = [], []
         for item, outputs in zip(finished.items, finished.outputs, strict=True):
             reply, code = self._reply(item, outputs, finished)
-            ended.append(self._ended(item, reply, self._settings.reply_expiry_ms(item.request.ttl_ms)))
+            request = item.request
+            expiry_ms = self._settings.reply_expiry_ms(request.ttl_ms)
+            ended.append(Ended(item.entry.entry_id, request.id, request.reply_to or "", expiry_ms, reply))
             done.append(ItemDone(code, item.queued_s, finished.taken_s - item.arrived_s, item.decode_s))
         encoded_s = time.monotonic()
         self._commit(ended)
@@ -145,19 +147,17 @@ class Committer:
             except Exception:
                 log.exception("Postprocessing failed for request %s", item.request.id)
                 outputs = RequestError(INTERNAL, "Postprocessing failed; the consumer's log says why.")
-        fault = Fault(outputs.outcome.code, outputs.message, outputs.field)
-        reply = Reply(item.request.id, self._tag, timing, attempt, fault=fault)
-        return encode_reply(reply), outputs.outcome.code
+        return self._refusal(item.request.id, timing, attempt, outputs), outputs.outcome.code
 
-    def _ended(self, item: Item, reply: bytes, expiry_ms: int) -> Ended:
-        return Ended(item.entry.entry_id, item.request.id, item.request.reply_to or "", expiry_ms, reply)
+    def _refusal(self, request_id: str, timing: Timing, attempt: int, error: RequestError) -> bytes:
+        fault = Fault(error.outcome.code, error.message, error.field)
+        return encode_reply(Reply(request_id, self._tag, timing, attempt, fault=fault))
 
     def _commit_refused(self, refused: Sequence[Refused]) -> None:
         ended, done = [], []
         for one in refused:
             error = one.error
-            fault = Fault(error.outcome.code, error.message, error.field)
-            reply = encode_reply(Reply(one.request_id, self._tag, Timing(), one.entry.attempt, fault=fault))
+            reply = self._refusal(one.request_id, Timing(), one.entry.attempt, error)
             expiry_ms = self._settings.reply_expiry_ms(one.ttl_ms) if error.outcome.lasting else 0
             ended.append(Ended(one.entry.entry_id, one.request_id, one.reply_to, expiry_ms, reply))
             done.append(ItemDone(error.outcome.code, 0.0, 0.0, 0.0))

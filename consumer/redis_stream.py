@@ -48,9 +48,8 @@ class RedisStream:
         self._settings = settings
         self._model, self._worker = model, worker
         self._work = keys.work(model, lane)
-        self._url = settings.redis_url or f"redis://127.0.0.1:{settings.redis_port}"
         # Reading, committing and the rest happen on threads of their own, and each has a connection of its own.
-        self._client = connect(self._url, settings.socket_timeout_s)
+        self._client = connect(settings.redis_address, settings.socket_timeout_s)
         self._reading, self._committing, self._beating = (SyncLink(self._client) for _ in range(3))
         self._claimed_after: bytes | None = None
         self._has_loaded = False

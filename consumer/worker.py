@@ -134,8 +134,13 @@ class Worker:
             drain = self._thread("drain", lambda: self._drain(threads["fetch"], decoders, intake, committer))
             for thread in (*threads.values(), drain):
                 thread.start()
-            log.info("Ready: %s on %s, at most %d rows or %g ms a batch.",
-                     card.name, device, config.max_batch, config.window_ms)  # fmt: skip
+            log.info(
+                "Ready: %s on %s, at most %d rows or %g ms a batch.",
+                card.name,
+                device,
+                config.max_batch,
+                config.window_ms,
+            )
             executor.run(fetcher, self._stop)
             committer.close()
             threads["commit"].join()

@@ -56,8 +56,7 @@ class RedisQueue:
 
     async def start(self) -> None:
         """See the interface."""
-        url = self._settings.redis_url or f"redis://127.0.0.1:{self._settings.redis_port}"
-        self._client = connect_async(url, self._settings.socket_timeout_s)
+        self._client = connect_async(self._settings.redis_address, self._settings.socket_timeout_s)
         self._catalogue_link = Link(self._client)
         self._reader = CatalogueReader(self._catalogue_link, self._settings.lease_ms)
         await self._refresh()

@@ -10,12 +10,12 @@ import logging
 import math
 import signal
 import socket
-import sys
 from collections.abc import Generator
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from shared.logs import configure
 from shared.settings import Settings, SettingsError
 
 from .http_guard import GuardedProtocol
@@ -32,9 +32,7 @@ class _OneLine(logging.Formatter):
 
 def configure_logging(level: str) -> None:
     """Log to stderr from ``level`` on, one line per event."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    configure(level, _OneLine)
     # uvicorn warns of every request it cannot parse, which would let anybody fill the log.
     logging.getLogger("uvicorn.error").setLevel("DEBUG" if level == "debug" else "ERROR")
 

@@ -26,7 +26,6 @@ OutOfMemory = OutOfMemoryError
 ClientError = RedisError
 """Anything that went wrong between this process and Redis, ``ServerError`` included."""
 
-SyncClient = redis.Redis
 AsyncClient = redis.asyncio.Redis
 
 # Every model has connections of its own, so the library's bound of 100 would cut off the thirtieth model or so.

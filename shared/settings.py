@@ -71,10 +71,16 @@ class Settings:
         values: dict[str, Any] = {}
         for name, text in environment.items():
             if name.startswith(PREFIX) and name not in _NOT_SETTINGS:
-                values[_field_of(name)] = _parse(name, text)
+                field = _field_of(name)
+                values[field] = _parse(field, name, text)
         settings = cls(**values)
         _check_together(settings)
         return settings
+
+    @property
+    def redis_address(self) -> str:
+        """Where Redis is: ``redis_url``, else the embedded server's port on this machine."""
+        return self.redis_url or f"redis://127.0.0.1:{self.redis_port}"
 
     @property
     def block_ms(self) -> int:
@@ -191,8 +197,7 @@ _CHOICES = {
 }
 
 
-def _parse(name: str, text: str) -> Any:
-    field = _KNOWN.get(name) or _field_of(name)
+def _parse(field: str, name: str, text: str) -> Any:
     if field in _INTEGERS:
         return _integer(name, text, *_INTEGERS[field])
     if field in _CHOICES:

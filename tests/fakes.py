@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from time import perf_counter
 
+from consumer.models.base import IMAGES, RAW, Result
 from producer_api.queue import Answer, Catalogue, ModelState
 from shared.cards import BatchSettings, Card, TensorSpec
 from shared.outcomes import (
@@ -25,16 +26,6 @@ from shared.outcomes import (
 from shared.wire import Fault, ModelTag, Prediction, Reply, Request, Tensor, Timing
 
 LABELS = ("tench", "goldfish", "cat", "dog")
-RAW = "application/octet-stream"
-IMAGES = ("image/jpeg", "image/png", "image/webp")
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a model function returns: predictions of a classifier, else outputs."""
-
-    predictions: tuple[Prediction, ...] | None = None
-    outputs: tuple[Tensor, ...] | None = None
 
 
 ModelFunction = Callable[[Request], Result | Awaitable[Result]]

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from consumer.config import ConsumerConfig, worker_name
 from consumer.metrics import ConsumerMetrics
+from consumer.models.base import Result
 from consumer.models.echo import Echo
 from consumer.redis_stream import RedisStream
 from consumer.worker import Worker
@@ -22,7 +23,7 @@ from shared.model_config import ModelConfig
 from shared.outcomes import RequestError
 from shared.settings import Settings
 from shared.wire import Request
-from tests.fakes import ECHO, InMemoryQueue, Result, echo
+from tests.fakes import ECHO, InMemoryQueue, echo
 
 LANE_LIMIT = 8
 POISON = b"poison"

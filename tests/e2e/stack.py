@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -17,8 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from shared.embedded import free_port
-
-ROOT = Path(__file__).parents[2]
+from tests.children import ROOT, Output, clean_environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,41 +43,21 @@ class Process:
     """One child of the stack; its output is collected by a thread, so that the pipe never fills."""
 
     def __init__(self, argv: list[str], environment: Mapping[str, str]) -> None:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
-        self.lines: list[str] = []
-        self._ready = threading.Condition()
         self.popen = subprocess.Popen(
             [sys.executable, *argv],
             cwd=ROOT,
-            env={**inherited, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **environment},
+            env=clean_environment(**environment),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self._collector = threading.Thread(target=self._collect, daemon=True)
-        self._collector.start()
-
-    def _collect(self) -> None:
         assert self.popen.stdout is not None
-        for line in self.popen.stdout:
-            with self._ready:
-                self.lines.append(line.rstrip("\n"))
-                self._ready.notify_all()
-        with self._ready:
-            self.lines.append("<end>")
-            self._ready.notify_all()
+        self._output = Output(self.popen.stdout)
 
     def until(self, text: str) -> str:
         """Wait for a line that contains ``text`` and return it; fails when the process ends first."""
-
-        def found() -> str | None:
-            return next((line for line in self.lines if text in line or line == "<end>"), None)
-
-        with self._ready:
-            self._ready.wait_for(lambda: found() is not None)
-            line = found()
-        assert line is not None
-        assert line != "<end>", "\n".join(self.lines)
+        line = self._output.first(lambda line: line if text in line else None)
+        assert line is not None, "\n".join(self._output.lines)
         return line
 
     def signal(self, number: signal.Signals) -> None:
@@ -98,9 +75,7 @@ class Process:
             self.popen.send_signal(signal.SIGCONT)
             self.popen.kill()
         self.popen.wait()
-        self._collector.join()
-        assert self.popen.stdout is not None
-        self.popen.stdout.close()
+        self._output.close()
 
 
 class Stack:

@@ -14,7 +14,8 @@ import pytest
 
 from shared import keys
 from shared.redis import connect
-from tests.e2e.stack import ROOT, Stack, call
+from tests.children import ROOT
+from tests.e2e.stack import Stack, call
 
 PHOTOS = ROOT / "examples" / "photos"
 LABELS = {"cat": "Egyptian cat", "coffee": "espresso", "rocket": "missile"}

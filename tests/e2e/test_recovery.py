@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,17 +15,14 @@ from shared import keys
 from shared.embedded import EmbeddedServer, ServerConfig, free_port
 from shared.redis import connect
 from tests.e2e.stack import Response, Stack, call, echo_models
+from tests.helpers import eventually
 
 LEASE_MS = "1500"
 
+# Processes start and leases run out meanwhile.
+wait_until = partial(eventually, within_s=50.0)
+
 pytestmark = pytest.mark.fault
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    """Ask again and again until ``holds``; the test's own time limit bounds the wait."""
-    pause = threading.Event()
-    while not holds():
-        pause.wait(0.02)
 
 
 @pytest.fixture

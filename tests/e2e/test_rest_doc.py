@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from consumer.models.base import IMAGES, RAW
 from shared.cards import TensorSpec
 from tests.e2e.http_server import HttpServer
-from tests.fakes import ECHO, IMAGES, LABELS, RAW, InMemoryQueue, card, classify, echo
+from tests.fakes import ECHO, LABELS, InMemoryQueue, card, classify, echo
 
 _ROOT = Path(__file__).resolve().parents[2]
 _BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", (_ROOT / "docs/rest.md").read_text(encoding="utf-8"), re.DOTALL)

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from shared.embedded import answering_pid
-from tests.unit.headrace.stacks import ROOT, Running, wait_gone
+from tests.children import ROOT
+from tests.unit.headrace.stacks import Running, wait_gone
 
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 

@@ -21,10 +21,11 @@ import msgspec
 
 from loadgen.machine import current_commit, describe_machine
 from shared.embedded import find_server
+from tests.children import ROOT
 
 from . import document, load, picture, processes, sections, tables
 from .figures import Results
-from .stack import ROOT, WORK, BenchError, chosen_settings
+from .stack import WORK, BenchError, chosen_settings
 
 RESULTS = WORK / "results.json"
 DOCUMENT = ROOT / "docs" / "benchmarks.md"

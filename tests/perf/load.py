@@ -15,10 +15,11 @@ import msgspec
 from loadgen.results import read_run
 from loadgen.runfile import RunFile
 from shared.embedded import dies_with_parent
+from tests.children import ROOT, clean_environment
 
 from . import processes, wrk
 from .figures import Window
-from .stack import ROOT, BenchError, clean_environment
+from .stack import BenchError
 
 ECHO_BODY: Final = b"headrace" * 8
 """The body that echo.lua sends: 64 bytes."""

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Final
 
 from consumer.loading import default_threads
+from tests.children import ROOT, clean_environment
 
 from . import load, processes
 from .figures import DirectRun, Overhead, Start, Window
-from .stack import ROOT, BenchError, Process, Stack, clean_environment
+from .stack import BenchError, Process, Stack
 
 BATCHED, UNBATCHED = 32, 1
 CONNECTIONS: Final = (1, 32, 128)

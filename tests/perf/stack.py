@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,10 +16,10 @@ from pathlib import Path
 from typing import Final, Self
 
 from shared.embedded import dies_with_parent
+from tests.children import ROOT, Output, clean_environment
 
 from . import processes
 
-ROOT: Final = Path(__file__).parents[2]
 WORK: Final = ROOT / ".headrace" / "bench"
 PASSED_ON: Final = ("APPENDONLY", "DEVICE", "PRECISION", "TORCH_THREADS", "DECODE_THREADS", "WINDOW_MS")
 """Settings that the reader's environment may choose; the others are the bench's own or stay at their defaults."""
@@ -39,19 +38,10 @@ def chosen_settings(environment: Mapping[str, str]) -> dict[str, str]:
     return {"HEADRACE_APPENDONLY": "everysec", **{name: environment[name] for name in names if name in environment}}
 
 
-def clean_environment(**settings: str) -> dict[str, str]:
-    """Return this process's environment without any `HEADRACE_` name but those given."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
-    return {**inherited, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **settings}
-
-
 class Process:
     """A Python program in a session of its own. A thread keeps its output, so that the pipe never fills."""
 
     def __init__(self, argv: list[str], environment: Mapping[str, str]) -> None:
-        self.lines: list[str] = []
-        self._ended = False
-        self._changed = threading.Condition()
         self._name = " ".join(argv[:3])
         self.started_s = time.monotonic()
         self.popen = subprocess.Popen(
@@ -65,8 +55,8 @@ class Process:
             start_new_session=True,
             preexec_fn=dies_with_parent(),
         )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        assert self.popen.stdout is not None
+        self._output = Output(self.popen.stdout)
 
     def until(self, pattern: str, limit_s: float = _START_LIMIT_S) -> re.Match[str]:
         """Wait for a line that matches and return the match.
@@ -74,15 +64,9 @@ class Process:
         Raises:
             BenchError: the process ended first, or the time is up.
         """
-
-        def found() -> re.Match[str] | None:
-            return next((match for line in self.lines if (match := re.search(pattern, line))), None)
-
-        with self._changed:
-            self._changed.wait_for(lambda: found() or self._ended, limit_s)
-            match = found()
+        match = self._output.first(lambda line: re.search(pattern, line), limit_s)
         if match is None:
-            last = "\n    ".join(self.lines[-8:])
+            last = "\n    ".join(self._output.lines[-8:])
             raise BenchError(f"python {self._name} did not get ready. Its last lines:\n    {last}")
         return match
 
@@ -97,20 +81,9 @@ class Process:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.popen.pid, signal.SIGKILL)
             self.popen.wait()
-            self._reader.join()
-            for pipe in (self.popen.stdin, self.popen.stdout):
-                assert pipe is not None
-                pipe.close()
-
-    def _read(self) -> None:
-        assert self.popen.stdout is not None
-        for line in self.popen.stdout:
-            with self._changed:
-                self.lines.append(line.rstrip("\n"))
-                self._changed.notify_all()
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
+            self._output.close()
+            assert self.popen.stdin is not None
+            self.popen.stdin.close()
 
     def __enter__(self) -> Self:
         return self

@@ -11,10 +11,11 @@ import msgspec
 import pytest
 
 from loadgen.runfile import Machine
+from tests.children import ROOT
 from tests.perf import document, picture, processes, sections, tables, wrk
 from tests.perf.figures import DirectRun, Overhead, Results, Start, Window, spread
 from tests.perf.load import ECHO_BODY
-from tests.perf.stack import ROOT, BenchError, chosen_settings
+from tests.perf.stack import BenchError, chosen_settings
 
 FIGURES = (
     "figures requests=40001 duration_us=4000100 mean_us=3100.5 p50_us=2900.0 p99_us=7654.0 max_us=20000.0 "

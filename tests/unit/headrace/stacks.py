@@ -8,11 +8,10 @@ import select
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-ROOT = Path(__file__).parents[3]
+from tests.children import ROOT, clean_environment
 
 # Runs until SIGTERM, and says so; its process id comes out first. The signal is blocked and waited for, so that it
 # cannot arrive in the middle of anything.
@@ -39,11 +38,10 @@ class Running:
     """A command in a process of its own; every line it prints is kept."""
 
     def __init__(self, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
         self.process = subprocess.Popen(
             argv,
             cwd=ROOT,
-            env={**inherited, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **(environment or {})},
+            env=clean_environment(**(environment or {})),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

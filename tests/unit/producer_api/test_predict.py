@@ -9,6 +9,7 @@ from typing import Any
 import msgpack
 import pytest
 
+from consumer.models.base import IMAGES, Result
 from producer_api.errors import from_fault
 from producer_api.routes.predict import PATH
 from shared import outcomes
@@ -16,7 +17,7 @@ from shared.cards import TensorSpec
 from shared.outcomes import RequestError
 from shared.settings import Settings
 from shared.wire import Fault, Request, Tensor
-from tests.fakes import IMAGES, LABELS, InMemoryQueue, Result, card, demo_queue
+from tests.fakes import LABELS, InMemoryQueue, card, demo_queue
 from tests.unit.producer_api.asgi import Api, call
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(64)

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from consumer.models.base import Result
 from producer_api.metrics import queue_metrics
 from shared.version import __version__
 from shared.wire import VERSION
-from tests.fakes import CLASSIFIER, InMemoryQueue, Result, demo_queue
+from tests.fakes import CLASSIFIER, InMemoryQueue, demo_queue
 from tests.unit.producer_api.asgi import Api
 
 
