@@ -6,6 +6,8 @@ enter twice), and cuts blocking reads at five seconds. Here nothing is repeated 
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +16,7 @@ import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import ConnectionError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError, TimeoutError
 from redis.retry import Retry
 
 ServerError = ResponseError
@@ -101,22 +103,78 @@ class SyncLink:
             self._pool.release(connection)
 
 
-def _has_ended(connection: Any) -> bool:
-    """Say whether the server has closed an idle connection, as it may after a while; sending on it would lose."""
-    reader = connection._reader
-    return reader is not None and (reader.at_eof() or reader.exception() is not None)
+class _Answers(asyncio.Protocol):
+    """The receiving end of a taken-over connection: answers go, in order, to whoever waits for them.
+
+    Attributes:
+        error: why the connection is over; None while it lives.
+    """
+
+    def __init__(self) -> None:
+        self._reader = hiredis.Reader(replyError=_server_error)
+        self._expected = 0
+        self._answers: list[Any] = []
+        self._waiting: asyncio.Future[list[Any]] | None = None
+        self.error: ClientError | None = None
+
+    def expect(self, count: int) -> asyncio.Future[list[Any]]:
+        """Return a future of the next ``count`` answers; one at a time."""
+        self._expected, self._answers = count, []
+        self._waiting = asyncio.get_running_loop().create_future()
+        return self._waiting
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._reader.feed(data)
+            while (answer := self._reader.gets()) is not False:
+                self._answers.append(answer)
+        except hiredis.HiredisError as error:
+            self.fail(ConnectionError(f"The server's answer cannot be read: {error}"))
+            return
+        waiting = self._waiting
+        if waiting is not None and len(self._answers) >= self._expected:
+            self._waiting = None
+            if not waiting.done():
+                waiting.set_result(self._answers)
+
+    def eof_received(self) -> None:
+        self.fail(ConnectionError("Connection closed by server."))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.fail(ConnectionError(str(exc or "Connection lost.")))
+
+    def fail(self, error: ClientError) -> None:
+        """End what waits, and everything after it, with ``error``."""
+        self.error = self.error or error
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(error)
+
+
+def _server_error(text: str) -> ServerError:
+    """Make the exception for an error answer, as redis-py would."""
+    code, _, rest = text.partition(" ")
+    kind = {"OOM": OutOfMemoryError, "READONLY": ReadOnlyError}.get(code)
+    return ResponseError(text) if kind is None else kind(rest)
 
 
 class Link:
     """One connection of an asynchronous client, held for one purpose.
 
-    Commands on the hot path go through it: no pool, no retry, no per-command bookkeeping. After any error but an error
-    answer of Redis the connection is closed and the next call opens it again. One call at a time.
+    redis-py opens it: address, TLS, authentication, database. Then its transport is taken over, because the hot path
+    can do without the library's streams, timers and tasks per command: no pool, no retry, one future per call. After
+    any error but an error answer of Redis the connection is closed and the next call opens it again. One call at a
+    time.
     """
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._pool = client.connection_pool
         self._connection: Any = None
+        self._transport: Any = None
+        self._answers = _Answers()
+        self._timeout_s = 0.0
+        self._since_s: float | None = None
+        self._watchdog: asyncio.TimerHandle | None = None
 
     async def call(self, *command: Any) -> Any:
         """Send one command and return its answer.
@@ -136,32 +194,45 @@ class Link:
         Raises:
             ClientError: the connection failed; which commands took effect is unknown.
         """
-        if self._connection is not None and _has_ended(self._connection):
+        if self._connection is None or self._answers.error is not None:
             await self.close()
-        if self._connection is None:
-            self._connection = await self._pool.get_connection()
-        connection = self._connection
-        answers: list[Any] = []
-        is_demoted = False
+            await self._open()
+        packed = [hiredis.pack_command(tuple(command)) for command in commands]
+        self._since_s = asyncio.get_running_loop().time()
         try:
-            packed = [hiredis.pack_command(tuple(command)) for command in commands]
-            await connection.send_packed_command(packed, check_health=False)
-            for _ in commands:
-                try:
-                    answers.append(await connection.read_response())
-                except ResponseError as error:
-                    answers.append(error)
-                    is_demoted = is_demoted or isinstance(error, ReadOnlyError)
+            waiting = self._answers.expect(len(packed))
+            self._transport.write(packed[0] if len(packed) == 1 else b"".join(packed))
+            answers = await waiting
         except BaseException:
             await self.close()
             raise
-        if is_demoted:  # a new connection may reach the new primary
+        self._since_s = None
+        if any(isinstance(answer, ReadOnlyError) for answer in answers):  # a new connection may reach the new primary
             await self.close()
         return answers
 
+    async def _open(self) -> None:
+        connection = await self._pool.get_connection()
+        self._connection = connection
+        self._answers = _Answers()
+        self._transport = connection._writer.transport
+        self._transport.set_protocol(self._answers)
+        self._timeout_s = connection.socket_timeout or math.inf
+        self._watch()
+
+    def _watch(self) -> None:
+        """Give up on a server that stays silent. One slow timer for all calls, so it may take half as long again."""
+        loop = asyncio.get_running_loop()
+        if self._since_s is not None and loop.time() - self._since_s > self._timeout_s:
+            self._answers.fail(TimeoutError("Timeout reading from the server."))
+        elif self._timeout_s < math.inf:
+            self._watchdog = loop.call_later(self._timeout_s / 2, self._watch)
+
     async def close(self) -> None:
         """Close the connection and give it back to its pool."""
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._since_s = self._connection, None, None
+        if self._watchdog is not None:
+            self._watchdog.cancel()
         if connection is not None:
             await connection.disconnect(nowait=True)
             await self._pool.release(connection)
