@@ -14,7 +14,7 @@ from shared.settings import Settings
 from shared.wire import Fault, ModelTag, Reply, Timing, encode_reply
 
 from .events import BatchDone, ItemDone
-from .items import Finished, Item, Refused
+from .items import Finished, Item, Prepared, Refused
 from .lease import LeaseBook
 from .models.base import Model
 from .stream import Ended, StreamDown, StreamGone, WorkStream
@@ -39,6 +39,9 @@ class Committer:
         warnings: sentences that every answer carries.
         settings: expiry of replies.
         report: called after each commit with what happened, for the metrics.
+
+    Attributes:
+        held: a batch that the executing thread commits together with its next read; touched by that thread only.
     """
 
     def __init__(
@@ -54,11 +57,12 @@ class Committer:
         self._stream, self._model, self._leases = stream, model, leases
         self._tag, self._warnings, self._settings = tag, warnings, settings
         self._report = report
+        self.held: Prepared | None = None
         self._work: queue.Queue[Work] = queue.Queue(WAITING_BATCHES)
         self._give_up = threading.Event()
         self._committing = threading.Lock()
 
-    def finish(self, finished: Finished, *, idle: bool) -> None:
+    def finish(self, finished: Finished, *, idle: bool, hold: bool = False) -> None:
         """Hand over a batch that ran.
 
         A few replies are committed at once, on the calling thread, when nothing waits for it: waking the committing
@@ -66,14 +70,34 @@ class Committer:
 
         Args:
             idle: no other request waits for the calling thread.
+            hold: the calling thread will read the stream next and can commit in the same round trip: the batch is
+                kept in ``held`` for that.
         """
-        if idle and len(finished.items) <= FEW_REPLIES and self._work.empty() and self._committing.acquire(False):
+        if hold:
+            prepared = self._prepare(finished)
+            if sum(len(one.reply) for one in prepared.ended) <= MOST_BYTES:
+                self.held = prepared
+            else:
+                self._commit_prepared(prepared)
+        elif idle and len(finished.items) <= FEW_REPLIES and self._work.empty() and self._committing.acquire(False):
             try:
-                self._commit_batch(finished)
+                self._commit_prepared(self._prepare(finished))
             finally:
                 self._committing.release()
         else:
             self._work.put(finished)
+
+    def flush(self) -> None:
+        """Commit what is held."""
+        held, self.held = self.held, None
+        if held is not None:
+            self._commit_prepared(held)
+
+    def settle(self, prepared: Prepared) -> None:
+        """Note that a batch has been committed."""
+        self.held = None
+        self._leases.release(item.entry_id for item in prepared.ended)
+        self._report_batch(prepared)
 
     def refuse(self, refused: Sequence[Refused]) -> None:
         """Hand over requests that end without inference."""
@@ -92,11 +116,11 @@ class Committer:
         while (work := self._work.get()) is not None:
             with self._committing:
                 if isinstance(work, Finished):
-                    self._commit_batch(work)
+                    self._commit_prepared(self._prepare(work))
                 else:
                     self._commit_refused(work)
 
-    def _commit_batch(self, finished: Finished) -> None:
+    def _prepare(self, finished: Finished) -> Prepared:
         begun_s = time.monotonic()
         ended, done = [], []
         for item, outputs in zip(finished.items, finished.outputs, strict=True):
@@ -105,17 +129,22 @@ class Committer:
             expiry_ms = self._settings.reply_expiry_ms(request.ttl_ms)
             ended.append(Ended(item.entry.entry_id, request.id, request.reply_to or "", expiry_ms, reply))
             done.append(ItemDone(code, item.queued_s, finished.taken_s - item.arrived_s, item.decode_s))
-        encoded_s = time.monotonic()
-        self._commit(ended)
-        committed_s = time.monotonic()
+        return Prepared(finished, ended, done, begun_s, time.monotonic())
+
+    def _commit_prepared(self, prepared: Prepared) -> None:
+        self._commit(prepared.ended)
+        self._report_batch(prepared)
+
+    def _report_batch(self, prepared: Prepared) -> None:
+        finished = prepared.finished
         self._report(
             BatchDone(
-                items=done,
+                items=prepared.done,
                 rows=finished.rows,
                 reason=finished.reason,
                 run_s=finished.run_s,
-                postprocess_s=encoded_s - begun_s,
-                commit_s=committed_s - encoded_s,
+                postprocess_s=prepared.encoded_s - prepared.begun_s,
+                commit_s=time.monotonic() - prepared.encoded_s,
             )
         )
 

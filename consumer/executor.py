@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from shared.outcomes import EXPIRED, MODEL_ERROR, RequestError
 
 from .batcher import Batch
 from .intake import Intake
-from .items import Finished, Item, Refused, refuse
+from .items import Finished, Item, Replies, refuse
 from .models.base import Model
 
 log = logging.getLogger(__name__)
@@ -25,10 +25,6 @@ ESTIMATE_WEIGHT = 0.2
 QUICK_S = 0.0002
 """A batch that takes less than this is over before another thread could have been woken to read the next."""
 
-FEW_ITEMS = 4
-"""With more requests a batch than this, reading the next ones meanwhile is worth a thread."""
-MANY_ITEMS = 10.0
-
 LOOK_UP_S = 0.2
 
 
@@ -37,41 +33,27 @@ class Reader(Protocol):
 
     overlaps: threading.Event
 
-    def read_for_executor(self, stop: threading.Event) -> bool:
-        """Read once, unless somebody else is reading; say whether it did."""
-
-
-class Finish(Protocol):
-    """Takes a batch that ran; see :meth:`consumer.committer.Committer.finish`."""
-
-    def __call__(self, finished: Finished, *, idle: bool) -> None: ...
+    def read_for_executor(self, stop: threading.Event, replies: Replies | None) -> bool:
+        """Read once, and commit what is held in the same round trip, unless somebody else is reading; say whether."""
 
 
 class Executor:
     """Takes batches from the intake and runs them.
 
-    Reading normally overlaps with running, on the fetcher's thread. Where a batch of a few requests runs in less time
-    than handing over between threads takes, and no window has to be waited for, the executor reads for itself.
+    Reading and committing normally overlap with running, on threads of their own. Where a batch runs in less time than
+    handing over between threads takes, and no window has to be waited for, the executor reads for itself, and commits
+    each batch in the same round trip as it reads the next.
 
     Args:
-        finish: takes batches that ran; may block, which holds the device back while replies pile up.
-        refuse: takes requests whose deadline passed before inference.
+        replies: takes batches that ran, and requests whose deadline passed before inference.
         window_s: the batching window.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        intake: Intake,
-        finish: Finish,
-        refuse: Callable[[Sequence[Refused]], None],
-        window_s: float = 0.0,
-    ) -> None:
-        self._model, self._intake = model, intake
-        self._finish, self._refuse = finish, refuse
+    def __init__(self, model: Model, intake: Intake, replies: Replies, window_s: float = 0.0) -> None:
+        self._model, self._intake, self._replies = model, intake, replies
         self._window_s = window_s
         self._estimate_s = 0.0
-        self._usual_items = float(FEW_ITEMS)
+        self._decodes = False
         self.busy_s = 0.0
 
     def run(self, reader: Reader | None = None, stop: threading.Event | None = None) -> None:
@@ -83,25 +65,27 @@ class Executor:
         """
         stop = stop or threading.Event()
         while not self._intake.is_over():
-            has_read = False
-            if reader is not None:
-                self._share_reading(reader)
-                if not reader.overlaps.is_set() and self._intake.is_empty():
-                    has_read = reader.read_for_executor(stop)
+            reads = reader is not None and self._reads_itself(reader) and self._intake.is_empty()
+            has_read = reads and reader is not None and reader.read_for_executor(stop, self._replies)
+            self._replies.flush()
             batch = self._intake.next_batch(self._estimate_s, 0.0 if has_read else LOOK_UP_S)
             if batch is None:
                 continue
             if batch.expired:
                 self._refuse_expired(batch.expired)
             if batch.items:
-                self._finish(self._run_batch(batch), idle=self._intake.is_empty())
+                finished = self._run_batch(batch)
+                idle = self._intake.is_empty()
+                self._replies.finish(finished, idle=idle, hold=idle and has_read and not stop.is_set())
+        self._replies.flush()
 
-    def _share_reading(self, reader: Reader) -> None:
-        quick = self._window_s == 0 and self._estimate_s < QUICK_S and self._usual_items < FEW_ITEMS
+    def _reads_itself(self, reader: Reader) -> bool:
+        quick = self._window_s == 0 and self._estimate_s < QUICK_S and not self._decodes
         if quick and reader.overlaps.is_set():
             reader.overlaps.clear()
         elif not quick and not reader.overlaps.is_set():
             reader.overlaps.set()
+        return quick
 
     def _run_batch(self, batch: Batch[Item]) -> Finished:
         rows = [row for item in batch.items for row in item.rows]
@@ -112,10 +96,8 @@ class Executor:
             outputs = self._one_by_one(batch.items, error)
         run_s = monotonic() - taken_s
         self.busy_s += run_s
-        if any(item.decode_s > 0 for item in batch.items):
-            self._usual_items = MANY_ITEMS  # the decoders must not run dry while the executor waits for them
-        else:
-            self._usual_items += ESTIMATE_WEIGHT * (len(batch.items) - self._usual_items)
+        # The decoders must not run dry while the executor waits for them.
+        self._decodes = any(item.decode_s > 0 for item in batch.items)
         self._estimate_s += ESTIMATE_WEIGHT * (run_s - self._estimate_s)
         return Finished(batch.items, outputs, taken_s, run_s, len(rows), batch.reason)
 
@@ -149,4 +131,4 @@ class Executor:
 
     def _refuse_expired(self, items: Sequence[Item]) -> None:
         error = RequestError(EXPIRED, "The deadline passed before inference could start.")
-        self._refuse([refuse(item, error) for item in items])
+        self._replies.refuse([refuse(item, error) for item in items])

@@ -13,7 +13,7 @@ from shared.outcomes import EXPIRED, INTERNAL, MALFORMED, RequestError, invalid
 from shared.wire import WireError, decode_request
 
 from .intake import Intake
-from .items import Item, Refused, refuse
+from .items import Item, Refused, Replies, refuse
 from .lease import LeaseBook
 from .models.base import Model
 from .stream import Entry, StreamDown, StreamGone, WorkStream
@@ -71,26 +71,30 @@ class Fetcher:
         with self._reading:  # the executor may still be reading, and the decoders end after this
             pass
 
-    def read_for_executor(self, stop: threading.Event) -> bool:
-        """Read once on the executor's thread, if nobody else is reading and ``stop`` is not set; say whether it did."""
+    def read_for_executor(self, stop: threading.Event, replies: Replies | None = None) -> bool:
+        """Read once on the executor's thread, if nobody else is reading and ``stop`` is not set; say whether it did.
+
+        Args:
+            replies: may hold a batch, which is then committed in the same round trip.
+        """
         if not self._reading.acquire(blocking=False):
             return False
         try:
             # Whoever held the lock until now may have brought something, which must not wait for this read to end.
             if stop.is_set() or not self._intake.is_empty():
                 return False
-            self._read_once(stop)
+            self._read_once(stop, replies)
         finally:
             self._reading.release()
         return True
 
-    def _read_once(self, stop: threading.Event) -> None:
+    def _read_once(self, stop: threading.Event, replies: Replies | None = None) -> None:
         """Wait a bounded time for entries and pass them on; survives a queue that goes away and comes back."""
         room = self._intake.wait_for_room(RETRY_S)
         if room == 0:
             return
         try:
-            entries = self._recover(room) or self._stream.read(room)
+            entries = self._recover(room) or self._read(room, replies)
         except StreamGone:
             self._on_gone()
             stop.wait(RETRY_S)
@@ -104,6 +108,13 @@ class Fetcher:
                 log.info("The queue answers again.")
                 self._down = False
             self.accept(entries)
+
+    def _read(self, room: int, replies: Replies | None) -> Sequence[Entry]:
+        held = replies.held if replies is not None else None
+        if replies is None or held is None:
+            return self._stream.read(room)
+        # What is held is committed in any case: here, or by the executor once this returns.
+        return self._stream.commit_and_read(held.ended, lambda: replies.settle(held), room)
 
     def _recover(self, room: int) -> Sequence[Entry]:
         if time.monotonic() < self._next_scan_s:

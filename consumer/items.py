@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from shared.outcomes import RequestError
 from shared.wire import Request
 
 from .batcher import CloseReason
-from .stream import Entry
+from .events import ItemDone
+from .stream import Ended, Entry
 
 
 @dataclass(slots=True)
@@ -65,3 +66,36 @@ def refuse(item: Item, error: RequestError) -> Refused:
     """Make the refusal of an item."""
     request = item.request
     return Refused(item.entry, request.id, request.reply_to or "", request.ttl_ms, error)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A batch whose replies are encoded: what to commit, and what to report then. Times are monotonic seconds."""
+
+    finished: Finished
+    ended: Sequence[Ended]
+    done: Sequence[ItemDone]
+    begun_s: float
+    encoded_s: float
+
+
+class Replies(Protocol):
+    """Where a batch goes once it has run; see :class:`consumer.committer.Committer`.
+
+    Attributes:
+        held: a batch that the executing thread commits together with its next read.
+    """
+
+    held: Prepared | None
+
+    def finish(self, finished: Finished, *, idle: bool, hold: bool = False) -> None:
+        """Take a batch that ran; may block, which holds the device back while replies pile up."""
+
+    def refuse(self, refused: Sequence[Refused]) -> None:
+        """Take requests that end without inference."""
+
+    def settle(self, prepared: Prepared) -> None:
+        """Note that what was held has been committed."""
+
+    def flush(self) -> None:
+        """Commit what is held."""

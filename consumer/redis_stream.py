@@ -34,6 +34,13 @@ def _message(fields: Any) -> bytes | None:
     return dict(zip(fields[::2], fields[1::2], strict=True)).get(_FIELD)
 
 
+def _entries(answer: Any, attempt: int) -> list[Entry]:
+    """Make entries of XREADGROUP's answer for one stream, which is empty when nothing came."""
+    if not answer:
+        return []
+    return [Entry(entry_id, _milliseconds(entry_id), _message(fields), attempt) for entry_id, fields in answer[0][1]]
+
+
 class RedisStream:
     """See :class:`consumer.stream.WorkStream`.
 
@@ -71,18 +78,37 @@ class RedisStream:
         return entries
 
     def _read_from(self, start: bytes, max_entries: int, attempt: int) -> list[Entry]:
-        answer: Any = self._guard(
-            lambda: self._reading.call(
-                *("XREADGROUP", "GROUP", keys.GROUP, self._worker),
-                *("COUNT", max_entries, "BLOCK", self._settings.block_ms),
-                *("STREAMS", self._work, start),
-            )
+        return _entries(self._guard(lambda: self._reading.call(*self._reading_from(start, max_entries))), attempt)
+
+    def _reading_from(self, start: bytes, max_entries: int) -> tuple[Any, ...]:
+        return (
+            *("XREADGROUP", "GROUP", keys.GROUP, self._worker),
+            *("COUNT", max_entries, "BLOCK", self._settings.block_ms),
+            *("STREAMS", self._work, start),
         )
-        if not answer:
-            return []
-        return [
-            Entry(entry_id, _milliseconds(entry_id), _message(fields), attempt) for entry_id, fields in answer[0][1]
-        ]
+
+    def commit_and_read(self, ended: Sequence[Ended], committed: Callable[[], None], max_entries: int) -> list[Entry]:
+        """See the interface."""
+        if self._claimed_after is not None:
+            return self.read(max_entries)
+        link = self._reading
+        commit = ("FCALL", functions.COMMIT, 1, self._work, *self._commit_arguments(ended))
+        try:
+            self._guard(lambda: link.send(commit, self._reading_from(b">", max_entries)))
+            try:
+                statuses = self._guard(link.receive)
+            except StreamDown as error:
+                if not isinstance(error.__cause__, ServerError):
+                    raise
+                log.warning("Committing together with reading failed (%s).", error)
+            else:
+                for status in statuses:
+                    self._status(status)
+                committed()
+            return _entries(self._guard(link.receive), 1)
+        except StreamDown:
+            self._claimed_after = b"0-0"
+            raise
 
     def reclaim(self, max_entries: int) -> list[Entry]:
         """See the interface; an entry counts as abandoned once it has been idle for a lease."""
@@ -112,6 +138,10 @@ class RedisStream:
 
     def commit(self, ended: Sequence[Ended]) -> list[int]:
         """See the interface."""
+        answer = self._call(self._committing, functions.COMMIT, self._commit_arguments(ended))
+        return [self._status(status) for status in answer]
+
+    def _commit_arguments(self, ended: Sequence[Ended]) -> list[Any]:
         arguments: list[Any] = [
             functions.REPLY_STREAM_CAP,
             self._settings.reply_expiry_ms(self._settings.max_timeout_ms),
@@ -119,8 +149,7 @@ class RedisStream:
         ]
         for item in ended:
             arguments += (item.entry_id, item.request_id, item.reply_to, item.expiry_ms, item.reply)
-        answer = self._call(self._committing, functions.COMMIT, arguments)
-        return [self._status(status) for status in answer]
+        return arguments
 
     def _status(self, status: Any) -> int:
         if isinstance(status, int):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -74,6 +74,16 @@ class WorkStream(Protocol):
 
         Raises:
             StreamGone: the stream or group is missing.
+        """
+
+    def commit_and_read(self, ended: Sequence[Ended], committed: Callable[[], None], max_entries: int) -> list[Entry]:
+        """End requests as :meth:`commit` does and claim new entries, in one round trip.
+
+        Args:
+            ended: what to end.
+            committed: called as soon as that has succeeded. When it has not been called, ``ended`` is to be
+                committed again, whether this returned or raised.
+            max_entries: as for :meth:`read`, whose errors this raises, too.
         """
 
     def reclaim(self, max_entries: int) -> list[Entry]:

@@ -105,7 +105,7 @@ class Worker:
         intake = Intake(Batcher(config.max_batch, config.window_ms / 1000), config.max_batch)
         tag = ModelTag(card.name, card.version, card.precision)
         committer = Committer(self._stream, model, leases, tag, card.warnings, settings, self._metrics.batch_done)
-        executor = Executor(model, intake, committer.finish, committer.refuse, config.window_ms / 1000)
+        executor = Executor(model, intake, committer, config.window_ms / 1000)
         with ThreadPoolExecutor(settings.decode_threads, "decode") as decoders:
             state = {"pid": str(os.getpid()), "precision": card.precision, "device": device}
             pulse = Pulse(self._stream, card, state, settings.heartbeat_ms / 1000)

@@ -14,6 +14,8 @@ from shared.version import __version__
 
 from . import openapi
 from .docs_page import render
+from .exchange import Desk
+from .express import Express
 from .metrics import ApiMetrics, Registry
 from .middleware import Boundary
 from .queue import Queue
@@ -24,18 +26,25 @@ from .routes.service import Service
 MEASURED = frozenset({predict.PATH, "/v1/models", "/v1/models/{model}", "/healthz", "/readyz"})
 
 
-class _Application(Starlette):
-    """Starlette with one layer around its router instead of three: ``Boundary`` does what the other two would."""
+class Application(Starlette):
+    """Starlette with one layer around its router instead of three: ``Boundary`` does what the other two would.
 
-    def __init__(self, routes: list[BaseRoute], lifespan: Lifespan[Starlette], metrics: ApiMetrics) -> None:
+    Attributes:
+        express: the way around ASGI for the common predict request; ``server.config`` hands it to the protocol.
+    """
+
+    def __init__(
+        self, routes: list[BaseRoute], lifespan: Lifespan[Starlette], metrics: ApiMetrics, express: Express
+    ) -> None:
         super().__init__(routes=routes, lifespan=lifespan)
         self._boundary = Boundary(self.router, metrics, MEASURED)
+        self.express = express
 
     def build_middleware_stack(self) -> ASGIApp:
         return self._boundary
 
 
-def create_app(settings: Settings, queue: Queue, registry: Registry, *, commit: str | None = None) -> Starlette:
+def create_app(settings: Settings, queue: Queue, registry: Registry, *, commit: str | None = None) -> Application:
     """Make the application.
 
     Args:
@@ -45,10 +54,11 @@ def create_app(settings: Settings, queue: Queue, registry: Registry, *, commit: 
         commit: commit of the source, for /version.
     """
     metrics = ApiMetrics(registry, __version__, commit)
+    desk = Desk(settings, queue, metrics)
     document = openapi.document(settings)
     models, service = Models(queue), Service(queue, metrics, commit, document, render(document))
     routes: list[BaseRoute] = [
-        Route(predict.PATH, predict.Predict(settings, queue, metrics), methods=["POST"], name="predict"),
+        Route(predict.PATH, predict.Predict(desk), methods=["POST"], name="predict"),
         Route("/v1/models", models.list),
         Route("/v1/models/{model}", models.one),
         Route("/healthz", service.health),
@@ -67,6 +77,6 @@ def create_app(settings: Settings, queue: Queue, registry: Registry, *, commit: 
         finally:
             await queue.close()
 
-    app = _Application(routes, lifespan, metrics)
+    app = Application(routes, lifespan, metrics, Express(desk))
     app.router.redirect_slashes = False
     return app

@@ -3,16 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from shared import keys
-from shared.outcomes import SHUTTING_DOWN
+from shared.outcomes import SHUTTING_DOWN, RequestError
 from shared.redis import AsyncClient, Link
 from shared.settings import Settings
 from shared.wire import Request, encode_request
 
 from .admitter import Admitter, Instruments, Pending
 from .reply_reader import ReplyReader
-from .waiters import Waiters
+from .waiters import Waiter, Waiters
+
+
+class Wait:
+    """One request's wait for its reply, from the moment it is put into the lane."""
+
+    __slots__ = ("_admitter", "_done", "_id_is_ours", "_waiters", "waiter")
+
+    waiter: Waiter
+
+    def __init__(
+        self, waiters: Waiters, admitter: Admitter, id_is_ours: bool, done: Callable[[bytes | RequestError], None]
+    ) -> None:
+        self._waiters, self._admitter, self._id_is_ours, self._done = waiters, admitter, id_is_ours, done
+
+    def end(self, result: bytes | RequestError) -> None:
+        """The waiter's callback."""
+        self._waiters.remove(self.waiter)
+        if self._id_is_ours and type(result) is bytes:
+            self._admitter.acknowledge(self.waiter.request_id)
+        self._done(result)
+
+    def give_up(self) -> None:
+        """Nobody is interested any more; the reply, if one comes, expires in Redis."""
+        if not self.waiter.ended:
+            self._waiters.remove(self.waiter)
+            self.waiter.abandon()
 
 
 class Channel:
@@ -52,17 +79,12 @@ class Channel:
         for waiter in self._waiters.all():
             waiter.fail(SHUTTING_DOWN, "The front end is shutting down; ask again with the same id.")
 
-    async def submit(self, request: Request, *, id_is_ours: bool) -> bytes:
-        """Put a request into the lane and wait for its encoded reply; see :meth:`producer_api.queue.Queue.submit`."""
-        waiter = self._waiters.add(request.id, request.ttl_ms / 1000)
-        self._admitter.put(Pending(waiter, encode_request(request, self._instance), id_is_ours))
-        try:
-            reply = await waiter.future
-        finally:
-            self._waiters.remove(waiter)
-        if id_is_ours:
-            self._admitter.acknowledge(request.id)
-        return reply
+    def begin(self, request: Request, *, id_is_ours: bool, done: Callable[[bytes | RequestError], None]) -> Wait:
+        """Put a request into the lane; ``done`` is called once, with the encoded reply or the error that ended it."""
+        wait = Wait(self._waiters, self._admitter, id_is_ours, done)
+        wait.waiter = self._waiters.add(request.id, request.ttl_ms / 1000, wait.end)
+        self._admitter.put(Pending(wait.waiter, encode_request(request, self._instance), id_is_ours))
+        return wait
 
     def _note_cursor(self, cursor: bytes) -> None:
         self._admitter.cursor = cursor

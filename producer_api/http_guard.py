@@ -11,7 +11,7 @@ import asyncio
 import re
 from asyncio import TimerHandle
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -222,8 +222,3 @@ class GuardedProtocol(HttpToolsProtocol):
             self.send_400_response("")
         elif self._is_idle():
             self.transport.close()
-
-
-def protocol(**overrides: Any) -> type[GuardedProtocol]:
-    """Return the protocol class with other limits, such as ``head_timeout_s=0.1``."""
-    return type("GuardedProtocol", (GuardedProtocol,), overrides)

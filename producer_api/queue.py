@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
 
 from shared.cards import Card
+from shared.outcomes import RequestError
 from shared.wire import Reply, Request
+
+GiveUp = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +61,46 @@ class Queue(Protocol):
     def catalogue(self) -> Catalogue:
         """Return the latest snapshot; it is at most a few seconds old while Redis answers. Never blocks."""
 
-    async def submit(self, model: str, request: Request, *, id_is_ours: bool) -> Answer:
-        """Put a request into the model's lane and wait for its reply.
+    def begin(
+        self, model: str, request: Request, *, id_is_ours: bool, done: Callable[[Answer | RequestError], None]
+    ) -> GiveUp:
+        """Put a request into the model's lane without waiting for its reply.
 
         Args:
             model: name of a model in the catalogue.
             request: ``reply_to`` is filled in by the queue.
             id_is_ours: the front end made the id up, so nobody can ask for this reply again and it is deleted once
                 delivered. A client's own id is looked up first: if its reply is already there, that is the answer.
+            done: called once, on the event loop, with the answer or the error that ended the wait, those below and
+                ``UNKNOWN_OUTCOME`` once ``request.ttl_ms`` has passed without a reply; it must not raise.
+
+        Returns:
+            What to call when nobody is interested in the answer any more; ``done`` is not called after that.
 
         Raises:
-            RequestError: ``LANE_FULL``, ``QUEUE_UNAVAILABLE``, ``QUEUE_OUT_OF_MEMORY``, ``NO_WORKER``,
-                ``SHUTTING_DOWN``, or ``UNKNOWN_OUTCOME`` once ``request.ttl_ms`` has passed without a reply.
+            RequestError: the request was refused at once, and ``done`` will not be called: ``LANE_FULL``,
+                ``QUEUE_UNAVAILABLE``, ``QUEUE_OUT_OF_MEMORY``, ``NO_WORKER``, ``SHUTTING_DOWN``.
         """
+
+
+async def submit(queue: Queue, model: str, request: Request, *, id_is_ours: bool) -> Answer:
+    """Put a request into the model's lane and wait for its reply; see :meth:`Queue.begin`.
+
+    Raises:
+        RequestError: whatever ended it instead of an answer.
+    """
+    future: asyncio.Future[Answer | RequestError] = asyncio.get_running_loop().create_future()
+
+    def done(result: Answer | RequestError) -> None:
+        if not future.done():
+            future.set_result(result)
+
+    give_up = queue.begin(model, request, id_is_ours=id_is_ours, done=done)
+    try:
+        result = await future
+    except asyncio.CancelledError:
+        give_up()
+        raise
+    if isinstance(result, RequestError):
+        raise result
+    return result

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from shared.outcomes import INTERNAL, RequestError
@@ -17,7 +18,7 @@ from .admission import admit
 from .admitter import Instruments
 from .catalogue import CatalogueReader
 from .channel import Channel
-from .queue import Answer, Catalogue, ModelState
+from .queue import Answer, Catalogue, GiveUp, ModelState
 
 log = logging.getLogger(__name__)
 
@@ -107,21 +108,34 @@ class RedisQueue:
             self._channels[model] = channel
         return channel
 
-    async def submit(self, model: str, request: Request, *, id_is_ours: bool) -> Answer:
+    def begin(
+        self, model: str, request: Request, *, id_is_ours: bool, done: Callable[[Answer | RequestError], None]
+    ) -> GiveUp:
         """See the interface."""
         admit(self._catalogue, model, self._in_flight, self._settings.max_in_flight)
-        self._in_flight += 1
         begun_s = time.perf_counter()
-        try:
-            message = await self._channel(model).submit(request, id_is_ours=id_is_ours)
-        finally:
+
+        def ended(result: bytes | RequestError) -> None:
             self._in_flight -= 1
+            done(result if isinstance(result, RequestError) else self._answer(request.id, result, begun_s))
+
+        wait = self._channel(model).begin(request, id_is_ours=id_is_ours, done=ended)
+        self._in_flight += 1
+
+        def give_up() -> None:
+            if not wait.waiter.ended:
+                self._in_flight -= 1
+                wait.give_up()
+
+        return give_up
+
+    def _answer(self, request_id: str, message: bytes, begun_s: float) -> Answer | RequestError:
         waited_s = time.perf_counter() - begun_s
         try:
             reply = decode_reply(message)
         except WireError as error:
-            log.error("A consumer's reply to %s cannot be read: %s", request.id, error)
-            raise RequestError(INTERNAL, "The reply cannot be read.", request_id=request.id) from None
+            log.error("A consumer's reply to %s cannot be read: %s", request_id, error)
+            return RequestError(INTERNAL, "The reply cannot be read.", request_id=request_id)
         timing = reply.timing
         self._instruments.reply_wait.observe(waited_s)
         self._instruments.transport.observe(waited_s - (timing.queue + timing.wait + timing.run) / 1e6)

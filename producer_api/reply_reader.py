@@ -101,7 +101,7 @@ class ReplyReader:
                 waiters = [waiter for waiter in waiters if waiter.entry_id == fields[5]]
             for waiter in list(waiters):
                 if len(fields) >= 4:
-                    waiter.answer(fields[3])
+                    waiter.end(fields[3])
                 else:
                     self.look(waiter)
 
@@ -133,4 +133,4 @@ class ReplyReader:
             for request_id, reply in zip(some, await self._sweeping.call_many(lookups), strict=True):
                 if isinstance(reply, bytes):
                     for waiter in list(self._waiters.of(request_id)):
-                        waiter.answer(reply)
+                        waiter.end(reply)

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from shared.logs import configure
 from shared.settings import Settings, SettingsError
 
-from .http_guard import GuardedProtocol
+from .http_express import ExpressProtocol
 
 _log = logging.getLogger("headrace.http")
 
@@ -70,12 +70,15 @@ def drain_s(settings: Settings) -> float:
     return settings.default_timeout_ms / 1000 + 2
 
 
-def config(app: ASGIApp, wait_s: float, protocol: type[GuardedProtocol] = GuardedProtocol) -> uvicorn.Config:
-    """The one configuration of uvicorn, also used by the tests; ``wait_s`` as from :func:`drain_s`."""
+def config(app: ASGIApp, wait_s: float, protocol: type[ExpressProtocol] = ExpressProtocol) -> uvicorn.Config:
+    """The one configuration of uvicorn, also used by the tests; ``wait_s`` as from :func:`drain_s`.
+
+    An application with an attribute ``express`` has the common predict request answered around ASGI.
+    """
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http=protocol,
+        http=type("Protocol", (protocol,), {"express": getattr(app, "express", None)}),
         ws="none",
         lifespan="on",
         log_config=None,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from shared.outcomes import UNKNOWN_OUTCOME, Outcome
+from shared.outcomes import UNKNOWN_OUTCOME, Outcome, RequestError
 
 from .admission import refusal
 from .deadlines import Deadlines
+
+
+def _nothing(result: bytes | RequestError) -> None:
+    """Take the place of a callback that has been called."""
 
 
 @dataclass(slots=True, eq=False)
@@ -17,29 +21,39 @@ class Waiter:
     """A request that waits.
 
     Attributes:
-        future: ends with the encoded reply, or an error.
+        done: called once, with the encoded reply or the error that ended the wait. A callback and not a future: a
+            future would have a task woken in the next turn of the event loop.
         since_s: when it began to wait, on the event loop's clock.
         deadline_slot: where ``Deadlines`` keeps it.
         look: the reply key is to be read as soon as possible.
         entry_id: the request's entry in the stream, once known.
+        ended: nobody waits any more.
     """
 
     request_id: str
-    future: asyncio.Future[bytes]
+    done: Callable[[bytes | RequestError], None]
     since_s: float
     deadline_slot: int = 0
     look: bool = False
     entry_id: bytes | None = None
+    ended: bool = False
 
     def fail(self, outcome: Outcome, message: str) -> None:
         """End with an error, unless already ended."""
-        if not self.future.done():
-            self.future.set_exception(refusal(outcome, message, self.request_id))
+        self.end(refusal(outcome, message, self.request_id))
 
-    def answer(self, reply: bytes) -> None:
-        """End with a reply, unless already ended."""
-        if not self.future.done():
-            self.future.set_result(reply)
+    def end(self, result: bytes | RequestError) -> None:
+        """End with a reply or an error, unless already ended."""
+        if not self.ended:
+            self.ended = True
+            # Whoever is called probably refers to this waiter: left in place, every request would be a cycle for the
+            # garbage collector, whose pauses would be the slowest requests.
+            done, self.done = self.done, _nothing
+            done(result)
+
+    def abandon(self) -> None:
+        """End without telling anybody."""
+        self.ended, self.done = True, _nothing
 
     def time_out(self) -> None:
         """End because the time is up."""
@@ -57,9 +71,9 @@ class Waiters:
         self._deadlines = Deadlines(loop)
         self._by_id: dict[str, list[Waiter]] = {}
 
-    def add(self, request_id: str, ttl_s: float) -> Waiter:
-        """Begin to wait for a reply, for at most ``ttl_s``."""
-        waiter = Waiter(request_id, self._loop.create_future(), self._loop.time())
+    def add(self, request_id: str, ttl_s: float, done: Callable[[bytes | RequestError], None]) -> Waiter:
+        """Begin to wait for a reply, for at most ``ttl_s``; ``done`` is called with how it ends."""
+        waiter = Waiter(request_id, done, self._loop.time())
         waiter.deadline_slot = self._deadlines.add(waiter, waiter.since_s + ttl_s)
         self._by_id.setdefault(request_id, []).append(waiter)
         return waiter

@@ -80,12 +80,33 @@ class SyncLink:
             ServerError: Redis answered with an error.
             ClientError: the connection failed; whether the command took effect is unknown.
         """
+        self.send(command)
+        return self.receive()
+
+    def send(self, *commands: Sequence[Any]) -> None:
+        """Send commands, each of which has one answer to be received, in order.
+
+        Raises:
+            ClientError: the connection failed; which commands took effect is unknown.
+        """
         if self._connection is None:
             self._connection = self._pool.get_connection()
-        connection = self._connection
+        packed = [hiredis.pack_command(tuple(command)) for command in commands]
         try:
-            connection.send_packed_command([hiredis.pack_command(command)], check_health=False)
-            return connection.read_response()
+            self._connection.send_packed_command([b"".join(packed)], check_health=False)
+        except BaseException:
+            self.close()
+            raise
+
+    def receive(self) -> Any:
+        """Wait for the next answer and return it as Redis gave it.
+
+        Raises:
+            ServerError: Redis answered with an error.
+            ClientError: the connection failed, and with it every answer that has not been received.
+        """
+        try:
+            return self._connection.read_response()
         except ReadOnlyError:  # demoted: a new connection may reach the new primary
             self.close()
             raise

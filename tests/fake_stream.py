@@ -206,6 +206,12 @@ class InMemoryStream:
                 raise StreamDown("The answer was lost.")
             return statuses
 
+    def commit_and_read(self, ended: Sequence[Ended], committed: Callable[[], None], max_entries: int) -> list[Entry]:
+        """See the interface."""
+        self.commit(ended)
+        committed()
+        return self.read(max_entries)
+
     def discard(self, entry_ids: Sequence[bytes]) -> None:
         """See the interface."""
         with self._lane.changed:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from consumer.models.base import IMAGES, RAW, Result
-from producer_api.queue import Answer, Catalogue, ModelState
+from producer_api.queue import Answer, Catalogue, GiveUp, ModelState
 from shared.cards import BatchSettings, Card, TensorSpec
 from shared.outcomes import (
     EXPIRED,
@@ -120,6 +120,7 @@ class InMemoryQueue:
         self._lanes: dict[str, _Lane] = {}
         self._held = False
         self._closed = False
+        self._waits: set[asyncio.Task[None]] = set()
 
     def serve(self, model: str, model_card: Card | None, function: ModelFunction, *, workers: int = 1) -> None:
         """Add a model."""
@@ -162,10 +163,29 @@ class InMemoryQueue:
         }
         return Catalogue(states, self.redis_ok)
 
-    async def submit(self, model: str, request: Request, *, id_is_ours: bool) -> Answer:
+    def begin(
+        self, model: str, request: Request, *, id_is_ours: bool, done: Callable[[Answer | RequestError], None]
+    ) -> GiveUp:
         """See the interface."""
         begun_s = perf_counter()
         lane = self._admit(model, request, id_is_ours)
+
+        async def wait() -> None:
+            try:
+                done(await self._wait(lane, request, id_is_ours, begun_s))
+            except RequestError as error:
+                done(error)
+
+        task = asyncio.create_task(wait())
+        self._waits.add(task)
+        task.add_done_callback(self._waits.discard)
+
+        def give_up() -> None:
+            task.cancel()
+
+        return give_up
+
+    async def _wait(self, lane: _Lane, request: Request, id_is_ours: bool, begun_s: float) -> Answer:
         waiting = lane.known[request.id]
         try:
             async with asyncio.timeout(request.ttl_ms / 1000):

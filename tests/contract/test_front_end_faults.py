@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from consumer.stream import Ended, WorkStream
 from producer_api.metrics import queue_metrics
+from producer_api.queue import submit
 from producer_api.redis_queue import RedisQueue
 from shared.outcomes import EXPIRED, RequestError
 from shared.wire import Fault, ModelTag, Reply, Request, Tensor, Timing, decode_request, encode_reply
@@ -40,7 +41,7 @@ def run(url: str, scenario: Callable[[RedisQueue], Awaitable[None]]) -> None:
 async def outcome(queue: RedisQueue, lane: RedisLane, request_id: str, ttl_ms: int) -> str:
     request = Request(request_id, ttl_ms, "application/octet-stream", b"x")
     try:
-        answer = await queue.submit(lane.model, request, id_is_ours=False)
+        answer = await submit(queue, lane.model, request, id_is_ours=False)
     except RequestError as error:
         return error.outcome.code
     return "ok" if answer.reply.fault is None else answer.reply.fault.code

@@ -17,7 +17,7 @@ from consumer.models.echo import Echo
 from consumer.redis_stream import RedisStream
 from consumer.worker import Worker
 from producer_api.metrics import queue_metrics
-from producer_api.queue import Answer, Queue
+from producer_api.queue import Answer, Queue, submit
 from producer_api.redis_queue import RedisQueue
 from shared.model_config import ModelConfig
 from shared.outcomes import RequestError
@@ -157,7 +157,7 @@ def code(result: Answer | BaseException) -> str:
 
 def test_a_request_is_answered(bench: Bench, model_name: str) -> None:
     async def scenario(queue: Queue) -> None:
-        answer = await queue.submit(model_name, request("one"), id_is_ours=True)
+        answer = await submit(queue, model_name, request("one"), id_is_ours=True)
         assert (answer.reply.id, output(answer)) == ("one", b"hello")
         assert answer.waited_us >= 0
 
@@ -169,7 +169,7 @@ def test_everyone_gets_their_own_answer(bench: Bench, model_name: str) -> None:
         for start in range(0, 80, LANE_LIMIT):
             ids = [f"r{index}" for index in range(start, start + LANE_LIMIT)]
             answers = await asyncio.gather(
-                *(queue.submit(model_name, request(name, name.encode()), id_is_ours=True) for name in ids)
+                *(submit(queue, model_name, request(name, name.encode()), id_is_ours=True) for name in ids)
             )
             assert [(answer.reply.id, output(answer)) for answer in answers] == [(name, name.encode()) for name in ids]
 
@@ -178,8 +178,8 @@ def test_everyone_gets_their_own_answer(bench: Bench, model_name: str) -> None:
 
 def test_a_clients_own_id_has_one_answer(bench: Bench, model_name: str) -> None:
     async def scenario(queue: Queue) -> None:
-        first = await queue.submit(model_name, request("mine", b"first"), id_is_ours=False)
-        second = await queue.submit(model_name, request("mine", b"second"), id_is_ours=False)
+        first = await submit(queue, model_name, request("mine", b"first"), id_is_ours=False)
+        second = await submit(queue, model_name, request("mine", b"second"), id_is_ours=False)
         assert output(first) == output(second) == b"first"
 
     bench.run(scenario)
@@ -189,7 +189,7 @@ def test_the_same_id_at_once_has_one_answer(bench: Bench, model_name: str) -> No
     async def scenario(queue: Queue) -> None:
         bodies = [b"%d" % index for index in range(LANE_LIMIT)]
         answers = await asyncio.gather(
-            *(queue.submit(model_name, request("crowd", body), id_is_ours=False) for body in bodies)
+            *(submit(queue, model_name, request("crowd", body), id_is_ours=False) for body in bodies)
         )
         assert len({output(answer) for answer in answers}) == 1
 
@@ -200,7 +200,7 @@ def test_a_full_lane_refuses(bench: Bench, model_name: str) -> None:
     async def scenario(queue: Queue) -> None:
         bench.hold()
         tasks = [
-            asyncio.create_task(queue.submit(model_name, request(f"r{index}"), id_is_ours=True))
+            asyncio.create_task(submit(queue, model_name, request(f"r{index}"), id_is_ours=True))
             for index in range(2 * LANE_LIMIT)
         ]
         while sum(task.done() for task in tasks) < LANE_LIMIT:
@@ -216,7 +216,7 @@ def test_a_wait_ends_at_its_deadline_and_names_the_id(bench: Bench, model_name: 
     async def scenario(queue: Queue) -> None:
         bench.hold()
         with pytest.raises(RequestError) as caught:
-            await queue.submit(model_name, request("late", ttl_ms=50), id_is_ours=False)
+            await submit(queue, model_name, request("late", ttl_ms=50), id_is_ours=False)
         assert (caught.value.outcome.code, caught.value.request_id) == ("unknown_outcome", "late")
         bench.release()
 
@@ -226,7 +226,7 @@ def test_a_wait_ends_at_its_deadline_and_names_the_id(bench: Bench, model_name: 
 def test_an_unknown_model_is_refused(bench: Bench) -> None:
     async def scenario(queue: Queue) -> None:
         with pytest.raises(RequestError) as caught:
-            await queue.submit("nothing", request("one"), id_is_ours=True)
+            await submit(queue, "nothing", request("one"), id_is_ours=True)
         assert caught.value.outcome.code == "unknown_model"
 
     bench.run(scenario)
@@ -237,7 +237,7 @@ def test_an_input_that_makes_the_model_fail_is_answered_with_an_error(bench: Ben
         bodies = [b"fine", POISON, b"fine too"]
         answers = await asyncio.gather(
             *(
-                queue.submit(model_name, request(f"r{index}", body), id_is_ours=True)
+                submit(queue, model_name, request(f"r{index}", body), id_is_ours=True)
                 for index, body in enumerate(bodies)
             )
         )
@@ -252,7 +252,7 @@ def test_an_input_that_makes_the_model_fail_is_answered_with_an_error(bench: Ben
 def test_closing_ends_the_waits(bench: Bench, model_name: str) -> None:
     async def scenario(queue: Queue) -> None:
         bench.hold()
-        task = asyncio.create_task(queue.submit(model_name, request("one"), id_is_ours=True))
+        task = asyncio.create_task(submit(queue, model_name, request("one"), id_is_ours=True))
         await asyncio.sleep(0)
         await queue.close()
         [result] = await asyncio.gather(task, return_exceptions=True)

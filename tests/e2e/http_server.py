@@ -14,7 +14,7 @@ from prometheus_client.registry import CollectorRegistry
 
 from producer_api import server
 from producer_api.app import create_app
-from producer_api.http_guard import GuardedProtocol
+from producer_api.http_express import ExpressProtocol
 from shared.settings import Settings
 from tests.fakes import InMemoryQueue, demo_queue
 
@@ -25,7 +25,7 @@ class HttpServer:
     def __init__(
         self,
         settings: Settings | None = None,
-        protocol: type[GuardedProtocol] = GuardedProtocol,
+        protocol: type[ExpressProtocol] = ExpressProtocol,
         queue: InMemoryQueue | None = None,
     ) -> None:
         self.queue = queue or demo_queue()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from consumer.items import Item
+from consumer.items import Finished, Item, Prepared, Refused
 from consumer.models.base import Description, Model, Result
 from consumer.stream import Entry
 from shared.cards import BatchSettings, Card, TensorSpec
@@ -119,3 +119,32 @@ def joined(thread: threading.Thread) -> bool:
     """Wait for a thread to end; False when it has not."""
     thread.join(10.0)
     return not thread.is_alive()
+
+
+class Collected:
+    """Where an executor's batches and refusals go in a test; see :class:`consumer.items.Replies`."""
+
+    def __init__(self, on_finish: Callable[[Finished], None] = lambda finished: None) -> None:
+        self.held: Prepared | None = None
+        self.finished: list[Finished] = []
+        self.refused: list[Refused] = []
+        self.holds: list[bool] = []
+        self._on_finish = on_finish
+
+    def finish(self, finished: Finished, *, idle: bool, hold: bool = False) -> None:
+        """See the interface."""
+        self.finished.append(finished)
+        self.holds.append(hold)
+        self._on_finish(finished)
+
+    def refuse(self, refused: Sequence[Refused]) -> None:
+        """See the interface."""
+        self.refused += refused
+
+    def settle(self, prepared: Prepared) -> None:
+        """See the interface."""
+        self.held = None
+
+    def flush(self) -> None:
+        """See the interface."""
+        self.held = None

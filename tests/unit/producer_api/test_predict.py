@@ -338,10 +338,10 @@ def test_a_refusal_this_version_does_not_know() -> None:
 
 
 def test_a_fault_here_is_logged_and_not_shown(api: Api, caplog: pytest.LogCaptureFixture) -> None:
-    async def broken(*args: object, **kwargs: object) -> Any:
+    def broken(*args: object, **kwargs: object) -> Any:
         raise ZeroDivisionError("secret")
 
-    api.queue.submit = broken  # type: ignore[method-assign]
+    api.queue.begin = broken  # type: ignore[method-assign]
     answer = api.post("echo", b"x")
     assert (answer.status, answer.error["code"]) == (500, "internal")
     assert b"secret" not in answer.body

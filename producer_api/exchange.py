@@ -1,0 +1,149 @@
+"""One predict request, whatever brought it here: let in, decoded, answered and counted. No I/O.
+
+Two transports use it: ``routes/predict.py``, an ASGI endpoint, and ``express.py``, which answers the common case
+without ASGI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import perf_counter
+
+from shared.cards import Card
+from shared.outcomes import INTERNAL, NO_WORKER, OK, UNSUPPORTED_MEDIA_TYPE, RequestError
+from shared.settings import Settings
+
+from .admission import admit, refusal
+from .decoding import Decoded, Limits, decode
+from .encoding import encode_reply
+from .errors import from_fault
+from .ids import RequestIds
+from .metrics import UNKNOWN, ApiMetrics
+from .negotiation import body_type, choose, traceparent
+from .queue import Answer, Queue
+
+PATH = "/v1/models/{model}/predict"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the head of a predict request says.
+
+    Attributes:
+        query: the query string as it came.
+        accept: the header, empty when there is none.
+        content_type, content_encoding: the headers, None when there are none.
+        traceparent: W3C trace context if the header is valid.
+    """
+
+    model: str
+    query: bytes
+    accept: bytes
+    content_type: bytes | None
+    content_encoding: bytes | None
+    traceparent: str | None
+
+
+def head_of(model: str, query: bytes, headers: Mapping[bytes, bytes]) -> Head:
+    """Collect what matters from the headers; names are in lower case."""
+    trace = headers.get(b"traceparent")
+    return Head(
+        model,
+        query,
+        headers.get(b"accept", b""),
+        headers.get(b"content-type"),
+        headers.get(b"content-encoding"),
+        None if trace is None else traceparent(trace),
+    )
+
+
+class Desk:
+    """What all exchanges of an application share."""
+
+    def __init__(self, settings: Settings, queue: Queue, metrics: ApiMetrics) -> None:
+        self.queue, self.metrics = queue, metrics
+        self.ids = RequestIds()
+        self.limits = Limits(settings.default_timeout_ms, settings.max_timeout_ms)
+        self.max_body_bytes = settings.max_body_bytes
+        self.max_in_flight = settings.max_in_flight
+
+
+class Exchange:
+    """One request and its answer. Every one that is made must be closed.
+
+    Attributes:
+        request_id: made up, or the client's own once the body has been read.
+        media_type: of the answer.
+        outcome: how it ended, for the metrics.
+    """
+
+    __slots__ = ("_card", "_catalogue", "_desk", "_kind", "head", "media_type", "outcome", "request_id", "started_s")
+
+    _card: Card
+    _kind: str
+    media_type: str
+
+    def __init__(self, desk: Desk, head: Head) -> None:
+        self.started_s = perf_counter()
+        self._desk, self.head = desk, head
+        self._catalogue = desk.queue.catalogue()
+        self.request_id = desk.ids.next()
+        self.outcome = INTERNAL
+        desk.metrics.in_flight += 1
+
+    def enter(self) -> None:
+        """Check all that can be checked before the body is there.
+
+        Raises:
+            RequestError: the request is refused.
+        """
+        desk, head = self._desk, self.head
+        self.media_type = choose(head.accept)
+        card = admit(self._catalogue, head.model, desk.metrics.in_flight - 1, desk.max_in_flight).card
+        if card is None:
+            raise refusal(NO_WORKER, f"No worker has described model {head.model!r} yet.")
+        encoding = head.content_encoding
+        if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
+            raise RequestError(UNSUPPORTED_MEDIA_TYPE, "Bodies are taken uncompressed only.", field="Content-Encoding")
+        self._kind = body_type(head.content_type, card.content_types)
+        self._card = card
+
+    def decode(self, body: bytes) -> Decoded:
+        """Make the request for the queue.
+
+        Raises:
+            RequestError: the body does not fit.
+        """
+        self._desk.metrics.received.observe(len(body))
+        head = self.head
+        decoded = decode(self._kind, body, head.query, self._card, self._desk.limits, self.request_id, head.traceparent)
+        self.request_id = decoded.request.id
+        return decoded
+
+    def payload(self, answer: Answer) -> bytes:
+        """Encode the answer.
+
+        Raises:
+            RequestError: the consumer refused the request.
+        """
+        reply = answer.reply
+        if reply.fault is not None:
+            raise from_fault(reply.fault, self.request_id)
+        payload = encode_reply(reply, perf_counter() - self.started_s, self.media_type)
+        self.outcome = OK
+        self._desk.metrics.sent.observe(len(payload))
+        return payload
+
+    def failed(self, error: RequestError) -> RequestError:
+        """Note that it ended with ``error``, and give that the request's id."""
+        self.outcome = error.outcome
+        if error.request_id is None:
+            error.request_id = self.request_id
+        return error
+
+    def close(self) -> None:
+        """Count it."""
+        metrics, model = self._desk.metrics, self.head.model
+        metrics.in_flight -= 1
+        metrics.requests.counts[model if model in self._catalogue.models else UNKNOWN, self.outcome.code] += 1

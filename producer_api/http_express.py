@@ -1,0 +1,175 @@
+"""The HTTP protocol of the front end: the express way where it can be taken, uvicorn's for everything else."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import TimerHandle
+from typing import Any, ClassVar
+
+from .express import END, MOST_BYTES, START, Express, KnownHead
+from .http_guard import GuardedProtocol
+
+
+class ExpressProtocol(GuardedProtocol):
+    """Answers requests with a known head by itself. One request at a time per connection, in order.
+
+    Attributes:
+        express: a class attribute, set by ``server.config``; None sends everything the ordinary way.
+        patience_s: a body that takes longer than this goes the ordinary way, which has the limits for slow ones.
+    """
+
+    express: ClassVar[Express | None] = None
+    patience_s: ClassVar[float] = 1.0
+
+    _answering = False
+    _closing = False
+    _candidate: bytes | None = None
+    _partial: tuple[KnownHead, bytes] | None = None
+    _parts: list[bytes]
+    _missing_bytes = 0
+    _held: list[bytes]
+    _idle_timer: TimerHandle | None = None
+    _idle_since_s: float | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._held = []
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._partial = None
+        self._held = []
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._answering:  # a pipelined request waits until this one has been answered
+            self._held.append(data)
+            self.flow.pause_reading()
+        elif self._partial is not None:
+            self._collect(data)
+        elif not self._is_between_messages() or not data.startswith(START):
+            self._take_ordinary_way(data, None)
+        else:
+            self._look_up(data)
+
+    def _is_between_messages(self) -> bool:
+        return (
+            self.express is not None
+            and not self._in_head
+            and not self._lingering
+            and not self._offered
+            and (self.cycle is None or (self.cycle.response_complete and not self.cycle.more_body))
+            and not self.transport.is_closing()
+        )
+
+    def _look_up(self, data: bytes) -> None:
+        assert self.express is not None
+        end = data.find(END, 0, MOST_BYTES) + len(END)
+        if end < len(END):
+            self._take_ordinary_way(data, None)
+            return
+        head = data[:end]
+        known = self.express.heads.get(head)
+        if known is None or len(data) - end > known.body_bytes:  # what follows would be a pipelined request
+            self._take_ordinary_way(data, head)
+            return
+        self._unset_keepalive_if_required()
+        self._disarm()
+        self._idle_since_s = None
+        if len(data) - end == known.body_bytes:
+            self._begin(known, data[end:])
+        else:
+            self._partial = (known, head)
+            self._parts, self._missing_bytes = [data[end:]], known.body_bytes - (len(data) - end)
+            self._timer = self.loop.call_later(self.patience_s, self._hand_over)
+
+    def _take_ordinary_way(self, data: bytes, head: bytes | None) -> None:
+        self._candidate, self._idle_since_s = head, None
+        super().data_received(data)
+        self._candidate = None
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        head, self._candidate = self._candidate, None
+        if head is None or self.express is None or self._offered:
+            return
+        if self.parser.should_keep_alive() and self.scope["http_version"] == "1.1":
+            self.express.heads.learn(head, self.url, self.scope["headers"])  # type: ignore[arg-type]
+
+    def _collect(self, data: bytes) -> None:
+        """Take more of a body; what lies beyond its end is the next request."""
+        assert self._partial is not None
+        rest = data[self._missing_bytes :]
+        self._parts.append(data[: self._missing_bytes] if rest else data)
+        self._missing_bytes -= len(self._parts[-1])
+        if self._missing_bytes > 0:
+            return
+        self._disarm()
+        (known, _), self._partial = self._partial, None
+        parts, self._parts = self._parts, []
+        if rest:
+            self._held.append(rest)
+        self._begin(known, b"".join(parts))
+
+    def _hand_over(self) -> None:
+        """Let the ordinary way have what has come of a body."""
+        if self._partial is None:
+            return
+        self._disarm()
+        (_, head), self._partial = self._partial, None
+        parts, self._parts = self._parts, []
+        self._take_ordinary_way(b"".join((head, *parts)), None)
+
+    def _begin(self, known: KnownHead, body: bytes) -> None:
+        assert self.express is not None
+        self._answering = True
+        self.express.begin(known.head, body, self._respond)
+
+    def _respond(self, response: bytes, close: bool) -> None:
+        self.server_state.total_requests += 1
+        transport = self.transport
+        if transport.is_closing():
+            return
+        transport.write(response)
+        if close or self._closing:
+            transport.close()
+        elif self._held:
+            self.loop.call_soon(self._take_held)
+        else:
+            self._answering = False
+            self._idle_since_s = self.loop.time()
+            if self._idle_timer is None:
+                self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
+
+    def _take_held(self) -> None:
+        """Go on with what came while a request was being answered."""
+        held, self._held = b"".join(self._held), []
+        self._answering = False
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            self.data_received(held)
+
+    def _close_if_idle(self) -> None:
+        """One timer for many requests: a connection that has been used meanwhile gets another look later."""
+        self._idle_timer = None
+        if self._idle_since_s is None or self.transport.is_closing():
+            return
+        left_s = self._idle_since_s + self.timeout_keep_alive - self.loop.time()
+        if left_s <= 0:
+            self.transport.close()
+        else:
+            self._idle_timer = self.loop.call_later(left_s, self._close_if_idle)
+
+    def shutdown(self) -> None:
+        """Close after the answer that is being made, or at once when there is none."""
+        self._hand_over()
+        if self._answering:
+            self._closing = True
+        else:
+            super().shutdown()
+
+
+def protocol(**overrides: Any) -> type[ExpressProtocol]:
+    """Return the protocol class with other limits, such as ``head_timeout_s=0.1``."""
+    return type("ExpressProtocol", (ExpressProtocol,), overrides)
