@@ -40,6 +40,15 @@ local function failed(answer)
   return type(answer) == 'table' and answer.err ~= nil
 end
 
+-- Lua passes only so many arguments in one call.
+local CHUNK = 1000
+
+local function in_chunks(list, call)
+  for first = 1, #list, CHUNK do
+    call(unpack(list, first, math.min(first + CHUNK - 1, #list)))
+  end
+end
+
 local BAD_KEY = { err = 'ERR KEYS[1] must be hr:{model}:q:lane' }
 local BAD_ARGS = { err = 'ERR wrong arguments' }
 
@@ -63,11 +72,13 @@ local function admit(keys, args)
   if instance ~= '' and is_name(instance) and cursor ~= '' then
     redis.pcall('XTRIM', key.stream .. instance, 'MINID', cursor)
   end
+  local delivered = {}
   for i = 6, 5 + acks do
     if is_name(args[i]) then
-      redis.pcall('UNLINK', key.reply .. args[i])
+      delivered[#delivered + 1] = key.reply .. args[i]
     end
   end
+  in_chunks(delivered, function(...) redis.pcall('UNLINK', ...) end)
   local length = redis.call('XLEN', keys[1])
   local answer = { length }
   for i = 6 + acks, #args, 3 do
@@ -102,23 +113,42 @@ end
 -- answered the id before; then the entry is deleted. An expiry of 0 stores nothing: the reply is only hinted.
 -- The hint goes out in any case; when the reply was not stored by this call, or is large, it carries the id only.
 -- Returns a status per item: 1 stored or hinted, 0 not ours any more, 2 already answered, or 'error …'.
-local function commit_one(work, key, cap, stream_expiry, hint_limit, entry, id, instance, expiry, reply)
-  if not (is_name(id) and expiry and (instance == '' or is_name(instance))) then
-    return 'error malformed item'
-  end
-  local status, visible = 0, false
-  if redis.call('XACK', work, GROUP, entry) == 1 then
-    status = 1
-    if expiry == 0 then
-      visible = true
-    elseif redis.call('EXISTS', key.reply .. id) == 1 then
-      status = 2
-    else
-      redis.call('RPUSH', key.reply .. id, reply)
-      redis.call('PEXPIRE', key.reply .. id, expiry)
-      visible = true
+
+-- Acknowledges entries and returns the set of those that were still pending. One command for all of them: calling a
+-- command from Lua costs more than most commands do.
+local function acknowledge(work, entries)
+  local ours = {}
+  in_chunks(entries, function(...)
+    local chunk = { ... }
+    local count = redis.pcall('XACK', work, GROUP, ...)
+    if failed(count) then -- one of the ids is none
+      for _, entry in ipairs(chunk) do
+        ours[entry] = redis.pcall('XACK', work, GROUP, entry) == 1
+      end
+    elseif count > 0 then
+      for _, entry in ipairs(chunk) do
+        -- Whoever acknowledges an entry deletes it in the same step, so those that are gone were not ours any more.
+        ours[entry] = count == #chunk or #redis.call('XRANGE', work, entry, entry) > 0
+      end
     end
-    redis.call('XDEL', work, entry)
+  end)
+  return ours
+end
+
+-- Stores one reply and hints at it; says whether the id had no reply before.
+local function publish(key, cap, hint_limit, ours, entry, id, instance, expiry, reply)
+  local status, visible = 0, false
+  if ours then
+    status, visible = 1, true
+    if expiry > 0 then
+      local place = key.reply .. id
+      if redis.call('RPUSH', place, reply) > 1 then
+        redis.call('RPOP', place)
+        status, visible = 2, false
+      else
+        redis.call('PEXPIRE', place, expiry)
+      end
+    end
   end
   if instance ~= '' then
     local stream = key.stream .. instance
@@ -130,7 +160,6 @@ local function commit_one(work, key, cap, stream_expiry, hint_limit, entry, id, 
     else
       redis.call('XADD', stream, 'MAXLEN', '~', cap, '*', 'id', id)
     end
-    return status, stream
   end
   return status
 end
@@ -144,21 +173,41 @@ local function commit(keys, args)
   if not (cap and stream_expiry and hint_limit) or (#args - 3) % 5 ~= 0 then
     return BAD_ARGS
   end
-  local answer, streams = {}, {}
+  local entries, seen, valid = {}, {}, {}
   for i = 4, #args, 5 do
-    local fine, status, stream = pcall(
-      commit_one, keys[1], key, cap, stream_expiry, hint_limit,
-      args[i], args[i + 1], args[i + 2], whole(args[i + 3]), args[i + 4]
-    )
-    if not fine then
-      local err = type(status) == 'table' and status.err or tostring(status)
-      status = 'error ' .. err
+    local entry, instance = args[i], args[i + 2]
+    local fits = string.find(entry, '^%d+%-%d+$') and is_name(args[i + 1]) and whole(args[i + 3])
+    if fits and (instance == '' or is_name(instance)) then
+      valid[i] = true
+      if not seen[entry] then
+        seen[entry] = true
+        entries[#entries + 1] = entry
+      end
     end
-    if stream then
-      streams[stream] = true
+  end
+  local ours = acknowledge(keys[1], entries)
+  local answer, streams, finished = {}, {}, {}
+  for i = 4, #args, 5 do
+    local status = 'error malformed item'
+    if valid[i] then
+      local entry, instance = args[i], args[i + 2]
+      local fine
+      fine, status = pcall(
+        publish, key, cap, hint_limit, ours[entry], entry, args[i + 1], instance, whole(args[i + 3]), args[i + 4]
+      )
+      if not fine then
+        status = 'error ' .. (type(status) == 'table' and status.err or tostring(status))
+      elseif instance ~= '' then
+        streams[key.stream .. instance] = true
+      end
+      if ours[entry] then
+        ours[entry] = false -- the same entry twice in a call is answered once
+        finished[#finished + 1] = entry
+      end
     end
     answer[#answer + 1] = status
   end
+  in_chunks(finished, function(...) redis.pcall('XDEL', keys[1], ...) end)
   for stream in pairs(streams) do
     redis.pcall('PEXPIRE', stream, stream_expiry)
   end
