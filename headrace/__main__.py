@@ -55,7 +55,7 @@ def load() -> None:
 
     from .redis_access import connected
 
-    with connected(os.environ, named=True) as client:
+    with connected(os.environ, "The functions could not be loaded", named=True) as client:
         library.load(client)
     click.echo("headrace: the functions are loaded.")
 

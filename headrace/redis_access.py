@@ -17,10 +17,13 @@ EXIT_USAGE = 2
 
 
 @contextmanager
-def connected(environment: Mapping[str, str], *, named: bool = False) -> Iterator[Any]:
+def connected(
+    environment: Mapping[str, str], failed: str = "Redis did not do what was asked", *, named: bool = False
+) -> Iterator[Any]:
     """Give a client of the Redis that the settings name, else of the embedded server's.
 
     Args:
+        failed: begins the sentence when Redis fails.
         named: HEADRACE_REDIS_URL must be set.
     """
     try:
@@ -33,7 +36,7 @@ def connected(environment: Mapping[str, str], *, named: bool = False) -> Iterato
         with connect(settings.redis_address) as client:
             yield client
     except ClientError as error:
-        end(f"Redis did not do what was asked: {error}", EXIT_FAILED)
+        end(f"{failed}: {error}", EXIT_FAILED)
 
 
 def end(sentence: str, code: int) -> NoReturn:
