@@ -21,6 +21,7 @@ from .table import table
 EXIT_OK: Final = 0
 EXIT_REFUSED: Final = 1
 EXIT_TIMEOUT: Final = 3
+EXIT_INTERRUPTED: Final = 130
 _POLL_S: Final = 0.1
 
 States = Mapping[str, WorkerState]
@@ -39,7 +40,10 @@ def run(client: Any, model: str, value: str | None, timeout_s: float, as_json: b
         _print(model, wish, states(client, model), "shown", as_json)
         return EXIT_OK
     wish = make_wish(client, model, value)
-    found = _wait(client, model, wish, timeout_s)
+    try:
+        found = _wait(client, model, wish, timeout_s)
+    except KeyboardInterrupt:
+        end(f"No longer waiting; the wish for {value} stays in force.", EXIT_INTERRUPTED)
     outcome = judge(wish, found)
     _print(model, wish, found, outcome, as_json)
     return {"done": EXIT_OK, "stored": EXIT_OK, "refused": EXIT_REFUSED}.get(outcome, EXIT_TIMEOUT)
