@@ -10,7 +10,7 @@ from shared.model_config import ModelConfig
 from shared.settings import Settings
 
 WITHOUT_COMPUTING = ("echo",)
-MEMORY_EACH_BYTES = GIB
+MEMORY_EACH_BYTES = 3 * GIB // 2
 """What a process may need, by rule of thumb, so that a machine with many cores and little memory does not swap."""
 
 

@@ -40,8 +40,8 @@ def test_the_environment_wins_over_the_table_and_the_table_over_the_machine() ->
 
 
 def test_a_machine_with_little_memory_gets_fewer() -> None:
-    assert counts(Settings(), models("net"), machine(16, memory=5 * GIB)) == {"net": 5}
-    assert counts(Settings(), models("net", "mine"), machine(16, memory=6 * GIB)) == {"net": 3, "mine": 3}
+    assert counts(Settings(), models("net"), machine(16, memory=8 * GIB)) == {"net": 5}
+    assert counts(Settings(), models("net", "mine"), machine(16, memory=9 * GIB)) == {"net": 3, "mine": 3}
     assert counts(Settings(), models("net"), machine(16, memory=1)) == {"net": 1}
     # Who says a number gets it.
     assert counts(Settings(consumers=16), models("net"), machine(16, memory=1)) == {"net": 16}
