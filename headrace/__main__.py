@@ -24,7 +24,14 @@ def up() -> None:
 @main.command()
 @click.argument("model")
 @click.argument("value", metavar="[PRECISION|default]", required=False)
-@click.option("--timeout", "timeout_s", default=300.0, show_default=True, help="Seconds to wait for every worker.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0),
+    default=300.0,
+    show_default=True,
+    help="Seconds to wait for every worker.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def precision(model: str, value: str | None, timeout_s: float, as_json: bool) -> None:
     """Show in which precision MODEL runs, or have every worker of it switch, one after the other.

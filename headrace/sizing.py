@@ -64,14 +64,14 @@ def places(settings: Settings, models: Mapping[str, ModelConfig], machine: Machi
             found.append(Place(f"consumer {model}" if count == 1 else f"consumer {model} {number}", model, len(found)))
     computing = [place for place in found if _computes(models[place.model])]
     on_gpu = settings.device != "cpu" and bool(machine.gpus)
-    settled = _on_gpus(settings, machine, computing) if on_gpu else _on_cores(settings, machine, computing)
+    settled = _on_gpus(machine, computing) if on_gpu else _on_cores(settings, machine, computing)
     by_index = {place.index: place for place in settled}
     return [by_index.get(place.index, place) for place in found]
 
 
-def _on_gpus(settings: Settings, machine: Machine, computing: Sequence[Place]) -> list[Place]:
-    gpus, threads = machine.gpus, settings.torch_threads or 1
-    return [replace(place, threads=threads, gpu=gpus[i % len(gpus)]) for i, place in enumerate(computing)]
+def _on_gpus(machine: Machine, computing: Sequence[Place]) -> list[Place]:
+    # Threads are left to the process: should torch find the GPU unusable after all, it computes on the cores.
+    return [replace(place, gpu=machine.gpus[i % len(machine.gpus)]) for i, place in enumerate(computing)]
 
 
 def _on_cores(settings: Settings, machine: Machine, computing: Sequence[Place]) -> list[Place]:

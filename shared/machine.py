@@ -6,12 +6,15 @@ import importlib.metadata
 import math
 import os
 import re
+import shutil
+import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 GIB = 1 << 30
+_TOOL_LIMIT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +118,17 @@ def visible_gpus(setting: str | None, count: int) -> tuple[str, ...]:
 
 
 def _gpu_count() -> int:
-    """GPUs by their device files, which need neither a driver call nor torch."""
+    """GPUs by their device files, which need no driver call; without such files, as under WSL, by NVIDIA's tool."""
     with suppress(OSError):
-        return sum(re.fullmatch(r"nvidia\d+", path.name) is not None for path in Path("/dev").iterdir())
+        files = sum(re.fullmatch(r"nvidia\d+", path.name) is not None for path in Path("/dev").iterdir())
+        if files:
+            return files
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return 0
+    with suppress(OSError, subprocess.SubprocessError):
+        listed = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=_TOOL_LIMIT_S, check=True).stdout
+        return sum(line.startswith("GPU ") for line in listed.splitlines())
     return 0
 
 
