@@ -26,7 +26,7 @@ OUT ?= .headrace/gate
 help: ## show the verbs
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-up: $(STAMP) ## start Redis, a consumer for each model and the front end; Ctrl-C stops them
+up: $(STAMP) ## start Redis, the consumers and the front end; Ctrl-C stops them
 	@exec $(BIN)/python -m headrace up
 
 test: $(STAMP) ## run the tests

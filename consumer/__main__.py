@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from shared.logs import configure
 from shared.settings import Settings, SettingsError
 
+from . import pinning
 from .config import resolve
 from .metrics import ConsumerMetrics
 from .models.registry import build
@@ -27,10 +28,14 @@ log = logging.getLogger("consumer")
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--model", "model_name", required=True, help="Model to serve, a name in models.toml.")
 @click.option("--index", default=0, show_default=True, help="Number of this process; added to HEADRACE_METRICS_PORT.")
-def main(model_name: str, index: int) -> None:
+@click.option(
+    "--cores", default="", help="Cores to run on, such as 0 or 2,3. `headrace up` gives each consumer its own."
+)
+def main(model_name: str, index: int, cores: str) -> None:
     """Serve one model: read its stream, batch, run, reply. Ends on SIGTERM when everything claimed is answered."""
     try:
         config = resolve(Settings.from_env(os.environ), model_name, index)
+        pinning.pin(pinning.parse(cores))
     except SettingsError as error:
         _refuse(str(error))
     configure(config.settings.log_level)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import logging
-import os
 import sys
 from collections.abc import Callable
 from time import monotonic
+
+from shared.machine import usable_cores
 
 from .allocator import prepare_for_torch
 from .config import ConsumerConfig
@@ -30,15 +32,23 @@ def pick_device(setting: str, family: str) -> str:
     return "cpu"
 
 
-def default_threads() -> int:
-    """Threads for one batch on a CPU: every core this process may use but one, which Redis and the front end need.
+def default_threads(device: str = "cpu") -> int:
+    """Threads for one batch: one beside a GPU; on a CPU every core this process may use but one.
 
-    With a thread on every core, one that the kernel takes away stalls all others at the end of each layer: batches of
-    milliseconds then take seconds on a busy machine (``docs/benchmarks.md``).
+    That one is for Redis and the front end. With a thread on every core, one that the kernel takes away stalls all
+    others at the end of each layer: batches of milliseconds then take seconds on a busy machine
+    (``docs/benchmarks.md``). Of several consumers `headrace up` gives each its share (``headrace/sizing.py``).
     """
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)) - 1)
-    return max(1, (os.cpu_count() or 1) - 1)
+    return 1 if device == "cuda" else max(1, usable_cores() - 1)
+
+
+def free_memory(device: str) -> None:
+    """Give back what a model held that nobody refers to any more, so that the next one has the room."""
+    gc.collect()
+    if device == "cuda" and "torch" in sys.modules:
+        import torch
+
+        torch.cuda.empty_cache()
 
 
 def load_model(build: Callable[[], Model], config: ConsumerConfig) -> tuple[Model, Parity, str]:
@@ -56,7 +66,7 @@ def load_model(build: Callable[[], Model], config: ConsumerConfig) -> tuple[Mode
     if config.model.family in TORCH_FAMILIES or "torch" in sys.modules:
         import torch
 
-        torch.set_num_threads(config.settings.torch_threads or default_threads())
+        torch.set_num_threads(config.settings.torch_threads or default_threads(device))
     model, parity = prepare(build, device, config.precision)
     loaded_s = monotonic()
     for size in config.warm_up_sizes:

@@ -22,6 +22,7 @@ class ConsumerMetrics:
     def __init__(self, registry: CollectorRegistry, model: str) -> None:
         self.registry = registry
         self._model = model
+        self._info: _Info | None = None
         latency = LATENCY_BUCKETS_S
         queue_wait = Histogram(
             "headrace_queue_wait_seconds",
@@ -92,8 +93,15 @@ class ConsumerMetrics:
         self._malformed.inc(count)
 
     def describe(self, card: Card, parity: Parity) -> None:
-        """Export what runs: version, precision, device, and how close the precision is to fp32."""
-        self.registry.register(_Info(card, parity))
+        """Export what runs: version, precision, device, and how close the precision is to fp32.
+
+        Called again when another precision runs; the old one is exported no more.
+        """
+        info = _Info(card, parity)
+        if self._info is not None:
+            self.registry.unregister(self._info)
+        self._info = info
+        self.registry.register(info)
 
     def watch(self, depth: Callable[[], Depth], busy_s: Callable[[], float]) -> None:
         """Export what waits in Redis and how busy the device is, both asked at scrape time."""

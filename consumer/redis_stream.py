@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from shared import cards, functions, keys
+from shared import cards, functions, keys, wishes
 from shared.clock import RedisClock
 from shared.redis import ClientError, ServerError, SyncLink, connect
 from shared.settings import Settings
@@ -197,6 +197,28 @@ class RedisStream:
     def leave(self) -> None:
         """See the interface."""
         self._call(self._beating, functions.LEAVE, [self._worker])
+
+    def wish(self) -> wishes.Wish | None:
+        """See the interface."""
+        key = keys.wish(self._model)
+        found: Any = self._guard(lambda: self._client.hmget(key, [wishes.PRECISION, wishes.TOKEN]))
+        return wishes.from_fields(*found)
+
+    def take_turn(self) -> bool:
+        """See the interface."""
+        key, mine, lease_ms = keys.turn(self._model), self._worker.encode(), self._settings.lease_ms
+        if self._guard(lambda: self._client.set(key, mine, nx=True, px=lease_ms)):
+            return True
+        return bool(
+            self._guard(lambda: self._client.get(key)) == mine
+            and self._guard(lambda: self._client.pexpire(key, lease_ms))
+        )
+
+    def end_turn(self) -> None:
+        """See the interface."""
+        key = keys.turn(self._model)
+        if self._guard(lambda: self._client.get(key)) == self._worker.encode():
+            self._guard(lambda: self._client.delete(key))
 
     def depth(self) -> Depth:
         """See the interface. XINFO's lag is not used: it is unknown whenever the last delivered entry is deleted."""

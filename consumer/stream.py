@@ -10,6 +10,7 @@ import msgspec
 
 from shared.cards import Card
 from shared.clock import RedisClock
+from shared.wishes import Wish
 
 
 class StreamDown(Exception):
@@ -103,6 +104,18 @@ class WorkStream(Protocol):
 
     def leave(self) -> None:
         """Take this worker off the list."""
+
+    def wish(self) -> Wish | None:
+        """Return what an operator last asked for, None for nothing."""
+
+    def take_turn(self) -> bool:
+        """Say whether it is this worker's turn to switch, taking or keeping the turn for a lease if nobody else has it.
+
+        Two may have it for a moment when a lease runs out; that costs capacity and nothing else.
+        """
+
+    def end_turn(self) -> None:
+        """Let the next worker have its turn; nothing if it is not this worker's."""
 
     def depth(self) -> Depth:
         """Measure what waits."""

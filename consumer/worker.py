@@ -1,29 +1,25 @@
-"""One consumer: starts the stages, watches them, drains them."""
+"""One consumer: loads its model, starts the stages, watches them, drains them, switches precision when asked."""
 
 from __future__ import annotations
 
 import logging
 import os
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
+from shared import wishes
 from shared.cards import BatchSettings, Card
-from shared.wire import ModelTag
 
-from .batcher import Batcher
-from .committer import Committer
 from .config import ConsumerConfig
 from .events import Parity
-from .executor import Executor
-from .fetcher import Fetcher
-from .intake import Intake
-from .lease import LeaseBook
-from .loading import load_model
+from .loading import free_memory, load_model
 from .metrics import ConsumerMetrics
 from .models.base import Model
 from .pulse import Pulse
+from .stages import Stages
 from .stream import StreamDown, StreamGone, WorkStream
+from .switch import Switch
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +27,15 @@ SOFTWARE_ERROR = 70
 """Exit status when a stage crashed (EX_SOFTWARE of sysexits.h); a supervisor starts the consumer again."""
 WRONG_CONFIGURATION = 2
 LOOK_UP_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What is known of the loaded model without holding it."""
+
+    card: Card
+    parity: Parity
+    device: str
 
 
 class Worker:
@@ -53,10 +58,15 @@ class Worker:
         self._over = threading.Event()
         self._serving = False
         self._status = 0
+        self._model: Model | None = None
+        self._running: Running | None = None
+        self._pulse = Pulse(stream, self._describe, lambda: self._switch.look(), config.settings.heartbeat_ms / 1000)
+        self._stages = Stages(config, stream, metrics, self._pulse.beat_now, self._thread)
+        self._switch = Switch(stream, config.precision, self._stages.halt, self._pulse.beat_now)
 
     def stop(self) -> None:
         """Finish what has been claimed, then return from ``run``; a signal handler may call this."""
-        # Not _over: the thread that runs the handler may hold that event's lock, because it waits for it.
+        # No other event than this one: the thread that runs the handler may hold another's lock.
         self._stop.set()
 
     def run(self) -> int:
@@ -67,9 +77,12 @@ class Worker:
         # leave this one asleep: so it looks up regularly.
         while not (self._stop.is_set() or self._over.wait(LOOK_UP_S)):
             pass
+        self._stages.stop()
         # A model that still loads has claimed nothing, so nothing is waited for.
         while self._serving and executor_thread.is_alive() and self._status == 0:
             executor_thread.join(LOOK_UP_S)
+        if self._switch.is_under_way:
+            self._switch.give_up_turn()
         return self._status
 
     def _thread(self, name: str, target: Callable[[], None]) -> threading.Thread:
@@ -88,88 +101,92 @@ class Worker:
 
     def _load_and_execute(self) -> None:
         try:
-            model, parity, device = load_model(self._build, self._config)
+            self._load_wanted(self._switch.at_start())
         except ValueError as error:
             log.error("%s", error)
             self._end(WRONG_CONFIGURATION)
             return
         if not self._stop.is_set():
-            self._serving = True
-            self._serve(model, parity, device)
+            self._pulse.first(self._stop)
+            self._metrics.watch(self._stream.depth, lambda: self._stages.busy_s)
+            self._serve()
         self._over.set()
 
-    def _serve(self, model: Model, parity: Parity, device: str) -> None:
-        config, settings = self._config, self._config.settings
-        card = self._card(model, device)
-        leases = LeaseBook()
-        intake = Intake(Batcher(config.max_batch, config.window_ms / 1000), config.max_batch)
-        tag = ModelTag(card.name, card.version, card.precision)
-        committer = Committer(self._stream, model, leases, tag, card.warnings, settings, self._metrics.batch_done)
-        executor = Executor(model, intake, committer, config.window_ms / 1000)
-        with ThreadPoolExecutor(settings.decode_threads, "decode") as decoders:
-            state = {"pid": str(os.getpid()), "precision": card.precision, "device": device}
-            pulse = Pulse(self._stream, card, state, settings.heartbeat_ms / 1000)
-            fetcher = Fetcher(
-                self._stream,
-                model,
-                intake,
-                leases,
-                decoders,
-                refuse=committer.refuse,
-                on_gone=pulse.beat_now,
-                on_malformed=self._metrics.malformed,
-                on_recovered=self._metrics.redelivered,
-                max_rows=config.max_batch,
-                scan_s=settings.lease_ms / 3000,
-            )
-            self._metrics.describe(card, parity)
-            self._first_heartbeat(card, state)
-            self._metrics.watch(self._stream.depth, lambda: executor.busy_s)
-            stopped = threading.Event()
-            threads = {
-                "fetch": self._thread("fetch", lambda: fetcher.run(self._stop)),
-                "commit": self._thread("commit", committer.run),
-                "pulse": self._thread("pulse", lambda: pulse.run(stopped)),
-            }
-            drain = self._thread("drain", lambda: self._drain(threads["fetch"], decoders, intake, committer))
-            for thread in (*threads.values(), drain):
-                thread.start()
-            log.info(
-                "Ready: %s on %s, at most %d rows or %g ms a batch.",
-                card.name,
-                device,
-                config.max_batch,
-                config.window_ms,
-            )
-            executor.run(fetcher, self._stop)
-            committer.close()
-            threads["commit"].join()
-            stopped.set()
-            pulse.beat_now()
-            threads["pulse"].join()
+    def _serve(self) -> None:
+        stopped = threading.Event()
+        pulse = self._thread("pulse", lambda: self._pulse.run(stopped))
+        pulse.start()
+        while not self._stop.is_set():
+            self._serve_model()
+            if not self._stop.is_set():
+                self._load_wanted(self._switch.wanted)
+        stopped.set()
+        self._pulse.beat_now()
+        pulse.join()
         self._leave()
 
-    def _drain(
-        self, fetch: threading.Thread, decoders: ThreadPoolExecutor, intake: Intake, committer: Committer
-    ) -> None:
-        self._stop.wait()
-        log.info("Draining: no more requests are claimed, those here are finished.")
-        # A queue that stays away must not keep a stopping process for ever; its work is recovered after the lease.
-        patience = threading.Timer(self._config.settings.longest_batch_ms / 1000, committer.give_up)
-        patience.daemon = True
-        patience.start()
-        fetch.join()
-        decoders.shutdown(wait=True)
-        intake.close()
+    def _serve_model(self) -> None:
+        """Run the stages around the loaded model, and let go of it when they have come to rest."""
+        config, running, model = self._config, self._running, self._model
+        assert running is not None
+        assert model is not None
+        self._serving = True
+        self._pulse.beat_now()
+        log.info(
+            "Ready: %s on %s, at most %d rows or %g ms a batch.",
+            config.model_name,
+            running.device,
+            config.max_batch,
+            config.window_ms,
+        )
+        self._stages.run(model, running.card)
+        self._serving = self._stop.is_set()
+        self._model = None
 
-    def _first_heartbeat(self, card: Card, state: dict[str, str]) -> None:
-        while not self._stop.is_set():
-            try:
-                self._stream.heartbeat(card, state)
-                return
-            except (StreamDown, StreamGone) as error:
-                log.warning("Redis does not answer yet (%s); trying again.", error)
-                self._stop.wait(0.5)
+    def _load_wanted(self, precision: str) -> None:
+        """Load in ``precision``. If that fails although another is known to do, load that one and say why.
+
+        Raises:
+            ValueError: the model cannot be loaded as environment and models file ask for.
+        """
+        before = self._switch.requested
+        refusal = ""
+        try:
+            self._load(precision)
+        except Exception as error:
+            # Asked for by environment and models file alone, there is nothing to go back to.
+            if not self._switch.is_under_way:
+                raise
+            refusal = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        # Outside the clause: what was raised holds on to the model that was refused.
+        if refusal:
+            log.error("Precision %s is not taken: %s Going on with %s.", precision, refusal, before)
+            self._load(before)
+        self._switch.finish(refusal)
+
+    def _load(self, precision: str) -> None:
+        if self._running is not None:
+            free_memory(self._running.device)
+        self._model, parity, device = load_model(self._build, replace(self._config, precision=precision))
+        card = self._card(self._model, device, parity.precision)
+        self._running = Running(card, parity, device)
+        self._metrics.describe(card, parity)
+
+    def _describe(self) -> tuple[Card, Mapping[str, str]]:
+        """Card and state, as each heartbeat publishes them."""
+        running = self._running
+        assert running is not None
+        token, progress, refusal = self._switch.published
+        state = wishes.WorkerState(
+            pid=str(os.getpid()),
+            precision=running.card.precision,
+            device=running.device,
+            why=running.parity.reason,
+            token=token,
+            progress=progress,
+            refusal=refusal,
+        )
+        return running.card, wishes.to_hash(state)
 
     def _leave(self) -> None:
         try:
@@ -177,7 +194,7 @@ class Worker:
         except (StreamDown, StreamGone) as error:
             log.warning("Could not sign off: %s", error)
 
-    def _card(self, model: Model, device: str) -> Card:
+    def _card(self, model: Model, device: str, precision: str) -> Card:
         config, description = self._config, model.describe()
         return Card(
             name=config.model_name,
@@ -186,7 +203,7 @@ class Worker:
             inputs=description.inputs,
             outputs=description.outputs,
             content_types=description.content_types,
-            precision=config.precision,
+            precision=precision,
             device=device,
             batch=BatchSettings(config.max_batch, config.window_ms, config.policy),
             labels=description.labels,

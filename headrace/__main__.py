@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
 
 import click
 
-from shared.settings import Settings, SettingsError
-
-from .up import EXIT_USAGE
 from .up import up as run_up
-
-EXIT_FAILED = 1
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,6 +21,34 @@ def up() -> None:
     sys.exit(run_up(os.environ))
 
 
+@main.command()
+@click.argument("model")
+@click.argument("value", metavar="[PRECISION|default]", required=False)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0),
+    default=300.0,
+    show_default=True,
+    help="Seconds to wait for every worker.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def precision(model: str, value: str | None, timeout_s: float, as_json: bool) -> None:
+    """Show in which precision MODEL runs, or have every worker of it switch, one after the other.
+
+    No request is lost. A worker whose outputs would be too far from fp32's refuses and goes on as before. Workers that
+    start later take the wish too, until it is `default`: what environment and models.toml say.
+
+    Exit codes: 0 done, 1 refused by a worker or Redis is away, 2 usage or unknown model, 3 the time ran out.
+    """
+    # Imported here: `up` needs no Redis client.
+    from . import precision as command
+    from .redis_access import connected
+
+    with connected(os.environ) as client:
+        sys.exit(command.run(client, model, value, timeout_s, as_json))
+
+
 @main.group()
 def functions() -> None:
     """Look after the Redis functions that both sides call."""
@@ -35,27 +57,14 @@ def functions() -> None:
 @functions.command()
 def load() -> None:
     """Load the functions into the server at HEADRACE_REDIS_URL, replacing older ones."""
-    # Imported here: only this command needs a Redis client.
+    # Imported here: `up` needs no Redis client.
     from shared import functions as library
-    from shared.redis import ClientError, connect
 
-    try:
-        settings = Settings.from_env(os.environ)
-        if settings.redis_url is None:
-            raise SettingsError("HEADRACE_REDIS_URL is not set, so there is no server to load the functions into.")
-    except SettingsError as error:
-        _end(str(error), EXIT_USAGE)
-    try:
-        with connect(settings.redis_url) as client:
-            library.load(client)
-    except ClientError as error:
-        _end(f"The functions could not be loaded: {error}", EXIT_FAILED)
+    from .redis_access import connected
+
+    with connected(os.environ, "The functions could not be loaded", named=True) as client:
+        library.load(client)
     click.echo("headrace: the functions are loaded.")
-
-
-def _end(sentence: str, code: int) -> NoReturn:
-    click.echo(f"headrace: {sentence}", err=True)
-    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ class ChildSpec:
         stage: its place in the order of starting and stopping.
         stop_limit_s: seconds between SIGTERM and SIGKILL.
         ready: when given, starting goes on only once this returns True.
+        environment: variables of this process alone, as pairs.
     """
 
     name: str
@@ -43,6 +44,7 @@ class ChildSpec:
     stage: Stage
     stop_limit_s: float = 10.0
     ready: Callable[[], bool] | None = None
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 class Child:
@@ -57,7 +59,7 @@ class Child:
         self._rest = b""
         self._process = subprocess.Popen(
             spec.argv,
-            env=dict(environment),
+            env={**environment, **dict(spec.environment)},
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from shared.model_config import ModelConfig
 from shared.settings import Settings
 
 from .child import ChildSpec, Stage
+from .sizing import Place
 
 CLASSIFIERS = ("timm", "torchvision")
+MOST_ADDRESSES = 8
+"""Metrics addresses that the banner shows for one model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,28 +28,28 @@ class Commands:
     wait: tuple[str, ...] = (sys.executable, "-m", "loadgen", "wait", "--timeout", "900s")
 
 
-def consumer_names(settings: Settings) -> list[tuple[str, str]]:
-    """Return ``(display name, model)`` of every consumer process, in the order of their index."""
-    return [
-        (f"consumer {model}" if settings.consumers == 1 else f"consumer {model} {number}", model)
-        for model in settings.models
-        for number in range(1, settings.consumers + 1)
-    ]
-
-
-def service_specs(settings: Settings, commands: Commands) -> list[ChildSpec]:
+def service_specs(settings: Settings, commands: Commands, places: Sequence[Place]) -> list[ChildSpec]:
     """Return the consumers and the front end.
 
     A consumer may use the longest batch time to drain, and a front end as long as its requests may wait.
     """
-    drain_s = settings.longest_batch_ms / 1000 + 5
-    specs = [
-        ChildSpec(name, (*commands.consumer, "--model", model, "--index", str(index)), Stage.CONSUMER, drain_s)
-        for index, (name, model) in enumerate(consumer_names(settings))
-    ]
+    specs = [_consumer_spec(settings, commands, place) for place in places]
     answer_s = settings.default_timeout_ms / 1000 + 5
     specs.append(ChildSpec("producer_api", commands.front_end, Stage.FRONT_END, answer_s))
     return specs
+
+
+def _consumer_spec(settings: Settings, commands: Commands, place: Place) -> ChildSpec:
+    argv = [*commands.consumer, "--model", place.model, "--index", str(place.index)]
+    if place.cores:
+        argv += ["--cores", ",".join(map(str, place.cores))]
+    environment: dict[str, str] = {}
+    if place.threads is not None:
+        environment["HEADRACE_TORCH_THREADS"] = str(place.threads)
+    if place.gpu is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = place.gpu
+    drain_s = settings.longest_batch_ms / 1000 + 5
+    return ChildSpec(place.name, tuple(argv), Stage.CONSUMER, drain_s, environment=tuple(environment.items()))
 
 
 def redis_spec(argv: list[str], ready: Callable[[], bool]) -> ChildSpec:
@@ -53,17 +57,17 @@ def redis_spec(argv: list[str], ready: Callable[[], bool]) -> ChildSpec:
     return ChildSpec("redis", tuple(argv), Stage.REDIS, stop_limit_s=15.0, ready=ready)
 
 
-def probe_specs(settings: Settings, commands: Commands) -> list[ChildSpec]:
-    """Return, for each model, the process that ends with 0 once a real inference has succeeded."""
-    url = base_url(settings)
+def probe_specs(settings: Settings, commands: Commands, places: Sequence[Place]) -> list[ChildSpec]:
+    """Return, for each model, the process that ends with 0 once all its workers live and an inference has succeeded."""
+    url, workers = base_url(settings), Counter(place.model for place in places)
     return [
         ChildSpec(
             f"wait {model}",
-            (*commands.wait, "--url", url, "--model", model, "--workers", str(settings.consumers)),
+            (*commands.wait, "--url", url, "--model", model, "--workers", str(count)),
             Stage.PROBE,
             stop_limit_s=1.0,
         )
-        for model in settings.models
+        for model, count in workers.items()
     ]
 
 
@@ -96,29 +100,55 @@ def _reachable(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def banner(settings: Settings, models: Mapping[str, ModelConfig], took_s: float) -> str:
+def banner(settings: Settings, models: Mapping[str, ModelConfig], places: Sequence[Place], took_s: float) -> str:
     """Return what is printed once the stack is ready: addresses, and a line to paste for each model."""
     url = base_url(settings)
-    metrics = [f"  metrics    {url}/metrics"]
-    metrics_host = _reachable(settings.metrics_host)
-    metrics += [
-        f"             http://{metrics_host}:{settings.metrics_port + index}/metrics ({name})"
-        for index, (name, _) in enumerate(consumer_names(settings))
-    ]
     return "\n".join(
         [
             "",
             f"Headrace is ready after {took_s:.1f} s: a real inference has come back from {', '.join(models)}.",
+            *(f"  {line}" for line in sizing_lines(places)),
             f"  API        {url}",
             f"  docs page  {url}/docs",
             f"  Redis      {_without_password(settings.redis_url or '')} (for direct producers, docs/protocol.md)",
-            *metrics,
+            f"  metrics    {url}/metrics",
+            *_metrics_lines(settings, places),
             "Try it:",
             *(f"  {_curl(url, name, config)}" for name, config in models.items()),
             "Ctrl-C stops everything.",
             "",
         ]
     )
+
+
+def sizing_lines(places: Sequence[Place]) -> list[str]:
+    """Return a line for each model that several processes serve."""
+    lines = []
+    for model, group in _by_model(places).items():
+        if len(group) == 1:
+            continue
+        where = "one GPU each" if group[0].gpu is not None else f"{group[0].threads or 1} thread(s) each"
+        pinned = ", each on cores of its own" if group[0].cores else ""
+        lines.append(f"consumers  {len(group)} of {model}, {where}{pinned} (docs/running.md)")
+    return lines
+
+
+def _metrics_lines(settings: Settings, places: Sequence[Place]) -> list[str]:
+    host, lines = _reachable(settings.metrics_host), []
+    for model, group in _by_model(places).items():
+        ports = [settings.metrics_port + place.index for place in group]
+        shown = [f"http://{host}:{port}/metrics ({place.name})" for port, place in zip(ports, group, strict=True)]
+        if len(group) > MOST_ADDRESSES:
+            shown = [shown[0], f"... to port {ports[-1]}, one for each of the {len(group)} consumers of {model}"]
+        lines += [f"             {line}" for line in shown]
+    return lines
+
+
+def _by_model(places: Sequence[Place]) -> dict[str, list[Place]]:
+    groups: dict[str, list[Place]] = {}
+    for place in places:
+        groups.setdefault(place.model, []).append(place)
+    return groups
 
 
 def _curl(url: str, name: str, config: ModelConfig) -> str:

@@ -12,14 +12,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from shared.embedded import HOST, ServerConfig, answers, find_server, free_port, server_argv
+from shared.machine import this_machine
 from shared.settings import Settings, SettingsError
 
-from . import checks, plan
+from . import checks, plan, sizing
 from .child import ChildSpec
 from .console import Console
 from .supervisor import Supervisor
 
 EXIT_USAGE = 2
+LAST_PORT = 65535
 
 
 def up(environment: Mapping[str, str], commands: plan.Commands | None = None) -> int:
@@ -48,15 +50,20 @@ def _run(settings: Settings, environment: Mapping[str, str], commands: plan.Comm
     else:
         checks.check_redis(settings.redis_url)
         redis_url = settings.redis_url
-    port, metrics_port = _http_ports(settings)
+    places = sizing.places(settings, models, this_machine(environment))
+    port, metrics_port = _http_ports(settings, len(places))
     settings = plan.settle(settings, redis_url=redis_url, port=port, metrics_port=metrics_port)
-    services += plan.service_specs(settings, commands)
-    probes = plan.probe_specs(settings, commands)
+    services += plan.service_specs(settings, commands, places)
+    probes = plan.probe_specs(settings, commands, places)
     console = Console([spec.name for spec in (*services, *probes)])
     console.say(f"headrace: starting {', '.join(spec.name for spec in services)}.")
     inherited = {"GIT_COMMIT": _commit(), **environment}
     supervisor = Supervisor(services, probes, plan.child_environment(settings, inherited), os.getcwd(), console)
-    return asyncio.run(supervisor.run(lambda: console.say(plan.banner(settings, models, time.monotonic() - started_s))))
+
+    def on_ready() -> None:
+        console.say(plan.banner(settings, models, places, time.monotonic() - started_s))
+
+    return asyncio.run(supervisor.run(on_ready))
 
 
 def _commit() -> str:
@@ -75,16 +82,21 @@ def _server_config(settings: Settings, folder: Path) -> ServerConfig:
     return ServerConfig(folder, port, settings.appendonly, settings.maxmemory_mb)
 
 
-def _http_ports(settings: Settings) -> tuple[int, int]:
+def _http_ports(settings: Settings, consumers: int) -> tuple[int, int]:
     """The front end's port and the first metrics port, 0 replaced by a free one and all checked."""
     if settings.port == 0:
         port = checks.free_ports("HEADRACE_PORT", settings.host, 1)
     else:
         port = settings.port
         checks.check_port("HEADRACE_PORT", settings.host, port)
-    count = len(plan.consumer_names(settings))
     if settings.metrics_port == 0:
-        return port, checks.free_ports("HEADRACE_METRICS_PORT", settings.metrics_host, count)
-    for metrics_port in range(settings.metrics_port, settings.metrics_port + count):
+        return port, checks.free_ports("HEADRACE_METRICS_PORT", settings.metrics_host, consumers)
+    last = settings.metrics_port + consumers - 1
+    if last > LAST_PORT:
+        raise SettingsError(
+            f"HEADRACE_METRICS_PORT: {consumers} consumers need the ports {settings.metrics_port} to {last}, and the "
+            f"last port there is is {LAST_PORT}; start lower, or with fewer consumers."
+        )
+    for metrics_port in range(settings.metrics_port, last + 1):
         checks.check_port("HEADRACE_METRICS_PORT", settings.metrics_host, metrics_port)
     return port, settings.metrics_port

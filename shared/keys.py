@@ -47,3 +47,13 @@ def workers(model: str) -> str:
 def worker(model: str, worker_name: str) -> str:
     """Hash that describes one worker; expires when its heartbeat stops."""
     return f"hr:{{{model}}}:w:{worker_name}"
+
+
+def wish(model: str) -> str:
+    """Hash with an operator's wish for another precision; see ``wishes.py``. Stays until the next wish."""
+    return f"hr:{{{model}}}:wish"
+
+
+def turn(model: str) -> str:
+    """Name of the one worker that may switch precision now; expires, should it die meanwhile."""
+    return f"hr:{{{model}}}:turn"

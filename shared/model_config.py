@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 
 from .names import is_name
-from .settings import MAX_BATCH_CEILING, POLICIES, PRECISIONS, SettingsError
+from .settings import MAX_BATCH_CEILING, MOST_CONSUMERS, POLICIES, PRECISIONS, SettingsError
 
 FAMILIES = ("echo", "timm", "torchvision", "python")
 
@@ -33,6 +33,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         weights: ``DEFAULT``, ``random``, ``package:NAME`` or the path of a file (state dict or safetensors).
         entry: ``package.module:factory`` for family ``python``.
         precision, max_batch, window_ms, batch_policy: defaults that the environment overrides.
+        consumers: processes that serve it under `headrace up`; 0 leaves that to the machine.
         labels: ``imagenet-1k``, or the path of a text file with one label a line.
         options: handed to the factory of family ``python`` as they are.
     """
@@ -46,6 +47,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_batch: Annotated[int, msgspec.Meta(ge=1, le=MAX_BATCH_CEILING)] = 32
     window_ms: Annotated[float, msgspec.Meta(ge=0, le=60_000)] = 5.0
     batch_policy: str = "window"
+    consumers: Annotated[int, msgspec.Meta(ge=0, le=MOST_CONSUMERS)] = 0
     preprocessing: Preprocessing | None = None
     labels: str | None = None
     options: dict[str, Any] = {}

@@ -19,6 +19,8 @@ POLICIES = ("window",)
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 APPENDONLY = ("everysec", "always", "no")
+PINNING = ("auto", "off")
+MOST_CONSUMERS = 256
 LOG_LEVELS = ("debug", "info", "warning", "error")
 MAX_BATCH_CEILING = 4096
 
@@ -54,7 +56,8 @@ class Settings:
     max_timeout_ms: int = 60_000
     lane_limit: int = 2048
     lease_ms: int = 15_000
-    consumers: int = 1
+    consumers: int = 0
+    pin: str = "auto"
     metrics_port: int = 9101
     metrics_host: str = "127.0.0.1"
     max_body_bytes: int = 16 * 1024 * 1024
@@ -183,7 +186,7 @@ _INTEGERS: dict[str, tuple[int, int]] = {
     "max_timeout_ms": (1, 3_600_000),
     "lane_limit": (1, 10_000_000),
     "lease_ms": (500, 3_600_000),
-    "consumers": (1, 256),
+    "consumers": (0, MOST_CONSUMERS),
     "metrics_port": (0, 65535),
     "max_body_bytes": (1024, 512 * 1024 * 1024),
     "max_in_flight": (1, 1_000_000),
@@ -193,6 +196,7 @@ _CHOICES = {
     "batch_policy": POLICIES,
     "precision": PRECISIONS,
     "device": DEVICES,
+    "pin": PINNING,
     "log_level": LOG_LEVELS,
 }
 

@@ -12,6 +12,7 @@ from shared.cards import Card, to_hash
 from shared.clock import RedisClock
 from shared.functions import HINT_LIMIT_BYTES, REPLY_STREAM_CAP
 from shared.settings import Settings
+from shared.wishes import Wish
 
 EntryKey = tuple[int, int]
 
@@ -64,6 +65,8 @@ class InMemoryLane:
         self.workers: dict[str, float] = {}
         self.worker_fields: dict[str, dict[str, str]] = {}
         self.card: dict[str, bytes] = {}
+        self.wish: Wish | None = None
+        self.turn: tuple[str, float] = ("", 0.0)
 
     def add(self, fields: Mapping[bytes, bytes]) -> bytes | None:
         """XADD NOMKSTREAM: returns the new entry's id, None when there is no stream."""
@@ -246,6 +249,29 @@ class InMemoryStream:
             group = self._lane.stream.group if self._lane.stream is not None else None
             if group is not None and all(held.consumer != self._worker for held in group.pending.values()):
                 group.consumers.discard(self._worker)
+
+    def wish(self) -> Wish | None:
+        """See the interface."""
+        with self._lane.changed:
+            self._answering()
+            return self._lane.wish
+
+    def take_turn(self) -> bool:
+        """See the interface."""
+        with self._lane.changed:
+            self._answering()
+            (holder, until_ms), now_ms = self._lane.turn, self._lane.now_ms()
+            if now_ms < until_ms and holder != self._worker:
+                return False
+            self._lane.turn = (self._worker, now_ms + self._settings.lease_ms)
+            return True
+
+    def end_turn(self) -> None:
+        """See the interface."""
+        with self._lane.changed:
+            self._answering()
+            if self._lane.turn[0] == self._worker:
+                self._lane.turn = ("", 0.0)
 
     def depth(self) -> Depth:
         """See the interface."""

@@ -9,10 +9,11 @@ import redis
 
 from consumer.redis_stream import RedisStream
 from consumer.stream import WorkStream
-from shared import functions, keys
+from shared import functions, keys, wishes
 from shared.cards import BatchSettings, Card, TensorSpec
 from shared.redis import connect
 from shared.settings import Settings
+from shared.wishes import Wish
 from tests.fake_stream import InMemoryLane, InMemoryStream
 
 LANE = keys.DEFAULT_LANE
@@ -70,6 +71,9 @@ class Lane(Protocol):
 
     def card_fields(self) -> Mapping[bytes, bytes]:
         """The published card."""
+
+    def wish(self, precision: str, token: str) -> None:
+        """Make an operator's wish."""
 
     def lose_group(self) -> None:
         """Delete the group and leave the stream."""
@@ -132,6 +136,10 @@ class MemoryLane:
     def card_fields(self) -> Mapping[bytes, bytes]:
         """See the interface."""
         return {name.encode(): value for name, value in self.lane.card.items()}
+
+    def wish(self, precision: str, token: str) -> None:
+        """See the interface."""
+        self.lane.wish = Wish(precision, token)
 
     def lose_group(self) -> None:
         """See the interface."""
@@ -210,6 +218,10 @@ class RedisLane:
         """See the interface."""
         found: Any = self.client.hgetall(keys.card(self.model))
         return dict(found)
+
+    def wish(self, precision: str, token: str) -> None:
+        """See the interface."""
+        self.client.hset(keys.wish(self.model), mapping={wishes.PRECISION: precision, wishes.TOKEN: token})
 
     def lose_group(self) -> None:
         """See the interface."""

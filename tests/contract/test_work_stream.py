@@ -12,6 +12,7 @@ from consumer.stream import Ended, StreamDown, StreamGone, WorkStream
 from shared import functions, keys
 from shared.cards import from_hash
 from shared.functions import HINT_LIMIT_BYTES
+from shared.wishes import Wish
 from tests.contract.lanes import Lane, MemoryLane, RedisLane, card
 from tests.helpers import eventually
 
@@ -335,6 +336,33 @@ def test_a_hundred_restarts_leave_no_consumers_behind(lane: Lane) -> None:
         stream.close()
     assert lane.consumers() == set()
     assert lane.workers() == set()
+
+
+def test_a_wish_is_there_until_the_next(lane: Lane) -> None:
+    stream = ready(lane)
+    assert stream.wish() is None
+    lane.wish("bf16", "one")
+    assert stream.wish() == stream.wish() == Wish("bf16", "one")
+    lane.wish("bf16", "two")
+    assert stream.wish() == Wish("bf16", "two")
+
+
+def test_a_turn_is_one_workers_until_it_ends_it(lane: Lane) -> None:
+    first, second = ready(lane, "one"), ready(lane, "two")
+    assert first.take_turn()
+    assert first.take_turn()
+    assert not second.take_turn()
+    second.end_turn()
+    assert not second.take_turn()
+    first.end_turn()
+    assert second.take_turn()
+
+
+def test_the_turn_of_a_dead_worker_ends_with_its_lease(lane: Lane) -> None:
+    dead, alive = ready(lane, "one", SHORT_LEASE_MS), ready(lane, "two", SHORT_LEASE_MS)
+    assert dead.take_turn()
+    assert not alive.take_turn()
+    assert eventually(alive.take_turn)
 
 
 def test_a_consumer_can_start_while_the_server_is_full(valkey_url: str, model_name: str) -> None:

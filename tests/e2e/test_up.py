@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from shared.embedded import answering_pid
+from shared.machine import usable_cores
 from tests.children import ROOT
 from tests.unit.headrace.stacks import Running, wait_gone
 
@@ -32,6 +33,7 @@ def _environment(folder: Path, **changes: str) -> dict[str, str]:
         "HEADRACE_REDIS_PORT": "0",
         "HEADRACE_METRICS_PORT": "0",
         "HEADRACE_TORCH_THREADS": "1",
+        "HEADRACE_CONSUMERS": "1",
         **changes,
     }
 
@@ -121,6 +123,27 @@ def test_nothing_is_left_of_the_real_stack_when_up_is_killed(tmp_path: Path) -> 
         assert len(children) == 4  # Redis, a consumer, the front end, and the guardian
         stack.signal(signal.SIGKILL)
         wait_gone([int(pid) for pid in children])
+
+
+@pytest.mark.skipif(usable_cores() < 2, reason="one core cannot be shared out")
+def test_two_consumers_run_on_cores_of_their_own(tmp_path: Path) -> None:
+    models = tmp_path / "models.toml"
+    models.write_text('[models.mine]\nfamily = "python"\nentry = "examples.custom_model:create"\nconsumers = 2\n')
+    environment = _environment(tmp_path, HEADRACE_MODELS="mine", HEADRACE_MODELS_FILE=str(models))
+    environment |= {"HEADRACE_CONSUMERS": "0"}
+    with Running(UP, environment) as stack:
+        stack.until(r"Ctrl-C stops everything")
+        assert "2 of mine, 1 thread(s) each, each on cores of its own" in stack.output
+        children = Path(f"/proc/{stack.process.pid}/task/{stack.process.pid}/children").read_text().split()
+        cores = [
+            os.sched_getaffinity(int(pid))
+            for pid in children
+            if b"--cores" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        ]
+        assert [len(own) for own in cores] == [1, 1]
+        assert cores[0] != cores[1]
+        stack.signal(signal.SIGTERM)
+        assert stack.end() == 0
 
 
 def test_a_model_that_cannot_be_built_ends_the_stack_with_its_sentence(tmp_path: Path) -> None:

@@ -96,6 +96,7 @@ def test_every_setting_is_passed_on_or_decided_by_the_stack() -> None:
         "HEADRACE_REDIS_PORT",  # the embedded server only
         "HEADRACE_MODELS_FILE",  # always the one that is mounted
         "HEADRACE_CONSUMERS",  # `--scale consumer=N`
+        "HEADRACE_PIN",  # `headrace up` only
     }
     assert {PREFIX + field.name.upper() for field in fields(Settings)} == (
         {name for name in passed if name.startswith(PREFIX)} | interpolated | decided

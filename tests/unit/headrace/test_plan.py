@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from headrace import plan
 from headrace.child import Stage
+from headrace.sizing import Place
 from shared.model_config import ModelConfig
 from shared.settings import Settings
 
@@ -12,27 +13,42 @@ def _settings(**environment: str) -> Settings:
     return Settings.from_env({f"HEADRACE_{name}": value for name, value in environment.items()})
 
 
-def test_one_consumer_per_model_with_an_index_over_all_of_them() -> None:
-    specs = plan.service_specs(_settings(MODELS="imagenet,echo", CONSUMERS="2"), COMMANDS)
-    assert [(spec.name, spec.argv, spec.stage) for spec in specs] == [
-        ("consumer imagenet 1", ("consumer", "--model", "imagenet", "--index", "0"), Stage.CONSUMER),
-        ("consumer imagenet 2", ("consumer", "--model", "imagenet", "--index", "1"), Stage.CONSUMER),
-        ("consumer echo 1", ("consumer", "--model", "echo", "--index", "2"), Stage.CONSUMER),
-        ("consumer echo 2", ("consumer", "--model", "echo", "--index", "3"), Stage.CONSUMER),
-        ("producer_api", ("front",), Stage.FRONT_END),
+PLACES = [
+    Place("consumer imagenet 1", "imagenet", 0, threads=2, cores=(0, 1)),
+    Place("consumer imagenet 2", "imagenet", 1, threads=1, gpu="3"),
+    Place("consumer echo", "echo", 2),
+]
+
+
+def test_a_consumer_is_told_its_number_its_cores_and_what_is_its_own() -> None:
+    specs = plan.service_specs(_settings(), COMMANDS, PLACES)
+    assert [(spec.name, spec.argv, dict(spec.environment)) for spec in specs] == [
+        (
+            "consumer imagenet 1",
+            ("consumer", "--model", "imagenet", "--index", "0", "--cores", "0,1"),
+            {"HEADRACE_TORCH_THREADS": "2"},
+        ),
+        (
+            "consumer imagenet 2",
+            ("consumer", "--model", "imagenet", "--index", "1"),
+            {"HEADRACE_TORCH_THREADS": "1", "CUDA_VISIBLE_DEVICES": "3"},
+        ),
+        ("consumer echo", ("consumer", "--model", "echo", "--index", "2"), {}),
+        ("producer_api", ("front",), {}),
     ]
+    assert [spec.stage for spec in specs] == [Stage.CONSUMER] * 3 + [Stage.FRONT_END]
 
 
 def test_consumers_get_the_longest_batch_time_to_drain() -> None:
-    consumer, _ = plan.service_specs(_settings(LEASE_MS="3000"), COMMANDS)
+    consumer, *_ = plan.service_specs(_settings(LEASE_MS="3000"), COMMANDS, PLACES)
     assert consumer.stop_limit_s == 2.0 + 5
 
 
-def test_one_probe_for_each_model() -> None:
-    specs = plan.probe_specs(_settings(MODELS="imagenet,echo", PORT="8123", CONSUMERS="2"), COMMANDS)
+def test_one_probe_for_each_model_waits_for_all_its_workers() -> None:
+    specs = plan.probe_specs(_settings(PORT="8123"), COMMANDS, PLACES)
     assert [spec.argv for spec in specs] == [
         ("wait", "--url", "http://127.0.0.1:8123", "--model", "imagenet", "--workers", "2"),
-        ("wait", "--url", "http://127.0.0.1:8123", "--model", "echo", "--workers", "2"),
+        ("wait", "--url", "http://127.0.0.1:8123", "--model", "echo", "--workers", "1"),
     ]
 
 
@@ -59,10 +75,10 @@ def test_the_banner_names_everything_and_hides_the_password() -> None:
         _settings(MODELS="imagenet,echo"), redis_url="redis://user:secret@db:6379/0", port=8000, metrics_port=9101
     )
     models = {"imagenet": ModelConfig("timm"), "echo": ModelConfig("echo")}
-    text = plan.banner(settings, models, took_s=4.24)
+    text = plan.banner(settings, models, PLACES, took_s=4.24)
     assert "after 4.2 s" in text
     assert "http://127.0.0.1:8000/docs" in text
-    assert "http://127.0.0.1:9102/metrics (consumer echo)" in text
+    assert "http://127.0.0.1:9103/metrics (consumer echo)" in text
     assert "redis://db:6379/0" in text
     assert "secret" not in text
     assert (
@@ -70,3 +86,13 @@ def test_the_banner_names_everything_and_hides_the_password() -> None:
         "http://127.0.0.1:8000/v1/models/imagenet/predict"
     ) in text
     assert "--data-binary hello http://127.0.0.1:8000/v1/models/echo/predict" in text
+
+
+def test_the_banner_stays_short_with_many_consumers() -> None:
+    places = [Place(f"consumer big {number + 1}", "big", number, threads=1, cores=(number,)) for number in range(64)]
+    settings = plan.settle(_settings(MODELS="big"), redis_url="redis://db:6379/0", port=8000, metrics_port=9101)
+    text = plan.banner(settings, {"big": ModelConfig("timm")}, places, took_s=4.2)
+    assert text.count("\n") < 20
+    assert "64 of big, 1 thread(s) each, each on cores of its own" in text
+    assert "http://127.0.0.1:9101/metrics (consumer big 1)" in text
+    assert "to port 9164, one for each of the 64 consumers of big" in text

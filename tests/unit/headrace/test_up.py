@@ -100,6 +100,14 @@ def test_a_port_in_use_is_one_sentence_and_exit_2(environment: dict[str, str], s
     [
         ({"HEADRACE_PROT": "8000"}, "HEADRACE_PROT is not a setting"),
         ({"HEADRACE_PORT": "many"}, "HEADRACE_PORT must be a whole number"),
+        ({"HEADRACE_CONSUMERS": "-1"}, "HEADRACE_CONSUMERS must lie between 0 and 256, not -1."),
+        ({"HEADRACE_CONSUMERS": "1000"}, "HEADRACE_CONSUMERS must lie between 0 and 256, not 1000."),
+        (
+            {"HEADRACE_CONSUMERS": "200", "HEADRACE_METRICS_PORT": "65400"},
+            "HEADRACE_METRICS_PORT: 200 consumers need the ports 65400 to 65599, and the last port there is is 65535",
+        ),
+        ({"HEADRACE_PIN": "on"}, "HEADRACE_PIN must be one of auto, off, not 'on'."),
+        ({"HEADRACE_PRECISION": "fp8"}, "HEADRACE_PRECISION must be one of "),
         ({"HEADRACE_MODELS": "dog"}, "'dog' is not in"),
         ({"HEADRACE_MODELS_FILE": "/no/such/models.toml"}, "/no/such/models.toml cannot be read"),
         ({"HEADRACE_REDIS_URL": "redis://127.0.0.1:1/0"}, "HEADRACE_REDIS_URL: no Redis at 127.0.0.1:1"),

@@ -29,13 +29,15 @@ def test_the_shipped_file_declares_the_shipped_models() -> None:
 def test_a_table_needs_only_a_family() -> None:
     config = model_config.parse(ECHO)["echo"]
     assert (config.precision, config.max_batch, config.window_ms, config.batch_policy) == ("fp32", 32, 5.0, "window")
-    assert (config.version, config.options, config.preprocessing) == ("1", {}, None)
+    assert (config.version, config.options, config.preprocessing, config.consumers) == ("1", {}, None, 0)
 
 
 @pytest.mark.parametrize(
     ("line", "part"),
     [
         ("max_batch = 0", "max_batch"),
+        ("consumers = -1", "consumers"),
+        ("consumers = 257", "consumers"),
         ("max_batch = 4097", "max_batch"),
         ("max_batch = 1.5", "max_batch"),
         ('max_batch = "8"', "max_batch"),

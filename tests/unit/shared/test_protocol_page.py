@@ -13,6 +13,7 @@ from shared.cards import ITEM_BYTES, Card
 from shared.outcomes import EXPIRED, INTERNAL, INVALID_INPUT, MALFORMED, MODEL_ERROR, UNSUPPORTED_MEDIA_TYPE, Outcome
 from shared.settings import Settings
 from shared.wire import ModelTag, Reply, Timing, encode_reply
+from shared.wishes import Progress, WorkerState
 
 PAGE = Path(__file__).parents[3].joinpath("docs", "protocol.md").read_text(encoding="utf-8")
 
@@ -45,9 +46,15 @@ def test_every_field_of_a_card_is_listed() -> None:
 
 def test_every_key_is_described() -> None:
     made = [keys.MODELS, keys.card("M"), keys.lanes("M"), keys.workers("M"), keys.worker("M", "WORKER")]
+    made += [keys.wish("M"), keys.turn("M")]
     made += [keys.work("M", "LANE"), keys.reply("M", "LANE", "ID"), keys.reply_stream("M", "LANE", "INSTANCE")]
     for key in made:
         assert f"| `{key}` |" in section("Keys"), key
+
+
+def test_everything_a_worker_says_of_itself_is_described() -> None:
+    for field in (*WorkerState.__struct_fields__, *Progress):
+        assert f"`{field}`" in section("Keys"), field
 
 
 def test_every_function_is_described() -> None:

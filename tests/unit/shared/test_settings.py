@@ -29,7 +29,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
     assert (settings.host, settings.port, settings.models) == ("127.0.0.1", 8000, ("imagenet",))
     assert (settings.max_batch, settings.window_ms, settings.batch_policy, settings.precision) == (None,) * 4
     assert (settings.default_timeout_ms, settings.max_timeout_ms, settings.lease_ms) == (10_000, 60_000, 15_000)
-    assert (settings.lane_limit, settings.consumers, settings.metrics_port) == (2048, 1, 9101)
+    assert (settings.lane_limit, settings.consumers, settings.metrics_port, settings.pin) == (2048, 0, 9101, "auto")
     assert (settings.appendonly, settings.maxmemory_mb, settings.max_body_bytes) == ("everysec", 1024, 16_777_216)
 
 
@@ -189,3 +189,8 @@ def test_a_long_lease_makes_no_slow_stop() -> None:
 @pytest.mark.parametrize("address", ["redis://localhost:abc", "redis://localhost:99999"])
 def test_an_address_with_an_impossible_port_is_refused(address: str) -> None:
     assert "HEADRACE_REDIS_URL" in refusal(REDIS_URL=address)
+
+
+@pytest.mark.parametrize("value", ["-1", "257", "two"])
+def test_a_number_of_consumers_that_cannot_be_is_one_sentence(value: str) -> None:
+    assert refusal(CONSUMERS=value).startswith("HEADRACE_CONSUMERS must ")

@@ -1,0 +1,50 @@
+"""Tying this process to cores [I/O].
+
+With a thread of torch for each core, a process that wanders finds cold caches and another's thread on its new core.
+All threads of a consumer stay together: whoever decodes or commits beside a running model would push another
+consumer's model off its core instead.
+"""
+
+from __future__ import annotations
+
+import os
+
+from shared.settings import SettingsError
+
+
+def parse(text: str) -> frozenset[int]:
+    """Return the cores that ``--cores`` names, such as ``0`` or ``2,3``; none for an empty text.
+
+    Raises:
+        SettingsError: it is no list of numbers.
+    """
+    try:
+        cores = frozenset(int(part) for part in text.split(",")) if text.strip() else frozenset[int]()
+    except ValueError:
+        raise SettingsError(f"--cores must be numbers separated by commas, such as 0 or 2,3, not {text!r}.") from None
+    if any(core < 0 for core in cores):
+        raise SettingsError(f"--cores must not be negative, but is {text!r}.")
+    return cores
+
+
+def pin(cores: frozenset[int]) -> None:
+    """Run the calling thread, and all that it starts from here on, on ``cores`` only; nothing when there are none.
+
+    Must come before torch is imported, which counts the cores it finds.
+
+    Raises:
+        SettingsError: this process may not use one of them, or this system cannot pin.
+    """
+    if not cores:
+        return
+    if not hasattr(os, "sched_setaffinity"):
+        raise SettingsError("--cores: this system cannot tie a process to cores; leave it out.")
+    allowed = os.sched_getaffinity(0)
+    if not cores <= allowed:
+        wrong = ", ".join(map(str, sorted(cores - allowed)))
+        raise SettingsError(f"--cores: core {wrong} is not one of those this process may use ({_listed(allowed)}).")
+    os.sched_setaffinity(0, cores)
+
+
+def _listed(cores: set[int]) -> str:
+    return ", ".join(map(str, sorted(cores)))

@@ -1,0 +1,129 @@
+"""The stages around one loaded model: started together, drained together, again and again with other models."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from shared.cards import Card
+from shared.wire import ModelTag
+
+from .batcher import Batcher
+from .committer import Committer
+from .config import ConsumerConfig
+from .executor import Executor
+from .fetcher import Fetcher
+from .intake import Intake
+from .lease import LeaseBook
+from .metrics import ConsumerMetrics
+from .models.base import Model
+from .stream import WorkStream
+
+log = logging.getLogger(__name__)
+
+NewThread = Callable[[str, Callable[[], None]], threading.Thread]
+
+
+class Stages:
+    """Fetch, decode, run and commit.
+
+    Args:
+        on_gone: called when stream or group are missing.
+        new_thread: makes a thread whose crash ends the consumer.
+    """
+
+    def __init__(
+        self,
+        config: ConsumerConfig,
+        stream: WorkStream,
+        metrics: ConsumerMetrics,
+        on_gone: Callable[[], None],
+        new_thread: NewThread,
+    ) -> None:
+        self._config, self._stream, self._metrics = config, stream, metrics
+        self._on_gone, self._new_thread = on_gone, new_thread
+        # One book for all models: what a commit could not end is still held when the next model runs.
+        self._leases = LeaseBook()
+        self._lock = threading.Lock()
+        self._halt = threading.Event()
+        self._stopped = False
+        self._committer: Committer | None = None
+        self._executor: Executor | None = None
+        self._ran_s = 0.0
+
+    @property
+    def busy_s(self) -> float:
+        """Time in which a model ran, over all models."""
+        executor = self._executor
+        return self._ran_s + (executor.busy_s if executor is not None else 0.0)
+
+    def halt(self) -> None:
+        """Claim nothing more, finish what is here, and let ``run`` return."""
+        self._halt.set()
+
+    def stop(self) -> None:
+        """As ``halt``, for good; a queue that stays away is not waited for longer than the longest batch."""
+        with self._lock:
+            self._stopped = True
+            if self._committer is not None:
+                self._lose_patience(self._committer)
+        self.halt()
+
+    def _lose_patience(self, committer: Committer) -> None:
+        # A queue that stays away must not keep a stopping process for ever; its work is recovered after the lease.
+        patience = threading.Timer(self._config.settings.longest_batch_ms / 1000, committer.give_up)
+        patience.daemon = True
+        patience.start()
+
+    def run(self, model: Model, card: Card) -> None:
+        """Serve ``model`` until told to halt; returns when everything claimed is answered.
+
+        The calling thread runs the model. Nothing here refers to the model any more afterwards.
+        """
+        config = self._config
+        intake = Intake(Batcher(config.max_batch, config.window_ms / 1000), config.max_batch)
+        tag = ModelTag(card.name, card.version, card.precision)
+        committer = Committer(
+            self._stream, model, self._leases, tag, card.warnings, config.settings, self._metrics.batch_done
+        )
+        executor = Executor(model, intake, committer, config.window_ms / 1000)
+        with self._lock:
+            if self._stopped:
+                return
+            self._committer, self._executor = committer, executor
+        with ThreadPoolExecutor(config.settings.decode_threads, "decode") as decoders:
+            fetcher = Fetcher(
+                self._stream,
+                model,
+                intake,
+                self._leases,
+                decoders,
+                refuse=committer.refuse,
+                on_gone=self._on_gone,
+                on_malformed=self._metrics.malformed,
+                on_recovered=self._metrics.redelivered,
+                max_rows=config.max_batch,
+                scan_s=config.settings.lease_ms / 3000,
+            )
+            fetch = self._new_thread("fetch", lambda: fetcher.run(self._halt))
+            commit = self._new_thread("commit", committer.run)
+            drain = self._new_thread("drain", lambda: self._drain(fetch, decoders, intake))
+            for thread in (fetch, commit, drain):
+                thread.start()
+            executor.run(fetcher, self._halt)
+            committer.close()
+            commit.join()
+            drain.join()
+        with self._lock:
+            self._committer = self._executor = None
+            self._ran_s += executor.busy_s
+            self._halt.clear()  # not at the start: a halt that comes between two models is meant for the next
+
+    def _drain(self, fetch: threading.Thread, decoders: ThreadPoolExecutor, intake: Intake) -> None:
+        self._halt.wait()
+        log.info("Draining: no more requests are claimed, those here are finished.")
+        fetch.join()
+        decoders.shutdown(wait=True)
+        intake.close()

@@ -1,0 +1,96 @@
+"""How many consumers, on which cores and GPUs, with how many threads. Pure: the machine comes in as an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from shared.machine import GIB, Machine
+from shared.model_config import ModelConfig
+from shared.settings import Settings
+
+WITHOUT_COMPUTING = ("echo",)
+MEMORY_EACH_BYTES = 3 * GIB // 2
+"""What a process may need, by rule of thumb, so that a machine with many cores and little memory does not swap."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One consumer process.
+
+    Attributes:
+        name: shown to the operator.
+        index: its number over all models.
+        threads: of torch; None leaves the choice to the process.
+        cores: those it is tied to; empty for none.
+        gpu: the one that it sees; None leaves that alone.
+    """
+
+    name: str
+    model: str
+    index: int
+    threads: int | None = None
+    cores: tuple[int, ...] = ()
+    gpu: str | None = None
+
+
+def counts(settings: Settings, models: Mapping[str, ModelConfig], machine: Machine) -> dict[str, int]:
+    """Return the number of processes of each model: the environment's, else the table's, else the machine's."""
+    chosen = {name: settings.consumers or config.consumers for name, config in models.items()}
+    automatic = [name for name, count in chosen.items() if count == 0 and _computes(models[name])]
+    count = _automatic(settings, machine, len(automatic))
+    return {name: chosen[name] or (count if name in automatic else 1) for name in models}
+
+
+def _computes(config: ModelConfig) -> bool:
+    return config.family not in WITHOUT_COMPUTING
+
+
+def _automatic(settings: Settings, machine: Machine, models: int) -> int:
+    """One for each GPU, or one for each core as far as memory goes for all models that are counted so."""
+    if settings.device == "cuda" or (settings.device == "auto" and machine.gpus):
+        return max(1, len(machine.gpus))
+    most = machine.usable_cores
+    if machine.free_memory_bytes is not None and models:
+        most = min(most, machine.free_memory_bytes // MEMORY_EACH_BYTES // models)
+    return max(1, most)
+
+
+def places(settings: Settings, models: Mapping[str, ModelConfig], machine: Machine) -> list[Place]:
+    """Return every consumer process, in the order of their index."""
+    found: list[Place] = []
+    for model, count in counts(settings, models, machine).items():
+        for number in range(1, count + 1):
+            found.append(Place(f"consumer {model}" if count == 1 else f"consumer {model} {number}", model, len(found)))
+    computing = [place for place in found if _computes(models[place.model])]
+    on_gpu = settings.device != "cpu" and bool(machine.gpus)
+    settled = _on_gpus(machine, computing) if on_gpu else _on_cores(settings, machine, computing)
+    by_index = {place.index: place for place in settled}
+    return [by_index.get(place.index, place) for place in found]
+
+
+def _on_gpus(machine: Machine, computing: Sequence[Place]) -> list[Place]:
+    # Threads are left to the process: should torch find the GPU unusable after all, it computes on the cores.
+    return [replace(place, gpu=machine.gpus[i % len(machine.gpus)]) for i, place in enumerate(computing)]
+
+
+def _on_cores(settings: Settings, machine: Machine, computing: Sequence[Place]) -> list[Place]:
+    threads = settings.torch_threads or threads_each(machine.usable_cores, len(computing))
+    settled = [replace(place, threads=threads) for place in computing]
+    # With a quota the kernel stops the container wherever it runs, and other containers are tied to nothing.
+    fits = threads * len(computing) <= len(machine.cores) == machine.usable_cores
+    if settings.pin == "off" or not machine.can_pin or not fits:
+        return settled
+    cores = machine.cores
+    return [replace(place, cores=cores[i * threads : (i + 1) * threads]) for i, place in enumerate(settled)]
+
+
+def threads_each(cores: int, consumers: int) -> int:
+    """Return the threads of each of ``consumers`` processes on ``cores`` cores.
+
+    With a process for every core one thread each; with fewer they share all cores but one, which Redis and the front
+    end need: a thread that the kernel takes off its core stalls the others of its process.
+    """
+    if consumers >= cores:
+        return 1
+    return max(1, (cores - 1) // max(1, consumers))

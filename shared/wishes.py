@@ -1,0 +1,76 @@
+"""An operator's wish for another precision while consumers run, and what a consumer says of it.
+
+The wish is a hash in the model's namespace (``keys.wish``). Consumers read it at each heartbeat, switch one after the
+other, and publish in their own hash how far they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+import msgspec
+
+from .names import is_name
+
+PRECISION, TOKEN = "precision", "token"
+"""Fields of the wish: which precision, and a name that no other wish has."""
+
+DEFAULT = "default"
+"""The wish for what environment and models file say."""
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """What an operator asked for. A wish repeated is another wish: its token is new."""
+
+    precision: str
+    token: str
+
+
+class Progress(StrEnum):
+    """How far a consumer is with the wish whose token it publishes."""
+
+    WAITING = "waiting"
+    SWITCHING = "switching"
+    DONE = "done"
+    REFUSED = "refused"
+
+
+def from_fields(precision: bytes | None, token: bytes | None) -> Wish | None:
+    """Read the two fields of a wish; None when there is none, or none that can be told from another."""
+    if precision is None or token is None:
+        return None
+    name, mark = precision.decode(errors="replace"), token.decode(errors="replace")
+    return Wish(name, mark) if is_name(name) and is_name(mark) else None
+
+
+class WorkerState(msgspec.Struct, frozen=True):
+    """What a consumer publishes of itself in ``keys.worker``.
+
+    Attributes:
+        pid: its process.
+        precision: what runs, or ran last while it switches.
+        why: one sentence on how that compares with fp32.
+        token: of the wish that ``progress`` is about; empty for none.
+        progress: a ``Progress``; empty without a wish.
+        refusal: one sentence when the wish was refused.
+    """
+
+    pid: str = ""
+    precision: str = ""
+    device: str = ""
+    why: str = ""
+    token: str = ""
+    progress: str = ""
+    refusal: str = ""
+
+
+def to_hash(state: WorkerState) -> dict[str, str]:
+    """Encode for the heartbeat; every field is there, so that an old value never stays."""
+    return dict(msgspec.structs.asdict(state))
+
+
+def from_hash(fields: Mapping[bytes, bytes]) -> WorkerState:
+    """Decode; what another version leaves out is empty, what it adds is ignored."""
+    known = {name: fields.get(name.encode(), b"").decode(errors="replace") for name in WorkerState.__struct_fields__}
+    return WorkerState(**known)

@@ -1,0 +1,82 @@
+"""A model that tests can hold back through files: ``hold-PRECISION`` keeps its load waiting, ``slow`` its run.
+
+It gives back the bytes it was sent. It cannot be loaded in fp16, and in tf32 its outputs are too far from fp32's.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from consumer.models.base import Description, Model, Result
+from shared.cards import TensorSpec
+from shared.wire import Request, Tensor
+
+POLL_S = 0.005
+SPEC = (TensorSpec("input", "UINT8", (-1,)),)
+
+
+class Switchable(Model):
+    """See the module; ``folder`` is where the files are. Process ids that wait are noted beside them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._factor = 1.0
+
+    def describe(self) -> Description:
+        """Bytes in, bytes out."""
+        return Description(SPEC, SPEC)
+
+    def load(self, device: str, precision: str) -> None:
+        """Wait while it is held."""
+        if precision == "fp16":
+            raise ValueError("this model does not run in fp16.")
+        self._factor = 1.1 if precision == "tf32" else 1.0
+        self._wait_for(f"hold-{precision}")
+
+    def _wait_for(self, name: str) -> None:
+        while (self._folder / name).exists():
+            (self._folder / f"{name}.waits").write_text(str(os.getpid()))
+            time.sleep(POLL_S)
+
+    def preprocess(self, request: Request) -> Sequence[Any]:
+        """One row per request."""
+        return [np.frombuffer(request.body or b"", np.uint8).astype(np.float32)]
+
+    def run(self, rows: Sequence[Any]) -> Sequence[Any]:
+        """Give the numbers back, when it is not held."""
+        self._wait_for("slow")
+        return [row * self._factor for row in rows]
+
+    def postprocess(self, outputs: Sequence[Any], request: Request) -> Result:
+        """The bytes again."""
+        data = outputs[0].astype(np.uint8).tobytes()
+        return Result(outputs=(Tensor("output", "UINT8", (1, len(data)), data),))
+
+    def sample_rows(self, count: int) -> Sequence[Any]:
+        """Eight numbers each."""
+        return [np.arange(8, dtype=np.float32) + row for row in range(count)]
+
+    def decodes(self, request: Request) -> bool:
+        """Nothing is decoded."""
+        return False
+
+
+def create(options: dict[str, Any]) -> Model:
+    """Make one; ``folder`` is required."""
+    return Switchable(Path(options["folder"]))
+
+
+def models_file(folder: Path, name: str) -> Path:
+    """Write a models file with this model under ``name``."""
+    path = folder / "models.toml"
+    path.write_text(
+        f'[models.{name}]\nfamily = "python"\nentry = "tests.e2e.switchable:create"\n'
+        f'options = {{ folder = "{folder}" }}\n'
+    )
+    return path

@@ -1,0 +1,209 @@
+"""A whole consumer on a queue in memory: it loads, serves, switches, drains and ends."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from consumer.config import ConsumerConfig, resolve
+from consumer.metrics import ConsumerMetrics
+from consumer.models.base import Model
+from consumer.worker import SOFTWARE_ERROR, WRONG_CONFIGURATION, Worker
+from shared.settings import Settings
+from shared.wire import Reply, decode_reply
+from shared.wishes import Wish
+from tests.fake_stream import InMemoryLane, InMemoryStream
+from tests.helpers import eventually
+from tests.unit.consumer.parts import Toy, joined, message
+
+SETTINGS = {"HEADRACE_LEASE_MS": "1500", "HEADRACE_WINDOW_MS": "0"}
+
+
+class Weights:
+    """What must not be in memory twice."""
+
+
+class Heavy(Toy):
+    """A toy with weights. ``refused`` precisions cannot be loaded; tf32 is 10% off."""
+
+    alive: weakref.WeakSet[Weights] = weakref.WeakSet()
+    most = 0
+    refused: set[str] = set()
+
+    def load(self, device: str, precision: str) -> None:
+        """Count what is alive."""
+        self.weights = Weights()
+        Heavy.alive.add(self.weights)
+        Heavy.most = max(Heavy.most, len(Heavy.alive))
+        self.factor = 1.1 if precision == "tf32" else 1.0
+        if precision in Heavy.refused:
+            raise ValueError(f"not in {precision}.")
+
+    def run(self, rows: Sequence[Any]) -> Sequence[Any]:
+        """Numbers for samples, capitals for requests."""
+        if rows[0] == b"sample":
+            return [np.arange(4.0) * self.factor + number for number, _ in enumerate(rows)]
+        return super().run(rows)
+
+
+@pytest.fixture(autouse=True)
+def counts() -> None:
+    Heavy.alive.clear()
+    Heavy.most, Heavy.refused = 0, set()
+
+
+def configured(folder: Path, **settings: str) -> ConsumerConfig:
+    models = folder / "models.toml"
+    models.write_text('[models.toy]\nfamily = "echo"\n')
+    environment = {**SETTINGS, "HEADRACE_MODELS_FILE": str(models)}
+    environment |= {f"HEADRACE_{name}": value for name, value in settings.items()}
+    return resolve(Settings.from_env(environment), "toy", 0)
+
+
+class House:
+    """A worker on a thread, its queue, and what it exports."""
+
+    def __init__(self, config: ConsumerConfig, build: type[Model] = Heavy) -> None:
+        self.lane = InMemoryLane()
+        self.registry = CollectorRegistry()
+        stream = InMemoryStream(self.lane, config.settings, "me")
+        self.worker = Worker(config, build, stream, ConsumerMetrics(self.registry, "toy"))
+        self.status: int | None = None
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        self.status = self.worker.run()
+
+    @contextmanager
+    def open(self) -> Iterator[House]:
+        self.thread.start()
+        eventually(lambda: self.lane.workers)
+        yield self
+        self.worker.stop()
+        assert joined(self.thread)
+
+    def ask(self, request_id: str) -> tuple[str, str | None]:
+        """Send a request and wait; returns the precision that answered and the data's beginning."""
+        self.lane.add({b"m": message(request_id, b"hello")})
+        reply = self.answer(request_id)
+        assert reply.outputs is not None
+        return reply.model.precision, reply.outputs[0].data.decode()
+
+    def answer(self, request_id: str) -> Reply:
+        """Wait for a reply."""
+        found = eventually(lambda: self.lane.reply(request_id))
+        assert found is not None
+        return decode_reply(found)
+
+    def state(self) -> dict[str, str]:
+        return dict(self.lane.worker_fields.get("me", {}))
+
+    def settled(self, token: str) -> dict[str, str]:
+        """Wait until a wish is done or refused; returns what the worker says then."""
+
+        def there() -> dict[str, str] | None:
+            state = self.state()
+            return state if state.get("token") == token and state["progress"] in ("done", "refused") else None
+
+        found = eventually(there)
+        assert found is not None
+        return found
+
+
+def test_it_switches_answers_and_tells_and_never_holds_two_models(tmp_path: Path) -> None:
+    with House(configured(tmp_path)).open() as house:
+        assert house.ask("a") == ("fp32", "HELLO")
+        for token, precision in (("w1", "bf16"), ("w2", "fp16"), ("w3", "default")):
+            house.lane.wish = Wish(precision, token)
+            state = house.settled(token)
+            runs = "fp32" if precision == "default" else precision
+            assert (state["progress"], state["precision"], state["refusal"]) == ("done", runs, "")
+            assert house.lane.card["precision"] == f'"{runs}"'.encode()
+            assert house.ask(token) == (runs, "HELLO")
+            exported = generate_latest(house.registry).decode()
+            assert exported.count("headrace_model_info{") == 1
+            assert f'precision="{runs}"' in exported
+        assert Heavy.most == 1
+    assert (house.status, house.lane.workers) == (0, {})
+
+
+@pytest.mark.parametrize(("precision", "reason"), [("bf16", "not in bf16."), ("tf32", "largest difference")])
+def test_a_refused_wish_changes_nothing(tmp_path: Path, precision: str, reason: str) -> None:
+    Heavy.refused = {"bf16"}
+    with House(configured(tmp_path)).open() as house:
+        house.lane.wish = Wish(precision, "w1")
+        state = house.settled("w1")
+        assert (state["progress"], state["precision"]) == ("refused", "fp32")
+        assert reason in state["refusal"]
+        assert house.ask("a") == ("fp32", "HELLO")
+        assert Heavy.most == 1
+    assert house.status == 0
+
+
+def test_a_wish_that_is_there_at_the_start_wins_and_a_refused_one_does_not(tmp_path: Path) -> None:
+    for refused, runs, progress in ((set[str](), "bf16", "done"), ({"bf16"}, "fp16", "refused")):
+        Heavy.refused = refused
+        house = House(configured(tmp_path, PRECISION="fp16"))
+        house.lane.wish = Wish("bf16", "w1")
+        with house.open():
+            state = house.settled("w1")
+            assert (state["progress"], state["precision"]) == (progress, runs)
+            assert house.ask("a") == (runs, "HELLO")
+
+
+def test_a_model_that_cannot_come_back_ends_the_process_to_be_started_again(tmp_path: Path) -> None:
+    house = House(configured(tmp_path))
+    with house.open():
+        Heavy.refused = {"bf16", "fp32"}
+        house.lane.wish = Wish("bf16", "w1")
+        assert joined(house.thread)
+    assert house.status == SOFTWARE_ERROR
+
+
+def test_a_precision_of_its_own_that_is_refused_ends_it_at_the_start(tmp_path: Path) -> None:
+    Heavy.refused = {"bf16"}
+    house = House(configured(tmp_path, PRECISION="bf16"))
+    house.thread.start()
+    assert joined(house.thread)
+    assert house.status == WRONG_CONFIGURATION
+
+
+def test_what_is_claimed_when_the_wish_comes_is_answered_first(tmp_path: Path) -> None:
+    gate, running = threading.Event(), threading.Event()
+
+    class Slow(Heavy):
+        def run(self, rows: Sequence[Any]) -> Sequence[Any]:
+            if rows[0] != b"sample":
+                running.set()
+                gate.wait(10)
+            return super().run(rows)
+
+    with House(configured(tmp_path, MAX_BATCH="1"), Slow).open() as house:
+        for name in ("a", "b", "c"):
+            house.lane.add({b"m": message(name, b"hello")})
+        assert running.wait(10)
+        house.lane.wish = Wish("bf16", "w1")
+        eventually(lambda: house.state().get("progress") == "switching")
+        gate.set()
+        house.settled("w1")
+        replies = [house.answer(name) for name in ("a", "b", "c")]
+        assert all(reply.outputs is not None for reply in replies)
+        assert replies[0].model.precision == "fp32"
+        assert house.lane.stream is not None
+        assert house.lane.stream.entries == {}
+
+
+def test_a_wish_while_the_queue_is_away_is_followed_when_it_is_back(tmp_path: Path) -> None:
+    with House(configured(tmp_path)).open() as house:
+        house.lane.down = True
+        house.lane.wish = Wish("bf16", "w1")
+        house.lane.down = False
+        assert house.settled("w1")["precision"] == "bf16"

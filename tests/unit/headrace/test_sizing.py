@@ -1,0 +1,120 @@
+"""How many consumers, and where each runs."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.sizing import counts, places, threads_each
+from shared.machine import GIB, Machine
+from shared.model_config import ModelConfig
+from shared.settings import Settings
+
+MODELS = {"net": ModelConfig("timm"), "mine": ModelConfig("python"), "echo": ModelConfig("echo")}
+PLENTY = 1 << 40
+
+
+def machine(cores: int, *, gpus: int = 0, memory: int = PLENTY, quota: float | None = None) -> Machine:
+    return Machine(tuple(range(cores)), quota, tuple(map(str, range(gpus))), memory, True)
+
+
+def models(*names: str, **consumers: int) -> dict[str, ModelConfig]:
+    return {name: ModelConfig(MODELS[name].family, consumers=consumers.get(name, 0)) for name in names}
+
+
+def test_one_process_for_each_core_and_one_that_computes_nothing() -> None:
+    assert counts(Settings(), models("net", "echo"), machine(6)) == {"net": 6, "echo": 1}
+
+
+def test_one_process_for_each_gpu() -> None:
+    assert counts(Settings(), models("net", "echo"), machine(16, gpus=4)) == {"net": 4, "echo": 1}
+    assert counts(Settings(device="cuda"), models("net"), machine(16)) == {"net": 1}  # which will say what is missing
+    assert counts(Settings(device="cpu"), models("net"), machine(16, gpus=4)) == {"net": 16}
+
+
+def test_the_environment_wins_over_the_table_and_the_table_over_the_machine() -> None:
+    chosen = models("net", "echo", net=3, echo=2)
+    assert counts(Settings(), chosen, machine(8)) == {"net": 3, "echo": 2}
+    assert counts(Settings(consumers=5), chosen, machine(8)) == {"net": 5, "echo": 5}
+
+
+def test_a_machine_with_little_memory_gets_fewer() -> None:
+    assert counts(Settings(), models("net"), machine(16, memory=8 * GIB)) == {"net": 5}
+    assert counts(Settings(), models("net", "mine"), machine(16, memory=9 * GIB)) == {"net": 3, "mine": 3}
+    assert counts(Settings(), models("net"), machine(16, memory=1)) == {"net": 1}
+    # Who says a number gets it.
+    assert counts(Settings(consumers=16), models("net"), machine(16, memory=1)) == {"net": 16}
+
+
+def test_each_of_as_many_as_cores_has_one_thread_on_a_core_of_its_own() -> None:
+    found = places(Settings(), models("net", "echo"), machine(2))
+    assert [(place.name, place.index, place.threads, place.cores) for place in found] == [
+        ("consumer net 1", 0, 1, (0,)),
+        ("consumer net 2", 1, 1, (1,)),
+        ("consumer echo", 2, None, ()),
+    ]
+
+
+def test_fewer_consumers_share_the_cores_but_one() -> None:
+    found = places(Settings(consumers=2), models("net"), machine(8))
+    assert [(place.threads, place.cores) for place in found] == [(3, (0, 1, 2)), (3, (3, 4, 5))]
+    assert threads_each(1, 1) == 1
+    assert threads_each(8, 1) == 7
+
+
+def test_cores_that_several_models_would_have_to_share_are_nobodys_own() -> None:
+    found = places(Settings(), models("net", "mine"), machine(2))
+    assert [(place.name, place.threads, place.cores) for place in found] == [
+        ("consumer net 1", 1, ()),
+        ("consumer net 2", 1, ()),
+        ("consumer mine 1", 1, ()),
+        ("consumer mine 2", 1, ()),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "where"),
+    [
+        (Settings(pin="off"), machine(2)),
+        (Settings(), machine(4, quota=2.0)),
+        (Settings(), Machine((0, 1), free_memory_bytes=PLENTY)),
+        (Settings(torch_threads=2), machine(2)),
+    ],
+)
+def test_nothing_is_pinned_where_it_is_not_wanted_or_does_not_fit(settings: Settings, where: Machine) -> None:
+    found = places(settings, models("net"), where)
+    assert len(found) == where.usable_cores
+    assert all(place.cores == () for place in found)
+
+
+def test_the_gpus_are_dealt_out_in_turn() -> None:
+    found = places(Settings(consumers=3), models("net", "echo"), machine(16, gpus=2))
+    assert [place.gpu for place in found if place.model == "net"] == ["0", "1", "0"]
+    assert {place.threads for place in found if place.model == "net"} == {None}  # its own choice, should CUDA fail
+    assert {(place.gpu, place.threads) for place in found if place.model == "echo"} == {(None, None)}
+
+
+@given(
+    cores=st.integers(1, 64),
+    gpus=st.integers(0, 4),
+    memory=st.integers(0, 100) | st.none(),
+    consumers=st.integers(0, 70),
+    threads=st.integers(0, 8),
+    names=st.lists(st.sampled_from(sorted(MODELS)), min_size=1, max_size=3, unique=True),
+)
+def test_whatever_is_asked_for(
+    cores: int, gpus: int, memory: int | None, consumers: int, threads: int, names: list[str]
+) -> None:
+    bytes_free = None if memory is None else memory * GIB
+    where = Machine(tuple(range(10, 10 + cores)), None, tuple(map(str, range(gpus))), bytes_free, True)
+    settings = Settings(consumers=consumers, torch_threads=threads)
+    found = places(settings, models(*names), where)
+    assert [place.index for place in found] == list(range(len(found)))
+    assert {place.model for place in found} == set(names)
+    assert len({place.name for place in found}) == len(found)
+    pinned = [core for place in found for core in place.cores]
+    assert len(pinned) == len(set(pinned))
+    assert set(pinned) <= set(where.cores)
+    assert all(len(place.cores) in (0, place.threads) for place in found)
+    assert all((place.gpu is not None) == (gpus > 0 and place.model != "echo") for place in found)
