@@ -13,14 +13,15 @@ from typing import Any, Protocol
 from shared.outcomes import EXPIRED, MODEL_ERROR, RequestError
 
 from .batcher import Batch
+from .cost import BatchCost
 from .intake import Intake
 from .items import Finished, Item, Refused, refuse
 from .models.base import Model
 
 log = logging.getLogger(__name__)
 
-ESTIMATE_WEIGHT = 0.2
-"""Weight of the newest batch in the running estimate of how long a batch takes."""
+USUAL_WEIGHT = 0.2
+"""Weight of the newest batch in the running estimate of how many requests one has."""
 
 QUICK_S = 0.0002
 """A batch that takes less than this is over before another thread could have been woken to read the next."""
@@ -51,12 +52,12 @@ class Executor:
     """Takes batches from the intake and runs them.
 
     Reading normally overlaps with running, on the fetcher's thread. Where a batch of a few requests runs in less time
-    than handing over between threads takes, and no window has to be waited for, the executor reads for itself.
+    than handing over between threads takes, and nothing waits for company, the executor reads for itself.
 
     Args:
         finish: takes batches that ran; may block, which holds the device back while replies pile up.
         refuse: takes requests whose deadline passed before inference.
-        window_s: the batching window.
+        cost: what batches cost; learns from each one that runs.
     """
 
     def __init__(
@@ -65,12 +66,11 @@ class Executor:
         intake: Intake,
         finish: Finish,
         refuse: Callable[[Sequence[Refused]], None],
-        window_s: float = 0.0,
+        cost: BatchCost | None = None,
     ) -> None:
         self._model, self._intake = model, intake
         self._finish, self._refuse = finish, refuse
-        self._window_s = window_s
-        self._estimate_s = 0.0
+        self._cost = cost or BatchCost()
         self._usual_items = float(FEW_ITEMS)
         self.busy_s = 0.0
 
@@ -88,7 +88,7 @@ class Executor:
                 self._share_reading(reader)
                 if not reader.overlaps.is_set() and self._intake.is_empty():
                     has_read = reader.read_for_executor(stop)
-            batch = self._intake.next_batch(self._estimate_s, 0.0 if has_read else LOOK_UP_S)
+            batch = self._intake.next_batch(0.0 if has_read else LOOK_UP_S)
             if batch is None:
                 continue
             if batch.expired:
@@ -97,7 +97,7 @@ class Executor:
                 self._finish(self._run_batch(batch), idle=self._intake.is_empty())
 
     def _share_reading(self, reader: Reader) -> None:
-        quick = self._window_s == 0 and self._estimate_s < QUICK_S and self._usual_items < FEW_ITEMS
+        quick = self._usual_items < FEW_ITEMS and self._cost.run_s(FEW_ITEMS) < QUICK_S and not self._intake.waits()
         if quick and reader.overlaps.is_set():
             reader.overlaps.clear()
         elif not quick and not reader.overlaps.is_set():
@@ -108,15 +108,16 @@ class Executor:
         taken_s = monotonic()
         try:
             outputs = self._outputs(batch.items, self._run_rows(rows))
+            run_s = monotonic() - taken_s
+            self._cost.observe(len(rows), run_s)
         except Exception as error:
             outputs = self._one_by_one(batch.items, error)
-        run_s = monotonic() - taken_s
+            run_s = monotonic() - taken_s
         self.busy_s += run_s
         if any(item.decode_s > 0 for item in batch.items):
             self._usual_items = MANY_ITEMS  # the decoders must not run dry while the executor waits for them
         else:
-            self._usual_items += ESTIMATE_WEIGHT * (len(batch.items) - self._usual_items)
-        self._estimate_s += ESTIMATE_WEIGHT * (run_s - self._estimate_s)
+            self._usual_items += USUAL_WEIGHT * (len(batch.items) - self._usual_items)
         return Finished(batch.items, outputs, taken_s, run_s, len(rows), batch.reason)
 
     def _run_rows(self, rows: Sequence[Any]) -> Sequence[Any]:

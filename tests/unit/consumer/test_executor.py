@@ -19,7 +19,7 @@ from tests.unit.consumer.parts import Toy, code_of, item
 
 def run(*items: Item, max_rows: int = 8) -> tuple[Toy, list[Finished], list[Refused], Executor]:
     model, finished, refused = Toy(), list[Finished](), list[Refused]()
-    intake = Intake(Batcher(max_rows, 0.0), max_rows)
+    intake = Intake(Batcher(max_rows, 0.0))
     intake.add(items)
     intake.close()
 
@@ -124,7 +124,7 @@ class ScriptedReader:
 def read_while_running(sizes: list[int], run_s: float, window_s: float) -> ScriptedReader:
     """Run batches of these sizes, each taking ``run_s``; the reader's own thread is played by the end of each batch."""
     clock = [0.0]
-    intake = Intake(Batcher(64, window_s), 64)
+    intake = Intake(Batcher(64, window_s))
     script = [[item(f"{number}-{index}") for index in range(size)] for number, size in enumerate(sizes)]
     reader = ScriptedReader(intake, script)
 
@@ -137,7 +137,7 @@ def read_while_running(sizes: list[int], run_s: float, window_s: float) -> Scrip
         if reader.overlaps.is_set():
             reader.next_step()
 
-    executor = Executor(Timed(), intake, finish, lambda refused: None, window_s)
+    executor = Executor(Timed(), intake, finish, lambda refused: None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "monotonic", lambda: clock[0])
         executor.run(reader)
@@ -165,7 +165,7 @@ def test_reading_overlaps_with_decoding() -> None:
     """A quick model whose requests are decoded by the pool: the pool must not run dry between two reads."""
     decoded = item("a")
     decoded.decode_s = 0.001
-    intake = Intake(Batcher(64, 0.0), 64)
+    intake = Intake(Batcher(64, 0.0))
     reader = ScriptedReader(intake, [[item(f"{number}")] for number in range(40)] + [[decoded]])
     switches: list[bool] = []
 

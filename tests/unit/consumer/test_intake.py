@@ -15,7 +15,7 @@ LONG_S = 3600.0
 
 
 def intake(max_rows: int = 4, window_s: float = 0.0) -> Intake:
-    return Intake(Batcher(max_rows, window_s), max_rows)
+    return Intake(Batcher(max_rows, window_s))
 
 
 def ids(batch: Batch[Item] | None) -> list[str]:
@@ -48,7 +48,7 @@ def test_taking_a_batch_wakes_whoever_waits_for_room() -> None:
     meeting.add([item("a")])
     rooms: queue.Queue[int] = queue.Queue()
     waiting = on_thread("reader", lambda: rooms.put(meeting.wait_for_room(LONG_S)))
-    assert ids(meeting.next_batch(0.0)) == ["a"]
+    assert ids(meeting.next_batch()) == ["a"]
     assert rooms.get(timeout=10) == 1
     assert joined(waiting)
 
@@ -66,7 +66,7 @@ def test_giving_up_a_decoding_wakes_whoever_waits_for_room() -> None:
 def test_the_running_thread_wakes_for_an_item() -> None:
     meeting = intake()
     batches: queue.Queue[Batch[Item] | None] = queue.Queue()
-    running = on_thread("executor", lambda: batches.put(meeting.next_batch(0.0)))
+    running = on_thread("executor", lambda: batches.put(meeting.next_batch()))
     meeting.add([item("a")])
     assert ids(batches.get(timeout=10)) == ["a"]
     assert joined(running)
@@ -76,7 +76,7 @@ def test_a_decoded_item_wakes_the_running_thread() -> None:
     meeting = intake()
     meeting.begin_decoding(1)
     batches: queue.Queue[Batch[Item] | None] = queue.Queue()
-    running = on_thread("executor", lambda: batches.put(meeting.next_batch(0.0)))
+    running = on_thread("executor", lambda: batches.put(meeting.next_batch()))
     meeting.end_decoding(item("a"))
     assert ids(batches.get(timeout=10)) == ["a"]
     assert joined(running)
@@ -86,7 +86,7 @@ def test_a_batch_that_fills_while_its_window_is_open_leaves_at_once() -> None:
     meeting = intake(2, LONG_S)
     meeting.add([item("a")])
     batches: queue.Queue[Batch[Item] | None] = queue.Queue()
-    running = on_thread("executor", lambda: batches.put(meeting.next_batch(0.0)))
+    running = on_thread("executor", lambda: batches.put(meeting.next_batch()))
     meeting.add([item("b")])
     batch = batches.get(timeout=10)
     assert ids(batch) == ["a", "b"]
@@ -98,7 +98,7 @@ def test_a_batch_that_fills_while_its_window_is_open_leaves_at_once() -> None:
 def test_a_lone_item_leaves_when_its_window_ends() -> None:
     meeting = intake(2, 0.01)
     meeting.add([item("a")])
-    batch = meeting.next_batch(0.0)
+    batch = meeting.next_batch()
     assert ids(batch) == ["a"]
     assert batch is not None
     assert batch.reason is CloseReason.WINDOW
@@ -109,15 +109,15 @@ def test_closing_hands_out_what_is_here_and_then_reports_the_end() -> None:
     meeting = intake(4, LONG_S)
     meeting.add([item("a")])
     meeting.close()
-    assert ids(meeting.next_batch(0.0)) == ["a"]
-    assert meeting.next_batch(0.0) is None
-    assert meeting.next_batch(0.0) is None
+    assert ids(meeting.next_batch()) == ["a"]
+    assert meeting.next_batch() is None
+    assert meeting.next_batch() is None
 
 
 def test_closing_wakes_the_running_thread() -> None:
     meeting = intake()
     batches: queue.Queue[Batch[Item] | None] = queue.Queue()
-    running = on_thread("executor", lambda: batches.put(meeting.next_batch(0.0)))
+    running = on_thread("executor", lambda: batches.put(meeting.next_batch()))
     meeting.close()
     assert batches.get(timeout=10) is None
     assert joined(running)
@@ -130,7 +130,7 @@ def test_a_closed_intake_still_waits_for_its_decoders() -> None:
     batches: queue.Queue[Batch[Item] | None] = queue.Queue()
 
     def run() -> None:
-        while (batch := meeting.next_batch(0.0)) is not None:
+        while (batch := meeting.next_batch()) is not None:
             batches.put(batch)
         batches.put(None)
 
@@ -156,7 +156,7 @@ def test_nothing_is_lost_between_many_writers_and_one_reader() -> None:
     writers = [on_thread(f"writer-{number}", lambda number=number: write(number)) for number in range(4)]  # type: ignore[misc]
     seen: list[str] = []
     while len(seen) < 800:
-        batch = meeting.next_batch(0.0)
+        batch = meeting.next_batch()
         assert batch is not None
         assert sum(one.row_count for one in batch.items) <= 8
         seen += ids(batch)
@@ -170,7 +170,7 @@ def test_room_counts_the_rows_that_requests_usually_have() -> None:
     meeting = intake(32)
     for _ in range(40):
         meeting.add([item("a", rows=16)])
-        assert meeting.next_batch(0.0) is not None
+        assert meeting.next_batch() is not None
     assert meeting.wait_for_room(0.0) == 2
     meeting.begin_decoding(1)
     assert meeting.wait_for_room(0.0) == 1
