@@ -10,8 +10,8 @@ chain of the queue gives at most 0.3% of mean latency (``docs/batching.md``). It
 - a producer sends several requests at once, and the first is read before the rest is there.
 
 So two profiles are learnt: how many rows come within some times of the end of a run, per row of that run, and of the
-first arrival at an idle device. The wait that gains most is chosen, and chosen again at each arrival. It is never longer
-than b / 2 or the window, so a wait in vain costs at most half of what one run costs anyhow.
+first arrival at an idle device. The wait that gains most is chosen, and chosen again at each arrival. It is never
+longer than b / 2 or the window, so a wait in vain costs at most half of what one run costs anyhow.
 """
 
 from __future__ import annotations

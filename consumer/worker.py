@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from shared.cards import BatchSettings, Card
 from shared.wire import ModelTag
 
-from .batcher import Batcher
+from .calibration import Calibration
 from .committer import Committer
 from .config import ConsumerConfig
 from .events import Parity
@@ -22,6 +22,7 @@ from .lease import LeaseBook
 from .loading import load_model
 from .metrics import ConsumerMetrics
 from .models.base import Model
+from .policies import make_batcher
 from .pulse import Pulse
 from .stream import StreamDown, StreamGone, WorkStream
 
@@ -88,24 +89,25 @@ class Worker:
 
     def _load_and_execute(self) -> None:
         try:
-            model, parity, device = load_model(self._build, self._config)
+            model, parity, device, calibration = load_model(self._build, self._config)
         except ValueError as error:
             log.error("%s", error)
             self._end(WRONG_CONFIGURATION)
             return
         if not self._stop.is_set():
             self._serving = True
-            self._serve(model, parity, device)
+            self._serve(model, parity, device, calibration)
         self._over.set()
 
-    def _serve(self, model: Model, parity: Parity, device: str) -> None:
+    def _serve(self, model: Model, parity: Parity, device: str, calibration: Calibration) -> None:
         config, settings = self._config, self._config.settings
-        card = self._card(model, device)
+        card = self._card(model, device, calibration)
         leases = LeaseBook()
-        intake = Intake(Batcher(config.max_batch, config.window_ms / 1000), config.max_batch)
+        batcher, cost = make_batcher(config, calibration)
+        intake = Intake(batcher)
         tag = ModelTag(card.name, card.version, card.precision)
         committer = Committer(self._stream, model, leases, tag, card.warnings, settings, self._metrics.batch_done)
-        executor = Executor(model, intake, committer.finish, committer.refuse, config.window_ms / 1000)
+        executor = Executor(model, intake, committer.finish, committer.refuse, cost)
         with ThreadPoolExecutor(settings.decode_threads, "decode") as decoders:
             state = {"pid": str(os.getpid()), "precision": card.precision, "device": device}
             pulse = Pulse(self._stream, card, state, settings.heartbeat_ms / 1000)
@@ -123,6 +125,7 @@ class Worker:
                 scan_s=settings.lease_ms / 3000,
             )
             self._metrics.describe(card, parity)
+            self._metrics.batching(cost, calibration.preferred)
             self._first_heartbeat(card, state)
             self._metrics.watch(self._stream.depth, lambda: executor.busy_s)
             stopped = threading.Event()
@@ -135,10 +138,11 @@ class Worker:
             for thread in (*threads.values(), drain):
                 thread.start()
             log.info(
-                "Ready: %s on %s, at most %d rows or %g ms a batch.",
+                "Ready: %s on %s, policy %s, at most %d rows or %g ms a batch.",
                 card.name,
                 device,
-                config.max_batch,
+                config.policy,
+                batcher.max_rows,
                 config.window_ms,
             )
             executor.run(fetcher, self._stop)
@@ -177,8 +181,9 @@ class Worker:
         except (StreamDown, StreamGone) as error:
             log.warning("Could not sign off: %s", error)
 
-    def _card(self, model: Model, device: str) -> Card:
+    def _card(self, model: Model, device: str, calibration: Calibration) -> Card:
         config, description = self._config, model.describe()
+        cost = calibration.cost()
         return Card(
             name=config.model_name,
             version=config.model.version,
@@ -188,7 +193,14 @@ class Worker:
             content_types=description.content_types,
             precision=config.precision,
             device=device,
-            batch=BatchSettings(config.max_batch, config.window_ms, config.policy),
+            batch=BatchSettings(
+                config.max_batch,
+                config.window_ms,
+                config.policy,
+                calibration.preferred,
+                round(cost.fixed_s * 1000, 4),
+                round(cost.per_row_s * 1000, 4),
+            ),
             labels=description.labels,
             warnings=description.warnings,
         )

@@ -6,7 +6,12 @@ import queue
 import threading
 import time
 
+import pytest
+
+from consumer import intake as module
+from consumer.adaptive import Adaptive
 from consumer.batcher import Batch, Batcher, CloseReason
+from consumer.cost import BatchCost
 from consumer.intake import Intake
 from consumer.items import Item
 from tests.unit.consumer.parts import item, joined, on_thread
@@ -174,3 +179,65 @@ def test_room_counts_the_rows_that_requests_usually_have() -> None:
     assert meeting.wait_for_room(0.0) == 2
     meeting.begin_decoding(1)
     assert meeting.wait_for_room(0.0) == 1
+
+
+class VirtualTime:
+    """Stands in for ``time`` and ``threading`` in the intake: waiting moves the clock to the next arrival or timeout."""
+
+    def __init__(self, arrivals: list[tuple[float, Item]]) -> None:
+        self.now_s = 0.0
+        self.meeting: Intake | None = None
+        self._arrivals = arrivals
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def Lock(self) -> None:
+        return None
+
+    def Condition(self, lock: None) -> VirtualTime:
+        return self
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def notify(self) -> None:
+        return None
+
+    def wait(self, timeout_s: float | None) -> bool:
+        assert self.meeting is not None
+        until_s = float("inf") if timeout_s is None else self.now_s + timeout_s
+        if self._arrivals and self._arrivals[0][0] <= until_s:
+            self.now_s, first = self._arrivals.pop(0)
+            self.meeting.add([first])
+            return True
+        self.now_s = max(self.now_s, min(until_s, 1e9))
+        return False
+
+
+def test_the_real_intake_waits_for_returning_clients_on_a_virtual_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four clients, each back half a millisecond after its answer; a run takes 8 ms. They come together."""
+    cost = BatchCost((rows, 0.0001 * rows + 0.008) for rows in (1, 2, 4, 8))
+    arrivals = [(0.001 * number, item(f"{number}", arrived_s=0.0)) for number in range(4)]
+    clock = VirtualTime(arrivals)
+    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(module, "threading", clock)
+    clock.meeting = Intake(Batcher(8, 0.005, cost, Adaptive(cost, 0.005)))
+    sizes = []
+    for number in range(40):
+        batch = clock.meeting.next_batch(1.0)
+        assert batch is not None
+        sizes.append(len(batch.items))
+        end_s = clock.now_s + cost.run_s(len(batch.items))
+        while arrivals and arrivals[0][0] <= end_s:  # what the reading thread does meanwhile
+            clock.now_s, one = arrivals.pop(0)
+            clock.meeting.add([one])
+        clock.now_s = end_s
+        back_s = [end_s + 0.0004 + 0.0001 * place for place in range(len(batch.items))]
+        arrivals += [(at_s, item(f"{number}-{place}", arrived_s=at_s)) for place, at_s in enumerate(back_s)]
+        arrivals.sort(key=lambda pair: pair[0])
+    assert sizes[0] == 1
+    assert sizes[-10:] == [4] * 10
