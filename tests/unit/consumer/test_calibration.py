@@ -1,4 +1,4 @@
-"""Calibration: which sizes are run and how long that may take, what is chosen, and what survives until the next start."""
+"""Calibration: which sizes are run and for how long, what is chosen, and what survives until the next start."""
 
 from __future__ import annotations
 
@@ -89,12 +89,9 @@ def test_with_nothing_measured_the_largest_is_preferred() -> None:
     assert preferred_rows(((1, 0.0), (2, 0.0)), 2) == 2
 
 
-@given(
-    st.lists(st.floats(1e-7, 10.0), min_size=1, max_size=8).map(
-        lambda times: tuple((1 << n, t) for n, t in enumerate(times))
-    )
-)
-def test_what_is_preferred_is_nearly_the_best(measured: module.Measured) -> None:
+@given(st.lists(st.floats(1e-7, 10.0), min_size=1, max_size=8))
+def test_what_is_preferred_is_nearly_the_best(times_s: list[float]) -> None:
+    measured = tuple((1 << power, run_s) for power, run_s in enumerate(times_s))
     largest = measured[-1][0]
     chosen = preferred_rows(measured, largest)
     rates = {rows: rows / run_s for rows, run_s in measured}

@@ -52,7 +52,8 @@ def test_the_setting_that_was_probably_meant_is_named() -> None:
 def test_every_field_can_be_set_by_its_name() -> None:
     environment = {
         f"HEADRACE_{field.name.upper()}": {"redis_url": "redis://h", "max_batch": "4", "window_ms": "2.5",
-                                           "batch_policy": "window", "precision": "bf16", "buckets": "8,1,1"}.get(field.name)
+                                           "batch_policy": "window", "precision": "bf16",
+                                           "buckets": "8,1,1"}.get(field.name)
         or (",".join(field.default) if isinstance(field.default, tuple) else str(field.default))
         for field in dataclasses.fields(Settings)
     }  # fmt: skip
