@@ -182,7 +182,7 @@ def test_room_counts_the_rows_that_requests_usually_have() -> None:
 
 
 class VirtualTime:
-    """Stands in for ``time`` and ``threading`` in the intake: waiting moves the clock to the next arrival or the end."""
+    """Stands in for ``time`` and ``threading`` in the intake: waiting moves the clock to the next arrival or end."""
 
     def __init__(self, arrivals: list[tuple[float, Item]]) -> None:
         self.now_s = 0.0
