@@ -89,7 +89,7 @@ def draw() -> str:
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#ffffff"/>',
     ]
     for number, (name, colour) in enumerate(zip(POLICIES, _COLOURS, strict=True)):
-        x = _LEFTS[0] + number * 130
+        x = _LEFTS[0] + number * 145
         parts += [_stroke([(x, 20), (x + 22, 20)], colour, name == "adaptive"), _text(x + 28, 25, name)]
     for left, (title, axis, values, scenarios) in zip(_LEFTS, columns, strict=True):
         parts.append(_text(left, 62, title, size=15, weight=600))
@@ -106,7 +106,8 @@ def _panel(left: float, top: float, what: str, values: Sequence[float], scenario
     curves = [[of(scenario(policy)) for scenario in scenarios] for policy in POLICIES.values()]
     low = min(min(curve) for curve in curves) * 0.9
     high = max(max(curve) for curve in curves) * 1.1
-    ticks = [tick for tick in (5, 10, 20, 50, 100, 200, 500) if low <= tick <= high]
+    fine = (15, 30) if high < 6 * low else ()
+    ticks = [tick for tick in (5, 10, *fine, 20, 50, 100, 200, 500) if low <= tick <= high]
 
     def at(value_ms: float) -> float:
         return top + _TALL * (1 - math.log(value_ms / low) / math.log(high / low))
