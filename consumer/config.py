@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import msgspec
 
 from shared.model_config import ModelConfig, load, pick
-from shared.settings import Settings, SettingsError, check_window
+from shared.settings import DEFAULT_WINDOW_MS, Settings, SettingsError, check_window
 
-WARM_UP_SIZES = (1, 2, 4, 8, 16, 32)
+from .buckets import buckets
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +31,25 @@ class ConsumerConfig:
     metrics_port: int
 
     @property
-    def warm_up_sizes(self) -> tuple[int, ...]:
-        """Batch sizes to run before reporting ready: powers of two up to 32 within the largest batch, and that one."""
-        sizes = [size for size in WARM_UP_SIZES if size < self.max_batch]
-        return (*sizes, min(self.max_batch, WARM_UP_SIZES[-1]))
+    def buckets(self) -> tuple[int, ...]:
+        """Batch sizes to prepare for and to measure before reporting ready; the last one is the largest batch."""
+        return buckets(self.max_batch, self.settings.buckets or self.model.buckets)
 
 
 def worker_name() -> str:
     """Make a name for this process: host, process id, and a few random letters against reuse of ids."""
     host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:40] or "host"
     return f"{host}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+def batching(settings: Settings, model: ModelConfig) -> tuple[str, float]:
+    """Work out policy and window in ms.
+
+    Who names a window and no policy means it literally; who names neither gets ``adaptive``.
+    """
+    window_ms = model.window_ms if settings.window_ms is None else settings.window_ms
+    policy = settings.batch_policy or model.batch_policy or ("adaptive" if window_ms is None else "window")
+    return policy, DEFAULT_WINDOW_MS if window_ms is None else window_ms
 
 
 def resolve(settings: Settings, model_name: str, index: int) -> ConsumerConfig:
@@ -50,7 +59,7 @@ def resolve(settings: Settings, model_name: str, index: int) -> ConsumerConfig:
         SettingsError: the models file or the combination of settings is wrong.
     """
     model = pick(load(settings.models_file), model_name, settings.models_file)
-    window_ms = model.window_ms if settings.window_ms is None else settings.window_ms
+    policy, window_ms = batching(settings, model)
     check_window(window_ms, settings, f"window_ms of model {model_name}")
     if index < 0:
         raise SettingsError(f"--index must not be negative, but is {index}.")
@@ -59,7 +68,6 @@ def resolve(settings: Settings, model_name: str, index: int) -> ConsumerConfig:
         raise SettingsError(f"HEADRACE_METRICS_PORT ({settings.metrics_port}) plus index {index} is not a port.")
     precision = settings.precision or model.precision
     max_batch = settings.max_batch or model.max_batch
-    policy = settings.batch_policy or model.batch_policy
     effective = msgspec.structs.replace(
         model, precision=precision, max_batch=max_batch, window_ms=window_ms, batch_policy=policy
     )

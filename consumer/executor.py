@@ -13,17 +13,16 @@ from typing import Any, Protocol
 from shared.outcomes import EXPIRED, MODEL_ERROR, RequestError
 
 from .batcher import Batch
+from .cost import BatchCost
 from .intake import Intake
 from .items import Finished, Item, Replies, refuse
 from .models.base import Model
 
 log = logging.getLogger(__name__)
 
-ESTIMATE_WEIGHT = 0.2
-"""Weight of the newest batch in the running estimate of how long a batch takes."""
-
 QUICK_S = 0.0002
-"""A batch that takes less than this is over before another thread could have been woken to read the next."""
+QUICK_ROWS = 16
+"""A batch of so many rows that takes less than this is over before another thread could have read the next."""
 
 LOOK_UP_S = 0.2
 
@@ -41,18 +40,17 @@ class Executor:
     """Takes batches from the intake and runs them.
 
     Reading and committing normally overlap with running, on threads of their own. Where a batch runs in less time than
-    handing over between threads takes, and no window has to be waited for, the executor reads for itself, and commits
-    each batch in the same round trip as it reads the next.
+    handing over between threads takes, and nothing waits for company, the executor reads for itself, and commits each
+    batch in the same round trip as it reads the next.
 
     Args:
         replies: takes batches that ran, and requests whose deadline passed before inference.
-        window_s: the batching window.
+        cost: what batches cost; learns from each one that runs.
     """
 
-    def __init__(self, model: Model, intake: Intake, replies: Replies, window_s: float = 0.0) -> None:
+    def __init__(self, model: Model, intake: Intake, replies: Replies, cost: BatchCost | None = None) -> None:
         self._model, self._intake, self._replies = model, intake, replies
-        self._window_s = window_s
-        self._estimate_s = 0.0
+        self._cost = cost or BatchCost()
         self._decodes = False
         self.busy_s = 0.0
 
@@ -68,7 +66,7 @@ class Executor:
             reads = reader is not None and self._reads_itself(reader) and self._intake.is_empty()
             has_read = reads and reader is not None and reader.read_for_executor(stop, self._replies)
             self._replies.flush()
-            batch = self._intake.next_batch(self._estimate_s, 0.0 if has_read else LOOK_UP_S)
+            batch = self._intake.next_batch(0.0 if has_read else LOOK_UP_S)
             if batch is None:
                 continue
             if batch.expired:
@@ -80,7 +78,7 @@ class Executor:
         self._replies.flush()
 
     def _reads_itself(self, reader: Reader) -> bool:
-        quick = self._window_s == 0 and self._estimate_s < QUICK_S and not self._decodes
+        quick = self._cost.run_s(QUICK_ROWS) < QUICK_S and not self._decodes and not self._intake.waits()
         if quick and reader.overlaps.is_set():
             reader.overlaps.clear()
         elif not quick and not reader.overlaps.is_set():
@@ -92,13 +90,14 @@ class Executor:
         taken_s = monotonic()
         try:
             outputs = self._outputs(batch.items, self._run_rows(rows))
+            run_s = monotonic() - taken_s
+            self._cost.observe(len(rows), run_s)
         except Exception as error:
             outputs = self._one_by_one(batch.items, error)
-        run_s = monotonic() - taken_s
+            run_s = monotonic() - taken_s
         self.busy_s += run_s
         # The decoders must not run dry while the executor waits for them.
         self._decodes = any(item.decode_s > 0 for item in batch.items)
-        self._estimate_s += ESTIMATE_WEIGHT * (run_s - self._estimate_s)
         return Finished(batch.items, outputs, taken_s, run_s, len(rows), batch.reason)
 
     def _run_rows(self, rows: Sequence[Any]) -> Sequence[Any]:

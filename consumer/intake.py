@@ -20,13 +20,11 @@ class Intake:
     only wait longer, when another consumer might be free for it.
 
     Args:
-        batcher: the policy.
-        max_rows: most rows that may wait.
+        batcher: the policy; as many rows may wait as it puts into one batch.
     """
 
-    def __init__(self, batcher: Batcher[Item], max_rows: int) -> None:
+    def __init__(self, batcher: Batcher[Item]) -> None:
         self._batcher = batcher
-        self._max_rows = max_rows
         self._decoding = 0
         self._rows_per_entry = 1.0
         self._closed = False
@@ -45,7 +43,7 @@ class Intake:
             return max(1, round(room / self._rows_per_entry)) if room > 0 else 0
 
     def _free(self) -> float:
-        return self._max_rows - self._decoding * self._rows_per_entry - self._batcher.rows
+        return self._batcher.max_rows - self._decoding * self._rows_per_entry - self._batcher.rows
 
     def _take(self, item: Item) -> None:
         self._rows_per_entry += USUAL_WEIGHT * (item.row_count - self._rows_per_entry)
@@ -54,6 +52,10 @@ class Intake:
     def is_empty(self) -> bool:
         """Say whether nothing waits here, neither ready nor being decoded."""
         return self._decoding == 0 and self._batcher.rows == 0
+
+    def waits(self) -> bool:
+        """Say whether a batch may be held back for company although the device is idle."""
+        return self._batcher.waits()
 
     def begin_decoding(self, count: int) -> None:
         """Reserve room for requests whose rows are still being made."""
@@ -66,6 +68,7 @@ class Intake:
             self._decoding -= 1
             if item is not None:
                 self._take(item)
+                self._batcher.ready(time.monotonic())
             self._changed.notify()
             self._room.notify()
 
@@ -74,6 +77,7 @@ class Intake:
         with self._changed:
             for item in items:
                 self._take(item)
+            self._batcher.ready(time.monotonic())
             self._changed.notify()
 
     def close(self) -> None:
@@ -87,23 +91,22 @@ class Intake:
         """Say whether the intake is closed and everything has been handed out."""
         return self._closed and self.is_empty()
 
-    def next_batch(self, run_estimate_s: float, timeout_s: float | None = None) -> Batch[Item] | None:
+    def next_batch(self, timeout_s: float | None = None) -> Batch[Item] | None:
         """Wait for the next batch; None once the intake is closed and empty, or when the time is out.
 
         Args:
-            run_estimate_s: how long a batch is expected to run.
             timeout_s: longest wait while nothing is here; None waits until something comes.
         """
         with self._changed:
             while True:
                 now_s = time.monotonic()
-                batch = self._batcher.take_due(now_s, run_estimate_s)
+                batch = self._batcher.take_due(now_s)
                 if batch is not None:
                     self._room.notify()
                     return batch
                 if self._closed and self._decoding == 0:
                     return None
-                due_s = self._batcher.due_s(run_estimate_s)
+                due_s = self._batcher.due_s(now_s)
                 if due_s is not None:
                     self._changed.wait(max(0.0, due_s - now_s))
                 elif timeout_s == 0 or not self._changed.wait(timeout_s):

@@ -11,6 +11,7 @@ from time import monotonic
 from shared.machine import usable_cores
 
 from .allocator import prepare_for_torch
+from .calibration import Calibration, calibrate
 from .config import ConsumerConfig
 from .events import Parity
 from .models.base import Model
@@ -51,8 +52,11 @@ def free_memory(device: str) -> None:
         torch.cuda.empty_cache()
 
 
-def load_model(build: Callable[[], Model], config: ConsumerConfig) -> tuple[Model, Parity, str]:
-    """Build, load, check the precision of and warm up a model; returns it with the parity found and its device.
+def load_model(build: Callable[[], Model], config: ConsumerConfig) -> tuple[Model, Parity, str, Calibration]:
+    """Build, load, check the precision of and warm up a model.
+
+    Returns:
+        The model, how close its precision comes to fp32, its device, and what its batches cost.
 
     Raises:
         ValueError: it cannot be loaded so, or its precision is too far from fp32; one sentence.
@@ -69,8 +73,7 @@ def load_model(build: Callable[[], Model], config: ConsumerConfig) -> tuple[Mode
         torch.set_num_threads(config.settings.torch_threads or default_threads(device))
     model, parity = prepare(build, device, config.precision)
     loaded_s = monotonic()
-    for size in config.warm_up_sizes:
-        model.run(model.sample_rows(size))
+    calibration = calibrate(model, config, device)
     log.info(
         "Loaded %s in %s on %s in %.1f s, warmed up in %.1f s. %s",
         config.model_name,
@@ -80,4 +83,4 @@ def load_model(build: Callable[[], Model], config: ConsumerConfig) -> tuple[Mode
         monotonic() - loaded_s,
         f"Precision {parity.precision}: {parity.reason}",
     )
-    return model, parity, device
+    return model, parity, device, calibration

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from shared.cards import Card
 from shared.metrics import BATCH_SIZE_BUCKETS, LATENCY_BUCKETS_S, Histogram
 
+from .cost import BatchCost
 from .events import BatchDone, Parity
 from .stream import Depth, StreamDown, StreamGone
 
@@ -63,6 +64,8 @@ class ConsumerMetrics:
         self._malformed = Counter(
             "headrace_malformed_entries", "Entries without a readable request id", ("model",), registry=registry
         ).labels(model)
+        self._batching = _Batching(model)
+        registry.register(self._batching)
 
     def batch_done(self, event: BatchDone) -> None:
         """Count one commit. Called by the committing thread only."""
@@ -103,6 +106,10 @@ class ConsumerMetrics:
         self._info = info
         self.registry.register(info)
 
+    def batching(self, cost: BatchCost, preferred: int) -> None:
+        """Export what a batch costs, read at scrape time, and how many rows it should have."""
+        self._batching.cost, self._batching.preferred = cost, preferred
+
     def watch(self, depth: Callable[[], Depth], busy_s: Callable[[], float]) -> None:
         """Export what waits in Redis and how busy the device is, both asked at scrape time."""
         self.registry.register(_Live(self._model, depth, busy_s))
@@ -140,6 +147,25 @@ class _Info(Collector):
         ):
             family = GaugeMetricFamily(f"headrace_precision_{name}", help_text, labels=("model",))
             family.add_metric((card.name,), value)
+            yield family
+
+
+class _Batching(Collector):
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self.cost: BatchCost | None = None
+        self.preferred = 0
+
+    def collect(self) -> Iterator[Metric]:
+        if self.cost is None:
+            return
+        for name, help_text, value in (
+            ("cost_fixed_seconds", "Run time of a batch besides that of its rows, as fitted", self.cost.fixed_s),
+            ("cost_per_row_seconds", "Run time that each row adds to a batch, as fitted", self.cost.per_row_s),
+            ("preferred_rows", "Rows beyond which a batch gets hardly more done, as measured", self.preferred),
+        ):
+            family = GaugeMetricFamily(f"headrace_batch_{name}", help_text, labels=("model",))
+            family.add_metric((self._model,), value)
             yield family
 
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from shared.cards import Card
 from shared.wire import ModelTag
 
-from .batcher import Batcher
+from .calibration import Calibration
 from .committer import Committer
 from .config import ConsumerConfig
 from .executor import Executor
@@ -19,6 +19,7 @@ from .intake import Intake
 from .lease import LeaseBook
 from .metrics import ConsumerMetrics
 from .models.base import Model
+from .policies import make_batcher
 from .stream import WorkStream
 
 log = logging.getLogger(__name__)
@@ -77,18 +78,20 @@ class Stages:
         patience.daemon = True
         patience.start()
 
-    def run(self, model: Model, card: Card) -> None:
+    def run(self, model: Model, card: Card, calibration: Calibration) -> None:
         """Serve ``model`` until told to halt; returns when everything claimed is answered.
 
         The calling thread runs the model. Nothing here refers to the model any more afterwards.
         """
         config = self._config
-        intake = Intake(Batcher(config.max_batch, config.window_ms / 1000), config.max_batch)
+        batcher, cost = make_batcher(config, calibration)
+        self._metrics.batching(cost, calibration.preferred)
+        intake = Intake(batcher)
         tag = ModelTag(card.name, card.version, card.precision)
         committer = Committer(
             self._stream, model, self._leases, tag, card.warnings, config.settings, self._metrics.batch_done
         )
-        executor = Executor(model, intake, committer, config.window_ms / 1000)
+        executor = Executor(model, intake, committer, cost)
         with self._lock:
             if self._stopped:
                 return

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from shared import wishes
 from shared.cards import BatchSettings, Card
 
+from .calibration import Calibration
 from .config import ConsumerConfig
 from .events import Parity
 from .loading import free_memory, load_model
@@ -36,6 +37,7 @@ class Running:
     card: Card
     parity: Parity
     device: str
+    calibration: Calibration
 
 
 class Worker:
@@ -133,13 +135,14 @@ class Worker:
         self._serving = True
         self._pulse.beat_now()
         log.info(
-            "Ready: %s on %s, at most %d rows or %g ms a batch.",
+            "Ready: %s on %s, policy %s, batches of up to %d rows or %g ms.",
             config.model_name,
             running.device,
-            config.max_batch,
+            config.policy,
+            running.calibration.preferred if config.policy == "adaptive" else config.max_batch,
             config.window_ms,
         )
-        self._stages.run(model, running.card)
+        self._stages.run(model, running.card, running.calibration)
         self._serving = self._stop.is_set()
         self._model = None
 
@@ -167,9 +170,9 @@ class Worker:
     def _load(self, precision: str) -> None:
         if self._running is not None:
             free_memory(self._running.device)
-        self._model, parity, device = load_model(self._build, replace(self._config, precision=precision))
-        card = self._card(self._model, device, parity.precision)
-        self._running = Running(card, parity, device)
+        self._model, parity, device, calibration = load_model(self._build, replace(self._config, precision=precision))
+        card = self._card(self._model, device, parity.precision, calibration)
+        self._running = Running(card, parity, device, calibration)
         self._metrics.describe(card, parity)
 
     def _describe(self) -> tuple[Card, Mapping[str, str]]:
@@ -194,8 +197,9 @@ class Worker:
         except (StreamDown, StreamGone) as error:
             log.warning("Could not sign off: %s", error)
 
-    def _card(self, model: Model, device: str, precision: str) -> Card:
+    def _card(self, model: Model, device: str, precision: str, calibration: Calibration) -> Card:
         config, description = self._config, model.describe()
+        cost = calibration.cost()
         return Card(
             name=config.model_name,
             version=config.model.version,
@@ -205,7 +209,14 @@ class Worker:
             content_types=description.content_types,
             precision=precision,
             device=device,
-            batch=BatchSettings(config.max_batch, config.window_ms, config.policy),
+            batch=BatchSettings(
+                config.max_batch,
+                config.window_ms,
+                config.policy,
+                calibration.preferred,
+                round(cost.fixed_s * 1000, 4),
+                round(cost.per_row_s * 1000, 4),
+            ),
             labels=description.labels,
             warnings=description.warnings,
         )

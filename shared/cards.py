@@ -43,12 +43,21 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return item * math.prod(self.shape)
 
 
-class BatchSettings(msgspec.Struct, frozen=True):
-    """How a consumer batches: at most ``max_batch`` rows, or what came within ``window_ms`` of the first."""
+class BatchSettings(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a consumer batches: at most ``max_batch`` rows, or what came within ``window_ms`` of the first.
+
+    Attributes:
+        policy: ``adaptive`` or ``window``.
+        preferred: rows beyond which a batch gets hardly more done, as measured at warm-up.
+        fixed_ms, per_row_ms: what a batch costs, as measured at warm-up; the metrics have what it costs now.
+    """
 
     max_batch: int
     window_ms: float
     policy: str
+    preferred: int | None = None
+    fixed_ms: float | None = None
+    per_row_ms: float | None = None
 
 
 class Card(msgspec.Struct, frozen=True):

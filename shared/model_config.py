@@ -14,6 +14,9 @@ from .settings import MAX_BATCH_CEILING, MOST_CONSUMERS, POLICIES, PRECISIONS, S
 FAMILIES = ("echo", "timm", "torchvision", "python")
 
 
+Size = Annotated[int, msgspec.Meta(ge=1, le=MAX_BATCH_CEILING)]
+
+
 class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How an image becomes a tensor: shorter side to ``resize`` pixels, centre ``crop``, then (x/255 - mean) / std."""
 
@@ -32,7 +35,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         architecture: constructor name within the family.
         weights: ``DEFAULT``, ``random``, ``package:NAME`` or the path of a file (state dict or safetensors).
         entry: ``package.module:factory`` for family ``python``.
-        precision, max_batch, window_ms, batch_policy: defaults that the environment overrides.
+        precision, max_batch, window_ms, batch_policy, buckets: defaults that the environment overrides.
         consumers: processes that serve it under `headrace up`; 0 leaves that to the machine.
         labels: ``imagenet-1k``, or the path of a text file with one label a line.
         options: handed to the factory of family ``python`` as they are.
@@ -44,9 +47,10 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     entry: str | None = None
     version: str = "1"
     precision: str = "fp32"
-    max_batch: Annotated[int, msgspec.Meta(ge=1, le=MAX_BATCH_CEILING)] = 32
-    window_ms: Annotated[float, msgspec.Meta(ge=0, le=60_000)] = 5.0
-    batch_policy: str = "window"
+    max_batch: Size = 32
+    window_ms: Annotated[float, msgspec.Meta(ge=0, le=60_000)] | None = None
+    batch_policy: str | None = None
+    buckets: Annotated[tuple[Size, ...], msgspec.Meta(min_length=1)] | None = None
     consumers: Annotated[int, msgspec.Meta(ge=0, le=MOST_CONSUMERS)] = 0
     preprocessing: Preprocessing | None = None
     labels: str | None = None
@@ -58,7 +62,7 @@ def _check(name: str, config: ModelConfig) -> None:
     for key, value, allowed in (
         ("family", config.family, FAMILIES),
         ("precision", config.precision, PRECISIONS),
-        ("batch_policy", config.batch_policy, POLICIES),
+        ("batch_policy", config.batch_policy or POLICIES[0], POLICIES),
     ):
         if value not in allowed:
             raise SettingsError(f"{where}.{key} must be one of {', '.join(allowed)}, not {value!r}.")

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 from .names import check_name
 
 PREFIX = "HEADRACE_"
-POLICIES = ("window",)
+POLICIES = ("adaptive", "window")
+DEFAULT_WINDOW_MS = 5.0
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 APPENDONLY = ("everysec", "always", "no")
@@ -48,6 +49,7 @@ class Settings:
     max_batch: int | None = None
     window_ms: float | None = None
     batch_policy: str | None = None
+    buckets: tuple[int, ...] | None = None
     precision: str | None = None
     device: str = "auto"
     torch_threads: int = 0
@@ -165,6 +167,11 @@ def _names(name: str, text: str) -> tuple[str, ...]:
     return names
 
 
+def _sizes(name: str, text: str) -> tuple[int, ...]:
+    sizes = {_integer(f"Each size in {name}", part.strip(), 1, MAX_BATCH_CEILING) for part in text.split(",")}
+    return tuple(sorted(sizes))
+
+
 def _redis_url(name: str, text: str) -> str:
     if not text.startswith(("redis://", "rediss://", "unix://")):
         raise SettingsError(f"{name} must start with redis://, rediss:// or unix://.")
@@ -208,6 +215,8 @@ def _parse(field: str, name: str, text: str) -> Any:
         return _choice(name, text, _CHOICES[field])
     if field == "window_ms":
         return _number(name, text, 0, 60_000)
+    if field == "buckets":
+        return _sizes(name, text)
     if field == "models":
         return _names(name, text)
     if field == "redis_url":

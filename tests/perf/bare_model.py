@@ -24,7 +24,7 @@ def main() -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     model = build(config.model_name, config.model)
     model.load(device, config.precision)
-    for size in config.warm_up_sizes:
+    for size in config.buckets:
         model.run(model.sample_rows(size))
     print("Warm.", flush=True)
     sys.stdin.read()

@@ -22,6 +22,9 @@ from shared.wire import Request, Tensor
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")])
 CONSUMER_LIVE = {
+    "headrace_batch_cost_fixed_seconds",
+    "headrace_batch_cost_per_row_seconds",
+    "headrace_batch_preferred_rows",
     "headrace_device_busy_ratio",
     "headrace_queue_backlog",
     "headrace_queue_pending",

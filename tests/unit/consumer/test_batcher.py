@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumer.adaptive import Adaptive
 from consumer.batcher import Batch, Batcher, CloseReason
+from consumer.cost import BatchCost
 
 NEVER_S = float("inf")
 
@@ -22,8 +24,16 @@ class Thing:
     deadline_s: float = NEVER_S
 
 
-def filled(max_rows: int, window_s: float, *things: Thing) -> Batcher[Thing]:
-    batcher: Batcher[Thing] = Batcher(max_rows, window_s)
+def always(run_s: float) -> BatchCost:
+    """A batch takes this long, however many rows it has."""
+    return BatchCost((rows, run_s) for rows in (1, 32))
+
+
+def filled(
+    max_rows: int, window_s: float, *things: Thing, cost: BatchCost | None = None, adaptive: bool = False
+) -> Batcher[Thing]:
+    cost = cost or BatchCost()
+    batcher: Batcher[Thing] = Batcher(max_rows, window_s, cost, Adaptive(cost, window_s) if adaptive else None)
     for thing in things:
         batcher.add(thing)
     return batcher
@@ -35,13 +45,13 @@ def taken(batch: Batch[Thing] | None) -> list[int] | None:
 
 def test_nothing_waits_for_nothing() -> None:
     batcher = filled(4, 1.0)
-    assert batcher.due_s() is None
+    assert batcher.due_s(0.0) is None
     assert batcher.take_due(1e9) is None
 
 
 def test_a_lone_item_waits_for_its_window() -> None:
     batcher = filled(4, 1.0, Thing(1, arrived_s=10.0))
-    assert batcher.due_s() == 11.0
+    assert batcher.due_s(10.0) == 11.0
     assert batcher.take_due(10.999) is None
     batch = batcher.take_due(11.0)
     assert batch is not None
@@ -56,7 +66,7 @@ def test_the_window_opens_at_the_first_item() -> None:
 
 def test_the_window_opens_at_the_earliest_arrival_even_if_it_came_last_from_its_decoder() -> None:
     batcher = filled(4, 1.0, Thing(1, 10.5), Thing(2, 10.0))
-    assert batcher.due_s() == 11.0
+    assert batcher.due_s(10.0) == 11.0
 
 
 def test_a_full_batch_is_due_at_once() -> None:
@@ -101,9 +111,9 @@ def test_a_batch_of_expired_items_only_is_handed_out_empty() -> None:
 
 
 def test_a_batch_closes_early_for_a_deadline() -> None:
-    batcher = filled(4, 1.0, Thing(1, deadline_s=0.8))
-    assert batcher.due_s(run_estimate_s=0.3) == pytest.approx(0.5)
-    batch = batcher.take_due(0.5, run_estimate_s=0.3)
+    batcher = filled(4, 1.0, Thing(1, deadline_s=0.8), cost=always(0.3))
+    assert batcher.due_s(0.0) == pytest.approx(0.5)
+    batch = batcher.take_due(0.500001)
     assert batch is not None
     assert batch.reason is CloseReason.DEADLINE
 
@@ -129,18 +139,20 @@ things = st.lists(
 ).map(lambda many: [Thing(number, one.arrived_s, one.row_count, one.deadline_s) for number, one in enumerate(many)])
 
 
-@given(things, st.integers(1, 8), st.floats(0, 5), st.floats(0, 2), st.lists(times, max_size=30).map(sorted))
+@given(
+    things, st.integers(1, 8), st.floats(0, 5), st.floats(0, 2), st.lists(times, max_size=30).map(sorted), st.booleans()
+)
 def test_the_rules_hold_for_anything(
-    waiting: list[Thing], max_rows: int, window_s: float, estimate_s: float, moments: list[float]
+    waiting: list[Thing], max_rows: int, window_s: float, run_s: float, moments: list[float], adaptive: bool
 ) -> None:
-    batcher = filled(max_rows, window_s, *waiting)
+    batcher = filled(max_rows, window_s, *waiting, cost=always(run_s), adaptive=adaptive)
     seen: list[Thing] = []
     for now_s in [*moments, 100.0, 100.0]:
         while True:
-            due_s = batcher.due_s(estimate_s)
-            batch = batcher.take_due(now_s, estimate_s)
-            assert (batch is not None) == (due_s is not None and due_s <= now_s)
+            batch = batcher.take_due(now_s)
             if batch is None:
+                due_s = batcher.due_s(now_s)
+                assert due_s is None or due_s > now_s
                 break
             assert batch.items or batch.expired
             rows = sum(thing.row_count for thing in batch.items)
@@ -154,7 +166,7 @@ def test_the_rules_hold_for_anything(
         assert batcher.rows == sum(thing.row_count for thing in left)
         assert all(thing.arrived_s + window_s > now_s for thing in left)
     assert sorted(thing.name for thing in seen) == list(range(len(waiting)))
-    assert batcher.due_s() is None
+    assert batcher.due_s(100.0) is None
 
 
 @given(things, st.integers(1, 8), st.floats(0, 5))
@@ -165,6 +177,14 @@ def test_batches_keep_the_order_of_arrival(waiting: list[Thing], max_rows: int, 
     while (batch := batcher.take_due(100.0)) is not None:
         order += [thing.name for thing in batch.items]
     assert order == [thing.name for thing in lasting]
+
+
+def test_an_idle_device_takes_what_is_there() -> None:
+    batcher = filled(4, 1.0, Thing(1, 10.0), Thing(2, 10.0), cost=always(8.0), adaptive=True)
+    assert batcher.due_s(10.0) == -NEVER_S
+    batch = batcher.take_due(10.0)
+    assert batch is not None
+    assert (taken(batch), batch.reason) == ([1, 2], CloseReason.IDLE)
 
 
 @given(things, st.integers(1, 8), st.floats(0, 5))

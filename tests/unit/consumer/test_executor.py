@@ -19,7 +19,7 @@ from tests.unit.consumer.parts import Collected, Toy, code_of, item
 
 def run(*items: Item, max_rows: int = 8) -> tuple[Toy, list[Finished], list[Refused], Executor]:
     model, replies = Toy(), Collected()
-    intake = Intake(Batcher(max_rows, 0.0), max_rows)
+    intake = Intake(Batcher(max_rows, 0.0))
     intake.add(items)
     intake.close()
     executor = Executor(model, intake, replies)
@@ -120,7 +120,7 @@ class ScriptedReader:
 def read_while_running(sizes: list[int], run_s: float, window_s: float) -> ScriptedReader:
     """Run batches of these sizes, each taking ``run_s``; the reader's own thread is played by the end of each batch."""
     clock = [0.0]
-    intake = Intake(Batcher(64, window_s), 64)
+    intake = Intake(Batcher(64, window_s))
     script = [[item(f"{number}-{index}") for index in range(size)] for number, size in enumerate(sizes)]
     reader = ScriptedReader(intake, script)
 
@@ -133,7 +133,7 @@ def read_while_running(sizes: list[int], run_s: float, window_s: float) -> Scrip
         if reader.overlaps.is_set():
             reader.next_step()
 
-    executor = Executor(Timed(), intake, Collected(finish), window_s)
+    executor = Executor(Timed(), intake, Collected(finish))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "monotonic", lambda: clock[0])
         executor.run(reader)
@@ -161,7 +161,7 @@ def test_reading_overlaps_with_decoding() -> None:
     """A quick model whose requests are decoded by the pool: the pool must not run dry between two reads."""
     decoded = item("a")
     decoded.decode_s = 0.001
-    intake = Intake(Batcher(64, 0.0), 64)
+    intake = Intake(Batcher(64, 0.0))
     reader = ScriptedReader(intake, [[item(f"{number}")] for number in range(40)] + [[decoded]])
     switches: list[bool] = []
 
@@ -178,7 +178,7 @@ def test_reading_overlaps_with_decoding() -> None:
 
 def test_a_batch_is_held_only_when_the_executor_reads_next(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "monotonic", lambda: 0.0)  # every batch is quick
-    intake = Intake(Batcher(2, 0.0), 2)
+    intake = Intake(Batcher(2, 0.0))
     reader = ScriptedReader(intake, [[item("z")], [item("a")], [item("b"), item("c"), item("d")]])
     replies = Collected()
     Executor(Toy(), intake, replies).run(reader)

@@ -35,7 +35,7 @@ class Bench:
         self.stream.heartbeat(CARD, {})
         self.model = Toy()
         self.leases = LeaseBook()
-        self.intake = Intake(Batcher(64, 0.0), 64)
+        self.intake = Intake(Batcher(64, 0.0))
         self.decoders = ThreadPoolExecutor(1, "decode")
         self.refused: list[Refused] = []
         self.gone = threading.Event()
@@ -69,7 +69,7 @@ class Bench:
         self.decoders.shutdown(wait=True)
         self.intake.close()
         items: list[Item] = []
-        while (batch := self.intake.next_batch(0.0)) is not None:
+        while (batch := self.intake.next_batch()) is not None:
             items += [*batch.items, *batch.expired]
         return items
 

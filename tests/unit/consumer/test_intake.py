@@ -6,7 +6,12 @@ import queue
 import threading
 import time
 
+import pytest
+
+from consumer import intake as module
+from consumer.adaptive import Adaptive
 from consumer.batcher import Batch, Batcher, CloseReason
+from consumer.cost import BatchCost
 from consumer.intake import Intake
 from consumer.items import Item
 from tests.unit.consumer.parts import item, joined, on_thread
@@ -15,7 +20,7 @@ LONG_S = 3600.0
 
 
 def intake(max_rows: int = 4, window_s: float = 0.0) -> Intake:
-    return Intake(Batcher(max_rows, window_s), max_rows)
+    return Intake(Batcher(max_rows, window_s))
 
 
 def ids(batch: Batch[Item] | None) -> list[str]:
@@ -48,7 +53,7 @@ def test_taking_a_batch_wakes_whoever_waits_for_room() -> None:
     meeting.add([item("a")])
     rooms: queue.Queue[int] = queue.Queue()
     waiting = on_thread("reader", lambda: rooms.put(meeting.wait_for_room(LONG_S)))
-    assert ids(meeting.next_batch(0.0)) == ["a"]
+    assert ids(meeting.next_batch()) == ["a"]
     assert rooms.get(timeout=10) == 1
     assert joined(waiting)
 
@@ -66,7 +71,7 @@ def test_giving_up_a_decoding_wakes_whoever_waits_for_room() -> None:
 def test_the_running_thread_wakes_for_an_item() -> None:
     meeting = intake()
     batches: queue.Queue[Batch[Item] | None] = queue.Queue()
-    running = on_thread("executor", lambda: batches.put(meeting.next_batch(0.0)))
+    running = on_thread("executor", lambda: batches.put(meeting.next_batch()))
     meeting.add([item("a")])
     assert ids(batches.get(timeout=10)) == ["a"]
     assert joined(running)
@@ -76,7 +81,7 @@ def test_a_decoded_item_wakes_the_running_thread() -> None:
     meeting = intake()
     meeting.begin_decoding(1)
     batches: queue.Queue[Batch[Item] | None] = queue.Queue()
-    running = on_thread("executor", lambda: batches.put(meeting.next_batch(0.0)))
+    running = on_thread("executor", lambda: batches.put(meeting.next_batch()))
     meeting.end_decoding(item("a"))
     assert ids(batches.get(timeout=10)) == ["a"]
     assert joined(running)
@@ -86,7 +91,7 @@ def test_a_batch_that_fills_while_its_window_is_open_leaves_at_once() -> None:
     meeting = intake(2, LONG_S)
     meeting.add([item("a")])
     batches: queue.Queue[Batch[Item] | None] = queue.Queue()
-    running = on_thread("executor", lambda: batches.put(meeting.next_batch(0.0)))
+    running = on_thread("executor", lambda: batches.put(meeting.next_batch()))
     meeting.add([item("b")])
     batch = batches.get(timeout=10)
     assert ids(batch) == ["a", "b"]
@@ -98,7 +103,7 @@ def test_a_batch_that_fills_while_its_window_is_open_leaves_at_once() -> None:
 def test_a_lone_item_leaves_when_its_window_ends() -> None:
     meeting = intake(2, 0.01)
     meeting.add([item("a")])
-    batch = meeting.next_batch(0.0)
+    batch = meeting.next_batch()
     assert ids(batch) == ["a"]
     assert batch is not None
     assert batch.reason is CloseReason.WINDOW
@@ -109,15 +114,15 @@ def test_closing_hands_out_what_is_here_and_then_reports_the_end() -> None:
     meeting = intake(4, LONG_S)
     meeting.add([item("a")])
     meeting.close()
-    assert ids(meeting.next_batch(0.0)) == ["a"]
-    assert meeting.next_batch(0.0) is None
-    assert meeting.next_batch(0.0) is None
+    assert ids(meeting.next_batch()) == ["a"]
+    assert meeting.next_batch() is None
+    assert meeting.next_batch() is None
 
 
 def test_closing_wakes_the_running_thread() -> None:
     meeting = intake()
     batches: queue.Queue[Batch[Item] | None] = queue.Queue()
-    running = on_thread("executor", lambda: batches.put(meeting.next_batch(0.0)))
+    running = on_thread("executor", lambda: batches.put(meeting.next_batch()))
     meeting.close()
     assert batches.get(timeout=10) is None
     assert joined(running)
@@ -130,7 +135,7 @@ def test_a_closed_intake_still_waits_for_its_decoders() -> None:
     batches: queue.Queue[Batch[Item] | None] = queue.Queue()
 
     def run() -> None:
-        while (batch := meeting.next_batch(0.0)) is not None:
+        while (batch := meeting.next_batch()) is not None:
             batches.put(batch)
         batches.put(None)
 
@@ -156,7 +161,7 @@ def test_nothing_is_lost_between_many_writers_and_one_reader() -> None:
     writers = [on_thread(f"writer-{number}", lambda number=number: write(number)) for number in range(4)]  # type: ignore[misc]
     seen: list[str] = []
     while len(seen) < 800:
-        batch = meeting.next_batch(0.0)
+        batch = meeting.next_batch()
         assert batch is not None
         assert sum(one.row_count for one in batch.items) <= 8
         seen += ids(batch)
@@ -170,7 +175,69 @@ def test_room_counts_the_rows_that_requests_usually_have() -> None:
     meeting = intake(32)
     for _ in range(40):
         meeting.add([item("a", rows=16)])
-        assert meeting.next_batch(0.0) is not None
+        assert meeting.next_batch() is not None
     assert meeting.wait_for_room(0.0) == 2
     meeting.begin_decoding(1)
     assert meeting.wait_for_room(0.0) == 1
+
+
+class VirtualTime:
+    """Stands in for ``time`` and ``threading`` in the intake: waiting moves the clock to the next arrival or end."""
+
+    def __init__(self, arrivals: list[tuple[float, Item]]) -> None:
+        self.now_s = 0.0
+        self.meeting: Intake | None = None
+        self._arrivals = arrivals
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def Lock(self) -> None:
+        return None
+
+    def Condition(self, lock: None) -> VirtualTime:
+        return self
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def notify(self) -> None:
+        return None
+
+    def wait(self, timeout_s: float | None) -> bool:
+        assert self.meeting is not None
+        until_s = float("inf") if timeout_s is None else self.now_s + timeout_s
+        if self._arrivals and self._arrivals[0][0] <= until_s:
+            self.now_s, first = self._arrivals.pop(0)
+            self.meeting.add([first])
+            return True
+        self.now_s = max(self.now_s, min(until_s, 1e9))
+        return False
+
+
+def test_the_real_intake_waits_for_returning_clients_on_a_virtual_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four clients, each back half a millisecond after its answer; a run takes 8 ms. They come together."""
+    cost = BatchCost((rows, 0.0001 * rows + 0.008) for rows in (1, 2, 4, 8))
+    arrivals = [(0.001 * number, item(f"{number}", arrived_s=0.0)) for number in range(4)]
+    clock = VirtualTime(arrivals)
+    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(module, "threading", clock)
+    clock.meeting = Intake(Batcher(8, 0.005, cost, Adaptive(cost, 0.005)))
+    sizes = []
+    for number in range(40):
+        batch = clock.meeting.next_batch(1.0)
+        assert batch is not None
+        sizes.append(len(batch.items))
+        end_s = clock.now_s + cost.run_s(len(batch.items))
+        while arrivals and arrivals[0][0] <= end_s:  # what the reading thread does meanwhile
+            clock.now_s, one = arrivals.pop(0)
+            clock.meeting.add([one])
+        clock.now_s = end_s
+        back_s = [end_s + 0.0004 + 0.0001 * place for place in range(len(batch.items))]
+        arrivals += [(at_s, item(f"{number}-{place}", arrived_s=at_s)) for place, at_s in enumerate(back_s)]
+        arrivals.sort(key=lambda pair: pair[0])
+    assert sizes[0] == 1
+    assert sizes[-10:] == [4] * 10

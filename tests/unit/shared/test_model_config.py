@@ -28,7 +28,7 @@ def test_the_shipped_file_declares_the_shipped_models() -> None:
 
 def test_a_table_needs_only_a_family() -> None:
     config = model_config.parse(ECHO)["echo"]
-    assert (config.precision, config.max_batch, config.window_ms, config.batch_policy) == ("fp32", 32, 5.0, "window")
+    assert (config.precision, config.max_batch, config.window_ms, config.batch_policy) == ("fp32", 32, None, None)
     assert (config.version, config.options, config.preprocessing, config.consumers) == ("1", {}, None, 0)
 
 
@@ -45,8 +45,12 @@ def test_a_table_needs_only_a_family() -> None:
         ("window_ms = nan", "window_ms"),
         ("window_ms = inf", "window_ms"),
         ("window_ms = true", "window_ms"),
+        ("buckets = []", "buckets"),
+        ("buckets = [0, 4]", "buckets"),
+        ("buckets = [1, 4097]", "buckets"),
+        ("buckets = 8", "buckets"),
         ('precision = "fp64"', "models.echo.precision"),
-        ('batch_policy = "adaptive"', "models.echo.batch_policy"),
+        ('batch_policy = "greedy"', "models.echo.batch_policy"),
         ("version = 2", "version"),
         ('colour = "blue"', "colour"),
         ("[models.echo.preprocessing]\nresize = 0", "resize"),

@@ -52,16 +52,16 @@ def test_the_setting_that_was_probably_meant_is_named() -> None:
 def test_every_field_can_be_set_by_its_name() -> None:
     environment = {
         f"HEADRACE_{field.name.upper()}": {"redis_url": "redis://h", "max_batch": "4", "window_ms": "2.5",
-                                           "batch_policy": "window", "precision": "bf16"}.get(field.name)
+                                           "batch_policy": "window", "precision": "bf16",
+                                           "buckets": "8,1,1"}.get(field.name)
         or (",".join(field.default) if isinstance(field.default, tuple) else str(field.default))
         for field in dataclasses.fields(Settings)
     }  # fmt: skip
     settings = Settings.from_env(environment)
     assert (settings.redis_url, settings.max_batch, settings.window_ms) == ("redis://h", 4, 2.5)
-    assert (
-        dataclasses.replace(settings, redis_url=None, max_batch=None, window_ms=None, batch_policy=None, precision=None)
-        == Settings()
-    )
+    assert settings.buckets == (1, 8)
+    silent = dict.fromkeys(("redis_url", "max_batch", "window_ms", "batch_policy", "precision", "buckets"))
+    assert dataclasses.replace(settings, **silent) == Settings()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", sorted(module._INTEGERS))
@@ -96,6 +96,11 @@ def test_a_wrong_window_is_refused(text: str) -> None:
     message = refusal(WINDOW_MS=text)
     assert "HEADRACE_WINDOW_MS" in message
     assert text in message
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1,", "1;2", "4097", "1.5", "8,eight"])
+def test_wrong_buckets_are_refused(text: str) -> None:
+    assert "HEADRACE_BUCKETS" in refusal(BUCKETS=text)
 
 
 def test_a_window_of_zero_is_allowed() -> None:

@@ -1,0 +1,17 @@
+"""Batch sizes to prepare for. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def buckets(max_batch: int, declared: Sequence[int] | None = None) -> tuple[int, ...]:
+    """Return the sizes in which batches are warmed up and measured, ascending; the last one is ``max_batch``.
+
+    Args:
+        max_batch: most rows of a batch, at least 1.
+        declared: sizes that the operator chose; those beyond ``max_batch`` are left out. None: powers of two.
+    """
+    if declared is None:
+        declared = [1 << power for power in range(max_batch.bit_length())]
+    return (*sorted({size for size in declared if 1 <= size < max_batch}), max_batch)
