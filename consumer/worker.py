@@ -100,7 +100,7 @@ class Worker:
 
     def _serve(self, model: Model, parity: Parity, device: str) -> None:
         config, settings = self._config, self._config.settings
-        card = self._card(model, device)
+        card = self._card(model, parity, device)
         leases = LeaseBook()
         intake = Intake(Batcher(config.max_batch, config.window_ms / 1000), config.max_batch)
         tag = ModelTag(card.name, card.version, card.precision)
@@ -177,7 +177,7 @@ class Worker:
         except (StreamDown, StreamGone) as error:
             log.warning("Could not sign off: %s", error)
 
-    def _card(self, model: Model, device: str) -> Card:
+    def _card(self, model: Model, parity: Parity, device: str) -> Card:
         config, description = self._config, model.describe()
         return Card(
             name=config.model_name,
@@ -186,9 +186,11 @@ class Worker:
             inputs=description.inputs,
             outputs=description.outputs,
             content_types=description.content_types,
-            precision=config.precision,
+            precision=parity.precision,
             device=device,
             batch=BatchSettings(config.max_batch, config.window_ms, config.policy),
             labels=description.labels,
             warnings=description.warnings,
+            recipe=tuple(model.recipe()),
+            precision_reason=parity.reason,
         )

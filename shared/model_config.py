@@ -42,7 +42,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weights: str | None = None
     entry: str | None = None
     version: str = "1"
-    precision: str = "fp32"
+    precision: str = "auto"
     max_batch: Annotated[int, msgspec.Meta(ge=1, le=MAX_BATCH_CEILING)] = 32
     window_ms: Annotated[float, msgspec.Meta(ge=0, le=60_000)] = 5.0
     batch_policy: str = "window"

@@ -125,10 +125,10 @@ def test_fp32_is_loaded_once_and_not_compared() -> None:
 
 def test_the_reference_is_freed_before_the_other_is_loaded() -> None:
     log: list[str] = []
-    model, parity = precision.prepare(lambda: Doubling(0.001, log), "cpu", "bf16")
+    model, parity = precision.prepare(lambda: Doubling(0.001, log), "cpu", "bf16", max_batch=16)
     assert log == ["load fp32", "free fp32", "load bf16"]
     assert parity.passed
-    assert parity.rows == precision.SAMPLES
+    assert parity.rows == sum(precision.SIZES[:3]) + 16  # largest batch: 16
     assert isinstance(model, Doubling)
     assert model.precision == "bf16"
 
@@ -172,7 +172,7 @@ def test_a_network_broken_by_its_precision_is_refused(monkeypatch: pytest.Monkey
 
     from consumer.models import half
 
-    def broken(network: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    def broken(network: torch.nn.Module, dtype: torch.dtype, pictures: Any = None) -> torch.nn.Module:
         if dtype != torch.float32:
             with torch.no_grad():
                 for parameter in network.parameters():
