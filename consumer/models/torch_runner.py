@@ -59,7 +59,7 @@ def make(
 
     name = f"recipe {device} {precision} of {'+'.join(offered)}"
     known = notes.get(name)
-    if isinstance(known, list) and set(known) <= set(offered):
+    if isinstance(known, list) and all(step in offered for step in known):
         try:
             runner = make_one(tuple(known))
             if recipe.agrees(reference, runner.run(rows), precision):
