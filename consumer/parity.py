@@ -36,6 +36,11 @@ def compare(reference: NDArray[Any], candidate: NDArray[Any], precision: str) ->
         candidate: the other's outputs for the same inputs, same shape.
         precision: a key of ``THRESHOLDS``.
     """
+    return agreement(reference, candidate, precision, THRESHOLDS[precision])
+
+
+def agreement(reference: NDArray[Any], candidate: NDArray[Any], precision: str, least: Threshold) -> Parity:
+    """The same against thresholds of the caller's."""
     if reference.shape != candidate.shape:
         reason = f"its outputs have shape {list(candidate.shape)} instead of {list(reference.shape)}."
         return Parity(precision, len(reference), 0.0, float("inf"), 0.0, False, reason)
@@ -48,6 +53,7 @@ def compare(reference: NDArray[Any], candidate: NDArray[Any], precision: str) ->
     differences = np.abs(ours - theirs).max(axis=1, initial=0.0)
     return _judge(
         precision,
+        least,
         rows,
         _top1_agreement(ours, theirs, differences),
         _relative(float(differences.max(initial=0.0)), float(np.abs(ours).max(initial=0.0))),
@@ -55,8 +61,7 @@ def compare(reference: NDArray[Any], candidate: NDArray[Any], precision: str) ->
     )
 
 
-def _judge(precision: str, rows: int, agreement: float, difference: float, cosine: float) -> Parity:
-    least = THRESHOLDS[precision]
+def _judge(precision: str, least: Threshold, rows: int, agreement: float, difference: float, cosine: float) -> Parity:
     failures = []
     if cosine < least.cosine:
         failures.append(f"cosine similarity {cosine:.6f} is below {least.cosine}")

@@ -1,4 +1,4 @@
-"""Does the chosen precision give the answers that fp32 gives? Asked at start-up, on sample inputs.
+"""Does a precision give the answers that fp32 gives, and is it faster? Asked at start-up, on sample inputs.
 
 The comparison itself is in ``parity.py``. It needs numpy, which a model that does without it should not have to load,
 so it is imported only when there is something to compare.
@@ -7,17 +7,39 @@ so it is imported only when there is something to compare.
 from __future__ import annotations
 
 import gc
+import logging
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from .events import Parity
 from .models.base import Model
+from .notes import Notes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SAMPLES = 16
+log = logging.getLogger(__name__)
+
+AUTO, FP32 = "auto", "fp32"
+SIZES = (1, 5, 8, 32)
+"""Batches that are compared. 5 is no power of two: where batches are padded, padded rows must not change the others."""
+TIMED = 8
+"""Rows of the batch whose time is compared."""
+ROUNDS = 8
+BUDGET_S = 0.3
+WORTH = 0.95
+"""``auto`` takes a lower precision only if a batch takes less than this share of fp32's time; less is noise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a model does with its sample rows: outputs of all batches one below the other (None: no numbers), time."""
+
+    outputs: NDArray[Any] | None
+    batch_s: float
 
 
 class PrecisionRefused(ValueError):
@@ -30,41 +52,114 @@ class PrecisionRefused(ValueError):
         self.parity = parity
 
 
-def prepare(build: Callable[[], Model], device: str, precision: str, samples: int = SAMPLES) -> tuple[Model, Parity]:
-    """Build and load a model in ``precision`` after comparing it with fp32; call it on the thread that runs torch.
+def prepare(
+    build: Callable[[], Model], device: str, wanted: str, max_batch: int = SIZES[-1], notes: Notes | None = None
+) -> tuple[Model, Parity]:
+    """Build and load a model in the precision ``wanted``, or for ``auto`` in the fastest one that agrees with fp32.
 
-    For another precision than fp32 the model is first loaded in fp32, run over the samples and let go, so that never
-    two copies of the weights are in memory.
+    Call it on the thread that runs torch. For a comparison the model is first loaded in fp32, run over its samples and
+    let go, so that never two copies of the weights are in memory.
 
     Args:
-        build: makes a model that is not loaded yet; called once for fp32, twice otherwise.
+        build: makes a model that is not loaded yet; called once for each precision that is tried.
         device: ``cpu`` or ``cuda``.
-        samples: number of sample inputs, run as one batch.
+        max_batch: rows of the largest batch; larger ones are not compared.
+        notes: what earlier starts found to be fastest; that precision is then the only one that is compared.
 
     Returns:
-        The loaded model, and how close it comes to fp32.
+        The loaded model, and how close it comes to fp32: ``precision`` is the one in force, ``reason`` says why.
 
     Raises:
-        PrecisionRefused: the outputs are too far from fp32's.
+        PrecisionRefused: the outputs of the precision that was asked for are too far from fp32's.
         ValueError: the model cannot be built, or not loaded so.
     """
-    if precision == "fp32":
-        model = _loaded(build, device, precision)
-        return model, Parity(
-            precision, 0, 1.0, 0.0, 1.0, True, "nothing to compare, it is what others are compared with."
-        )
-    reference = _reference(build, device, samples)
-    model = _loaded(build, device, precision)
-    candidate = _outputs(model, samples)
-    if reference is None or candidate is None:
-        reason = "the outputs are not arrays of numbers, so they were not compared with fp32's."
-        return model, Parity(precision, 0, 1.0, 0.0, 1.0, True, reason)
-    from .parity import compare
-
-    parity = compare(reference, candidate, precision)
+    sizes = sorted({min(size, max_batch) for size in SIZES})
+    if wanted == AUTO:
+        return _fastest(build, device, sizes, notes or Notes())
+    if wanted == FP32:
+        return _exact(build, device, "nothing to compare, it is what others are compared with.")
+    exact = _measured_and_freed(build, device, sizes)
+    model = _loaded(build, device, wanted)
+    measured = _measured(model, sizes)
+    parity = _compared(exact, measured, wanted)
     if not parity.passed:
         raise PrecisionRefused(parity)
+    if exact.outputs is not None and measured.batch_s > exact.batch_s:
+        log.warning("Precision %s is slower than fp32 here: %s", wanted, _times(measured, exact))
+        return model, replace(parity, reason=f"{parity.reason} It is slower than fp32: {_times(measured, exact)}")
     return model, parity
+
+
+def _fastest(build: Callable[[], Model], device: str, sizes: Sequence[int], notes: Notes) -> tuple[Model, Parity]:
+    others = [name for name in build().precisions(device) if name != FP32]
+    if not others:
+        return _exact(build, device, "it is the only precision of this model.")
+    place = f"precision {device} of {'+'.join(others)}"
+    known = notes.get(place)
+    if isinstance(known, dict) and known.get("precision") == FP32:
+        return _exact(build, device, str(known.get("reason"))[:1000])
+    known = known.get("precision") if isinstance(known, dict) else None
+    exact = _measured_and_freed(build, device, sizes)
+    tried = _Trials(build, device, sizes, exact)
+    for name in [known] if known in others else others:
+        tried.attempt(name, must_be_faster=name != known)
+    if tried.best is None:
+        reason = f"it is the fastest precision that agrees: {' '.join(tried.refusals)}"
+        notes.put(place, {"precision": FP32, "reason": reason})
+        return _exact(build, device, reason)
+    notes.put(place, {"precision": tried.best.precision})
+    return tried.model or _loaded(build, device, tried.best.precision), tried.best
+
+
+class _Trials:
+    """Precisions tried one after the other, of which the fastest that agrees is kept."""
+
+    def __init__(self, build: Callable[[], Model], device: str, sizes: Sequence[int], exact: Measured) -> None:
+        self._build, self._device, self._sizes, self._exact = build, device, sizes, exact
+        self._least_s = float("inf")
+        self.best: Parity | None = None
+        self.model: Model | None = None
+        """The loaded model if the best one was tried last; never two at once."""
+        self.refusals: list[str] = []
+
+    def attempt(self, name: str, must_be_faster: bool) -> None:
+        """Load the model in precision ``name`` and see whether it is the best so far."""
+        self.model = None
+        _free(self._device)
+        try:
+            model = _loaded(self._build, self._device, name)
+            measured = _measured(model, self._sizes)
+        except Exception as error:
+            self.refusals.append(f"{name} cannot run: {str(error).rstrip('.') or type(error).__name__}.")
+            return
+        parity = _compared(self._exact, measured, name)
+        times = _times(measured, self._exact)
+        if measured.outputs is None:
+            self.refusals.append(f"outputs of {name} are not numbers that could be compared.")
+        elif not parity.passed:
+            self.refusals.append(f"{name}: {parity.reason}")
+        elif must_be_faster and measured.batch_s > WORTH * self._exact.batch_s:
+            self.refusals.append(f"{name} is not faster: {times}")
+        elif measured.batch_s < self._least_s:
+            self._least_s = measured.batch_s
+            self.best, self.model = replace(parity, reason=f"{parity.reason} {times.capitalize()}"), model
+
+
+def _exact(build: Callable[[], Model], device: str, reason: str) -> tuple[Model, Parity]:
+    return _loaded(build, device, FP32), Parity(FP32, 0, 1.0, 0.0, 1.0, True, reason)
+
+
+def _compared(exact: Measured, measured: Measured, name: str) -> Parity:
+    if exact.outputs is None or measured.outputs is None:
+        reason = "the outputs are not arrays of numbers, so they were not compared with fp32's."
+        return Parity(name, 0, 1.0, 0.0, 1.0, True, reason)
+    from .parity import compare
+
+    return compare(exact.outputs, measured.outputs, name)
+
+
+def _times(measured: Measured, exact: Measured) -> str:
+    return f"a small batch takes {measured.batch_s * 1000:.3g} ms, in fp32 {exact.batch_s * 1000:.3g} ms."
 
 
 def _loaded(build: Callable[[], Model], device: str, precision: str) -> Model:
@@ -73,27 +168,54 @@ def _loaded(build: Callable[[], Model], device: str, precision: str) -> Model:
     return model
 
 
-def _reference(build: Callable[[], Model], device: str, samples: int) -> NDArray[Any] | None:
+def _measured_and_freed(build: Callable[[], Model], device: str, sizes: Sequence[int]) -> Measured:
     """Run fp32 and free it before returning."""
-    model = _loaded(build, device, "fp32")
-    outputs = _outputs(model, samples)
+    model = _loaded(build, device, FP32)
+    measured = _measured(model, sizes)
     del model
+    _free(device)
+    return measured
+
+
+def _free(device: str) -> None:
     gc.collect()
     torch = sys.modules.get("torch")  # not imported for models that do without it
     if device == "cuda" and torch is not None:
         torch.cuda.empty_cache()
-    return outputs
 
 
-def _outputs(model: Model, samples: int) -> NDArray[Any] | None:
-    """Return the model's outputs for its sample rows as one array, or None when they are not equal arrays of numbers.
+def _measured(model: Model, sizes: Sequence[int]) -> Measured:
+    """Run batches of all ``sizes``, each of the first so many sample rows, and time a batch of ``TIMED`` rows."""
+    samples = model.sample_rows(sizes[-1])
+    parts = [_as_array(model.run(samples[:size])) for size in sizes]
+    if any(part is None for part in parts):
+        return Measured(None, 0.0)
+    import numpy as np
 
-    The array is a copy, since a model may hand out the same buffer again.
-    """
-    return _as_array(model.run(model.sample_rows(samples)))
+    try:
+        outputs = np.concatenate([part for part in parts if part is not None])
+    except ValueError:
+        return Measured(None, 0.0)
+    timed = samples[:TIMED]
+    shortest_s, begun_s = _run_s(model, timed), perf_counter()
+    for _ in range(ROUNDS):
+        shortest_s = min(shortest_s, _run_s(model, timed))
+        if perf_counter() - begun_s > BUDGET_S:
+            break
+    return Measured(outputs, shortest_s)
+
+
+def _run_s(model: Model, rows: Sequence[Any]) -> float:
+    begun_s = perf_counter()
+    model.run(rows)
+    return perf_counter() - begun_s
 
 
 def _as_array(outputs: Sequence[Any]) -> NDArray[Any] | None:
+    """Copy outputs into one array, or return None when they are not equal arrays of numbers.
+
+    A copy, since a model may hand out the same buffer again.
+    """
     import numpy as np
 
     try:

@@ -171,7 +171,7 @@ class Worker:
         if self._running is not None:
             free_memory(self._running.device)
         self._model, parity, device, calibration = load_model(self._build, replace(self._config, precision=precision))
-        card = self._card(self._model, device, parity.precision, calibration)
+        card = self._card(self._model, device, parity, calibration)
         self._running = Running(card, parity, device, calibration)
         self._metrics.describe(card, parity)
 
@@ -197,7 +197,7 @@ class Worker:
         except (StreamDown, StreamGone) as error:
             log.warning("Could not sign off: %s", error)
 
-    def _card(self, model: Model, device: str, precision: str, calibration: Calibration) -> Card:
+    def _card(self, model: Model, device: str, parity: Parity, calibration: Calibration) -> Card:
         config, description = self._config, model.describe()
         cost = calibration.cost()
         return Card(
@@ -207,7 +207,7 @@ class Worker:
             inputs=description.inputs,
             outputs=description.outputs,
             content_types=description.content_types,
-            precision=precision,
+            precision=parity.precision,
             device=device,
             batch=BatchSettings(
                 config.max_batch,
@@ -219,4 +219,6 @@ class Worker:
             ),
             labels=description.labels,
             warnings=description.warnings,
+            recipe=tuple(model.recipe()),
+            precision_reason=parity.reason,
         )

@@ -178,6 +178,8 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     device: str
     batch: BatchSettings
     warnings: tuple[str, ...]
+    recipe: tuple[str, ...]
+    precision_reason: str
     workers: int
 
     @classmethod

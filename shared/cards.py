@@ -61,7 +61,14 @@ class BatchSettings(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Card(msgspec.Struct, frozen=True):
-    """What the world may know of a model. ``labels`` is None unless the model is a classifier."""
+    """What the world may know of a model.
+
+    Attributes:
+        precision: the one in force, never ``auto``.
+        labels: None unless the model is a classifier.
+        recipe: the steps in force that make it faster, see ``docs/models.md``.
+        precision_reason: one sentence on why it runs in this precision.
+    """
 
     name: str
     version: str
@@ -74,6 +81,8 @@ class Card(msgspec.Struct, frozen=True):
     batch: BatchSettings
     labels: tuple[str, ...] | None = None
     warnings: tuple[str, ...] = ()
+    recipe: tuple[str, ...] = ()
+    precision_reason: str = ""
 
 
 def to_hash(card: Card) -> dict[str, bytes]:

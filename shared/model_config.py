@@ -46,7 +46,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weights: str | None = None
     entry: str | None = None
     version: str = "1"
-    precision: str = "fp32"
+    precision: str = "auto"
     max_batch: Size = 32
     window_ms: Annotated[float, msgspec.Meta(ge=0, le=60_000)] | None = None
     batch_policy: str | None = None

@@ -17,7 +17,8 @@ from .names import check_name
 PREFIX = "HEADRACE_"
 POLICIES = ("adaptive", "window")
 DEFAULT_WINDOW_MS = 5.0
-PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
+PRECISIONS = ("auto", "fp32", "tf32", "fp16", "bf16")
+RECIPE_STEPS = ("channels_last", "fuse_conv_bn", "fold_scale", "fuse_activations", "cuda_graph")
 DEVICES = ("auto", "cpu", "cuda")
 APPENDONLY = ("everysec", "always", "no")
 PINNING = ("auto", "off")
@@ -51,6 +52,7 @@ class Settings:
     batch_policy: str | None = None
     buckets: tuple[int, ...] | None = None
     precision: str | None = None
+    recipe: str = "auto"
     device: str = "auto"
     torch_threads: int = 0
     decode_threads: int = 2
@@ -106,6 +108,13 @@ class Settings:
     def heartbeat_ms(self) -> int:
         """Time between two heartbeats of a consumer: a fifteenth of the lease, 1 s at most."""
         return self.block_ms
+
+    @property
+    def recipe_steps(self) -> frozenset[str] | None:
+        """The steps of a recipe that may be tried; None for all of them."""
+        if self.recipe == "auto":
+            return None
+        return frozenset() if self.recipe == "plain" else frozenset(self.recipe.split(","))
 
     def reply_expiry_ms(self, ttl_ms: int) -> int:
         """Time a reply stays readable: the request's own time to live and four leases beyond it."""
@@ -182,6 +191,16 @@ def _redis_url(name: str, text: str) -> str:
     return text
 
 
+def _recipe(name: str, text: str) -> str:
+    if text in ("auto", "plain"):
+        return text
+    steps = tuple(part.strip() for part in text.split(","))
+    for step in steps:
+        if step not in RECIPE_STEPS:
+            raise SettingsError(f"{name} must be auto, plain, or some of {', '.join(RECIPE_STEPS)}, not {step[:80]!r}.")
+    return ",".join(steps)
+
+
 _INTEGERS: dict[str, tuple[int, int]] = {
     "redis_port": (0, 65535),
     "port": (0, 65535),
@@ -221,6 +240,8 @@ def _parse(field: str, name: str, text: str) -> Any:
         return _names(name, text)
     if field == "redis_url":
         return _redis_url(name, text)
+    if field == "recipe":
+        return _recipe(name, text)
     if not text.strip():
         raise SettingsError(f"{name} must not be empty.")
     return text

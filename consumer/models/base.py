@@ -9,10 +9,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shared.cards import TensorSpec
 from shared.wire import Prediction, Request, Tensor
+
+if TYPE_CHECKING:
+    from consumer.notes import Notes
 
 RAW = "application/octet-stream"
 IMAGES = ("image/jpeg", "image/png", "image/webp")
@@ -92,6 +95,22 @@ class Model(ABC):
     @abstractmethod
     def sample_rows(self, count: int) -> Sequence[Any]:
         """Return ``count`` valid rows for warming up and for comparing precisions; the same ones every time."""
+
+    def precisions(self, device: str) -> Sequence[str]:
+        """Say in which precisions the model can run on ``device``: those that ``auto`` tries. Asked before ``load``."""
+        return ("fp32",)
+
+    def tune(self, notes: Notes, allowed: frozenset[str] | None) -> None:  # noqa: B027 - most models have no use for it
+        """Take what a model that tunes itself needs, before ``load``; the others need not care.
+
+        Args:
+            notes: keeps what was measured for the next start.
+            allowed: the steps of a recipe that may be tried; None for all.
+        """
+
+    def recipe(self) -> tuple[str, ...]:
+        """Name the steps in force that make the model faster; they are told in its card. Asked after ``load``."""
+        return ()
 
     def decodes(self, request: Request) -> bool:
         """Say whether ``preprocess`` does real work for this request, such as decoding a picture.

@@ -7,11 +7,13 @@ and used by ``load`` and ``run``, which belong to one thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from consumer.notes import Notes
 from shared.cards import TensorSpec
 from shared.model_config import ModelConfig
 from shared.outcomes import MODEL_ERROR, UNSUPPORTED_MEDIA_TYPE, RequestError, invalid
@@ -22,7 +24,7 @@ from .base import IMAGES, RAW, Description, Model, Result
 
 if TYPE_CHECKING:
     from .network import Network
-    from .torch_runner import Runner
+    from .recipe import Runner
 
 DEFAULT_TOP_K = 5
 SCORE_DIGITS = 6  # what float32 has to say; more digits would be noise
@@ -39,15 +41,36 @@ class Classifier(Model):
         self._build_network = build_network
         self._network: Network | None = None
         self._runner: Runner | None = None
+        self._recipe: tuple[str, ...] = ()
+        self._notes, self._allowed = Notes(), None  # type: tuple[Notes, frozenset[str] | None]
 
     def load(self, device: str, precision: str) -> None:
         """Read the weights and move them to ``device`` in ``precision``."""
+        from torch import nn
+
         from . import torch_runner
 
         torch_runner.check(device, precision)
         network = self._build_network(self._config)
-        self._runner = torch_runner.Runner(network, device, precision, self._config.max_batch)
-        self._network = network
+        self._runner, self._recipe = torch_runner.make(
+            network, device, precision, self._config.max_batch, self._notes, self._allowed
+        )
+        # The runner has its own copy of the weights, or this one.
+        self._network = replace(network, module=nn.Identity(), simplify=None)
+
+    def precisions(self, device: str) -> Sequence[str]:
+        """Say what there is on ``device``."""
+        from . import torch_runner
+
+        return torch_runner.PRECISIONS[device]
+
+    def tune(self, notes: Notes, allowed: frozenset[str] | None) -> None:
+        """Use ``notes`` for the recipe, and only the ``allowed`` steps."""
+        self._notes, self._allowed = notes, allowed
+
+    def recipe(self) -> tuple[str, ...]:
+        """Name the steps that were found to help."""
+        return self._recipe
 
     def describe(self) -> Description:
         """Describe the loaded model: pixels in, logits out, content types of pictures and of raw pixels."""
@@ -82,7 +105,7 @@ class Classifier(Model):
         """Return the logits of ``rows``: float32, shape (n, classes)."""
         if self._runner is None:
             raise RuntimeError("The model has not been loaded.")
-        logits: Sequence[Any] = self._runner.run(rows)
+        logits: Sequence[Any] = self._runner.run(rows)  # type: ignore[assignment]
         return logits
 
     def postprocess(self, outputs: Sequence[Any], request: Request) -> Result:

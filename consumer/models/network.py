@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from shared.model_config import ModelConfig, Preprocessing
 from . import images, labels, random_weights, samples
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 CLASSES = 1000
 
@@ -24,12 +25,15 @@ class Network:
         preprocessing: how its pictures are made.
         labels: one name per class.
         warnings: sentences for every answer.
+        simplify: takes ``module`` and normalised pictures, returns an equal network whose layers are torch's own;
+            None when they are so already.
     """
 
     module: nn.Module
     preprocessing: Preprocessing
     labels: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    simplify: Callable[[nn.Module, Tensor], nn.Module] | None = None
 
 
 def checked(preprocessing: Preprocessing) -> Preprocessing:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,23 +14,27 @@ Floats = NDArray[np.float32]
 
 
 def pictures(count: int, height: int, width: int) -> list[NDArray[np.uint8]]:
-    """Return ``count`` uint8 arrays of shape (height, width, 3).
+    """Return ``count`` uint8 arrays of shape (height, width, 3), read-only.
 
     They share what photographs have in common and noise has not: a spectrum that falls with frequency, colours that
     follow the brightness, and things with edges that cover one another. A network's layers then work in the range
     that they were made for, and a comparison of precisions says something about real inputs.
     """
-    return [_picture(np.random.default_rng((_SEED, index)), height, width) for index in range(count)]
+    return [_picture(index, height, width) for index in range(count)]
 
 
-def _picture(random: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
+@lru_cache(maxsize=32)  # a start asks for the same ones a dozen times, at 10 ms each
+def _picture(index: int, height: int, width: int) -> NDArray[np.uint8]:
+    random = np.random.default_rng((_SEED, index))
     light = _clouds(random, height, width)[..., None]
     colour = np.stack([_clouds(random, height, width) for _ in range(3)], axis=-1)
     picture = (random.uniform(70, 180, 3) + light * random.uniform(20, 50) + colour * 12).astype(np.float32)
     for _ in range(_SHAPES):
         _lay_ellipse(random, picture)
     picture += random.normal(0, 3, picture.shape)
-    return np.clip(picture, 0, 255).astype(np.uint8)
+    pixels = np.clip(picture, 0, 255).astype(np.uint8)
+    pixels.flags.writeable = False
+    return pixels
 
 
 def _clouds(random: np.random.Generator, height: int, width: int) -> Floats:

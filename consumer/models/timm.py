@@ -11,7 +11,7 @@ from . import labels, random_weights, weights
 from .network import CLASSES, Network, calibrate_random, checked, declared_labels
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 def build_network(config: ModelConfig) -> Network:
@@ -41,7 +41,13 @@ def build_network(config: ModelConfig) -> Network:
     else:
         weights.fill(module, weights.read(Path(source)), source)
     warnings = (random_weights.WARNING,) if source == "random" else ()
-    return Network(module, preprocessing, names or labels.numbered(classes), warnings)
+    return Network(module, preprocessing, names or labels.numbered(classes), warnings, _simplified)
+
+
+def _simplified(module: nn.Module, pictures: Tensor) -> nn.Module:
+    from . import timm_layers
+
+    return timm_layers.simplified(module, pictures)
 
 
 def _fill_from_package(module: nn.Module, name: str) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from consumer.config import resolve
 from consumer.models.registry import build
+from consumer.precision import prepare
 from shared.settings import Settings
 
 
@@ -22,8 +23,7 @@ def main() -> None:
     device = config.settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = build(config.model_name, config.model)
-    model.load(device, config.precision)
+    model, _ = prepare(lambda: build(config.model_name, config.model), device, config.precision, config.max_batch)
     for size in config.buckets:
         model.run(model.sample_rows(size))
     print("Warm.", flush=True)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from consumer import precision
+from consumer.events import Parity
 from consumer.models.base import Description, Model, Result
 from consumer.models.registry import build
+from consumer.notes import Notes
 from consumer.parity import compare
 from shared import model_config
 from shared.model_config import ModelConfig
@@ -87,6 +91,8 @@ def test_zeros_agree_with_zeros_only() -> None:
 class Doubling(Model):
     """Doubles its numbers, up to an error that the lower precisions make; notes what became of it."""
 
+    precision = "nothing"
+
     def __init__(self, error: float, log: list[str], text: bool = False) -> None:
         self.error, self.log, self.text = error, log, text
 
@@ -125,10 +131,10 @@ def test_fp32_is_loaded_once_and_not_compared() -> None:
 
 def test_the_reference_is_freed_before_the_other_is_loaded() -> None:
     log: list[str] = []
-    model, parity = precision.prepare(lambda: Doubling(0.001, log), "cpu", "bf16")
+    model, parity = precision.prepare(lambda: Doubling(0.001, log), "cpu", "bf16", max_batch=16)
     assert log == ["load fp32", "free fp32", "load bf16"]
     assert parity.passed
-    assert parity.rows == precision.SAMPLES
+    assert parity.rows == sum(precision.SIZES[:3]) + 16  # largest batch: 16
     assert isinstance(model, Doubling)
     assert model.precision == "bf16"
 
@@ -145,6 +151,125 @@ def test_outputs_that_are_not_numbers_are_not_compared() -> None:
     assert parity.passed
     assert parity.rows == 0
     assert "not compared" in parity.reason
+
+
+class Timed(Doubling):
+    """Runs in several precisions, each with an error and a time of its own, on a clock that the test owns."""
+
+    clock = 0.0
+    effects: ClassVar[dict[str, tuple[float, float]]] = {}
+    """Of each precision: the error of its outputs, and the time of a run."""
+
+    def __init__(self, log: list[str]) -> None:
+        super().__init__(0, log)
+
+    def precisions(self, device: str) -> Sequence[str]:
+        return tuple(self.effects)
+
+    def load(self, device: str, precision: str) -> None:
+        super().load(device, precision)
+        self.error, self.takes_s = self.effects[precision]
+        if self.takes_s < 0:
+            raise RuntimeError("no such instruction.")
+
+    def run(self, rows: Sequence[Any]) -> Sequence[Any]:
+        Timed.clock += self.takes_s
+        return [row * 2 + self.error for row in rows]
+
+
+def automatic(
+    monkeypatch: pytest.MonkeyPatch, notes: Notes | None = None, **effects: tuple[float, float]
+) -> tuple[str, Parity, list[str]]:
+    """Prepare in precision auto: the precision in force, what is told of it, and what was loaded."""
+    monkeypatch.setattr(precision, "perf_counter", lambda: Timed.clock)
+    monkeypatch.setattr(Timed, "effects", {"fp32": (0.0, 1.0), **effects})
+    log: list[str] = []
+    model, parity = precision.prepare(lambda: Timed(log), "cpu", "auto", 16, notes)
+    assert isinstance(model, Timed)
+    assert model.precision == parity.precision
+    assert parity.passed
+    return parity.precision, parity, [entry for entry in log if entry.startswith("load")]
+
+
+def test_auto_takes_the_fastest_that_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    name, parity, loads = automatic(monkeypatch, tf32=(0.001, 0.8), fp16=(9.0, 0.2), bf16=(0.001, 0.5))
+    assert name == "bf16"
+    assert parity.reason.startswith("it agrees with fp32 on 30 sample inputs")
+    assert "A small batch takes 500 ms, in fp32 1e+03 ms." in parity.reason
+    assert loads == ["load fp32", "load tf32", "load fp16", "load bf16"]
+
+
+def test_auto_loads_the_best_again_when_it_was_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    name, _, loads = automatic(monkeypatch, tf32=(0.001, 0.5), bf16=(0.001, 0.8))
+    assert name == "tf32"
+    assert loads == ["load fp32", "load tf32", "load bf16", "load tf32"]
+
+
+@pytest.mark.parametrize(
+    ("effect", "reason"),
+    [
+        ((9.0, 0.5), "bf16: against fp32 on 30 sample inputs, .*largest difference"),
+        ((0.001, 0.99), "bf16 is not faster: a small batch takes 990 ms, in fp32 1e\\+03 ms"),
+        ((0.001, -1.0), "bf16 cannot run: no such instruction"),
+        ((float("nan"), 0.5), "its outputs are not finite"),
+    ],
+)
+def test_auto_steps_down_to_fp32_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, effect: tuple[float, float], reason: str
+) -> None:
+    name, parity, _ = automatic(monkeypatch, bf16=effect)
+    assert name == "fp32"
+    assert re.search(reason, parity.reason)
+
+
+def test_the_next_start_compares_only_what_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = Notes()
+    automatic(monkeypatch, notes, tf32=(0.001, 0.8), bf16=(0.001, 0.5))
+    name, _, loads = automatic(monkeypatch, notes, tf32=(0.001, 0.1), bf16=(0.001, 2.0))
+    assert name == "bf16"
+    assert loads == ["load fp32", "load bf16"]
+
+
+def test_what_was_chosen_and_no_longer_agrees_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = Notes()
+    automatic(monkeypatch, notes, bf16=(0.001, 0.5))
+    name, parity, _ = automatic(monkeypatch, notes, bf16=(9.0, 0.5))
+    assert name == "fp32"
+    assert "largest difference" in parity.reason
+
+
+def test_the_next_start_knows_why_it_is_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = Notes()
+    automatic(monkeypatch, notes, bf16=(9.0, 0.5))
+    _, parity, loads = automatic(monkeypatch, notes, bf16=(9.0, 0.5))
+    assert loads == ["load fp32"]
+    assert "largest difference" in parity.reason
+
+
+@pytest.mark.parametrize("known", [7, "bf16", {"precision": "fp64"}, {"precision": ["bf16"]}, {}])
+def test_nonsense_in_the_notes_is_measured_anew(monkeypatch: pytest.MonkeyPatch, known: Any) -> None:
+    notes = Notes()
+    notes.put("precision cpu of bf16", known)
+    assert automatic(monkeypatch, notes, bf16=(0.001, 0.5))[0] == "bf16"
+
+
+def test_auto_is_fp32_for_models_that_name_nothing_else() -> None:
+    log: list[str] = []
+    _, parity = precision.prepare(lambda: Doubling(0, log, text=True), "cpu", "auto")
+    assert parity.precision == "fp32"
+    assert "load bf16" not in log
+
+
+def test_a_slower_precision_that_was_asked_for_is_used_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(precision, "perf_counter", lambda: Timed.clock)
+    monkeypatch.setattr(Timed, "effects", {"fp32": (0.0, 1.0), "bf16": (0.001, 2.0)})
+    with caplog.at_level(logging.WARNING):
+        _, parity = precision.prepare(lambda: Timed([]), "cpu", "bf16")
+    assert parity.precision == "bf16"
+    assert "slower than fp32" in parity.reason
+    assert "slower than fp32" in caplog.text
 
 
 @pytest.fixture
@@ -172,7 +297,7 @@ def test_a_network_broken_by_its_precision_is_refused(monkeypatch: pytest.Monkey
 
     from consumer.models import half
 
-    def broken(network: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    def broken(network: torch.nn.Module, dtype: torch.dtype, pictures: Any = None) -> torch.nn.Module:
         if dtype != torch.float32:
             with torch.no_grad():
                 for parameter in network.parameters():

@@ -1,0 +1,152 @@
+"""Which steps make a network faster here? Each is tried when the model is loaded, and kept only if it helps.
+
+A step is kept when the outputs still agree with the plain network's in fp32 and a batch takes less time. A network that
+a step does not fit runs without it, and one that none fits runs plainly.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from consumer.parity import THRESHOLDS, Threshold, agreement
+
+from . import graph, half, samples
+from .network import Network
+
+log = logging.getLogger(__name__)
+
+ROWS = 8
+"""Rows of the batch that steps are judged by."""
+CALIBRATION_ROWS = 16
+WORTH = 0.985
+"""A step must bring the time of a batch below this share of what it was; less is noise."""
+ROUNDS = 8
+BUDGET_S = 0.5
+"""Time for one comparison. At least ``LEAST_ROUNDS`` are run, and no more than it takes to see a clear difference."""
+LEAST_ROUNDS = 2
+CLEAR = 0.85
+EXACT = Threshold(0.99999, 0.001, 0.995)
+"""How close fp32 with a recipe must come to fp32 without: it only computes in another order."""
+
+Pixels = NDArray[np.uint8]
+Steps = tuple[str, ...]
+
+_GRAPH_STEPS = {"fuse_conv_bn", "fold_scale", "fuse_activations"}
+
+
+class Runner(Protocol):
+    """A network on its device. The one interface between a classifier and how its network is run."""
+
+    def run(self, rows: Sequence[Pixels]) -> NDArray[np.float32]:
+        """Return the logits of ``rows``, (n, classes), as a fresh array.
+
+        Raises:
+            RuntimeError: the network's output is not (rows, classes).
+        """
+
+
+def samples_of(network: Network, count: int = ROWS) -> list[Pixels]:
+    """Return pictures of the size that ``network`` takes."""
+    side = network.preprocessing.crop
+    return samples.pictures(count, side, side)
+
+
+def transformed(network: Network, dtype: torch.dtype, steps: Steps) -> nn.Module:
+    """Return the network's module, on the CPU, in ``dtype`` and changed by those of ``steps`` that concern it.
+
+    Without steps it is the module itself, converted in place.
+
+    Raises:
+        graph.DoesNotFit: a step cannot be done to this network.
+    """
+    module, pictures = network.module, None
+    if _GRAPH_STEPS & set(steps):
+        pictures = _normalised(network)
+        simple = network.simplify(module, pictures) if network.simplify else module
+        traced = graph.traced(simple)
+        if "fuse_conv_bn" in steps:
+            graph.fold_batch_norms(traced)
+        if "fold_scale" in steps:
+            scale = 1 / (torch.tensor(network.preprocessing.std) * 255)
+            graph.fold_scale(traced, scale)
+            pictures = pictures / scale.view(1, 3, 1, 1)
+        half.converted(traced, dtype, pictures)
+        module = graph.fuse_activations(traced) if "fuse_activations" in steps else traced
+    elif dtype != torch.float32 or steps:
+        module = half.converted(half.copied(module), dtype)
+    if "channels_last" in steps:
+        module = module.to(memory_format=torch.channels_last)
+    return module.eval()
+
+
+def _normalised(network: Network) -> Tensor:
+    pixels = np.stack(samples_of(network, CALIBRATION_ROWS)).astype(np.float32) / 255
+    mean, std = np.array(network.preprocessing.mean, np.float32), np.array(network.preprocessing.std, np.float32)
+    return torch.from_numpy((pixels - mean) / std).permute(0, 3, 1, 2)
+
+
+def choose(
+    offered: Steps, make: Callable[[Steps], Runner], rows: Sequence[Any], reference: NDArray[Any], precision: str
+) -> tuple[Runner, Steps]:
+    """Try the steps one after the other, each on top of those kept before it.
+
+    Args:
+        offered: names of steps, in the order to try them.
+        make: makes a runner with the given steps; whatever it raises for a step rules that step out.
+        rows: the batch to judge by.
+        reference: outputs of plain fp32 for ``rows``.
+        precision: sets how close the outputs must come.
+
+    Returns:
+        The runner with all steps that are kept, and their names.
+
+    Raises:
+        Exception: what ``make`` raises without any step.
+    """
+    kept: Steps = ()
+    best = make(kept)
+    best.run(rows)
+    for step in offered:
+        try:
+            candidate = make((*kept, step))
+            fits = agrees(reference, candidate.run(rows), precision)
+        except Exception as error:
+            log.info("Step %s does not fit: %s", step, error)
+            continue
+        if fits and _is_faster(candidate, best, rows):
+            best, kept = candidate, (*kept, step)
+    return best, kept
+
+
+def agrees(reference: NDArray[Any], outputs: NDArray[Any], precision: str) -> bool:
+    """Say whether ``outputs`` are as close to plain fp32's as ``precision`` allows."""
+    return agreement(reference, outputs, precision, THRESHOLDS.get(precision, EXACT)).passed
+
+
+def _is_faster(candidate: Runner, best: Runner, rows: Sequence[Any]) -> bool:
+    """Compare the shortest times of alternating runs: what else the machine does only ever makes a run longer."""
+    least_s, to_beat_s = float("inf"), float("inf")
+    begun_s = perf_counter()
+    for done in range(ROUNDS):
+        if done >= LEAST_ROUNDS:
+            clear = least_s < to_beat_s * CLEAR or to_beat_s < least_s * CLEAR
+            if clear or perf_counter() - begun_s > BUDGET_S:
+                break
+        least_s = min(least_s, run_s(candidate, rows))
+        to_beat_s = min(to_beat_s, run_s(best, rows))
+    return least_s < to_beat_s * WORTH
+
+
+def run_s(runner: Runner, rows: Sequence[Any]) -> float:
+    """Run ``rows`` once; returns seconds."""
+    begun_s = perf_counter()
+    runner.run(rows)
+    return perf_counter() - begun_s
