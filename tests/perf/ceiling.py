@@ -63,8 +63,7 @@ class Ceiling:
         for process in processes:
             process.tell(json.dumps(order))
         answers = [
-            process.after(count, r"^found (.*)", _LIMIT_S)[1]
-            for process, count in zip(processes, before, strict=True)
+            process.after(count, r"^found (.*)", _LIMIT_S)[1] for process, count in zip(processes, before, strict=True)
         ]
         try:
             return [json.loads(answer) for answer in answers]
@@ -87,7 +86,9 @@ def _serve(model_name: str, index: int) -> None:
         if "sizes" in order:
             found: Any = _time_sizes(model, order["sizes"], order["repeats"])
         elif order["photos"]:
-            found = _photos(model, [Path(name).read_bytes() for name in order["photos"]], order["rows"], order["seconds"])
+            found = _photos(
+                model, [Path(name).read_bytes() for name in order["photos"]], order["rows"], order["seconds"]
+            )
         else:
             found = _loop(model, order["rows"], order["seconds"])
         print(f"found {json.dumps(found)}", flush=True)

@@ -12,7 +12,7 @@ from typing import Final
 
 from .figures import Bar, Chart, Line, Panel
 
-_WIDTH, _HEIGHT = 960, 380
+_WIDTH, _HEIGHT = 960, 392
 _INK, _SOFT, _LINE, _GROUND = "#1f2933", "#5b6773", "#e3e7eb", "#ffffff"
 _COLOURS: Final = ("#1f6fb2", "#c2571a", "#3c8a4e", "#8a4fa3", "#a08a1f", "#5b6773")
 _FONT: Final = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
@@ -102,7 +102,9 @@ def _legend(entries: Sequence[tuple[str, str, bool]], left: float, wide: float) 
         y = 76 + 20 * row
         dash = ' stroke-dasharray="5 4"' if fit else ""
         stroke = 'stroke-width="2"' if fit else 'stroke-width="4"'
-        parts.append(f'<line x1="{x:.0f}" y1="{y - 4}" x2="{x + 18:.0f}" y2="{y - 4}" stroke="{colour}" {stroke}{dash}/>')
+        parts.append(
+            f'<line x1="{x:.0f}" y1="{y - 4}" x2="{x + 18:.0f}" y2="{y - 4}" stroke="{colour}" {stroke}{dash}/>'
+        )
         parts.append(_label(x + 24, y, name, 12))
         x += width
     return parts, row + 1

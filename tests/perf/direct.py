@@ -1,4 +1,4 @@
-"""[I/O] A direct producer that costs next to nothing: `python -m tests.perf.direct '{"url": …}'` prints one line of JSON.
+"""[I/O] A direct producer that costs next to nothing: `python -m tests.perf.direct '{"url": …}'` prints a line of JSON.
 
 It speaks the protocol of docs/protocol.md over one socket, with messages that are packed beforehand: only the id of a
 request changes. So many requests are under way at all times; each answer is matched with its request by id, must say
@@ -84,7 +84,7 @@ class Connection:
             count = self._socket.recv_into(self._buffer)
             if not count:
                 raise ConnectionError("Redis closed the connection.")
-            self._reader.feed(self._buffer, 0, count)
+            self._reader.feed(self._buffer, 0, count)  # type: ignore[arg-type]  # any buffer will do
         if isinstance(answer, hiredis.ReplyError):
             raise SystemExit(f"Redis refused: {answer}")
         return answer
@@ -177,7 +177,9 @@ class Fast(Producer):
         self.delivered: list[bytes] = []
         self.large = len(body) >= LARGE_BYTES
         before, after = self._before_id.replace(b"%", b"%%"), self._after_id.replace(b"%", b"%%")
-        self._item = b"$24\r\n%b\r\n$1\r\n0\r\n$" + str(self.length).encode() + b"\r\n" + before + b"%b" + after + b"\r\n"
+        self._item = (
+            b"$24\r\n%b\r\n$1\r\n0\r\n$" + str(self.length).encode() + b"\r\n" + before + b"%b" + after + b"\r\n"
+        )
 
     def turn(self, more: int) -> int:
         """One write: acknowledgements and requests, then the wait for answers."""

@@ -125,7 +125,7 @@ class Generator:
             raise BenchError(str(error)) from None
 
     def endless(self, url: str, payload: Payload, connections: int) -> AbstractContextManager[object]:
-        """Return a context in which so many requests are always under way; without wrk, one in which nothing is sent."""
+        """Return a context in which so many requests are always under way; without wrk nothing is sent in it."""
         if self._wrk is None:
             return nullcontext()
         address = f"{url}/v1/models/{payload.model}/predict"

@@ -36,7 +36,8 @@ def change(before: Sequence[Samples], after: Sequence[Samples], wall_s: float) -
     def grown(name: str, stage: str | None = None) -> tuple[float, float]:
         """By how much the sum and the count of a histogram grew, over all consumers."""
         return tuple(  # type: ignore[return-value]
-            _total(after, f"{name}_{part}", stage) - _total(before, f"{name}_{part}", stage) for part in ("sum", "count")
+            _total(after, f"{name}_{part}", stage) - _total(before, f"{name}_{part}", stage)
+            for part in ("sum", "count")
         )
 
     run_s, _ = grown(_STAGES, "inference")

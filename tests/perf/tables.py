@@ -44,7 +44,9 @@ def comparison_table(lines: Sequence[Comparison]) -> list[list[str]]:
     table = [["", "before batching", "after batching", "after / before"]]
     for line in lines:
         show = SHOW[line.unit]
-        before, after = ("overloaded: some requests failed" if v is None else show(v) for v in (line.before, line.after))
+        before, after = (
+            "overloaded: some requests failed" if v is None else show(v) for v in (line.before, line.after)
+        )
         ratio = f"{line.after / line.before:.2f}" if line.before and line.after is not None else "-"
         table.append([line.what, before, after, ratio])
     return table

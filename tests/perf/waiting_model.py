@@ -66,5 +66,3 @@ options = {{ per_row_ms = {per_row_ms}, per_batch_ms = {per_batch_ms} }}
 def models_file(per_row_ms: float, per_batch_ms: float) -> str:
     """Return a models file with this model under the name `waiting`."""
     return MODELS_FILE.format(per_row_ms=per_row_ms, per_batch_ms=per_batch_ms)
-
-

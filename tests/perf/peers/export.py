@@ -1,4 +1,4 @@
-"""`python -m tests.perf.peers.export FILE`: save the weights that Headrace serves as bench-mobilenet, as a state dict."""
+"""`python -m tests.perf.peers.export FILE`: save the weights of bench-mobilenet, as Headrace serves it."""
 
 from __future__ import annotations
 

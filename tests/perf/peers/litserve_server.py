@@ -10,7 +10,7 @@ from fastapi import Body, Response
 Raw = Annotated[bytes, Body(media_type="application/octet-stream")]
 
 
-class Echo(litserve.LitAPI):
+class Echo(litserve.LitAPI):  # type: ignore[misc]
     """Gives back the bytes it was sent."""
 
     def setup(self, device: str) -> None:
@@ -37,12 +37,12 @@ class Echo(litserve.LitAPI):
         return Response(output, media_type="application/octet-stream")
 
 
-class Model(litserve.LitAPI):
+class Model(litserve.LitAPI):  # type: ignore[misc]
     """The network, in batches; JSON out."""
 
     def setup(self, device: str) -> None:
         """Load the network."""
-        from plain import Plain
+        from plain import Plain  # type: ignore[import-not-found]
 
         self.plain = Plain()
 
@@ -56,7 +56,7 @@ class Model(litserve.LitAPI):
 
     def predict(self, x: Sequence[bytes]) -> list[list[dict[str, Any]]]:
         """Run a batch."""
-        return self.plain.classify(x)
+        return self.plain.classify(x)  # type: ignore[no-any-return]
 
     def unbatch(self, output: list[list[dict[str, Any]]]) -> list[list[dict[str, Any]]]:
         """One answer for each."""
@@ -69,6 +69,10 @@ class Model(litserve.LitAPI):
 
 if __name__ == "__main__":
     kind, workers, port = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    api = Echo(max_batch_size=32, batch_timeout=0.001) if kind == "echo" else Model(max_batch_size=32, batch_timeout=0.005)
+    api = (
+        Echo(max_batch_size=32, batch_timeout=0.001)
+        if kind == "echo"
+        else Model(max_batch_size=32, batch_timeout=0.005)
+    )
     server = litserve.LitServer(api, accelerator="cpu", workers_per_device=workers, fast_queue=True)
     server.run(host="127.0.0.1", port=port, log_level="warning", generate_client_file=False)

@@ -8,7 +8,7 @@ from typing import Any
 from mosec import Server, Worker
 
 
-class Echo(Worker):
+class Echo(Worker):  # type: ignore[misc]
     """Gives back the bytes it was sent."""
 
     def deserialize(self, data: bytes) -> bytes:
@@ -24,12 +24,12 @@ class Echo(Worker):
         return data
 
 
-class Model(Worker):
+class Model(Worker):  # type: ignore[misc]
     """The network, in batches; JSON out, which is mosec's own default."""
 
     def __init__(self) -> None:
         super().__init__()
-        from plain import Plain
+        from plain import Plain  # type: ignore[import-not-found]
 
         self.plain = Plain()
 
@@ -39,7 +39,7 @@ class Model(Worker):
 
     def forward(self, data: list[bytes]) -> list[list[dict[str, Any]]]:
         """Run a batch."""
-        return self.plain.classify(data)
+        return self.plain.classify(data)  # type: ignore[no-any-return]
 
 
 if __name__ == "__main__":

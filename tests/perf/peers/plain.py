@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torchvision
-from names import WEIGHTS
+from names import WEIGHTS  # type: ignore[import-not-found]  # its folder is on the path of this script only
 
 
 class Plain:

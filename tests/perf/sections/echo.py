@@ -60,9 +60,7 @@ def measure(bench: Bench) -> Found:
 
 def _checked_answer(stack: Stack) -> bytes:
     """Ask once, and check that what comes back is what was sent: wrk looks at the status of an answer only."""
-    request = urllib.request.Request(
-        stack.predict_url("echo"), ECHO_BODY, {"Content-Type": "application/octet-stream"}
-    )
+    request = urllib.request.Request(stack.predict_url("echo"), ECHO_BODY, {"Content-Type": "application/octet-stream"})
     with urllib.request.urlopen(request, timeout=10) as response:
         answer: bytes = response.read()
     if bytes(json.loads(answer)["outputs"][0]["data"]) != ECHO_BODY:
@@ -82,9 +80,7 @@ def _figures(bench: Bench, windows: dict[tuple[str, int], list[Window]]) -> list
     def figure(what: str, unit: Unit, values: list[float | None], command: str, limit: float | None = None,
                *, more: bool = False) -> None:  # fmt: skip
         there = [value for value in values if value is not None]
-        made.append(
-            Figure(what=what, unit=unit, values=there, command=command, limit=limit, higher_is_better=more)
-        )
+        made.append(Figure(what=what, unit=unit, values=there, command=command, limit=limit, higher_is_better=more))
 
     command = {n: bench.generator.command(bench.echo(), n) for n in CONNECTIONS}
     for n, limit in ((32, 0.65), (128, 0.9)):

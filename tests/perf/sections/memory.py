@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import time
 from contextlib import ExitStack
 
@@ -78,7 +77,9 @@ def _sample(bench: Bench, stack: Stack, count: int) -> Samples:
                 requests, sizes = samples.setdefault(name, ([], []))
                 requests.append(done)
                 sizes.append(float(size))
-            bench.say(f"{done:,.0f} requests: " + ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in now.items()))
+            bench.say(
+                f"{done:,.0f} requests: " + ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in now.items())
+            )
             at += EVERY
     return samples
 
