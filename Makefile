@@ -1,7 +1,7 @@
 # The verbs of the house. Each makes .venv when it is missing; the second time nothing is left to do.
 #
 #   make up      start everything on this machine        make lint   ruff and mypy
-#   make test    run the tests                           make bench  measure, into docs/benchmarks.md's figures
+#   make test    run the tests                           make bench  measure this machine (docs/benchmarks.md)
 #   make gate    hold a running stack against budgets.toml
 #
 # PYTHON=python3.12 chooses the interpreter. TORCH_INDEX_URL chooses where torch and torchvision come from (README.md).
@@ -19,12 +19,13 @@ RATE ?= 10
 DURATION ?= 30s
 SEED ?= 1
 OUT ?= .headrace/gate
+BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint bench gate clean venv
+.PHONY: help up test lint bench bench-batching bench-peers gate clean venv
 
 help: ## show the verbs
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: $(STAMP) ## start Redis, the consumers and the front end; Ctrl-C stops them
 	@exec $(BIN)/python -m headrace up
@@ -37,8 +38,14 @@ lint: $(STAMP) ## check style and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-bench: $(STAMP) ## measure this machine: echo and model throughput, latency, start-up time, memory
-	@$(BIN)/python -m tests.perf.bench
+bench: $(STAMP) ## measure this machine, about 12 minutes; BENCH=--quick for 2, BENCH=--write to put it into the documents
+	@$(BIN)/python -m tests.perf.bench $(BENCH)
+
+bench-batching: $(STAMP) ## before batching and after, on this machine; BENCH=--write puts the table into README.md
+	@$(BIN)/python -m tests.perf.bench --only batching $(BENCH)
+
+bench-peers: $(STAMP) ## mosec and LitServe beside Headrace; the first time they are installed under .headrace/
+	@$(BIN)/python -m tests.perf.bench --only peers $(BENCH)
 
 gate: $(STAMP) ## measure the stack at URL and hold it against budgets.toml
 	@$(BIN)/python -m loadgen wait --url $(URL) --model $(MODEL)

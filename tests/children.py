@@ -34,11 +34,15 @@ class Output:
         self._thread = threading.Thread(target=self._collect, daemon=True)
         self._thread.start()
 
-    def first(self, match: Callable[[str], T | None], limit_s: float | None = None) -> T | None:
-        """Wait for a line for which ``match`` gives something; None at the end or after ``limit_s``."""
+    def first(self, match: Callable[[str], T | None], limit_s: float | None = None, skip: int = 0) -> T | None:
+        """Wait for a line for which ``match`` gives something; None at the end or after ``limit_s``.
+
+        Args:
+            skip: so many lines at the beginning are not looked at.
+        """
 
         def found() -> T | None:
-            return next((result for line in self.lines if (result := match(line))), None)
+            return next((result for line in self.lines[skip:] if (result := match(line))), None)
 
         with self._changed:
             self._changed.wait_for(lambda: found() or self._ended, limit_s)

@@ -222,7 +222,7 @@ def test_sigterm_in_the_middle_of_a_switch_ends_at_once(
 
 def test_usage_is_one_sentence_and_exit_2(valkey_url: str, model_name: str) -> None:
     for arguments, part in (
-        ((model_name, "fp8"), "must be one of fp32"),
+        ((model_name, "fp8"), "must be one of auto, fp32"),
         ((model_name,), "No consumer has ever served a model"),
         (("no}such",), "No consumer has ever served a model"),
     ):

@@ -1,4 +1,4 @@
-"""`make bench`: measure this machine. Options in, files out; the measurements are in sections.py.
+"""`make bench`: measure this machine. Options in, files out; the measurements are in sections/.
 
 Everything is started here, loaded over loopback, and ended here, also after Ctrl-C.
 """
@@ -12,9 +12,11 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 import click
 import msgspec
@@ -23,94 +25,115 @@ from loadgen.machine import current_commit, describe_machine
 from shared.embedded import find_server
 from tests.children import ROOT
 
-from . import document, load, picture, processes, sections, tables
-from .figures import Results
+from . import charts, document, load, processes, rooms, tables
+from .context import Bench, Found, Skipped
+from .figures import Results, Section
 from .stack import WORK, BenchError, chosen_settings
 
 RESULTS = WORK / "results.json"
-DOCUMENT = ROOT / "docs" / "benchmarks.md"
-PICTURE = ROOT / "docs" / "img" / "bench-overview.svg"
+QUICK_RESULTS = WORK / "quick.json"
+PAGE = ROOT / "docs" / "benchmarks.md"
+README = ROOT / "README.md"
+PICTURES = ROOT / "docs" / "img"
 _PACKAGES = ("torch", "starlette", "uvicorn", "uvloop", "httptools", "redis", "msgspec", "prometheus-client")
 _BUSY_LOAD_PER_CORE = 0.5
-_LONGEST_S = 320.0
-"""No further round of anything starts after this; what is under way may take some seconds more."""
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--only", metavar="SECTIONS", help=f"Measure only these: {', '.join(rooms.ROOMS)}.")
 @click.option("--quick", is_flag=True, help="Short windows: to see that everything works, not to be quoted.")
-@click.option("--write", is_flag=True, help="Put the table into docs/benchmarks.md and draw its picture.")
-@click.option("--render", is_flag=True, help="Measure nothing; print (or write) the results of the last run.")
-def main(quick: bool, write: bool, render: bool) -> None:
-    """Measure start-up, latency, throughput, batching and memory on this machine, in less than six minutes."""
+@click.option("--write", is_flag=True, help="Put tables and pictures into docs/benchmarks.md and README.md.")
+@click.option("--render", is_flag=True, help="Measure nothing; print (or write) the results that there are.")
+def main(only: str | None, quick: bool, write: bool, render: bool) -> None:
+    """Measure this machine, in about twelve minutes. Sections that are left out keep the figures of their last run."""
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
     os.chdir(ROOT)
+    path = QUICK_RESULTS if quick else RESULTS
     try:
-        results = _read() if render else _measure(quick)
+        names = rooms.chosen(only)
+        results = _read(path) if render else _measure(names, quick, path)
         if write:
             _write(results)
-    except BenchError as error:
+    except (BenchError, ValueError) as error:
         click.echo(f"bench: {error}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
-        click.echo("\nbench: stopped; everything it had started has ended, and nothing was written.", err=True)
+        click.echo("\nbench: stopped; everything it had started has ended. Finished sections are kept.", err=True)
         sys.exit(130)
-    click.echo(tables.text(results))
+    click.echo(tables.text(results, list(results.sections) if render and only is None else names))
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _measure(quick: bool) -> Results:
-    began_s, started_at, ticks = time.monotonic(), datetime.now(UTC), processes.machine_ticks()
-    machine = describe_machine()
+def _measure(names: Sequence[str], quick: bool, path: Path) -> Results:
+    began_s, ticks, machine = time.monotonic(), processes.machine_ticks(), describe_machine()
     WORK.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="files-", dir=WORK))
 
-    def say(text: str) -> None:
-        click.echo(f"[{time.monotonic() - began_s:4.0f} s] {text}", err=True)
+    def say(line: str) -> None:
+        click.echo(f"[{time.monotonic() - began_s:4.0f} s] {line}", err=True)
 
-    plan, notes = (sections.QUICK if quick else sections.Plan()), list[str]()
-    bench = sections.Bench(plan, chosen_settings(os.environ), folder, say, notes, began_s + _LONGEST_S)
+    generator = load.Generator(folder)
+    results = Results(
+        machine=machine,
+        versions={**{package: importlib.metadata.version(package) for package in _PACKAGES}, "server": _server()},
+        generator=generator.name,
+        steal_share=None,
+        sections=_read(path).sections if path.exists() else {},
+    )
+    say(f"measuring {', '.join(names)}; closed loops by {generator.name}")
     try:
-        generator = load.EchoLoad(folder)
-        name = generator.name
-        say(
-            f"measuring with {name} for echo and loadgen for the models; about {'one minute' if quick else '5 minutes'}"
-        )
-        if name == "loadgen":
-            notes.append("wrk is not on the PATH: loadgen sent the echo load and took a good part of a core for it.")
-        if machine.load_1m is not None and machine.load_1m > _BUSY_LOAD_PER_CORE * (machine.cpus or 1):
-            notes.append(f"The machine was busy with other things when the run began: load {machine.load_1m:.1f}.")
-            say(notes[-1])
-        starts = list(sections.starts(bench))
-        overheads = list(sections.overheads(bench))
-        echo = sections.echo(bench, generator)
-        windows = [*echo.windows, *sections.batching(bench)]
+        for name in names:
+            notes = _remarks(generator, machine.load_1m, machine.cpus)
+            bench = Bench(quick, chosen_settings(os.environ), folder, say, generator, notes)
+            found = {**results.sections, name: _section(name, bench)}
+            ordered = {known: found[known] for known in rooms.ROOMS if known in found}
+            results = msgspec.structs.replace(results, sections=ordered, steal_share=_steal_share(ticks))
+            path.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    results = Results(
+    say(f"written to {path.relative_to(ROOT)}")
+    return results
+
+
+def _section(name: str, bench: Bench) -> Section:
+    began_s, started_at, room = time.monotonic(), datetime.now(UTC), rooms.ROOMS[name]
+    bench.say(f"--- {room.title}")
+    try:
+        found = room.measure(bench)
+    except Skipped as reason:
+        bench.say(str(reason))
+        bench.notes[:], found = [str(reason)], Found()
+    except BenchError as error:
+        # The others are measured all the same: a long run must not be lost for one that fails.
+        bench.say(f"NOT MEASURED: {error}")
+        bench.notes.append(f"Not measured: {error}")
+        found = Found()
+    return Section(
+        name=name,
+        title=room.title,
         started_at=started_at.isoformat(timespec="seconds"),
         took_s=time.monotonic() - began_s,
-        quick=quick,
-        machine=machine,
+        quick=bench.quick,
         commit=current_commit(),
-        versions={**{package: importlib.metadata.version(package) for package in _PACKAGES}, "server": _server()},
-        settings=dict(bench.settings),
-        echo_settings=sections.echo_settings(bench),
-        generator=name,
-        steal_share=_steal_share(ticks),
-        starts=starts,
-        overheads=overheads,
-        windows=windows,
-        direct=echo.direct,
-        resident_bytes=echo.resident_bytes,
-        notes=notes,
+        settings=found.settings,
+        figures=[figure for figure in found.figures if figure.values],
+        charts=found.charts,
+        comparisons=found.comparisons,
+        notes=bench.notes,
     )
-    RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1))
-    say(f"written to {RESULTS.relative_to(ROOT)}")
-    return results
+
+
+def _remarks(generator: load.Generator, load_1m: float | None, cpus: int | None) -> list[str]:
+    found = []
+    if generator.name == "loadgen":
+        found.append("wrk is not on the PATH: loadgen sent the closed loops and took a good part of a core for it.")
+    if load_1m is not None and load_1m > _BUSY_LOAD_PER_CORE * (cpus or 1):
+        found.append(f"The machine was busy with other things when the run began: load {load_1m:.1f}.")
+    return found
 
 
 def _server() -> str:
@@ -125,23 +148,38 @@ def _steal_share(before: tuple[int, int] | None) -> float | None:
     return (after[0] - before[0]) / (after[1] - before[1])
 
 
-def _read() -> Results:
+def _read(path: Path) -> Results:
     try:
-        return msgspec.json.decode(RESULTS.read_bytes(), type=Results)
+        return msgspec.json.decode(path.read_bytes(), type=Results)
     except FileNotFoundError:
         raise BenchError("There are no results yet; run `make bench` first.") from None
     except msgspec.MsgspecError as error:
-        raise BenchError(f"{RESULTS.relative_to(ROOT)} cannot be read: {error}.") from None
+        told = f"{path.relative_to(ROOT)} cannot be read ({error}); it is of another version: delete it."
+        raise BenchError(told) from None
 
 
 def _write(results: Results) -> None:
+    """Every block whose sections there are, and every picture."""
+    _put(PAGE, tables.block(results, rooms.documented()), document.BENCH)
+    if "peers" in results.sections:
+        _put(PAGE, tables.block(results, ["peers"]), document.PEERS)
+    if "batching" in results.sections:
+        _put(README, tables.batching_block(results), document.BATCHING)
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    for section in results.sections.values():
+        quick = "; made with --quick, not to be quoted" if section.quick else ""
+        told = f"{results.machine.cpus} cores, everything on them; {section.started_at[:10]}{quick}"
+        for name, picture in charts.files(section.charts, told).items():
+            (PICTURES / name).write_text(picture, "utf-8")
+    told = " and ".join(str(path.relative_to(ROOT)) for path in (PAGE, README, PICTURES))
+    click.echo(f"written to {told}", err=True)
+
+
+def _put(path: Path, block: str, between: tuple[str, str]) -> None:
     try:
-        DOCUMENT.write_text(document.replace_block(DOCUMENT.read_text("utf-8"), tables.block(results)), "utf-8")
+        path.write_text(document.replace_block(path.read_text("utf-8"), block, between), "utf-8")
     except ValueError as error:
-        raise BenchError(f"{DOCUMENT.relative_to(ROOT)}: {error}") from None
-    PICTURE.parent.mkdir(parents=True, exist_ok=True)
-    PICTURE.write_text(picture.draw(results), "utf-8")
-    click.echo(f"written to {DOCUMENT.relative_to(ROOT)} and {PICTURE.relative_to(ROOT)}", err=True)
+        raise BenchError(f"{path.relative_to(ROOT)}: {error}") from None
 
 
 if __name__ == "__main__":

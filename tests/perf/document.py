@@ -1,21 +1,29 @@
-"""Puts the block of figures between its markers in docs/benchmarks.md. Pure."""
+"""Puts made blocks between their markers in the documents. Pure."""
 
 from __future__ import annotations
 
-BEGIN = "<!-- bench:begin (made by `make bench`; edits here are lost) -->"
-END = "<!-- bench:end -->"
+
+def markers(name: str, verb: str) -> tuple[str, str]:
+    """Return the two lines between which a block stands; the first says what makes it."""
+    return f"<!-- {name}:begin (made by `{verb}`; edits here are lost) -->", f"<!-- {name}:end -->"
 
 
-def replace_block(text: str, block: str) -> str:
+BENCH = markers("bench", "make bench")
+PEERS = markers("bench-peers", "make bench-peers")
+BATCHING = markers("bench-batching", "make bench-batching")
+
+
+def replace_block(text: str, block: str, between: tuple[str, str] = BENCH) -> str:
     """Return `text` with everything between the two markers replaced by `block`.
 
     Raises:
         ValueError: a marker is missing, there twice, or the two stand in the wrong order.
     """
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(f"The document must hold {BEGIN} and {END} once each.")
-    before, _, rest = text.partition(BEGIN)
-    _, marker, after = rest.partition(END)
+    begin, end = between
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise ValueError(f"The document must hold {begin} and {end} once each.")
+    before, _, rest = text.partition(begin)
+    _, marker, after = rest.partition(end)
     if not marker:
-        raise ValueError(f"{END} stands before {BEGIN}.")
-    return f"{before}{BEGIN}\n\n{block.strip()}\n\n{END}{after}"
+        raise ValueError(f"{end} stands before {begin}.")
+    return f"{before}{begin}\n\n{block.strip()}\n\n{end}{after}"

@@ -1,109 +1,110 @@
-"""The shape of `.headrace/bench/results.json`: everything that was measured, window by window."""
+"""The shape of `.headrace/bench/results.json`: what every section found, with what is needed to print and draw it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from statistics import median
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 from loadgen.runfile import Commit, Machine
 
 FORMAT: Final = "headrace-bench"
-VERSION: Final = 1
+VERSION: Final = 2
+
+Unit = Literal["per_s", "s", "ms", "us", "bytes", "ratio", "percent", "times", "count"]
 
 
 class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A part of the file."""
 
 
-class Window(_Record, frozen=True, kw_only=True):
-    """One stretch of closed-loop load.
+class Figure(_Record, frozen=True, kw_only=True):
+    """One line of a table: a figure, one value for each window or round in which it was measured.
 
-    `subject` is a model's name, or `bare` for the web server without a queue. `cpu_us` is the processor time per
-    request by process; `busy_share` the time in which the model ran over wall time; `batch_rows` the mean batch.
+    `limit` is what is to be reached: at least, where higher is better, else at most. None is for figures that only
+    explain others.
     """
 
-    subject: str
-    connections: int
-    max_batch: int | None = None
-    duration_s: float
-    requests: int
-    failed: int
-    rate_per_s: float
-    mean_ms: float | None
-    p50_ms: float | None
-    p99_ms: float | None
-    cpu_us: dict[str, float] | None = None
-    busy_share: float | None = None
-    batch_rows: float | None = None
+    what: str
+    unit: Unit
+    values: list[float]
+    command: str
+    higher_is_better: bool = False
+    limit: float | None = None
 
 
-class Start(_Record, frozen=True, kw_only=True):
-    """One start of the stack with the default model, and what was resident when it was ready."""
+class Line(_Record, frozen=True, kw_only=True):
+    """One line of a chart; `fit` draws it thin, dashed and without points."""
 
-    ready_s: float
-    front_end_bytes: int
-    consumer_bytes: int
-
-
-class Overhead(_Record, frozen=True, kw_only=True):
-    """What a consumer holds, and what a process holds that only loads and warms up the same model."""
-
-    consumer_bytes: int
-    bare_bytes: int
+    label: str
+    x: list[float]
+    y: list[float]
+    fit: bool = False
 
 
-class DirectRun(_Record, frozen=True, kw_only=True):
-    """One run of the direct producer's example."""
+class Bar(_Record, frozen=True, kw_only=True):
+    """One bar made of parts; parts of the same name have the same colour in a panel."""
 
-    requests: int
-    failed: int
-    rate_per_s: float
+    label: str
+    parts: dict[str, float]
+
+
+class Panel(_Record, frozen=True, kw_only=True):
+    """A part of a chart: lines over two axes, or bars. `unit` is what stands behind a bar's sum."""
+
+    title: str
+    told: str
+    x_label: str = ""
+    y_label: str = ""
+    lines: list[Line] = []
+    bars: list[Bar] = []
+    unit: str = ""
+    y_log: bool = False
+
+
+class Chart(_Record, frozen=True, kw_only=True):
+    """A picture, `docs/img/bench-NAME.svg`; one panel or two beside each other."""
+
+    name: str
+    alt: str
+    panels: list[Panel]
+
+
+class Comparison(_Record, frozen=True, kw_only=True):
+    """One line of the table "before batching, after batching"; values are medians, None where nothing was measured."""
+
+    what: str
+    unit: Unit
+    before: float | None
+    after: float | None
+
+
+class Section(_Record, frozen=True, kw_only=True):
+    """What one section found. `settings` are those of its stacks; `notes` are what a reader must know."""
+
+    name: str
+    title: str
+    started_at: str
+    took_s: float
+    quick: bool
+    commit: Commit | None
+    settings: dict[str, str]
+    figures: list[Figure]
+    charts: list[Chart]
+    comparisons: dict[str, list[Comparison]]
+    notes: list[str]
 
 
 class Results(_Record, frozen=True, kw_only=True):
-    """One run of `make bench`. `resident_bytes` is what each process held after the load it was given.
+    """All sections that were measured on this machine, each at its own time.
 
-    `steal_share` is the share of processor time that the host kept from this machine during the run.
+    `steal_share` is the share of processor time that the host kept from this machine during the last run.
     """
 
     format: str = FORMAT
     version: int = VERSION
-    started_at: str
-    took_s: float
-    quick: bool
     machine: Machine
-    commit: Commit | None
     versions: dict[str, str]
-    settings: dict[str, str]
-    echo_settings: dict[str, str]
     generator: str
     steal_share: float | None
-    starts: list[Start]
-    overheads: list[Overhead]
-    windows: list[Window]
-    direct: list[DirectRun]
-    resident_bytes: dict[str, int]
-    notes: list[str]
-
-    def of(self, subject: str, connections: int, max_batch: int | None = None) -> list[Window]:
-        """Return the windows of one scenario, in the order in which they were measured."""
-        key = (subject, connections, max_batch)
-        return [window for window in self.windows if (window.subject, window.connections, window.max_batch) == key]
-
-
-class Spread(_Record, frozen=True, kw_only=True):
-    """A figure over several windows: the middle one and the worst one."""
-
-    median: float
-    worst: float
-
-
-def spread(values: Iterable[float | None], *, higher_is_better: bool) -> Spread | None:
-    """Return the median and the worst of the values that there are; None when there are none."""
-    found = [value for value in values if value is not None]
-    if not found:
-        return None
-    return Spread(median=median(found), worst=min(found) if higher_is_better else max(found))
+    sections: dict[str, Section]

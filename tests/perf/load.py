@@ -1,4 +1,4 @@
-"""[I/O] One window of closed-loop load, by wrk or by Headrace's own load generator."""
+"""[I/O] One window of load through REST, by wrk or by Headrace's own load generator, or by the direct producer."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from loadgen.results import read_run
-from loadgen.runfile import RunFile
 from shared.embedded import dies_with_parent
 from tests.children import ROOT, clean_environment
 
-from . import processes, wrk
-from .figures import Window
-from .stack import BenchError
+from . import direct, processes, wrk
+from .stack import BenchError, Process, Stack
+from .windows import Window, from_run
 
 ECHO_BODY: Final = b"headrace" * 8
-"""The body that echo.lua sends: 64 bytes."""
+RAW: Final = "application/octet-stream"
 
 _SPARE_S: Final = 30.0
+_ENDLESS_S: Final = 3600.0
 
 
 def run(argv: Sequence[str], limit_s: float, **settings: str) -> str:
@@ -53,18 +55,25 @@ def run(argv: Sequence[str], limit_s: float, **settings: str) -> str:
     return done.stdout
 
 
-class EchoLoad:
-    """Sends 64 bytes again and again: with wrk where it is installed, else with `loadgen`."""
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What to send to a model, as files; several are sent in turn."""
+
+    model: str
+    files: tuple[Path, ...]
+    content_type: str = RAW
+
+
+class Generator:
+    """Sends requests through HTTP: closed loops with wrk where it is installed, else with `loadgen`."""
 
     def __init__(self, folder: Path) -> None:
         self._wrk = shutil.which("wrk")
         self._folder = folder
-        self._payload = folder / "echo.bin"
-        self._payload.write_bytes(ECHO_BODY)
 
     @property
     def name(self) -> str:
-        """Which generator it is, with its version."""
+        """Which one sends closed loops, with its version."""
         if self._wrk is None:
             return "loadgen"
         # wrk prints its version together with its usage, and ends with 1.
@@ -72,10 +81,18 @@ class EchoLoad:
         match = re.match(r"wrk \S*?(\d+\.\d+\.\d+)", text)
         return f"wrk {match[1]}" if match else "wrk"
 
-    def window(
-        self, url: str, subject: str, connections: int, duration_s: float, pids: Mapping[str, int] | None = None
+    def command(self, payload: Payload, connections: int) -> str:
+        """Return the command line of a closed loop, as the tables show it."""
+        if self._wrk is None:
+            return f"`python -m loadgen run --model {payload.model} --concurrency {connections} …`"
+        files = "FILE" if len(payload.files) == 1 else "FILES"
+        path = f"URL/v1/models/{payload.model}/predict"
+        return f"`wrk -t1 -c{connections} -s {wrk.SCRIPT} {path} -- {payload.content_type} {files}`"
+
+    def closed(
+        self, url: str, payload: Payload, connections: int, seconds: float, pids: Mapping[str, int] | None = None
     ) -> Window:
-        """Load `url`'s echo model for a while.
+        """Keep so many requests under way for a while.
 
         Args:
             pids: processes whose processor time per request is wanted, by name.
@@ -84,73 +101,86 @@ class EchoLoad:
             BenchError: no figures came of it.
         """
         before = {name: processes.cpu_s(pid) for name, pid in (pids or {}).items()}
-        window = self._load(url, subject, connections, duration_s)
-        if pids:
-            used_s = {name: processes.cpu_s(pid) - before[name] for name, pid in pids.items()}
-            per_request = {name: seconds * 1e6 / max(window.requests, 1) for name, seconds in used_s.items()}
-            window = msgspec.structs.replace(window, cpu_us=per_request)
-        return window
+        window = self._closed(url, payload, connections, seconds)
+        used_s = {name: processes.cpu_s(pid) - before[name] for name, pid in (pids or {}).items()}
+        return replace(window, cpu_us={name: s * 1e6 / max(window.requests, 1) for name, s in used_s.items()})
 
-    def _load(self, url: str, subject: str, connections: int, duration_s: float) -> Window:
+    def _closed(self, url: str, payload: Payload, connections: int, seconds: float) -> Window:
         if self._wrk is None:
-            result = closed_loop(url, "echo", [self._payload], connections, duration_s, self._folder, warmup_s=0.0)
-            return from_run(result, subject, connections)
-        argv = wrk.argv(self._wrk, f"{url}/v1/models/echo/predict", connections, duration_s)
+            return self._loadgen(url, payload, ["--concurrency", str(connections)], seconds, 0.0)
+        return self.closed_at(f"{url}/v1/models/{payload.model}/predict", payload, connections, seconds)
+
+    def closed_at(self, address: str, payload: Payload, connections: int, seconds: float) -> Window:
+        """Do the same at any address, for which wrk is needed.
+
+        Raises:
+            BenchError: wrk is not installed, or no figures came of it.
+        """
+        if self._wrk is None:
+            raise BenchError("wrk is not on the PATH; install it (apt install wrk, brew install wrk).")
+        argv = wrk.argv(self._wrk, address, payload.content_type, payload.files, connections, seconds)
         try:
-            return wrk.parse(run(argv, duration_s + _SPARE_S), subject, connections)
+            return wrk.parse(run(argv, seconds + _SPARE_S))
         except ValueError as error:
             raise BenchError(str(error)) from None
 
+    def endless(self, url: str, payload: Payload, connections: int) -> AbstractContextManager[object]:
+        """Return a context in which so many requests are always under way; without wrk nothing is sent in it."""
+        if self._wrk is None:
+            return nullcontext()
+        address = f"{url}/v1/models/{payload.model}/predict"
+        argv = wrk.argv(self._wrk, address, payload.content_type, payload.files, connections, _ENDLESS_S)
+        return Process(argv[1:], clean_environment(), argv[0])
 
-def closed_loop(
-    url: str,
-    model: str,
-    payloads: Sequence[Path],
-    connections: int,
-    duration_s: float,
-    folder: Path,
-    *,
-    warmup_s: float,
-    metrics_url: str | None = None,
-) -> RunFile:
-    """Run `python -m loadgen run` with so many requests under way at any time, and return its result.
+    def open(self, url: str, payload: Payload, rate_per_s: float, seconds: float, warm_up_s: float = 1.0) -> Window:
+        """Send at a rate, whatever comes back: `loadgen run --rate`, Poisson arrivals from a seed."""
+        return self._loadgen(url, payload, ["--rate", f"{rate_per_s:g}"], seconds, warm_up_s)
+
+    def _loadgen(self, url: str, payload: Payload, load: list[str], seconds: float, warm_up_s: float) -> Window:
+        argv = [sys.executable, "-m", "loadgen", "run", "--url", url, "--model", payload.model]
+        argv += [part for file in payload.files for part in ("--payload", str(file))]
+        argv += ["--content-type", payload.content_type, "--duration", f"{seconds:g}s", "--warmup", f"{warm_up_s:g}s"]
+        run([*argv, *load, "--out", str(self._folder)], seconds + warm_up_s + _SPARE_S)
+        return from_run(read_run(self._folder / "run.json"))
+
+
+def produce(stack: Stack, payload: Payload, seconds: float, **more: Any) -> Window:
+    """Keep the queue full without HTTP, by `python -m tests.perf.direct`; only verified answers count."""
+    job = direct.Job(
+        url=stack.redis_url, model=payload.model, body=str(payload.files[0]), content_type=payload.content_type,
+        seconds=seconds, metrics=stack.metrics_urls(payload.model), **more,
+    )  # fmt: skip
+    argv = [sys.executable, "-m", "tests.perf.direct", msgspec.json.encode(job).decode()]
+    output = run(argv, seconds + job.warm_up_s + 3 * _SPARE_S)
+    return from_outcome(msgspec.json.decode(output.strip().splitlines()[-1], type=direct.Outcome))
+
+
+def from_outcome(found: direct.Outcome) -> Window:
+    """Return the window that the direct producer describes. Pure.
 
     Raises:
-        BenchError: it failed.
+        BenchError: the replies that were looked for are not stored.
     """
-    argv = [sys.executable, "-m", "loadgen", "run", "--url", url, "--model", model]
-    argv += [part for payload in payloads for part in ("--payload", str(payload))]
-    argv += ["--concurrency", str(connections), "--duration", f"{duration_s:g}s", "--warmup", f"{warmup_s:g}s"]
-    argv += ["--out", str(folder)] + (["--metrics", metrics_url] if metrics_url else [])
-    run(argv, duration_s + warmup_s + _SPARE_S)
-    return read_run(folder / "run.json")
-
-
-def from_run(result: RunFile, subject: str, connections: int, max_batch: int | None = None) -> Window:
-    """Return the window that a result of `loadgen` describes. Pure.
-
-    In a closed loop every answer starts a request, so the requests started within the measured time are the
-    throughput; the share of time in which the model ran covers the warm-up and the last answers too.
-    """
-    configuration, latency = result.configuration, result.latency.answered_from_planned
-    ended_s = max(result.requests.done_us, default=0) / 1e6
-    sums = {
-        (histogram.name, histogram.labels.get("stage")): (histogram.sum, histogram.count)
-        for histogram in result.service.histograms or []
-    }
-    run_s, _ = sums.get(("headrace_stage_duration_seconds", "inference"), (None, 0))
-    rows, batches = sums.get(("headrace_batch_size", None), (0.0, 0))
+    if not found.durable:
+        raise BenchError("The last replies were not found under their keys: they are not stored.")
+    stages = found.stages
     return Window(
-        subject=subject,
-        connections=connections,
-        max_batch=max_batch,
-        duration_s=configuration.duration_s,
-        requests=result.counts.ok,
-        failed=result.counts.scheduled - result.counts.ok,
-        rate_per_s=result.counts.ok / configuration.duration_s,
-        mean_ms=latency.mean_ms,
-        p50_ms=latency.p50_ms,
-        p99_ms=latency.p99_ms,
-        busy_share=None if run_s is None else run_s / (configuration.warmup_s + ended_s),
-        batch_rows=rows / batches if batches else None,
+        requests=found.items,
+        failed=found.failed,
+        rate_per_s=found.items / found.seconds,
+        mean_ms=found.mean_ms,
+        p50_ms=found.p50_ms,
+        p99_ms=found.p99_ms,
+        busy_share=None if stages is None else stages.busy_share,
+        batch_rows=None if stages is None else stages.batch_rows,
+        stages_ms={} if stages is None else stages.stages_ms,
     )
+
+
+def told(window: Window) -> str:
+    """One line of progress. Pure."""
+    mean, p99 = (f"{value:.2f} ms" if value is not None else "-" for value in (window.mean_ms, window.p99_ms))
+    busy = "" if window.busy_share is None else f", busy {window.busy_share:.0%}"
+    rows = "" if window.batch_rows is None else f", {window.batch_rows:.1f} rows a batch"
+    failed = f", {window.failed} FAILED" if window.failed else ""
+    return f"{window.rate_per_s:,.0f}/s, mean {mean}, p99 {p99}{busy}{rows}{failed}"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from shared.embedded import dies_with_parent
+from shared.settings import Settings, SettingsError
 from tests.children import ROOT, Output, clean_environment
 
 from . import processes
@@ -35,17 +36,43 @@ class BenchError(Exception):
 def chosen_settings(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the reader's settings that the measured stacks run with, by their full names."""
     names = [f"HEADRACE_{name}" for name in PASSED_ON]
-    return {"HEADRACE_APPENDONLY": "everysec", **{name: environment[name] for name in names if name in environment}}
+    return {"HEADRACE_APPENDONLY": "no", **{name: environment[name] for name in names if name in environment}}
+
+
+def knows(name: str, value: str) -> bool:
+    """Say whether this version has a setting with such a value."""
+    try:
+        Settings.from_env({name: value})
+    except SettingsError:
+        return False
+    return True
+
+
+def on_every_core(precision: str | None = None) -> dict[str, str]:
+    """Return the settings that put a model on all cores: one consumer for each, with one thread.
+
+    Where consumers can choose their own number (`HEADRACE_CONSUMERS=0`), they do.
+    """
+    if knows("HEADRACE_CONSUMERS", "0"):
+        chosen = {"HEADRACE_CONSUMERS": "0"}
+    else:
+        chosen = {"HEADRACE_CONSUMERS": str(os.cpu_count() or 1), "HEADRACE_TORCH_THREADS": "1"}
+    return chosen if precision is None else {**chosen, "HEADRACE_PRECISION": precision}
+
+
+def best_precision() -> str:
+    """Return `auto` where this version knows it, else `fp32`."""
+    return "auto" if knows("HEADRACE_PRECISION", "auto") else "fp32"
 
 
 class Process:
     """A Python program in a session of its own. A thread keeps its output, so that the pipe never fills."""
 
-    def __init__(self, argv: list[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, argv: list[str], environment: Mapping[str, str], executable: str = sys.executable) -> None:
         self._name = " ".join(argv[:3])
         self.started_s = time.monotonic()
         self.popen = subprocess.Popen(
-            [sys.executable, *argv],
+            [executable, *argv],
             cwd=ROOT,
             env=dict(environment),
             stdin=subprocess.PIPE,
@@ -66,8 +93,33 @@ class Process:
         """
         match = self._output.first(lambda line: re.search(pattern, line), limit_s)
         if match is None:
-            last = "\n    ".join(self._output.lines[-8:])
-            raise BenchError(f"python {self._name} did not get ready. Its last lines:\n    {last}")
+            raise self._silent()
+        return match
+
+    def _silent(self) -> BenchError:
+        last = "\n    ".join(self._output.lines[-8:])
+        return BenchError(f"python {self._name} did not say what was expected. Its last lines:\n    {last}")
+
+    @property
+    def lines(self) -> list[str]:
+        """What it has printed so far."""
+        return list(self._output.lines)
+
+    def tell(self, line: str) -> None:
+        """Write a line to its standard input."""
+        assert self.popen.stdin is not None
+        self.popen.stdin.write(line + "\n")
+        self.popen.stdin.flush()
+
+    def after(self, count: int, pattern: str, limit_s: float) -> re.Match[str]:
+        """Wait for a line that matches, among those after the first `count`.
+
+        Raises:
+            BenchError: the process ended first, or the time is up.
+        """
+        match = self._output.first(lambda line: re.search(pattern, line), limit_s, count)
+        if match is None:
+            raise self._silent()
         return match
 
     def close(self) -> None:
@@ -131,23 +183,27 @@ class Stack:
         """Return the address that answers inferences."""
         return f"{self.url}/v1/models/{model}/predict"
 
-    def metrics_url(self, model: str) -> str:
-        """Return the address of the consumer's metrics."""
-        return self._up.until(rf"(http://\S+)/metrics \(consumer {re.escape(model)}\)")[1]
+    def metrics_urls(self, model: str) -> list[str]:
+        """Return the addresses of the metrics of the model's consumers."""
+        pattern = re.compile(rf"(http://\S+)/metrics \(consumer {re.escape(model)}(?: \d+)?\)")
+        return [match[1] for line in self._up.lines if (match := pattern.search(line))]
 
-    def consumer_pid(self, model: str) -> int:
-        """Return the process id of the model's consumer."""
-        return self.pids[f"consumer {model}"]
+    def consumer_pids(self, model: str) -> list[int]:
+        """Return the process ids of the model's consumers."""
+        pattern = re.compile(rf"consumer {re.escape(model)}(?: \d+)?")
+        return [pid for name, pid in self.pids.items() if pattern.fullmatch(name)]
 
     def _find_parts(self) -> None:
         self.pids: dict[str, int] = {}
-        for child in processes.children(self._up.popen.pid):
+        for child in sorted(processes.children(self._up.popen.pid), key=lambda child: child.pid):
             if "-m producer_api" in child.command:
                 self.pids["front end"] = child.pid
             elif "valkey-server" in child.command or "redis-server" in child.command:
                 self.pids["Redis"] = child.pid
             elif match := re.search(r"-m consumer --model (\S+)", child.command):
-                self.pids[f"consumer {match[1]}"] = child.pid
+                name = f"consumer {match[1]}"
+                before = sum(other.startswith(name) for other in self.pids)
+                self.pids[f"{name} {before + 1}" if before else name] = child.pid
         expected = {"front end", "Redis", *(f"consumer {model}" for model in self._models)}
         if missing := expected - self.pids.keys():
             raise BenchError(f"No process was found for {', '.join(sorted(missing))} below `headrace up`.")

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from .figures import Window
+from .windows import Window
 
-SCRIPT: Final = "tests/perf/echo.lua"
+SCRIPT: Final = "tests/perf/post.lua"
 
 _FIGURES = re.compile(r"^figures (.+)$", re.MULTILINE)
 _ERRORS = ("status", "connect", "read", "write", "timeout")
 
 
-def argv(executable: str, url: str, connections: int, duration_s: float) -> list[str]:
+def argv(
+    executable: str, url: str, content_type: str, files: Sequence[Path], connections: int, duration_s: float
+) -> list[str]:
     """Return the command line: one thread, which leaves the other cores to what is measured."""
     whole_s = max(1, round(duration_s))
-    return [executable, "-t1", f"-c{connections}", f"-d{whole_s}s", "-s", str(Path(SCRIPT)), url]
+    head = [executable, "-t1", f"-c{connections}", f"-d{whole_s}s", "--timeout", "10s", "-s", SCRIPT, url]
+    return [*head, "--", content_type, *(str(file) for file in files)]
 
 
-def parse(output: str, subject: str, connections: int) -> Window:
-    """Return the window that the line printed by echo.lua describes.
+def parse(output: str) -> Window:
+    """Return the window that the line printed by post.lua describes.
 
     Raises:
         ValueError: there is no such line, or nothing was answered.
@@ -36,9 +40,6 @@ def parse(output: str, subject: str, connections: int) -> Window:
         raise ValueError("wrk had no answer at all.")
     ok = answered - status_errors
     return Window(
-        subject=subject,
-        connections=connections,
-        duration_s=duration_s,
         requests=ok,
         failed=sum(int(values[name]) for name in _ERRORS),
         rate_per_s=ok / duration_s,

@@ -1,4 +1,4 @@
-"""The parts of `make bench` that measure nothing: reading figures, tables, the picture, the document's block."""
+"""The parts of `make bench` that measure nothing: reading figures, ratios, fits, tables, pictures, the documents."""
 
 from __future__ import annotations
 
@@ -7,208 +7,454 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from consumer.models.base import Model
 from loadgen.runfile import Machine
+from shared.wire import ModelTag, Reply, Request, Tensor, Timing, decode_request, encode_reply
 from tests.children import ROOT
-from tests.perf import document, picture, processes, sections, tables, wrk
-from tests.perf.figures import DirectRun, Overhead, Results, Start, Window, spread
-from tests.perf.load import ECHO_BODY
-from tests.perf.stack import BenchError, chosen_settings
+from tests.perf import charts, direct, document, maths, processes, rooms, scrape, tables, waiting_model, wrk
+from tests.perf.context import Bench
+from tests.perf.figures import Bar, Chart, Comparison, Figure, Line, Panel, Results, Section
+from tests.perf.load import ECHO_BODY, Generator, from_outcome
+from tests.perf.sections import batching, model, peers, policy
+from tests.perf.stack import BenchError, chosen_settings, knows
+from tests.perf.windows import Window
 
 FIGURES = (
     "figures requests=40001 duration_us=4000100 mean_us=3100.5 p50_us=2900.0 p99_us=7654.0 max_us=20000.0 "
     "status=1 connect=0 read=2 write=0 timeout=0"
 )
+SVG = "{http://www.w3.org/2000/svg}"
 
 
-def window(subject: str = "echo", connections: int = 32, **changes: Any) -> Window:
-    figures = Window(
-        subject=subject, connections=connections, duration_s=4.0, requests=40_000, failed=0, rate_per_s=10_500.0,
-        mean_ms=3.1, p50_ms=2.9, p99_ms=7.0,
-    )  # fmt: skip
-    return msgspec.structs.replace(figures, **changes)
+def window(**changes: Any) -> Window:
+    return Window(**{"requests": 4000, "failed": 0, "rate_per_s": 1000.0, "mean_ms": 3.0, "p50_ms": 2.9, "p99_ms": 7.0,
+                     **changes})  # fmt: skip
 
 
-def results(windows: list[Window], **changes: Any) -> Results:
-    made = Results(
-        started_at="2026-11-23T10:00:00+00:00", took_s=250.0, quick=False,
+def figure(**changes: Any) -> Figure:
+    return Figure(**{"what": "echo", "unit": "per_s", "values": [9.0, 10.0, 12.0], "command": "`wrk`",
+                     "higher_is_better": True, **changes})  # fmt: skip
+
+
+def section(**changes: Any) -> Section:
+    made: dict[str, Any] = {
+        "name": "echo", "title": "Echo", "started_at": "2026-11-23T10:00:00+00:00", "took_s": 20.0, "quick": False,
+        "commit": None, "settings": {"HEADRACE_APPENDONLY": "no"}, "figures": [figure()], "charts": [],
+        "comparisons": {}, "notes": [],
+    }  # fmt: skip
+    return Section(**{**made, **changes})
+
+
+def results(*sections: Section) -> Results:
+    return Results(
         machine=Machine("Linux", "A|B processor", 2, 4 * 2**30, "3.11.7", 0.1),
-        commit=None, versions={"torch": "2.15.0", "server": "Valkey 9.1"}, settings={"HEADRACE_APPENDONLY": "everysec"},
-        echo_settings={"HEADRACE_APPENDONLY": "everysec", "HEADRACE_WINDOW_MS": "0"}, generator="wrk 4.1.0",
-        steal_share=0.004, starts=[], overheads=[], windows=windows, direct=[], resident_bytes={}, notes=[],
-    )  # fmt: skip
-    return msgspec.structs.replace(made, **changes)
-
-
-@pytest.fixture
-def full() -> Results:
-    """Results with something in every section."""
-    echo = [window(connections=connections, cpu_us={"front end": 40.0, "Redis": 17.0, "consumer echo": 10.0})
-            for connections in (1, 32, 128)]  # fmt: skip
-    bare = [window("bare", rate_per_s=21_000.0, cpu_us={"server": 35.0})]
-    models = [
-        window(model, max_batch=most, rate_per_s=rate, busy_share=0.97, batch_rows=float(most))
-        for model, off, on in (("imagenet", 30.0, 33.0), ("bench-mobilenet", 100.0, 250.0))
-        for most, rate in ((32, on), (1, off))
-    ]
-    return results(
-        echo + bare + models,
-        starts=[Start(ready_s=4.0, front_end_bytes=45_000_000, consumer_bytes=1_100_000_000)],
-        overheads=[Overhead(consumer_bytes=840_000_000, bare_bytes=820_000_000)],
-        direct=[DirectRun(requests=50_000, failed=0, rate_per_s=20_000.0)],
-        resident_bytes={"front end, after the echo load": 81_000_000},
+        versions={"torch": "2.15.0", "server": "Valkey 9.1"},
+        generator="wrk 4.1.0",
+        steal_share=0.004,
+        sections={one.name: one for one in sections},
     )
 
 
-def row(found: Results, start: str) -> tables.Row:
-    return next(row for row in tables.rows(found) if row.what.startswith(start))
+# --- what generators print
 
 
 def test_the_line_of_the_lua_script_is_read() -> None:
-    read = wrk.parse(f"Running 4s test\n{FIGURES}\n", "echo", 32)
+    read = wrk.parse(f"Running 4s test\n{FIGURES}\n")
     assert (read.requests, read.failed) == (40_000, 3)  # answers with an error status are not requests served
     assert read.rate_per_s == pytest.approx(40_000 / 4.0001)
     assert (read.mean_ms, read.p50_ms, read.p99_ms) == (3.1005, 2.9, 7.654)
 
 
-@pytest.mark.parametrize("output", ["", "unable to connect to 127.0.0.1:1 Connection refused\n"])
-def test_wrk_without_figures_is_an_error(output: str) -> None:
-    with pytest.raises(ValueError, match="no figures"):
-        wrk.parse(output, "echo", 1)
+@pytest.mark.parametrize(
+    ("output", "told"),
+    [
+        ("", "no figures"),
+        ("unable to connect to 127.0.0.1:1 Connection refused\n", "no figures"),
+        (FIGURES.replace("requests=40001", "requests=0"), "no answer"),
+    ],
+)
+def test_wrk_without_figures_or_answers_is_an_error(output: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        wrk.parse(output)
 
 
-def test_wrk_without_answers_is_an_error() -> None:
-    with pytest.raises(ValueError, match="no answer"):
-        wrk.parse(FIGURES.replace("requests=40001", "requests=0"), "echo", 1)
+def test_replies_that_are_not_stored_are_no_result() -> None:
+    outcome = direct.Outcome(
+        items=500, failed=0, seconds=2.0, mean_ms=1.0, p50_ms=1.0, p99_ms=2.0, durable=3, stages=None
+    )
+    assert from_outcome(outcome).rate_per_s == 250.0
+    with pytest.raises(BenchError, match="not stored"):
+        from_outcome(msgspec.structs.replace(outcome, durable=0))
 
 
-def test_wrk_sends_the_body_that_is_checked_beforehand() -> None:
-    script = (ROOT / wrk.SCRIPT).read_text()
-    match = re.search(r'wrk\.body = string\.rep\("(\w+)", (\d+)\)', script)
-    assert match is not None
-    assert match[1].encode() * int(match[2]) == ECHO_BODY
-    assert len(ECHO_BODY) == 64
+# --- the direct producer's messages and its account
 
 
-@pytest.mark.parametrize("seconds", ["in 0.31 s: 16120", "16120.0"])
-def test_the_direct_producers_last_line_is_read(seconds: str) -> None:
-    run = sections.parse_direct(f"something\n5000 answered, 2 failed, 1 unknown, {seconds} items/s\n")
-    assert run == DirectRun(requests=5000, failed=3, rate_per_s=16_120.0)
+@pytest.fixture
+def producer(monkeypatch: pytest.MonkeyPatch) -> direct.Fast:
+    monkeypatch.setattr(direct, "Connection", lambda url: None)
+    job = direct.Job(url="redis://nowhere", model="echo", body="", echoes=True)
+    return direct.Fast(job, ECHO_BODY)
 
 
-def test_a_direct_producer_without_a_rate_is_an_error() -> None:
-    with pytest.raises(BenchError, match="Traceback"):
-        sections.parse_direct("Traceback (most recent call last)")
+def reply(request_id: str, data: bytes = ECHO_BODY) -> bytes:
+    tensor = Tensor("output", "UINT8", (1, len(data)), data)
+    return encode_reply(Reply(request_id, ModelTag("echo", "1", "fp32"), Timing(1, 1, 1, 1, 1), outputs=[tensor]))
+
+
+def test_the_producers_messages_are_requests(producer: direct.Fast) -> None:
+    first, second = producer.next_ids(2)
+    request = decode_request(producer.message(first))
+    assert (request.id, request.body, request.ttl_ms) == (first.decode(), ECHO_BODY, direct.TTL_MS)
+    assert msgpack.unpackb(producer.message(second))["rt"] == producer.me
+    assert len(producer.message(first)) == producer.length
+
+
+def test_a_plain_add_is_well_formed(producer: direct.Fast) -> None:
+    [request_id] = producer.next_ids(1)
+    message = producer.message(request_id)
+    expected = direct.command(b"XADD", producer.work, b"NOMKSTREAM", b"*", b"m", message)
+    assert b"".join(producer.add([request_id])) == expected
+
+
+def test_only_the_first_right_answer_to_a_request_counts(producer: direct.Fast) -> None:
+    one, two, three = (request_id.decode() for request_id in producer.next_ids(3))
+    producer.verify(one.encode(), reply(one))
+    assert (len(producer.latencies_s), producer.failed) == (1, 0)
+    producer.verify(one.encode(), reply(one))  # again
+    producer.verify(two.encode(), reply(two, b"other"))
+    producer.verify(three.encode(), None)
+    assert (len(producer.latencies_s), producer.failed) == (1, 3)
+
+
+@pytest.mark.parametrize("wrong", [None, "data", "id"])
+def test_an_answer_that_is_decoded_must_be_right(producer: direct.Fast, wrong: str | None) -> None:
+    [request_id] = producer.next_ids(1)
+    answer = reply("other" if wrong == "id" else request_id.decode(), b"other" if wrong == "data" else ECHO_BODY)
+    if wrong is None:
+        producer.verify_fully(request_id, answer)
+    else:
+        with pytest.raises(SystemExit, match="wrong answer"):
+            producer.verify_fully(request_id, answer)
+
+
+# --- arithmetic
 
 
 def test_median_and_worst_depend_on_what_is_better() -> None:
-    rate, latency = (
-        spread([3.0, 1.0, 2.0], higher_is_better=True),
-        spread([3.0, None, 1.0, 2.0], higher_is_better=False),
-    )
-    assert rate is not None
-    assert latency is not None
-    assert (rate.median, rate.worst, latency.median, latency.worst) == (2.0, 1.0, 2.0, 3.0)
-    assert spread([None], higher_is_better=True) is None
+    rate = maths.spread([3.0, 1.0, 2.0], higher_is_better=True)
+    latency = maths.spread([3.0, None, 1.0, 2.0], higher_is_better=False)
+    assert rate == maths.Spread(2.0, 1.0)
+    assert latency == maths.Spread(2.0, 3.0)
+    assert maths.spread([None], higher_is_better=True) is None
+    assert maths.middle([None]) is None
 
 
-def test_the_median_is_held_against_the_target(full: Results) -> None:
-    assert not row(full, "echo, 32 connections: requests/s").missed
-    slow = msgspec.structs.replace(full, windows=[*full.windows, *[window(rate_per_s=9_000.0, p99_ms=8.1)] * 2,
-                                                  *[window("bare")] * 2])  # fmt: skip
-    assert row(slow, "echo, 32 connections: requests/s").missed
-    assert row(slow, "echo, 32 connections: p99").missed
-    assert row(full, "front end, after the echo load").missed
-    assert row(full, "consumer's own overhead").measured == "20 MB"
+def test_ratios_are_taken_within_each_round() -> None:
+    assert maths.ratios([10.0, 5.0, 9.0], [20.0, 20.0, 10.0]) == [0.5, 0.25, 0.9]
+    assert maths.ratios([10.0, None, 9.0, 1.0], [20.0, 1.0, 0.0]) == [0.5]
 
 
-def test_the_ratio_is_taken_within_each_round() -> None:
-    rates = [(10_000.0, 20_000.0), (5_000.0, 20_000.0), (9_000.0, 10_000.0)]
-    windows = [w for ours, theirs in rates
-               for w in (window(rate_per_s=ours), window("bare", rate_per_s=theirs))]  # fmt: skip
-    assert row(results(windows), "echo over the web server").measured == "0.50 (worst 0.25)"
+@given(slope=st.floats(0.1, 100), intercept=st.floats(0.1, 100))
+def test_points_on_a_line_give_that_line(slope: float, intercept: float) -> None:
+    x = [1.0, 2.0, 8.0, 32.0]
+    for fit in (maths.fit_line, maths.fit_relative):
+        found = fit(x, [slope * value + intercept for value in x])
+        assert found.slope == pytest.approx(slope, rel=1e-6)
+        assert found.intercept == pytest.approx(intercept, rel=1e-4, abs=1e-6)
 
 
-def test_every_row_has_a_command_and_the_block_is_a_table(full: Results) -> None:
-    assert all(row.command for row in tables.rows(full))
-    block = tables.block(full)
-    lines = [line for line in block.splitlines() if line.startswith("|")]
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {4, 5, 8}
-    assert "up to 32" in block
-    assert "2.50" in block
-    assert "`HEADRACE_APPENDONLY=everysec` (and for echo `HEADRACE_WINDOW_MS=0`)" in block
+def test_a_relative_fit_heeds_small_batches() -> None:
+    x, y = [1.0, 2.0, 4.0, 32.0], [4.0, 5.0, 7.0, 60.0]  # 3 + n, and one that is far off
+    assert abs(maths.fit_relative(x, y).at(1) - 4.0) < abs(maths.fit_line(x, y).at(1) - 4.0)
 
 
-def test_what_was_not_measured_has_no_row_and_no_invented_figure() -> None:
-    empty = results([])
-    assert tables.rows(empty) == []
-    lines = [line for line in tables.block(empty).splitlines() if line.startswith("|")]
-    assert len(lines) == 3 * 2  # the heads of the tables
-    assert tables.text(empty)
+@pytest.mark.parametrize("fit", [maths.fit_line, maths.fit_relative])
+def test_one_point_is_no_line(fit: Any) -> None:
+    with pytest.raises(ValueError, match="two points"):
+        fit([2.0, 2.0], [1.0, 3.0])
 
 
-def test_a_reader_is_warned(full: Results) -> None:
-    assert tables.warnings(full) == []
-    doubtful = msgspec.structs.replace(full, quick=True, notes=["busy"], windows=[window(failed=2)])
-    quick, busy, failed = tables.warnings(doubtful)
-    assert "--quick" in quick
-    assert busy == "busy"
-    assert failed == "2 requests failed."
+def test_what_consumers_say_is_added_up_and_averaged() -> None:
+    stage = (("model", "m"), ("stage", "inference"))
+    labels = (("model", "m"),)
+
+    def samples(run_s: float, batches: float) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+        return {
+            ("headrace_stage_duration_seconds_sum", stage): run_s,
+            ("headrace_stage_duration_seconds_count", stage): batches,
+            ("headrace_batch_size_sum", labels): 32 * batches,
+            ("headrace_batch_size_count", labels): batches,
+        }
+
+    found = scrape.change([samples(1.0, 10), samples(0.0, 0)], [samples(2.0, 20), samples(0.5, 5)], 1.0)
+    assert found.busy_share == 0.75  # of two consumers
+    assert found.batch_rows == 32.0
+    assert found.stages_ms == {"inference": pytest.approx(100.0)}
+    assert scrape.change([samples(0.0, 0)], [samples(1.2, 1)], 1.0).busy_share == 1.0
 
 
-def test_results_survive_their_file(full: Results) -> None:
-    assert msgspec.json.decode(msgspec.json.encode(full), type=Results) == full
+def test_the_parts_of_a_request_add_up_to_its_latency() -> None:
+    stages = {"queue": 0.5, "wait": 0.25, "inference": 1.0, "postprocess": 0.1, "commit": 0.15}
+    parts = model.parts([window(mean_ms=3.0, stages_ms=stages)])
+    assert sum(parts.values()) == pytest.approx(3.0)
+    assert parts["the model"] == 1.0
 
 
-def test_only_the_block_between_the_markers_changes() -> None:
-    text = f"before\n{document.BEGIN}\nold\n{document.END}\nafter\n"
-    once = document.replace_block(text, "new")
-    assert once == f"before\n{document.BEGIN}\n\nnew\n\n{document.END}\nafter\n"
-    assert document.replace_block(once, "new") == once
+def test_adaptive_is_held_against_the_best_window() -> None:
+    by_policy = {"0": [window(mean_ms=4.0)], "5": [window(mean_ms=2.0)], "adaptive": [window(mean_ms=1.0)]}
+    assert policy._against(by_policy, "mean_ms") == 0.5
+    by_policy["adaptive"] = [window(mean_ms=None)]
+    assert policy._against(by_policy, "mean_ms") is None
+
+
+def test_all_three_shapes_of_an_answer_are_understood() -> None:
+    best = [{"index": 7, "score": 0.9}, {"index": 3, "score": 0.1}]
+    assert peers.best_class(best) == peers.best_class({"predictions": best, "id": "x"}) == 7
+
+
+# --- the waiting model
+
+
+def test_the_waiting_models_file_can_be_served(tmp_path: Path) -> None:
+    from consumer.models.registry import build
+    from shared.model_config import load, pick
+
+    path = tmp_path / "models.toml"
+    path.write_text(waiting_model.models_file(0.0, 0.0))
+    made = build("waiting", pick(load(str(path)), "waiting", str(path)))
+    assert isinstance(made, Model)
+    rows = made.preprocess(Request("one", 1000, content_type="application/octet-stream", body=b"x"))
+    outputs = made.run([*rows, *made.sample_rows(2)])
+    assert len(outputs) == 3
+    answer = made.postprocess(outputs[:1], Request("one", 1000)).outputs
+    assert answer is not None
+    assert answer[0].shape == (1, 4)
+
+
+# --- tables
 
 
 @pytest.mark.parametrize(
-    "text", ["", document.BEGIN, document.END + document.BEGIN, (document.BEGIN + document.END) * 2]
+    ("changes", "target", "missed"),
+    [
+        ({"limit": 10.0}, "≥ 10.0/s", False),
+        ({"limit": 11.0}, "≥ 11.0/s", True),
+        ({"limit": 9.0, "higher_is_better": False}, "≤ 9.0/s", True),
+        ({}, "-", False),
+    ],
 )
+def test_the_median_is_held_against_the_target(changes: dict[str, Any], target: str, missed: bool) -> None:
+    row = tables.row(figure(**changes))
+    assert row is not None
+    assert (row.target, row.missed) == (target, missed)
+    worst = "12.0/s" if changes.get("higher_is_better") is False else "9.0/s"
+    assert row.measured == f"10.0/s (worst {worst})"
+
+
+def test_what_was_not_measured_has_no_row() -> None:
+    assert tables.row(figure(values=[])) is None
+    assert tables.rows(section(figures=[figure(values=[])])) == []
+
+
+def test_every_table_of_a_block_has_lines_of_one_width() -> None:
+    compared = [Comparison(what="p99 | a bar", unit="ms", before=None, after=3.0)]
+    block = tables.block(results(section(comparisons={"fp32": compared})), ["echo", "absent"])
+    widths = [
+        {len(re.findall(r"(?<!\\)\|", line)) for line in part.splitlines()}
+        for part in block.split("\n\n")
+        if part.startswith("|")
+    ]
+    assert widths == [{5}, {5}, {3}]
+    assert "`HEADRACE_APPENDONLY=no`" in block
+    assert "A|B processor" in block
+
+
+def test_before_and_after_are_compared() -> None:
+    table = tables.comparison_table(
+        [
+            Comparison(what="throughput", unit="per_s", before=200.0, after=700.0),
+            Comparison(what="p99", unit="ms", before=None, after=50.0),
+        ]
+    )
+    assert table[1] == ["throughput", "200/s", "700/s", "3.50"]
+    assert table[2][1] == "overloaded: some requests failed"
+    assert table[2][3] == "-"
+
+
+def test_the_comparison_takes_medians_of_both_sides() -> None:
+    off = batching.Side(None, [window(rate_per_s=rate) for rate in (90.0, 100.0, 120.0)])  # type: ignore[arg-type]
+    on = batching.Side(None, [window(rate_per_s=400.0)], {0.8: [window(p99_ms=5.0)]})  # type: ignore[arg-type]
+    lines = batching.compare({batching.OFF: off, batching.ON: on})
+    assert (lines[0].before, lines[0].after) == (100.0, 400.0)
+    assert lines[-1].what == "p99 latency at 80/s through REST"
+    assert (lines[-1].before, lines[-1].after) == (None, 5.0)
+
+
+def test_a_reader_is_warned() -> None:
+    assert tables.warnings(section()) == []
+    quick, busy = tables.warnings(section(quick=True, notes=["busy"]))
+    assert "--quick" in quick
+    assert busy == "busy"
+    assert "> busy" in tables.section_block(section(notes=["busy"]))
+
+
+def test_the_readme_needs_batching() -> None:
+    with pytest.raises(ValueError, match="make bench-batching"):
+        tables.batching_block(results(section()))
+
+
+def test_the_terminal_shows_what_was_missed() -> None:
+    shown = tables.text(results(section(figures=[figure(limit=11.0)])), ["echo"])
+    assert "MISSED" in shown
+    assert "`" not in shown
+
+
+def test_results_survive_their_file() -> None:
+    full = results(section(charts=[chart()], comparisons={"a": [Comparison(what="b", unit="s", before=1, after=2)]}))
+    assert msgspec.json.decode(msgspec.json.encode(full), type=Results) == full
+
+
+# --- documents
+
+
+def test_only_the_block_between_the_markers_changes() -> None:
+    begin, end = document.BENCH
+    text = f"before\n{begin}\nold\n{end}\nafter\n"
+    once = document.replace_block(text, "new")
+    assert once == f"before\n{begin}\n\nnew\n\n{end}\nafter\n"
+    assert document.replace_block(once, "new") == once
+
+
+@pytest.mark.parametrize("text", ["", "{0}", "{1}{0}", "{0}{1}{0}{1}"])
 def test_a_document_without_its_markers_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"once each|stands before"):
-        document.replace_block(text, "new")
+        document.replace_block(text.format(*document.BENCH), "new")
 
 
-def test_the_page_has_its_markers() -> None:
+@pytest.mark.parametrize(
+    ("page", "between"),
+    [
+        ("docs/benchmarks.md", document.BENCH),
+        ("docs/benchmarks.md", document.PEERS),
+        ("README.md", document.BATCHING),
+    ],
+)
+def test_the_pages_have_their_markers(page: str, between: tuple[str, str]) -> None:
+    text = (ROOT / page).read_text("utf-8")
+    assert document.replace_block(text, "new", between) != text
+
+
+def test_every_picture_on_the_page_is_there_and_every_picture_is_on_the_page() -> None:
     page = (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
-    assert document.replace_block(page, "new") != page
+    shown = set(re.findall(r"\(img/(bench-[\w-]+\.svg)\)", page))
+    assert shown == {path.name for path in (ROOT / "docs" / "img").glob("bench-*.svg")}
 
 
-def test_the_picture_is_an_image_that_stays_within_its_frame(full: Results) -> None:
-    root = ElementTree.fromstring(picture.draw(full))
+# --- pictures
+
+
+def chart() -> Chart:
+    lines = [
+        Line(label="off <one by one>", x=[1.0, 2.0, 4.0], y=[10.0, 400.0, 2500.0]),
+        Line(label="fitted", x=[1.0, 4.0], y=[12.0, 2400.0], fit=True),
+        Line(label="nothing", x=[], y=[]),
+    ]
+    return Chart(name="one", alt="A & B", panels=[
+        Panel(title="a", told="b", lines=lines, x_label="x"),
+        Panel(title="a", told="b", lines=lines, y_log=True),
+    ])  # fmt: skip
+
+
+def test_a_picture_stays_within_its_frame() -> None:
+    root = ElementTree.fromstring(charts.draw(chart(), "told"))
     width, height = (float(root.attrib[name]) for name in ("width", "height"))
-    bars = root.findall("{http://www.w3.org/2000/svg}rect")
-    assert len(bars) == 1 + 2 + 4 + 6  # background, legend, two models twice, three pairs
-    for bar in bars:
-        x, y, wide, tall = (float(bar.attrib[name]) for name in ("x", "y", "width", "height"))
-        assert 0 <= x <= x + wide <= width
-        assert 0 <= y <= y + tall <= height
+    points = [tuple(map(float, pair.split(","))) for line in root.findall(f"{SVG}polyline")
+              for pair in line.attrib["points"].split()]  # fmt: skip
+    assert len(points) == 2 * (3 + 2)
+    assert all(0 < x < width and 0 < y < height for x, y in points)
+    assert len(root.findall(f"{SVG}circle")) == 2 * 3  # a fitted line has no points
+
+
+def test_higher_values_are_drawn_higher() -> None:
+    root = ElementTree.fromstring(charts.draw(chart(), "told"))
+    for line in root.findall(f"{SVG}polyline"):
+        heights = [float(pair.split(",")[1]) for pair in line.attrib["points"].split()]
+        assert heights == sorted(heights, reverse=True)
+
+
+def test_the_parts_of_a_bar_fill_it_and_stay_within() -> None:
+    bars = [Bar(label="a", parts={"one": 1.0, "two": 3.0}), Bar(label="b", parts={"one": 100.0, "two": 0.0})]
+    picture = charts.draw(Chart(name="b", alt="b", panels=[Panel(title="t", told="t", bars=bars, unit="ms")]), "told")
+    root = ElementTree.fromstring(picture)
+    found = [(float(r.attrib["x"]), float(r.attrib["width"]), r.attrib["fill"]) for r in root.findall(f"{SVG}rect")][1:]
+    assert found[1][1] == pytest.approx(3 * found[0][1], abs=0.2)
+    assert found[0][2] == found[2][2] != found[1][2]
+    assert all(x + wide < float(root.attrib["width"]) for x, wide, _ in found)
 
 
 def test_a_picture_of_nothing_is_still_an_image() -> None:
-    ElementTree.fromstring(picture.draw(results([])))
+    ElementTree.fromstring(charts.draw(Chart(name="n", alt="n", panels=[Panel(title="t", told="t")]), "told"))
+
+
+@given(high=st.floats(0.001, 1e7))
+def test_ticks_are_few_round_and_reach_far_enough(high: float) -> None:
+    found = charts.ticks(0, high)
+    assert 2 <= len(found) <= 7
+    assert found[0] == 0
+    assert found[-1] >= high * 0.999
+
+
+@given(low=st.floats(0.01, 1e4), factor=st.floats(1, 1e5))
+def test_the_steps_of_a_logarithmic_axis_enclose_the_values(low: float, factor: float) -> None:
+    found = charts.decades(low, low * factor)
+    assert found[0] <= low * 1.001
+    assert found[-1] >= low * factor * 0.999
+    assert found == sorted(set(found))
+    assert len(found) >= 2
+
+
+@pytest.mark.parametrize(("value", "told"), [(0.25, "0.25"), (12, "12"), (1200, "1,200"), (75_000, "75k")])
+def test_numbers_on_axes_are_short(value: float, told: str) -> None:
+    assert charts.short(value) == told
+
+
+# --- choices
 
 
 def test_the_readers_addresses_and_models_are_not_measured() -> None:
-    environment = {"HEADRACE_REDIS_URL": "redis://elsewhere", "HEADRACE_MODELS": "mine", "HEADRACE_APPENDONLY": "no"}
-    assert chosen_settings(environment) == {"HEADRACE_APPENDONLY": "no"}
-    assert chosen_settings({}) == {"HEADRACE_APPENDONLY": "everysec"}
+    environment = {
+        "HEADRACE_REDIS_URL": "redis://elsewhere",
+        "HEADRACE_MODELS": "mine",
+        "HEADRACE_APPENDONLY": "always",
+    }
+    assert chosen_settings(environment) == {"HEADRACE_APPENDONLY": "always"}
+    assert chosen_settings({}) == {"HEADRACE_APPENDONLY": "no"}
 
 
-@pytest.mark.parametrize(("ends_s", "measured"), [(float("inf"), [1, 2, 3]), (float("-inf"), [1])])
-def test_a_late_run_measures_one_round_of_everything_and_says_so(
-    ends_s: float, measured: list[int], tmp_path: Path
-) -> None:
-    bench = sections.Bench(sections.QUICK, {}, tmp_path, print, [], ends_s)
-    assert list(bench.rounds(3, "echo", float("inf"))) == measured
+def test_settings_of_other_versions_are_told_apart() -> None:
+    assert knows("HEADRACE_PRECISION", "fp32")
+    assert not knows("HEADRACE_PRECISION", "fp7")
+    assert not knows("HEADRACE_NO_SUCH_THING", "1")
+
+
+def test_sections_are_chosen_by_name() -> None:
+    assert rooms.chosen("memory, echo") == ["echo", "memory"]
+    assert "peers" not in rooms.chosen(None)
+    with pytest.raises(ValueError, match="no section nothing"):
+        rooms.chosen("nothing")
+
+
+@pytest.mark.parametrize(("limit_s", "measured"), [(float("inf"), [1, 2, 3]), (float("-inf"), [1])])
+def test_a_late_section_measures_one_round_and_says_so(limit_s: float, measured: list[int], tmp_path: Path) -> None:
+    bench = Bench(False, {}, tmp_path, print, Generator(tmp_path), [])
+    assert list(bench.rounds(3, "echo", limit_s)) == measured
     assert bench.notes == ([] if len(measured) == 3 else ["echo: 1 of 3 rounds, because this machine is slow or busy."])
 
 

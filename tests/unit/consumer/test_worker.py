@@ -32,7 +32,7 @@ class Weights:
 
 
 class Heavy(Toy):
-    """A toy with weights. ``refused`` precisions cannot be loaded; tf32 is 10% off."""
+    """A toy with weights. ``refused`` precisions cannot be loaded; tf32 is 50% off."""
 
     alive: weakref.WeakSet[Weights] = weakref.WeakSet()
     most = 0
@@ -43,7 +43,7 @@ class Heavy(Toy):
         self.weights = Weights()
         Heavy.alive.add(self.weights)
         Heavy.most = max(Heavy.most, len(Heavy.alive))
-        self.factor = 1.1 if precision == "tf32" else 1.0
+        self.factor = 1.5 if precision == "tf32" else 1.0
         if precision in Heavy.refused:
             raise ValueError(f"not in {precision}.")
 

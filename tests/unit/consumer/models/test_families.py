@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -99,22 +98,23 @@ def test_random_weights_warn_and_have_unit_scale(mobilenet: Model) -> None:
 
 
 _DIGEST = """
-import hashlib, numpy, torch
+import numpy, torch
 torch.set_num_threads(1)
 torch.manual_seed({seed})
 from consumer.models.registry import build
 from shared.model_config import ModelConfig
 model = build("a", ModelConfig("torchvision", "mobilenet_v3_small", "random"))
 model.load("cpu", "fp32")
-print(hashlib.sha256(numpy.asarray(model.run(model.sample_rows(2))).tobytes()).hexdigest())
+print(numpy.asarray(model.run(model.sample_rows(2)), numpy.float32).tobytes().hex())
 """
 
 
 def test_random_weights_are_the_same_in_every_process(mobilenet: Model) -> None:
     program = _DIGEST.format(seed=99)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, cwd=ROOT, check=True, text=True)
-    here = np.asarray(mobilenet.run(mobilenet.sample_rows(2)))
-    assert done.stdout.strip() == hashlib.sha256(here.tobytes()).hexdigest()
+    there = np.frombuffer(bytes.fromhex(done.stdout.strip()), np.float32).reshape(2, -1)
+    # Not to the last bit: two processes may find different steps of the recipe to be faster.
+    np.testing.assert_allclose(there, np.asarray(mobilenet.run(mobilenet.sample_rows(2))), atol=1e-3)
 
 
 def test_torchs_own_generator_is_left_alone() -> None:

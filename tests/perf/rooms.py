@@ -1,0 +1,54 @@
+"""The sections by name, in the order in which they are measured and printed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from .context import Bench, Found
+from .sections import batching, direct, echo, gpu, memory, model, peers, photos, policy, sizes, start, waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """One section. Those that are not `usual` are measured only when they are asked for."""
+
+    title: str
+    measure: Callable[[Bench], Found]
+    usual: bool = True
+
+
+ROOMS: Final = {
+    "batching": Room("Before batching and after", batching.measure),
+    "sizes": Room("What a batch costs", sizes.measure),
+    "model": Room("A quick model: REST, full queue, and the model alone", model.measure),
+    "photos": Room("The default model on photographs", photos.measure),
+    "echo": Room("Echo: what the pipeline costs", echo.measure),
+    "direct": Room("Echo without HTTP", direct.measure),
+    "policy": Room("Adaptive batching against fixed windows", policy.measure),
+    "waiting": Room("Eight devices", waiting.measure),
+    "memory": Room("Memory over a million requests", memory.measure),
+    "start": Room("Start-up and memory", start.measure),
+    "gpu": Room("On a GPU", gpu.measure),
+    "peers": Room("Beside mosec and LitServe", peers.measure, usual=False),
+}
+
+
+def chosen(text: str | None) -> list[str]:
+    """Return the names in a list with commas, in the house's order; the usual ones for None.
+
+    Raises:
+        ValueError: there is no such section.
+    """
+    if text is None:
+        return [name for name, room in ROOMS.items() if room.usual]
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if unknown := sorted(set(names) - set(ROOMS)):
+        raise ValueError(f"There is no section {', '.join(unknown)}; the sections are {', '.join(ROOMS)}.")
+    return [name for name in ROOMS if name in names]
+
+
+def documented() -> Sequence[str]:
+    """Return the sections of the main block of docs/benchmarks.md."""
+    return [name for name, room in ROOMS.items() if room.usual]
