@@ -75,10 +75,9 @@ class Committer:
         """
         if hold:
             prepared = self._prepare(finished)
-            if sum(len(one.reply) for one in prepared.ended) <= MOST_BYTES:
-                self.held = prepared
-            else:
-                self._commit_prepared(prepared)
+            self.held = prepared
+            if sum(len(one.reply) for one in prepared.ended) > MOST_BYTES:
+                self.flush()
         elif idle and len(finished.items) <= FEW_REPLIES and self._work.empty() and self._committing.acquire(False):
             try:
                 self._commit_prepared(self._prepare(finished))
@@ -91,13 +90,15 @@ class Committer:
         """Commit what is held."""
         held, self.held = self.held, None
         if held is not None:
-            self._commit_prepared(held)
+            with self._committing:  # the committing thread may be busy with refusals, on the same connection
+                self._commit_prepared(held)
 
     def settle(self, prepared: Prepared) -> None:
         """Note that a batch has been committed."""
         self.held = None
         self._leases.release(item.entry_id for item in prepared.ended)
-        self._report_batch(prepared)
+        with self._committing:  # one report at a time: the metrics take no lock
+            self._report_batch(prepared)
 
     def refuse(self, refused: Sequence[Refused]) -> None:
         """Hand over requests that end without inference."""

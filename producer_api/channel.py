@@ -81,9 +81,10 @@ class Channel:
 
     def begin(self, request: Request, *, id_is_ours: bool, done: Callable[[bytes | RequestError], None]) -> Wait:
         """Put a request into the lane; ``done`` is called once, with the encoded reply or the error that ended it."""
+        message = encode_request(request, self._instance)  # if that fails, nobody may be left waiting
         wait = Wait(self._waiters, self._admitter, id_is_ours, done)
         wait.waiter = self._waiters.add(request.id, request.ttl_ms / 1000, wait.end)
-        self._admitter.put(Pending(wait.waiter, encode_request(request, self._instance), id_is_ours))
+        self._admitter.put(Pending(wait.waiter, message, id_is_ours))
         return wait
 
     def _note_cursor(self, cursor: bytes) -> None:

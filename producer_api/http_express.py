@@ -9,6 +9,11 @@ from typing import Any, ClassVar
 from .express import END, MOST_BYTES, START, Express, KnownHead
 from .http_guard import GuardedProtocol
 
+MOST_COLLECTED_BYTES = 1024 * 1024
+"""A longer body that comes in pieces goes the ordinary way, which refuses before the body is here when all is full."""
+
+_CLOSE = b"\r\nconnection: close" + END
+
 
 class ExpressProtocol(GuardedProtocol):
     """Answers requests with a known head by itself. One request at a time per connection, in order.
@@ -61,6 +66,7 @@ class ExpressProtocol(GuardedProtocol):
             and not self._offered
             and (self.cycle is None or (self.cycle.response_complete and not self.cycle.more_body))
             and not self.transport.is_closing()
+            and not self.flow.write_paused  # the ordinary way waits until the client reads its answers
         )
 
     def _look_up(self, data: bytes) -> None:
@@ -79,6 +85,8 @@ class ExpressProtocol(GuardedProtocol):
         self._idle_since_s = None
         if len(data) - end == known.body_bytes:
             self._begin(known, data[end:])
+        elif known.body_bytes > MOST_COLLECTED_BYTES:
+            self._take_ordinary_way(data, None)
         else:
             self._partial = (known, head)
             self._parts, self._missing_bytes = [data[end:]], known.body_bytes - (len(data) - end)
@@ -131,8 +139,10 @@ class ExpressProtocol(GuardedProtocol):
         transport = self.transport
         if transport.is_closing():
             return
+        if self._closing and not close and not self._held:
+            response, close = response.replace(END, _CLOSE, 1), True
         transport.write(response)
-        if close or self._closing:
+        if close:
             transport.close()
         elif self._held:
             self.loop.call_soon(self._take_held)
@@ -146,9 +156,13 @@ class ExpressProtocol(GuardedProtocol):
         """Go on with what came while a request was being answered."""
         held, self._held = b"".join(self._held), []
         self._answering = False
-        if not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if not self._closing:
             self.flow.resume_reading()
-            self.data_received(held)
+        self.data_received(held)
+        if self._closing:
+            self.shutdown()
 
     def _close_if_idle(self) -> None:
         """One timer for many requests: a connection that has been used meanwhile gets another look later."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -90,17 +91,20 @@ async def submit(queue: Queue, model: str, request: Request, *, id_is_ours: bool
         RequestError: whatever ended it instead of an answer.
     """
     future: asyncio.Future[Answer | RequestError] = asyncio.get_running_loop().create_future()
-
-    def done(result: Answer | RequestError) -> None:
-        if not future.done():
-            future.set_result(result)
-
-    give_up = queue.begin(model, request, id_is_ours=id_is_ours, done=done)
+    give_up = queue.begin(model, request, id_is_ours=id_is_ours, done=partial(_set_result, future))
     try:
         result = await future
     except asyncio.CancelledError:
         give_up()
         raise
-    if isinstance(result, RequestError):
+    if not isinstance(result, RequestError):
+        return result
+    try:
         raise result
-    return result
+    finally:
+        del future, give_up, result  # the error knows this frame: if the frame knew the error, that would be a cycle
+
+
+def _set_result(future: asyncio.Future[Answer | RequestError], result: Answer | RequestError) -> None:
+    if not future.done():
+        future.set_result(result)

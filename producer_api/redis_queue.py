@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from shared.outcomes import INTERNAL, RequestError
+from shared.outcomes import INTERNAL, SHUTTING_DOWN, RequestError
 from shared.redis import ClientError, Link, connect_async
 from shared.settings import Settings
-from shared.wire import Request, WireError, decode_reply
+from shared.wire import Request, decode_reply
 
-from .admission import admit
+from .admission import admit, refusal
 from .admitter import Instruments
 from .catalogue import CatalogueReader
 from .channel import Channel
@@ -112,6 +112,8 @@ class RedisQueue:
         self, model: str, request: Request, *, id_is_ours: bool, done: Callable[[Answer | RequestError], None]
     ) -> GiveUp:
         """See the interface."""
+        if self._closed:
+            raise refusal(SHUTTING_DOWN, "The front end is shutting down.", request.id)
         admit(self._catalogue, model, self._in_flight, self._settings.max_in_flight)
         begun_s = time.perf_counter()
 
@@ -133,10 +135,11 @@ class RedisQueue:
         waited_s = time.perf_counter() - begun_s
         try:
             reply = decode_reply(message)
-        except WireError as error:
-            log.error("A consumer's reply to %s cannot be read: %s", request_id, error)
+            timing = reply.timing
+            ran_s = (timing.queue + timing.wait + timing.run) / 1e6
+        except Exception as error:  # whatever a consumer sent, it must not end the task that reads all replies
+            log.error("A consumer's reply to %s cannot be read: %r", request_id, error)
             return RequestError(INTERNAL, "The reply cannot be read.", request_id=request_id)
-        timing = reply.timing
         self._instruments.reply_wait.observe(waited_s)
-        self._instruments.transport.observe(waited_s - (timing.queue + timing.wait + timing.run) / 1e6)
+        self._instruments.transport.observe(waited_s - ran_s)
         return Answer(reply, round(waited_s * 1e6))

@@ -105,6 +105,8 @@ class SyncLink:
             ServerError: Redis answered with an error.
             ClientError: the connection failed, and with it every answer that has not been received.
         """
+        if self._connection is None:
+            raise ConnectionError("The connection was closed before this answer was received.")
         try:
             return self._connection.read_response()
         except ReadOnlyError:  # demoted: a new connection may reach the new primary
@@ -153,10 +155,14 @@ class _Answers(asyncio.Protocol):
             self.fail(ConnectionError(f"The server's answer cannot be read: {error}"))
             return
         waiting = self._waiting
-        if waiting is not None and len(self._answers) >= self._expected:
+        if len(self._answers) > (0 if waiting is None else self._expected):
+            # Taken for the answer to the next call, it would shift every answer after it.
+            self.fail(ConnectionError("The server sent an answer to nothing."))
+        elif waiting is not None and len(self._answers) == self._expected:
             self._waiting = None
+            answers, self._answers = self._answers, []
             if not waiting.done():
-                waiting.set_result(self._answers)
+                waiting.set_result(answers)
 
     def eof_received(self) -> None:
         self.fail(ConnectionError("Connection closed by server."))

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 
+import msgpack
 import pytest
 from prometheus_client import CollectorRegistry
 
 from consumer.stream import Ended, WorkStream
+from producer_api.channel import Wait
 from producer_api.metrics import queue_metrics
-from producer_api.queue import submit
+from producer_api.queue import Answer, submit
 from producer_api.redis_queue import RedisQueue
+from producer_api.waiters import Waiter
 from shared.outcomes import EXPIRED, RequestError
 from shared.wire import Fault, ModelTag, Reply, Request, Tensor, Timing, decode_request, encode_reply
 from tests.contract.lanes import RedisLane, card, settings
 
 TAG = ModelTag("m", "1", "fp32")
+TIMES = ("queue", "wait", "decode", "run", "batch")
 
 
 @pytest.fixture
@@ -110,3 +117,67 @@ def test_many_models_are_served_at_once(redis_url: str, model_name: str) -> None
     run(redis_url, scenario)
     for lane in lanes:
         lane.close()
+
+
+def test_a_reply_that_cannot_be_read_fails_its_own_request_only(lane: RedisLane, redis_url: str) -> None:
+    """All replies are read by one task, which such a reply must not end."""
+    stream = lane.stream("one")
+    stream.heartbeat(card(lane.model), {})
+    good = encode_reply(Reply("x", TAG, Timing(), outputs=(Tensor("o", "UINT8", (1, 1), b"x"),)))
+    bad = [b"", b"\xc1", msgpack.packb({**msgpack.unpackb(good), "t": dict.fromkeys(TIMES, "soon")}), good]
+
+    async def scenario(queue: RedisQueue) -> None:
+        codes = []
+        for number, reply in enumerate(bad):
+            asked = asyncio.create_task(outcome(queue, lane, f"r{number}", 20_000))
+            (entry,) = await asyncio.to_thread(stream.read, 1)
+            request = decode_request(entry.message or b"")
+            stream.commit([Ended(entry.entry_id, request.id, request.reply_to or "", 60_000, reply)])
+            codes.append(await asked)
+        assert codes == ["internal", "internal", "internal", "ok"]
+
+    run(redis_url, scenario)
+
+
+def test_a_request_leaves_no_cycle_behind(lane: RedisLane, redis_url: str) -> None:
+    stream = lane.stream("one")
+    stream.heartbeat(card(lane.model), {})
+    stop = threading.Event()
+
+    def consume() -> None:
+        while not stop.is_set():
+            with contextlib.suppress(ValueError):  # nothing came
+                end_one(stream)
+
+    async def scenario(queue: RedisQueue) -> None:
+        assert await outcome(queue, lane, "first", 20_000) == "ok"
+        gc.collect()
+        gc.disable()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            for number in range(20):
+                assert await outcome(queue, lane, f"a{number}", 20_000) == "ok"
+            gc.collect()
+            assert [one for one in gc.garbage if isinstance(one, (Request, Waiter, Wait, Answer))] == []
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+
+    consumer = threading.Thread(target=consume)
+    consumer.start()
+    try:
+        run(redis_url, scenario)
+    finally:
+        stop.set()
+        consumer.join()
+
+
+def test_a_queue_that_is_closed_takes_no_more(lane: RedisLane, redis_url: str) -> None:
+    lane.stream("one").heartbeat(card(lane.model), {})
+
+    async def scenario(queue: RedisQueue) -> None:
+        await queue.close()
+        assert await outcome(queue, lane, "late", 1000) == "shutting_down"
+
+    run(redis_url, scenario)

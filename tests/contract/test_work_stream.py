@@ -131,6 +131,56 @@ def test_a_second_entry_with_an_answered_id_keeps_the_first_answer(lane: Lane) -
     assert lane.length() == 0
 
 
+def test_committing_and_reading_in_one_step(lane: Lane) -> None:
+    stream = ready(lane)
+    first, second = added(lane), added(lane)
+    stream.read(1)
+    seen: list[bytes | None] = []
+    entries = stream.commit_and_read([ended(first)], lambda: seen.append(lane.reply("a")), 5)
+    assert seen == [b"reply"]
+    assert [(entry.entry_id, entry.attempt) for entry in entries] == [(second, 1)]
+    assert lane.length() == 1
+    assert stream.commit([ended(first, reply=b"again")]) == [0]
+
+
+def test_the_commit_does_not_wait_for_the_read(lane: Lane) -> None:
+    stream = ready(lane, lease_ms=SHORT_LEASE_MS)
+    first = added(lane)
+    stream.read(1)
+    committed: list[bool] = []
+    assert stream.commit_and_read([ended(first)], lambda: committed.append(True), 1) == []
+    assert committed == [True]
+    assert lane.reply("a") == b"reply"
+
+
+def test_committing_and_reading_what_another_has_taken_over(lane: Lane) -> None:
+    slow, fast = ready(lane, "slow", SHORT_LEASE_MS), ready(lane, "fast", SHORT_LEASE_MS)
+    entry_id = added(lane)
+    slow.read(1)
+    eventually(lambda: fast.reclaim(1))
+    fast.commit([ended(entry_id, reply=b"fast")])
+    committed: list[bool] = []
+    assert slow.commit_and_read([ended(entry_id, reply=b"slow")], lambda: committed.append(True), 1) == []
+    assert committed == [True]
+    assert lane.reply("a") == b"fast"
+
+
+def test_committing_and_reading_without_a_group(lane: Lane) -> None:
+    stream = ready(lane)
+    held = added(lane)
+    stream.read(1)
+    lane.lose_group()
+    committed: list[bool] = []
+    with pytest.raises(StreamGone):
+        stream.commit_and_read([ended(held)], lambda: committed.append(True), 1)
+    assert committed == [True]  # repeating it would change nothing
+    stream.heartbeat(card(lane.model), {})
+    (again,) = stream.read(5)
+    assert again.entry_id == held
+    assert stream.commit_and_read([ended(held)], lambda: committed.append(True), 1) == []
+    assert lane.reply("a") == b"reply"
+
+
 def test_an_expiry_of_zero_stores_nothing_but_hints(lane: Lane) -> None:
     stream = ready(lane)
     entry_id = added(lane)
@@ -402,3 +452,79 @@ def test_functions_of_an_older_version_are_replaced_at_the_start(valkey_url: str
     lane.client.function_load(old, replace=True)
     assert ready(lane).clock.now_ms() > 1e12
     lane.close()
+
+
+@pytest.fixture
+def real(valkey_url: str, model_name: str) -> Iterator[RedisLane]:
+    made = RedisLane(model_name, valkey_url)
+    yield made
+    made.close()
+
+
+def test_without_functions_the_read_succeeds_and_the_commit_is_repeated(real: RedisLane) -> None:
+    stream = ready(real)
+    first, second = added(real), added(real)
+    stream.read(1)
+    real.client.function_flush()
+    committed: list[bool] = []
+    entries = stream.commit_and_read([ended(first)], lambda: committed.append(True), 1)
+    assert [entry.entry_id for entry in entries] == [second]
+    assert committed == []
+    assert stream.commit([ended(first)]) == [1]
+    assert stream.commit_and_read([ended(second, "b")], lambda: committed.append(True), 1) == []
+    assert committed == [True]
+
+
+def test_a_connection_that_dies_between_the_two_answers(real: RedisLane) -> None:
+    stream = ready(real)
+    first = added(real)
+    stream.read(1)
+    committed: list[bool] = []
+
+    def then_kill() -> None:
+        committed.append(True)
+        kill_readers(real)
+
+    with pytest.raises(StreamDown):
+        stream.commit_and_read([ended(first)], then_kill, 1)
+    assert committed == [True]
+    second = added(real)
+    assert [entry.entry_id for _ in range(2) for entry in stream.read(1)] == [second]
+
+
+def test_after_a_lost_answer_nothing_is_committed_together_with_reading(real: RedisLane) -> None:
+    stream = ready(real, lease_ms=SHORT_LEASE_MS)
+    first = added(real)
+    stream.read(1)
+    kill_readers(real)
+    committed: list[bool] = []
+    with pytest.raises(StreamDown):
+        stream.commit_and_read([ended(first)], lambda: committed.append(True), 1)
+    assert [entry.entry_id for entry in stream.commit_and_read([ended(first)], lambda: None, 1)] == [first]
+    assert committed == []
+    assert stream.commit([ended(first)]) == [1]
+
+
+def test_a_server_that_may_not_be_written_to_is_waited_for(real: RedisLane) -> None:
+    stream = ready(real)
+    first, second = added(real), added(real)
+    stream.read(1)
+    committed: list[bool] = []
+    real.client.execute_command("REPLICAOF", "127.0.0.1", "1")
+    try:
+        with pytest.raises(StreamDown):
+            stream.commit_and_read([ended(first)], lambda: committed.append(True), 1)
+        with pytest.raises(StreamDown):
+            stream.commit([ended(first)])
+    finally:
+        real.client.execute_command("REPLICAOF", "NO", "ONE")
+    assert committed == []
+    assert stream.commit([ended(first)]) == [1]
+    assert [entry.entry_id for _ in range(2) for entry in stream.read(1)] == [second]
+
+
+def kill_readers(lane: RedisLane) -> None:
+    """Close the connections that consumers of this server read with."""
+    for client in lane.client.client_list():
+        if client["cmd"] == "xreadgroup":
+            lane.client.client_kill_filter(_id=client["id"])

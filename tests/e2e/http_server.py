@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import threading
@@ -29,10 +30,12 @@ class HttpServer:
         queue: InMemoryQueue | None = None,
     ) -> None:
         self.queue = queue or demo_queue()
-        self.app = create_app(settings or Settings(), self.queue, CollectorRegistry())
+        self.registry = CollectorRegistry()
+        self.app = create_app(settings or Settings(), self.queue, self.registry)
         self._listener = server.bind("127.0.0.1", 0)
         self.port: int = self._listener.getsockname()[1]
         self.uvicorn = uvicorn.Server(server.config(self.app, 10.0, protocol))
+        self._began = threading.Event()
         self._thread = threading.Thread(target=self._run, name="http-server")
 
     def _run(self) -> None:
@@ -40,7 +43,34 @@ class HttpServer:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._began.set()
         await self.uvicorn.serve(sockets=[self._listener])
+
+    def settle(self, turns: int = 3) -> None:
+        """Wait until the server has taken in what was sent so far: a turn of its event loop looks at every socket."""
+
+        async def pass_by() -> None:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+
+        asyncio.run_coroutine_threadsafe(pass_by(), self._loop).result()
+
+    def connections(self) -> list[ExpressProtocol]:
+        """The server's ends of the connections."""
+        return [one for one in self.uvicorn.server_state.connections.copy() if isinstance(one, ExpressProtocol)]
+
+    def hand_over(self) -> None:
+        """Let the patience with incomplete bodies be over."""
+
+        async def over() -> None:
+            for connection in self.connections():
+                connection._hand_over()
+
+        asyncio.run_coroutine_threadsafe(over(), self._loop).result()
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Value of one sample, 0 when there is none."""
+        return self.registry.get_sample_value(name, labels) or 0.0
 
     def release(self) -> None:
         """Let the queue go on, from any thread."""
@@ -56,6 +86,7 @@ class HttpServer:
 
     def __enter__(self) -> Self:
         self._thread.start()
+        self._began.wait()
         return self
 
     def __exit__(
@@ -80,6 +111,7 @@ class Connection:
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._file = self._socket.makefile("rb")
 
     def __enter__(self) -> Self:
@@ -92,6 +124,15 @@ class Connection:
     def send(self, data: bytes) -> None:
         """Send bytes."""
         self._socket.sendall(data)
+
+    def rest(self) -> bytes:
+        """Say that nothing more comes, and read to the end of the connection."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+        try:
+            return self._file.read()
+        except ConnectionResetError:
+            return b""
 
     def reset(self) -> None:
         """Close at once, without the ordinary farewell."""

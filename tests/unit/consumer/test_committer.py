@@ -237,3 +237,61 @@ def test_large_replies_are_committed_in_portions() -> None:
     ended = [Ended(b"%d-0" % size, "a", "", 1000, bytes(size)) for size in (3, 4, 9, 1, 2, 3)]
     assert [[len(one.reply) for one in some] for some in portions(ended, 7)] == [[3, 4], [9], [1, 2, 3]]
     assert list(portions([], 7)) == []
+
+
+class Narrow(InMemoryStream):
+    """Lets commits through one by one when told to, and notes how many are under way at once."""
+
+    def __init__(self, lane: InMemoryLane) -> None:
+        super().__init__(lane, SETTINGS, "one")
+        self.gate, self.under_way, self.most = threading.Semaphore(0), 0, 0
+
+    def commit(self, ended: Sequence[Ended]) -> list[int]:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        assert self.gate.acquire(timeout=10)
+        self.under_way -= 1
+        return super().commit(ended)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_what_is_held_is_not_committed_while_the_committing_thread_commits(
+    bench: Bench, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both would talk on one connection at once."""
+    if large:
+        monkeypatch.setattr(module, "MOST_BYTES", 0)
+    stream = Narrow(bench.lane)
+    committer = Committer(stream, Toy(), bench.leases, TAG, WARNINGS, SETTINGS, bench.events.append)
+    dead, kept = bench.claimed(item("dead"), item("kept"))
+    committing = on_thread("commit", committer.run)
+    committer.refuse([Refused(dead.entry, "dead", "me", 0, RequestError(EXPIRED, "Too late."))])
+    eventually(lambda: stream.under_way)
+
+    def hold() -> None:
+        committer.finish(Finished([kept], [[b"K"]], 0.0, 0.0, 1, CloseReason.WINDOW), idle=True, hold=True)
+        committer.flush()
+
+    executing = on_thread("executor", hold)
+    executing.join(0.05)
+    assert executing.is_alive()
+    stream.gate.release(2)
+    assert joined(executing)
+    committer.close()
+    assert joined(committing)
+    assert stream.most == 1
+    assert committer.held is None
+    assert bench.codes() == ["expired", "ok"]
+    assert len(bench.leases) == 0
+
+
+def test_what_was_held_and_committed_elsewhere_is_settled(bench: Bench) -> None:
+    (one,) = bench.claimed(item("a"))
+    bench.committer.finish(Finished([one], [[b"A"]], 0.0, 0.0, 1, CloseReason.WINDOW), idle=True, hold=True)
+    held = bench.committer.held
+    assert held is not None
+    assert bench.codes() == []
+    bench.stream.commit(held.ended)
+    bench.committer.settle(held)
+    bench.committer.flush()
+    assert (bench.codes(), len(bench.leases), bench.lane.commits) == (["ok"], 0, 1)
