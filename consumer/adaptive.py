@@ -29,9 +29,9 @@ LEAST_WAIT_S = 0.0002
 
 STRANGERS_SAVE = 0.25
 """Share of the fixed cost that a row saves by coming along. For Poisson arrivals the optimal threshold, found
-numerically, is at 0.5; but what is expected is estimated from some twenty batches, and at the threshold nothing is won."""
+numerically, is at 0.5; but what is expected is an estimate, and at the threshold nothing is won."""
 
-RETURNING = 0.85
+RETURNING = 0.75
 """A batch's clients count as returning when this share of its rows comes within a wait. Independent arrivals cannot
 look like that: of those, at most half of a batch comes within half of the shortest run."""
 
