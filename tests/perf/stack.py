@@ -184,9 +184,12 @@ class Stack:
         return f"{self.url}/v1/models/{model}/predict"
 
     def metrics_urls(self, model: str) -> list[str]:
-        """Return the addresses of the metrics of the model's consumers."""
-        pattern = re.compile(rf"(http://\S+)/metrics \(consumer {re.escape(model)}(?: \d+)?\)")
-        return [match[1] for line in self._up.lines if (match := pattern.search(line))]
+        """Return the addresses of the metrics of the model's consumers.
+
+        Their ports follow one another; of many consumers `headrace up` prints the first one's only.
+        """
+        first = self._up.until(rf"(http://\S+):(\d+)/metrics \(consumer {re.escape(model)}(?: \d+)?\)")
+        return [f"{first[1]}:{int(first[2]) + number}" for number in range(len(self.consumer_pids(model)))]
 
     def consumer_pids(self, model: str) -> list[int]:
         """Return the process ids of the model's consumers."""
