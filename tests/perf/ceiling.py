@@ -25,7 +25,12 @@ _LIMIT_S = 120.0
 
 
 class Ceiling:
-    """A context manager: so many processes, one for each core, that run a model as fast as it goes."""
+    """A context manager: so many processes, one for each core, that run a model as fast as it goes.
+
+    Args:
+        settings: the consumer's, its data folder among them: what a consumer found out about the model there at its
+            start, such as which steps of the recipe pay, is then used here, too.
+    """
 
     def __init__(self, model: str, processes: int, settings: Mapping[str, str]) -> None:
         self._model, self._count, self._settings = model, processes, settings

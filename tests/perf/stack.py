@@ -179,6 +179,11 @@ class Stack:
         self._up.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    @property
+    def data(self) -> dict[str, str]:
+        """The setting that names the stack's data folder, where consumers keep what they found out about a model."""
+        return {"HEADRACE_DATA_DIR": str(self._folder)}
+
     def predict_url(self, model: str) -> str:
         """Return the address that answers inferences."""
         return f"{self.url}/v1/models/{model}/predict"

@@ -29,7 +29,7 @@ def measure(bench: Bench) -> Found:
     with ExitStack() as held:
         stack = held.enter_context(Stack((MODEL,), settings))
         processes = len(stack.consumer_pids(MODEL))
-        ceiling = held.enter_context(Ceiling(MODEL, processes, settings))
+        ceiling = held.enter_context(Ceiling(MODEL, processes, {**settings, **stack.data}))
         seconds, count = bench.either(5.0, 1.5), bench.either(4, 1)
         bench.generator.closed(stack.url, payload, CONNECTIONS, 1.0)
         for number in bench.rounds(count, MODEL, 100.0):

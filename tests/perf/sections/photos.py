@@ -24,7 +24,7 @@ def measure(bench: Bench) -> Found:
     with ExitStack() as held:
         stack = held.enter_context(Stack(("imagenet",), settings))
         processes = len(stack.consumer_pids("imagenet"))
-        ceiling = held.enter_context(Ceiling("imagenet", processes, settings))
+        ceiling = held.enter_context(Ceiling("imagenet", processes, {**settings, **stack.data}))
         bench.generator.closed(stack.url, payload, CONNECTIONS, 1.0)
         count, seconds = bench.either(3, 1), bench.either(6.0, 2.0)
         for number in bench.rounds(count, "photographs", 70.0):

@@ -18,7 +18,8 @@ def measure(bench: Bench) -> Found:
     rates: list[Line] = []
     times: list[Line] = []
     for precision in dict.fromkeys(("fp32", best_precision())):
-        settings = {**bench.settings, **on_every_core(precision)}
+        data = {"HEADRACE_DATA_DIR": str(bench.folder / f"sizes-{precision}")}
+        settings = {**bench.settings, **on_every_core(precision), **data}
         with Ceiling(MODEL, 1, settings) as ceiling:
             taken_ms = ceiling.batch_ms(SIZES, bench.either(40, 5))
         fit = fit_relative(list(taken_ms), list(taken_ms.values()))
