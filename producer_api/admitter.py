@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from shared import functions, keys
 from shared.outcomes import LANE_FULL, NO_WORKER, QUEUE_OUT_OF_MEMORY, QUEUE_UNAVAILABLE
-from shared.redis import ClientError, Link, OutOfMemory, ServerError
+from shared.redis import ClientError, InPieces, Link, OutOfMemory, ServerError
 
 from .waiters import Waiter
 
@@ -38,18 +38,18 @@ class Pending:
     """A request to be admitted.
 
     Attributes:
-        message: the encoded request.
+        message: the encoded request; a large one in pieces.
         id_is_ours: this front end made the id up, so no reply can be there yet.
     """
 
     waiter: Waiter
-    message: bytes
+    message: bytes | InPieces
     id_is_ours: bool
 
     @property
     def is_large(self) -> bool:
         """Say whether it is too large to go through Lua, which would copy it."""
-        return len(self.message) >= functions.LUA_LIMIT_BYTES
+        return isinstance(self.message, InPieces) or len(self.message) >= functions.LUA_LIMIT_BYTES
 
 
 class Admitter:

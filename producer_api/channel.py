@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from shared import keys
+from shared import functions, keys
 from shared.outcomes import SHUTTING_DOWN, RequestError
-from shared.redis import AsyncClient, Link
+from shared.redis import AsyncClient, InPieces, Link
 from shared.settings import Settings
-from shared.wire import Request, encode_request
+from shared.wire import Request, encode_request, encode_request_around_body
 
 from .admitter import Admitter, Instruments, Pending
 from .reply_reader import ReplyReader
@@ -81,11 +81,16 @@ class Channel:
 
     def begin(self, request: Request, *, id_is_ours: bool, done: Callable[[bytes | RequestError], None]) -> Wait:
         """Put a request into the lane; ``done`` is called once, with the encoded reply or the error that ended it."""
-        message = encode_request(request, self._instance)  # if that fails, nobody may be left waiting
+        message = self._message(request)  # if that fails, nobody may be left waiting
         wait = Wait(self._waiters, self._admitter, id_is_ours, done)
         wait.waiter = self._waiters.add(request.id, request.ttl_ms / 1000, wait.end)
         self._admitter.put(Pending(wait.waiter, message, id_is_ours))
         return wait
+
+    def _message(self, request: Request) -> bytes | InPieces:
+        if request.body is None or len(request.body) < functions.LUA_LIMIT_BYTES:
+            return encode_request(request, self._instance)
+        return InPieces(encode_request_around_body(request, self._instance))
 
     def _note_cursor(self, cursor: bytes) -> None:
         self._admitter.cursor = cursor

@@ -30,7 +30,7 @@ class ExpressProtocol(GuardedProtocol):
     _closing = False
     _candidate: bytes | None = None
     _partial: tuple[KnownHead, bytes] | None = None
-    _parts: list[bytes]
+    _parts: list[memoryview]
     _missing_bytes = 0
     _held: list[bytes]
     _idle_timer: TimerHandle | None = None
@@ -89,7 +89,7 @@ class ExpressProtocol(GuardedProtocol):
             self._take_ordinary_way(data, None)
         else:
             self._partial = (known, head)
-            self._parts, self._missing_bytes = [data[end:]], known.body_bytes - (len(data) - end)
+            self._parts, self._missing_bytes = [memoryview(data)[end:]], known.body_bytes - (len(data) - end)
             self._timer = self.loop.call_later(self.patience_s, self._hand_over)
 
     def _take_ordinary_way(self, data: bytes, head: bytes | None) -> None:
@@ -109,7 +109,7 @@ class ExpressProtocol(GuardedProtocol):
         """Take more of a body; what lies beyond its end is the next request."""
         assert self._partial is not None
         rest = data[self._missing_bytes :]
-        self._parts.append(data[: self._missing_bytes] if rest else data)
+        self._parts.append(memoryview(data)[: self._missing_bytes])
         self._missing_bytes -= len(self._parts[-1])
         if self._missing_bytes > 0:
             return

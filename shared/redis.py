@@ -35,6 +35,7 @@ _COMMON: dict[str, Any] = {
     "protocol": 2,
     "decode_responses": False,
     "health_check_interval": 0,
+    "socket_read_size": 256 * 1024,  # a picture in one or two system calls
     "max_connections": 100_000,
 }
 
@@ -64,6 +65,23 @@ def connect_async(url: str, timeout_s: float = 3.0) -> redis.asyncio.Redis:
         retry=AsyncRetry(NoBackoff(), 0),
         **_COMMON,
     )
+
+
+class InPieces(tuple[bytes, ...]):
+    """An argument of a command in pieces, which a :class:`Link` sends one after the other without joining them."""
+
+    __slots__ = ()
+
+
+def _packed(command: Sequence[Any]) -> list[bytes]:
+    """Encode a command for the wire; only its last argument may be in pieces."""
+    last = command[-1]
+    if not isinstance(last, InPieces):
+        return [hiredis.pack_command(tuple(command))]
+    # The encoding of an argument is $LENGTH, its bytes, and a line end: packed with an empty last argument, the
+    # command ends in the length 0, which is replaced.
+    start = hiredis.pack_command((*command[:-1], b"")).removesuffix(b"$0\r\n\r\n")
+    return [start + b"$%d\r\n" % sum(len(piece) for piece in last), *last, b"\r\n"]
 
 
 class SyncLink:
@@ -218,17 +236,20 @@ class Link:
     async def call_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Send several commands at once and return their answers in order, error answers as ``ServerError`` objects.
 
+        Args:
+            commands: of each the last argument may be :class:`InPieces`.
+
         Raises:
             ClientError: the connection failed; which commands took effect is unknown.
         """
         if self._connection is None or self._answers.error is not None:
             await self.close()
             await self._open()
-        packed = [hiredis.pack_command(tuple(command)) for command in commands]
+        packed = [piece for command in commands for piece in _packed(command)]
         self._since_s = asyncio.get_running_loop().time()
         try:
-            waiting = self._answers.expect(len(packed))
-            self._transport.write(packed[0] if len(packed) == 1 else b"".join(packed))
+            waiting = self._answers.expect(len(commands))
+            self._transport.writelines(packed)
             answers = await waiting
         except BaseException:
             await self.close()
