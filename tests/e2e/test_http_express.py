@@ -176,6 +176,7 @@ def test_both_ways_are_counted_alike() -> None:
 def test_a_request_may_be_cut_anywhere(server: HttpServer, kind: type[Watched]) -> None:
     request = post(b"the whole body")
     teach(server, request)
+    kind.bodies.clear()
     with server.connect() as connection:
         for cut in range(1, len(request)):
             connection.send(request[:cut])
@@ -188,6 +189,7 @@ def test_a_request_may_be_cut_anywhere(server: HttpServer, kind: type[Watched]) 
 def test_a_body_may_come_byte_by_byte(server: HttpServer, kind: type[Watched]) -> None:
     request = post(b"0123456789")
     teach(server, request)
+    kind.bodies.clear()
     with server.connect() as connection:
         connection.send(request[:-10])
         for byte in request[-10:]:
@@ -243,6 +245,22 @@ def test_garbage_after_a_known_request(server: HttpServer, garbage: bytes, apart
             status, headers, _ = connection.response()
             assert (status, headers["connection"]) == (400, "close")
         assert connection.closed()
+
+
+def test_a_broken_request_behind_a_known_one_is_refused_by_itself(server: HttpServer, kind: type[Watched]) -> None:
+    teach(server, post(b"known"))
+    kind.bodies.clear()
+    server.queue.hold()
+    with server.connect() as connection:
+        connection.send(post(b"known"))
+        server.settle()
+        connection.send(post(b"1234", RAW + "Transfer-Encoding: chunked\r\n"))
+        server.release()
+        assert bytes(answer(connection)) == b"known"
+        status, headers, _ = connection.response()
+        assert (status, headers["connection"]) == (400, "close")
+        assert connection.closed()
+    assert kind.bodies == [b"known"]
 
 
 FRAGMENTS = [
