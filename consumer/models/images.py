@@ -71,6 +71,8 @@ def decode(body: bytes, resize: int, crop: int, interpolation: str, max_pixels: 
         with Image.open(io.BytesIO(body), formats=FORMATS) as picture:
             # No decoder has run yet: width and height come from the header.
             _check_pixels(picture.size, max_pixels)
+            if interpolation != "nearest":
+                _decode_small(picture, resize)
             square = _centre(_plain(picture), resize, crop, INTERPOLATIONS[interpolation])
             turn = _TRANSPOSE.get(_orientation(picture))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -113,6 +115,16 @@ def _webp_canvas(body: bytes) -> tuple[int, int] | None:
         bits = int.from_bytes(body[21:25], "little")
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     return int.from_bytes(body[26:28], "little") & 0x3FFF, int.from_bytes(body[28:30], "little") & 0x3FFF
+
+
+def _decode_small(picture: Image.Image, resize: int) -> None:
+    """Let a large JPEG be decoded at a half, a quarter or an eighth of its size, which its format makes cheap.
+
+    Both sides stay at least twice ``resize``, so that the resizing that follows still does the finer part of the work:
+    pixels then differ from those of a full decode by about one step of 256.
+    """
+    if picture.format == "JPEG":
+        picture.draft(None, (2 * resize, 2 * resize))
 
 
 def _plain(picture: Image.Image) -> Image.Image:
