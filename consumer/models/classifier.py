@@ -25,6 +25,7 @@ from .base import IMAGES, RAW, Description, Model, Result
 if TYPE_CHECKING:
     from .network import Network
     from .recipe import Runner
+    from .row_ring import RowRing
 
 DEFAULT_TOP_K = 5
 SCORE_DIGITS = 6  # what float32 has to say; more digits would be noise
@@ -41,6 +42,7 @@ class Classifier(Model):
         self._build_network = build_network
         self._network: Network | None = None
         self._runner: Runner | None = None
+        self._ring: RowRing | None = None
         self._recipe: tuple[str, ...] = ()
         self._notes, self._allowed = Notes(), None  # type: tuple[Notes, frozenset[str] | None]
 
@@ -55,6 +57,7 @@ class Classifier(Model):
         self._runner, self._recipe = torch_runner.make(
             network, device, precision, self._config.max_batch, self._notes, self._allowed
         )
+        self._ring = self._runner.ring
         # The runner has its own copy of the weights, or this one.
         self._network = replace(network, module=nn.Identity(), simplify=None)
 
@@ -84,7 +87,14 @@ class Classifier(Model):
         )
 
     def preprocess(self, request: Request) -> Sequence[Pixels]:
-        """Decode a picture, or view raw pixels as rows without copying them."""
+        """Decode a picture, or view raw pixels as rows without copying them.
+
+        For a GPU the rows are then laid side by side in pinned memory, as far as there is room.
+        """
+        rows, ring = self._rows(request), self._ring
+        return rows if ring is None else [ring.place(row) for row in rows]
+
+    def _rows(self, request: Request) -> Sequence[Pixels]:
         self._top_k(request)
         shape = self._row_shape()
         if request.inputs is not None:

@@ -268,7 +268,12 @@ def test_a_large_jpeg_is_decoded_small_and_looks_the_same(
     body = encoded(large, "JPEG", quality=90, exif=exif)
     decoded: list[tuple[int, int]] = []
     plain = images._plain
-    monkeypatch.setattr(images, "_plain", lambda picture: decoded.append(picture.size) or plain(picture))
+
+    def noting(picture: Image.Image) -> Image.Image:
+        decoded.append(picture.size)
+        return plain(picture)
+
+    monkeypatch.setattr(images, "_plain", noting)
     small = images.decode(body, 120, 112, "bilinear")
     monkeypatch.setattr(images, "_decode_small", lambda picture, resize: None)
     full = images.decode(body, 120, 112, "bilinear")

@@ -16,6 +16,7 @@ from consumer.models.classifier import Classifier
 from consumer.models.cpu_runner import STEPS, CpuRunner
 from consumer.models.network import Network
 from consumer.models.random_weights import calibrate, construct
+from consumer.models.row_ring import RowRing
 from consumer.models.timm import build_network as build_timm
 from consumer.models.torchvision import build_network as build_torchvision
 from consumer.notes import Notes
@@ -160,6 +161,8 @@ def test_a_network_that_no_step_fits_runs_plainly() -> None:
 class Pretending:
     """Outputs as told, and takes its time in steps of a clock that the test owns."""
 
+    ring: RowRing | None = None
+
     def __init__(self, clock: list[float], takes_s: float, error: float = 0.0) -> None:
         self.clock, self.takes_s, self.error = clock, takes_s, error
 
@@ -290,6 +293,9 @@ def test_on_a_gpu_padding_and_graphs_change_nothing(steps: tuple[str, ...], prec
         outputs = runner.run(rows[:count])
         assert np.abs(outputs - expected[:count]).max() < 0.01 * np.abs(expected).max()
     assert runner.busy_s > 0
+    assert runner.ring is not None
+    placed = [runner.ring.place(row) for row in rows]
+    np.testing.assert_array_equal(runner.run(placed), runner.run(rows))  # from the ring, and from a copy
 
 
 @cuda
