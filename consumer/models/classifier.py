@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +43,7 @@ class Classifier(Model):
         self._build_network = build_network
         self._network: Network | None = None
         self._runner: Runner | None = None
+        self._photographs: list[Pixels] = []
         self._ring: RowRing | None = None
         self._recipe: tuple[str, ...] = ()
         self._notes, self._allowed = Notes(), None  # type: tuple[Notes, frozenset[str] | None]
@@ -54,6 +56,8 @@ class Classifier(Model):
 
         torch_runner.check(device, precision)
         network = self._build_network(self._config)
+        if self._config.samples is not None:
+            self._photographs = images.read_folder(Path(self._config.samples), network.preprocessing)
         self._runner, self._recipe = torch_runner.make(
             network, device, precision, self._config.max_batch, self._notes, self._allowed
         )
@@ -138,9 +142,14 @@ class Classifier(Model):
         return Result(predictions=predictions)
 
     def sample_rows(self, count: int) -> Sequence[Pixels]:
-        """Return ``count`` pictures made from a seed."""
+        """Return ``count`` pictures: those of the table's ``samples``, and then pictures made from a seed."""
         side = self._loaded().preprocessing.crop
-        return samples.pictures(count, side, side)
+        own = self._photographs[:count]
+        return [*own, *samples.pictures(count - len(own), side, side)]
+
+    def device_busy_s(self) -> float | None:
+        """Return the time between events of a GPU's own clock; None on a CPU."""
+        return None if self._runner is None else self._runner.busy_s
 
     def decodes(self, request: Request) -> bool:
         """Say yes for pictures; raw pixels are only viewed."""

@@ -35,6 +35,7 @@ class CpuRunner:
 
     # Putting 32 rows together takes a hundredth of the time that they are computed in.
     ring: RowRing | None = None
+    busy_s: float | None = None
 
     def __init__(self, network: Network, precision: str, steps: recipe.Steps, max_batch: int) -> None:
         dtype = _DTYPES[precision]

@@ -83,8 +83,8 @@ class CudaRunner:
         self._waiting = torch.zeros((max_batch * RING_BATCHES, pixels * 3), dtype=torch.uint8, pin_memory=True)
         self.ring: RowRing | None = RowRing(self._waiting.numpy().reshape(-1, self._side, self._side, 3))
         self._buckets = buckets_up_to(max_batch)
-        self.busy_s = 0.0
-        """Seconds that the device has computed: between events on its own stream, copies not counted."""
+        self.busy_s: float | None = 0.0
+        """Between events on the stream that computes; copies are not counted."""
         torch.cuda.synchronize()  # what was made so far was made on another stream
         if "cuda_graph" in steps:
             self._capture_all()
@@ -106,7 +106,7 @@ class CudaRunner:
         self._slots.rotate(-1)
         self._start(slot, rows)
         slot.returned.synchronize()
-        self.busy_s += slot.begun.elapsed_time(slot.computed) / 1000
+        self.busy_s = (self.busy_s or 0.0) + slot.begun.elapsed_time(slot.computed) / 1000
         assert slot.answers is not None  # made by _start
         return slot.answers[: len(rows)].numpy().copy()
 

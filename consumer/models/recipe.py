@@ -48,9 +48,11 @@ class Runner(Protocol):
 
     Attributes:
         ring: where rows are best written to before they are run; None for anywhere.
+        busy_s: seconds that the device has computed; None where that is the time spent in ``run``.
     """
 
     ring: RowRing | None
+    busy_s: float | None
 
     def run(self, rows: Sequence[Pixels]) -> NDArray[np.float32]:
         """Return the logits of ``rows``, (n, classes), as a fresh array.
