@@ -28,7 +28,7 @@ def test_the_shipped_file_declares_the_shipped_models() -> None:
 
 def test_a_table_needs_only_a_family() -> None:
     config = model_config.parse(ECHO)["echo"]
-    assert (config.precision, config.max_batch, config.window_ms, config.batch_policy) == ("fp32", 32, None, None)
+    assert (config.precision, config.max_batch, config.window_ms, config.batch_policy) == ("auto", 32, None, None)
     assert (config.version, config.options, config.preprocessing, config.consumers) == ("1", {}, None, 0)
 
 
