@@ -52,7 +52,14 @@ class Executor:
         self._model, self._intake, self._replies = model, intake, replies
         self._cost = cost or BatchCost()
         self._decodes = False
-        self.busy_s = 0.0
+        self._ran_s = 0.0
+        self._counted_before_s = model.device_busy_s() or 0.0  # warming up is not serving
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds that the device has computed: the model's own count, or else the time spent in its ``run``."""
+        counted_s = self._model.device_busy_s()
+        return self._ran_s if counted_s is None else counted_s - self._counted_before_s
 
     def run(self, reader: Reader | None = None, stop: threading.Event | None = None) -> None:
         """Run batches until the intake is closed and empty.
@@ -95,7 +102,7 @@ class Executor:
         except Exception as error:
             outputs = self._one_by_one(batch.items, error)
             run_s = monotonic() - taken_s
-        self.busy_s += run_s
+        self._ran_s += run_s
         # The decoders must not run dry while the executor waits for them.
         self._decodes = any(item.decode_s > 0 for item in batch.items)
         return Finished(batch.items, outputs, taken_s, run_s, len(rows), batch.reason)

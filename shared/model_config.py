@@ -38,6 +38,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         precision, max_batch, window_ms, batch_policy, buckets: defaults that the environment overrides.
         consumers: processes that serve it under `headrace up`; 0 leaves that to the machine.
         labels: ``imagenet-1k``, or the path of a text file with one label a line.
+        samples: a folder of pictures of the kind that clients send, for comparing precisions at start-up.
         options: handed to the factory of family ``python`` as they are.
     """
 
@@ -54,6 +55,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     consumers: Annotated[int, msgspec.Meta(ge=0, le=MOST_CONSUMERS)] = 0
     preprocessing: Preprocessing | None = None
     labels: str | None = None
+    samples: str | None = None
     options: dict[str, Any] = {}
 
 

@@ -112,6 +112,10 @@ class Model(ABC):
         """Name the steps in force that make the model faster; they are told in its card. Asked after ``load``."""
         return ()
 
+    def device_busy_s(self) -> float | None:
+        """Return the seconds that the device has computed so far; None where that is the time spent in ``run``."""
+        return None
+
     def decodes(self, request: Request) -> bool:
         """Say whether ``preprocess`` does real work for this request, such as decoding a picture.
 

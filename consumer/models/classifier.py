@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from .base import IMAGES, RAW, Description, Model, Result
 if TYPE_CHECKING:
     from .network import Network
     from .recipe import Runner
+    from .row_ring import RowRing
 
 DEFAULT_TOP_K = 5
 SCORE_DIGITS = 6  # what float32 has to say; more digits would be noise
@@ -41,6 +43,8 @@ class Classifier(Model):
         self._build_network = build_network
         self._network: Network | None = None
         self._runner: Runner | None = None
+        self._photographs: list[Pixels] = []
+        self._ring: RowRing | None = None
         self._recipe: tuple[str, ...] = ()
         self._notes, self._allowed = Notes(), None  # type: tuple[Notes, frozenset[str] | None]
 
@@ -52,9 +56,12 @@ class Classifier(Model):
 
         torch_runner.check(device, precision)
         network = self._build_network(self._config)
+        if self._config.samples is not None:
+            self._photographs = images.read_folder(Path(self._config.samples), network.preprocessing)
         self._runner, self._recipe = torch_runner.make(
             network, device, precision, self._config.max_batch, self._notes, self._allowed
         )
+        self._ring = self._runner.ring
         # The runner has its own copy of the weights, or this one.
         self._network = replace(network, module=nn.Identity(), simplify=None)
 
@@ -84,7 +91,14 @@ class Classifier(Model):
         )
 
     def preprocess(self, request: Request) -> Sequence[Pixels]:
-        """Decode a picture, or view raw pixels as rows without copying them."""
+        """Decode a picture, or view raw pixels as rows without copying them.
+
+        For a GPU the rows are then laid side by side in pinned memory, as far as there is room.
+        """
+        rows, ring = self._rows(request), self._ring
+        return rows if ring is None else [ring.place(row) for row in rows]
+
+    def _rows(self, request: Request) -> Sequence[Pixels]:
         self._top_k(request)
         shape = self._row_shape()
         if request.inputs is not None:
@@ -128,9 +142,14 @@ class Classifier(Model):
         return Result(predictions=predictions)
 
     def sample_rows(self, count: int) -> Sequence[Pixels]:
-        """Return ``count`` pictures made from a seed."""
+        """Return ``count`` pictures: those of the table's ``samples``, and then pictures made from a seed."""
         side = self._loaded().preprocessing.crop
-        return samples.pictures(count, side, side)
+        own = self._photographs[:count]
+        return [*own, *samples.pictures(count - len(own), side, side)]
+
+    def device_busy_s(self) -> float | None:
+        """Return the time between events of a GPU's own clock; None on a CPU."""
+        return None if self._runner is None else self._runner.busy_s
 
     def decodes(self, request: Request) -> bool:
         """Say yes for pictures; raw pixels are only viewed."""

@@ -21,11 +21,13 @@ from . import half, recipe
 from .buckets import bucket_of, buckets_up_to
 from .halving import Halving, is_out_of_memory
 from .network import Network
+from .row_ring import RowRing
 
 log = logging.getLogger(__name__)
 
 STEPS = ("channels_last", "fuse_conv_bn", "fold_scale", "cuda_graph")
 SLOTS = 3
+RING_BATCHES = 4  # one that runs, one that is committed, one that waits, one that is filled
 _WARM_UPS = 3  # before a capture: libraries choose their algorithms and allocate workspaces
 _DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -78,9 +80,11 @@ class CudaRunner:
         self._transposes = "channels_last" not in steps
         self._in, self._compute, self._out = (_stream(self._device) for _ in range(3))
         self._slots = deque(_Slot(max_batch, pixels * 3, self._device) for _ in range(SLOTS))
+        self._waiting = torch.zeros((max_batch * RING_BATCHES, pixels * 3), dtype=torch.uint8, pin_memory=True)
+        self.ring: RowRing | None = RowRing(self._waiting.numpy().reshape(-1, self._side, self._side, 3))
         self._buckets = buckets_up_to(max_batch)
-        self.busy_s = 0.0
-        """Seconds that the device has computed: between events on its own stream, copies not counted."""
+        self.busy_s: float | None = 0.0
+        """Between events on the stream that computes; copies are not counted."""
         torch.cuda.synchronize()  # what was made so far was made on another stream
         if "cuda_graph" in steps:
             self._capture_all()
@@ -102,7 +106,7 @@ class CudaRunner:
         self._slots.rotate(-1)
         self._start(slot, rows)
         slot.returned.synchronize()
-        self.busy_s += slot.begun.elapsed_time(slot.computed) / 1000
+        self.busy_s = (self.busy_s or 0.0) + slot.begun.elapsed_time(slot.computed) / 1000
         assert slot.answers is not None  # made by _start
         return slot.answers[: len(rows)].numpy().copy()
 
@@ -110,12 +114,10 @@ class CudaRunner:
         """Queue the copy in, the computation and the copy out; returns before they are done."""
         bucket = bucket_of(len(rows), self._buckets)
         slot.returned.synchronize()  # whoever used the slot before has its answers
-        staging = slot.staged.numpy().reshape(-1, self._side, self._side, 3)
-        for index, row in enumerate(rows):
-            staging[index] = row
+        staged = self._side_by_side(slot, rows)
         with torch.inference_mode():
             with torch.cuda.stream(self._in):
-                slot.pixels[: len(rows)].copy_(slot.staged[: len(rows)], non_blocking=True)
+                slot.pixels[: len(rows)].copy_(staged, non_blocking=True)
                 slot.copied.record(self._in)
             with torch.cuda.stream(self._compute):
                 self._compute.wait_event(slot.copied)
@@ -131,6 +133,16 @@ class CudaRunner:
                     logits.record_stream(self._out)  # its memory is not reused before it was copied
                 slot.answers[: len(rows)].copy_(logits[: len(rows)], non_blocking=True)
                 slot.returned.record(self._out)
+
+    def _side_by_side(self, slot: _Slot, rows: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+        """Return the rows in pinned memory: as they lie in the ring if they are neighbours there, else a copy."""
+        first = self.ring.first_slot(rows) if self.ring is not None else None
+        if first is not None:
+            return self._waiting[first : first + len(rows)]
+        staging = slot.staged.numpy().reshape(-1, self._side, self._side, 3)
+        for index, row in enumerate(rows):
+            staging[index] = row
+        return slot.staged[: len(rows)]
 
     def _logits(self, slot: _Slot, bucket: int) -> torch.Tensor:
         captured = slot.graphs.get(bucket)

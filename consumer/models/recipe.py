@@ -20,6 +20,7 @@ from consumer.parity import THRESHOLDS, Threshold, agreement
 
 from . import graph, half, samples
 from .network import Network
+from .row_ring import RowRing
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,15 @@ _GRAPH_STEPS = {"fuse_conv_bn", "fold_scale", "fuse_activations"}
 
 
 class Runner(Protocol):
-    """A network on its device. The one interface between a classifier and how its network is run."""
+    """A network on its device. The one interface between a classifier and how its network is run.
+
+    Attributes:
+        ring: where rows are best written to before they are run; None for anywhere.
+        busy_s: seconds that the device has computed; None where that is the time spent in ``run``.
+    """
+
+    ring: RowRing | None
+    busy_s: float | None
 
     def run(self, rows: Sequence[Pixels]) -> NDArray[np.float32]:
         """Return the logits of ``rows``, (n, classes), as a fresh array.

@@ -254,3 +254,40 @@ def test_resize_and_crop_agree_with_torchvision() -> None:
         square = v2.Compose([v2.Resize(256), v2.CenterCrop(224)])(picture.convert("RGB"))
     ours = images.decode((ROOT / "examples/photos/coffee.jpg").read_bytes(), 256, 224, "bilinear")
     assert np.abs(ours.astype(int) - np.asarray(square).astype(int)).mean() < 2
+
+
+@pytest.mark.parametrize("size", [(640, 512), (1024, 1300), (2100, 2048)])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_jpeg_is_decoded_small_and_looks_the_same(
+    size: tuple[int, int], orientation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Image.open(ROOT / "examples" / "photos" / "cat.jpg") as cat:
+        large = cat.resize(size, Image.Resampling.LANCZOS)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    body = encoded(large, "JPEG", quality=90, exif=exif)
+    decoded: list[tuple[int, int]] = []
+    plain = images._plain
+
+    def noting(picture: Image.Image) -> Image.Image:
+        decoded.append(picture.size)
+        return plain(picture)
+
+    monkeypatch.setattr(images, "_plain", noting)
+    small = images.decode(body, 120, 112, "bilinear")
+    monkeypatch.setattr(images, "_decode_small", lambda picture, resize: None)
+    full = images.decode(body, 120, 112, "bilinear")
+    assert decoded[1] == size
+    assert min(decoded[0]) < min(size)
+    assert min(decoded[0]) >= 2 * 120
+    difference = np.abs(small.astype(int) - full)
+    assert np.percentile(difference, 99.9) <= 3  # a handful of pixels on sharp edges differ by more
+    assert difference.mean() < 0.5
+
+
+def test_nearest_pixels_are_those_of_the_full_picture() -> None:
+    pixels = np.random.default_rng(5).integers(0, 256, (900, 900, 3), np.uint8)
+    body = encoded(Image.fromarray(pixels), "JPEG", quality=95)
+    with Image.open(io.BytesIO(body)) as picture:
+        expected = np.asarray(picture)[450:454, 450:454]
+    assert images.decode(body, 225, 225, "nearest")[112, 112].tolist() in expected.reshape(-1, 3).tolist()

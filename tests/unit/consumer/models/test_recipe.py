@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from consumer.models import fused_layers, graph, half, recipe, timm_layers, torch_runner
+from consumer.models import fused_layers, graph, half, images, recipe, timm_layers, torch_runner
 from consumer.models.classifier import Classifier
 from consumer.models.cpu_runner import STEPS, CpuRunner
 from consumer.models.network import Network
 from consumer.models.random_weights import calibrate, construct
+from consumer.models.row_ring import RowRing
 from consumer.models.timm import build_network as build_timm
 from consumer.models.torchvision import build_network as build_torchvision
 from consumer.notes import Notes
@@ -160,6 +163,9 @@ def test_a_network_that_no_step_fits_runs_plainly() -> None:
 class Pretending:
     """Outputs as told, and takes its time in steps of a clock that the test owns."""
 
+    ring: RowRing | None = None
+    busy_s: float | None = None
+
     def __init__(self, clock: list[float], takes_s: float, error: float = 0.0) -> None:
         self.clock, self.takes_s, self.error = clock, takes_s, error
 
@@ -267,6 +273,28 @@ def test_biases_make_up_for_rounded_weights() -> None:
     assert (corrected - exact).abs().mean() < (plain - exact).abs().mean() / 2
 
 
+def test_photographs_of_the_user_come_first_among_the_samples(tmp_path: Path) -> None:
+    photos = Path(__file__).parents[4] / "examples" / "photos"
+    config = ModelConfig("torchvision", "squeezenet1_1", "random", preprocessing=SMALL, samples=str(photos))
+    model = Classifier(config, build_torchvision)
+    model.load("cpu", "fp32")
+    rows = model.sample_rows(5)
+    expected = images.decode((photos / "cat.jpg").read_bytes(), 64, 64, "bilinear")
+    np.testing.assert_array_equal(rows[0], expected)
+    assert len(rows) == 5
+    assert len(model.sample_rows(2)) == 2
+    for folder, message in (("absent", "cannot be read"), (".", "holds no .jpeg, .jpg, .png, .webp file")):
+        with pytest.raises(ValueError, match=message):
+            Classifier(replace_samples(config, tmp_path / folder), build_torchvision).load("cpu", "fp32")
+    (tmp_path / "text.jpg").write_text("no picture")
+    with pytest.raises(ValueError, match=r"the sample .*text\.jpg is no picture"):
+        Classifier(replace_samples(config, tmp_path), build_torchvision).load("cpu", "fp32")
+
+
+def replace_samples(config: ModelConfig, folder: Path) -> ModelConfig:
+    return msgspec.structs.replace(config, samples=str(folder))
+
+
 def test_a_network_that_gives_no_row_per_picture_is_told() -> None:
     network = replace(small(nn.Flatten()), module=nn.Flatten(0))
     with pytest.raises(RuntimeError, match="did not give one row of logits per picture"):
@@ -289,7 +317,10 @@ def test_on_a_gpu_padding_and_graphs_change_nothing(steps: tuple[str, ...], prec
     for count in (1, 3, 5, 8, 11, 2):
         outputs = runner.run(rows[:count])
         assert np.abs(outputs - expected[:count]).max() < 0.01 * np.abs(expected).max()
-    assert runner.busy_s > 0
+    assert runner.busy_s
+    assert runner.ring is not None
+    placed = [runner.ring.place(row) for row in rows]
+    np.testing.assert_array_equal(runner.run(placed), runner.run(rows))  # from the ring, and from a copy
 
 
 @cuda
