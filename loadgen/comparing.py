@@ -73,7 +73,8 @@ def compare(
     with ExitStack() as held:
         started_at = datetime.now(UTC)
         sides: dict[SideName, _Side] = {}
-        for name, source in (("base", base), ("candidate", candidate)):
+        both: tuple[tuple[SideName, Source], ...] = (("base", base), ("candidate", candidate))
+        for name, source in both:
             sides[name] = _open(name, source, scenario, shape, log_folder, held, say)
         allow_open_files(scenario.connections)
         pairs: list[comparefile.Pair] = []
@@ -103,9 +104,10 @@ def _open(
     held: ExitStack,
     say: Say,
 ) -> _Side:
-    commit = None
+    commit: Commit | None = None
+    metrics: tuple[Target, ...] = ()
     if source.text.startswith(("http://", "redis://")):
-        target, metrics = parse_target(source.text), ()
+        target = parse_target(source.text)
     else:
         checkout: Checkout = held.enter_context(open_checkout(source.text))
         commit = current_commit(checkout.folder)

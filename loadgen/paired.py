@@ -36,7 +36,7 @@ def sign_flip_p(log_ratios: Sequence[float]) -> float:
     middle = len(log_ratios) // 2
     left, right = _signed_sums(log_ratios[:middle]), sorted(_signed_sums(log_ratios[middle:]))
     as_large = sum(len(right) - bisect_left(right, observed - slack - total) for total in left)
-    return as_large / 2 ** len(log_ratios)
+    return as_large / float(2 ** len(log_ratios))
 
 
 def _signed_sums(values: Sequence[float]) -> list[float]:
