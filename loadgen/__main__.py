@@ -106,9 +106,7 @@ def compare(base: str, candidate: str, **options: Any) -> int:
     settings = (dict(options.pop("base_set")), dict(options.pop("candidate_set")))
     shape = (options.pop("requests"), options.pop("concurrency"))
     other = {name: options.pop(name) for name in ("budgets_path", "pairs", "window_s", "out")}
-    return command.compare(
-        command.Load(**options), sides=(base, candidate), settings=settings, shape=shape, **other
-    )
+    return command.compare(command.Load(**options), sides=(base, candidate), settings=settings, shape=shape, **other)
 
 
 @cli.command()

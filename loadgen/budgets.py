@@ -1,4 +1,4 @@
-"""The budgets file: a `[models.NAME]` table each with its load and its budgets, and optional `[gate]` settings. Pure."""
+"""The budgets file: a `[models.NAME]` table each with load and budgets, and optional `[gate]` settings. Pure."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class ModelBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `mean_ms`, `p95_ms`: None where there is none. `rate_per_s`: the load under which they hold; a run at less proves
     nothing. `duration_s`: how long the gate measures. `payload`: file or folder to send, seen from the budgets file's
-    folder. `precision`: what must be served. `window_s`, `offline_requests`, `concurrency`: one window of the comparison
-    sends the planned load for so long, and then so many requests as fast as so many at a time allow.
+    folder. `precision`: what must be served. `window_s`, `offline_requests`, `concurrency`: one window of the
+    comparison sends the planned load for so long, and then so many requests as fast as so many at a time allow.
     """
 
     mean_ms: _Milliseconds | None = None
@@ -107,7 +107,9 @@ def loosened(base: Budgets, now: Budgets) -> tuple[str, ...]:
         for name in ("mean_ms", "p95_ms"):
             was, is_now = getattr(before, name), getattr(after, name)
             if was is not None and (is_now is None or is_now > was):
-                found.append(f"{model}: {name} was loosened from {was:g} to {'nothing' if is_now is None else f'{is_now:g}'}.")
+                found.append(
+                    f"{model}: {name} was loosened from {was:g} to {'nothing' if is_now is None else f'{is_now:g}'}."
+                )
         if before.rate_per_s and (after.rate_per_s or 0) < before.rate_per_s:
             found.append(f"{model}: the rate was lowered from {before.rate_per_s:g}/s to {after.rate_per_s or 0:g}/s.")
         if before.precision and after.precision != before.precision:

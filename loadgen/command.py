@@ -103,7 +103,9 @@ def measure(
     from .stack import running_stack
 
     if (url is None) == (stack is None):
-        raise LoadgenError("Give exactly one of --url (a running service) and --stack (a checkout to start).", EXIT_USAGE)
+        raise LoadgenError(
+            "Give exactly one of --url (a running service) and --stack (a checkout to start).", EXIT_USAGE
+        )
     budget, folder = model_budget(budgets_path, load.model)
     target = parse_target(url or "http://127.0.0.1")
     scenario = load.scenario(target, budget, folder)  # refused before anything is started
@@ -198,7 +200,9 @@ def judge_files(
             click.echo(line)
         github.append_summary(summary_path, text.verdict_markdown(verdict, measured))
     if report_folder is not None:
-        _write_report(report_folder, verdict, budgets, measured, compared if isinstance(compared, CompareFile) else None)
+        _write_report(
+            report_folder, verdict, budgets, measured, compared if isinstance(compared, CompareFile) else None
+        )
     return verdict.exit_code
 
 

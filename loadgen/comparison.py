@@ -1,4 +1,4 @@
-"""Is the candidate slower than the base? The decision on paired windows. Pure; `docs/performance-gate.md` explains it."""
+"""Is the candidate slower than the base? The decision on paired windows; see `docs/performance-gate.md`. Pure."""
 
 from __future__ import annotations
 
@@ -42,8 +42,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`clear`: no regression; `suspicion`: flagged, and the second batch does not confirm it; `incomplete`: flagged, and
-    there is no whole second batch; `noisy`: no flag, and known too badly to say that there is none."""
+    """What a comparison says.
+
+    `clear`: no regression; `suspicion`: flagged, and the second batch does not confirm it; `incomplete`: flagged, and
+    there is no whole second batch; `noisy`: no flag, and known too badly to say that there is none.
+    """
 
     outcome: Literal["clear", "suspicion", "regression", "noisy", "incomplete"]
     first: tuple[Finding, ...]

@@ -65,7 +65,9 @@ def judge_terms(budget: ModelBudget, run: RunFile, expected_commit: str | None) 
         passed = rate is not None and rate >= least
         required = f"at least {number(least, '/s')}"
         checks.append(Check("validity", "rate planned", number(rate, "/s"), required, passed, sentence))
-    checks += gate_comparison.judge_served("validity", "", run.service.card, run.service.version, budget, expected_commit)
+    checks += gate_comparison.judge_served(
+        "validity", "", run.service.card, run.service.version, budget, expected_commit
+    )
     return checks
 
 

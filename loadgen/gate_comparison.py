@@ -31,7 +31,10 @@ def judge(
         return [unusable(f"The comparison contradicts itself: {contradiction}.", kind="comparison")], ()
     checks = judge_validity(settings, model, compare)
     if budget is not None:
-        for name, side, commit in (("base's ", compare.base, None), ("candidate's ", compare.candidate, expected_commit)):
+        for name, side, commit in (
+            ("base's ", compare.base, None),
+            ("candidate's ", compare.candidate, expected_commit),
+        ):
             checks += judge_served("comparison", name, side.card, side.version, budget, commit)
     decision = comparison.decide(compare.pairs, settings)
     checks += _decided(settings, decision, len(compare.pairs))
@@ -49,7 +52,13 @@ def judge_validity(settings: GateSettings, model: str, compare: CompareFile) -> 
     def check(name: str, measured: str, required: str, passed: bool, sentence: str) -> None:
         checks.append(Check("comparison", name, measured, required, passed, "" if passed else sentence))
 
-    check("comparison complete", "no" if compare.partial else "yes", "yes", not compare.partial, "The comparison was broken off.")
+    check(
+        "comparison complete",
+        "no" if compare.partial else "yes",
+        "yes",
+        not compare.partial,
+        "The comparison was broken off.",
+    )
     check(
         "model compared",
         compare.plan.model,
@@ -117,7 +126,9 @@ def judge_served(
     checks = []
     if budget.precision is not None:
         served = (card or {}).get("precision")
-        sentence = f"The {whose}service served {served or 'an unknown precision'}; the budgets hold for {budget.precision}."
+        sentence = (
+            f"The {whose}service served {served or 'an unknown precision'}; the budgets hold for {budget.precision}."
+        )
         passed = served == budget.precision
         checks.append(Check(kind, f"{whose}precision", str(served or "unknown"), budget.precision, passed, sentence))
     commit = (version or {}).get("commit")
@@ -197,7 +208,9 @@ def _differences(compare: CompareFile) -> list[str]:
     for name in ("version", "device", "batch", "workers"):
         values = [(side.card or {}).get(name) for side in (compare.base, compare.candidate)]
         if values[0] != values[1]:
-            found.append(f"The model's card differs in {name}: {_shown(values[0])} in the base, {_shown(values[1])} now.")
+            found.append(
+                f"The model's card differs in {name}: {_shown(values[0])} in the base, {_shown(values[1])} now."
+            )
     commits = [_commit(side) for side in (compare.base, compare.candidate)]
     found.append(f"Compared: {commits[0]} (base) and {commits[1]} (candidate).")
     return found

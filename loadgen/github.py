@@ -22,7 +22,10 @@ def annotation_lines(verdict: Verdict) -> list[str]:
     if len(lines) > MOST_ANNOTATIONS:
         left = len(lines) - MOST_ANNOTATIONS + 1
         command = "error" if len(errors) >= MOST_ANNOTATIONS else "warning"
-        lines = [*lines[: MOST_ANNOTATIONS - 1], f"::{command} title={title}::{left} further lines are in the step summary."]
+        lines = [
+            *lines[: MOST_ANNOTATIONS - 1],
+            f"::{command} title={title}::{left} further lines are in the step summary.",
+        ]
     return lines
 
 

@@ -45,8 +45,8 @@ rate_per_s = {RATE_PER_S}
 duration_s = {RUN_S}
 payload = "payload.bin"
 precision = "fp32"
-window_s = 0.8
-offline_requests = 192
+window_s = 0.6
+offline_requests = 128
 concurrency = 32
 """
 
@@ -205,7 +205,15 @@ def _compare(mutant: Mutant, trial: Trial) -> None:
     sets = [part for name, value in base.items() for part in ("--base-set", f"{name}={value}")]
     sets += [part for name, value in candidate.items() for part in ("--candidate-set", f"{name}={value}")]
     arguments = ["--base", str(trial.stack), "--candidate", str(trial.stack), *sets, "--model", MODEL]
-    arguments += ["--budgets", trial.budgets, "--seed", str(trial.seed), "--out", str(trial.folder), *mutant.compare_with]
+    arguments += [
+        "--budgets",
+        trial.budgets,
+        "--seed",
+        str(trial.seed),
+        "--out",
+        str(trial.folder),
+        *mutant.compare_with,
+    ]
     process = trial.loadgen("compare", *arguments, log="compare.log")
     try:
         process.wait(_LIMIT_S)

@@ -93,9 +93,7 @@ _ARRIVALS = (
     click.option("--burstiness", type=float, default=1.0, help="Of gamma arrivals: deviation of a gap over its mean."),
     click.option("--seed", type=int, default=1, show_default=True, help="Of the arrivals and of the payloads' order."),
     click.option("--timeout", "timeout_s", type=DURATION, default="10s", show_default=True, help="Per request."),
-    click.option(
-        "--max-in-flight", type=click.IntRange(1), default=512, show_default=True, help="Beyond it: dropped."
-    ),
+    click.option("--max-in-flight", type=click.IntRange(1), default=512, show_default=True, help="Beyond it: dropped."),
     click.option("--connections", type=click.IntRange(1), help="Most connections at a time. Default: --max-in-flight."),
 )
 

@@ -13,8 +13,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from .errors import LoadgenError
 from .comparefile import CompareFile
+from .errors import LoadgenError
 from .runfile import RunFile
 from .sweepfile import SweepFile
 

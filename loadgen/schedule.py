@@ -40,8 +40,8 @@ def plan_arrivals(
     by their sum are the spacings of n uniform draws), above 1 requests come in bunches.
 
     Args:
-        rate_end_per_s: makes a ramp: the rate goes evenly from `rate_per_s` to this. The times drawn for a constant rate
-            are moved to where the same share of all requests has come.
+        rate_end_per_s: makes a ramp: the rate goes evenly from `rate_per_s` to this. The times drawn for a constant
+            rate are moved to where the same share of all requests has come.
         stream: names the random stream; the warm-up uses its own, so its length never moves the measured arrivals.
     """
     end = rate_per_s if rate_end_per_s is None else rate_end_per_s

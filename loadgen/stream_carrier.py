@@ -1,4 +1,4 @@
-"""[I/O] Carries requests straight onto a model's Redis stream, as a direct producer does: docs/protocol.md, the fast way.
+"""[I/O] Carries requests straight onto a model's Redis stream, the fast way of docs/protocol.md.
 
 One connection adds requests, another reads the reply stream of this process. Names and layout are written down here
 once more, on purpose: the generator is a client of the protocol's page and not of the code that serves it.

@@ -47,7 +47,7 @@ class LatencyTarget:
 
 
 def next_rate(points: list[Point], first: float) -> float | None:
-    """Return the next rate of a search: doubled until one fails, then halving the gap, or None when it is small. Pure."""
+    """Return the next rate of a search: doubled until one fails, then within the gap; None when it is small. Pure."""
     good = [point.rate_per_s for point in points if point.fit and point.within]
     bad = [point.rate_per_s for point in points if not (point.fit and point.within)]
     best, worst = max(good, default=0.0), min(bad, default=0.0)
@@ -144,7 +144,9 @@ def _measure(
     while (rate := (left.pop(0) if left else None) if rates else next_rate(points, _FIRST_RATE_PER_S)) is not None:
         title = f"{scenario.model} at {number(rate, '/s')}"
         run, stopped_by = perform(
-            replace(scenario, rate_per_s=rate), (scenario.target,), lambda title=title: choose_progress(title)  # type: ignore[misc]
+            replace(scenario, rate_per_s=rate),
+            (scenario.target,),
+            lambda title=title: choose_progress(title),  # type: ignore[misc]
         )
         if stopped_by is not None:
             return points, card, stopped_by

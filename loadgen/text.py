@@ -9,6 +9,7 @@ from .budgets import GateSettings
 from .comparefile import CompareFile
 from .gate import failure_text
 from .runfile import RunFile, Summary
+from .sweepfile import SweepFile
 from .verdict import Check, Verdict, number, percent
 
 _MARKS = {"pass": "✅", "over budget": "❌", "regression": "❌", "invalid": "⚠️"}
@@ -122,6 +123,19 @@ def verdict_markdown(verdict: Verdict, run: RunFile | None) -> str:
     if run is not None:
         lines += ["", *_run_markdown(run)]
     return "\n".join(lines)[:_MOST_SUMMARY_CHARACTERS] + "\n"
+
+
+def sweep_markdown(sweep: SweepFile) -> str:
+    """Return the curve as a table."""
+    rows = ["| rate | answered | mean | p50 | p95 | p99 | |", "|---:|---:|---:|---:|---:|---:|---|"]
+    for point in sweep.points:
+        latency = point.latency
+        values = (latency.mean_ms, latency.p50_ms, latency.p95_ms, latency.p99_ms)
+        cells = " | ".join("infinite" if value is None else number(value, " ms") for value in values)
+        mark = "" if point.within is None else "within" if point.within and point.fit else "beyond"
+        answered = f"{point.scheduled - point.failed} of {point.scheduled}"
+        rows.append(f"| {number(point.rate_per_s, '/s')} | {answered} | {cells} | {mark} |")
+    return "\n".join(rows) + "\n"
 
 
 def _run_markdown(run: RunFile) -> list[str]:
