@@ -24,8 +24,8 @@ class ModelBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Budgets of one model and the load they hold for. Latency counts from the planned send time.
 
     `mean_ms`, `p95_ms`: None where there is none. `rate_per_s`: the load under which they hold; a run at less proves
-    nothing. `duration_s`: how long the gate measures. `payload`: file or folder to send, seen from the budgets file's
-    folder. `precision`: what must be served. `window_s`, `offline_requests`, `concurrency`: one window of the
+    nothing. `duration_s`: how long the gate measures. `payload`: what to send, files or folders seen from the budgets
+    file's folder. `precision`: what must be served. `window_s`, `offline_requests`, `concurrency`: one window of the
     comparison sends the planned load for so long, and then so many requests as fast as so many at a time allow.
     """
 
@@ -33,15 +33,24 @@ class ModelBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     p95_ms: _Milliseconds | None = None
     rate_per_s: _Rate | None = None
     duration_s: _Seconds = 50.0
-    payload: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    payload: str | list[str] | None = None
     precision: Annotated[str, msgspec.Meta(min_length=1)] | None = None
     window_s: _Seconds = 3.0
     offline_requests: Annotated[int, msgspec.Meta(ge=2, le=1_000_000)] = 64
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 16
 
     def __post_init__(self) -> None:
+        if self.payload is not None and not all(self.payloads):
+            raise ValueError("payload must name a file or a list of files")
         if self.mean_ms is None and self.p95_ms is None:
             raise ValueError("give mean_ms, p95_ms or both")
+
+    @property
+    def payloads(self) -> tuple[str, ...]:
+        """The payload as paths, none when it is not given."""
+        if self.payload is None:
+            return ()
+        return (self.payload,) if isinstance(self.payload, str) else tuple(self.payload) or ("",)
 
 
 class GateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

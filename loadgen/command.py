@@ -56,8 +56,8 @@ class Load:
         rate, payloads = self.rate, self.payloads
         if rate is None and self.concurrency is None and budget is not None:
             rate = budget.rate_per_s
-        if not payloads and budget is not None and budget.payload is not None:
-            payloads = (folder / budget.payload,)
+        if not payloads and budget is not None:
+            payloads = tuple(folder / path for path in budget.payloads)
         if not payloads:
             raise LoadgenError("Say what to send: --payload FILE, or a budgets file that names a payload.", EXIT_USAGE)
         duration_s = self.duration_s

@@ -6,6 +6,7 @@ Each mutant is the short form of the gate on a model that works 20 ms: the very 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -28,6 +29,8 @@ from .errors import (
     EXIT_USAGE,
     LoadgenError,
 )
+from .github import append_summary
+from .results import write_atomically
 from .scenario import parse_target
 from .stack import RunningStack, running_stack
 
@@ -292,11 +295,16 @@ def carry_out(*, only: tuple[str, ...], stack: Path, out: Path, listed: bool, re
 
 
 def _sum_up(chosen: list[Mutant], found: dict[str, list[int]], out: Path, good: bool) -> None:
+    rows = ["| mutant | | must be | runs | exit codes |", "|---|---|---:|---:|---|"]
     for mutant in chosen:
         codes = found[mutant.name]
+        counted = ", ".join(f"{count} x {code}" for code, count in sorted(Counter(codes).items()))
+        rows.append(f"| {mutant.name} | {mutant.what} | {mutant.expected} | {len(codes)} | {counted} |")
         if len(codes) > 1:
-            counted = ", ".join(f"{count} x exit code {code}" for code, count in sorted(Counter(codes).items()))
-            click.echo(f"{mutant.name:16} {len(codes)} runs: {counted}")
+            click.echo(f"{mutant.name:16} {len(codes)} runs, exit codes {counted}")
     summary = {mutant.name: {"expected": mutant.expected, "codes": found[mutant.name]} for mutant in chosen}
-    (out / "mutants.json").write_text(json.dumps({"good": good, "mutants": summary}, indent=2) + "\n", encoding="utf-8")
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "mutants.json", json.dumps({"good": good, "mutants": summary}, indent=2).encode() + b"\n")
+    if summary_path := os.environ.get("GITHUB_STEP_SUMMARY"):
+        append_summary(summary_path, "\n".join(["## Can the gate be trusted?", "", *rows, ""]))
     click.echo("mutants: " + ("every exit code is right" if good else "NOT every exit code is right"))

@@ -30,8 +30,9 @@ class _Refusal(msgspec.Struct):
 class ReplyCheck:
     """Checks answers of status 200: JSON objects with at least one entry in `predictions` or `outputs`.
 
-    With another media type they are msgpack. Bodies of up to 64 KiB are all parsed. Of larger ones a seeded sample of one in 16 is, since parsing megabytes
-    would slow the generator; the others must at least look like a JSON object at both ends.
+    With another media type they are msgpack. Bodies of up to 64 KiB are all parsed. Of larger ones a seeded sample of
+    one in 16 is, since parsing megabytes would slow the generator; the others must at least look like a JSON object at
+    both ends.
     """
 
     __slots__ = ("_decode", "_is_json", "_random", "parsed")

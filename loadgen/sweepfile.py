@@ -29,7 +29,7 @@ class Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SweepFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Latency against rate, in order of the rate. `best_per_s` is the highest rate within the target, if there is one."""
+    """Latency against rate, in order of the rate. `best_per_s` is the highest rate within the target, if any is."""
 
     format: Literal["headrace-sweep"]
     version: Literal[1]

@@ -155,10 +155,10 @@ def batch_sizes(run: RunFile) -> Figure | None:
 
 
 def _range(below: float | None, edge: float) -> str:
-    """Write which whole numbers a bucket holds: `4`, `5–8`, `over 64`."""
+    """Write which whole numbers a bucket holds: `4`, `5 to 8`, `over 64`."""
     if math.isinf(edge):
         return f"over {short(below or 0)}"
-    return short(edge) if below is None or edge - below <= 1 else f"{short(below + 1)}–{short(edge)}"
+    return short(edge) if below is None or edge - below <= 1 else f"{short(below + 1)} to {short(edge)}"
 
 
 def stages(run: RunFile) -> Figure | None:

@@ -129,7 +129,8 @@ def _posts(canvas: _Canvas, series: Series) -> None:
     for point in series.points:
         at, top, foot = canvas.x(point.x), canvas.y(point.high), canvas.y(point.low)
         canvas.add(
-            f'<line x1="{at:g}" x2="{at:g}" y1="{top:g}" y2="{foot:g}" class="post {series.tone}">{_title(point)}</line>'
+            f'<line x1="{at:g}" x2="{at:g}" y1="{top:g}" y2="{foot:g}" class="post {series.tone}">'
+            f"{_title(point)}</line>"
         )
 
 
