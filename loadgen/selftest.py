@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,6 +34,8 @@ _TOLERANCE: Final = 0.02
 _MOST_DISTANCE: Final = 0.3
 """Between the gaps that the server saw and those planned. Timers are good to a millisecond, and at 2,000/s gaps are
 shorter; requests sent together would give 0.6 and more."""
+_MANY: Final = 256
+_WRK_TOLERANCE: Final = 0.05
 _BODY: Final = Payload("64 bytes", "application/octet-stream", b"headrace" * 8)
 
 
@@ -87,6 +91,10 @@ def carry_out(*, duration_s: float, rate: float, least_ceiling: float, most_lag_
         ("under way", f"{most} at a time by the server, {_CONCURRENCY} planned", most == _CONCURRENCY),
         ("answered", f"{counts.ok:,} of {counts.scheduled:,}", counts.ok == counts.scheduled),
     ]
+    if shutil.which("wrk"):
+        ours, theirs = against_wrk(ceiling / 2, duration_s)
+        text = f"{ours:,.0f}/s, wrk {theirs:,.0f}/s, on a server that does half the ceiling"
+        lines.append(("like wrk", text, abs(ours / theirs - 1) <= _WRK_TOLERANCE))
     for name, value, fit in lines:
         click.echo(f"{name:16} {value}{'' if fit else '  NOT FIT'}")
     good = all(fit for _, _, fit in lines)
@@ -94,6 +102,43 @@ def carry_out(*, duration_s: float, rate: float, least_ceiling: float, most_lag_
         "selftest: " + ("fit" if good else "this machine, or what else runs on it, is too slow for the generator")
     )
     return EXIT_OK if good else EXIT_INVALID
+
+
+def against_wrk(rate: float, duration_s: float) -> tuple[float, float]:
+    """Return what this generator and wrk reach in a closed loop, one after the other, on servers that do about `rate`.
+
+    The order is ours, wrk, wrk, ours, so that what drifts falls on both alike.
+
+    Raises:
+        LoadgenError: wrk printed no figures.
+    """
+    # Answers that take a while, and not a busy server: how many requests a busy one finds at each turn of its loop, and
+    # so what one costs it, would depend on who asks.
+    work = ("--delay-ms", str(max(1, round(1000 * _MANY / rate))))
+    ours, theirs = [], []
+    for ours_turn in (True, False, False, True):
+        if ours_turn:
+            run, _ = measure(closed_loop(duration_s, _MANY), *work)
+            ours.append(run.counts.ok / duration_s)
+        else:
+            with null_process(*work) as server:
+                theirs.append(_wrk(f"{server.url}/v1/models/null/predict", duration_s))
+    return sum(ours) / 2, sum(theirs) / 2
+
+
+def _wrk(url: str, duration_s: float) -> float:
+    script = "wrk.method = 'POST'; wrk.body = string.rep('headrace', 8); "
+    script += "wrk.headers['Content-Type'] = 'application/octet-stream'"
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
+        file.write(script)
+        file.flush()
+        whole_s = max(1, round(duration_s))
+        command = ["wrk", "-t1", f"-c{_MANY}", f"-d{whole_s}s", "-s", file.name, url]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=whole_s + 30)
+    match = re.search(r"Requests/sec: +([\d.]+)", done.stdout)
+    if match is None:
+        raise LoadgenError("wrk printed no figures.")
+    return float(match[1])
 
 
 def closed_loop(duration_s: float, concurrency: int = _CONCURRENCY) -> Scenario:

@@ -28,6 +28,7 @@ _GROWTH: Final = 2.0
 _PRECISION: Final = 1.05
 """The search ends when the best rate and the next that failed are within 5% of one another."""
 _MOST_POINTS: Final = 24
+_LEAST_REQUESTS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class LatencyTarget:
         return all(limit is None or (value is not None and value <= limit) for value, limit in pairs)
 
 
-def next_rate(points: list[Point], first: float) -> float | None:
+def next_rate(points: list[Point], first: float, least: float = 0.1) -> float | None:
     """Return the next rate of a search: doubled until one fails, then within the gap; None when it is small. Pure."""
     good = [point.rate_per_s for point in points if point.fit and point.within]
     bad = [point.rate_per_s for point in points if not (point.fit and point.within)]
@@ -58,7 +59,7 @@ def next_rate(points: list[Point], first: float) -> float | None:
     if not bad:
         return best * _GROWTH
     if not good:
-        return worst / _GROWTH if worst > 0.1 else None
+        return worst / _GROWTH if worst / _GROWTH >= least else None
     return None if worst <= best * _PRECISION else (best * worst) ** 0.5
 
 
@@ -141,7 +142,11 @@ def _measure(
     points: list[Point] = []
     card: dict[str, Any] | None = None
     left = list(rates or ())
-    while (rate := (left.pop(0) if left else None) if rates else next_rate(points, _FIRST_RATE_PER_S)) is not None:
+    while (
+        rate := (left.pop(0) if left else None)
+        if rates
+        else next_rate(points, _FIRST_RATE_PER_S, _LEAST_REQUESTS / scenario.duration_s)
+    ) is not None:
         title = f"{scenario.model} at {number(rate, '/s')}"
         run, stopped_by = perform(
             replace(scenario, rate_per_s=rate),
