@@ -275,6 +275,7 @@ def carry_out(*, only: tuple[str, ...], stack: Path, out: Path, listed: bool, re
         for mutant in MUTANTS:
             click.echo(f"{mutant.name:16} {mutant.expected:3}  {mutant.what}")
         return EXIT_OK
+    out, stack = out.resolve(), stack.resolve()  # the commands run in a folder of their own
     found: dict[str, list[int]] = {mutant.name: [] for mutant in chosen}
     for number in range(repeat):
         for mutant in chosen:

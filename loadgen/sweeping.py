@@ -142,11 +142,11 @@ def _measure(
     points: list[Point] = []
     card: dict[str, Any] | None = None
     left = list(rates or ())
-    while (
-        rate := (left.pop(0) if left else None)
-        if rates
-        else next_rate(points, _FIRST_RATE_PER_S, _LEAST_REQUESTS / scenario.duration_s)
-    ) is not None:
+    least = _LEAST_REQUESTS / scenario.duration_s
+    while True:
+        rate = next_rate(points, _FIRST_RATE_PER_S, least) if rates is None else left.pop(0) if left else None
+        if rate is None:
+            return points, card, None
         title = f"{scenario.model} at {number(rate, '/s')}"
         run, stopped_by = perform(
             replace(scenario, rate_per_s=rate),
@@ -161,4 +161,3 @@ def _measure(
         verdict = "" if point.within is None else "  within" if point.within and point.fit else "  beyond the target"
         failed = f"  {point.failed} failed" if point.failed else ""
         say(f"{number(rate, '/s'):>9}  {figures(point.latency)}{failed}{verdict}")
-    return points, card, None

@@ -56,8 +56,7 @@ def test_straight_onto_the_stream_and_in_msgpack(bench: Bench, valkey_url: str, 
         assert looked_up.returncode == 0, looked_up.stderr
         assert bench.written()["counts"]["ok"] == 30
         unknown = bench.run("run", "--url", valkey_url, *load, "--model", "nobody")
-        assert (unknown.returncode, only_sentence(unknown)[-44:]) == (1, "no consumer has ever served it there.")
-        (bench.folder / "refused").write_bytes(b"")
+        assert (unknown.returncode, only_sentence(unknown)[-37:]) == (1, "no consumer has ever served it there.")
 
 
 def test_a_redis_that_is_none_and_a_redis_that_is_away(bench: Bench) -> None:
@@ -204,8 +203,9 @@ def test_every_step_of_the_nightly_workflow(checkout: Path, tmp_path: Path) -> N
     values = {"${{ matrix.only }}": "empty", "${{ matrix.repeat }}": "2"}
     summary = tmp_path / "summary.md"
     codes = run_steps("nightly.yml", "trust", checkout, values, GITHUB_STEP_SUMMARY=str(summary))
-    assert (codes[0], codes[2]) == (0, 0), (checkout / "step3.log").read_text()
-    assert codes[1] in (0, 20)  # beside other tests the generator may find itself unfit
+    assert codes[:2] == [0, 0], (checkout / "step2.log").read_text()
+    assert codes[2] in (0, 2)  # beside other tests the generator may find itself unfit
+    assert "send lag, p99" in (checkout / "step3.log").read_text()
     assert "| empty | the result is missing, then empty | 20 | 2 | 2 x 20 |" in summary.read_text()
 
 
