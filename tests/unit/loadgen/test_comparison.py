@@ -11,7 +11,7 @@ import pytest
 
 from loadgen import comparison, gate_comparison
 from loadgen.budgets import GateSettings, ModelBudget, parse_budgets
-from loadgen.comparefile import CompareFile
+from loadgen.comparefile import CompareFile, Pair
 from loadgen.gate import judge
 from loadgen.runfile import RequestCounter
 from tests.unit.loadgen.comparisons import comparison_of, noisy_pairs, pair, window
@@ -21,7 +21,7 @@ SETTINGS = GateSettings()
 BUDGETS = parse_budgets("[models.imagenet]\nmean_ms = 250\np95_ms = 500\n", "b")
 
 
-def both(ratio: float, noise: float = 0.01, seed: int = 1) -> list[comparison.Pair]:
+def both(ratio: float, noise: float = 0.01, seed: int = 1) -> list[Pair]:
     return noisy_pairs(10, ratio, noise, seed) + noisy_pairs(10, ratio, noise, seed, batch=2)
 
 
@@ -102,7 +102,7 @@ def test_false_alarms_and_detection(noise: float, ratio: float, least: int, most
     """Of 300 comparisons each; the three metrics of a pair are disturbed independently."""
     rng = random.Random(7)
 
-    def batch(number: int) -> list[comparison.Pair]:
+    def batch(number: int) -> list[Pair]:
         made = []
         for index in range(10):
             mean, p95, throughput = (ratio * rng.lognormvariate(0, noise) for _ in range(3))
@@ -125,8 +125,8 @@ def served(compare: CompareFile, **changes: Any) -> CompareFile:
 
 
 GOOD = comparison_of(noisy_pairs(10, 1.0, 0.01, 1))
-DEAD = {"ok": 95, "failures": {"status 504 timeout": 5}, "mean_ms": None, "p95_ms": None, "throughput_per_s": None}
-INVALID = {
+DEAD: dict[str, Any] = {"ok": 95, "failures": {"status 504 timeout": 5}, "mean_ms": None, "p95_ms": None, "throughput_per_s": None}
+INVALID: dict[str, tuple[CompareFile | str, str]] = {
     "broken off": (msgspec.structs.replace(GOOD, partial=True), "The comparison was broken off"),
     "no pairs": (comparison_of([]), "Only 0 pairs of windows were measured; 10 are needed"),
     "too few": (comparison_of(GOOD.pairs[:9]), "Only 9 pairs"),
