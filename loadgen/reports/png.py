@@ -41,7 +41,7 @@ def save(figure: Figure, path: Path) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     if len(axes.get_legend_handles_labels()[1]) > 1:
-        axes.legend(frameon=False, fontsize="small")
+        sheet.legend(loc="outside lower center", ncols=4, frameon=False, fontsize="small")
     try:
         sheet.savefig(path)
     except OSError as error:
@@ -70,9 +70,8 @@ def _draw(axes: Any, style: str, series: Any) -> None:
     elif style == "rows":
         axes.barh(y, x, height=0.6, color=colour, label=series.name)
     elif style == "posts":
-        axes.vlines(
-            x, [point.low for point in series.points], [point.high for point in series.points], colour, linewidth=2
-        )
+        low, high = [point.low for point in series.points], [point.high for point in series.points]
+        axes.vlines(x, low, high, colour, linewidth=2, label=series.name)
     else:
         low, high = [point.low for point in series.points], [point.high for point in series.points]
         axes.hlines(y, low, high, color=colour, linewidth=3)
