@@ -114,7 +114,7 @@ def measure(
         if stack is not None:
             click.echo(f"Starting the stack of {stack}; its output goes to {out / 'stack.log'}.", err=True)
             own = {**precision_setting(budget), **settings}
-            started = held.enter_context(running_stack(stack, load.model, own, out / "stack.log"))
+            started = held.enter_context(running_stack(stack, load.model, own, out / "stack.log", out / "notes"))
             target, metrics_urls = parse_target(started.url), (*started.metrics_urls, *metrics_urls)
             scenario = replace(scenario, target=target)
         metrics = (target, *(metrics_target(address) for address in metrics_urls))

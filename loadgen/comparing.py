@@ -64,7 +64,7 @@ def compare(
     Args:
         scenario: the planned load of a window; its target is replaced by each side's.
         shape: requests of a window's offline part, and how many of them are under way at a time.
-        log_folder: where the output of stacks that are started goes.
+        log_folder: where the output of stacks that are started goes, and what they found out at their start.
         say: receives a line for each pair.
 
     Raises:
@@ -113,7 +113,9 @@ def _open(
         commit = current_commit(checkout.folder)
         say(f"Starting the {name}: {checkout.described}")
         log = log_folder / f"{name}.log"
-        stack = held.enter_context(running_stack(checkout.folder, scenario.model, source.settings, log))
+        stack = held.enter_context(
+            running_stack(checkout.folder, scenario.model, source.settings, log, log_folder / "notes")
+        )
         target, metrics = parse_target(stack.url), tuple(parse_target(url) for url in stack.metrics_urls)
     addresses = (target, *metrics)
     before = observation.before(target, scenario.model, addresses)

@@ -25,6 +25,8 @@ from .errors import LoadgenError
 _START_S: Final = 300.0
 _STOP_S: Final = 30.0
 _SET_PARENT_DEATH_SIGNAL: Final = 1
+_NOT_NOTES: Final = shutil.ignore_patterns("redis", "*.lock", "*.part")
+"""What lies in a stack's data folder besides what it found out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +73,30 @@ class _Output:
 
 @contextmanager
 def running_stack(
-    folder: Path, model: str, settings: Mapping[str, str], log_path: Path, limit_s: float = _START_S
+    folder: Path,
+    model: str,
+    settings: Mapping[str, str],
+    log_path: Path,
+    notes: Path | None = None,
+    limit_s: float = _START_S,
 ) -> Iterator[RunningStack]:
     """Run the stack of the checkout in `folder` while the block runs: on free ports, with a Redis of its own.
 
     Args:
         settings: further `HEADRACE_` variables, by their full names.
         log_path: where its output goes.
+        notes: a folder with what an earlier stack found out at its start (the best batch size, how to run the model
+            fastest). Such measurements differ a little from start to start, and two versions would differ by luck. A
+            stack that finds it takes over what is there, one that does not leaves there what it found out.
 
     Raises:
         LoadgenError: it did not get ready; the sentence has its last line.
     """
     data = Path(tempfile.mkdtemp(prefix="headrace-gate-"))
     try:
+        known = notes is not None and notes.is_dir()
+        if notes is not None and known:
+            shutil.copytree(notes, data, dirs_exist_ok=True)
         with open(log_path, "a", encoding="utf-8") as log:
             process = _start(folder, _environment(folder, model, settings, data))
             assert process.stdout is not None
@@ -92,6 +105,8 @@ def running_stack(
                 if not output.until("Ctrl-C stops everything", limit_s):
                     last = next((line for line in reversed(output.lines) if line.strip()), "it printed nothing")
                     raise LoadgenError(f"The stack of {folder} did not get ready: {last.strip()} (see {log_path}).")
+                if notes is not None and not known:
+                    shutil.copytree(data, notes, ignore=_NOT_NOTES)
                 yield _addresses(output.lines, process.pid)
             finally:
                 _stop(process)
