@@ -1,8 +1,8 @@
 """[I/O] Sends a planned load and records when each request was due, sent and done.
 
 The pacer works with absolute due times: at every wake-up it turns to all requests whose time has come, so one late
-wake-up never delays the rest of the plan. Event-loop timers are good to about a millisecond; how late the generator
-was is recorded per request, and latency counts from the due time in any case. What carries the requests (HTTP
+wake-up never delays the rest of the plan. How late the generator was is recorded per request, and latency counts from
+the due time in any case. What carries the requests (HTTP
 connections, or a Redis stream) is a `Carrier`.
 """
 
@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from time import perf_counter
 from typing import Final, Protocol
 
+from .alarm import Alarm
 from .http_carrier import HttpCarrier
 from .ledger import DROPPED, INTERRUPTED, OK, OPEN, TIMEOUT, Ledger
 from .scenario import Scenario
@@ -83,6 +84,7 @@ class Engine:
         """Send the plan and return when every request has its outcome."""
         self._loop = asyncio.get_running_loop()
         self._over = self._loop.create_future()
+        self._alarm = Alarm(self._loop, self._pace)
         try:
             await self._carrier.open()
             grace_s = _GRACE_S if self._scenario.concurrency is None else 0.0
@@ -96,6 +98,7 @@ class Engine:
             self._sweep()
             await self._over
         finally:
+            self._alarm.close()
             for timer in self._timers.values():
                 timer.cancel()
             await self._carrier.shut()
@@ -115,9 +118,8 @@ class Engine:
         plan, start_s = self._plan, self.start_s
         while self._sending and self._next < len(plan):
             due_s = start_s + plan[self._next]
-            wait_s = due_s - perf_counter()
-            if wait_s > 0:
-                self._timers["pace"] = self._loop.call_later(wait_s, self._pace)
+            if due_s > perf_counter():
+                self._alarm.set(due_s)
                 return
             self._next += 1
             self._dispatch(due_s)
