@@ -25,8 +25,9 @@ class ModelBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `mean_ms`, `p95_ms`: None where there is none. `rate_per_s`: the load under which they hold; a run at less proves
     nothing. `duration_s`: how long the gate measures. `payload`: what to send, files or folders seen from the budgets
-    file's folder. `precision`: what must be served. `window_s`, `offline_requests`, `concurrency`: one window of the
-    comparison sends the planned load for so long, and then so many requests as fast as so many at a time allow.
+    file's folder. `precision`: what must be served. `window_s`, `window_rate_per_s`, `offline_requests`,
+    `concurrency`: one window of the comparison sends the planned load for so long (at another rate, if one is given),
+    and then so many requests as fast as so many at a time allow.
     """
 
     mean_ms: _Milliseconds | None = None
@@ -36,6 +37,7 @@ class ModelBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     payload: str | list[str] | None = None
     precision: Annotated[str, msgspec.Meta(min_length=1)] | None = None
     window_s: _Seconds = 3.0
+    window_rate_per_s: _Rate | None = None
     offline_requests: Annotated[int, msgspec.Meta(ge=2, le=1_000_000)] = 64
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 16
 

@@ -154,7 +154,8 @@ def compare(
         rules = with_pairs(rules, pairs)
     filled = budget or ModelBudget(mean_ms=1.0)
     window_s = window_s or filled.window_s
-    planned = replace(load, duration_s=window_s, warmup_s=min(0.1 * window_s, 0.5))
+    rate = load.rate or filled.window_rate_per_s
+    planned = replace(load, rate=rate, duration_s=window_s, warmup_s=min(0.1 * window_s, 0.5))
     scenario = planned.scenario(parse_target("http://127.0.0.1"), budget, folder)
     if scenario.rate_per_s is None:
         raise LoadgenError("Say at which --rate to compare, or give a budgets file that states it.", EXIT_USAGE)

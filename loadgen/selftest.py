@@ -32,8 +32,8 @@ from .scenario import Payload, Scenario, parse_target
 _CONCURRENCY: Final = 32
 _TOLERANCE: Final = 0.02
 _MOST_DISTANCE: Final = 0.3
-"""Between the gaps that the server saw and those planned. Timers are good to a millisecond, and at 2,000/s gaps are
-shorter; requests sent together would give 0.6 and more."""
+"""Between the gaps that the server saw and those planned. Where timers are good to a millisecond only it is 0.2 at
+2,000/s; requests sent in bunches give 0.6 and more."""
 _MANY: Final = 256
 _WRK_TOLERANCE: Final = 0.05
 _BODY: Final = Payload("64 bytes", "application/octet-stream", b"headrace" * 8)

@@ -189,6 +189,7 @@ def test_every_step_of_the_performance_workflow(checkout: Path, tmp_path: Path) 
     summary = tmp_path / "summary.md"
     codes = run_steps("performance.yml", "gate", checkout, values, GITHUB_STEP_SUMMARY=str(summary))
     assert codes == [0, 0], (checkout / "step2.log").read_text()
+    assert (checkout / "out" / "notes").is_dir()  # what the first stack found out, for both sides
     out = checkout / "out"
     names = {"run.json", "compare.json", "report.html", "report.md", "stack.log", "base.log", "candidate.log"}
     assert names <= {path.name for path in out.iterdir()}

@@ -125,7 +125,13 @@ def served(compare: CompareFile, **changes: Any) -> CompareFile:
 
 
 GOOD = comparison_of(noisy_pairs(10, 1.0, 0.01, 1))
-DEAD: dict[str, Any] = {"ok": 95, "failures": {"status 504 timeout": 5}, "mean_ms": None, "p95_ms": None, "throughput_per_s": None}
+DEAD: dict[str, Any] = {
+    "ok": 95,
+    "failures": {"status 504 timeout": 5},
+    "mean_ms": None,
+    "p95_ms": None,
+    "throughput_per_s": None,
+}
 INVALID: dict[str, tuple[CompareFile | str, str]] = {
     "broken off": (msgspec.structs.replace(GOOD, partial=True), "The comparison was broken off"),
     "no pairs": (comparison_of([]), "Only 0 pairs of windows were measured; 10 are needed"),
