@@ -153,12 +153,17 @@ def _ends_with_us() -> Callable[[], None] | None:
 
 
 def _addresses(lines: list[str], pid: int) -> RunningStack:
+    """Read the banner. Of many consumers it shows the first one's metrics and the last one's port."""
     text = "\n".join(lines)
     url = re.search(r"API +(http://\S+)", text)
     if url is None:
         raise LoadgenError("The stack printed no address.")
-    consumers = re.findall(r"(http://\S+)/metrics \(consumer ", text)
-    return RunningStack(url[1], tuple(consumers), pid)
+    consumers = [(host, int(port)) for host, port in re.findall(r"(http://\S+):(\d+)/metrics \(consumer ", text)]
+    last = re.search(r"\.\.\. to port (\d+)", text)
+    if consumers and last is not None:
+        host, first = consumers[0]
+        consumers = [(host, port) for port in range(first, int(last[1]) + 1)]
+    return RunningStack(url[1], tuple(f"{host}:{port}" for host, port in consumers), pid)
 
 
 def _stop(process: subprocess.Popen[str]) -> None:

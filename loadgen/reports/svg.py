@@ -141,7 +141,7 @@ def _rules(canvas: _Canvas) -> None:
             canvas.add(
                 f'<line x1="{canvas.left}" x2="{canvas.right}" y1="{at:g}" y2="{at:g}" class="rule {rule.tone}"/>'
             )
-            canvas.text(canvas.right - 4, at - 5, rule.label, f"rule-label {rule.tone}", "end")
+            canvas.text(canvas.left + 6, at - 5, rule.label, f"rule-label {rule.tone}", "start")
         else:
             at = canvas.x(rule.value)
             canvas.add(f'<line x1="{at:g}" x2="{at:g}" y1="{_TOP}" y2="{canvas.bottom}" class="rule {rule.tone}"/>')

@@ -8,14 +8,13 @@ from time import perf_counter
 import pytest
 import uvloop
 
-from loadgen import alarm
 from loadgen.alarm import Alarm
 
 
 @pytest.mark.parametrize("platform", ["as it is", "without timers that are files"])
 def test_it_rings_in_order_and_never_early(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if platform != "as it is":
-        monkeypatch.setattr(alarm.sys, "platform", "other")
+        monkeypatch.setattr("loadgen.alarm.sys.platform", "other")
 
     async def scene() -> list[tuple[float, float]]:
         loop = asyncio.get_running_loop()
