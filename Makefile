@@ -2,7 +2,7 @@
 #
 #   make up      start everything on this machine        make lint   ruff and mypy
 #   make test    run the tests                           make bench  measure this machine (docs/benchmarks.md)
-#   make gate    hold a running stack against budgets.toml
+#   make gate    hold this checkout against budgets.toml and its merge base
 #
 # PYTHON=python3.12 chooses the interpreter. TORCH_INDEX_URL chooses where torch and torchvision come from (README.md).
 
@@ -12,17 +12,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-URL ?= http://127.0.0.1:$(or $(filter-out 0,$(HEADRACE_PORT)),8000)
+# What .ci/gate reads: a model, an address to measure instead of a stack of its own, the commit to compare with, a folder.
 MODEL ?= imagenet
-PAYLOAD ?= examples/photos/cat.jpg
-RATE ?= 10
-DURATION ?= 30s
-SEED ?= 1
+URL ?=
+BASE ?=
 OUT ?= .headrace/gate
+# One mutant only, and how often.
+ONLY ?=
+REPEAT ?= 1
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint bench bench-batching bench-peers gate clean venv
+.PHONY: help up test lint bench bench-batching bench-peers gate mutants selftest clean venv
 
 help: ## show the verbs
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,11 +48,14 @@ bench-batching: $(STAMP) ## before batching and after, on this machine; BENCH=--
 bench-peers: $(STAMP) ## mosec and LitServe beside Headrace; the first time they are installed under .headrace/
 	@$(BIN)/python -m tests.perf.bench --only peers $(BENCH)
 
-gate: $(STAMP) ## measure the stack at URL and hold it against budgets.toml
-	@$(BIN)/python -m loadgen wait --url $(URL) --model $(MODEL)
-	@$(BIN)/python -m loadgen run --url $(URL) --model $(MODEL) --payload $(PAYLOAD) --rate $(RATE) \
-	    --duration $(DURATION) --seed $(SEED) --out $(OUT)
-	@$(BIN)/python -m loadgen gate --budgets budgets.toml --run $(OUT)/run.json $(if $(GITHUB_ACTIONS),--github)
+gate: $(STAMP) ## measure this checkout and its merge base, and hold them against budgets.toml
+	@MODEL='$(MODEL)' URL='$(URL)' BASE='$(BASE)' OUT='$(OUT)' PYTHON=$(BIN)/python .ci/gate
+
+mutants: $(STAMP) ## break the service in ten ways and see whether the gate notices
+	@$(BIN)/python -m loadgen mutants $(if $(ONLY),--only $(ONLY)) --repeat $(REPEAT)
+
+selftest: $(STAMP) ## measure the load generator itself
+	@$(BIN)/python -m loadgen selftest
 
 venv: $(STAMP) ## only make .venv
 

@@ -1,11 +1,11 @@
-"""The command line: `python -m loadgen wait | run | gate`. Options in, exit code out; the work is done elsewhere.
+"""The command line: `python -m loadgen wait | run | sweep | compare | gate | report | selftest | mutants`.
 
-Imports are made by each command, because `wait` is called by every start of the stack and should cost little.
+Options in, exit code out; the work is done elsewhere. Imports are made by each command, because `wait` is called by
+every start of the stack and should cost little.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from pathlib import Path
@@ -14,38 +14,7 @@ from typing import Any
 import click
 
 from .errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_INVALID, EXIT_OK, LoadgenError
-
-
-class _Duration(click.ParamType[float]):
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        from .scenario import parse_duration_s
-
-        if isinstance(value, float):
-            return value
-        try:
-            return parse_duration_s(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-class _Rate(click.ParamType[float]):
-    name = "rate"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            rate = float(value)
-        except ValueError:
-            rate = math.nan
-        if not (math.isfinite(rate) and rate > 0):
-            self.fail(f"{value!r} is not a number of requests per second above 0.", param, ctx)
-        return rate
-
-
-PATH = click.Path(path_type=Path)
-FILES = click.Path(path_type=Path, exists=True)
-DURATION = _Duration()
+from .options import DURATION, FILES, PATH, RATE, RATES, SETTING, load_options
 
 
 @click.group(help="Load generator and performance gate for Headrace.")
@@ -70,37 +39,139 @@ def wait(url: str, models: tuple[str, ...], timeout_s: float, payload: Path | No
 
 
 @cli.command()
-@click.option("--url", required=True, help="Address of the front end.")
+@click.option("--url", help="Address of the front end, or redis://host:port to write to the stream directly.")
+@click.option("--stack", type=FILES, help="Instead of --url: start the stack of this checkout, and stop it afterwards.")
+@click.option("--set", "settings", type=SETTING, multiple=True, help="Setting of that stack, HEADRACE_NAME=VALUE.")
 @click.option("--model", required=True, help="Model to ask.")
-@click.option("--payload", "payloads", type=FILES, multiple=True, required=True, help="File or folder; repeatable.")
-@click.option("--content-type", help="Of all payloads. Default: from each file's suffix, else octet-stream.")
-@click.option("--rate", type=_Rate(), help="Open loop: requests per second.")
-@click.option("--arrivals", type=click.Choice(["poisson", "constant"]), default="poisson", show_default=True)
+@click.option("--budgets", "budgets_path", type=FILES, help="Take rate, payload and duration from there.")
+@click.option("--scenario", type=click.Choice(["open", "closed", "offline", "ramp"]), help="Checks the options given.")
+@click.option("--rate", type=RATE, help="Open loop: requests per second.")
+@click.option("--rate-end", type=RATE, help="Ramp: the rate at the end.")
 @click.option("--concurrency", type=click.IntRange(1), help="Closed loop: requests under way at a time.")
-@click.option("--duration", "duration_s", type=DURATION, default="30s", show_default=True, help="Measured time.")
+@click.option("--requests", type=click.IntRange(1), help="Offline: with --concurrency, end after so many.")
+@click.option("--duration", "duration_s", type=DURATION, help="Measured time. Default: the budgets file's, else 30s.")
 @click.option("--warmup", "warmup_s", type=DURATION, help="Time before it that no figure includes. Default: a tenth.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the arrivals and of the payloads' order.")
-@click.option("--timeout", "timeout_s", type=DURATION, default="10s", show_default=True, help="Per request.")
-@click.option("--max-in-flight", type=click.IntRange(1), default=512, show_default=True, help="Beyond it: dropped.")
-@click.option("--connections", type=click.IntRange(1), help="Most connections at a time. Default: --max-in-flight.")
+@load_options
 @click.option("--metrics", "metrics_urls", multiple=True, help="Further /metrics to read, such as a consumer's.")
 @click.option("--out", type=PATH, required=True, help="Folder for run.json.")
-def run(**options: Any) -> int:
+def run(scenario: str | None, **options: Any) -> int:
     """Send a planned load and write what became of it to OUT/run.json."""
-    from .command import measure
+    from . import command
 
-    return measure(**options)
+    names = ("url", "stack", "budgets_path", "metrics_urls", "out")
+    other = {name: options.pop(name) for name in names}
+    settings = dict(options.pop("settings"))
+    load = command.Load(**options)
+    if scenario is not None:
+        command.check_scenario(scenario, load)
+    return command.measure(load, settings=settings, **other)
+
+
+@cli.command()
+@click.option("--url", help="Address of the front end.")
+@click.option("--model", required=True, help="Model to ask.")
+@click.option("--budgets", "budgets_path", type=FILES, help="Take payload and latency target from there.")
+@click.option("--rates", type=RATES, help="Requests per second to try, such as 5,10,20,40.")
+@click.option("--search", is_flag=True, help="Find the highest rate whose latency is within the target.")
+@click.option("--mean-ms", type=click.FloatRange(0, min_open=True), help="Target. Default: the budgets file's.")
+@click.option("--p95-ms", type=click.FloatRange(0, min_open=True), help="Target. Default: the budgets file's.")
+@click.option("--duration", "duration_s", type=DURATION, default="10s", show_default=True, help="Of each rate.")
+@load_options
+@click.option("--out", type=PATH, required=True, help="Folder for sweep.json.")
+def sweep(**options: Any) -> int:
+    """Measure latency against rate, and write the curve to OUT/sweep.json."""
+    from .sweeping import carry_out
+
+    return carry_out(**options)
+
+
+@cli.command()
+@click.option("--base", required=True, help="A checkout's folder, git:REVISION, or the address of a running service.")
+@click.option("--candidate", default=".", show_default=True, help="Likewise: what is suspected of being slower.")
+@click.option("--base-set", type=SETTING, multiple=True, help="Setting the base is started with, HEADRACE_NAME=VALUE.")
+@click.option("--candidate-set", type=SETTING, multiple=True, help="The same for the candidate.")
+@click.option("--model", required=True, help="Model to ask.")
+@click.option("--budgets", "budgets_path", type=FILES, help="Take load, payload and margins from there.")
+@click.option("--rate", type=RATE, help="Of the planned part of each window.")
+@click.option("--pairs", type=click.IntRange(1), help="Pairs of windows of a batch.")
+@click.option("--window", "window_s", type=DURATION, help="Length of the planned part.")
+@click.option("--requests", type=click.IntRange(2), help="Requests of the part that is as fast as possible.")
+@click.option("--concurrency", type=click.IntRange(1), help="How many of those are under way at a time.")
+@load_options
+@click.option("--out", type=PATH, required=True, help="Folder for compare.json.")
+def compare(base: str, candidate: str, **options: Any) -> int:
+    """Measure two versions or configurations side by side, and write every pair to OUT/compare.json."""
+    from . import command
+
+    settings = (dict(options.pop("base_set")), dict(options.pop("candidate_set")))
+    shape = (options.pop("requests"), options.pop("concurrency"))
+    other = {name: options.pop(name) for name in ("budgets_path", "pairs", "window_s", "out")}
+    return command.compare(command.Load(**options), sides=(base, candidate), settings=settings, shape=shape, **other)
 
 
 @cli.command()
 @click.option("--budgets", "budgets_path", type=FILES, default="budgets.toml", show_default=True)
 @click.option("--run", "run_path", type=PATH, required=True, help="The run.json to judge.")
+@click.option("--compare", "compare_path", type=PATH, help="The compare.json to judge as well.")
+@click.option("--base-budgets", "base_budgets_path", type=PATH, help="The merge base's budgets: loosening is shown.")
+@click.option("--commit", "expected_commit", help="The commit that must have been served.")
+@click.option("--report", "report_folder", type=PATH, help="Write report.html and report.md into this folder.")
 @click.option("--github", is_flag=True, help="Write the step summary and annotations of a GitHub job.")
-def gate(budgets_path: Path, run_path: Path, github: bool) -> int:
-    """Judge a run: exit code 0 pass, 10 over budget, 20 invalid."""
-    from .command import judge_file
+def gate(
+    budgets_path: Path,
+    run_path: Path,
+    compare_path: Path | None,
+    base_budgets_path: Path | None,
+    expected_commit: str | None,
+    report_folder: Path | None,
+    github: bool,
+) -> int:
+    """Judge a run: exit code 0 pass, 10 over budget, 11 regression, 20 invalid."""
+    from .command import judge_files
 
-    return judge_file(budgets_path, run_path, github, os.environ)
+    return judge_files(
+        budgets_path, run_path, compare_path, base_budgets_path, expected_commit, report_folder, github, os.environ
+    )
+
+
+@cli.command()
+@click.option("--run", "run_path", type=FILES, help="A run.json.")
+@click.option("--compare", "compare_path", type=FILES, help="A compare.json.")
+@click.option("--sweep", "sweep_path", type=FILES, help="A sweep.json.")
+@click.option("--budgets", "budgets_path", type=FILES, help="Show its budgets in the figures.")
+@click.option("--png", is_flag=True, help="Also one PNG per figure (needs matplotlib).")
+@click.option("--out", type=PATH, required=True, help="Folder for report.html and report.md.")
+def report(**options: Any) -> int:
+    """Draw results: one self-contained HTML file, Markdown, and PNG if wanted."""
+    from .reports.writing import carry_out
+
+    return carry_out(**options)
+
+
+@cli.command()
+@click.option("--duration", "duration_s", type=DURATION, default="3s", show_default=True, help="Of each part.")
+@click.option("--rate", type=RATE, default=2000.0, show_default=True, help="At which the lag is measured.")
+@click.option("--least-ceiling", type=RATE, default=8000.0, show_default=True, help="Requests/s it must reach.")
+@click.option("--most-lag-ms", type=click.FloatRange(0, min_open=True), default=2.0, show_default=True, help="p99.")
+def selftest(**options: Any) -> int:
+    """Measure the generator itself against a server that does nothing; exit code 20 when it is not fit."""
+    from .selftest import carry_out
+
+    return carry_out(**options)
+
+
+@cli.command()
+@click.option("--only", multiple=True, help="Name of a mutant; may be given several times. Default: all.")
+@click.option("--stack", type=FILES, default=".", show_default=True, help="The checkout to break.")
+@click.option("--out", type=PATH, default=".headrace/mutants", show_default=True, help="Folder for what they left.")
+@click.option("--repeat", type=click.IntRange(1), default=1, show_default=True, help="How often, to count rates.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the first repetition.")
+@click.option("--list", "listed", is_flag=True, help="Only list them.")
+def mutants(**options: Any) -> int:
+    """Prove that the gate can fail: break the service in ten ways and compare the exit codes."""
+    from .mutants import carry_out
+
+    return carry_out(**options)
 
 
 def main() -> int:

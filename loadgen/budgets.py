@@ -1,4 +1,4 @@
-"""The budgets file: `[models.NAME]` tables with `mean_ms` and `p95_ms`, and optional `[gate]` settings. Pure."""
+"""The budgets file: a `[models.NAME]` table each with load and budgets, and optional `[gate]` settings. Pure."""
 
 from __future__ import annotations
 
@@ -8,35 +8,79 @@ from typing import Annotated
 import msgspec
 
 from .errors import EXIT_USAGE, LoadgenError
+from .paired import MOST_PAIRS
 from .stats import smallest_count
 
 LEAST_REQUESTS = smallest_count()
 
 _Milliseconds = Annotated[float, msgspec.Meta(gt=0, le=86_400_000)]
+_Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+_Rate = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
 _Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
+_Margin = Annotated[float, msgspec.Meta(gt=0, le=10)]
 
 
 class ModelBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Latency budgets of one model, from the planned send time; None where there is none."""
+    """Budgets of one model and the load they hold for. Latency counts from the planned send time.
+
+    `mean_ms`, `p95_ms`: None where there is none. `rate_per_s`: the load under which they hold; a run at less proves
+    nothing. `duration_s`: how long the gate measures. `payload`: what to send, files or folders seen from the budgets
+    file's folder. `precision`: what must be served. `window_s`, `window_rate_per_s`, `offline_requests`,
+    `concurrency`: one window of the comparison sends the planned load for so long (at another rate, if one is given),
+    and then so many requests as fast as so many at a time allow.
+    """
 
     mean_ms: _Milliseconds | None = None
     p95_ms: _Milliseconds | None = None
+    rate_per_s: _Rate | None = None
+    duration_s: _Seconds = 50.0
+    payload: str | list[str] | None = None
+    precision: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    window_s: _Seconds = 3.0
+    window_rate_per_s: _Rate | None = None
+    offline_requests: Annotated[int, msgspec.Meta(ge=2, le=1_000_000)] = 64
+    concurrency: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 16
 
     def __post_init__(self) -> None:
+        if self.payload is not None and not all(self.payloads):
+            raise ValueError("payload must name a file or a list of files")
         if self.mean_ms is None and self.p95_ms is None:
             raise ValueError("give mean_ms, p95_ms or both")
 
+    @property
+    def payloads(self) -> tuple[str, ...]:
+        """The payload as paths, none when it is not given."""
+        if self.payload is None:
+            return ()
+        return (self.payload,) if isinstance(self.payload, str) else tuple(self.payload) or ("",)
+
 
 class GateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When a run is fit to be judged.
+    """When a measurement is fit to be judged, and what counts as a regression.
 
     `min_requests` may raise the least number of measured requests, `min_rate_share` is the share of the planned rate
-    that must have been sent, `max_pacing_lag_ms` bounds the 99th percentile of the generator's own lateness.
+    that must have been sent, `max_pacing_lag_ms` bounds the 99th percentile of the generator's own lateness,
+    `max_cpu_share` the part of a core it may have used.
+
+    A regression is a ratio of candidate to base beyond 1 + `mean_margin`, 1 + `p95_margin`, or below
+    1 - `throughput_margin`, that is not chance. `pairs` are measured, up to `most_pairs` while the ratio is known no
+    better than within `too_noisy`.
     """
 
     min_requests: Annotated[int, msgspec.Meta(ge=LEAST_REQUESTS)] = LEAST_REQUESTS
     min_rate_share: _Share = 0.95
     max_pacing_lag_ms: _Milliseconds = 100.0
+    max_cpu_share: _Share = 0.8
+    mean_margin: _Margin = 0.05
+    p95_margin: _Margin = 0.10
+    throughput_margin: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.05
+    too_noisy: _Margin = 0.15
+    pairs: Annotated[int, msgspec.Meta(ge=9, le=MOST_PAIRS)] = 10
+    most_pairs: Annotated[int, msgspec.Meta(ge=9, le=MOST_PAIRS)] = 20
+
+    def __post_init__(self) -> None:
+        if self.most_pairs < self.pairs:
+            raise ValueError("most_pairs must not be below pairs")
 
 
 class Budgets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,3 +105,41 @@ def parse_budgets(text: str, name: str) -> Budgets:
         raise LoadgenError(f"{name} is not TOML: {error}.", EXIT_USAGE) from error
     except msgspec.ValidationError as error:
         raise LoadgenError(f"{name} is not a budgets file: {error}.", EXIT_USAGE) from error
+
+
+def loosened(base: Budgets, now: Budgets) -> tuple[str, ...]:
+    """Say what is easier to pass with the budgets of now than with those of the base; empty when nothing is."""
+    found = []
+    for model, before in sorted(base.models.items()):
+        after = now.models.get(model)
+        if after is None:
+            found.append(f"The budgets of {model!r} were removed.")
+            continue
+        for name in ("mean_ms", "p95_ms"):
+            was, is_now = getattr(before, name), getattr(after, name)
+            if was is not None and (is_now is None or is_now > was):
+                found.append(
+                    f"{model}: {name} was loosened from {was:g} to {'nothing' if is_now is None else f'{is_now:g}'}."
+                )
+        if before.rate_per_s and (after.rate_per_s or 0) < before.rate_per_s:
+            found.append(f"{model}: the rate was lowered from {before.rate_per_s:g}/s to {after.rate_per_s or 0:g}/s.")
+        if before.precision and after.precision != before.precision:
+            found.append(f"{model}: the precision was changed from {before.precision} to {after.precision or 'any'}.")
+    for name, easier in _EASIER.items():
+        was, is_now = getattr(base.gate, name), getattr(now.gate, name)
+        if (is_now - was) * easier > 0:
+            found.append(f"gate: {name} was loosened from {was:g} to {is_now:g}.")
+    return tuple(found)
+
+
+_EASIER = {
+    "min_requests": -1,
+    "min_rate_share": -1,
+    "max_pacing_lag_ms": 1,
+    "max_cpu_share": 1,
+    "mean_margin": 1,
+    "p95_margin": 1,
+    "throughput_margin": 1,
+    "too_noisy": 1,
+}
+"""Settings that make the gate easier to pass when they grow (1) or shrink (-1)."""

@@ -1,38 +1,95 @@
-"""What `run` and `gate` do once their options are read; see `__main__` for the options themselves."""
+"""What `run`, `compare` and `gate` do once their options are read; see `__main__` for the options themselves."""
 
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 
-from . import gate, report, results
-from .budgets import parse_budgets
+from . import gate, github, results, text
+from .budgets import Budgets, GateSettings, ModelBudget, parse_budgets
+from .comparefile import CompareFile
 from .errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, LoadgenError
-from .progress import choose_progress
 from .runfile import RunFile
-from .scenario import Scenario, Target, default_warmup_s, load_payloads, parse_target
+from .scenario import JSON, MSGPACK, Scenario, Target, default_warmup_s, load_payloads, parse_target
 from .schedule import Arrivals
+from .verdict import Verdict
+
+_FALLBACK_DURATION_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The options that say what is sent. None: the budgets file's figure, if one is given, else the default."""
+
+    model: str
+    payloads: tuple[Path, ...] = ()
+    content_type: str | None = None
+    accept: str = "json"
+    rate: float | None = None
+    rate_end: float | None = None
+    arrivals: Arrivals = "poisson"
+    burstiness: float = 1.0
+    concurrency: int | None = None
+    requests: int | None = None
+    duration_s: float | None = None
+    warmup_s: float | None = None
+    seed: int = 1
+    timeout_s: float = 10.0
+    max_in_flight: int = 512
+    connections: int | None = None
+
+    def scenario(self, target: Target, budget: ModelBudget | None, folder: Path) -> Scenario:
+        """Return the scenario for a target.
+
+        Args:
+            budget: fills in what the options leave open.
+            folder: where the budget's payload is looked for.
+
+        Raises:
+            LoadgenError: usage, when something is missing or contradicts.
+        """
+        rate, payloads = self.rate, self.payloads
+        if rate is None and self.concurrency is None and budget is not None:
+            rate = budget.rate_per_s
+        if not payloads and budget is not None:
+            payloads = tuple(folder / path for path in budget.payloads)
+        if not payloads:
+            raise LoadgenError("Say what to send: --payload FILE, or a budgets file that names a payload.", EXIT_USAGE)
+        duration_s = self.duration_s
+        if duration_s is None:
+            duration_s = _FALLBACK_DURATION_S if budget is None else budget.duration_s
+        return Scenario(
+            target=target,
+            model=self.model,
+            payloads=load_payloads(payloads, self.content_type),
+            duration_s=duration_s,
+            warmup_s=default_warmup_s(duration_s) if self.warmup_s is None else self.warmup_s,
+            seed=self.seed,
+            rate_per_s=rate,
+            arrivals=self.arrivals,
+            burstiness=self.burstiness,
+            rate_end_per_s=self.rate_end,
+            concurrency=self.concurrency,
+            requests=self.requests,
+            max_in_flight=self.max_in_flight,
+            connections=self.connections or self.max_in_flight,
+            timeout_s=self.timeout_s,
+            accept=MSGPACK if self.accept == "msgpack" else JSON,
+        )
 
 
 def measure(
+    load: Load,
     *,
-    url: str,
-    model: str,
-    payloads: tuple[Path, ...],
-    content_type: str | None,
-    rate: float | None,
-    arrivals: Arrivals,
-    concurrency: int | None,
-    duration_s: float,
-    warmup_s: float | None,
-    seed: int,
-    timeout_s: float,
-    max_in_flight: int,
-    connections: int | None,
+    url: str | None,
+    stack: Path | None,
+    settings: Mapping[str, str],
+    budgets_path: Path | None,
     metrics_urls: tuple[str, ...],
     out: Path,
 ) -> int:
@@ -41,73 +98,207 @@ def measure(
     Raises:
         LoadgenError: nothing was measured, or the result could not be written.
     """
+    from .progress import choose_progress
     from .runner import perform
+    from .stack import running_stack
 
+    if (url is None) == (stack is None):
+        raise LoadgenError(
+            "Give exactly one of --url (a running service) and --stack (a checkout to start).", EXIT_USAGE
+        )
+    budget, folder = model_budget(budgets_path, load.model)
+    target = parse_target(url or "http://127.0.0.1")
+    scenario = load.scenario(target, budget, folder)  # refused before anything is started
     path = results.prepare_folder(out)
-    target = parse_target(url)
-    scenario = Scenario(
-        target=target,
-        model=model,
-        payloads=load_payloads(payloads, content_type),
-        duration_s=duration_s,
-        warmup_s=default_warmup_s(duration_s) if warmup_s is None else warmup_s,
-        seed=seed,
-        rate_per_s=rate,
-        arrivals=arrivals,
-        concurrency=concurrency,
-        max_in_flight=max_in_flight,
-        connections=connections or max_in_flight,
-        timeout_s=timeout_s,
-    )
-    metrics = (target, *(_metrics_target(address) for address in metrics_urls))
-    run, stopped_by = perform(scenario, metrics, lambda: choose_progress(f"{model} at {url}"))
-    results.write_atomically(path, results.encode_run(run))
-    click.echo(report.run_text(run, path))
+    with ExitStack() as held:
+        if stack is not None:
+            click.echo(f"Starting the stack of {stack}; its output goes to {out / 'stack.log'}.", err=True)
+            own = {**precision_setting(budget), **settings}
+            started = held.enter_context(running_stack(stack, load.model, own, out / "stack.log", out / "notes"))
+            target, metrics_urls = parse_target(started.url), (*started.metrics_urls, *metrics_urls)
+            scenario = replace(scenario, target=target)
+        metrics = (target, *(metrics_target(address) for address in metrics_urls))
+        run, stopped_by = perform(scenario, metrics, lambda: choose_progress(f"{load.model} at {target.shown}"))
+        results.write_atomically(path, results.encode(run))
+    click.echo(text.run_text(run, path))
     if stopped_by is not None:
-        return 128 + stopped_by if stopped_by in (signal.SIGINT, signal.SIGTERM) else EXIT_FAILED
+        return broken_off(stopped_by)
     if not run.counts.ok:
         click.echo(f"loadgen: no request succeeded ({gate.failure_text(run)}).", err=True)
         return EXIT_FAILED
     return EXIT_OK
 
 
-def judge_file(budgets_path: Path, run_path: Path, github: bool, environment: Mapping[str, str]) -> int:
+def compare(
+    load: Load,
+    *,
+    sides: tuple[str, str],
+    settings: tuple[Mapping[str, str], Mapping[str, str]],
+    budgets_path: Path | None,
+    pairs: int | None,
+    window_s: float | None,
+    shape: tuple[int | None, int | None],
+    out: Path,
+) -> int:
+    """Carry out `compare` and return its exit code: 0, or 128 + signal when it was broken off.
+
+    Raises:
+        LoadgenError: nothing was measured, or the result could not be written.
+    """
+    from . import comparing
+
+    path = results.prepare_folder(out, "compare.json")
+    budget, folder = model_budget(budgets_path, load.model)
+    rules = read_budgets(budgets_path).gate if budgets_path else GateSettings()
+    if pairs is not None:
+        rules = with_pairs(rules, pairs)
+    filled = budget or ModelBudget(mean_ms=1.0)
+    window_s = window_s or filled.window_s
+    rate = load.rate or filled.window_rate_per_s
+    planned = replace(load, rate=rate, duration_s=window_s, warmup_s=min(0.1 * window_s, 0.5))
+    scenario = planned.scenario(parse_target("http://127.0.0.1"), budget, folder)
+    if scenario.rate_per_s is None:
+        raise LoadgenError("Say at which --rate to compare, or give a budgets file that states it.", EXIT_USAGE)
+    requests, concurrency = (shape[0] or filled.offline_requests, shape[1] or filled.concurrency)
+    own = precision_setting(budget)
+    base, candidate = (
+        comparing.Source(side, {**own, **more} if not side.startswith(("http://", "redis://")) else more)
+        for side, more in zip(sides, settings, strict=True)
+    )
+    found, stopped_by = comparing.compare(
+        base, candidate, scenario, rules, (requests, concurrency), out, lambda line: click.echo(line, err=True)
+    )
+    results.write_atomically(path, results.encode(found))
+    click.echo(text.compare_text(found, rules, path))
+    return EXIT_OK if stopped_by is None else broken_off(stopped_by)
+
+
+def judge_files(
+    budgets_path: Path,
+    run_path: Path,
+    compare_path: Path | None,
+    base_budgets_path: Path | None,
+    expected_commit: str | None,
+    report_folder: Path | None,
+    on_github: bool,
+    environment: Mapping[str, str],
+) -> int:
     """Carry out `gate` and return its exit code.
 
     Raises:
         LoadgenError: usage, when the budgets cannot be read.
     """
-    try:
-        text = budgets_path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LoadgenError(f"Cannot read {budgets_path}: {error}.", EXIT_USAGE) from error
-    budgets = parse_budgets(text, str(budgets_path))
-    run: RunFile | None = None
-    try:
-        run = results.read_run(run_path)
-        verdict = gate.judge(budgets, run)
-    except results.RunFileError as error:
-        verdict = gate.unusable(str(error))
-    click.echo(report.verdict_text(verdict))
+    budgets = read_budgets(budgets_path)
+    base_budgets = base_budgets_of(base_budgets_path)
+    run = _read(run_path, RunFile)
+    compared = None if compare_path is None else _read(compare_path, CompareFile)
+    verdict = gate.judge(budgets, run, compared, base_budgets, expected_commit)
+    click.echo(text.verdict_text(verdict))
+    measured = None if isinstance(run, str) else run
     summary_path = environment.get("GITHUB_STEP_SUMMARY")
-    if github or summary_path:
-        for line in report.error_annotations(verdict):
+    if on_github or summary_path:
+        for line in github.annotation_lines(verdict):
             click.echo(line)
-        _append_summary(summary_path, report.verdict_markdown(verdict, run))
+        github.append_summary(summary_path, text.verdict_markdown(verdict, measured))
+    if report_folder is not None:
+        _write_report(
+            report_folder, verdict, budgets, measured, compared if isinstance(compared, CompareFile) else None
+        )
     return verdict.exit_code
 
 
-def _append_summary(path: str | None, markdown: str) -> None:
-    """Append to the job's summary; a summary that cannot be written never changes the verdict."""
-    if not path:
-        click.echo("loadgen: GITHUB_STEP_SUMMARY is not set, so no summary was written.", err=True)
-        return
+def _write_report(
+    folder: Path, verdict: Verdict, budgets: Budgets, run: RunFile | None, compared: CompareFile | None
+) -> None:
+    """Write the report beside the verdict; one that cannot be written never changes the verdict."""
+    from .reports.writing import Material, write_reports
+
     try:
-        with Path(path).open("a", encoding="utf-8") as file:
-            file.write(markdown)
-    except OSError as error:
-        print(f"loadgen: cannot write the summary to {path}: {error.strerror}.", file=sys.stderr)
+        write_reports(folder, Material(verdict=verdict, budgets=budgets, run=run, compare=compared))
+    except LoadgenError as error:
+        click.echo(f"loadgen: {error}", err=True)
 
 
-def _metrics_target(address: str) -> Target:
+def check_scenario(wanted: str, load: Load) -> None:
+    """Refuse options that make another scenario than the one asked for.
+
+    Raises:
+        LoadgenError: usage, with the options that this scenario needs.
+    """
+    needs = {
+        "open": (load.concurrency is None and load.rate_end is None, "--rate"),
+        "ramp": (load.rate is not None and load.rate_end is not None, "--rate and --rate-end"),
+        "closed": (load.concurrency is not None and load.requests is None, "--concurrency"),
+        "offline": (load.concurrency is not None and load.requests is not None, "--concurrency and --requests"),
+    }
+    fits, options = needs[wanted]
+    if not fits:
+        raise LoadgenError(f"--scenario {wanted} takes {options}, and not what the other scenarios take.", EXIT_USAGE)
+
+
+def read_budgets(path: Path) -> Budgets:
+    """Read a budgets file.
+
+    Raises:
+        LoadgenError: usage, with one sentence.
+    """
+    try:
+        found = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LoadgenError(f"Cannot read {path}: {error}.", EXIT_USAGE) from error
+    return parse_budgets(found, str(path))
+
+
+def base_budgets_of(path: Path | None) -> Budgets | None:
+    """Return the merge base's budgets; None when it has none, or none that this version can read."""
+    if path is None:
+        return None
+    try:
+        return read_budgets(path)
+    except LoadgenError as error:
+        click.echo(f"loadgen: the base's budgets were not compared: {error}", err=True)
+        return None
+
+
+def model_budget(path: Path | None, model: str) -> tuple[ModelBudget | None, Path]:
+    """Return what a budgets file says on a model, and the folder its payload is seen from."""
+    if path is None:
+        return None, Path()
+    return read_budgets(path).models.get(model), path.parent
+
+
+def precision_setting(budget: ModelBudget | None) -> dict[str, str]:
+    """Return the setting that makes a stack serve the precision which the budgets hold for."""
+    return {"HEADRACE_PRECISION": budget.precision} if budget is not None and budget.precision else {}
+
+
+def with_pairs(rules: GateSettings, pairs: int) -> GateSettings:
+    """Return the rules with another number of pairs.
+
+    Raises:
+        LoadgenError: usage, when so many are too few or too many.
+    """
+    import msgspec
+
+    try:
+        changed = {**msgspec.to_builtins(rules), "pairs": pairs, "most_pairs": max(pairs, rules.most_pairs)}
+        return msgspec.convert(changed, GateSettings)
+    except msgspec.ValidationError as error:
+        raise LoadgenError(f"--pairs cannot be {pairs}: {error}.", EXIT_USAGE) from error
+
+
+def metrics_target(address: str) -> Target:
+    """Return the target of a `/metrics` address, with or without that path."""
     return parse_target(address.rstrip("/").removesuffix("/metrics"))
+
+
+def broken_off(number: int) -> int:
+    """Return the exit code of a measurement that a signal cut short."""
+    return 128 + number if number in (signal.SIGINT, signal.SIGTERM) else EXIT_FAILED
+
+
+def _read(path: Path, kind: type[results.FileT]) -> results.FileT | str:
+    try:
+        return results.read(path, kind)
+    except results.RunFileError as error:
+        return str(error)

@@ -13,6 +13,8 @@ Samples = Mapping[tuple[str, Labels], float]
 
 REQUESTS: Final = "headrace_requests_total"
 """The front end's counter of finished requests; samples of other models and of other routes are left out."""
+ITEMS: Final = "headrace_items_total"
+"""A consumer's counter of requests it has ended."""
 
 _SAMPLE = re.compile(r"(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})?\s+(?P<value>\S+)(?:\s+-?\d+)?\s*")
 _LABEL = re.compile(r'(?P<name>[a-zA-Z_]\w*)="(?P<value>(?:[^"\\]|\\.)*)"')

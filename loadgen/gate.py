@@ -1,78 +1,74 @@
 """The verdict on one run, from parsed budgets. Pure, and failing closed: what cannot be judged is never passed.
 
-First the measurement itself is judged. Only a valid one is held against the budgets, though the figures are always
-shown. Latency counts from the planned send time, and a failed request is infinitely slow.
+First the measurement itself is judged. Only a valid one is held against the budgets, and only one within its budgets
+is asked whether it is slower than the base, though all figures are always shown. Latency counts from the planned send
+time, and a failed request is infinitely slow.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
 
-from . import stats, summary
-from .budgets import Budgets, GateSettings, ModelBudget
-from .errors import EXIT_INVALID, EXIT_OK, EXIT_OVER_BUDGET
+from . import gate_comparison, stats, summary
+from .budgets import Budgets, GateSettings, ModelBudget, loosened
+from .comparefile import CompareFile
 from .runfile import RunFile
+from .verdict import Check, Verdict, number, unusable
 
 _ROUNDING_US = 1
+_NOTED_CLOCK_STEP_MS = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was judged. `sentence` says what is wrong when `passed` is False."""
+def judge(
+    budgets: Budgets,
+    run: RunFile | str,
+    compare: CompareFile | str | None = None,
+    base_budgets: Budgets | None = None,
+    expected_commit: str | None = None,
+) -> Verdict:
+    """Judge a run against the budgets of the model it measured, and a comparison if there is one.
 
-    kind: Literal["validity", "budget"]
-    name: str
-    measured: str
-    required: str
-    passed: bool
-    sentence: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The outcome for one run. `notes` are worth knowing and were not judged."""
-
-    model: str | None
-    status: Literal["pass", "over budget", "invalid"]
-    checks: tuple[Check, ...]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def exit_code(self) -> int:
-        """What the process ends with."""
-        return {"pass": EXIT_OK, "over budget": EXIT_OVER_BUDGET, "invalid": EXIT_INVALID}[self.status]
-
-    @property
-    def reasons(self) -> tuple[str, ...]:
-        """Why it did not pass; for an invalid run only what makes it so, since its figures prove nothing."""
-        kinds = ("validity",) if self.status == "invalid" else ("validity", "budget")
-        return tuple(check.sentence for check in self.checks if not check.passed and check.kind in kinds)
-
-
-def judge(budgets: Budgets, run: RunFile) -> Verdict:
-    """Judge a run against the budgets of the model it measured."""
+    Args:
+        run, compare: the files; a text is the sentence that says why there is none to be read.
+        base_budgets: those of the merge base; what was loosened since is warned of.
+        expected_commit: the commit that must have been served; None when that is not known.
+    """
+    warnings = loosened(base_budgets, budgets) if base_budgets else ()
+    if isinstance(run, str):
+        return Verdict(None, (unusable(run),), (), warnings)
+    model = run.configuration.model
     contradiction = find_contradiction(run)
     if contradiction is not None:
-        return unusable(f"The result file contradicts itself: {contradiction}.", run.configuration.model)
-    validity = judge_validity(budgets.gate, run)
-    budget = budgets.models.get(run.configuration.model)
+        return Verdict(model, (unusable(f"The result file contradicts itself: {contradiction}."),), (), warnings)
+    budget = budgets.models.get(model)
+    checks = judge_validity(budgets.gate, run)
     if budget is None:
         known = ", ".join(sorted(budgets.models)) or "none"
-        sentence = f"The run measured {run.configuration.model!r}, for which there are no budgets (there are: {known})."
-        validity.append(Check("validity", "model", run.configuration.model, known, False, sentence))
-    within = judge_budget(budget, run) if budget and run.counts.scheduled else []
-    if not all(check.passed for check in validity):
-        status: Literal["pass", "over budget", "invalid"] = "invalid"
+        sentence = f"The run measured {model!r}, for which there are no budgets (there are: {known})."
+        checks.append(Check("validity", "model", model, known, False, sentence))
     else:
-        status = "pass" if all(check.passed for check in within) else "over budget"
-    return Verdict(run.configuration.model, status, (*validity, *within), notes(run))
+        checks += judge_terms(budget, run, expected_commit)
+        checks += judge_budget(budget, run) if run.counts.scheduled else []
+    said = notes(run)
+    if compare is not None:
+        compared, more = gate_comparison.judge(budgets.gate, budget, model, compare, expected_commit)
+        checks, said = [*checks, *compared], (*said, *more)
+    return Verdict(model, tuple(checks), said, warnings)
 
 
-def unusable(sentence: str, model: str | None = None) -> Verdict:
-    """Return the verdict on a result that cannot even be looked at."""
-    return Verdict(model, "invalid", (Check("validity", "result file", "unusable", "readable", False, sentence),))
+def judge_terms(budget: ModelBudget, run: RunFile, expected_commit: str | None) -> list[Check]:
+    """Judge whether what was measured is what the budgets speak of: the load, the precision, the commit."""
+    checks: list[Check] = []
+    if budget.rate_per_s is not None:
+        rate, least = run.configuration.rate_per_s, budget.rate_per_s
+        sentence = f"The budgets hold at {number(least, '/s')}, and the run was planned at {number(rate, '/s')}."
+        passed = rate is not None and rate >= least
+        required = f"at least {number(least, '/s')}"
+        checks.append(Check("validity", "rate planned", number(rate, "/s"), required, passed, sentence))
+    checks += gate_comparison.judge_served(
+        "validity", "", run.service.card, run.service.version, budget, expected_commit
+    )
+    return checks
 
 
 def judge_validity(settings: GateSettings, run: RunFile) -> list[Check]:
@@ -128,6 +124,15 @@ def judge_validity(settings: GateSettings, run: RunFile) -> list[Check]:
         lag_ms is not None and lag_ms <= settings.max_pacing_lag_ms,
         f"The generator itself was late (p99 {number(lag_ms, ' ms')}), so the figures are not the service's.",
     )
+    share = validity.generator_cpu_share
+    check(
+        "generator's processor share",
+        "unknown" if share is None else f"{share:.0%}",
+        f"at most {settings.max_cpu_share:.0%}",
+        share is not None and share <= settings.max_cpu_share,
+        f"The generator used {'an unknown part' if share is None else f'{share:.0%}'} of a core, so it may have been "
+        "the bottleneck.",
+    )
     card_name = (run.service.card or {}).get("name")
     if card_name is not None:
         check(
@@ -137,16 +142,26 @@ def judge_validity(settings: GateSettings, run: RunFile) -> list[Check]:
             card_name == configuration.model,
             f"The service served {card_name!r}, not {configuration.model!r}.",
         )
-    counter = run.service.requests
-    if counter is not None:
-        delta = "unknown (the service was restarted)" if counter.delta is None else f"{counter.delta:.0f}"
+    for name, counter in (("the service", run.service.requests), ("the consumers", run.service.items)):
+        if counter is None:
+            continue
+        delta = "unknown (a restart)" if counter.delta is None else f"{counter.delta:.0f}"
         check(
-            "counted by the service",
+            f"counted by {name}",
             delta,
             str(validity.answered),
             counter.delta == validity.answered,
-            f"The service counted {delta} requests and the generator had {validity.answered} answers: "
-            "something else asked it, or it was restarted.",
+            f"{name.capitalize()} counted {delta} requests and the generator had {validity.answered} answers: "
+            "something else asked, or something died or was restarted.",
+        )
+    workers, left = (run.service.card or {}).get("workers"), run.service.workers_after
+    if isinstance(workers, int) and left is not None:
+        check(
+            "workers alive",
+            f"{left} of {workers}",
+            f"all {workers}",
+            left >= workers,
+            f"Of {workers} workers {left} were left when the run was over.",
         )
     return checks
 
@@ -211,6 +226,11 @@ def notes(run: RunFile) -> tuple[str, ...]:
         found.append(f"{run.warmup.failed} of {run.warmup.scheduled} requests of the warm-up failed (not judged).")
     if run.counts.resent:
         found.append(f"{run.counts.resent} requests were sent again after the service had closed a kept connection.")
+    step_ms = run.validity.clock_step_ms
+    if step_ms is not None and abs(step_ms) >= _NOTED_CLOCK_STEP_MS:
+        found.append(
+            f"The machine's clock was set by {number(step_ms, ' ms')} during the run; no figure depends on it."
+        )
     if run.service.requests is None:
         found.append("The service shows no request counter, so its count was not compared with the generator's.")
     warnings = (run.service.card or {}).get("warnings")
@@ -228,12 +248,3 @@ def failure_text(run: RunFile) -> str:
         if number_of:
             parts.append(f"{number_of} x {name}")
     return ", ".join(parts) or "0"
-
-
-def number(value: float | None, unit: str) -> str:
-    """Write a figure for people: `12.3 ms`, `unknown`, or `infinite`."""
-    if value is None:
-        return "unknown"
-    if math.isinf(value):
-        return "infinite"
-    return f"{value:,.0f}{unit}" if abs(value) >= 1000 else f"{value:.4g}{unit}"

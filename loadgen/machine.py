@@ -29,18 +29,20 @@ def describe_machine() -> Machine:
     )
 
 
-def current_commit() -> Commit | None:
-    """Return the commit checked out in the working directory, or None without git or a commit."""
-    commit = _git("rev-parse", "--verify", "HEAD")
+def current_commit(folder: Path = Path()) -> Commit | None:
+    """Return the commit checked out in a folder, or None without git or a commit."""
+    commit = _git(folder, "rev-parse", "--verify", "HEAD")
     if not commit:
         return None
-    changes = _git("status", "--porcelain", "--untracked-files=no")
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
     return Commit(id=commit, dirty=None if changes is None else bool(changes))
 
 
-def _git(*arguments: str) -> str | None:
+def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=5, check=False)
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=5, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -6,12 +6,17 @@ off unless asked for, show that the generator and the gate notice them.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
+import sys
 import threading
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
 from typing import Final, cast
 
 import httptools
@@ -59,6 +64,8 @@ class NullServer:
         self.inferences = 0
         self.connections = 0
         self.port = 0
+        self.under_way = self.most_under_way = 0
+        self.arrived_s = array("d")
         self.transports: set[asyncio.Transport] = set()
 
     def answer(self, path: bytes) -> tuple[int, bytes]:
@@ -83,6 +90,9 @@ class NullServer:
     def infer(self) -> tuple[int, bytes] | None:
         """Return the next inference's status and body, or None when it is never answered."""
         self.inferences += 1
+        self.arrived_s.append(perf_counter())
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
         number, behaviour = self.inferences, self.behaviour
         if behaviour.silent_every and number % behaviour.silent_every == 0:
             return None
@@ -130,9 +140,13 @@ class _Connection(asyncio.Protocol):
         self._answered += 1
         keep = not (behaviour.close_every and self._answered % behaviour.close_every == 0)
         if behaviour.delay_s:
-            self._loop.call_later(behaviour.delay_s, self._reply, *found, keep)
+            self._loop.call_later(behaviour.delay_s, self._finish, *found, keep)
         else:
-            self._reply(*found, keep)
+            self._finish(*found, keep)
+
+    def _finish(self, status: int, body: bytes, keep: bool) -> None:
+        self._server.under_way -= 1
+        self._reply(status, body, keep)
 
     def _reply(self, status: int, body: bytes, keep: bool) -> None:
         if self._transport.is_closing():
@@ -159,6 +173,10 @@ async def _listen(server: NullServer, port: int) -> asyncio.Server:
 
 async def _end(server: NullServer, listener: asyncio.Server) -> None:
     listener.close()
+    await _end_connections(server)
+
+
+async def _end_connections(server: NullServer) -> None:
     await asyncio.sleep(0)  # what was accepted a moment ago becomes a connection
     for transport in list(server.transports):
         transport.abort()
@@ -183,14 +201,23 @@ def null_server(behaviour: Behaviour | None = None) -> Iterator[NullServer]:
 
 
 def main() -> None:
-    """Serve until interrupted."""
+    """Serve until interrupted, or with --log until the standard input ends."""
     import uvloop
 
+    parser = argparse.ArgumentParser(description="A server whose model `null` does nothing.")
+    parser.add_argument("--log", type=Path, help="write what was seen here at the end, as native doubles")
+    parser.add_argument("--delay-ms", type=float, default=0.0, help="how long each answer takes")
+    options = parser.parse_args()
+
     async def serve() -> None:
-        server = NullServer(Behaviour())
+        server = NullServer(Behaviour(delay_s=options.delay_ms / 1000))
         async with await _listen(server, 0):
             print(f"http://127.0.0.1:{server.port}", flush=True)
-            await asyncio.Event().wait()
+            if options.log is None:
+                await asyncio.Event().wait()
+            await asyncio.to_thread(sys.stdin.read)
+            await _end_connections(server)
+        options.log.write_bytes(array("d", [server.most_under_way, *server.arrived_s]).tobytes())
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:

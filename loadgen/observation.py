@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from . import exposition, runfile
+from .errors import LoadgenError
 from .scenario import Target
 from .service import read_card, read_json, read_text
 
@@ -31,26 +32,29 @@ def before(target: Target, model: str, metrics: tuple[Target, ...]) -> ServiceBe
         LoadgenError: the service cannot be reached or has no such model.
     """
     return ServiceBefore(
-        card=read_card(target, model, _ASK_S),
-        version=read_json(target, "/version", _ASK_S),
+        card=_read_card(target, model),
+        version=None if target.is_stream else read_json(target, "/version", _ASK_S),
         metrics=tuple(_read_metrics(address) for address in metrics),
     )
 
 
-def after(first: ServiceBefore, model: str, metrics: tuple[Target, ...], answered: int) -> runfile.Service:
-    """Read the metrics again and return what the service has to say; null where it says nothing.
+def after(
+    first: ServiceBefore, target: Target, model: str, metrics: tuple[Target, ...], answered: int
+) -> runfile.Service:
+    """Ask for the metrics and the card again and return what the service has to say; null where it says nothing.
 
     Args:
         answered: how many answers the generator has had. The counter is read for up to a second until it says as many,
             since the last answers may have left the front end a moment before it counted them.
     """
-    last = tuple(_read_metrics(target) for target in metrics)
-    counter = _counter(model, first.metrics[0], last[0])
     settled_s = time.monotonic() + _SETTLE_S
-    while counter is not None and (counter.delta or 0) < answered and time.monotonic() < settled_s:
+    while True:
+        last = tuple(_read_metrics(address) for address in metrics)
+        counter, items = _requests(model, first.metrics, last), _items(model, first.metrics, last)
+        behind = [found for found in (counter, items) if found is not None and (found.delta or 0) < answered]
+        if not behind or time.monotonic() >= settled_s:
+            break
         time.sleep(0.05)
-        last = (_read_metrics(metrics[0]), *last[1:])
-        counter = _counter(model, first.metrics[0], last[0])
     histograms = [
         _histogram(delta)
         for samples, later in zip(first.metrics, last, strict=True)
@@ -58,19 +62,71 @@ def after(first: ServiceBefore, model: str, metrics: tuple[Target, ...], answere
         for delta in exposition.histogram_deltas(samples, later)
     ]
     measured = any(samples is not None for samples in last)
-    return runfile.Service(first.version, first.card, counter, histograms if measured else None)
+    workers = _workers(target, model)
+    return runfile.Service(first.version, first.card, workers, counter, items, histograms if measured else None)
+
+
+def _read_card(target: Target, model: str) -> dict[str, Any] | None:
+    if not target.is_stream:
+        return read_card(target, model, _ASK_S)
+    from .stream_carrier import read_stream_card  # it needs a library that `wait` does without
+
+    card = read_stream_card(target, model, _ASK_S)
+    if card is None:
+        raise LoadgenError(f"{target.shown} has no model named {model!r}: no consumer has ever served it there.")
+    return card
+
+
+def _workers(target: Target, model: str) -> int | None:
+    """Return how many workers live, or None when the service does not say or is gone."""
+    try:
+        workers = (_read_card(target, model) or {}).get("workers")
+    except LoadgenError:
+        return None
+    return workers if isinstance(workers, int) and not isinstance(workers, bool) and workers >= 0 else None
+
+
+_Readings = tuple[exposition.Samples | None, ...]
+
+
+def _requests(model: str, before: _Readings, after: _Readings) -> runfile.RequestCounter | None:
+    """Return the front end's counter: that of the first address which has one."""
+    found = (_counter(exposition.REQUESTS, model, *pair) for pair in zip(before, after, strict=True))
+    return next((counter for counter in found if counter is not None), None)
+
+
+def _items(model: str, before: _Readings, after: _Readings) -> runfile.RequestCounter | None:
+    """Return the consumers' counters as one; its delta is null as soon as one of them went backwards or vanished."""
+    found: list[runfile.RequestCounter] = []
+    lost = False
+    for first, last in zip(before, after, strict=True):
+        if first is not None and last is None and any(name == exposition.ITEMS for name, _ in first):
+            lost = True
+        counter = _counter(exposition.ITEMS, model, first, last)
+        if counter is not None:
+            found.append(counter)
+    if not found and not lost:
+        return None
+    deltas = [counter.delta for counter in found]
+    known = [delta for delta in deltas if delta is not None]
+    return runfile.RequestCounter(
+        exposition.ITEMS,
+        sum(counter.before for counter in found),
+        sum(counter.after for counter in found),
+        sum(known) if len(known) == len(deltas) and not lost else None,
+    )
 
 
 def _counter(
-    model: str, before: exposition.Samples | None, after: exposition.Samples | None
+    name: str, model: str, before: exposition.Samples | None, after: exposition.Samples | None
 ) -> runfile.RequestCounter | None:
     if before is None or after is None:
         return None
-    first, last = (exposition.counter_total(samples, exposition.REQUESTS, model) for samples in (before, after))
+    first, last = (exposition.counter_total(samples, name, model) for samples in (before, after))
     if last is None:
         return None
     first = first or 0.0  # a counter with labels is not exposed before the first request
-    return runfile.RequestCounter(exposition.REQUESTS, first, last, last - first if last >= first else None)
+    return runfile.RequestCounter(name, first, last, last - first if last >= first else None)
 
 
 def _histogram(delta: exposition.HistogramDelta) -> runfile.Histogram:
@@ -81,5 +137,5 @@ def _histogram(delta: exposition.HistogramDelta) -> runfile.Histogram:
 
 
 def _read_metrics(target: Target) -> exposition.Samples | None:
-    text = read_text(target, f"{target.prefix}/metrics", _ASK_S)
+    text = None if target.is_stream else read_text(target, f"{target.prefix}/metrics", _ASK_S)
     return None if text is None else exposition.parse_exposition(text)

@@ -1,4 +1,7 @@
-"""[I/O] Writes and reads the result file `run.json`. `python -m loadgen.results` makes `run.schema.json` anew."""
+"""[I/O] Writes and reads result files: `run.json`, `compare.json`, `sweep.json`.
+
+`python -m loadgen.results` makes their JSON Schemas anew.
+"""
 
 from __future__ import annotations
 
@@ -6,39 +9,44 @@ import inspect
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import msgspec
 
+from .comparefile import CompareFile
 from .errors import LoadgenError
-from .runfile import VERSION, RunFile
+from .runfile import RunFile
+from .sweepfile import SweepFile
+
+FileT = TypeVar("FileT", RunFile, CompareFile, SweepFile)
+SCHEMAS: Final[dict[str, type[Any]]] = {"run": RunFile, "compare": CompareFile, "sweep": SweepFile}
 
 
 class RunFileError(Exception):
     """A result file that cannot be used; the text is one sentence."""
 
 
-def encode_run(run: RunFile) -> bytes:
+def encode(run: FileT) -> bytes:
     """Return the file's bytes: JSON that reads back as the same value.
 
     Raises:
         ValueError: a figure is not finite, or otherwise not as the schema has it (a mistake in the generator).
     """
     data = msgspec.json.encode(run)  # writes NaN and infinities as null, which reading back reveals
-    if msgspec.json.decode(data, type=RunFile) != run:
+    if msgspec.json.decode(data, type=type(run)) != run:
         raise ValueError("the run does not read back as it was written")
     return data + b"\n"
 
 
-def prepare_folder(folder: Path) -> Path:
-    """Make the folder, remove an earlier result from it and return the path of the new one.
+def prepare_folder(folder: Path, name: str = "run.json") -> Path:
+    """Make the folder, remove an earlier result of that name from it and return the path of the new one.
 
     An old file must not be taken for the result of a run that failed to start.
 
     Raises:
         LoadgenError: the folder cannot be written.
     """
-    path = folder / "run.json"
+    path = folder / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
@@ -68,6 +76,11 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def read_run(path: Path) -> RunFile:
+    """Read and check the result of a run; see `read`."""
+    return read(path, RunFile)
+
+
+def read(path: Path, kind: type[FileT]) -> FileT:
     """Read and check a result file.
 
     Raises:
@@ -80,14 +93,16 @@ def read_run(path: Path) -> RunFile:
     if not data.strip():
         raise RunFileError(f"{path} is empty.")
     try:
-        return msgspec.json.decode(data, type=RunFile)
+        return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RunFileError(f"{path} is not a result file of version {VERSION}: {error}.") from error
+        name = {RunFile: "run", CompareFile: "compare", SweepFile: "sweep"}[kind]
+        raise RunFileError(f"{path} is not a {name} file of version 1: {error}.") from error
 
 
-def schema_text() -> str:
-    """Return the JSON Schema of the file (draft 2020-12) as `run.schema.json` holds it."""
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **_cleaned(msgspec.json.schema(RunFile))}
+def schema_text(name: str = "run") -> str:
+    """Return the JSON Schema of a file (draft 2020-12) as `NAME.schema.json` holds it."""
+    found = _cleaned(msgspec.json.schema(SCHEMAS[name]))
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
     return msgspec.json.format(msgspec.json.encode(schema), indent=2).decode() + "\n"
 
 
@@ -102,4 +117,5 @@ def _cleaned(node: Any) -> Any:
 
 
 if __name__ == "__main__":
-    Path(__file__).with_name("run.schema.json").write_text(schema_text())
+    for schema_name in SCHEMAS:
+        Path(__file__).with_name(f"{schema_name}.schema.json").write_text(schema_text(schema_name))

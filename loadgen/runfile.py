@@ -35,15 +35,20 @@ class PayloadInfo(_Record, frozen=True):
 class Configuration(_Record, frozen=True):
     """What was asked for. An open loop has `rate_per_s` and `arrivals`, a closed loop `concurrency`; the other is null.
 
+    A ramp also has `rate_end_per_s`, an offline run (a closed loop of a given size) `requests`, `burstiness` belongs to
+    gamma arrivals.
     `warmup_s` is the time before the measured `duration_s` whose requests are sent and left out of all figures.
     """
 
     url: str
     model: str
-    scenario: Literal["open", "closed"]
-    arrivals: Literal["poisson", "constant"] | None
+    scenario: Literal["open", "closed", "offline", "ramp"]
+    arrivals: Literal["poisson", "constant", "gamma"] | None
+    burstiness: Amount | None
     rate_per_s: Amount | None
+    rate_end_per_s: Amount | None
     concurrency: Count | None
+    requests: Count | None
     duration_s: Amount
     warmup_s: Amount
     seed: int
@@ -101,12 +106,16 @@ class Histogram(_Record, frozen=True):
 class Service(_Record, frozen=True):
     """What the service says about itself; null where it did not say.
 
-    `requests` and `histograms` come from its metrics before and after the run and include the warm-up.
+    `requests`, `items` and `histograms` come from its metrics before and after the run and include the warm-up:
+    `requests` is the front end's count, `items` the consumers' own. `workers_after` is the number of live workers when
+    the run was over; the card has the number before it.
     """
 
     version: dict[str, Any] | None
     card: dict[str, Any] | None
+    workers_after: Count | None
     requests: RequestCounter | None
+    items: RequestCounter | None
     histograms: list[Histogram] | None
 
 
@@ -191,6 +200,8 @@ class Validity(_Record, frozen=True):
     time sending took, whichever is longer. `pacing_lag` is how late the generator turned to a request, `send_lag` how
     late its bytes were written, which adds waiting for a connection. `generator_cpu_share` is the generator's
     processor time over wall time. `answered` counts all answers, warm-up included, as the service's counter does.
+    `most_in_flight` is the largest number of requests under way at a time. `clock_step_ms` is how far the machine's
+    clock was set during the run; no figure depends on it, since all times come from a clock that is never set.
     """
 
     planned_rate_per_s: Amount | None
@@ -198,6 +209,8 @@ class Validity(_Record, frozen=True):
     generator_cpu_share: Amount | None
     parsed_replies: Count
     answered: Count
+    most_in_flight: Count | None
+    clock_step_ms: float | None
     pacing_lag: Summary
     send_lag: Summary
 

@@ -31,10 +31,22 @@ def plan(scenario: Scenario) -> list[float]:
     """Return the due times of an open loop, in seconds from the start of the measured time; none for a closed loop."""
     if scenario.rate_per_s is None:
         return []
-    rate, seed = scenario.rate_per_s, scenario.seed
-    warmup = plan_arrivals(scenario.arrivals, rate, scenario.warmup_s, seed, stream="warmup")
-    measured = plan_arrivals(scenario.arrivals, rate, scenario.duration_s, seed)
+    rate, seed, kind, bunched = scenario.rate_per_s, scenario.seed, scenario.arrivals, scenario.burstiness
+    warmup = plan_arrivals(kind, rate, scenario.warmup_s, seed, stream="warmup", burstiness=bunched)
+    measured = plan_arrivals(
+        kind, rate, scenario.duration_s, seed, burstiness=bunched, rate_end_per_s=scenario.rate_end_per_s
+    )
     return [due_s - scenario.warmup_s for due_s in warmup] + measured
+
+
+def make_engine(scenario: Scenario) -> Engine:
+    """Return an engine that will carry out a scenario; the address is resolved and tried here.
+
+    Raises:
+        LoadgenError: nothing answers there.
+    """
+    order = payload_cycle(len(scenario.payloads), scenario.seed)
+    return Engine(scenario, plan(scenario), order, _address(scenario))
 
 
 def perform(
@@ -49,18 +61,20 @@ def perform(
         LoadgenError: the service cannot be reached or has no such model; nothing was measured then.
     """
     before = observation.before(scenario.target, scenario.model, metrics)
-    engine = Engine(scenario, plan(scenario), payload_cycle(len(scenario.payloads), scenario.seed), _address(scenario))
-    _allow_open_files(scenario.connections + _SPARE_FILES)
+    engine = make_engine(scenario)
+    allow_open_files(scenario.connections)
     machine, commit = describe_machine(), current_commit()
-    started_at = datetime.now(UTC)
+    started_at, stepped_s = datetime.now(UTC), time.time() - time.monotonic()
     wall_s, cpu_s = time.perf_counter(), time.process_time()
-    stopped_by = _drive(engine, scenario, open_progress)
+    stopped_by = drive(engine, scenario, open_progress)
     cpu_share = (time.process_time() - cpu_s) / max(time.perf_counter() - wall_s, 1e-9)
+    stepped_s = time.time() - time.monotonic() - stepped_s
     answered = _answered(engine)
     try:
-        service = observation.after(before, scenario.model, metrics, answered)
+        service = observation.after(before, scenario.target, scenario.model, metrics, answered)
     except KeyboardInterrupt:  # the load is over, and its figures are worth keeping
-        service, stopped_by = runfile.Service(before.version, before.card, None, None), signal.SIGINT
+        service = runfile.Service(before.version, before.card, None, None, None, None)
+        stopped_by = signal.SIGINT
     requests = summary.columns(engine.ledger, engine.start_s)
     run = runfile.RunFile(
         format=runfile.FORMAT,
@@ -76,6 +90,8 @@ def perform(
         latency=summary.latency(requests),
         windows=summary.windows(requests),
         validity=runfile.Validity(
+            most_in_flight=engine.most_in_flight,
+            clock_step_ms=round(stepped_s * 1000, 3),
             planned_rate_per_s=len(requests.planned_us) / scenario.duration_s,
             achieved_rate_per_s=summary.achieved_rate_per_s(requests, scenario.duration_s),
             generator_cpu_share=round(cpu_share, 4),
@@ -89,7 +105,7 @@ def perform(
     return run, stopped_by
 
 
-def _drive(engine: Engine, scenario: Scenario, open_progress: Callable[[], Progress]) -> int | None:
+def drive(engine: Engine, scenario: Scenario, open_progress: Callable[[], Progress]) -> int | None:
     """Let the engine run on an event loop of its own; Ctrl-C and SIGTERM stop it in good order."""
     stopped_by: list[int] = []
 
@@ -153,12 +169,15 @@ def _answered(engine: Engine) -> int:
 def _configuration(scenario: Scenario) -> runfile.Configuration:
     is_open = scenario.rate_per_s is not None
     return runfile.Configuration(
-        url=scenario.target.url,
+        url=scenario.target.shown,
         model=scenario.model,
-        scenario="open" if is_open else "closed",
+        scenario=scenario.kind,
         arrivals=scenario.arrivals if is_open else None,
+        burstiness=scenario.burstiness if is_open and scenario.arrivals == "gamma" else None,
         rate_per_s=scenario.rate_per_s,
+        rate_end_per_s=scenario.rate_end_per_s,
         concurrency=scenario.concurrency,
+        requests=scenario.requests,
         duration_s=scenario.duration_s,
         warmup_s=scenario.warmup_s,
         seed=scenario.seed,
@@ -184,10 +203,12 @@ def _address(scenario: Scenario) -> tuple[str, int]:
             probe.settimeout(_CONNECT_S)
             probe.connect(address)
             return str(address[0]), int(address[1])
-    raise LoadgenError(f"Cannot reach {scenario.target.url}.")
+    raise LoadgenError(f"Cannot reach {scenario.target.shown}: connection refused.")
 
 
-def _allow_open_files(count: int) -> None:
+def allow_open_files(connections: int) -> None:
+    """Raise this process's limit of open files, as far as it may, for so many connections."""
+    count = connections + _SPARE_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < count:
         with suppress(OSError, ValueError):

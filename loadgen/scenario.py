@@ -7,8 +7,8 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
-from urllib.parse import quote, urlsplit
+from typing import Final, Literal
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from .errors import EXIT_USAGE, LoadgenError
 from .schedule import Arrivals
@@ -22,8 +22,12 @@ CONTENT_TYPES: Final = {
     ".msgpack": "application/msgpack",
 }
 OCTET_STREAM: Final = "application/octet-stream"
+JSON: Final = "application/json"
+MSGPACK: Final = "application/msgpack"
+Kind = Literal["open", "closed", "offline", "ramp"]
 _DURATION = re.compile(r"(?:(?P<m>\d+(?:\.\d+)?)m(?!s))?(?:(?P<s>\d+(?:\.\d+)?)s)?(?:(?P<ms>\d+(?:\.\d+)?)ms)?")
 _HOST_NAME = re.compile(r"[A-Za-z0-9._:-]+")
+_MODEL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(?:\s*;[\x20-\x7e]*)?")
 _LONGEST_RUN_S: Final = 24 * 3600.0
 _MOST_REQUESTS: Final = 2_000_000
@@ -31,12 +35,24 @@ _MOST_REQUESTS: Final = 2_000_000
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the front end listens. `prefix` is the path before `/v1`, without a slash at its end."""
+    """Where the front end listens, or the Redis whose stream is written to.
+
+    `prefix` is the path before `/v1`, without a slash at its end. `shown` is the address without its password.
+    """
 
     url: str
     host: str
     port: int
     prefix: str
+    is_stream: bool = False
+    username: str | None = None
+    password: str | None = None
+    database: int = 0
+
+    @property
+    def shown(self) -> str:
+        """The address as results and messages show it: without user and password."""
+        return f"redis://{self.host_header}/{self.database}" if self.is_stream else self.url
 
     @property
     def host_header(self) -> str:
@@ -68,7 +84,11 @@ class Payload:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One run. Exactly one of `rate_per_s` (open loop) and `concurrency` (closed loop) is set."""
+    """One run. Exactly one of `rate_per_s` (open loop) and `concurrency` (closed loop) is set.
+
+    An open loop with `rate_end_per_s` is a ramp: its rate changes evenly from the one to the other. A closed loop with
+    `requests` is offline: it ends after so many, and how long they took is the figure; `duration_s` bounds it.
+    """
 
     target: Target
     model: str
@@ -78,10 +98,28 @@ class Scenario:
     seed: int
     rate_per_s: float | None = None
     arrivals: Arrivals = "poisson"
+    burstiness: float = 1.0
+    rate_end_per_s: float | None = None
     concurrency: int | None = None
+    requests: int | None = None
     max_in_flight: int = 512
     connections: int = 512
     timeout_s: float = 10.0
+    accept: str = JSON
+
+    @property
+    def kind(self) -> Kind:
+        """Which of the four scenarios this is."""
+        if self.rate_per_s is not None:
+            return "open" if self.rate_end_per_s is None else "ramp"
+        return "closed" if self.requests is None else "offline"
+
+    @property
+    def mean_rate_per_s(self) -> float | None:
+        """The planned rate over the whole of the measured time; None for loops that have no plan."""
+        if self.rate_per_s is None or self.rate_end_per_s is None:
+            return self.rate_per_s
+        return (self.rate_per_s + self.rate_end_per_s) / 2
 
     def __post_init__(self) -> None:
         if (self.rate_per_s is None) == (self.concurrency is None):
@@ -89,14 +127,27 @@ class Scenario:
         if self.rate_per_s is not None:
             if not (math.isfinite(self.rate_per_s) and self.rate_per_s > 0):
                 raise LoadgenError(f"--rate must be above 0 requests per second, not {self.rate_per_s}.", EXIT_USAGE)
-            planned = self.rate_per_s * (self.duration_s + self.warmup_s)
+            end = self.rate_per_s if self.rate_end_per_s is None else self.rate_end_per_s
+            if not (math.isfinite(end) and end > 0):
+                raise LoadgenError(f"--rate-end must be above 0 requests per second, not {end}.", EXIT_USAGE)
+            planned = max(self.rate_per_s, end) * (self.duration_s + self.warmup_s)
             if planned > _MOST_REQUESTS:
                 raise LoadgenError(
                     f"--rate times --duration makes {planned:,.0f} requests; one run may have {_MOST_REQUESTS:,}.",
                     EXIT_USAGE,
                 )
-            if round(self.rate_per_s * self.duration_s) < 1:
+            if round((self.rate_per_s + end) / 2 * self.duration_s) < 1:
                 raise LoadgenError("--rate times --duration makes less than one request.", EXIT_USAGE)
+        elif self.rate_end_per_s is not None:
+            raise LoadgenError("--rate-end needs --rate: it is where a ramp ends.", EXIT_USAGE)
+        if self.requests is not None and (self.concurrency is None or not 1 <= self.requests <= _MOST_REQUESTS):
+            raise LoadgenError(
+                f"--requests must lie between 1 and {_MOST_REQUESTS:,} and needs --concurrency.", EXIT_USAGE
+            )
+        if not 0.1 <= self.burstiness <= 20:
+            raise LoadgenError(f"--burstiness must lie between 0.1 and 20, not {self.burstiness:g}.", EXIT_USAGE)
+        if self.target.is_stream and not _MODEL_NAME.fullmatch(self.model):
+            raise LoadgenError(f"--model {self.model!r} is not a name that a stream can have.", EXIT_USAGE)
         for name, value in (("--max-in-flight", self.max_in_flight), ("--connections", self.connections)):
             if value < 1:
                 raise LoadgenError(f"{name} must be at least 1, not {value}.", EXIT_USAGE)
@@ -114,7 +165,7 @@ class Scenario:
             f"POST {self.target.predict_path(self.model)} HTTP/1.1\r\n"
             f"Host: {self.target.host_header}\r\n"
             f"User-Agent: headrace-loadgen\r\n"
-            f"Accept: application/json\r\n"
+            f"Accept: {self.accept}\r\n"
             f"Content-Type: {payload.content_type}\r\n"
             f"Content-Length: {len(payload.body)}\r\n\r\n"
         )
@@ -149,18 +200,28 @@ def parse_target(url: str) -> Target:
     """Return the target an address such as `http://127.0.0.1:8000` names.
 
     Raises:
-        LoadgenError: usage, for anything that is not a plain http address.
+        LoadgenError: usage, for anything that is neither a plain http address nor redis://host:port.
     """
     try:
         parts = urlsplit(url)
-        port = parts.port or 80
+        port = parts.port or (6379 if parts.scheme == "redis" else 80)
     except ValueError:
         raise LoadgenError(f"{url!r} is not an address; write http://127.0.0.1:8000.", EXIT_USAGE) from None
     host = parts.hostname or ""
+    if parts.scheme == "redis":
+        return _stream_target(url, parts, host, port)
     plain = parts.scheme == "http" and not parts.query and not parts.fragment and parts.username is None
     if not plain or not _HOST_NAME.fullmatch(host):
         raise LoadgenError(f"{url!r} is not a plain http address; write http://127.0.0.1:8000.", EXIT_USAGE)
     return Target(url=url, host=host, port=port, prefix=quote(parts.path.rstrip("/"), safe="/%"))
+
+
+def _stream_target(url: str, parts: SplitResult, host: str, port: int) -> Target:
+    database = parts.path.strip("/") or "0"
+    if not _HOST_NAME.fullmatch(host) or not database.isdecimal() or parts.query or parts.fragment:
+        raise LoadgenError("A stream's address is written redis://host:port/0.", EXIT_USAGE)
+    user, word = (None if part is None else unquote(part) for part in (parts.username or None, parts.password))
+    return Target(url, host, port, "", True, user, word, int(database))
 
 
 def guess_content_type(path: Path) -> str:

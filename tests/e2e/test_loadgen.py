@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import resource
@@ -10,84 +9,20 @@ import signal
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import jsonschema
 import pytest
 
 from loadgen.nullserver import Behaviour, null_server
+from tests.children import ROOT
+from tests.e2e.bench import Bench, make_bench, only_sentence
 
-ROOT = Path(__file__).resolve().parents[2]
-SCHEMA = json.loads((ROOT / "loadgen" / "run.schema.json").read_text())
 BUDGETS = "[models.null]\nmean_ms = 250\np95_ms = 500\n"
-
-
-@dataclass(frozen=True)
-class Bench:
-    """A folder with a payload and budgets, to run commands in."""
-
-    folder: Path
-
-    @property
-    def result(self) -> Path:
-        return self.folder / "out" / "run.json"
-
-    def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-W", "error", "-m", "loadgen", *arguments]
-
-    def environment(self, **more: str) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("GITHUB_")}
-        return {**kept, "PYTHONPATH": str(ROOT), **more}
-
-    def run(self, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
-        environment = self.environment(**more.pop("environment", {}))
-        return subprocess.run(
-            self.command(*arguments),
-            cwd=self.folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            **more,
-        )
-
-    def load(self, port: int, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
-        """Run a short load; arguments override the shown ones."""
-        return self.run(*self.load_arguments(port), *arguments, **more)
-
-    def load_arguments(self, port: int) -> list[str]:
-        return [
-            "run", "--url", f"http://127.0.0.1:{port}", "--model", "null", "--payload", "photo.jpg", "--rate", "400",
-            "--duration", "250ms", "--warmup", "50ms", "--seed", "5", "--out", "out",
-        ]  # fmt: skip
-
-    def gate(self, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
-        return self.run("gate", "--budgets", "budgets.toml", "--run", "out/run.json", *arguments, **more)
-
-    def written(self) -> dict[str, Any]:
-        """Return the result, held against its schema as strict JSON."""
-
-        def refuse(constant: str) -> None:
-            raise AssertionError(f"{constant} is not JSON")
-
-        value: dict[str, Any] = json.loads(self.result.read_text(), parse_constant=refuse)
-        jsonschema.Draft202012Validator(SCHEMA).validate(value)
-        return value
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
-    (tmp_path / "photo.jpg").write_bytes(b"not really a photo")
-    (tmp_path / "budgets.toml").write_text(BUDGETS)
-    return Bench(tmp_path)
-
-
-def only_sentence(done: subprocess.CompletedProcess[str]) -> str:
-    """Return the one line that an error is allowed to print."""
-    (line,) = done.stderr.splitlines()
-    return line
+    return make_bench(tmp_path, BUDGETS)
 
 
 def test_the_three_commands(bench: Bench) -> None:
@@ -277,7 +212,7 @@ def test_the_shipped_budgets(bench: Bench) -> None:
         bench.load(server.port)
     other_model = bench.gate()
     assert other_model.returncode == 20
-    assert "for which there are no budgets (there are: imagenet)" in other_model.stdout
+    assert "for which there are no budgets (there are: bench-mobilenet, echo, imagenet)" in other_model.stdout
 
 
 def test_waiting_imports_little(bench: Bench) -> None:
@@ -298,3 +233,86 @@ def test_waiting_imports_little(bench: Bench) -> None:
             check=True,
         )
     assert done.stdout == "[]\n"
+
+
+def test_a_server_that_stalls_for_a_second_in_ten_shows_it_at_a_constant_rate(bench: Bench) -> None:
+    """Coordinated omission: a tenth of the requests were due while it stood still. A closed loop sees one of them."""
+    constant = ("--rate", "100", "--arrivals", "constant", "--duration", "10s", "--warmup", "0")
+    with null_server(Behaviour(stall_at=500, stall_s=1.0)) as server:
+        assert bench.load(server.port, *constant).returncode == 0
+    latency = bench.written()["latency"]["from_planned"]
+    assert latency["p99_ms"] > 850
+    assert latency["p50_ms"] < 200
+    closed = bench.load_arguments(server.port)
+    rate = closed.index("--rate")
+    closed[rate : rate + 2] = ["--concurrency", "1"]
+    with null_server(Behaviour(stall_at=500, stall_s=1.0)) as server:
+        closed[closed.index("--url") + 1] = f"http://127.0.0.1:{server.port}"
+        assert bench.run(*closed, "--duration", "1500ms", "--warmup", "0").returncode == 0
+    closed_loop = bench.written()["latency"]["from_planned"]
+    assert closed_loop["max_ms"] > 850
+    assert closed_loop["p99_ms"] < 850  # this is how it hides
+
+
+def test_offline_ramp_and_bunched_arrivals(bench: Bench) -> None:
+    with null_server() as server:
+        arguments = bench.load_arguments(server.port)
+        rate = arguments.index("--rate")
+        offline = [*arguments[:rate], *arguments[rate + 2 :], "--concurrency", "4", "--requests", "50", "--warmup", "0"]
+        assert bench.run(*offline, "--scenario", "offline").returncode == 0
+        run = bench.written()
+        assert (run["configuration"]["scenario"], run["counts"]["ok"], server.inferences) == ("offline", 50, 50)
+        assert run["validity"]["most_in_flight"] == 4
+        assert bench.load(server.port, "--rate-end", "800", "--scenario", "ramp").returncode == 0
+        assert bench.written()["counts"]["ok"] == 150  # 600/s on average
+        assert bench.gate().returncode == 20  # no single rate to judge by
+        assert bench.load(server.port, "--arrivals", "gamma", "--burstiness", "3").returncode == 0
+        assert bench.written()["configuration"]["burstiness"] == 3
+        wrong = bench.load(server.port, "--scenario", "closed")
+    assert wrong.returncode == 2
+    assert "--scenario closed takes --concurrency" in only_sentence(wrong)
+
+
+def test_a_budgets_file_says_what_to_send(bench: Bench) -> None:
+    (bench.folder / "budgets.toml").write_text(
+        '[models.null]\nmean_ms = 250\nrate_per_s = 400\nduration_s = 0.3\npayload = ["photo.jpg"]\n'
+    )
+    with null_server() as server:
+        url = f"http://127.0.0.1:{server.port}"
+        done = bench.run("run", "--url", url, "--model", "null", "--budgets", "budgets.toml", "--out", "out")
+        assert done.returncode == 0, done.stderr
+        assert bench.written()["counts"]["ok"] == 120
+        assert bench.gate().returncode == 0
+        nothing = bench.run("run", "--url", url, "--model", "null", "--rate", "5", "--out", "out")
+    assert nothing.returncode == 2
+    assert "--payload FILE" in only_sentence(nothing)
+
+
+def test_the_curve_of_latency_against_rate(bench: Bench) -> None:
+    with null_server(Behaviour(delay_s=0.01)) as server:
+        shared = ("sweep", "--url", f"http://127.0.0.1:{server.port}", "--model", "null", "--payload", "photo.jpg")
+        fixed = bench.run(*shared, "--rates", "200,100", "--duration", "200ms", "--p95-ms", "5000", "--out", "out")
+        assert fixed.returncode == 0, fixed.stderr
+        found = bench.written("sweep")
+        assert [point["rate_per_s"] for point in found["points"]] == [100, 200]
+        assert (found["best_per_s"], found["partial"]) == (200, False)
+        never = bench.run(*shared, "--search", "--duration", "200ms", "--mean-ms", "1", "--out", "out")
+        assert never.returncode == 0, never.stderr
+        assert bench.written("sweep")["best_per_s"] is None
+        assert "Highest rate within the target: none" in never.stdout
+        drawn = bench.run("report", "--sweep", "out/sweep.json", "--out", "out")
+        assert drawn.returncode == 0, drawn.stderr
+        mistaken = bench.run(*shared, "--search", "--out", "out")
+    assert mistaken.returncode == 2
+    assert "needs a latency target" in only_sentence(mistaken)
+
+
+def test_a_report_that_cannot_be_written_does_not_change_the_verdict(bench: Bench) -> None:
+    with null_server() as server:
+        bench.load(server.port)
+    passed = bench.gate("--report", "report")
+    assert passed.returncode == 0
+    assert (bench.folder / "report" / "report.html").is_file()
+    unwritable = bench.gate("--report", "photo.jpg")
+    assert unwritable.returncode == 0
+    assert "Cannot write into photo.jpg" in only_sentence(unwritable)

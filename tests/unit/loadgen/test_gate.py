@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import loadgen
 from loadgen import runfile
-from loadgen.budgets import Budgets, ModelBudget, parse_budgets
+from loadgen.budgets import Budgets, loosened, parse_budgets
 from loadgen.errors import EXIT_USAGE, LoadgenError
-from loadgen.gate import judge, unusable
+from loadgen.gate import judge
 from loadgen.ledger import CONNECTION, DROPPED, INTERRUPTED, MALFORMED, TIMEOUT, Ledger
 from shared.metrics import LATENCY_BUCKETS_S
 from tests.unit.loadgen.runs import good_run, make_ledger, make_run
@@ -122,6 +122,20 @@ INVALID = {
         served(good_run(), requests=runfile.RequestCounter("c", 5.0, 1006.0, 1001.0)),
         "The service counted 1001 requests and the generator had 1000 answers",
     ),
+    "busy generator": (observed(good_run(), generator_cpu_share=0.81), "used 81% of a core"),
+    "generator's share unknown": (observed(good_run(), generator_cpu_share=None), "used an unknown part of a core"),
+    "dead consumer": (
+        served(good_run(), items=runfile.RequestCounter("c", 5.0, 900.0, 895.0)),
+        "The consumers counted 895 requests and the generator had 1000 answers",
+    ),
+    "restarted consumer": (
+        served(good_run(), items=runfile.RequestCounter("c", 5.0, 1.0, None)),
+        "something died or was restarted",
+    ),
+    "workers gone": (
+        served(good_run(), card={"name": "imagenet", "workers": 2}, workers_after=1),
+        "Of 2 workers 1 were left",
+    ),
     "restarted": (served(good_run(), requests=runfile.RequestCounter("c", 5.0, 1.0, None)), "was restarted"),
 }
 
@@ -176,7 +190,8 @@ def test_figures_that_are_not_those_of_the_requests_are_invalid() -> None:
 
 
 def test_an_unreadable_file_is_invalid() -> None:
-    assert unusable("It is empty.").exit_code == 20
+    verdict = judge(BUDGETS, "It is empty.")
+    assert (verdict.exit_code, verdict.reasons) == (20, ("It is empty.",))
 
 
 @settings(deadline=None)
@@ -210,6 +225,9 @@ def test_notes_are_shown_and_not_judged() -> None:
         ("[models.imagenet]\nmean_ms = inf", "mean_ms"),
         ("[models.imagenet]\nmean_ms = 1\n[gate]\nmin_requests = 10", ">= 90"),
         ("[models.imagenet]\nmean_ms = 1\n[gate]\nretries = 10", "retries"),
+        ("[models.imagenet]\nmean_ms = 1\npayload = []", "payload"),
+        ("[models.imagenet]\nmean_ms = 1\n[gate]\npairs = 30", "most_pairs"),
+        ("[models.imagenet]\nmean_ms = 1\n[gate]\npairs = 8", ">= 9"),
         ("[models.imagenet", "not TOML"),
         ("", "models"),
     ],
@@ -225,7 +243,10 @@ def test_budgets_that_are_refused(text: str, says: str) -> None:
 def test_every_shipped_budget_is_an_edge_of_the_latency_histograms() -> None:
     """So that a dashboard can show the share of requests within a budget exactly."""
     shipped = parse_budgets((Path(loadgen.__file__).parents[1] / "budgets.toml").read_text(), "budgets.toml")
-    assert shipped.models["imagenet"] == ModelBudget(mean_ms=250, p95_ms=500)
+    imagenet = shipped.models["imagenet"]
+    assert (imagenet.mean_ms, imagenet.p95_ms) == (250, 500)
+    assert {"imagenet", "echo", "bench-mobilenet"} <= shipped.models.keys()
+    assert all(budget.rate_per_s and budget.payload and budget.precision for budget in shipped.models.values())
     for budget in shipped.models.values():
         assert {(budget.mean_ms or 500) / 1000, (budget.p95_ms or 500) / 1000} <= set(LATENCY_BUCKETS_S)
 
@@ -235,3 +256,59 @@ def test_settings_of_the_gate() -> None:
     budgets: Budgets = parse_budgets(text, "b")
     assert judge(budgets, good_run(499)).exit_code == 20
     assert judge(budgets, good_run(500)).exit_code == 0
+
+
+TERMS = parse_budgets('[models.imagenet]\nmean_ms = 250\nrate_per_s = 50\nprecision = "fp32"', "b")
+COMMIT = "c" * 40
+
+
+@pytest.mark.parametrize(
+    ("run", "says"),
+    [
+        (served(good_run(), card={"name": "imagenet", "precision": "bf16"}), "served bf16; the budgets hold for fp32"),
+        (served(good_run(), card={"name": "imagenet"}), "an unknown precision"),
+        (good_run(), "an unknown precision"),
+        (
+            make_run(make_ledger([9.0] * 900, rate_per_s=45.0), rate_per_s=45.0),
+            "hold at 50/s, and the run was planned at 45/s",
+        ),
+        (served(good_run(), version={"commit": "d" * 40}), "of commit dddddddddddd, not cccccccccccc"),
+    ],
+)
+def test_what_was_measured_must_be_what_the_budgets_speak_of(run: runfile.RunFile, says: str) -> None:
+    verdict = judge(TERMS, run, expected_commit=COMMIT)
+    assert verdict.exit_code == 20
+    assert any(says in reason for reason in verdict.reasons), verdict.reasons
+
+
+def test_the_right_precision_rate_and_commit_pass() -> None:
+    run = served(good_run(), card={"name": "imagenet", "precision": "fp32"}, version={"commit": COMMIT})
+    assert judge(TERMS, run, expected_commit=COMMIT).exit_code == 0
+    assert judge(TERMS, served(run, version={"commit": None}), expected_commit=COMMIT).exit_code == 0  # it does not say
+
+
+def test_a_clock_that_was_set_is_noted() -> None:
+    assert (
+        judge(BUDGETS, observed(good_run(), clock_step_ms=3_600_000.0))
+        .notes[0]
+        .startswith("The machine's clock was set")
+    )
+    assert judge(BUDGETS, observed(good_run(), clock_step_ms=3_600_000.0)).exit_code == 0
+
+
+def test_what_was_loosened_is_named_and_what_was_tightened_is_not() -> None:
+    base = parse_budgets(
+        '[models.a]\nmean_ms = 10\np95_ms = 20\nrate_per_s = 5\nprecision = "fp32"\n[models.b]\nmean_ms = 1', "b"
+    )
+    now = parse_budgets("[models.a]\nmean_ms = 11\nrate_per_s = 4\n[gate]\ntoo_noisy = 0.5\nmin_requests = 500", "b")
+    assert loosened(base, now) == (
+        "a: mean_ms was loosened from 10 to 11.",
+        "a: p95_ms was loosened from 20 to nothing.",
+        "a: the rate was lowered from 5/s to 4/s.",
+        "a: the precision was changed from fp32 to any.",
+        "The budgets of 'b' were removed.",
+        "gate: too_noisy was loosened from 0.15 to 0.5.",
+    )
+    assert loosened(base, base) == ()
+    verdict = judge(BUDGETS, good_run(), base_budgets=parse_budgets("[models.imagenet]\nmean_ms = 100", "b"))
+    assert (verdict.exit_code, len(verdict.warnings)) == (0, 1)

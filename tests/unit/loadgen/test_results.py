@@ -39,10 +39,12 @@ def failing_ledger() -> Ledger:
     return ledger
 
 
-def test_the_schema_is_the_types() -> None:
+@pytest.mark.parametrize("name", sorted(results.SCHEMAS))
+def test_the_schemas_are_the_types(name: str) -> None:
     """When this fails: python -m loadgen.results."""
-    jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    assert json.loads(results.schema_text()) == SCHEMA
+    schema = json.loads(Path(results.__file__).with_name(f"{name}.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert json.loads(results.schema_text(name)) == schema
 
 
 @pytest.mark.parametrize(
@@ -50,16 +52,16 @@ def test_the_schema_is_the_types() -> None:
 )
 def test_every_run_follows_the_schema_and_reads_back(run: runfile.RunFile, tmp_path: Path) -> None:
     path = tmp_path / "run.json"
-    results.write_atomically(path, results.encode_run(run))
+    results.write_atomically(path, results.encode(run))
     strict(path.read_bytes())
     assert results.read_run(path) == run
     assert [child.name for child in tmp_path.iterdir()] == ["run.json"]
 
 
 def test_unset_and_infinite_are_null_and_told_apart() -> None:
-    empty = strict(results.encode_run(make_run(Ledger())))["latency"]["from_planned"]
+    empty = strict(results.encode(make_run(Ledger())))["latency"]["from_planned"]
     assert (empty["count"], empty["failed"], empty["mean_ms"], empty["p50_ms"]) == (0, 0, None, None)
-    failing = strict(results.encode_run(make_run(failing_ledger())))
+    failing = strict(results.encode(make_run(failing_ledger())))
     latency = failing["latency"]["from_planned"]
     assert (latency["count"], latency["failed"], latency["mean_ms"], latency["p95_ms"]) == (21, 5, None, None)
     assert latency["p50_ms"] == 5.0
@@ -88,11 +90,11 @@ def test_a_figure_that_is_not_finite_is_never_written() -> None:
     run = good_run()
     validity = msgspec.structs.replace(run.validity, generator_cpu_share=float("nan"))
     with pytest.raises(ValueError, match="read back"):
-        results.encode_run(msgspec.structs.replace(run, validity=validity))
+        results.encode(msgspec.structs.replace(run, validity=validity))
 
 
 def changed(change: dict[str, Any]) -> bytes:
-    return json.dumps(json.loads(results.encode_run(good_run())) | change).encode()
+    return json.dumps(json.loads(results.encode(good_run())) | change).encode()
 
 
 @pytest.mark.parametrize(
@@ -101,9 +103,9 @@ def changed(change: dict[str, Any]) -> bytes:
         (b"", "is empty"),
         (b" \n", "is empty"),
         (b"{}", "missing required field"),
-        (b"\xff\xfe", "not a result file"),
-        (results.encode_run(good_run())[:-100], "truncated"),
-        (b"[" * 100_000, "not a result file"),
+        (b"\xff\xfe", "not a run file"),
+        (results.encode(good_run())[:-100], "truncated"),
+        (b"[" * 100_000, "not a run file"),
         (changed({"version": 2}), "Invalid enum value 2"),
         (changed({"more": 1}), "unknown field `more`"),
         (changed({"counts": None}), "counts"),

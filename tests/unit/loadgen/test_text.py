@@ -7,11 +7,13 @@ from pathlib import Path
 
 import msgspec
 
-from loadgen import report, runfile
+from loadgen import runfile, text
 from loadgen.budgets import parse_budgets
-from loadgen.gate import Check, Verdict, judge, unusable
+from loadgen.gate import judge
+from loadgen.github import annotation_lines
 from loadgen.ledger import TIMEOUT, Ledger
 from loadgen.progress import PlainProgress, Snapshot
+from loadgen.verdict import Check, Verdict, unusable
 from tests.unit.loadgen.runs import good_run, make_ledger, make_run
 
 BUDGETS = parse_budgets("[models.imagenet]\nmean_ms = 250\np95_ms = 500\n", "budgets.toml")
@@ -20,35 +22,34 @@ BUDGETS = parse_budgets("[models.imagenet]\nmean_ms = 250\np95_ms = 500\n", "bud
 def test_the_verdict_shows_measured_value_budget_and_count() -> None:
     run = make_run(make_ledger([600.0] * 200))
     verdict = judge(BUDGETS, run)
-    for text in (report.verdict_text(verdict), report.verdict_markdown(verdict, run)):
+    for shown in (text.verdict_text(verdict), text.verdict_markdown(verdict, run)):
         for figure in ("600 ms", "250 ms", "500 ms", "200 of 200", "at most 3"):
-            assert figure in text
-    assert "imagenet: OVER BUDGET" in report.verdict_text(verdict)
+            assert figure in shown
+    assert "imagenet: OVER BUDGET" in text.verdict_text(verdict)
 
 
 def test_an_invalid_run_has_its_budgets_shown_as_not_judged() -> None:
     run = make_run(make_ledger([600.0] * 80))
-    text = report.verdict_text(judge(BUDGETS, run))
-    assert "imagenet: INVALID" in text
-    assert text.count("not judged") == 3
-    assert "Cannot read x." in report.verdict_markdown(unusable("Cannot read x."), None)
+    shown = text.verdict_text(judge(BUDGETS, run))
+    assert "imagenet: INVALID" in shown
+    assert shown.count("not judged") == 3
+    assert "Cannot read x." in text.verdict_markdown(Verdict(None, (unusable("Cannot read x."),)), None)
 
 
 def test_annotations_are_ten_at_most_and_escaped() -> None:
     checks = tuple(Check("validity", "n", "m", "r", False, f"reason {number}: 100%\nnext") for number in range(14))
-    lines = report.error_annotations(Verdict("m", "invalid", checks))
+    lines = annotation_lines(Verdict("m", checks))
     assert len(lines) == 10
     assert lines[0] == "::error title=Performance gate%3A invalid::reason 0: 100%25%0Anext"
-    assert "5 further reasons" in lines[-1]
-    assert report.error_annotations(judge(BUDGETS, good_run())) == []
+    assert "5 further lines" in lines[-1]
+    assert annotation_lines(judge(BUDGETS, good_run())) == []
 
 
 def test_what_a_service_says_does_not_become_markup() -> None:
     run = good_run()
     service = msgspec.structs.replace(run.service, card={"name": "imagenet", "warnings": ["<img src=x> | a\n# b"]})
     run = msgspec.structs.replace(run, service=service)
-    text = report.verdict_markdown(judge(BUDGETS, run), run)
-    assert r"\<img src=x\> \| a # b" in text
+    assert r"\<img src=x\> \| a # b" in text.verdict_markdown(judge(BUDGETS, run), run)
 
 
 def test_a_run_in_a_few_lines() -> None:
@@ -56,8 +57,8 @@ def test_a_run_in_a_few_lines() -> None:
     stage = runfile.Histogram(
         "headrace_stage_duration_seconds", {"model": "imagenet", "stage": "inference"}, 100, 1.2, 0.012, []
     )
-    run = good_run(service=runfile.Service(None, None, None, [sizes, stage]))
-    text = report.run_text(run, Path("out/run.json"))
+    run = good_run(service=runfile.Service(None, None, None, None, None, [sizes, stage]))
+    shown = text.run_text(run, Path("out/run.json"))
     for part in (
         "1000 of 1000 requests answered",
         "mean 100 ms",
@@ -65,11 +66,11 @@ def test_a_run_in_a_few_lines() -> None:
         "inference   mean 12 ms",
         "out/run.json",
     ):
-        assert part in text
-    failing = report.run_text(make_run(make_ledger([5.0] * 10, TIMEOUT, failures=1)), Path("x"))
+        assert part in shown
+    failing = text.run_text(make_run(make_ledger([5.0] * 10, TIMEOUT, failures=1)), Path("x"))
     assert "mean infinite" in failing
     assert "1 x timeout" in failing
-    assert "nothing measured" in report.run_text(make_run(Ledger()), Path("x"))
+    assert "nothing measured" in text.run_text(make_run(Ledger()), Path("x"))
 
 
 def test_progress_in_plain_lines() -> None:

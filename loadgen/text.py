@@ -1,13 +1,18 @@
-"""A run and its verdict for people: text for the terminal, Markdown for a step summary, annotations. Pure."""
+"""Runs, comparisons and verdicts for people: text for the terminal, Markdown for a step summary. Pure."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from .gate import Verdict, failure_text, number
+from . import comparison
+from .budgets import GateSettings
+from .comparefile import CompareFile
+from .gate import failure_text
 from .runfile import RunFile, Summary
+from .sweepfile import SweepFile
+from .verdict import Check, Verdict, number, percent
 
-MOST_ANNOTATIONS = 10
+_MARKS = {"pass": "✅", "over budget": "❌", "regression": "❌", "invalid": "⚠️"}
 _MOST_SUMMARY_CHARACTERS = 200_000
 
 
@@ -61,6 +66,27 @@ def service_figures(run: RunFile) -> list[tuple[str, str]]:
     return found
 
 
+def compare_text(compare: CompareFile, settings: GateSettings, path: Path) -> str:
+    """Sum a comparison up in a few lines. It is no verdict: `gate` gives that."""
+    decision = comparison.decide(compare.pairs, settings)
+    says = {
+        "clear": "no regression",
+        "suspicion": "no regression: a flag of the first batch was not confirmed",
+        "regression": "the candidate is slower",
+        "noisy": "too noisy to tell",
+        "incomplete": "a flag, and no second batch to confirm it",
+    }[decision.outcome]
+    lines = [f"{compare.plan.model}: {says}" + (" (broken off)" if compare.partial else "")]
+    for batch in (decision.first, decision.second):
+        lines += [
+            f"  {finding.metric:10} {percent(finding.change):>7}  ({percent(finding.low)} to {percent(finding.high)}, "
+            f"{finding.pairs} pairs, p = {finding.p:.2g})"
+            for finding in batch
+            if finding.pairs
+        ]
+    return "\n".join([*lines, f"  written to {path}"])
+
+
 def verdict_text(verdict: Verdict) -> str:
     """Print every figure that was judged, then the verdict."""
     checks = verdict.checks
@@ -68,27 +94,30 @@ def verdict_text(verdict: Verdict) -> str:
     widths = [max(map(len, column)) for column in columns]
     lines = []
     for check in checks:
-        mark = "ok" if check.passed else "FAILED"
-        if check.kind == "budget" and verdict.status == "invalid":
-            mark = "not judged"
         cells = (f"{check.name:{widths[0]}}", f"{check.measured:>{widths[1]}}", f"{check.required:{widths[2]}}")
-        lines.append("  ".join((*cells, mark)))
+        lines.append("  ".join((*cells, _mark(verdict, check, "ok", "FAILED"))))
+    lines += [f"warning: {warning}" for warning in verdict.warnings]
     lines += [f"note: {note}" for note in verdict.notes]
     lines.append(f"{(verdict.model or 'gate')}: {verdict.status.upper()}")
     lines += [f"  {reason}" for reason in verdict.reasons]
     return "\n".join(lines)
 
 
+def _mark(verdict: Verdict, check: Check, good: str, bad: str) -> str:
+    if not verdict.is_judged(check):
+        return "not judged"
+    return good if check.passed else bad
+
+
 def verdict_markdown(verdict: Verdict, run: RunFile | None) -> str:
     """Return the step summary."""
-    mark = {"pass": "✅", "over budget": "❌", "invalid": "⚠️"}[verdict.status]
-    lines = [f"## {mark} Performance gate: {_cell(verdict.model or 'no result')}: {verdict.status}", ""]
-    lines += [f"- {_cell(reason)}" for reason in verdict.reasons] + [""]
+    title = f"Performance gate: {_cell(verdict.model or 'no result')}: {verdict.status}"
+    lines = [f"## {_MARKS[verdict.status]} {title}", ""]
+    lines += [f"- {_cell(reason)}" for reason in verdict.reasons]
+    lines += [f"- ⚠️ {_cell(warning)}" for warning in verdict.warnings] + [""]
     lines += ["| judged | measured | required | |", "|---|---:|---|---|"]
     for check in verdict.checks:
-        result = "✅" if check.passed else "❌"
-        if check.kind == "budget" and verdict.status == "invalid":
-            result = "not judged"
+        result = _mark(verdict, check, "✅", "❌")
         lines.append(f"| {_cell(check.name)} | {_cell(check.measured)} | {_cell(check.required)} | {result} |")
     lines += ["", *(f"> {_cell(note)}  " for note in verdict.notes)]
     if run is not None:
@@ -96,13 +125,17 @@ def verdict_markdown(verdict: Verdict, run: RunFile | None) -> str:
     return "\n".join(lines)[:_MOST_SUMMARY_CHARACTERS] + "\n"
 
 
-def error_annotations(verdict: Verdict) -> list[str]:
-    """Return GitHub's workflow commands for the reasons, ten at most."""
-    reasons = list(verdict.reasons)
-    if len(reasons) > MOST_ANNOTATIONS:
-        left = len(reasons) - MOST_ANNOTATIONS + 1
-        reasons = [*reasons[: MOST_ANNOTATIONS - 1], f"{left} further reasons are in the step summary."]
-    return [f"::error title=Performance gate%3A {verdict.status}::{_escaped(reason)}" for reason in reasons]
+def sweep_markdown(sweep: SweepFile) -> str:
+    """Return the curve as a table."""
+    rows = ["| rate | answered | mean | p50 | p95 | p99 | |", "|---:|---:|---:|---:|---:|---:|---|"]
+    for point in sweep.points:
+        latency = point.latency
+        values = (latency.mean_ms, latency.p50_ms, latency.p95_ms, latency.p99_ms)
+        cells = " | ".join("infinite" if value is None else number(value, " ms") for value in values)
+        mark = "" if point.within is None else "within" if point.within and point.fit else "beyond"
+        answered = f"{point.scheduled - point.failed} of {point.scheduled}"
+        rows.append(f"| {number(point.rate_per_s, '/s')} | {answered} | {cells} | {mark} |")
+    return "\n".join(rows) + "\n"
 
 
 def _run_markdown(run: RunFile) -> list[str]:
@@ -120,9 +153,13 @@ def _run_markdown(run: RunFile) -> list[str]:
 
 def _load(run: RunFile) -> str:
     configuration = run.configuration
+    if configuration.scenario == "offline":
+        return f"offline: {configuration.requests} requests, {configuration.concurrency} at a time"
     if configuration.scenario == "closed":
         return f"closed loop of {configuration.concurrency}"
-    planned = f"{number(configuration.rate_per_s, '/s')} {configuration.arrivals} planned"
+    end = configuration.rate_end_per_s
+    rate = number(configuration.rate_per_s, "/s") + (f" to {number(end, '/s')}" if end is not None else "")
+    planned = f"{rate} {configuration.arrivals} planned"
     return (
         f"{planned} for {number(configuration.duration_s, ' s')} after {number(configuration.warmup_s, ' s')} warm-up"
     )
@@ -133,7 +170,3 @@ def _cell(text: str) -> str:
     for character in "\\|<>`*_[]":
         text = text.replace(character, "\\" + character)
     return " ".join(text.split())
-
-
-def _escaped(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")

@@ -1,0 +1,95 @@
+"""The shape of `compare.json`; `compare.schema.json` is made from these types. Unset is null and never 0."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import msgspec
+
+from .runfile import Amount, Commit, Count, Machine, PayloadInfo, RequestCounter
+
+FORMAT: Final = "headrace-compare"
+VERSION: Final = 1
+
+SideName = Literal["base", "candidate"]
+
+
+class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of the file: every member is always written, no other is allowed."""
+
+
+class Plan(_Record, frozen=True):
+    """What each window does: the planned load for `window_s`, then `offline_requests` as fast as `concurrency` allow.
+
+    `pairs` are measured, more up to `most_pairs` while the ratio is known no better than within `too_noisy`.
+    """
+
+    model: str
+    rate_per_s: Amount
+    arrivals: Literal["poisson", "constant", "gamma"]
+    window_s: Amount
+    warmup_s: Amount
+    offline_requests: Count
+    concurrency: Count
+    timeout_ms: Amount
+    seed: int
+    pairs: Count
+    most_pairs: Count
+    payloads: list[PayloadInfo]
+
+
+class Side(_Record, frozen=True):
+    """One of the two services: what was asked for, and what it says of itself.
+
+    `source` is an address or a checkout, `settings` what it was started with, `commit` the one checked out there.
+    `items` is the consumers' own count of requests, `answered` how many answers the generator had.
+    """
+
+    source: str
+    settings: dict[str, str]
+    commit: Commit | None
+    version: dict[str, Any] | None
+    card: dict[str, Any] | None
+    items: RequestCounter | None
+    answered: Count
+
+
+class Window(_Record, frozen=True):
+    """One window of one side.
+
+    `scheduled` and `ok` count both parts. `mean_ms` and `p95_ms` are latencies from the planned time, of the first
+    part; null when a request failed. `throughput_per_s` is of the second: requests over the time they all took.
+    `lag_p95_ms` is how late the generator turned to its requests. `failures` counts requests by how they failed.
+    """
+
+    scheduled: Count
+    ok: Count
+    failures: dict[str, int]
+    mean_ms: float | None
+    p95_ms: float | None
+    throughput_per_s: float | None
+    lag_p95_ms: float | None
+
+
+class Pair(_Record, frozen=True):
+    """Two windows right after one another, with the same seed. `batch` 2 is the confirmation."""
+
+    batch: Literal[1, 2]
+    seed: int
+    first: SideName
+    base: Window
+    candidate: Window
+
+
+class CompareFile(_Record, frozen=True):
+    """A comparison of two services, pair by pair."""
+
+    format: Literal["headrace-compare"]
+    version: Literal[1]
+    started_at: str
+    partial: bool
+    plan: Plan
+    machine: Machine
+    base: Side
+    candidate: Side
+    pairs: list[Pair]

@@ -1,0 +1,1 @@
+"""Reports of results: figures, a page, Markdown, pictures."""

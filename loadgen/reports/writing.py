@@ -1,0 +1,135 @@
+"""[I/O] `loadgen report`: puts the page, the Markdown and the pictures into a folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from loadgen import results
+from loadgen.budgets import Budgets, GateSettings
+from loadgen.comparefile import CompareFile
+from loadgen.errors import EXIT_OK, EXIT_USAGE, LoadgenError
+from loadgen.runfile import Machine, RunFile
+from loadgen.sweepfile import SweepFile
+from loadgen.text import compare_text, run_text, sweep_markdown, verdict_markdown
+from loadgen.verdict import Verdict
+
+from . import png
+from .figure import Figure
+from .figures import hockey_stick, paired_ratios, run_figures
+from .page import page
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What a report is made of; None for what there is not."""
+
+    verdict: Verdict | None = None
+    budgets: Budgets | None = None
+    run: RunFile | None = None
+    compare: CompareFile | None = None
+    sweep: SweepFile | None = None
+
+    @property
+    def model(self) -> str:
+        """Whose report it is."""
+        if self.run is not None:
+            return self.run.configuration.model
+        if self.compare is not None:
+            return self.compare.plan.model
+        if self.sweep is not None:
+            return self.sweep.model
+        return (self.verdict.model if self.verdict else None) or "no result"
+
+    @property
+    def settings(self) -> GateSettings:
+        """The gate's settings."""
+        return self.budgets.gate if self.budgets else GateSettings()
+
+    def figures(self) -> list[Figure]:
+        """Return every figure that there are data for."""
+        found: list[Figure | None] = []
+        if self.sweep is not None:
+            found.append(hockey_stick(self.sweep))
+        if self.compare is not None:
+            found.append(paired_ratios(self.compare, self.settings))
+        if self.run is not None:
+            found += run_figures(self.run, self.budgets.models.get(self.model) if self.budgets else None)
+        return [figure for figure in found if figure is not None]
+
+    def subtitle(self) -> str:
+        """Return when and on what it was measured."""
+        first = self.run or self.compare or self.sweep
+        if first is None:
+            return "Nothing was measured."
+        return f"measured {first.started_at[:16].replace('T', ' ')} UTC on {_machine(first.machine)}"
+
+    def markdown(self) -> str:
+        """Return the report as Markdown."""
+        parts = []
+        if self.verdict is not None:
+            parts.append(verdict_markdown(self.verdict, self.run))
+        elif self.run is not None:
+            parts.append(f"```\n{run_text(self.run, Path('run.json'))}\n```\n")
+        if self.compare is not None:
+            parts.append(f"```\n{compare_text(self.compare, self.settings, Path('compare.json'))}\n```\n")
+        if self.sweep is not None:
+            parts.append(sweep_markdown(self.sweep))
+        return "\n".join(parts)
+
+
+def write_reports(folder: Path, material: Material, pictures: bool = False) -> list[Path]:
+    """Write `report.html`, `report.md` and, if wanted, a PNG for each figure; returns their paths.
+
+    Raises:
+        LoadgenError: the folder cannot be written, or pictures are wanted without matplotlib.
+    """
+    figures = material.figures()
+    title = f"Performance of {material.model}"
+    html = page(title, material.subtitle(), material.verdict, material.run, figures)
+    results.prepare_folder(folder, "report.html")
+    written = [folder / "report.html", folder / "report.md"]
+    results.write_atomically(written[0], html.encode())
+    results.write_atomically(written[1], material.markdown().encode())
+    for figure in figures if pictures else ():
+        written.append(folder / f"{figure.key}.png")
+        png.save(figure, written[-1])
+    return written
+
+
+def carry_out(
+    *,
+    run_path: Path | None,
+    compare_path: Path | None,
+    sweep_path: Path | None,
+    budgets_path: Path | None,
+    png: bool,
+    out: Path,
+) -> int:
+    """Carry out `report` and return its exit code.
+
+    Raises:
+        LoadgenError: there is nothing to draw, a file cannot be used, or the folder cannot be written.
+    """
+    from loadgen.command import read_budgets
+
+    if run_path is None and compare_path is None and sweep_path is None:
+        raise LoadgenError("Say what to draw: --run, --compare or --sweep.", EXIT_USAGE)
+    try:
+        material = Material(
+            budgets=read_budgets(budgets_path) if budgets_path else None,
+            run=results.read(run_path, RunFile) if run_path else None,
+            compare=results.read(compare_path, CompareFile) if compare_path else None,
+            sweep=results.read(sweep_path, SweepFile) if sweep_path else None,
+        )
+    except results.RunFileError as error:
+        raise LoadgenError(str(error)) from error
+    for path in write_reports(out, material, pictures=png):
+        click.echo(f"written to {path}")
+    return EXIT_OK
+
+
+def _machine(machine: Machine) -> str:
+    return f"{machine.processor or machine.system}, {machine.cpus or 'unknown'} processors"

@@ -1,0 +1,163 @@
+"""[I/O] `loadgen sweep`: latency against rate, and the highest rate within a latency target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from . import results
+from .command import Load, broken_off, model_budget
+from .errors import EXIT_OK, EXIT_USAGE, LoadgenError
+from .machine import describe_machine
+from .progress import choose_progress
+from .runfile import RunFile
+from .runner import perform
+from .scenario import Scenario, parse_target
+from .sweepfile import FORMAT, VERSION, Point, SweepFile
+from .text import figures
+from .verdict import number
+
+_LEAST_RATE_SHARE: Final = 0.95
+_FIRST_RATE_PER_S: Final = 5.0
+_GROWTH: Final = 2.0
+_PRECISION: Final = 1.05
+"""The search ends when the best rate and the next that failed are within 5% of one another."""
+_MOST_POINTS: Final = 24
+_LEAST_REQUESTS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyTarget:
+    """What latency may be at most; None where there is no limit."""
+
+    mean_ms: float | None
+    p95_ms: float | None
+
+    def met_by(self, run: RunFile) -> bool | None:
+        """Whether a run is within it; None without a target. A failed request is infinitely slow."""
+        if self.mean_ms is None and self.p95_ms is None:
+            return None
+        latency = run.latency.from_planned
+        pairs = ((latency.mean_ms, self.mean_ms), (latency.p95_ms, self.p95_ms))
+        return all(limit is None or (value is not None and value <= limit) for value, limit in pairs)
+
+
+def next_rate(points: list[Point], first: float, least: float = 0.1) -> float | None:
+    """Return the next rate of a search: doubled until one fails, then within the gap; None when it is small. Pure."""
+    good = [point.rate_per_s for point in points if point.fit and point.within]
+    bad = [point.rate_per_s for point in points if not (point.fit and point.within)]
+    best, worst = max(good, default=0.0), min(bad, default=0.0)
+    if len(points) >= _MOST_POINTS:
+        return None
+    if not points:
+        return first
+    if not bad:
+        return best * _GROWTH
+    if not good:
+        return worst / _GROWTH if worst / _GROWTH >= least else None
+    return None if worst <= best * _PRECISION else (best * worst) ** 0.5
+
+
+def point_of(run: RunFile, rate: float, target: LatencyTarget) -> Point:
+    """Return a point of the curve from a run. Pure."""
+    counts, achieved = run.counts, run.validity.achieved_rate_per_s
+    done_s = max(run.requests.done_us, default=0) / 1e6
+    return Point(
+        rate_per_s=rate,
+        achieved_per_s=achieved,
+        completed_per_s=counts.ok / max(done_s, run.configuration.duration_s) if done_s else None,
+        scheduled=counts.scheduled,
+        failed=counts.scheduled - counts.ok,
+        fit=counts.ok == counts.scheduled and (achieved or 0) >= _LEAST_RATE_SHARE * rate,
+        within=target.met_by(run),
+        latency=run.latency.from_planned,
+    )
+
+
+def carry_out(
+    *,
+    url: str | None,
+    model: str,
+    budgets_path: Path | None,
+    rates: tuple[float, ...] | None,
+    search: bool,
+    mean_ms: float | None,
+    p95_ms: float | None,
+    duration_s: float,
+    out: Path,
+    **options: Any,
+) -> int:
+    """Carry out `sweep` and return its exit code.
+
+    Raises:
+        LoadgenError: usage, or nothing was measured.
+    """
+    if url is None:
+        raise LoadgenError("Give --url, the address of a running service.", EXIT_USAGE)
+    budget, folder = model_budget(budgets_path, model)
+    if budget is not None:
+        mean_ms, p95_ms = mean_ms or budget.mean_ms, p95_ms or budget.p95_ms
+    target = LatencyTarget(mean_ms, p95_ms)
+    if search and mean_ms is None and p95_ms is None:
+        raise LoadgenError("--search needs a latency target: --p95-ms, --mean-ms or --budgets.", EXIT_USAGE)
+    if search == bool(rates):
+        raise LoadgenError("Give either --rates or --search.", EXIT_USAGE)
+    path = results.prepare_folder(out, "sweep.json")
+    load = Load(model=model, rate=rates[0] if rates else _FIRST_RATE_PER_S, duration_s=duration_s, **options)
+    scenario = load.scenario(parse_target(url), budget, folder)
+    points, card, stopped_by = _measure(scenario, rates, target, lambda line: click.echo(line))
+    points.sort(key=lambda point: point.rate_per_s)
+    good = [point.rate_per_s for point in points if point.fit and point.within]
+    found = SweepFile(
+        format=FORMAT,
+        version=VERSION,
+        started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        partial=stopped_by is not None,
+        url=scenario.target.shown,
+        model=model,
+        seed=scenario.seed,
+        duration_s=duration_s,
+        target_mean_ms=mean_ms,
+        target_p95_ms=p95_ms,
+        best_per_s=max(good, default=None),
+        machine=describe_machine(),
+        card=card,
+        points=points,
+    )
+    results.write_atomically(path, results.encode(found))
+    if mean_ms is not None or p95_ms is not None:
+        click.echo(f"Highest rate within the target: {number(found.best_per_s, '/s') if good else 'none'}")
+    click.echo(f"written to {path}")
+    return EXIT_OK if stopped_by is None else broken_off(stopped_by)
+
+
+def _measure(
+    scenario: Scenario, rates: tuple[float, ...] | None, target: LatencyTarget, say: Callable[[str], None]
+) -> tuple[list[Point], dict[str, Any] | None, int | None]:
+    points: list[Point] = []
+    card: dict[str, Any] | None = None
+    left = list(rates or ())
+    least = _LEAST_REQUESTS / scenario.duration_s
+    while True:
+        rate = next_rate(points, _FIRST_RATE_PER_S, least) if rates is None else left.pop(0) if left else None
+        if rate is None:
+            return points, card, None
+        title = f"{scenario.model} at {number(rate, '/s')}"
+        run, stopped_by = perform(
+            replace(scenario, rate_per_s=rate),
+            (scenario.target,),
+            lambda title=title: choose_progress(title),  # type: ignore[misc]
+        )
+        if stopped_by is not None:
+            return points, card, stopped_by
+        card = run.service.card
+        point = point_of(run, rate, target)
+        points.append(point)
+        verdict = "" if point.within is None else "  within" if point.within and point.fit else "  beyond the target"
+        failed = f"  {point.failed} failed" if point.failed else ""
+        say(f"{number(rate, '/s'):>9}  {figures(point.latency)}{failed}{verdict}")

@@ -1,0 +1,293 @@
+"""The gate's larger parts on real stacks: direct producers, stacks that are started, mutants, CI's own steps."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from loadgen import selftest
+from loadgen.mutants import MUTANTS, Mutant, enough
+from loadgen.runner import plan
+from tests.children import ROOT
+from tests.e2e.bench import Bench, make_bench, only_sentence
+from tests.e2e.stack import Stack, echo_models
+from tests.helpers import eventually
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return make_bench(tmp_path, "[models.x]\nmean_ms = 250\np95_ms = 500\n")
+
+
+def test_straight_onto_the_stream_and_in_msgpack(bench: Bench, valkey_url: str, model_name: str) -> None:
+    models = echo_models(bench.folder, model_name)
+    (bench.folder / "budgets.toml").write_text(f"[models.{model_name}]\nmean_ms = 5000\n")
+    common = ("--model", model_name, "--payload", "photo.jpg", "--content-type", "application/octet-stream")
+    load = (*common, "--rate", "200", "--duration", "1s", "--warmup", "100ms", "--timeout", "20s", "--out", "out")
+    with Stack(valkey_url, models) as stack:
+        consumer = stack.start_consumer(model_name)
+        address = consumer.until("metrics at ").rpartition("metrics at ")[2].rstrip(".")
+        stack.start_front_end()
+        stack.wait(model_name)
+        direct = bench.run("run", "--url", valkey_url, "--metrics", address, *load)
+        assert direct.returncode == 0, direct.stderr
+        run = bench.written()
+        assert run["counts"]["ok"] == run["counts"]["scheduled"] == 200
+        assert run["service"]["card"]["name"] == model_name
+        assert run["service"]["requests"] is None  # no front end had a part in it
+        assert run["service"]["items"]["delta"] == run["validity"]["answered"] == 220
+        assert bench.gate().returncode == 0
+        packed = bench.run("run", "--url", stack.url, "--accept", "msgpack", *load)
+        assert packed.returncode == 0, packed.stderr
+        assert bench.written()["counts"]["ok"] == 200
+        large = bench.folder / "large.bin"
+        large.write_bytes(b"x" * 40_000)  # longer than a hint may be, so each reply is looked up
+        more = ("--payload", "large.bin", "--concurrency", "4", "--requests", "30", "--warmup", "0", "--out", "out")
+        looked_up = bench.run("run", "--url", valkey_url, "--model", model_name, *more)
+        assert looked_up.returncode == 0, looked_up.stderr
+        assert bench.written()["counts"]["ok"] == 30
+        unknown = bench.run("run", "--url", valkey_url, *load, "--model", "nobody")
+        assert (unknown.returncode, only_sentence(unknown)[-37:]) == (1, "no consumer has ever served it there.")
+
+
+def test_a_redis_that_is_none_and_a_redis_that_is_away(bench: Bench) -> None:
+    load = ("--model", "m", "--payload", "photo.jpg", "--rate", "5", "--out", "out")
+    away = bench.run("run", "--url", "redis://127.0.0.1:9", *load)
+    assert away.returncode == 1
+    assert only_sentence(away) == "loadgen: Cannot reach redis://127.0.0.1:9/0: Connection refused."
+    secret = bench.run("run", "--url", "redis://:secret@127.0.0.1:9/x", *load)
+    assert secret.returncode == 2
+    assert "secret" not in secret.stderr
+
+
+def test_the_servers_log_agrees_with_the_generator() -> None:
+    scenario = selftest.open_loop(200.0, 1.0)
+    run, log = selftest.measure(scenario)
+    assert run.counts.ok == run.counts.scheduled == len(log.arrived_s) == 200
+    assert selftest.gap_distance(log.arrived_s, plan(scenario)) < 0.35
+    crowded, seen = selftest.measure(selftest.closed_loop(0.5, 7), "--delay-ms", "5")
+    assert seen.most_under_way == crowded.validity.most_in_flight == 7
+    assert len(seen.arrived_s) == crowded.counts.ok
+
+
+def test_gaps_that_are_not_as_planned_are_noticed() -> None:
+    planned = plan(selftest.open_loop(200.0, 5.0))
+    assert selftest.gap_distance([time_s + 3.5 for time_s in planned], planned) < 1e-9 + 0.01
+    together = [round(time_s * 20) / 20 for time_s in planned]  # sent in bunches, every 50 ms
+    assert selftest.gap_distance(together, planned) > 0.5
+    assert selftest.gap_distance([], planned) == 1.0
+
+
+SYNTHETIC = """\
+[models.synthetic]
+family = "python"
+entry = "examples.synthetic_model:create"
+max_batch = 16
+window_ms = 2
+options = { batch_ms = 5, row_ms = 0.1 }
+"""
+SHORT = """\
+[models.synthetic]
+mean_ms = 5000
+rate_per_s = 100
+duration_s = 1
+payload = "LICENSE"
+precision = "fp32"
+window_s = 0.1
+offline_requests = 30
+concurrency = 10
+
+[gate]
+pairs = 9
+most_pairs = 9
+too_noisy = 10
+mean_margin = 10
+p95_margin = 10
+throughput_margin = 0.99
+"""
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false")
+    done = subprocess.run(["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with this working tree's files in two commits, whose gate is short and forgiving."""
+    folder = tmp_path_factory.mktemp("checkout") / "repository"
+    tracked = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    for name in filter(None, tracked.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / "models.toml").write_text(SYNTHETIC)
+    (folder / "budgets.toml").write_text(SHORT)
+    git(folder, "init", "--quiet", "--initial-branch", "main")
+    for message in ("base", "candidate"):
+        (folder / "CHANGELOG.md").write_text(message)
+        git(folder, "add", "--all")
+        git(folder, "commit", "--quiet", "--message", message)
+    # An environment that is there already, as `make venv` leaves it.
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    (folder / ".venv" / "bin" / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (folder / ".venv" / "bin" / "python").chmod(0o755)
+    (folder / ".venv" / ".installed").touch()
+    return folder
+
+
+def steps(workflow: str, job: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = yaml.safe_load((ROOT / ".github" / "workflows" / workflow).read_text())["jobs"][job][
+        "steps"
+    ]
+    return [step for step in found if "run" in step]
+
+
+def run_steps(workflow: str, job: str, folder: Path, values: dict[str, str], **more: str) -> list[int]:
+    """Run every `run:` step of a job as GitHub does, with `${{ … }}` replaced by `values`; returns the exit codes."""
+    codes = []
+    for step in steps(workflow, job):
+        chosen = {name: values.get(text, text) for name, text in step.get("env", {}).items()}
+        assert not any("${{" in text for text in (*chosen.values(), step["run"])), step
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("GITHUB_", "HEADRACE_"))
+        }
+        done = subprocess.run(
+            ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", step["run"]],
+            cwd=folder,
+            env={**environment, **chosen, "GITHUB_ACTIONS": "true", **more},
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+        codes.append(done.returncode)
+        (folder / f"step{len(codes)}.log").write_text(done.stdout + done.stderr)
+    return codes
+
+
+@pytest.mark.timeout(150)
+def test_every_step_of_the_performance_workflow(checkout: Path, tmp_path: Path) -> None:
+    values = {
+        "${{ matrix.model }}": "synthetic",
+        "${{ github.event.pull_request.base.sha }}": git(checkout, "rev-parse", "HEAD^"),
+    }
+    summary = tmp_path / "summary.md"
+    codes = run_steps("performance.yml", "gate", checkout, values, GITHUB_STEP_SUMMARY=str(summary))
+    assert codes == [0, 0], (checkout / "step2.log").read_text()
+    assert (checkout / "out" / "notes").is_dir()  # what the first stack found out, for both sides
+    out = checkout / "out"
+    names = {"run.json", "compare.json", "report.html", "report.md", "stack.log", "base.log", "candidate.log"}
+    assert names <= {path.name for path in out.iterdir()}
+    assert "Performance gate: synthetic: pass" in summary.read_text()
+    compare = json.loads((out / "compare.json").read_text())
+    assert compare["base"]["version"]["commit"] == git(checkout, "rev-parse", "HEAD^")
+    assert compare["candidate"]["version"]["commit"] == git(checkout, "rev-parse", "HEAD")
+    assert git(checkout, "worktree", "list").count("\n") == 0  # the base's is gone
+
+
+def test_every_step_of_the_nightly_workflow(checkout: Path, tmp_path: Path) -> None:
+    values = {"${{ matrix.only }}": "empty", "${{ matrix.repeat }}": "2"}
+    summary = tmp_path / "summary.md"
+    codes = run_steps("nightly.yml", "trust", checkout, values, GITHUB_STEP_SUMMARY=str(summary))
+    assert codes[:2] == [0, 0], (checkout / "step2.log").read_text()
+    assert codes[2] in (0, 2)  # beside other tests the generator may find itself unfit
+    assert "send lag, p99" in (checkout / "step3.log").read_text()
+    assert "| empty | the result is missing, then empty | 20 | 2 | 2 x 20 |" in summary.read_text()
+
+
+@pytest.mark.timeout(120)
+def test_the_gate_without_a_base_or_a_stack_is_invalid(checkout: Path) -> None:
+    def gate(**variables: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "MODEL": "synthetic", "OUT": "out2", **variables}
+        return subprocess.run([".ci/gate"], cwd=checkout, env=environment, capture_output=True, text=True, timeout=60)
+
+    lost = gate(BASE="0" * 40)
+    assert lost.returncode == 20
+    assert "Cannot read out2/compare.json" in lost.stdout
+    unknown = gate(BASE="none", MODEL="nobody")
+    assert unknown.returncode == 20
+    assert "Cannot read out2/run.json" in unknown.stdout
+    alone = gate(BASE="none")
+    assert alone.returncode == 0, alone.stdout + alone.stderr
+    assert not (checkout / "out2" / "compare.json").exists()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_generator_that_is_killed_leaves_no_stack_behind(bench: Bench) -> None:
+    (bench.folder / "models.toml").write_text(SYNTHETIC)
+    models = f"HEADRACE_MODELS_FILE={bench.folder / 'models.toml'}"
+    arguments = ("--stack", str(ROOT), "--set", models, "--model", "synthetic", "--payload", "photo.jpg")
+    more = ("--content-type", "application/octet-stream", "--rate", "5", "--duration", "60s", "--out", "out")
+    command = bench.command("run", *arguments, *more)
+    with subprocess.Popen(
+        command, cwd=bench.folder, env=bench.environment(), stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        while "measure" not in (line := process.stderr.readline()):
+            assert line, "it ended"
+        assert processes_with(str(bench.folder))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        eventually(lambda: not processes_with(str(bench.folder)), within_s=30)
+
+
+def processes_with(text: str) -> list[str]:
+    """Return the processes in whose environment a text stands, the test's own aside."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"HEADRACE_MODELS_FILE={text}" in (folder / "environ").read_bytes().decode(errors="replace"):
+                found.append(folder.name)
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.timeout(90)
+def test_two_mutants_as_processes(bench: Bench) -> None:
+    """All ten run every night; these are the quick ones."""
+    done = bench.run("mutants", "--only", "few", "--only", "errors", "--stack", str(ROOT), "--out", "out", timeout=80)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((bench.folder / "out" / "mutants.json").read_text())
+    assert {name: one["codes"] for name, one in found["mutants"].items()} == {"few": [20], "errors": [20]}
+    unknown = bench.run("mutants", "--only", "nobody")
+    assert unknown.returncode == 2
+    assert "There is no mutant 'nobody'" in only_sentence(unknown)
+
+
+def test_there_are_ten_mutants_with_the_promised_codes() -> None:
+    proof = {mutant.name: mutant.expected for mutant in MUTANTS if not mutant.on_request}
+    assert proof == {
+        "none": 0, "delayed": 10, "slower": 11, "unbatched": 11, "errors": 20,
+        "killed": 20, "few": 20, "throttled": 20, "empty": 20, "precision": 20,
+    }  # fmt: skip
+
+
+NONE, SLOWER = MUTANTS[0], next(mutant for mutant in MUTANTS if mutant.name == "slower")
+
+
+@pytest.mark.parametrize(
+    ("mutant", "codes", "good"),
+    [
+        (NONE, [0], True), (NONE, [11], False), (NONE, [20], False), (NONE, [0] * 59 + [11], True),
+        (NONE, [0] * 58 + [11, 11], False), (NONE, [0] * 54 + [20] * 6, True), (NONE, [0] * 53 + [20] * 7, False),
+        (SLOWER, [11] * 19 + [0], True), (SLOWER, [11] * 18 + [0, 20], False), (SLOWER, [0], False),
+    ],
+)  # fmt: skip
+def test_how_often_the_right_code_must_come_out(mutant: Mutant, codes: list[int], good: bool) -> None:
+    assert enough(mutant, codes) is good

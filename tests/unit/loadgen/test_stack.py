@@ -1,0 +1,23 @@
+"""What the generator reads out of a stack's banner, as `headrace up` itself writes it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from headrace import plan
+from headrace.sizing import Place
+from loadgen import stack
+from shared.settings import Settings
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 40])
+def test_every_consumers_metrics_are_found(count: int) -> None:
+    settings = replace(
+        Settings(), redis_url="redis://127.0.0.1:6399/0", port=8123, metrics_port=9101, models=("flowers",)
+    )
+    places = [Place(f"consumer flowers {number}", "flowers", number) for number in range(count)]
+    found = stack._addresses(plan.banner(settings, {}, places, 1.0).splitlines(), 7)
+    assert (found.url, found.pid) == ("http://127.0.0.1:8123", 7)
+    assert list(found.metrics_urls) == [f"http://127.0.0.1:{9101 + number}" for number in range(count)]
