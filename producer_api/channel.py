@@ -9,9 +9,10 @@ from shared import functions, keys
 from shared.outcomes import SHUTTING_DOWN, RequestError
 from shared.redis import AsyncClient, InPieces, Link
 from shared.settings import Settings
-from shared.wire import Request, encode_request, encode_request_around_body
+from shared.wire import Request, encode_request
 
 from .admitter import Admitter, Instruments, Pending
+from .large_messages import encode_around_body
 from .reply_reader import ReplyReader
 from .waiters import Waiter, Waiters
 
@@ -90,7 +91,7 @@ class Channel:
     def _message(self, request: Request) -> bytes | InPieces:
         if request.body is None or len(request.body) < functions.LUA_LIMIT_BYTES:
             return encode_request(request, self._instance)
-        return InPieces(encode_request_around_body(request, self._instance))
+        return InPieces(encode_around_body(request, self._instance))
 
     def _note_cursor(self, cursor: bytes) -> None:
         self._admitter.cursor = cursor

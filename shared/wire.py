@@ -131,30 +131,6 @@ def encode_request(request: Request, reply_to: str | None = None) -> bytes:
     return msgpack.packb(message)  # type: ignore[no-any-return]
 
 
-def encode_request_around_body(request: Request, reply_to: str) -> tuple[bytes, bytes, bytes]:
-    """Encode as :func:`encode_request` does, in three pieces of which the middle one is the body itself, not copied.
-
-    The format of the pieces is msgpack's: a map of up to 15 members is one byte 0x8n, a string of up to 31 bytes one
-    byte and the string, and bytes (bin 32) are 0xc6 and four bytes of length.
-
-    Args:
-        request: one with a body.
-        reply_to: as there.
-    """
-    body = request.body
-    if body is None:
-        raise ValueError("only a request with a body has one to go around")
-    before = {"v": VERSION, "id": request.id, "ttl_ms": request.ttl_ms, "ct": request.content_type}
-    after: dict[str, Any] = {"rt": reply_to}
-    if request.params:
-        after["params"] = request.params
-    if request.traceparent is not None:
-        after["tp"] = request.traceparent
-    members = bytes((0x80 + len(before) + 1 + len(after),))
-    head = members + msgpack.packb(before)[1:] + b"\xa4body\xc6" + len(body).to_bytes(4, "big")
-    return head, body, msgpack.packb(after)[1:]
-
-
 _REQUEST_MEMBERS = frozenset({"v", "id", "ttl_ms", "ct", "body", "inputs", "rt", "params", "tp"})
 
 
