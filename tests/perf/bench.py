@@ -12,7 +12,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -82,7 +82,7 @@ def _measure(names: Sequence[str], quick: bool, path: Path) -> Results:
         versions={**{package: importlib.metadata.version(package) for package in _PACKAGES}, "server": _server()},
         generator=generator.name,
         steal_share=None,
-        sections=_read(path).sections if path.exists() else {},
+        sections=_earlier(path, say),
     )
     say(f"measuring {', '.join(names)}; closed loops by {generator.name}")
     try:
@@ -97,6 +97,17 @@ def _measure(names: Sequence[str], quick: bool, path: Path) -> Results:
         shutil.rmtree(folder, ignore_errors=True)
     say(f"written to {path.relative_to(ROOT)}")
     return results
+
+
+def _earlier(path: Path, say: Callable[[str], None]) -> dict[str, Section]:
+    """The sections of earlier runs, which those of this one replace. What another version wrote is of no use."""
+    if not path.exists():
+        return {}
+    try:
+        return _read(path).sections
+    except BenchError as error:
+        say(f"{error} Starting afresh.")
+        return {}
 
 
 def _section(name: str, bench: Bench) -> Section:
@@ -154,7 +165,7 @@ def _read(path: Path) -> Results:
     except FileNotFoundError:
         raise BenchError("There are no results yet; run `make bench` first.") from None
     except msgspec.MsgspecError as error:
-        told = f"{path.relative_to(ROOT)} cannot be read ({error}); it is of another version: delete it."
+        told = f"{path.relative_to(ROOT)} cannot be read ({error}); it is of another version."
         raise BenchError(told) from None
 
 
