@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
+from shared.allocator import give_back_freed_memory
 from shared.machine import usable_cores
 
 from .allocator import prepare_for_torch
@@ -82,6 +83,9 @@ def load_model(build: Callable[[], Model], config: ConsumerConfig) -> tuple[Mode
         return model
 
     model, parity = prepare(tuned, device, config.precision, config.max_batch, notes)
+    # The networks that were tried and let go leave more behind than the one that was kept takes.
+    gc.collect()
+    give_back_freed_memory()
     loaded_s = monotonic()
     calibration = calibrate(model, config, device, notes, parity.precision)
     log.info(
