@@ -5,24 +5,17 @@ The largest batch is not always the best one: on a CPU the activations of a larg
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import os
-import platform
-import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic, thread_time
 from typing import Any
-
-from shared.version import __version__
 
 from .config import ConsumerConfig
 from .cost import BatchCost
 from .models.base import Model
+from .notes import Notes
 
 log = logging.getLogger(__name__)
 
@@ -123,12 +116,16 @@ def _guess(expected_s: Mapping[int, float], size: int) -> float:
     return expected_s[largest] * size / largest
 
 
-def calibrate(model: Model, config: ConsumerConfig, device: str) -> Calibration:
-    """Warm the model up and measure its buckets, or take the times from the last start if nothing has changed."""
+def calibrate(model: Model, config: ConsumerConfig, device: str, notes: Notes, precision: str) -> Calibration:
+    """Warm the model up and measure its buckets, or take the times from the last start if nothing has changed.
+
+    Args:
+        notes: hold for this model, machine and torch.
+        precision: the one in force.
+    """
     sizes = config.buckets
-    circumstances = _circumstances(config, device)
-    path = Path(config.settings.data_dir) / "calibration" / f"{config.model_name}.json"
-    measured = recall(path, circumstances)
+    place = f"batches of {','.join(map(str, sizes))} in {precision} by {'+'.join(model.recipe()) or 'plain'}"
+    measured = checked(notes.get(place))
 
     def run(size: int) -> None:
         model.run(model.sample_rows(size))
@@ -141,8 +138,8 @@ def calibrate(model: Model, config: ConsumerConfig, device: str) -> Calibration:
     if measured is None:
         begun_s = monotonic()
         measured = measure(run, sizes, budget_s, timer=timer)
-        if monotonic() - begun_s >= WORTH_REMEMBERING_S:
-            remember(path, circumstances, measured)
+        if measured and monotonic() - begun_s >= WORTH_REMEMBERING_S:
+            notes.put(place, measured)
     else:
         measure(run, sizes, budget_s, rounds=0)
     found = Calibration(measured, preferred_rows(measured, config.max_batch))
@@ -163,59 +160,11 @@ def told(found: Calibration, config: ConsumerConfig) -> str:
     )
 
 
-def recall(path: Path, circumstances: Mapping[str, Any]) -> Measured | None:
-    """Read what was measured under the same circumstances; None when there is no such thing, or it cannot be read."""
+def checked(noted: Any) -> Measured | None:
+    """Return what was noted if it is what :func:`measure` returns: a file may hold anything."""
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-        if held["circumstances"] != circumstances:
-            return None
-        measured = tuple((rows, float(run_s)) for rows, run_s in held["measured"])
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        log.warning("%s cannot be used (%s); measuring again.", path, error)
+        measured = tuple((rows, float(run_s)) for rows, run_s in noted)
+    except (ValueError, TypeError):
         return None
     sound = all(type(rows) is int and rows >= 1 and 0.0 <= run_s < math.inf for rows, run_s in measured)
     return measured if sound and measured else None
-
-
-def remember(path: Path, circumstances: Mapping[str, Any], measured: Measured) -> None:
-    """Write down what was measured, whole or not at all. A folder that cannot be written costs only time."""
-    if not measured:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump({"circumstances": circumstances, "measured": measured}, file, indent=1)
-        os.replace(name, path)
-    except OSError as error:
-        log.warning("%s cannot be written (%s); the next start measures again.", path, error)
-
-
-def _circumstances(config: ConsumerConfig, device: str) -> dict[str, Any]:
-    """Name what the times depend on, as JSON gives it back."""
-    model = config.model
-    torch = sys.modules.get("torch")  # imported by now if the model needs it
-    found: dict[str, Any] = {
-        "headrace": __version__,
-        "model": [model.family, model.architecture, model.entry, model.weights, model.version, repr(model.options)],
-        "precision": config.precision,
-        "buckets": list(config.buckets),
-        "device": device,
-        "processor": _processor(),
-    }
-    if torch is not None:
-        found["torch"] = str(torch.__version__)
-        found["threads"] = torch.get_num_threads()
-        if device == "cuda":
-            found["device"] = torch.cuda.get_device_name()
-    return found
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    return next((line for line in lines if line.startswith("model name")), platform.processor() or platform.machine())

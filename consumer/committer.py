@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from shared.fast_wire import encode_reply
 from shared.outcomes import INTERNAL, OK, RequestError
 from shared.settings import Settings
-from shared.wire import Fault, ModelTag, Reply, Timing, encode_reply
+from shared.wire import Fault, ModelTag, Reply, Timing
 
 from .events import BatchDone, ItemDone
 from .items import Finished, Item, Prepared, Refused

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from shared.clock import RedisClock
+from shared.fast_wire import decode_request
 from shared.outcomes import EXPIRED, INTERNAL, MALFORMED, RequestError, invalid
-from shared.wire import WireError, decode_request
+from shared.wire import WireError
 
 from .intake import Intake
 from .items import Item, Refused, Replies, refuse

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import logging
-import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
+from shared.allocator import give_back_freed_memory
 from shared.machine import usable_cores
-from shared.version import __version__
 
 from .allocator import prepare_for_torch
 from .calibration import Calibration, calibrate
+from .circumstances import circumstances
 from .config import ConsumerConfig
 from .events import Parity
 from .models.base import Model
@@ -76,7 +75,7 @@ def load_model(build: Callable[[], Model], config: ConsumerConfig) -> tuple[Mode
         import torch
 
         torch.set_num_threads(config.settings.torch_threads or default_threads(device))
-    notes = Notes(Path(config.settings.data_dir) / "recipes", config.model_name, circumstances(config, device))
+    notes = Notes(Path(config.settings.data_dir) / "notes", config.model_name, circumstances(config, device))
 
     def tuned() -> Model:
         model = build()
@@ -84,8 +83,11 @@ def load_model(build: Callable[[], Model], config: ConsumerConfig) -> tuple[Mode
         return model
 
     model, parity = prepare(tuned, device, config.precision, config.max_batch, notes)
+    # The networks that were tried and let go leave more behind than the one that was kept takes.
+    gc.collect()
+    give_back_freed_memory()
     loaded_s = monotonic()
-    calibration = calibrate(model, config, device)
+    calibration = calibrate(model, config, device, notes, parity.precision)
     log.info(
         "Loaded %s in %s on %s in %.1f s, warmed up in %.1f s. Recipe: %s. Precision %s: %s",
         config.model_name,
@@ -98,47 +100,3 @@ def load_model(build: Callable[[], Model], config: ConsumerConfig) -> tuple[Mode
         parity.reason,
     )
     return model, parity, device, calibration
-
-
-def circumstances(config: ConsumerConfig, device: str) -> dict[str, str]:
-    """Name everything that decides which recipe and precision are fastest: model, weights, machine, libraries."""
-    model = config.model
-    found = {
-        "headrace": __version__,
-        "model": f"{model.family} {model.architecture} {model.entry} {model.options} {model.version}",
-        "weights": _weights(model.weights or ""),
-        "preprocessing": str(model.preprocessing),
-        "max_batch": str(config.max_batch),
-        "asked": f"{config.precision} {config.settings.recipe}",
-        "machine": f"{device} {_processor()}",
-    }
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        found["torch"] = f"{torch.__version__} with {torch.get_num_threads()} threads"
-        if device == "cuda":
-            found["machine"] += f" {torch.cuda.get_device_name()}"
-    return found
-
-
-def _weights(source: str) -> str:
-    """Name weights so that a file that was replaced has another name."""
-    from .models.weights import package_file
-
-    try:
-        path = package_file(source.removeprefix("package:")) if source.startswith("package:") else Path(source)
-        status = path.stat()
-    except (OSError, ValueError):  # no file; one that is missing is told when it is read
-        return source
-    return f"{source} of {status.st_size} bytes at {status.st_mtime_ns}"
-
-
-def _processor() -> str:
-    """Name this machine's processor and what it can do."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
-    except OSError:
-        return f"{platform.machine()} {platform.processor()}"
-    kept = ("model name", "model\t", "flags", "Features", "CPU part")
-    lines = "\n".join(line for line in text.splitlines() if line.startswith(kept))
-    name = next((line.partition(":")[2].strip() for line in lines.splitlines() if line.startswith("model name")), "")
-    return f"{platform.machine()} {name} {hashlib.sha256(lines.encode()).hexdigest()[:12]}"

@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from shared.fast_wire import decode_reply
 from shared.outcomes import INTERNAL, SHUTTING_DOWN, RequestError
 from shared.redis import ClientError, Link, connect_async
 from shared.settings import Settings
-from shared.wire import Request, decode_reply
+from shared.wire import Request
 
 from .admission import admit, refusal
 from .admitter import Instruments

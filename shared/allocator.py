@@ -37,3 +37,11 @@ def keep_freed_memory(most_bytes: int = WITHOUT_BOUND, step_bytes: int = 64 << 2
         _M_ARENA_MAX: 1,  # one heap: the blocks one thread frees serve the others
     }
     return mallopt is not None and all(mallopt(option, value) == 1 for option, value in options.items())
+
+
+def give_back_freed_memory() -> None:
+    """Give back to the kernel, once, what is free now (glibc only)."""
+    if sys.platform.startswith("linux"):
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)

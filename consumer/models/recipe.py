@@ -30,7 +30,7 @@ CALIBRATION_ROWS = 16
 WORTH = 0.985
 """A step must bring the time of a batch below this share of what it was; less is noise."""
 ROUNDS = 8
-BUDGET_S = 0.5
+BUDGET_S = 0.3
 """Time for one comparison. At least ``LEAST_ROUNDS`` are run, and no more than it takes to see a clear difference."""
 LEAST_ROUNDS = 2
 CLEAR = 0.85
@@ -103,7 +103,12 @@ def _normalised(network: Network) -> Tensor:
 
 
 def choose(
-    offered: Steps, make: Callable[[Steps], Runner], rows: Sequence[Any], reference: NDArray[Any], precision: str
+    offered: Steps,
+    make: Callable[[Steps], Runner],
+    rows: Sequence[Any],
+    reference: NDArray[Any],
+    precision: str,
+    likely: Steps = (),
 ) -> tuple[Runner, Steps]:
     """Try the steps one after the other, each on top of those kept before it.
 
@@ -113,6 +118,8 @@ def choose(
         rows: the batch to judge by.
         reference: outputs of plain fp32 for ``rows``.
         precision: sets how close the outputs must come.
+        likely: steps that were found to help in another precision. Together they are tried first, and kept if they
+            agree and are faster than none: each start would otherwise go through the whole search twice.
 
     Returns:
         The runner with all steps that are kept, and their names.
@@ -120,17 +127,23 @@ def choose(
     Raises:
         Exception: what ``make`` raises without any step.
     """
-    kept: Steps = ()
-    best = make(kept)
+    best = make(())
     best.run(rows)
-    for step in offered:
+
+    def fitting(steps: Steps) -> Runner | None:
         try:
-            candidate = make((*kept, step))
-            fits = agrees(reference, candidate.run(rows), precision)
+            candidate = make(steps)
+            return candidate if agrees(reference, candidate.run(rows), precision) else None
         except Exception as error:
-            log.info("Step %s does not fit: %s", step, error)
-            continue
-        if fits and _is_faster(candidate, best, rows):
+            log.info("The steps %s do not fit: %s", ", ".join(steps), error)
+            return None
+
+    if likely and (candidate := fitting(likely)) is not None and _is_faster(candidate, best, rows):
+        return candidate, likely
+    kept: Steps = ()
+    for step in offered:
+        candidate = fitting((*kept, step))
+        if candidate is not None and _is_faster(candidate, best, rows):
             best, kept = candidate, (*kept, step)
     return best, kept
 

@@ -57,17 +57,21 @@ def make(
     def make_one(steps: recipe.Steps) -> recipe.Runner:
         return _runner(network, device, precision, steps, max_batch)
 
-    name = f"recipe {device} {precision} of {'+'.join(offered)}"
-    known = notes.get(name)
-    if isinstance(known, list) and all(step in offered for step in known):
+    def noted(in_precision: str) -> recipe.Steps | None:
+        known = notes.get(f"recipe {device} {in_precision} of {'+'.join(offered)}")
+        return tuple(known) if isinstance(known, list) and all(step in offered for step in known) else None
+
+    known = noted(precision)
+    if known is not None:
         try:
-            runner = make_one(tuple(known))
+            runner = make_one(known)
             if recipe.agrees(reference, runner.run(rows), precision):
-                return runner, tuple(known)
+                return runner, known
         except Exception as error:
             log.info("The recipe of an earlier start does not work any more: %s", error)
-    runner, steps = recipe.choose(offered, make_one, rows, reference, precision)
-    notes.put(name, list(steps))
+    likely = noted("fp32") or ()
+    runner, steps = recipe.choose(offered, make_one, rows, reference, precision, likely)
+    notes.put(f"recipe {device} {precision} of {'+'.join(offered)}", list(steps))
     return runner, steps
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 
 from consumer import calibration as module
 from consumer.buckets import buckets
-from consumer.calibration import Calibration, calibrate, measure, preferred_rows, recall, remember
+from consumer.calibration import Calibration, calibrate, checked, measure, preferred_rows
 from consumer.config import ConsumerConfig
 from consumer.models.echo import Echo
+from consumer.notes import Notes
 from consumer.policies import make_batcher
 from shared.model_config import ModelConfig
 from shared.settings import Settings
 from tests.unit.consumer.parts import Toy
 
 SIZES = (1, 2, 4, 8, 16, 32)
-KEY = {"model": "m", "threads": 1}
 
 
 class Device:
@@ -124,47 +124,26 @@ def test_buckets_rise_to_the_largest_batch(max_batch: int, declared: list[int] |
     assert found[-1] == max_batch
 
 
-def test_what_was_measured_is_remembered(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "m.json"
-    remember(path, KEY, ((1, 0.5), (2, 0.75)))
-    assert recall(path, KEY) == ((1, 0.5), (2, 0.75))
-    assert recall(path, {**KEY, "threads": 2}) is None
-    assert [file.name for file in path.parent.iterdir()] == ["m.json"]
-
-
 @pytest.mark.parametrize(
-    "text",
-    ["", "{", "[]", "null", "{}", '{"circumstances": {"model": "m", "threads": 1}}', "\x00\xff"]
-    + [
-        json.dumps({"circumstances": KEY, "measured": measured})
-        for measured in ([], [[1]], [[0, 1.0]], [["1", 1.0]], [[1, "x"]], [[1, -1.0]], [[1, float("inf")]], 3, None)
-    ],
+    "noted", [None, 3, "times", [], [[1]], [[0, 1.0]], [["1", 1.0]], [[1, "x"]], [[1, -1.0]], [[1, float("inf")]]]
 )
-def test_a_damaged_file_is_measured_again(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "m.json"
-    path.write_text(text, encoding="latin-1")
-    assert recall(path, KEY) is None
-
-
-def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    remember(tmp_path / "file" / "m.json", KEY, ((1, 0.5),))
-    assert recall(tmp_path / "file" / "m.json", KEY) is None
+def test_notes_that_are_no_times_are_not_used(noted: Any) -> None:
+    assert checked(noted) is None
 
 
 def test_the_second_start_only_warms_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WORTH_REMEMBERING_S", 0.0)
     first, second, other = Toy(), Toy(), Toy()
-    found = calibrate(first, config(tmp_path), "cpu")
-    assert calibrate(second, config(tmp_path), "cpu") == found
+    found = calibrate(first, config(tmp_path), "cpu", Notes(tmp_path, "toy"), "fp32")
+    assert calibrate(second, config(tmp_path), "cpu", Notes(tmp_path, "toy"), "fp32") == found
     assert [len(rows) for rows in second.batches] == [1, 2, 4, 8]
     assert len(first.batches) > 4
-    calibrate(other, config(tmp_path, version="2"), "cpu")
+    calibrate(other, config(tmp_path), "cpu", Notes(tmp_path, "toy"), "bf16")
     assert len(other.batches) > 4
 
 
 def test_what_takes_no_time_is_not_written_down(tmp_path: Path) -> None:
-    calibrate(Toy(), config(tmp_path), "cpu")
+    calibrate(Toy(), config(tmp_path), "cpu", Notes(tmp_path, "toy"), "fp32")
     assert list(tmp_path.iterdir()) == []
 
 

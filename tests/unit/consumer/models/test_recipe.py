@@ -174,12 +174,19 @@ class Pretending:
         return np.array([[1.0, 2.0, 3.0 + self.error]] * len(rows), np.float32)
 
 
-def chosen(monkeypatch: pytest.MonkeyPatch, effects: dict[str, tuple[float, float]]) -> tuple[str, ...]:
-    """Choose among steps that change the time by a factor and the outputs by an error."""
+def chosen(
+    monkeypatch: pytest.MonkeyPatch,
+    effects: dict[str, tuple[float, float]],
+    likely: tuple[str, ...] = (),
+    made: list[tuple[str, ...]] | None = None,
+) -> tuple[str, ...]:
+    """Choose among steps that change the time by a factor and the outputs by an error; ``made`` takes down each try."""
     clock = [0.0]
+    made = [] if made is None else made
     monkeypatch.setattr(recipe, "perf_counter", lambda: clock[0])
 
     def make(steps: tuple[str, ...]) -> Pretending:
+        made.append(steps)
         takes_s, error = 0.01, 0.0
         for step in steps:
             if step == "broken":
@@ -188,12 +195,27 @@ def chosen(monkeypatch: pytest.MonkeyPatch, effects: dict[str, tuple[float, floa
         return Pretending(clock, takes_s, error)
 
     reference = make(()).run([1])
-    return recipe.choose(tuple(effects), make, [1], reference, "fp32")[1]
+    made.clear()
+    return recipe.choose(tuple(effects), make, [1], reference, "fp32", likely)[1]
 
 
 def test_a_step_is_kept_if_it_is_faster_and_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
     effects = {"good": (0.8, 0.0), "wrong": (0.1, 1.0), "slow": (1.2, 0.0), "idle": (1.0, 0.0), "fine": (0.9, 1e-5)}
     assert chosen(monkeypatch, effects) == ("good", "fine")
+
+
+def test_what_helped_in_another_precision_is_tried_first_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[str, ...]] = []
+    effects = {"good": (0.8, 0.0), "idle": (1.0, 0.0), "fine": (0.9, 0.0)}
+    assert chosen(monkeypatch, effects, ("good", "fine"), made) == ("good", "fine")
+    assert made == [(), ("good", "fine")]
+
+
+@pytest.mark.parametrize("other", [(1.5, 0.0), (0.1, 1.0)], ids=["slower", "wrong"])
+def test_what_does_not_help_here_is_searched_for_anew(
+    monkeypatch: pytest.MonkeyPatch, other: tuple[float, float]
+) -> None:
+    assert chosen(monkeypatch, {"other": other, "good": (0.8, 0.0)}, ("other", "good")) == ("good",)
 
 
 def test_a_step_that_fails_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
