@@ -53,7 +53,7 @@ def create_app(settings: Settings, queue: Queue, registry: Registry, *, commit: 
         registry: where metrics are registered and what /metrics shows; a fresh one per application.
         commit: commit of the source, for /version.
     """
-    metrics = ApiMetrics(registry, __version__, commit)
+    metrics = ApiMetrics(registry, __version__, commit, settings.max_in_flight)
     desk = Desk(settings, queue, metrics)
     document = openapi.document(settings)
     models, service = Models(queue), Service(queue, metrics, commit, document, render(document))

@@ -81,13 +81,17 @@ class Tally(Collector):
 class ApiMetrics:
     """What the HTTP side records.
 
+    Args:
+        version, commit: of what runs.
+        most_in_flight: the limit of ``in_flight``, exported beside it.
+
     Attributes:
         in_flight: predict requests between their first byte and their answer.
         requests: predict requests by model and outcome.
         received, sent: payload sizes in bytes of predict requests and their answers.
     """
 
-    def __init__(self, registry: Registry, version: str, commit: str | None) -> None:
+    def __init__(self, registry: Registry, version: str, commit: str | None, most_in_flight: int) -> None:
         self._registry = registry
         self.in_flight = 0
         self.requests = Tally("headrace_requests", "Predict requests by outcome.", ("model", "outcome"), registry)
@@ -104,6 +108,8 @@ class ApiMetrics:
         self.received, self.sent = payload.labels("in"), payload.labels("out")
         in_flight = Gauge("headrace_requests_in_flight", "Predict requests being answered.", registry=registry)
         in_flight.set_function(lambda: self.in_flight)
+        limit = Gauge("headrace_requests_in_flight_limit", "Beyond so many 503 is the answer.", registry=registry)
+        limit.set(most_in_flight)
         info = Gauge("headrace_build_info", "What runs.", ("version", "protocol", "commit"), registry=registry)
         info.labels(version, str(VERSION), commit or "").set(1)
         self._series: dict[tuple[str, int], Series] = {}

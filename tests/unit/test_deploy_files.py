@@ -200,32 +200,6 @@ def test_prometheus_scrapes_every_process() -> None:
     assert consumer["port"] == Settings().metrics_port
 
 
-def test_promtool_accepts_the_configuration() -> None:
-    if shutil.which("promtool") is None:
-        pytest.skip("promtool is not installed")
-    checked = subprocess.run(
-        ["promtool", "check", "config", ROOT / "deploy" / "prometheus" / "prometheus.yml"],
-        capture_output=True,
-        text=True,
-    )
-    assert checked.returncode == 0, checked.stderr
-
-
-def _exported() -> set[str]:
-    """Every metric name in the sources, with the suffixes that counters and histograms add."""
-    names: set[str] = set()
-    for package in ("producer_api", "consumer"):
-        names |= set(re.findall(r'"(headrace_\w+)"', (ROOT / package / "metrics.py").read_text()))
-    return {name + suffix for name in names for suffix in ("", "_total", "_bucket", "_sum", "_count")}
-
-
-def test_the_dashboard_shows_only_what_the_processes_export() -> None:
-    dashboard = json.loads((ROOT / "deploy" / "grafana" / "dashboards" / "headrace.json").read_text())
-    shown = set(re.findall(r"headrace_\w+", json.dumps(dashboard)))
-    assert len(shown) > 15
-    assert shown <= _exported()
-
-
 def test_the_dashboard_asks_the_provisioned_source() -> None:
     [source] = _yaml("deploy/grafana/provisioning/datasources/prometheus.yml")["datasources"]
     dashboard = json.loads((ROOT / "deploy" / "grafana" / "dashboards" / "headrace.json").read_text())

@@ -51,7 +51,7 @@ def test_every_setting_has_a_line_with_its_default() -> None:
 def test_every_metric_has_a_line() -> None:
     registry = CollectorRegistry()
     ConsumerMetrics(registry, "m")
-    ApiMetrics(registry, "0", None)
+    ApiMetrics(registry, "0", None, 1)
     queue_metrics(registry)
     suffix = {"counter": "_total"}
     exported = {family.name + suffix.get(family.type, "") for family in registry.collect()} | CONSUMER_LIVE

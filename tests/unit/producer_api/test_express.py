@@ -151,7 +151,7 @@ GOOD = reply(outputs=(Tensor("output", "UINT8", (1, 3), b"abc"),))
 
 def asked(answer: Answer | Exception | None, *, at_once: bool = False, body: bytes = b"abc") -> tuple[Desk, list[Any]]:
     """One request on the express way; what the connection was told to send."""
-    desk = Desk(Settings(), Told(answer, at_once=at_once), ApiMetrics(CollectorRegistry(), "1", None))
+    desk = Desk(Settings(), Told(answer, at_once=at_once), ApiMetrics(CollectorRegistry(), "1", None, 1))
     sent: list[Any] = []
 
     async def main() -> None:
