@@ -38,7 +38,7 @@ def main(model_name: str, index: int, cores: str) -> None:
         pinning.pin(pinning.parse(cores))
     except SettingsError as error:
         _refuse(str(error))
-    configure(config.settings.log_level)
+    configure(config.settings.log_level, config.settings.log_format)
     metrics = ConsumerMetrics(CollectorRegistry(), model_name)
     host = config.settings.metrics_host
     try:

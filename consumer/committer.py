@@ -176,7 +176,7 @@ class Committer:
             except RequestError as error:
                 outputs = error
             except Exception:
-                log.exception("Postprocessing failed for request %s", item.request.id)
+                log.exception("Postprocessing failed for request %s", item.request.id, extra=item.about())
                 outputs = RequestError(INTERNAL, "Postprocessing failed; the consumer's log says why.")
         return self._refusal(item.request.id, timing, attempt, outputs), outputs.outcome.code
 

@@ -124,7 +124,7 @@ class Executor:
     def _one_by_one(self, items: Sequence[Item], error: Exception) -> list[Sequence[Any] | RequestError]:
         """One item must not spoil the others: after a failed batch each runs alone, and only the culprits fail."""
         if len(items) == 1:
-            log.error("Inference failed for request %s: %r", items[0].request.id, error)
+            log.error("Inference failed for request %s: %r", items[0].request.id, error, extra=items[0].about())
             return [RequestError(MODEL_ERROR, "The model failed on this input; the consumer's log says why.")]
         log.warning("Inference failed for a batch of %d requests (%r); running them one by one.", len(items), error)
         shares: list[Sequence[Any] | RequestError] = []

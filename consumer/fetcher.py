@@ -173,7 +173,7 @@ class Fetcher:
         try:
             return self._model.decodes(item.request)
         except Exception:
-            log.exception("Choosing how to preprocess request %s failed", item.request.id)
+            log.exception("Choosing how to preprocess request %s failed", item.request.id, extra=item.about())
             fault = RequestError(INTERNAL, "Preprocessing failed; the consumer's log says why.")
             raise _Refusal(item, fault) from None
 
@@ -186,7 +186,7 @@ class Fetcher:
         except RequestError as error:
             raise _Refusal(item, error) from None
         except Exception:
-            log.exception("Preprocessing failed for request %s", item.request.id)
+            log.exception("Preprocessing failed for request %s", item.request.id, extra=item.about())
             fault = RequestError(INTERNAL, "Preprocessing failed; the consumer's log says why.")
             raise _Refusal(item, fault) from None
 

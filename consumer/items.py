@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from shared.logs import about
 from shared.outcomes import RequestError
 from shared.wire import Request
 
@@ -26,6 +27,10 @@ class Item:
     rows: Sequence[Any] = ()
     row_count: int = 1
     decode_s: float = 0.0
+
+    def about(self) -> dict[str, str]:
+        """Return what a log line about it carries besides its words."""
+        return about(self.request.id, self.request.traceparent)
 
 
 @dataclass(slots=True)

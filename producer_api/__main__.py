@@ -27,7 +27,7 @@ def main() -> None:
         sys.exit(2)
     # The heap shrank and grew with every few pictures that passed through: half of the front end's time for them.
     keep_freed_memory(most_bytes=32 << 20, step_bytes=4 << 20)
-    server.configure_logging(settings.log_level)
+    server.configure_logging(settings.log_level, settings.log_format)
     registry = new_registry()
     queue = RedisQueue(settings, queue_metrics(registry))
     app = create_app(settings, queue, registry, commit=os.environ.get("GIT_COMMIT") or None)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from shared import functions, keys
+from shared.logs import about
 from shared.outcomes import LANE_FULL, NO_WORKER, QUEUE_OUT_OF_MEMORY, QUEUE_UNAVAILABLE
 from shared.redis import ClientError, InPieces, Link, OutOfMemory, ServerError
 
@@ -187,7 +188,7 @@ class Admitter:
         if isinstance(status, OutOfMemory):
             waiter.fail(QUEUE_OUT_OF_MEMORY, "The queue is out of memory.")
         elif isinstance(status, ServerError) or status.startswith(b"error"):
-            log.error("Redis refused a request: %s", status)
+            log.error("Redis refused a request: %s", status, extra=about(waiter.request_id))
             waiter.fail(QUEUE_UNAVAILABLE, "The queue refused the request; the front end's log says why.")
         elif status == b"answered":
             self._look(waiter)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from shared.cards import Card
+from shared.logs import about
 from shared.outcomes import INTERNAL, NO_WORKER, OK, UNSUPPORTED_MEDIA_TYPE, RequestError
 from shared.settings import Settings
 
@@ -141,6 +142,10 @@ class Exchange:
         if error.request_id is None:
             error.request_id = self.request_id
         return error
+
+    def about(self) -> dict[str, str]:
+        """Return what a log line about it carries besides its words."""
+        return about(self.request_id, self.head.traceparent)
 
     def close(self) -> None:
         """Count it."""

@@ -109,14 +109,14 @@ class Express:
         except RequestError as error:
             done(error)
         except Exception:
-            log.exception("A request for %s failed.", head.model)
+            log.exception("A request for %s failed.", head.model, extra=exchange.about())
             done(RequestError(INTERNAL, "Something went wrong here; it has been logged."))
 
     def _done(self, exchange: Exchange, respond: Respond, result: Answer | RequestError) -> None:
         try:
             response, status, close = self._response(exchange, result)
         except Exception:
-            log.exception("Answering a request for %s failed.", exchange.head.model)
+            log.exception("Answering a request for %s failed.", exchange.head.model, extra=exchange.about())
             fault = RequestError(INTERNAL, "Something went wrong here; it has been logged.")
             response, status, close = self._refusal(exchange, fault)
         exchange.close()

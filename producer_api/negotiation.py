@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from shared import trace
 from shared.outcomes import NOT_ACCEPTABLE, UNSUPPORTED_MEDIA_TYPE, RequestError
 
 JSON = "application/json"
@@ -19,7 +20,6 @@ OFFERED = (JSON, MSGPACK, X_MSGPACK)
 MAX_HEADER_BYTES = 4096
 
 _QUALITY = re.compile(r"(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\Z")
-_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z")
 
 
 @lru_cache(maxsize=256)
@@ -114,6 +114,5 @@ def sniff(body: bytes) -> str | None:
 
 def traceparent(header: bytes | None) -> str | None:
     """Return a W3C traceparent header that is well formed, else None."""
-    if header is None or _TRACEPARENT.match(header) is None:
-        return None
-    return header.decode("ascii")
+    text = None if header is None else header.decode("latin-1")
+    return text if trace.parts(text) is not None else None

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from shared.fast_wire import decode_reply
+from shared.logs import about
 from shared.outcomes import INTERNAL, SHUTTING_DOWN, RequestError
 from shared.redis import ClientError, Link, connect_async
 from shared.settings import Settings
@@ -120,7 +121,7 @@ class RedisQueue:
 
         def ended(result: bytes | RequestError) -> None:
             self._in_flight -= 1
-            done(result if isinstance(result, RequestError) else self._answer(request.id, result, begun_s))
+            done(result if isinstance(result, RequestError) else self._answer(request, result, begun_s))
 
         wait = self._channel(model).begin(request, id_is_ours=id_is_ours, done=ended)
         self._in_flight += 1
@@ -132,15 +133,15 @@ class RedisQueue:
 
         return give_up
 
-    def _answer(self, request_id: str, message: bytes, begun_s: float) -> Answer | RequestError:
+    def _answer(self, request: Request, message: bytes, begun_s: float) -> Answer | RequestError:
         waited_s = time.perf_counter() - begun_s
         try:
             reply = decode_reply(message)
             timing = reply.timing
             ran_s = (timing.queue + timing.wait + timing.run) / 1e6
         except Exception as error:  # whatever a consumer sent, it must not end the task that reads all replies
-            log.error("A consumer's reply to %s cannot be read: %r", request_id, error)
-            return RequestError(INTERNAL, "The reply cannot be read.", request_id=request_id)
+            log.error("A consumer's reply cannot be read: %r", error, extra=about(request.id, request.traceparent))
+            return RequestError(INTERNAL, "The reply cannot be read.", request_id=request.id)
         self._instruments.reply_wait.observe(waited_s)
         self._instruments.transport.observe(waited_s - ran_s)
         return Answer(reply, round(waited_s * 1e6))

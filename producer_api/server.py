@@ -23,16 +23,9 @@ from .http_express import ExpressProtocol
 _log = logging.getLogger("headrace.http")
 
 
-class _OneLine(logging.Formatter):
-    """One line per event, tracebacks included, so that lines of several processes can be mixed."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return super().format(record).replace("\n", "\\n")
-
-
-def configure_logging(level: str) -> None:
-    """Log to stderr from ``level`` on, one line per event."""
-    configure(level, _OneLine)
+def configure_logging(level: str, form: str) -> None:
+    """Log to stderr from ``level`` on, as ``text`` or ``json``, one line per event."""
+    configure(level, form, one_line=True)
     # uvicorn warns of every request it cannot parse, which would let anybody fill the log.
     logging.getLogger("uvicorn.error").setLevel("DEBUG" if level == "debug" else "ERROR")
 

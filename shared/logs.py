@@ -1,15 +1,85 @@
-"""Logging of every process, to stderr in one format."""
+"""Logging of every process, to stderr in one format: text for people, JSON for a collector of logs.
+
+A line about one request names it: ``log.error("...", extra=about(request.id, request.traceparent))``. Addresses lose
+their passwords on the way out, whoever put them into a message.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import sys
+from datetime import UTC, datetime
+
+from .trace import trace_id
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
+_SECRET = re.compile(r"(\b(?:rediss?|unix|https?)://)[^\s/]*@")
 
-def configure(level: str, formatter: type[logging.Formatter] = logging.Formatter) -> None:
-    """Send log records at ``level`` (debug, info, warning, error) and above to stderr."""
+
+def about(request_id: str, traceparent: str | None = None) -> dict[str, str]:
+    """Return the ``extra`` of a log call: which request, and which trace if it belongs to one."""
+    found = trace_id(traceparent)
+    return {"request_id": request_id, "trace_id": found} if found else {"request_id": request_id}
+
+
+def without_secrets(text: str) -> str:
+    """Return ``text`` with users and passwords of addresses replaced."""
+    return _SECRET.sub(r"\1***@", text) if "://" in text else text
+
+
+def _named(record: logging.LogRecord) -> dict[str, str]:
+    return {name: value for name in ("request_id", "trace_id") if (value := getattr(record, name, None)) is not None}
+
+
+class TextFormatter(logging.Formatter):
+    """For people. A request's ids stand at the end unless the sentence has them already.
+
+    Args:
+        one_line: tracebacks stay on the line of their event, so that lines of several processes can be mixed.
+    """
+
+    def __init__(self, *, one_line: bool) -> None:
+        super().__init__(FORMAT)
+        self._one_line = one_line
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Add the ids before the traceback."""
+        line = super().formatMessage(record)
+        ids = [f"{name}={value}" for name, value in _named(record).items() if value not in line]
+        return f"{line} [{' '.join(ids)}]" if ids else line
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return what is written."""
+        text = without_secrets(super().format(record))
+        return text.replace("\n", "\\n") if self._one_line else text
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per line.
+
+    Members: time, level, logger, process and message; where there is one, request_id, trace_id and exception.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return what is written."""
+        members: dict[str, str | int] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "process": record.process or 0,
+            "message": without_secrets(record.getMessage()),
+            **_named(record),
+        }
+        if record.exc_info:
+            members["exception"] = without_secrets(self.formatException(record.exc_info))
+        return json.dumps(members, ensure_ascii=False)
+
+
+def configure(level: str, form: str, *, one_line: bool = False) -> None:
+    """Send log records at ``level`` (debug, info, warning, error) and above to stderr, as ``text`` or ``json``."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter(FORMAT))
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter(one_line=one_line))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

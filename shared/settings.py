@@ -24,6 +24,7 @@ APPENDONLY = ("everysec", "always", "no")
 PINNING = ("auto", "off")
 MOST_CONSUMERS = 256
 LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("text", "json")
 MAX_BATCH_CEILING = 4096
 
 
@@ -67,6 +68,7 @@ class Settings:
     max_body_bytes: int = 16 * 1024 * 1024
     max_in_flight: int = 4096
     log_level: str = "info"
+    log_format: str = "text"
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Settings:
@@ -224,6 +226,7 @@ _CHOICES = {
     "device": DEVICES,
     "pin": PINNING,
     "log_level": LOG_LEVELS,
+    "log_format": LOG_FORMATS,
 }
 
 

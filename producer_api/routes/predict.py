@@ -55,7 +55,7 @@ class Predict:
             end = exchange.failed(refusal(SHUTTING_DOWN, "The front end stopped before the answer came."))
             await send_error(send, end, [(b"connection", b"close")])
         except Exception:
-            _log.exception("A request for %s failed.", exchange.head.model[:64])
+            _log.exception("A request for %s failed.", exchange.head.model[:64], extra=exchange.about())
             fault = exchange.failed(RequestError(INTERNAL, "Something went wrong here; it has been logged."))
             await _refuse(receive, send, fault, headers, unread)
         finally:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from consumer import executor as module
 from consumer.batcher import Batcher, CloseReason
@@ -63,6 +64,14 @@ def test_a_lone_culprit_is_not_run_twice() -> None:
     model, (finished,), _, _ = run(item("a", b"crash"))
     assert code_of(finished.outputs[0]) == MODEL_ERROR.code
     assert len(model.batches) == 1
+
+
+def test_the_log_names_the_request_and_its_trace(caplog: pytest.LogCaptureFixture) -> None:
+    culprit = item("r-1", b"crash")
+    culprit.request = replace(culprit.request, traceparent=f"00-{'a' * 32}-{'b' * 16}-01")
+    run(culprit)
+    [line] = caplog.records
+    assert (line.__dict__["request_id"], line.__dict__["trace_id"]) == ("r-1", "a" * 32)
 
 
 def test_the_error_says_nothing_of_the_inside() -> None:

@@ -189,6 +189,12 @@ def test_whatever_the_queue_does_there_is_one_answer(
     assert desk.metrics.requests.counts == {("echo", outcome): 1}
 
 
+def test_the_log_names_the_request_that_failed(caplog: pytest.LogCaptureFixture) -> None:
+    _, ((response, _),) = asked(ZeroDivisionError("a bug in the queue"), at_once=True)
+    [line] = caplog.records
+    assert line.__dict__["request_id"].encode() in response
+
+
 def test_a_request_without_an_answer_is_in_flight() -> None:
     desk, sent = asked(None)
     assert (sent, desk.metrics.in_flight) == ([], 1)

@@ -78,6 +78,22 @@ def test_it_serves_without_redis_and_ends_with_0_when_told(number: signal.Signal
         assert process.wait(timeout=20) == 0
 
 
+def test_json_lines_on_stderr_without_the_password_of_redis() -> None:
+    settings = {
+        "HEADRACE_PORT": "0",
+        "HEADRACE_REDIS_URL": f"redis://:S3cret@127.0.0.1:{free_port()}/0",
+        "HEADRACE_LOG_FORMAT": "json",
+        "HEADRACE_LOG_LEVEL": "debug",
+    }
+    with _process(settings) as process:
+        assert process.stderr is not None
+        lines: list[dict[str, object]] = []
+        while not lines or "Serving on" not in str(lines[-1]["message"]):
+            lines.append(json.loads(process.stderr.readline()))
+    assert (lines[-1]["level"], lines[-1]["process"]) == ("info", process.pid)
+    assert "S3cret" not in str(lines)
+
+
 def test_an_address_that_cannot_be_taken() -> None:
     with pytest.raises(SettingsError, match=r"Cannot listen on 192\.0\.2\.1"):
         server.bind("192.0.2.1", 0)
@@ -87,7 +103,7 @@ def test_one_line_per_event(capsys: pytest.CaptureFixture[str]) -> None:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:
-        server.configure_logging("info")
+        server.configure_logging("info", "text")
         try:
             raise ValueError("two\nlines")
         except ValueError:
