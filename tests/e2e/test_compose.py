@@ -150,6 +150,7 @@ def test_prometheus_sees_every_process(stack: Stack) -> None:
 
 def test_promtool_accepts_the_configuration_and_the_metrics_of_both_sides(stack: Stack) -> None:
     stack.inside("prometheus", "promtool", "check", "config", "/etc/prometheus/prometheus.yml")
+    stack.inside("prometheus", "promtool", "test", "rules", "/etc/prometheus/tests/health.yml")
     show = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1]).read().decode(), end='')"
     for service, port in (("producer_api", 8000), ("consumer", 9101)):
         metrics = stack.inside(service, "python", "-c", show, f"http://127.0.0.1:{port}/metrics")

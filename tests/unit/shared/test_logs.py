@@ -18,11 +18,11 @@ TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE}-{SPAN}-01"
 
 
-def record(message: str, *arguments: object, error: Exception | None = None, **extra: str) -> logging.LogRecord:
+def record(message: str, *arguments: object, error: Exception | None = None, extra: dict[str, str] | None = None) -> logging.LogRecord:
     made = logging.LogRecord("headrace.http", logging.ERROR, __file__, 1, message, arguments, None)
     if error is not None:
         made.exc_info = (type(error), error, error.__traceback__)
-    made.__dict__.update(extra)
+    made.__dict__.update(extra or {})
     return made
 
 
@@ -34,7 +34,7 @@ def as_json(made: logging.LogRecord) -> dict[str, Any]:
 
 
 def test_json_says_which_request_and_which_trace() -> None:
-    members = as_json(record("A request for %s failed.", "echo", **about("r-1", TRACEPARENT)))
+    members = as_json(record("A request for %s failed.", "echo", extra=about("r-1", TRACEPARENT)))
     assert members["message"] == "A request for echo failed."
     assert (members["level"], members["logger"]) == ("error", "headrace.http")
     assert (members["request_id"], members["trace_id"]) == ("r-1", TRACE)
@@ -43,7 +43,7 @@ def test_json_says_which_request_and_which_trace() -> None:
 
 def test_json_leaves_out_what_there_is_not() -> None:
     assert set(as_json(record("Serving."))) == {"time", "level", "logger", "process", "message"}
-    assert "trace_id" not in as_json(record("Failed.", **about("r-1")))
+    assert "trace_id" not in as_json(record("Failed.", extra=about("r-1")))
 
 
 def test_json_holds_the_traceback() -> None:
@@ -52,7 +52,7 @@ def test_json_holds_the_traceback() -> None:
 
 def test_text_names_the_request_before_the_traceback_and_only_once() -> None:
     text = TextFormatter(one_line=False).format(
-        record("Request r-1 failed.", error=ValueError("no"), **about("r-1", TRACEPARENT))
+        record("Request r-1 failed.", error=ValueError("no"), extra=about("r-1", TRACEPARENT))
     )
     first, *traceback = text.splitlines()
     assert first.endswith(f"ERROR headrace.http: Request r-1 failed. [trace_id={TRACE}]")
