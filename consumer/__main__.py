@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from shared.logs import configure
 from shared.settings import Settings, SettingsError
+from shared.tracing import start
 
 from . import pinning
 from .config import resolve
@@ -36,6 +37,7 @@ def main(model_name: str, index: int, cores: str) -> None:
     try:
         config = resolve(Settings.from_env(os.environ), model_name, index)
         pinning.pin(pinning.parse(cores))
+        tracing = start(config.settings.tracing, "headrace-consumer")
     except SettingsError as error:
         _refuse(str(error))
     configure(config.settings.log_level, config.settings.log_format)
@@ -47,10 +49,12 @@ def main(model_name: str, index: int, cores: str) -> None:
         _refuse(f"HEADRACE_METRICS_PORT: {host}:{config.metrics_port} cannot be used: {error.strerror}.")
     log.info("Worker %s; metrics at http://%s:%d/metrics.", config.worker, host, port)
     stream = RedisStream(config.settings, model_name, config.worker)
-    worker = Worker(config, lambda: build(model_name, config.model), stream, metrics)
+    worker = Worker(config, lambda: build(model_name, config.model), stream, metrics, tracing)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
     status = worker.run()
+    if tracing is not None:
+        tracing.stop()
     sys.stdout.flush()
     sys.stderr.flush()
     # Threads that hang in a model or a socket must not keep a finished process alive.

@@ -12,6 +12,7 @@ from typing import Any
 from shared.fast_wire import encode_reply
 from shared.outcomes import INTERNAL, OK, RequestError
 from shared.settings import Settings
+from shared.tracing import Tracing
 from shared.wire import Fault, ModelTag, Reply, Timing
 
 from .events import BatchDone, ItemDone
@@ -19,6 +20,7 @@ from .items import Finished, Item, Prepared, Refused
 from .lease import LeaseBook
 from .models.base import Model
 from .stream import Ended, StreamDown, StreamGone, WorkStream
+from .traces import traced
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ class Committer:
         warnings: sentences that every answer carries.
         settings: expiry of replies.
         report: called after each commit with what happened, for the metrics.
+        tracing: told of batches with traced requests in them; None for nobody.
 
     Attributes:
         held: a batch that the executing thread commits together with its next read; touched by that thread only.
@@ -54,10 +57,11 @@ class Committer:
         warnings: Sequence[str],
         settings: Settings,
         report: Callable[[BatchDone], None],
+        tracing: Tracing | None = None,
     ) -> None:
         self._stream, self._model, self._leases = stream, model, leases
         self._tag, self._warnings, self._settings = tag, warnings, settings
-        self._report = report
+        self._report, self._tracing = report, tracing
         self.held: Prepared | None = None
         self._work: queue.Queue[Work] = queue.Queue(WAITING_BATCHES)
         self._give_up = threading.Event()
@@ -139,16 +143,19 @@ class Committer:
 
     def _report_batch(self, prepared: Prepared) -> None:
         finished = prepared.finished
-        self._report(
-            BatchDone(
-                items=prepared.done,
-                rows=finished.rows,
-                reason=finished.reason,
-                run_s=finished.run_s,
-                postprocess_s=prepared.encoded_s - prepared.begun_s,
-                commit_s=time.monotonic() - prepared.encoded_s,
-            )
+        done = BatchDone(
+            items=prepared.done,
+            rows=finished.rows,
+            reason=finished.reason,
+            run_s=finished.run_s,
+            postprocess_s=prepared.encoded_s - prepared.begun_s,
+            commit_s=time.monotonic() - prepared.encoded_s,
         )
+        self._report(done)
+        if self._tracing is not None:
+            batch = traced(finished, done, self._tag, time.monotonic())
+            if batch is not None:
+                self._tracing.batch(batch)
 
     def _reply(self, item: Item, outputs: Sequence[Any] | RequestError, finished: Finished) -> tuple[bytes, str]:
         """Make and encode the reply; returns it with its outcome code. A model may return what cannot be encoded."""

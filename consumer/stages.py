@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from shared.cards import Card
+from shared.tracing import Tracing
 from shared.wire import ModelTag
 
 from .calibration import Calibration
@@ -33,6 +34,7 @@ class Stages:
     Args:
         on_gone: called when stream or group are missing.
         new_thread: makes a thread whose crash ends the consumer.
+        tracing: where the spans of batches go; None for nowhere.
     """
 
     def __init__(
@@ -42,9 +44,10 @@ class Stages:
         metrics: ConsumerMetrics,
         on_gone: Callable[[], None],
         new_thread: NewThread,
+        tracing: Tracing | None = None,
     ) -> None:
         self._config, self._stream, self._metrics = config, stream, metrics
-        self._on_gone, self._new_thread = on_gone, new_thread
+        self._on_gone, self._new_thread, self._tracing = on_gone, new_thread, tracing
         # One book for all models: what a commit could not end is still held when the next model runs.
         self._leases = LeaseBook()
         self._lock = threading.Lock()
@@ -89,7 +92,14 @@ class Stages:
         intake = Intake(batcher)
         tag = ModelTag(card.name, card.version, card.precision)
         committer = Committer(
-            self._stream, model, self._leases, tag, card.warnings, config.settings, self._metrics.batch_done
+            self._stream,
+            model,
+            self._leases,
+            tag,
+            card.warnings,
+            config.settings,
+            self._metrics.batch_done,
+            self._tracing,
         )
         executor = Executor(model, intake, committer, cost)
         with self._lock:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from shared import wishes
 from shared.cards import BatchSettings, Card
+from shared.tracing import Tracing
 
 from .calibration import Calibration
 from .config import ConsumerConfig
@@ -46,6 +47,7 @@ class Worker:
     Args:
         build: makes the model; called on the thread that runs it.
         stream: where the work comes from.
+        tracing: where the spans of batches go; None for nowhere.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Worker:
         build: Callable[[], Model],
         stream: WorkStream,
         metrics: ConsumerMetrics,
+        tracing: Tracing | None = None,
     ) -> None:
         self._config, self._build, self._stream, self._metrics = config, build, stream, metrics
         self._stop = threading.Event()
@@ -63,7 +66,7 @@ class Worker:
         self._model: Model | None = None
         self._running: Running | None = None
         self._pulse = Pulse(stream, self._describe, lambda: self._switch.look(), config.settings.heartbeat_ms / 1000)
-        self._stages = Stages(config, stream, metrics, self._pulse.beat_now, self._thread)
+        self._stages = Stages(config, stream, metrics, self._pulse.beat_now, self._thread, tracing)
         self._switch = Switch(stream, config.precision, self._stages.halt, self._pulse.beat_now)
 
     def stop(self) -> None:

@@ -5,7 +5,9 @@
 
 FROM python:3.11-slim-bookworm AS requirements
 COPY pyproject.toml deploy/group_requirements.py ./
-RUN python group_requirements.py consumer > /requirements.txt
+# --build-arg EXTRA_GROUP=tracing adds what HEADRACE_TRACING=otlp needs.
+ARG EXTRA_GROUP=
+RUN python group_requirements.py consumer $EXTRA_GROUP > /requirements.txt
 
 FROM python:3.11-slim-bookworm
 # The packages are one early layer of several GB: a change of code leaves it alone. pip itself is not shipped.

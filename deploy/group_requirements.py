@@ -1,4 +1,4 @@
-"""Prints the requirements of a dependency group of pyproject.toml, for the images.
+"""Prints the requirements of dependency groups of pyproject.toml, for the images.
 
 An image that installed from pyproject.toml itself would install everything again after any change to that file; what
 this prints changes only with the dependencies.
@@ -22,4 +22,5 @@ def requirements(groups: dict[str, list[Any]], name: str) -> list[str]:
 
 if __name__ == "__main__":
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
-    print("\n".join(requirements(project["dependency-groups"], sys.argv[1])))
+    for group in sys.argv[1:]:
+        print("\n".join(requirements(project["dependency-groups"], group)))

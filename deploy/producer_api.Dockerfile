@@ -3,7 +3,9 @@
 
 FROM python:3.11-slim-bookworm AS requirements
 COPY pyproject.toml deploy/group_requirements.py ./
-RUN python group_requirements.py api > /requirements.txt
+# --build-arg EXTRA_GROUP=tracing adds what HEADRACE_TRACING=otlp needs.
+ARG EXTRA_GROUP=
+RUN python group_requirements.py api $EXTRA_GROUP > /requirements.txt
 
 FROM python:3.11-slim-bookworm AS packages
 # Two environments: one that holds a current pip, and the one that is shipped, which needs none.

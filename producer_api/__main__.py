@@ -9,6 +9,7 @@ import click
 
 from shared.allocator import keep_freed_memory
 from shared.settings import Settings, SettingsError
+from shared.tracing import start
 
 from . import server
 from .app import create_app
@@ -22,6 +23,7 @@ def main() -> None:
     try:
         settings = Settings.from_env(os.environ)
         listener = server.bind(settings.host, settings.port)
+        tracing = start(settings.tracing, "headrace-producer-api")
     except SettingsError as error:
         click.echo(str(error), err=True)
         sys.exit(2)
@@ -30,8 +32,11 @@ def main() -> None:
     server.configure_logging(settings.log_level, settings.log_format)
     registry = new_registry()
     queue = RedisQueue(settings, queue_metrics(registry))
-    app = create_app(settings, queue, registry, commit=os.environ.get("GIT_COMMIT") or None)
-    sys.exit(server.run(app, listener, server.drain_s(settings)))
+    app = create_app(settings, queue, registry, commit=os.environ.get("GIT_COMMIT") or None, tracing=tracing)
+    status = server.run(app, listener, server.drain_s(settings))
+    if tracing is not None:
+        tracing.stop()
+    sys.exit(status)
 
 
 if __name__ == "__main__":

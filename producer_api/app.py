@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Lifespan
 
 from shared.settings import Settings
+from shared.tracing import Tracing
 from shared.version import __version__
 
 from . import openapi
@@ -44,7 +45,9 @@ class Application(Starlette):
         return self._boundary
 
 
-def create_app(settings: Settings, queue: Queue, registry: Registry, *, commit: str | None = None) -> Application:
+def create_app(
+    settings: Settings, queue: Queue, registry: Registry, *, commit: str | None = None, tracing: Tracing | None = None
+) -> Application:
     """Make the application.
 
     Args:
@@ -52,13 +55,14 @@ def create_app(settings: Settings, queue: Queue, registry: Registry, *, commit: 
         queue: started and closed by the application's lifespan.
         registry: where metrics are registered and what /metrics shows; a fresh one per application.
         commit: commit of the source, for /version.
+        tracing: where spans of requests with a traceparent go; None for nowhere.
     """
     metrics = ApiMetrics(registry, __version__, commit, settings.max_in_flight)
     desk = Desk(settings, queue, metrics)
     document = openapi.document(settings)
     models, service = Models(queue), Service(queue, metrics, commit, document, render(document))
     routes: list[BaseRoute] = [
-        Route(predict.PATH, predict.Predict(desk), methods=["POST"], name="predict"),
+        Route(predict.PATH, predict.Predict(desk, tracing), methods=["POST"], name="predict"),
         Route("/v1/models", models.list),
         Route("/v1/models/{model}", models.one),
         Route("/healthz", service.health),

@@ -25,6 +25,7 @@ PINNING = ("auto", "off")
 MOST_CONSUMERS = 256
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
+TRACING = ("off", "otlp")
 MAX_BATCH_CEILING = 4096
 
 
@@ -69,6 +70,7 @@ class Settings:
     max_in_flight: int = 4096
     log_level: str = "info"
     log_format: str = "text"
+    tracing: str = "off"
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Settings:
@@ -227,6 +229,7 @@ _CHOICES = {
     "pin": PINNING,
     "log_level": LOG_LEVELS,
     "log_format": LOG_FORMATS,
+    "tracing": TRACING,
 }
 
 

@@ -23,6 +23,7 @@ from shared.outcomes import (
     Outcome,
     RequestError,
 )
+from shared.tracing import TracedBatch
 from shared.wire import Fault, ModelTag, Prediction, Reply, Request, Tensor, Timing
 
 LABELS = ("tench", "goldfish", "cat", "dog")
@@ -264,3 +265,42 @@ def demo_queue(**options: int) -> InMemoryQueue:
     queue.serve("echo", ECHO, echo)
     queue.serve("imagenet", CLASSIFIER, classify)
     return queue
+
+
+class RecordedSpan:
+    """A request's span that only remembers; see :class:`shared.tracing.RequestSpan`."""
+
+    def __init__(self, parent: str) -> None:
+        self.parent = parent
+        self.traceparent = f"{parent[:36]}{'c' * 16}{parent[52:]}"
+        self.timing: Timing | None = None
+        self.ended: tuple[str, str] | None = None
+
+    def answered(self, timing: Timing) -> None:
+        """See the interface."""
+        self.timing = timing
+
+    def end(self, request_id: str, outcome: Outcome) -> None:
+        """See the interface."""
+        assert self.ended is None
+        self.ended = (request_id, outcome.code)
+
+
+class RecordedTracing:
+    """Tracing that only remembers; see :class:`shared.tracing.Tracing`."""
+
+    def __init__(self) -> None:
+        self.requests: list[RecordedSpan] = []
+        self.batches: list[TracedBatch] = []
+
+    def request(self, traceparent: str, route: str, model: str) -> RecordedSpan:
+        """See the interface."""
+        self.requests.append(RecordedSpan(traceparent))
+        return self.requests[-1]
+
+    def batch(self, batch: TracedBatch) -> None:
+        """See the interface."""
+        self.batches.append(batch)
+
+    def stop(self) -> None:
+        """See the interface."""

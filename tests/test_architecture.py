@@ -43,6 +43,7 @@ HOMES = {
     "hiredis": ("shared/redis.py", "loadgen/stream_carrier.py"),
     "matplotlib": ("loadgen/reports/png.py",),
     "prometheus_client": ("shared/metrics.py", "producer_api/metrics.py", "consumer/metrics.py"),
+    "opentelemetry": ("shared/otel.py",),
     "rich": ("loadgen/", "headrace/"),
     "jsonschema": ("loadgen/",),
     "msgpack": ("shared/wire.py", "producer_api/", "loadgen/"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 
 from starlette.types import Receive, Scope, Send
 
@@ -17,6 +18,7 @@ from producer_api.errors import send_error
 from producer_api.exchange import PATH, Desk, Exchange, head_of
 from producer_api.queue import submit
 from shared.outcomes import CLIENT_CLOSED, INTERNAL, REQUEST_TIMEOUT, SHUTTING_DOWN, RequestError
+from shared.tracing import RequestSpan, Tracing
 
 __all__ = ["PATH", "Predict"]
 
@@ -30,14 +32,19 @@ class Predict:
         body_timeout_s: seconds a client has for sending its body.
     """
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, desk: Desk, tracing: Tracing | None = None) -> None:
+        self._desk, self._tracing = desk, tracing
         self.body_timeout_s = bodies.BODY_TIMEOUT_S
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever it is."""
         desk, headers = self._desk, _header_map(scope["headers"])
-        exchange = Exchange(desk, head_of(scope["path_params"]["model"], scope["query_string"], headers))
+        head = head_of(scope["path_params"]["model"], scope["query_string"], headers)
+        span: RequestSpan | None = None
+        if self._tracing is not None and head.traceparent is not None:
+            span = self._tracing.request(head.traceparent, PATH, head.model)
+            head = replace(head, traceparent=span.traceparent)
+        exchange = Exchange(desk, head)
         unread = True
         try:
             exchange.enter()
@@ -46,6 +53,8 @@ class Predict:
             decoded = exchange.decode(body)
             del body
             answer = await submit(desk.queue, exchange.head.model, decoded.request, id_is_ours=decoded.id_is_ours)
+            if span is not None:
+                span.answered(answer.reply.timing)
             await _send_ok(send, exchange.payload(answer), exchange)
         except RequestError as error:
             await _refuse(receive, send, exchange.failed(error), headers, unread)
@@ -60,6 +69,8 @@ class Predict:
             await _refuse(receive, send, fault, headers, unread)
         finally:
             exchange.close()
+            if span is not None:
+                span.end(exchange.request_id, exchange.outcome)
 
 
 def _header_map(headers: list[tuple[bytes, bytes]]) -> Mapping[bytes, bytes]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from consumer import committer as module
 from consumer.batcher import CloseReason
@@ -18,6 +19,7 @@ from consumer.stream import Ended, Entry
 from shared.outcomes import EXPIRED, INTERNAL, INVALID_INPUT, MALFORMED, MODEL_ERROR, RequestError, invalid
 from shared.wire import Reply, decode_reply
 from tests.fake_stream import InMemoryLane, InMemoryStream
+from tests.fakes import RecordedTracing
 from tests.helpers import eventually
 from tests.unit.consumer.parts import CARD, SETTINGS, TAG, Toy, item, joined, on_thread
 
@@ -107,6 +109,22 @@ def test_a_few_replies_are_committed_at_once_while_nothing_else_waits(bench: Ben
     alone = Bench()
     alone.finish(alone.claimed(item("h")), [[b"H"]], idle=True)
     assert alone.codes() == ["ok"]  # on this thread
+
+
+def test_tracing_is_told_of_traced_requests_only(bench: Bench) -> None:
+    tracing, parent = RecordedTracing(), f"00-{'a' * 32}-{'b' * 16}-01"
+    bench.committer = Committer(bench.stream, Toy(), bench.leases, TAG, (), SETTINGS, bench.events.append, tracing)
+    followed, plain, alone = bench.claimed(item("followed"), item("plain"), item("alone"))
+    followed.request = replace(followed.request, traceparent=parent)
+    bench.finish([followed, plain], [[b"X"], [b"X"]])
+    bench.finish([alone], [[b"X"]])
+    bench.done()
+    [batch] = tracing.batches
+    [request] = batch.requests
+    assert (request.request_id, request.traceparent, request.outcome) == ("followed", parent, "ok")
+    assert (request.queue_wait_s, request.batch_wait_s) == pytest.approx((0.001, 0.5))
+    assert (batch.model, batch.precision, batch.rows, batch.reason) == ("toy", "fp32", 2, "full")
+    assert batch.run_s == 0.25
 
 
 def test_the_timing_counts_in_microseconds(bench: Bench) -> None:

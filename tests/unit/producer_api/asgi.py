@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message
 
 from producer_api.app import create_app
 from shared.settings import Settings
+from shared.tracing import Tracing
 from tests.fakes import InMemoryQueue, demo_queue
 
 Headers = Sequence[tuple[str, str]]
@@ -104,10 +105,15 @@ async def call(
 class Api:
     """An application over an in-memory queue, with a loop of its own; use it as a context manager."""
 
-    def __init__(self, settings: Settings | None = None, queue: InMemoryQueue | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        queue: InMemoryQueue | None = None,
+        tracing: Tracing | None = None,
+    ) -> None:
         self.queue = queue or demo_queue()
         self.registry = CollectorRegistry()
-        self.app = create_app(settings or Settings(), self.queue, self.registry, commit="abc123")
+        self.app = create_app(settings or Settings(), self.queue, self.registry, commit="abc123", tracing=tracing)
         self._runner = asyncio.Runner()
 
     def __enter__(self) -> Api:

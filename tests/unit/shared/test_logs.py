@@ -18,7 +18,9 @@ TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE}-{SPAN}-01"
 
 
-def record(message: str, *arguments: object, error: Exception | None = None, extra: dict[str, str] | None = None) -> logging.LogRecord:
+def record(
+    message: str, *arguments: object, error: Exception | None = None, extra: dict[str, str] | None = None
+) -> logging.LogRecord:
     made = logging.LogRecord("headrace.http", logging.ERROR, __file__, 1, message, arguments, None)
     if error is not None:
         made.exc_info = (type(error), error, error.__traceback__)
