@@ -14,9 +14,10 @@ from shared.cards import BatchSettings, Card
 from .calibration import Calibration
 from .config import ConsumerConfig
 from .events import Parity
-from .loading import free_memory, load_model
+from .loading import load_model
 from .metrics import ConsumerMetrics
 from .models.base import Model
+from .precision import free_memory
 from .pulse import Pulse
 from .stages import Stages
 from .stream import StreamDown, StreamGone, WorkStream
