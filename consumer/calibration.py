@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from time import monotonic, thread_time
 from typing import Any
 
+from shared.model_config import NETWORK_FAMILIES
+
 from .config import ConsumerConfig
 from .cost import BatchCost
 from .models.base import Model
@@ -130,7 +132,7 @@ def calibrate(model: Model, config: ConsumerConfig, device: str, notes: Notes, p
     def run(size: int) -> None:
         model.run(model.sample_rows(size))
 
-    is_network = config.model.family not in ("echo", "python")
+    is_network = config.model.family in NETWORK_FAMILIES
     budget_s = NETWORK_BUDGET_S if is_network else BUDGET_S
     # On a CPU that others use too, long runs are always interrupted and short ones are not, which makes small batches
     # look better than they are. The time that this thread itself was running leaves that out.

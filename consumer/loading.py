@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import sys
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from time import monotonic
 
 from shared.allocator import give_back_freed_memory
 from shared.machine import usable_cores
+from shared.model_config import NETWORK_FAMILIES
 
 from .allocator import prepare_for_torch
 from .calibration import Calibration, calibrate
@@ -19,18 +19,16 @@ from .config import ConsumerConfig
 from .events import Parity
 from .models.base import Model
 from .notes import Notes
-from .precision import prepare
+from .precision import free_memory, prepare
 
 log = logging.getLogger(__name__)
-
-TORCH_FAMILIES = ("timm", "torchvision")
 
 
 def pick_device(setting: str, family: str) -> str:
     """Choose ``cpu`` or ``cuda``. torch is imported only when the family needs it or has imported it already."""
     if setting != "auto":
         return setting
-    if family in TORCH_FAMILIES or "torch" in sys.modules:
+    if family in NETWORK_FAMILIES or "torch" in sys.modules:
         import torch
 
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -47,15 +45,6 @@ def default_threads(device: str = "cpu") -> int:
     return 1 if device == "cuda" else max(1, usable_cores() - 1)
 
 
-def free_memory(device: str) -> None:
-    """Give back what a model held that nobody refers to any more, so that the next one has the room."""
-    gc.collect()
-    if device == "cuda" and "torch" in sys.modules:
-        import torch
-
-        torch.cuda.empty_cache()
-
-
 def load_model(build: Callable[[], Model], config: ConsumerConfig) -> tuple[Model, Parity, str, Calibration]:
     """Build, load, check the precision of and warm up a model.
 
@@ -68,10 +57,10 @@ def load_model(build: Callable[[], Model], config: ConsumerConfig) -> tuple[Mode
     begun_s = monotonic()
     if config.model.family == "python":
         build()  # imports the entry, and with it torch if it uses torch
-    if config.model.family in TORCH_FAMILIES:
+    if config.model.family in NETWORK_FAMILIES:
         prepare_for_torch()
     device = pick_device(config.settings.device, config.model.family)
-    if config.model.family in TORCH_FAMILIES or "torch" in sys.modules:
+    if config.model.family in NETWORK_FAMILIES or "torch" in sys.modules:
         import torch
 
         torch.set_num_threads(config.settings.torch_threads or default_threads(device))
@@ -84,7 +73,7 @@ def load_model(build: Callable[[], Model], config: ConsumerConfig) -> tuple[Mode
 
     model, parity = prepare(tuned, device, config.precision, config.max_batch, notes)
     # The networks that were tried and let go leave more behind than the one that was kept takes.
-    gc.collect()
+    free_memory(device)
     give_back_freed_memory()
     loaded_s = monotonic()
     calibration = calibrate(model, config, device, notes, parity.precision)

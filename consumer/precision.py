@@ -125,7 +125,7 @@ class _Trials:
     def attempt(self, name: str, must_be_faster: bool) -> None:
         """Load the model in precision ``name`` and see whether it is the best so far."""
         self.model = None
-        _free(self._device)
+        free_memory(self._device)
         try:
             model = _loaded(self._build, self._device, name)
             measured = _measured(model, self._sizes)
@@ -173,11 +173,12 @@ def _measured_and_freed(build: Callable[[], Model], device: str, sizes: Sequence
     model = _loaded(build, device, FP32)
     measured = _measured(model, sizes)
     del model
-    _free(device)
+    free_memory(device)
     return measured
 
 
-def _free(device: str) -> None:
+def free_memory(device: str) -> None:
+    """Give back what a model held that nobody refers to any more, so that the next one has the room."""
     gc.collect()
     torch = sys.modules.get("torch")  # not imported for models that do without it
     if device == "cuda" and torch is not None:

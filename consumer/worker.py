@@ -15,9 +15,10 @@ from shared.tracing import Tracing
 from .calibration import Calibration
 from .config import ConsumerConfig
 from .events import Parity
-from .loading import free_memory, load_model
+from .loading import load_model
 from .metrics import ConsumerMetrics
 from .models.base import Model
+from .precision import free_memory
 from .pulse import Pulse
 from .stages import Stages
 from .stream import StreamDown, StreamGone, WorkStream

@@ -7,13 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from shared.model_config import ModelConfig
+from shared.model_config import NETWORK_FAMILIES, ModelConfig
 from shared.settings import Settings
 
 from .child import ChildSpec, Stage
 from .sizing import Place
 
-CLASSIFIERS = ("timm", "torchvision")
 MOST_ADDRESSES = 8
 """Metrics addresses that the banner shows for one model."""
 
@@ -153,7 +152,7 @@ def _by_model(places: Sequence[Place]) -> dict[str, list[Place]]:
 
 def _curl(url: str, name: str, config: ModelConfig) -> str:
     predict = f"{url}/v1/models/{name}/predict"
-    if config.family in CLASSIFIERS:
+    if config.family in NETWORK_FAMILIES:
         return f"curl -H 'Content-Type: image/jpeg' --data-binary @examples/photos/cat.jpg {predict}"
     if config.family == "echo":
         return f"curl -H 'Content-Type: application/octet-stream' --data-binary hello {predict}"

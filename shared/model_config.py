@@ -11,7 +11,10 @@ import msgspec
 from .names import is_name
 from .settings import MAX_BATCH_CEILING, MOST_CONSUMERS, POLICIES, PRECISIONS, SettingsError
 
-FAMILIES = ("echo", "timm", "torchvision", "python")
+NETWORK_FAMILIES = ("timm", "torchvision")
+"""Families whose models are torch networks that classify pictures."""
+
+FAMILIES = ("echo", *NETWORK_FAMILIES, "python")
 
 
 Size = Annotated[int, msgspec.Meta(ge=1, le=MAX_BATCH_CEILING)]
@@ -70,7 +73,7 @@ def _check(name: str, config: ModelConfig) -> None:
             raise SettingsError(f"{where}.{key} must be one of {', '.join(allowed)}, not {value!r}.")
     if config.family == "python" and not config.entry:
         raise SettingsError(f"{where}.entry is missing: family 'python' needs 'package.module:factory'.")
-    if config.family in ("timm", "torchvision") and not (config.architecture and config.weights):
+    if config.family in NETWORK_FAMILIES and not (config.architecture and config.weights):
         raise SettingsError(f"{where} needs architecture and weights, because its family is {config.family!r}.")
 
 

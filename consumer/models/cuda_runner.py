@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from consumer.buckets import GPU_SIZES, bucket_of, buckets
+
 from . import half, recipe
-from .buckets import bucket_of, buckets_up_to
 from .halving import Halving, is_out_of_memory
 from .network import Network
 from .row_ring import RowRing
@@ -82,7 +83,7 @@ class CudaRunner:
         self._slots = deque(_Slot(max_batch, pixels * 3, self._device) for _ in range(SLOTS))
         self._waiting = torch.zeros((max_batch * RING_BATCHES, pixels * 3), dtype=torch.uint8, pin_memory=True)
         self.ring: RowRing | None = RowRing(self._waiting.numpy().reshape(-1, self._side, self._side, 3))
-        self._buckets = buckets_up_to(max_batch)
+        self._buckets = buckets(max_batch, GPU_SIZES)
         self.busy_s: float | None = 0.0
         """Between events on the stream that computes; copies are not counted."""
         torch.cuda.synchronize()  # what was made so far was made on another stream

@@ -41,7 +41,10 @@ class Switchable(Model):
 
     def _wait_for(self, name: str) -> None:
         while (self._folder / name).exists():
-            (self._folder / f"{name}.waits").write_text(str(os.getpid()))
+            # In one step: who sees the file must find the number in it.
+            unfinished = self._folder / f"{name}.{os.getpid()}"
+            unfinished.write_text(str(os.getpid()))
+            unfinished.replace(self._folder / f"{name}.waits")
             time.sleep(POLL_S)
 
     def preprocess(self, request: Request) -> Sequence[Any]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.models.buckets import bucket_of, buckets_up_to
+from consumer.buckets import GPU_SIZES, bucket_of, buckets
 from consumer.models.halving import Halving, is_out_of_memory
 
 
@@ -99,15 +99,15 @@ def test_other_errors_pass_through_untouched() -> None:
 
 @given(max_batch=st.integers(1, 4096), data=st.data())
 def test_every_batch_has_the_smallest_bucket_that_holds_it(max_batch: int, data: st.DataObject) -> None:
-    buckets = buckets_up_to(max_batch)
-    assert list(buckets) == sorted(set(buckets))
-    assert buckets[-1] == max_batch
+    sizes = buckets(max_batch, GPU_SIZES)
+    assert list(sizes) == sorted(set(sizes))
+    assert sizes[-1] == max_batch
     rows = data.draw(st.integers(1, max_batch))
-    bucket = bucket_of(rows, buckets)
+    bucket = bucket_of(rows, sizes)
     assert rows <= bucket
-    assert all(size < rows for size in buckets if size < bucket)
+    assert all(size < rows for size in sizes if size < bucket)
 
 
 def test_a_batch_larger_than_every_bucket_is_refused() -> None:
     with pytest.raises(ValueError, match="no bucket of"):
-        bucket_of(9, buckets_up_to(8))
+        bucket_of(9, buckets(8, GPU_SIZES))
