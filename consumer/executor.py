@@ -100,7 +100,7 @@ class Executor:
             run_s = monotonic() - taken_s
             self._cost.observe(len(rows), run_s)
         except Exception as error:
-            outputs = self._one_by_one(batch.items, error)
+            outputs = self._split(batch.items, error)
             run_s = monotonic() - taken_s
         self._ran_s += run_s
         # The decoders must not run dry while the executor waits for them.
@@ -121,18 +121,23 @@ class Executor:
             start += item.row_count
         return shares
 
-    def _one_by_one(self, items: Sequence[Item], error: Exception) -> list[Sequence[Any] | RequestError]:
-        """One item must not spoil the others: after a failed batch each runs alone, and only the culprits fail."""
+    def _split(self, items: Sequence[Item], error: Exception) -> list[Sequence[Any] | RequestError]:
+        """Find those that a failed batch failed for: each half runs again, and again in halves where it fails.
+
+        One culprit among n costs about 2 log2(n) further runs. A batch too large for the device's memory is answered
+        by its halves.
+        """
         if len(items) == 1:
             log.error("Inference failed for request %s: %r", items[0].request.id, error)
             return [RequestError(MODEL_ERROR, "The model failed on this input; the consumer's log says why.")]
-        log.warning("Inference failed for a batch of %d requests (%r); running them one by one.", len(items), error)
+        log.warning("Inference failed for a batch of %d requests (%r); running it in halves.", len(items), error)
+        middle = len(items) // 2
         shares: list[Sequence[Any] | RequestError] = []
-        for item in items:
+        for half in (items[:middle], items[middle:]):
             try:
-                shares.append(self._run_rows(item.rows))
-            except Exception as alone:
-                shares += self._one_by_one([item], alone)
+                shares += self._outputs(half, self._run_rows([row for item in half for row in item.rows]))
+            except Exception as again:
+                shares += self._split(half, again)
         return shares
 
     def _refuse_expired(self, items: Sequence[Item]) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from consumer import executor as module
 from consumer.batcher import Batcher, CloseReason
@@ -52,6 +54,23 @@ def test_batchmates_answers_are_the_same_bytes_with_and_without_the_culprit() ->
     _, (alone,), _, _ = run(*good)
     _, (together,), _, _ = run(*good[:2], item("bad", b"crash"), *good[2:])
     assert [outcome for outcome in together.outputs if code_of(outcome) is None] == list(alone.outputs)
+
+
+def test_the_culprit_is_found_by_halving() -> None:
+    items = [item(str(number), b"crash" if number == 21 else b"x") for number in range(32)]
+    model, (finished,), _, _ = run(*items, max_rows=32)
+    assert [index for index, outcome in enumerate(finished.outputs) if code_of(outcome)] == [21]
+    assert [len(batch) for batch in model.batches] == [32, 16, 16, 8, 4, 4, 2, 1, 1, 2, 8]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 3)), min_size=1, max_size=40))
+def test_whoever_fails_the_others_get_their_own_outputs(drawn: list[tuple[bool, int]]) -> None:
+    items = [
+        item(str(number), b"crash" if bad else b"x%d" % number, rows=rows) for number, (bad, rows) in enumerate(drawn)
+    ]
+    _, (finished,), _, _ = run(*items, max_rows=1000)
+    for (bad, rows), one, outcome in zip(drawn, items, finished.outputs, strict=True):
+        assert (code_of(outcome) == MODEL_ERROR.code) if bad else (outcome == [one.rows[0].upper()] * rows)
 
 
 def test_every_item_may_fail() -> None:
