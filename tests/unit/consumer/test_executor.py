@@ -15,8 +15,9 @@ from consumer.batcher import Batcher, CloseReason
 from consumer.executor import Executor
 from consumer.intake import Intake
 from consumer.items import Finished, Item, Refused, Replies
+from consumer.lease import Progress
 from shared.outcomes import EXPIRED, MODEL_ERROR
-from tests.unit.consumer.parts import Collected, Toy, code_of, item
+from tests.unit.consumer.parts import FAR_S, Collected, Toy, code_of, item
 
 
 def run(*items: Item, max_rows: int = 8) -> tuple[Toy, list[Finished], list[Refused], Executor]:
@@ -114,6 +115,8 @@ class ScriptedReader:
     def __init__(self, intake: Intake, script: list[list[Item]]) -> None:
         self._intake, self._script = intake, script
         self.reads_by_executor = 0
+        self.begun: list[str] = []
+        self.withheld: set[str] = set()
         reader = self
 
         class Switch(threading.Event):
@@ -128,6 +131,10 @@ class ScriptedReader:
         self.reads_by_executor += 1
         self.next_step()
         return True
+
+    def begin_alone(self, item: Item) -> bool:
+        self.begun.append(item.request.id)
+        return item.request.id not in self.withheld
 
     def next_step(self) -> None:
         if self._script:
@@ -209,3 +216,42 @@ def test_a_batch_is_held_only_when_the_executor_reads_next(monkeypatch: pytest.M
         (["b", "c"], False),
         (["d"], False),
     ]
+
+
+def test_what_was_taken_over_runs_first_and_alone_once_it_has_been_counted() -> None:
+    intake = Intake(Batcher(8, 0.0))
+    reader = ScriptedReader(intake, [])
+    intake.add([item("a"), item("b")])
+    intake.add_lone(item("lone"))
+    replies = Collected()
+    Executor(Toy(), intake, replies).run(reader)
+    assert [[one.request.id for one in finished.items] for finished in replies.finished] == [["lone"], ["a", "b"]]
+    assert reader.begun == ["lone"]
+
+
+def test_what_is_not_to_begin_does_not_run() -> None:
+    intake = Intake(Batcher(8, 0.0))
+    reader = ScriptedReader(intake, [])
+    reader.withheld.add("lone")
+    intake.add_lone(item("lone", b"x"))
+    model, replies = Toy(), Collected()
+    Executor(model, intake, replies).run(reader)
+    assert (reader.begun, model.batches, replies.finished) == (["lone"], [], [])
+
+
+def test_the_running_batch_is_progress_until_it_ends() -> None:
+    progress = Progress()
+    seen: list[float] = []
+
+    class Watching(Toy):
+        def run(self, rows: Sequence[Any]) -> Sequence[Any]:
+            seen.append(progress.longest_s(FAR_S))
+            return super().run(rows)
+
+    intake = Intake(Batcher(8, 0.0))
+    intake.add([item("a", b"a"), item("bad", b"crash")])
+    intake.close()
+    Executor(Watching(), intake, Collected(), None, progress).run()
+    assert len(seen) == 3
+    assert min(seen) > 0
+    assert progress.longest_s(FAR_S) == 0
