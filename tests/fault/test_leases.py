@@ -83,7 +83,7 @@ class Bench:
 @pytest.fixture
 def bench(valkey_url: str, tmp_path: Path, model_name: str) -> Iterator[Bench]:
     models = models_file(tmp_path, model_name)
-    with Stack(valkey_url, models, LEASE_MS=LEASE_MS, WINDOW_MS="900", MAX_BATCH="8") as stack:
+    with Stack(valkey_url, models, LEASE_MS=LEASE_MS, LONGEST_BATCH_MS="4000", WINDOW_MS="900", MAX_BATCH="8") as stack:
         stack.start_front_end()
         made = Bench(stack, valkey_url, model_name, tmp_path)
         yield made
@@ -129,18 +129,31 @@ def test_row_3_a_consumer_paused_beyond_its_lease_changes_nothing(bench: Bench) 
 
 
 def test_row_5_a_run_that_never_returns_ends_its_consumer(bench: Bench) -> None:
-    hung = bench.consumer(WINDOW_MS="0")
+    hung = bench.consumer(WINDOW_MS="0", LONGEST_BATCH_MS="1000")
     bench.stack.wait(bench.model)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(bench.ask, b"hang", "hangs", 4000)
         assert hung.popen.wait(60) == 70
         hung.until("may hang")
         assert bench.pending() == 1  # left to the next
-        bench.keep_running(WINDOW_MS="0")
+        bench.keep_running(WINDOW_MS="0", LONGEST_BATCH_MS="1000")
         assert bench.ask(b"fine", "fine").status == 200
         assert waiting.result().status == 504
     assert [batch for batch in bench.batches() if "hang" in batch] == [["hang"]] * bench.batches().count(["hang"])
     assert bench.deaths <= 2  # twice alone, at most
+
+
+def test_work_that_waits_and_runs_keeps_its_lease(bench: Bench) -> None:
+    """A second consumer looks for abandoned work all the time, and must not find what is held."""
+    slow = bench.consumer(WINDOW_MS="3500")  # more than two leases
+    bench.stack.wait(bench.model)
+    with ThreadPoolExecutor(8) as pool:
+        waiting = [pool.submit(bench.ask, b"%d" % number, f"r{number}") for number in range(7)]
+        other = bench.consumer()
+        answers = [future.result() for future in waiting]
+    assert [answer.status for answer in answers] == [200] * 7
+    for process in (slow, other):
+        assert f'headrace_redeliveries_total{{model="{bench.model}"}} 0.0' in bench.stack.metrics(process)
 
 
 def test_row_18_an_item_that_kills_the_process_ends_alone_in_the_dead_letters(bench: Bench) -> None:

@@ -96,5 +96,5 @@ def test_the_numbers_are_those_of_the_code() -> None:
     assert f"under {functions.HINT_LIMIT_BYTES // 1024} KiB" in PAGE
     assert f"{functions.LUA_LIMIT_BYTES // 1024} KiB and more" in section("The atomic functions")
     assert f":{Settings().redis_port}`" in PAGE
-    assert Settings().lease_ms == 15_000
-    assert "15 seconds as shipped" in section("Keys")
+    assert Settings().lease_ms == 5_000
+    assert "5 seconds as shipped" in section("Keys")
