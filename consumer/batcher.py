@@ -49,6 +49,7 @@ class CloseReason(StrEnum):
         WINDOW: it had waited for company as long as it may; under ``adaptive``, as long as that paid.
         DEADLINE: a longer wait would have cost one of its items the deadline.
         DRAIN: the consumer is stopping.
+        LONE: one entry taken over from another consumer, which runs alone.
     """
 
     FULL = "full"
@@ -56,6 +57,7 @@ class CloseReason(StrEnum):
     WINDOW = "window"
     DEADLINE = "deadline"
     DRAIN = "drain"
+    LONE = "lone"
 
 
 @dataclass(frozen=True, slots=True)

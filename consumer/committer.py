@@ -19,7 +19,7 @@ from .events import BatchDone, ItemDone
 from .items import Finished, Item, Prepared, Refused
 from .lease import LeaseBook
 from .models.base import Model
-from .stream import Ended, StreamDown, StreamGone, WorkStream
+from .stream import Dead, Ended, StreamDown, StreamGone, WorkStream
 from .traces import traced
 
 log = logging.getLogger(__name__)
@@ -192,14 +192,24 @@ class Committer:
         return encode_reply(Reply(request_id, self._tag, timing, attempt, fault=fault))
 
     def _commit_refused(self, refused: Sequence[Refused]) -> None:
-        ended, done = [], []
+        ended: list[Ended] = []
+        dead: list[Dead] = []
+        done = []
         for one in refused:
             error = one.error
             reply = self._refusal(one.request_id, Timing(), one.entry.attempt, error)
             expiry_ms = self._settings.reply_expiry_ms(one.ttl_ms) if error.outcome.lasting else 0
-            ended.append(Ended(one.entry.entry_id, one.request_id, one.reply_to, expiry_ms, reply))
+            end = Ended(one.entry.entry_id, one.request_id, one.reply_to, expiry_ms, reply)
+            if one.reason:
+                log.error("Request %s is a dead letter now: %s", one.request_id, one.reason)
+                dead.append(Dead(end, one.reason, one.crashes))
+            else:
+                ended.append(end)
             done.append(ItemDone(error.outcome.code, 0.0, 0.0, 0.0))
         self._commit(ended)
+        if dead:
+            self._until_answered(lambda: self._stream.bury(dead), len(dead))
+            self._leases.release(one.ended.entry_id for one in dead)
         self._report(BatchDone(items=done))
 
     def _commit(self, ended: Sequence[Ended]) -> None:
@@ -208,15 +218,18 @@ class Committer:
 
     def _commit_portion(self, ended: Sequence[Ended]) -> None:
         """Commit, repeating until Redis has answered: a repeated commit changes nothing."""
+        self._until_answered(lambda: self._stream.commit(ended), len(ended))
+        self._leases.release(item.entry_id for item in ended)
+
+    def _until_answered(self, step: Callable[[], object], count: int) -> None:
         while True:
             try:
-                self._stream.commit(ended)
+                step()
                 break
             except (StreamDown, StreamGone) as error:
-                log.warning("Committing %d replies failed (%s); trying again.", len(ended), error)
+                log.warning("Committing %d replies failed (%s); trying again.", count, error)
                 if self._give_up.wait(RETRY_S):
                     break
-        self._leases.release(item.entry_id for item in ended)
 
 
 def portions(ended: Sequence[Ended], most_bytes: int = MOST_BYTES) -> Iterator[Sequence[Ended]]:

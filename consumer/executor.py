@@ -12,10 +12,11 @@ from typing import Any, Protocol
 
 from shared.outcomes import EXPIRED, MODEL_ERROR, RequestError
 
-from .batcher import Batch
+from .batcher import Batch, CloseReason
 from .cost import BatchCost
 from .intake import Intake
 from .items import Finished, Item, Replies, refuse
+from .lease import Progress
 from .models.base import Model
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,8 @@ QUICK_ROWS = 16
 """A batch of so many rows that takes less than this is over before another thread could have read the next."""
 
 LOOK_UP_S = 0.2
+BATCH = "batch"
+"""What the running batch is called in the progress."""
 
 
 class Reader(Protocol):
@@ -34,6 +37,9 @@ class Reader(Protocol):
 
     def read_for_executor(self, stop: threading.Event, replies: Replies | None) -> bool:
         """Read once, and commit what is held in the same round trip, unless somebody else is reading; say whether."""
+
+    def begin_alone(self, item: Item) -> bool:
+        """Count that ``item`` runs alone, and make its rows; False when it is not to run."""
 
 
 class Executor:
@@ -46,11 +52,20 @@ class Executor:
     Args:
         replies: takes batches that ran, and requests whose deadline passed before inference.
         cost: what batches cost; learns from each one that runs.
+        progress: is told when a batch begins and ends.
     """
 
-    def __init__(self, model: Model, intake: Intake, replies: Replies, cost: BatchCost | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        intake: Intake,
+        replies: Replies,
+        cost: BatchCost | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         self._model, self._intake, self._replies = model, intake, replies
         self._cost = cost or BatchCost()
+        self._progress = progress or Progress()
         self._decodes = False
         self._ran_s = 0.0
         self._counted_before_s = model.device_busy_s() or 0.0  # warming up is not serving
@@ -78,11 +93,20 @@ class Executor:
                 continue
             if batch.expired:
                 self._refuse_expired(batch.expired)
-            if batch.items:
+            if batch.items and self._may_run(batch, reader):
                 finished = self._run_batch(batch)
                 idle = self._intake.is_empty()
                 self._replies.finish(finished, idle=idle, hold=idle and has_read and not stop.is_set())
         self._replies.flush()
+
+    def _may_run(self, batch: Batch[Item], reader: Reader | None) -> bool:
+        if batch.reason is not CloseReason.LONE or reader is None:
+            return True
+        self._progress.begin(BATCH, monotonic())
+        try:
+            return reader.begin_alone(batch.items[0])
+        finally:
+            self._progress.end(BATCH)
 
     def _reads_itself(self, reader: Reader) -> bool:
         quick = self._cost.run_s(QUICK_ROWS) < QUICK_S and not self._decodes and not self._intake.waits()
@@ -95,13 +119,15 @@ class Executor:
     def _run_batch(self, batch: Batch[Item]) -> Finished:
         rows = [row for item in batch.items for row in item.rows]
         taken_s = monotonic()
+        self._progress.begin(BATCH, taken_s)
         try:
             outputs = self._outputs(batch.items, self._run_rows(rows))
             run_s = monotonic() - taken_s
             self._cost.observe(len(rows), run_s)
         except Exception as error:
-            outputs = self._one_by_one(batch.items, error)
+            outputs = self._split(batch.items, error)
             run_s = monotonic() - taken_s
+        self._progress.end(BATCH)
         self._ran_s += run_s
         # The decoders must not run dry while the executor waits for them.
         self._decodes = any(item.decode_s > 0 for item in batch.items)
@@ -121,18 +147,24 @@ class Executor:
             start += item.row_count
         return shares
 
-    def _one_by_one(self, items: Sequence[Item], error: Exception) -> list[Sequence[Any] | RequestError]:
-        """One item must not spoil the others: after a failed batch each runs alone, and only the culprits fail."""
+    def _split(self, items: Sequence[Item], error: Exception) -> list[Sequence[Any] | RequestError]:
+        """Find those that a failed batch failed for: each half runs again, and again in halves where it fails.
+
+        One culprit among n costs about 2 log2(n) further runs. A batch too large for the device's memory is answered
+        by its halves.
+        """
         if len(items) == 1:
             log.error("Inference failed for request %s: %r", items[0].request.id, error, extra=items[0].about())
             return [RequestError(MODEL_ERROR, "The model failed on this input; the consumer's log says why.")]
-        log.warning("Inference failed for a batch of %d requests (%r); running them one by one.", len(items), error)
+        log.warning("Inference failed for a batch of %d requests (%r); running it in halves.", len(items), error)
+        middle = len(items) // 2
         shares: list[Sequence[Any] | RequestError] = []
-        for item in items:
+        for half in (items[:middle], items[middle:]):
+            self._progress.begin(BATCH, monotonic())
             try:
-                shares.append(self._run_rows(item.rows))
-            except Exception as alone:
-                shares += self._one_by_one([item], alone)
+                shares += self._outputs(half, self._run_rows([row for item in half for row in item.rows]))
+            except Exception as again:
+                shares += self._split(half, again)
         return shares
 
     def _refuse_expired(self, items: Sequence[Item]) -> None:

@@ -10,14 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 from shared.clock import RedisClock
 from shared.fast_wire import decode_request
-from shared.outcomes import EXPIRED, INTERNAL, MALFORMED, RequestError, invalid
+from shared.outcomes import CRASHED, EXPIRED, INTERNAL, MALFORMED, RequestError, invalid
 from shared.wire import WireError
 
 from .intake import Intake
 from .items import Item, Refused, Replies, refuse
-from .lease import LeaseBook
+from .lease import MOST_CRASHES, LeaseBook, Progress
 from .models.base import Model
-from .stream import Entry, StreamDown, StreamGone, WorkStream
+from .stream import Dead, Ended, Entry, StreamDown, StreamGone, WorkStream
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,8 @@ class Fetcher:
         on_gone: called when stream or group are missing, to have them made again.
         on_malformed: called with the number of entries that were no requests.
         on_recovered: called with the number of entries taken over from another consumer.
-        scan_s: time between two searches for abandoned work.
+        scan_s: time between two searches for abandoned work that find none.
+        progress: is told when decoding begins and ends.
 
     Attributes:
         overlaps: set while reading overlaps with running, on a thread of its own; cleared while the executor reads.
@@ -51,11 +52,13 @@ class Fetcher:
         on_recovered: Callable[[int], None],
         max_rows: int,
         scan_s: float,
+        progress: Progress | None = None,
     ) -> None:
         self._stream, self._model, self._intake, self._leases = stream, model, intake, leases
         self._decoders, self._refuse = decoders, refuse
         self._on_gone, self._on_malformed, self._on_recovered = on_gone, on_malformed, on_recovered
         self._max_rows, self._scan_s = max_rows, scan_s
+        self._progress = progress or Progress()
         self._next_scan_s = time.monotonic()
         self._down = False
         self._reading = threading.Lock()
@@ -95,7 +98,8 @@ class Fetcher:
         if room == 0:
             return
         try:
-            entries = self._recover(room) or self._read(room, replies)
+            abandoned = self._recover()
+            entries = () if abandoned else self._read(room, replies)
         except StreamGone:
             self._on_gone()
             stop.wait(RETRY_S)
@@ -108,6 +112,8 @@ class Fetcher:
             if self._down:
                 log.info("The queue answers again.")
                 self._down = False
+            if abandoned:
+                self._take_over(abandoned)
             self.accept(entries)
 
     def _read(self, room: int, replies: Replies | None) -> Sequence[Entry]:
@@ -117,41 +123,67 @@ class Fetcher:
         # What is held is committed in any case: here, or by the executor once this returns.
         return self._stream.commit_and_read(held.ended, lambda: replies.settle(held), room)
 
-    def _recover(self, room: int) -> Sequence[Entry]:
-        if time.monotonic() < self._next_scan_s:
+    def _recover(self) -> Sequence[Entry]:
+        """Take over one abandoned entry, if there is one: it runs alone, since it may be what ended its consumer."""
+        if time.monotonic() < self._next_scan_s or self._intake.has_lone():
             return ()
-        self._next_scan_s = time.monotonic() + self._scan_s
-        entries = [entry for entry in self._stream.reclaim(room) if not self._leases.holds(entry.entry_id)]
-        if entries:
-            log.warning("Taking over %d entries that a consumer did not finish.", len(entries))
-            self._on_recovered(len(entries))
-        return entries
+        claimed = self._stream.reclaim(1)
+        if not claimed:
+            self._next_scan_s = time.monotonic() + self._scan_s
+        return [entry for entry in claimed if not self._leases.holds(entry.entry_id)]
 
-    def accept(self, entries: Sequence[Entry]) -> None:
-        """Take claimed entries: ready ones go to the intake, pictures to the decoders, bad ones back to the sender."""
+    def _take_over(self, entries: Sequence[Entry]) -> None:
+        log.warning("Taking over %d entries that a consumer did not finish.", len(entries))
+        self._on_recovered(len(entries))
+        self.accept(entries, lone=True)
+
+    def begin_alone(self, item: Item) -> bool:
+        """Count that an item taken over runs now, and make its rows; False when it is not to run."""
+        try:
+            is_ours = self._stream.begin_alone(item.entry)
+        except (StreamDown, StreamGone):
+            is_ours = False  # it is taken over again when its lease has run out
+        if not is_ours:
+            self._leases.release([item.entry.entry_id])
+            return False
+        try:
+            self._make_rows(item)
+        except _Refusal as refusal:
+            self._refuse([refuse(item, refusal.error)])
+            return False
+        return True
+
+    def accept(self, entries: Sequence[Entry], *, lone: bool = False) -> None:
+        """Take claimed entries: ready ones go to the intake, pictures to the decoders, bad ones back to the sender.
+
+        Args:
+            lone: these were taken over, and are neither decoded nor run together with others.
+        """
         ready: list[Item] = []
         refused: list[Refused] = []
-        unreadable: list[bytes] = []
+        unreadable: list[Dead] = []
         now_s = time.monotonic()
         now_ms = self._clock.now_ms(now_s)
         for entry in entries:
             if not self._leases.take(entry.entry_id):
                 continue
             try:
-                item = self._item(entry, now_s, now_ms)
-                if self._decodes(item):
+                item = self._item(entry, now_s, now_ms, lone)
+                if lone:
+                    self._intake.add_lone(item)
+                elif self._decodes(item):
                     self._decode_later(item)
                 else:
                     self._make_rows(item)
                     ready.append(item)
             except WireError as error:
                 if error.request_id is None:
-                    unreadable.append(entry.entry_id)
+                    unreadable.append(Dead(Ended(entry.entry_id, "", "", 0, b""), str(error), 0))
                 else:
                     fault = RequestError(MALFORMED, str(error), field=error.field or None)
                     refused.append(Refused(entry, error.request_id, error.reply_to or "", 0, fault))
             except _Refusal as refusal:
-                refused.append(refuse(refusal.item, refusal.error))
+                refused.append(refuse(refusal.item, refusal.error, refusal.reason, refusal.crashes))
         if ready:
             self._intake.add(ready)
         if refused:
@@ -159,14 +191,21 @@ class Fetcher:
         if unreadable:
             self._discard(unreadable)
 
-    def _item(self, entry: Entry, now_s: float, now_ms: float) -> Item:
+    def _item(self, entry: Entry, now_s: float, now_ms: float, lone: bool) -> Item:
         if entry.message is None:
             raise WireError("The entry has no field m.", "m")
         request = decode_request(entry.message)
         left_s = (entry.added_ms + request.ttl_ms - now_ms) / 1000
         item = Item(entry, request, now_s, now_s + left_s, max(0.0, now_ms - entry.added_ms) / 1000)
+        # The first delivery was in company, and this one has not begun.
+        crashes = max(0, entry.attempt - 2) if lone else 0
         if left_s <= 0:
-            raise _Refusal(item, RequestError(EXPIRED, "The deadline passed while the request was queued."))
+            reason = f"It ended {crashes} consumers while it ran alone, and its deadline passed." if crashes else ""
+            error = RequestError(EXPIRED, "The deadline passed while the request was queued.")
+            raise _Refusal(item, error, reason, crashes)
+        if crashes >= MOST_CRASHES:
+            error = RequestError(CRASHED, "The consumer died each time it ran this request, which is not tried again.")
+            raise _Refusal(item, error, f"It ended {crashes} consumers while it ran alone.", crashes)
         return item
 
     def _decodes(self, item: Item) -> bool:
@@ -196,6 +235,7 @@ class Fetcher:
 
     def _decode(self, item: Item) -> None:
         begun_s = time.monotonic()
+        self._progress.begin(item.entry.entry_id, begun_s)
         done: Item | None = None
         try:
             self._make_rows(item)
@@ -204,18 +244,19 @@ class Fetcher:
         except _Refusal as refusal:
             self._refuse([refuse(item, refusal.error)])
         finally:
+            self._progress.end(item.entry.entry_id)
             self._intake.end_decoding(done)
 
-    def _discard(self, entry_ids: Sequence[bytes]) -> None:
-        log.warning("Removing %d entries without a readable request id; nobody can be told.", len(entry_ids))
-        self._on_malformed(len(entry_ids))
+    def _discard(self, dead: Sequence[Dead]) -> None:
+        log.warning("%d entries without a readable request id are dead letters now; nobody can be told.", len(dead))
+        self._on_malformed(len(dead))
         try:
-            self._stream.discard(entry_ids)
-        except StreamDown:
+            self._stream.bury(dead)
+        except (StreamDown, StreamGone):
             log.warning("The queue went away meanwhile; they come back after their lease.")
-        self._leases.release(entry_ids)
+        self._leases.release(one.ended.entry_id for one in dead)
 
 
 class _Refusal(Exception):
-    def __init__(self, item: Item, error: RequestError) -> None:
-        self.item, self.error = item, error
+    def __init__(self, item: Item, error: RequestError, reason: str = "", crashes: int = 0) -> None:
+        self.item, self.error, self.reason, self.crashes = item, error, reason, crashes

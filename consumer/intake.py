@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from .batcher import Batch, Batcher
+from .batcher import Batch, Batcher, CloseReason
 from .items import Item
 
 USUAL_WEIGHT = 0.2
@@ -28,6 +28,7 @@ class Intake:
         self._decoding = 0
         self._rows_per_entry = 1.0
         self._closed = False
+        self._lone: Item | None = None
         lock = threading.Lock()
         self._changed = threading.Condition(lock)
         self._room = threading.Condition(lock)
@@ -51,7 +52,7 @@ class Intake:
 
     def is_empty(self) -> bool:
         """Say whether nothing waits here, neither ready nor being decoded."""
-        return self._decoding == 0 and self._batcher.rows == 0
+        return self._decoding == 0 and self._batcher.rows == 0 and self._lone is None
 
     def waits(self) -> bool:
         """Say whether a batch may be held back for company although the device is idle."""
@@ -80,6 +81,16 @@ class Intake:
             self._batcher.ready(time.monotonic())
             self._changed.notify()
 
+    def has_lone(self) -> bool:
+        """Say whether an item that must run alone waits here."""
+        return self._lone is not None
+
+    def add_lone(self, item: Item) -> None:
+        """Add the one item that must run alone; it is handed out next."""
+        with self._changed:
+            self._lone = item
+            self._changed.notify()
+
     def close(self) -> None:
         """Nothing more comes: hand out what is here at once, then report the end."""
         with self._changed:
@@ -100,6 +111,8 @@ class Intake:
         with self._changed:
             while True:
                 now_s = time.monotonic()
+                if self._lone is not None:
+                    return self._take_lone(self._lone, now_s)
                 batch = self._batcher.take_due(now_s)
                 if batch is not None:
                     self._room.notify()
@@ -111,3 +124,9 @@ class Intake:
                     self._changed.wait(max(0.0, due_s - now_s))
                 elif timeout_s == 0 or not self._changed.wait(timeout_s):
                     return None
+
+    def _take_lone(self, item: Item, now_s: float) -> Batch[Item]:
+        self._lone = None
+        if item.deadline_s <= now_s:
+            return Batch([], [item], CloseReason.LONE)
+        return Batch([item], [], CloseReason.LONE)

@@ -58,6 +58,8 @@ class Refused:
     Attributes:
         reply_to: instance waiting for the reply; empty for none.
         ttl_ms: the request's time to live, 0 when it could not be read.
+        reason: why it becomes a dead letter, for the operator; empty when it does not.
+        crashes: how often a consumer died while it ran alone.
     """
 
     entry: Entry
@@ -65,12 +67,14 @@ class Refused:
     reply_to: str
     ttl_ms: int
     error: RequestError
+    reason: str = ""
+    crashes: int = 0
 
 
-def refuse(item: Item, error: RequestError) -> Refused:
+def refuse(item: Item, error: RequestError, reason: str = "", crashes: int = 0) -> Refused:
     """Make the refusal of an item."""
     request = item.request
-    return Refused(item.entry, request.id, request.reply_to or "", request.ttl_ms, error)
+    return Refused(item.entry, request.id, request.reply_to or "", request.ttl_ms, error, reason, crashes)
 
 
 @dataclass(frozen=True, slots=True)

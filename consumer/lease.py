@@ -1,8 +1,11 @@
-"""The lease book: which entries this consumer holds, so that it never takes one twice. Pure."""
+"""The lease book: which entries this consumer holds, so that it never takes one twice. And what is under way. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
+
+MOST_CRASHES = 2
+"""An entry that ended so many consumers while it ran alone is not tried again."""
 
 
 class LeaseBook:
@@ -25,6 +28,30 @@ class LeaseBook:
         self._held.add(entry_id)
         return True
 
+    def held(self) -> list[bytes]:
+        """Return what is held now; may be called from any thread."""
+        return list(self._held)
+
     def release(self, entry_ids: Iterable[bytes]) -> None:
         """Note that entries were committed or discarded."""
         self._held.difference_update(entry_ids)
+
+
+class Progress:
+    """What is under way, and since when: leases are renewed only while none of it takes too long."""
+
+    def __init__(self) -> None:
+        self._begun_s: dict[Hashable, float] = {}
+
+    def begin(self, what: Hashable, now_s: float) -> None:
+        """Note that ``what`` begins, or begins anew."""
+        self._begun_s[what] = now_s
+
+    def end(self, what: Hashable) -> None:
+        """Note that it has come to its end."""
+        self._begun_s.pop(what, None)
+
+    def longest_s(self, now_s: float) -> float:
+        """Return how long the oldest of what is under way has taken so far; 0 when nothing is."""
+        begun_s = list(self._begun_s.values())
+        return max(0.0, now_s - min(begun_s)) if begun_s else 0.0

@@ -1,4 +1,4 @@
-"""The work stream on Redis: XREADGROUP to claim, ``hr1_commit`` to end, XAUTOCLAIM to recover."""
+"""The work stream on Redis: XREADGROUP to claim, ``hr1_commit`` to end, ``hr1_reclaim`` to recover."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shared.clock import RedisClock
 from shared.redis import ClientError, ServerError, SyncLink, connect
 from shared.settings import Settings
 
-from .stream import Depth, Ended, Entry, StreamDown, StreamGone
+from .stream import Dead, Depth, Ended, Entry, StreamDown, StreamGone
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -34,11 +34,11 @@ def _message(fields: Any) -> bytes | None:
     return dict(zip(fields[::2], fields[1::2], strict=True)).get(_FIELD)
 
 
-def _entries(answer: Any, attempt: int) -> list[Entry]:
+def _entries(answer: Any) -> list[Entry]:
     """Make entries of XREADGROUP's answer for one stream, which is empty when nothing came."""
     if not answer:
         return []
-    return [Entry(entry_id, _milliseconds(entry_id), _message(fields), attempt) for entry_id, fields in answer[0][1]]
+    return [Entry(entry_id, _milliseconds(entry_id), _message(fields)) for entry_id, fields in answer[0][1]]
 
 
 class RedisStream:
@@ -55,9 +55,9 @@ class RedisStream:
         self._settings = settings
         self._model, self._worker = model, worker
         self._work = keys.work(model, lane)
-        # Reading, committing and the rest happen on threads of their own, and each has a connection of its own.
+        # Reading, committing, beating and renewing each happen on a thread and a connection of their own.
         self._client = connect(settings.redis_address, settings.socket_timeout_s)
-        self._reading, self._committing, self._beating = (SyncLink(self._client) for _ in range(3))
+        self._reading, self._committing, self._beating, self._keeping = (SyncLink(self._client) for _ in range(4))
         self._claimed_after: bytes | None = None
         self._has_loaded = False
 
@@ -66,25 +66,24 @@ class RedisStream:
         if self._claimed_after is not None:
             return self._read_claimed(max_entries, self._claimed_after)
         try:
-            return self._read_from(b">", max_entries, 1)
+            return _entries(self._guard(lambda: self._reading.call(*self._new_entries(max_entries))))
         except StreamDown:
             self._claimed_after = b"0-0"
             raise
 
     def _read_claimed(self, max_entries: int, after: bytes) -> list[Entry]:
         """Read again what this worker holds: the server may have claimed entries for it whose answer was lost."""
-        entries = self._read_from(after, max_entries, 2)
-        self._claimed_after = entries[-1].entry_id if entries else None
-        return entries
+        last, *rows = self._call(self._reading, functions.CLAIMED, [self._worker, after, max_entries])
+        self._claimed_after = last or None
+        return [
+            Entry(entry_id, _milliseconds(entry_id), message, deliveries + 1) for entry_id, deliveries, message in rows
+        ]
 
-    def _read_from(self, start: bytes, max_entries: int, attempt: int) -> list[Entry]:
-        return _entries(self._guard(lambda: self._reading.call(*self._reading_from(start, max_entries))), attempt)
-
-    def _reading_from(self, start: bytes, max_entries: int) -> tuple[Any, ...]:
+    def _new_entries(self, max_entries: int) -> tuple[Any, ...]:
         return (
             *("XREADGROUP", "GROUP", keys.GROUP, self._worker),
             *("COUNT", max_entries, "BLOCK", self._settings.block_ms),
-            *("STREAMS", self._work, start),
+            *("STREAMS", self._work, b">"),
         )
 
     def commit_and_read(self, ended: Sequence[Ended], committed: Callable[[], None], max_entries: int) -> list[Entry]:
@@ -94,7 +93,7 @@ class RedisStream:
         link = self._reading
         commit = ("FCALL", functions.COMMIT, 1, self._work, *self._commit_arguments(ended))
         try:
-            self._guard(lambda: link.send(commit, self._reading_from(b">", max_entries)))
+            self._guard(lambda: link.send(commit, self._new_entries(max_entries)))
             try:
                 statuses = self._guard(link.receive)
             except StreamDown as error:
@@ -105,36 +104,33 @@ class RedisStream:
                 for status in statuses:
                     self._status(status)
                 committed()
-            return _entries(self._guard(link.receive), 1)
+            return _entries(self._guard(link.receive))
         except StreamDown:
             self._claimed_after = b"0-0"
             raise
 
     def reclaim(self, max_entries: int) -> list[Entry]:
-        """See the interface; an entry counts as abandoned once it has been idle for a lease."""
-        try:
-            return self._claim_abandoned(max_entries)
-        except StreamDown:
-            self._claimed_after = b"0-0"
-            raise
-
-    def _claim_abandoned(self, max_entries: int) -> list[Entry]:
-        answer: Any = self._guard(
-            lambda: self._client.xautoclaim(
-                self._work, keys.GROUP, self._worker, min_idle_time=self._settings.lease_ms, count=max_entries
-            )
-        )
+        """See the interface."""
+        arguments = [self._worker, self._settings.lease_ms, max_entries]
+        # Should the answer be lost, these are taken over once more; read with the others they would not run alone.
+        rows = self._call(self._reading, functions.RECLAIM, arguments)
         return [
-            Entry(entry_id, _milliseconds(entry_id), fields.get(_FIELD), self._deliveries(entry_id))
-            for entry_id, fields in answer[1]
-            if fields is not None
+            Entry(entry_id, _milliseconds(entry_id), message, deliveries + 1) for entry_id, deliveries, message in rows
         ]
 
-    def _deliveries(self, entry_id: bytes) -> int:
-        answer: Any = self._guard(
-            lambda: self._client.xpending_range(self._work, keys.GROUP, min=entry_id, max=entry_id, count=1)
-        )
-        return int(answer[0]["times_delivered"]) if answer else 2
+    def begin_alone(self, entry: Entry) -> bool:
+        """See the interface."""
+        arguments = [self._worker, entry.entry_id, entry.attempt]
+        return bool(self._call(None, functions.BEGIN, arguments))
+
+    def renew(self, entry_ids: Sequence[bytes]) -> list[bytes]:
+        """See the interface."""
+        lost: list[bytes] = self._call(self._keeping, functions.RENEW, [self._worker, *entry_ids])
+        return lost
+
+    def reap(self) -> int:
+        """See the interface; dead long ago means four leases."""
+        return int(self._call(self._keeping, functions.REAP, [4 * self._settings.lease_ms]))
 
     def commit(self, ended: Sequence[Ended]) -> list[int]:
         """See the interface."""
@@ -157,14 +153,16 @@ class RedisStream:
         log.error("Redis refused to commit a reply: %s", status.decode(errors="replace"))
         return -1
 
-    def discard(self, entry_ids: Sequence[bytes]) -> None:
+    def bury(self, dead: Sequence[Dead]) -> list[int]:
         """See the interface."""
-
-        def both() -> None:
-            self._client.xack(self._work, keys.GROUP, *entry_ids)
-            self._client.xdel(self._work, *entry_ids)
-
-        self._guard(both)
+        arguments: list[Any] = [
+            *self._commit_arguments(()),
+            functions.DEAD_LETTERS_CAP,
+            functions.DEAD_LETTERS_BYTES,
+        ]
+        for one in dead:
+            arguments += (*self._commit_arguments((one.ended,))[3:], one.reason, one.crashes)
+        return [self._status(status) for status in self._call(None, functions.DEAD, arguments)]
 
     def heartbeat(self, card: cards.Card, state: Mapping[str, str]) -> None:
         """See the interface."""
@@ -238,19 +236,25 @@ class RedisStream:
 
     def close(self) -> None:
         """See the interface."""
-        for link in (self._reading, self._committing, self._beating):
+        for link in (self._reading, self._committing, self._beating, self._keeping):
             link.close()
         self._client.close()
 
-    def _call(self, link: SyncLink, function: str, arguments: Sequence[Any]) -> Any:
+    def _call(self, link: SyncLink | None, function: str, arguments: Sequence[Any]) -> Any:
+        """Call a function, on any connection when ``link`` is None; load the functions where they are missing."""
+        send = self._client.execute_command if link is None else link.call
+
+        def call() -> Any:
+            return send("FCALL", function, 1, self._work, *arguments)
+
         try:
-            return self._guard(lambda: link.call("FCALL", function, 1, self._work, *arguments))
+            return self._guard(call)
         except StreamDown as error:
             if error.__cause__ is None or not functions.is_missing(error.__cause__):  # type: ignore[arg-type]
                 raise
         log.info("The functions are not in Redis; loading them.")
         self._guard(lambda: functions.load(self._client))
-        return self._guard(lambda: link.call("FCALL", function, 1, self._work, *arguments))
+        return self._guard(call)
 
     def _guard(self, step: Callable[[], T]) -> T:
         try:

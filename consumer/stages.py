@@ -17,7 +17,8 @@ from .config import ConsumerConfig
 from .executor import Executor
 from .fetcher import Fetcher
 from .intake import Intake
-from .lease import LeaseBook
+from .keeper import Keeper
+from .lease import LeaseBook, Progress
 from .metrics import ConsumerMetrics
 from .models.base import Model
 from .policies import make_batcher
@@ -101,7 +102,11 @@ class Stages:
             self._metrics.batch_done,
             self._tracing,
         )
-        executor = Executor(model, intake, committer, cost)
+        progress = Progress()
+        executor = Executor(model, intake, committer, cost, progress)
+        lease_s, longest_s = config.settings.lease_ms / 1000, config.settings.longest_batch_ms / 1000
+        keeper = Keeper(self._stream, self._leases, progress, lease_s, longest_s)
+        over = threading.Event()
         with self._lock:
             if self._stopped:
                 return
@@ -118,17 +123,21 @@ class Stages:
                 on_malformed=self._metrics.malformed,
                 on_recovered=self._metrics.redelivered,
                 max_rows=config.max_batch,
-                scan_s=config.settings.lease_ms / 3000,
+                scan_s=lease_s / 3,
+                progress=progress,
             )
             fetch = self._new_thread("fetch", lambda: fetcher.run(self._halt))
             commit = self._new_thread("commit", committer.run)
             drain = self._new_thread("drain", lambda: self._drain(fetch, decoders, intake))
-            for thread in (fetch, commit, drain):
+            keep = self._new_thread("keep", lambda: keeper.run(over))
+            for thread in (fetch, commit, drain, keep):
                 thread.start()
             executor.run(fetcher, self._halt)
             committer.close()
             commit.join()
             drain.join()
+            over.set()
+            keep.join()
         with self._lock:
             self._committer = self._executor = None
             self._ran_s += executor.busy_s

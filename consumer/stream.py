@@ -28,7 +28,7 @@ class Entry(msgspec.Struct, frozen=True):
         entry_id: its id in the stream.
         added_ms: when it was added, in ms on Redis's clock.
         message: the request as it was sent; None when the entry has no such field.
-        attempt: how often it has been delivered, this time included.
+        attempt: how often it has been delivered, this time included. Being taken over does not count until it runs.
     """
 
     entry_id: bytes
@@ -51,6 +51,20 @@ class Ended(msgspec.Struct, frozen=True):
     reply_to: str
     expiry_ms: int
     reply: bytes
+
+
+class Dead(msgspec.Struct, frozen=True):
+    """One request that ends as a dead letter.
+
+    Attributes:
+        ended: how its sender is told; an empty ``request_id`` when nobody can be.
+        reason: one sentence for the operator.
+        crashes: how often a consumer died while it ran alone.
+    """
+
+    ended: Ended
+    reason: str
+    crashes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +102,16 @@ class WorkStream(Protocol):
         """
 
     def reclaim(self, max_entries: int) -> list[Entry]:
-        """Claim entries whose consumer has not finished them within its lease."""
+        """Claim entries whose lease has run out. They are to run alone, each after a :meth:`begin_alone`."""
+
+    def begin_alone(self, entry: Entry) -> bool:
+        """Count the delivery ``entry.attempt`` of a reclaimed entry, just before it runs alone.
+
+        Thus only crashes of an entry that ran alone count against it. False: it is not this worker's any more.
+        """
+
+    def renew(self, entry_ids: Sequence[bytes]) -> list[bytes]:
+        """Begin the lease of claimed entries anew; returns those that are not this worker's any more."""
 
     def commit(self, ended: Sequence[Ended]) -> list[int]:
         """End requests atomically, one by one: 1 done by this call, 0 no longer ours, 2 already answered, -1 refused.
@@ -96,8 +119,11 @@ class WorkStream(Protocol):
         Repeating a call after an error is harmless.
         """
 
-    def discard(self, entry_ids: Sequence[bytes]) -> None:
-        """Remove entries that cannot be read."""
+    def bury(self, dead: Sequence[Dead]) -> list[int]:
+        """End requests as :meth:`commit` does and keep their messages as dead letters; same statuses."""
+
+    def reap(self) -> int:
+        """Take consumers out of the group that died long ago and hold nothing; returns how many."""
 
     def heartbeat(self, card: Card, state: Mapping[str, str]) -> None:
         """Say that this worker lives, publish the card, make stream and group where missing, read Redis's clock."""

@@ -39,6 +39,7 @@ _MEANINGS: dict[Outcome, str] = {
     outcomes.HEADERS_TOO_LARGE: "The head of the request is over its limit.",
     outcomes.LANE_FULL: "Too many requests wait already.",
     outcomes.MODEL_ERROR: "The model failed on this input.",
+    outcomes.CRASHED: "The process that ran the model died of this input, each time.",
     outcomes.INTERNAL: "A fault of the service; it has been logged.",
     outcomes.QUEUE_UNAVAILABLE: "Redis does not answer.",
     outcomes.QUEUE_OUT_OF_MEMORY: "Redis is full.",

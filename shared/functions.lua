@@ -20,6 +20,7 @@ local function names(work)
     card = head .. 'card',
     workers = head .. 'workers',
     worker = head .. 'w:',
+    dead = head .. 'dlq:' .. lane,
   }
 end
 
@@ -38,6 +39,15 @@ end
 
 local function failed(answer)
   return type(answer) == 'table' and answer.err ~= nil
+end
+
+local function field(fields, name)
+  for i = 1, #fields, 2 do
+    if fields[i] == name then
+      return fields[i + 1]
+    end
+  end
+  return nil
 end
 
 -- Lua passes only so many arguments in one call.
@@ -272,7 +282,235 @@ local function leave(keys, args)
   return #pending
 end
 
+-- hr1_renew(worker, entry…)
+--
+-- Keeps the leases of those entries that the worker still owns: their idle time starts anew, their count of deliveries
+-- stays. Returns those it does not own any more.
+local function renew(keys, args)
+  local key = names(keys[1])
+  if not key then
+    return BAD_KEY
+  end
+  if not (args[1] and is_name(args[1])) then
+    return BAD_ARGS
+  end
+  local worker, owned = args[1], {}
+  local pending = redis.pcall('XPENDING', keys[1], GROUP, '-', '+', 1000000, worker)
+  if failed(pending) then
+    return pending
+  end
+  for _, row in ipairs(pending) do
+    owned[row[1]] = true
+  end
+  local kept, lost = {}, {}
+  for i = 2, #args do
+    local list = owned[args[i]] and kept or lost
+    list[#list + 1] = args[i]
+  end
+  for first = 1, #kept, CHUNK do
+    local command = { 'XCLAIM', keys[1], GROUP, worker, 0, unpack(kept, first, math.min(first + CHUNK - 1, #kept)) }
+    command[#command + 1] = 'JUSTID'
+    redis.call(unpack(command))
+  end
+  return lost
+end
+
+-- Gives claimed entries with their messages: {entry, deliveries, message or false}…; takes the deleted ones out of the
+-- group's list.
+local function with_messages(work, rows)
+  local answer = {}
+  for _, row in ipairs(rows) do
+    local found = redis.call('XRANGE', work, row[1], row[1])[1]
+    if not found then
+      redis.call('XACK', work, GROUP, row[1])
+    else
+      answer[#answer + 1] = { row[1], row[4], field(found[2], 'm') or false }
+    end
+  end
+  return answer
+end
+
+-- hr1_reclaim(worker, idle ms, count)
+--
+-- Takes over up to count entries whose lease has run out. Their count of deliveries stays: being taken over is no
+-- fault of theirs. Unlike XAUTOCLAIM with a small COUNT, which looks at ten times as many entries and then gives up,
+-- this finds them behind any number of entries whose leases are kept.
+-- Returns {entry, deliveries so far, message or false}….
+local function reclaim(keys, args)
+  local key = names(keys[1])
+  if not key then
+    return BAD_KEY
+  end
+  local idle, count = whole(args[2]), whole(args[3])
+  if #args ~= 3 or not is_name(args[1]) or not (idle and count) then
+    return BAD_ARGS
+  end
+  local rows = redis.pcall('XPENDING', keys[1], GROUP, 'IDLE', idle, '-', '+', count)
+  if failed(rows) then
+    return rows
+  end
+  for _, row in ipairs(rows) do
+    redis.call('XCLAIM', keys[1], GROUP, args[1], 0, row[1], 'JUSTID')
+  end
+  return with_messages(keys[1], rows)
+end
+
+-- hr1_claimed(worker, after entry, count)
+--
+-- What the worker holds behind an entry, without counting a delivery, as XREADGROUP would. After a lost connection:
+-- the server may have claimed entries for the worker whose answer was lost.
+-- Returns {entry, deliveries so far, message or false}…, deleted entries excepted, and in front the last entry looked
+-- at, empty when there was none.
+local function claimed(keys, args)
+  local key = names(keys[1])
+  if not key then
+    return BAD_KEY
+  end
+  local count = whole(args[3])
+  if #args ~= 3 or not is_name(args[1]) or not count or not string.find(args[2], '^%d+%-%d+$') then
+    return BAD_ARGS
+  end
+  local rows = redis.pcall('XPENDING', keys[1], GROUP, '(' .. args[2], '+', count, args[1])
+  if failed(rows) then
+    return rows
+  end
+  local answer = with_messages(keys[1], rows)
+  table.insert(answer, 1, #rows > 0 and rows[#rows][1] or '')
+  return answer
+end
+
+-- hr1_begin(worker, entry, deliveries)
+--
+-- Counts one more delivery, just before an entry runs alone. Returns 1, or 0 when the worker does not own it any more.
+local function begin(keys, args)
+  local key = names(keys[1])
+  if not key then
+    return BAD_KEY
+  end
+  local deliveries = whole(args[3])
+  if #args ~= 3 or not is_name(args[1]) or not deliveries or not string.find(args[2], '^%d+%-%d+$') then
+    return BAD_ARGS
+  end
+  local row = redis.pcall('XPENDING', keys[1], GROUP, args[2], args[2], 1, args[1])
+  if failed(row) then
+    return row
+  end
+  if #row == 0 then
+    return 0
+  end
+  return #redis.call('XCLAIM', keys[1], GROUP, args[1], 0, args[2], 'RETRYCOUNT', deliveries, 'JUSTID')
+end
+
+-- hr1_dead(stream cap, stream expiry ms, hint limit bytes, most dead letters, most bytes of them,
+--          (entry, id, instance, expiry ms, reply, reason, crashes)…)
+--
+-- Ends requests as dead letters: like commit, and the message goes to the lane's dead letters with the reason. An
+-- empty id has no reply. Both bounds drop the oldest letters; 'sum' in each is the bytes of all messages up to it,
+-- so that their total is known without looking at all of them.
+-- Returns a status per item: 1 done by this call, 0 not ours any more, 2 the id was answered before, or 'error …'.
+
+local function add_letter(place, most, most_bytes, entry, id, message, reason, crashes)
+  local sum, size = #message, #message
+  local newest = redis.call('XREVRANGE', place, '+', '-', 'COUNT', 1)[1]
+  if newest then
+    sum = sum + (tonumber(field(newest[2], 'sum')) or 0)
+  end
+  redis.call(
+    'XADD', place, 'MAXLEN', most, '*', 'reason', reason, 'crashes', crashes, 'id', id, 'entry', entry,
+    'sum', string.format('%.0f', sum), 'm', message
+  )
+  while true do
+    local oldest = redis.call('XRANGE', place, '-', '+', 'COUNT', 1)[1]
+    local before = (tonumber(field(oldest[2], 'sum')) or 0) - #(field(oldest[2], 'm') or '')
+    if sum - before <= most_bytes or sum - before <= size then
+      return
+    end
+    redis.call('XDEL', place, oldest[1])
+  end
+end
+
+local function bury(key, work, args, i)
+  local entry, id, instance = args[i], args[i + 1], args[i + 2]
+  local found = redis.call('XRANGE', work, entry, entry)[1]
+  local ours = redis.call('XACK', work, GROUP, entry) == 1
+  if ours and found then
+    local message = field(found[2], 'm') or ''
+    add_letter(key.dead, whole(args[4]), whole(args[5]), entry, id, message, args[i + 5], args[i + 6])
+    redis.call('XDEL', work, entry)
+  end
+  if id == '' then
+    return ours and 1 or 0
+  end
+  return publish(key, whole(args[1]), whole(args[3]), ours, entry, id, instance, whole(args[i + 3]), args[i + 4])
+end
+
+local function dead(keys, args)
+  local key = names(keys[1])
+  if not key then
+    return BAD_KEY
+  end
+  for i = 1, 5 do
+    if not whole(args[i]) then
+      return BAD_ARGS
+    end
+  end
+  if (#args - 5) % 7 ~= 0 then
+    return BAD_ARGS
+  end
+  local answer = {}
+  for i = 6, #args, 7 do
+    local id, instance = args[i + 1], args[i + 2]
+    local status = 'error malformed item'
+    if string.find(args[i], '^%d+%-%d+$') and (id == '' or is_name(id)) and (instance == '' or is_name(instance))
+      and whole(args[i + 3]) and whole(args[i + 6]) then
+      local fine
+      fine, status = pcall(bury, key, keys[1], args, i)
+      if not fine then
+        status = 'error ' .. (type(status) == 'table' and status.err or tostring(status))
+      elseif instance ~= '' then
+        redis.pcall('PEXPIRE', key.stream .. instance, whole(args[2]))
+      end
+    end
+    answer[#answer + 1] = status
+  end
+  return answer
+end
+
+-- hr1_reap(idle ms)
+--
+-- Takes consumers out of the group that are gone: not on the list of workers, idle for long, and with nothing pending,
+-- which deleting them would strand. Returns how many.
+local function reap(keys, args)
+  local key = names(keys[1])
+  if not key then
+    return BAD_KEY
+  end
+  local longest = whole(args[1])
+  if #args ~= 1 or not longest then
+    return BAD_ARGS
+  end
+  local consumers = redis.pcall('XINFO', 'CONSUMERS', keys[1], GROUP)
+  if failed(consumers) then
+    return consumers
+  end
+  local count = 0
+  for _, one in ipairs(consumers) do
+    local name, gone = field(one, 'name'), field(one, 'pending') == 0 and field(one, 'idle') > longest
+    if gone and not redis.call('ZSCORE', key.workers, name) then
+      redis.call('XGROUP', 'DELCONSUMER', keys[1], GROUP, name)
+      count = count + 1
+    end
+  end
+  return count
+end
+
 redis.register_function('hr1_admit', admit)
 redis.register_function{ function_name = 'hr1_commit', callback = commit, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'hr1_heartbeat', callback = heartbeat, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'hr1_leave', callback = leave, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'hr1_renew', callback = renew, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'hr1_reclaim', callback = reclaim, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'hr1_claimed', callback = claimed, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'hr1_begin', callback = begin, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'hr1_dead', callback = dead, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'hr1_reap', callback = reap, flags = { 'allow-oom' } }

@@ -10,6 +10,12 @@ ADMIT = "hr1_admit"
 COMMIT = "hr1_commit"
 HEARTBEAT = "hr1_heartbeat"
 LEAVE = "hr1_leave"
+RENEW = "hr1_renew"
+RECLAIM = "hr1_reclaim"
+CLAIMED = "hr1_claimed"
+BEGIN = "hr1_begin"
+DEAD = "hr1_dead"
+REAP = "hr1_reap"
 
 HINT_LIMIT_BYTES = 16 * 1024
 """Replies of this size and more are not copied into the reply stream; the hint carries the id only."""
@@ -19,6 +25,12 @@ LUA_LIMIT_BYTES = 16 * 1024
 
 REPLY_STREAM_CAP = 10_000
 """Most entries of a reply stream, approximately."""
+
+DEAD_LETTERS_CAP = 10_000
+"""Most dead letters of a lane; the oldest are dropped."""
+
+DEAD_LETTERS_BYTES = 64 * 1024 * 1024
+"""Most bytes of messages in the dead letters of a lane, unless a single one is larger."""
 
 
 @cache

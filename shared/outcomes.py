@@ -37,6 +37,7 @@ HEADERS_TOO_LARGE = Outcome("headers_too_large", 431)
 LANE_FULL = Outcome("lane_full", 429, retry=True)
 CLIENT_CLOSED = Outcome("client_closed", 499, lasting=False)
 MODEL_ERROR = Outcome("model_error", 500)
+CRASHED = Outcome("crashed", 500)
 INTERNAL = Outcome("internal", 500)
 QUEUE_UNAVAILABLE = Outcome("queue_unavailable", 503, retry=True, lasting=False)
 QUEUE_OUT_OF_MEMORY = Outcome("queue_out_of_memory", 503, retry=True, lasting=False)
@@ -61,6 +62,7 @@ ALL = (
     LANE_FULL,
     CLIENT_CLOSED,
     MODEL_ERROR,
+    CRASHED,
     INTERNAL,
     QUEUE_UNAVAILABLE,
     QUEUE_OUT_OF_MEMORY,

@@ -61,7 +61,8 @@ class Settings:
     default_timeout_ms: int = 10_000
     max_timeout_ms: int = 60_000
     lane_limit: int = 2048
-    lease_ms: int = 15_000
+    lease_ms: int = 5_000
+    longest_batch_ms: int = 10_000
     consumers: int = 0
     pin: str = "auto"
     metrics_port: int = 9101
@@ -95,22 +96,17 @@ class Settings:
 
     @property
     def block_ms(self) -> int:
-        """Longest wait of one blocking read: a fifteenth of the lease, 1 s at most: a stop waits for its end."""
-        return min(1000, max(50, self.lease_ms // 15))
+        """Longest wait of one blocking read: a fifth of the lease, 1 s at most: a stop waits for its end."""
+        return min(1000, self.lease_ms // 5)
 
     @property
     def socket_timeout_s(self) -> float:
-        """Time after which a silent Redis connection counts as lost: a fifth of the lease, 3 s at most."""
-        return min(3.0, max(1.0, self.lease_ms / 5000), self.lease_ms * 0.8 / 1000)
-
-    @property
-    def longest_batch_ms(self) -> int:
-        """Longest time a batch may run: two thirds of the lease, 10 s by default."""
-        return self.lease_ms * 2 // 3
+        """Time after which a silent Redis connection counts as lost: three fifths of the lease, 3 s at most."""
+        return min(3.0, max(1.0, self.lease_ms * 0.6 / 1000), self.lease_ms * 0.8 / 1000)
 
     @property
     def heartbeat_ms(self) -> int:
-        """Time between two heartbeats of a consumer: a fifteenth of the lease, 1 s at most."""
+        """Time between two heartbeats of a consumer: a fifth of the lease, 1 s at most."""
         return self.block_ms
 
     @property
@@ -121,8 +117,8 @@ class Settings:
         return frozenset() if self.recipe == "plain" else frozenset(self.recipe.split(","))
 
     def reply_expiry_ms(self, ttl_ms: int) -> int:
-        """Time a reply stays readable: the request's own time to live and four leases beyond it."""
-        return ttl_ms + 4 * self.lease_ms
+        """Time a reply stays readable: the request's own time to live and four times a lease and the longest batch."""
+        return ttl_ms + 4 * (self.lease_ms + self.longest_batch_ms)
 
 
 # Names that share the prefix but configure the test suite or are handed from `headrace up` to its children.
@@ -216,6 +212,7 @@ _INTEGERS: dict[str, tuple[int, int]] = {
     "max_timeout_ms": (1, 3_600_000),
     "lane_limit": (1, 10_000_000),
     "lease_ms": (500, 3_600_000),
+    "longest_batch_ms": (100, 3_600_000),
     "consumers": (0, MOST_CONSUMERS),
     "metrics_port": (0, 65535),
     "max_body_bytes": (1024, 512 * 1024 * 1024),
@@ -263,12 +260,12 @@ def _check_together(settings: Settings) -> None:
 
 
 def check_window(window_ms: float, settings: Settings, name: str) -> None:
-    """Refuse a window that could hold a request past the lease of its consumer.
+    """Refuse a window longer than anything in a consumer may take.
 
     Raises:
         SettingsError: the window is not shorter than the longest batch time.
     """
     if window_ms >= settings.longest_batch_ms:
         raise SettingsError(
-            f"{name} ({window_ms:g}) must be shorter than two thirds of HEADRACE_LEASE_MS ({settings.lease_ms})."
+            f"{name} ({window_ms:g}) must be shorter than HEADRACE_LONGEST_BATCH_MS ({settings.longest_batch_ms})."
         )

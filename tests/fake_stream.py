@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from consumer.stream import Depth, Ended, Entry, StreamDown, StreamGone
+from consumer.stream import Dead, Depth, Ended, Entry, StreamDown, StreamGone
 from shared.cards import Card, to_hash
 from shared.clock import RedisClock
 from shared.functions import HINT_LIMIT_BYTES, REPLY_STREAM_CAP
@@ -65,6 +65,8 @@ class InMemoryLane:
         self.workers: dict[str, float] = {}
         self.worker_fields: dict[str, dict[str, str]] = {}
         self.card: dict[str, bytes] = {}
+        self.dead: list[tuple[str, int, bytes]] = []
+        self.last_seen_ms: dict[str, float] = {}
         self.wish: Wish | None = None
         self.turn: tuple[str, float] = ("", 0.0)
 
@@ -123,7 +125,7 @@ class InMemoryLane:
         group = self.stream.group if self.stream is not None else None
         if group is not None and group.pending.pop(_key(ended.entry_id), None) is not None:
             status = 1
-            if ended.expiry_ms == 0:
+            if ended.expiry_ms == 0 or not ended.request_id:
                 visible = True
             elif self._reply(ended.request_id) is not None:
                 status = 2
@@ -166,6 +168,7 @@ class InMemoryStream:
                 self._answering()
                 stream, group = self._group()
                 group.consumers.add(self._worker)
+                self._lane.last_seen_ms[self._worker] = self._lane.now_ms()
                 fresh = [key for key in stream.entries if key > group.delivered][:max_entries]
                 left_s = give_up_s - time.monotonic()
                 if fresh or left_s <= 0:
@@ -193,9 +196,44 @@ class InMemoryStream:
                     del group.pending[key]
                     continue
                 held = group.pending[key]
-                held.consumer, held.since_ms, held.deliveries = self._worker, now_ms, held.deliveries + 1
-                claimed.append(self._entry(stream, key, held.deliveries))
+                held.consumer, held.since_ms = self._worker, now_ms
+                group.consumers.add(self._worker)
+                claimed.append(self._entry(stream, key, held.deliveries + 1))
             return claimed
+
+    def begin_alone(self, entry: Entry) -> bool:
+        """See the interface."""
+        with self._lane.changed:
+            self._answering()
+            held = self._group()[1].pending.get(_key(entry.entry_id))
+            if held is None or held.consumer != self._worker:
+                return False
+            held.since_ms, held.deliveries = self._lane.now_ms(), entry.attempt
+            return True
+
+    def renew(self, entry_ids: Sequence[bytes]) -> list[bytes]:
+        """See the interface."""
+        with self._lane.changed:
+            self._answering()
+            pending, lost = self._group()[1].pending, []
+            for entry_id in entry_ids:
+                held = pending.get(_key(entry_id))
+                if held is None or held.consumer != self._worker:
+                    lost.append(entry_id)
+                else:
+                    held.since_ms = self._lane.now_ms()
+            return lost
+
+    def reap(self) -> int:
+        """See the interface."""
+        with self._lane.changed:
+            self._answering()
+            group = self._group()[1]
+            busy = {held.consumer for held in group.pending.values()} | set(self._lane.workers)
+            longest_ms = self._lane.now_ms() - 4 * self._settings.lease_ms
+            gone = {name for name in group.consumers - busy if self._lane.last_seen_ms.get(name, 0.0) < longest_ms}
+            group.consumers -= gone
+            return len(gone)
 
     def commit(self, ended: Sequence[Ended]) -> list[int]:
         """See the interface."""
@@ -215,16 +253,18 @@ class InMemoryStream:
         committed()
         return self.read(max_entries)
 
-    def discard(self, entry_ids: Sequence[bytes]) -> None:
+    def bury(self, dead: Sequence[Dead]) -> list[int]:
         """See the interface."""
         with self._lane.changed:
             self._answering()
-            stream = self._lane.stream
-            for entry_id in entry_ids:
-                if stream is not None:
-                    stream.entries.pop(_key(entry_id), None)
-                    if stream.group is not None:
-                        stream.group.pending.pop(_key(entry_id), None)
+            statuses = []
+            for one in dead:
+                entry_id, stream = one.ended.entry_id, self._lane.stream
+                message = stream.entries.get(_key(entry_id), {}).get(b"m", b"") if stream is not None else b""
+                statuses.append(self._lane.end(one.ended))
+                if statuses[-1]:
+                    self._lane.dead.append((one.reason, one.crashes, message))
+            return statuses
 
     def heartbeat(self, card: Card, state: Mapping[str, str]) -> None:
         """See the interface."""

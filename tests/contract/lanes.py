@@ -60,6 +60,9 @@ class Lane(Protocol):
     def hints(self, instance: str) -> list[tuple[str, bytes | None]]:
         """Ids and replies in a reply stream."""
 
+    def dead(self) -> list[tuple[str, int, bytes]]:
+        """Reason, crashes and message of each dead letter."""
+
     def length(self) -> int:
         """Entries in the work stream."""
 
@@ -119,6 +122,10 @@ class MemoryLane:
     def hints(self, instance: str) -> list[tuple[str, bytes | None]]:
         """See the interface."""
         return list(self.lane.hints.get(instance, ()))
+
+    def dead(self) -> list[tuple[str, int, bytes]]:
+        """See the interface."""
+        return list(self.lane.dead)
 
     def length(self) -> int:
         """See the interface."""
@@ -198,6 +205,11 @@ class RedisLane:
         """See the interface."""
         found: Any = self.client.xrange(keys.reply_stream(self.model, LANE, instance))
         return [(fields[b"id"].decode(), fields.get(b"reply")) for _, fields in found]
+
+    def dead(self) -> list[tuple[str, int, bytes]]:
+        """See the interface."""
+        found: Any = self.client.xrange(keys.dead_letters(self.model, LANE))
+        return [(one[b"reason"].decode(), int(one[b"crashes"]), one[b"m"]) for _, one in found]
 
     def length(self) -> int:
         """See the interface."""

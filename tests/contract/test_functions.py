@@ -377,3 +377,58 @@ def test_only_an_end_that_is_not_stored_names_its_entry(server: Server) -> None:
         {b"id": b"a", b"reply": b"late", b"entry": first},
         {b"id": b"b", b"reply": b"reply"},
     ]
+
+
+def test_the_oldest_dead_letters_make_room(server: Server) -> None:
+    """Two bounds, letters and bytes; what is bigger than the second alone is kept alone."""
+    server.heartbeat()
+    place = keys.dead_letters(server.model, LANE)
+
+    def bury(size: int, most: int, most_bytes: int) -> list[int]:
+        server.admit(("a", "0", bytes(size)))
+        (entry,) = server.claim(1)
+        item = (entry, "", "", 0, b"", "reason", 0)
+        assert server.call(functions.DEAD, CAP, STREAM_MS, HINT_LIMIT, most, most_bytes, *item) == [1]
+        kept: Any = server.client.xrange(place)
+        return [len(letter[b"m"]) for _, letter in kept]
+
+    assert bury(100, 3, 1000) == [100]
+    assert bury(101, 3, 1000) == [100, 101]
+    assert bury(102, 3, 1000) == [100, 101, 102]
+    assert bury(103, 3, 1000) == [101, 102, 103]
+    assert bury(700, 9, 1000) == [102, 103, 700]
+    assert bury(5000, 9, 1000) == [5000]
+    assert bury(10, 9, 1000) == [10]
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        (functions.RENEW, ()),
+        (functions.RENEW, ("a}b",)),
+        (functions.RECLAIM, ("one", -1, 1)),
+        (functions.RECLAIM, ("one", 1)),
+        (functions.CLAIMED, ("one", "x", 1)),
+        (functions.BEGIN, ("one", "1-0", "x")),
+        (functions.BEGIN, ("one", "x", 2)),
+        (functions.DEAD, (1, 1, 1, 1)),
+        (functions.DEAD, (1, 1, 1, 1, 1, "1-0")),
+        (functions.REAP, ("x",)),
+    ],
+)
+def test_wrong_arguments_of_the_lease_steps_are_refused(
+    server: Server, function: str, arguments: tuple[Any, ...]
+) -> None:
+    server.heartbeat()
+    with pytest.raises(redis.ResponseError, match="wrong arguments"):
+        server.call(function, *arguments)
+
+
+def test_a_bad_dead_letter_does_not_strand_the_others(server: Server) -> None:
+    server.heartbeat()
+    (entry,) = server.admitted("a")
+    good = (entry, "a", "", 1000, b"reply", "reason", 2)
+    bad = ("x", "a", "", 1000, b"reply", "reason", 2)
+    bounds = (CAP, STREAM_MS, HINT_LIMIT, 10, 1000)
+    assert server.call(functions.DEAD, *bounds, *bad, *good) == [b"error malformed item", 1]
+    assert server.reply("a") == [b"reply"]

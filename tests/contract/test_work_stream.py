@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from consumer.stream import Ended, StreamDown, StreamGone, WorkStream
+from consumer.stream import Dead, Ended, StreamDown, StreamGone, WorkStream
 from shared import functions, keys
 from shared.cards import from_hash
 from shared.functions import HINT_LIMIT_BYTES
@@ -271,13 +271,123 @@ def test_an_entry_deleted_while_it_was_held_is_not_taken_over(lane: Lane) -> Non
     assert [entry.entry_id for entry in eventually(lambda: alive.reclaim(10))] == [kept]
 
 
-def test_discarded_entries_are_gone(lane: Lane) -> None:
+def test_a_dead_letter_keeps_the_message_and_answers(lane: Lane) -> None:
     stream = ready(lane)
-    entry_ids = [added(lane) for _ in range(2)]
-    stream.read(2)
-    stream.discard(entry_ids)
-    assert lane.length() == 0
-    assert stream.depth().pending == 0
+    entry_id = added(lane, b"poison")
+    stream.read(1)
+    assert stream.bury([Dead(ended(entry_id, to="me"), "It ended 2 consumers.", 2)]) == [1]
+    assert lane.dead() == [("It ended 2 consumers.", 2, b"poison")]
+    assert lane.reply("a") == b"reply"
+    assert lane.hints("me") == [("a", b"reply")]
+    assert (lane.length(), stream.depth().pending) == (0, 0)
+
+
+def test_burying_again_changes_nothing(lane: Lane) -> None:
+    stream = ready(lane)
+    entry_id = added(lane, b"poison")
+    stream.read(1)
+    dead = Dead(ended(entry_id), "reason", 2)
+    assert stream.bury([dead]) + stream.bury([dead]) == [1, 0]
+    assert stream.commit([ended(entry_id, reply=b"late")]) == [0]
+    assert len(lane.dead()) == 1
+    assert lane.reply("a") == b"reply"
+
+
+def test_what_was_answered_meanwhile_does_not_become_a_dead_letter(lane: Lane) -> None:
+    stream = ready(lane)
+    entry_id = added(lane)
+    stream.read(1)
+    stream.commit([ended(entry_id)])
+    assert stream.bury([Dead(ended(entry_id, reply=b"dead"), "reason", 2)]) == [0]
+    assert lane.dead() == []
+    assert lane.reply("a") == b"reply"
+
+
+def test_dead_letters_without_a_readable_id_answer_nobody(lane: Lane) -> None:
+    stream = ready(lane)
+    ids = [added(lane, b"%d" % number) for number in range(3)]
+    stream.read(3)
+    assert stream.bury([Dead(Ended(entry_id, "", "", 0, b""), "unreadable", 0) for entry_id in ids]) == [1, 1, 1]
+    assert [message for _, _, message in lane.dead()] == [b"0", b"1", b"2"]
+    assert (lane.length(), stream.depth().pending) == (0, 0)
+
+
+def test_a_renewed_lease_does_not_run_out(lane: Lane) -> None:
+    """Two entries of one consumer, of which it renews one: it is the other that is taken over, whatever the pace."""
+    busy, other = ready(lane, "busy", SHORT_LEASE_MS), ready(lane, "other", SHORT_LEASE_MS)
+    kept, left = added(lane), added(lane)
+    busy.read(2)
+
+    def taken() -> list[bytes]:
+        assert busy.renew([kept]) == []
+        return [entry.entry_id for entry in other.reclaim(10)]
+
+    assert eventually(taken) == [left]
+
+
+def test_renewing_tells_what_was_lost(lane: Lane) -> None:
+    slow, fast = ready(lane, "slow", SHORT_LEASE_MS), ready(lane, "fast", SHORT_LEASE_MS)
+    lost, done = added(lane), added(lane)
+    slow.read(2)
+    slow.commit([ended(done)])
+    eventually(lambda: fast.reclaim(1))
+    kept = added(lane)
+    slow.read(1)
+    assert slow.renew([lost, done, kept]) == [lost, done]
+    assert fast.commit([ended(lost, "lost")]) == [1]
+
+
+def test_only_deliveries_that_ran_alone_count(lane: Lane) -> None:
+    dead, one, two = (ready(lane, name, SHORT_LEASE_MS) for name in ("dead", "one", "two"))
+    added(lane)
+    dead.read(1)
+    (first,) = eventually(lambda: one.reclaim(1))
+    (second,) = eventually(lambda: two.reclaim(1))
+    assert (first.attempt, second.attempt) == (2, 2)
+    assert two.begin_alone(second)
+    (third,) = eventually(lambda: one.reclaim(1))
+    assert third.attempt == 3
+
+
+def test_an_entry_taken_away_again_is_not_begun(lane: Lane) -> None:
+    dead, one, two = (ready(lane, name, SHORT_LEASE_MS) for name in ("dead", "one", "two"))
+    entry_id = added(lane)
+    dead.read(1)
+    (entry,) = eventually(lambda: one.reclaim(1))
+    eventually(lambda: two.reclaim(1))
+    assert not one.begin_alone(entry)
+    two.commit([ended(entry_id)])
+    assert not two.begin_alone(entry)
+
+
+def test_an_abandoned_entry_is_found_behind_many_that_are_kept(lane: Lane) -> None:
+    busy, dead, other = (ready(lane, name, SHORT_LEASE_MS) for name in ("busy", "dead", "other"))
+    kept = [added(lane) for _ in range(50)]
+    busy.read(50)
+    left = added(lane)
+    dead.read(1)
+
+    def taken() -> list[bytes]:
+        busy.renew(kept)
+        return [entry.entry_id for entry in other.reclaim(1)]
+
+    assert eventually(taken) == [left]
+
+
+def test_consumers_that_died_long_ago_leave_the_group(lane: Lane) -> None:
+    for number in range(20):
+        ready(lane, f"dead-{number}", SHORT_LEASE_MS).read(1)
+    holding, alive = ready(lane, "holding", SHORT_LEASE_MS), ready(lane, "alive", SHORT_LEASE_MS)
+    added(lane)
+    holding.read(1)
+
+    def left() -> bool:
+        alive.heartbeat(card(lane.model), {})
+        alive.reap()
+        return lane.consumers() <= {"holding", "alive"}
+
+    assert eventually(left, within_s=20.0)
+    assert "holding" in lane.consumers()
 
 
 def test_depth_tells_waiting_from_claimed(lane: Lane) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from consumer import executor as module
@@ -14,8 +16,9 @@ from consumer.batcher import Batcher, CloseReason
 from consumer.executor import Executor
 from consumer.intake import Intake
 from consumer.items import Finished, Item, Refused, Replies
+from consumer.lease import Progress
 from shared.outcomes import EXPIRED, MODEL_ERROR
-from tests.unit.consumer.parts import Collected, Toy, code_of, item
+from tests.unit.consumer.parts import FAR_S, Collected, Toy, code_of, item
 
 
 def run(*items: Item, max_rows: int = 8) -> tuple[Toy, list[Finished], list[Refused], Executor]:
@@ -53,6 +56,23 @@ def test_batchmates_answers_are_the_same_bytes_with_and_without_the_culprit() ->
     _, (alone,), _, _ = run(*good)
     _, (together,), _, _ = run(*good[:2], item("bad", b"crash"), *good[2:])
     assert [outcome for outcome in together.outputs if code_of(outcome) is None] == list(alone.outputs)
+
+
+def test_the_culprit_is_found_by_halving() -> None:
+    items = [item(str(number), b"crash" if number == 21 else b"x") for number in range(32)]
+    model, (finished,), _, _ = run(*items, max_rows=32)
+    assert [index for index, outcome in enumerate(finished.outputs) if code_of(outcome)] == [21]
+    assert [len(batch) for batch in model.batches] == [32, 16, 16, 8, 4, 4, 2, 1, 1, 2, 8]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 3)), min_size=1, max_size=40))
+def test_whoever_fails_the_others_get_their_own_outputs(drawn: list[tuple[bool, int]]) -> None:
+    items = [
+        item(str(number), b"crash" if bad else b"x%d" % number, rows=rows) for number, (bad, rows) in enumerate(drawn)
+    ]
+    _, (finished,), _, _ = run(*items, max_rows=1000)
+    for (bad, rows), one, outcome in zip(drawn, items, finished.outputs, strict=True):
+        assert (code_of(outcome) == MODEL_ERROR.code) if bad else (outcome == [one.rows[0].upper()] * rows)
 
 
 def test_every_item_may_fail() -> None:
@@ -104,6 +124,8 @@ class ScriptedReader:
     def __init__(self, intake: Intake, script: list[list[Item]]) -> None:
         self._intake, self._script = intake, script
         self.reads_by_executor = 0
+        self.begun: list[str] = []
+        self.withheld: set[str] = set()
         reader = self
 
         class Switch(threading.Event):
@@ -118,6 +140,10 @@ class ScriptedReader:
         self.reads_by_executor += 1
         self.next_step()
         return True
+
+    def begin_alone(self, item: Item) -> bool:
+        self.begun.append(item.request.id)
+        return item.request.id not in self.withheld
 
     def next_step(self) -> None:
         if self._script:
@@ -199,3 +225,42 @@ def test_a_batch_is_held_only_when_the_executor_reads_next(monkeypatch: pytest.M
         (["b", "c"], False),
         (["d"], False),
     ]
+
+
+def test_what_was_taken_over_runs_first_and_alone_once_it_has_been_counted() -> None:
+    intake = Intake(Batcher(8, 0.0))
+    reader = ScriptedReader(intake, [])
+    intake.add([item("a"), item("b")])
+    intake.add_lone(item("lone"))
+    replies = Collected()
+    Executor(Toy(), intake, replies).run(reader)
+    assert [[one.request.id for one in finished.items] for finished in replies.finished] == [["lone"], ["a", "b"]]
+    assert reader.begun == ["lone"]
+
+
+def test_what_is_not_to_begin_does_not_run() -> None:
+    intake = Intake(Batcher(8, 0.0))
+    reader = ScriptedReader(intake, [])
+    reader.withheld.add("lone")
+    intake.add_lone(item("lone", b"x"))
+    model, replies = Toy(), Collected()
+    Executor(model, intake, replies).run(reader)
+    assert (reader.begun, model.batches, replies.finished) == (["lone"], [], [])
+
+
+def test_the_running_batch_is_progress_until_it_ends() -> None:
+    progress = Progress()
+    seen: list[float] = []
+
+    class Watching(Toy):
+        def run(self, rows: Sequence[Any]) -> Sequence[Any]:
+            seen.append(progress.longest_s(FAR_S))
+            return super().run(rows)
+
+    intake = Intake(Batcher(8, 0.0))
+    intake.add([item("a", b"a"), item("bad", b"crash")])
+    intake.close()
+    Executor(Watching(), intake, Collected(), None, progress).run()
+    assert len(seen) == 3
+    assert min(seen) > 0
+    assert progress.longest_s(FAR_S) == 0

@@ -16,8 +16,8 @@ from consumer.fetcher import Fetcher
 from consumer.intake import Intake
 from consumer.items import Item, Refused
 from consumer.lease import LeaseBook
-from consumer.stream import Entry
-from shared.outcomes import EXPIRED, INTERNAL, INVALID_INPUT, MALFORMED
+from consumer.stream import Ended, Entry
+from shared.outcomes import CRASHED, EXPIRED, INTERNAL, INVALID_INPUT, MALFORMED
 from tests.fake_stream import InMemoryLane, InMemoryStream
 from tests.helpers import eventually
 from tests.unit.consumer.parts import CARD, RAW, SETTINGS, Toy, joined, message, on_thread
@@ -180,6 +180,13 @@ def test_messages_nobody_can_be_told_about_are_removed_and_counted(bench: Bench)
     assert len(bench.leases) == 1
 
 
+def test_messages_nobody_can_be_told_about_are_kept_for_the_operator(bench: Bench) -> None:
+    bench.accept(b"\xc1")
+    ((reason, crashes, kept),) = bench.lane.dead
+    assert reason.endswith(".")
+    assert (crashes, kept) == (0, b"\xc1")
+
+
 def test_an_entry_without_the_field_m_is_removed(bench: Bench) -> None:
     bench.lane.add({b"x": message("a")})
     bench.fetcher.accept(bench.stream.read(1))
@@ -270,6 +277,96 @@ def test_abandoned_work_is_taken_over_and_counted(bench: Bench) -> None:
     assert joined(running)
     (one,) = bench.ready()
     assert one.entry.attempt == 2
+
+
+def taken_over(bench: Bench, body: bytes, crashes: int, *, ttl_ms: int = 60_000) -> Item | None:
+    """Have an entry taken over whose consumer has died, and then others while it ran alone."""
+    bench.lane.add({b"m": message("a", body, ttl_ms=ttl_ms, reply_to="me")})
+    InMemoryStream(bench.lane, SETTINGS, "dead").read(1)
+    for number in range(crashes):
+        bench.now_ms += SETTINGS.lease_ms
+        other = InMemoryStream(bench.lane, SETTINGS, f"dead-{number}")
+        (entry,) = other.reclaim(1)
+        assert other.begin_alone(entry)
+    bench.now_ms += SETTINGS.lease_ms
+    bench.stream.heartbeat(CARD, {})
+    (entry,) = bench.stream.reclaim(1)
+    bench.fetcher.accept([entry], lone=True)
+    batch = bench.intake.next_batch(0)
+    return batch.items[0] if batch is not None else None
+
+
+def test_what_was_taken_over_is_touched_only_when_it_begins(bench: Bench) -> None:
+    one = taken_over(bench, b"picture", crashes=0)
+    assert one is not None
+    assert bench.model.threads == set()
+    assert bench.fetcher.begin_alone(one)
+    assert one.rows == [b"picture"]
+    bench.now_ms += SETTINGS.lease_ms
+    (again,) = InMemoryStream(bench.lane, SETTINGS, "next").reclaim(1)
+    assert again.attempt == 3
+
+
+def test_what_was_taken_over_may_be_refused(bench: Bench) -> None:
+    one = taken_over(bench, b"refuse", crashes=0)
+    assert one is not None
+    assert not bench.fetcher.begin_alone(one)
+    assert bench.faults() == [("a", INVALID_INPUT.code, "body")]
+
+
+def test_what_was_answered_by_another_meanwhile_does_not_begin(bench: Bench) -> None:
+    one = taken_over(bench, b"x", crashes=0)
+    assert one is not None
+    bench.stream.commit([Ended(one.entry.entry_id, "a", "", 1000, b"reply")])
+    assert not bench.fetcher.begin_alone(one)
+    assert len(bench.leases) == 0
+
+
+def test_a_queue_that_goes_away_before_a_lone_run_leaves_the_entry_to_the_next(bench: Bench) -> None:
+    one = taken_over(bench, b"x", crashes=0)
+    assert one is not None
+    bench.lane.down = True
+    assert not bench.fetcher.begin_alone(one)
+    assert len(bench.leases) == 0
+
+
+@pytest.mark.parametrize("crashes", [0, 1])
+def test_an_entry_is_tried_again_until_it_has_ended_two_consumers_alone(bench: Bench, crashes: int) -> None:
+    one = taken_over(bench, b"x", crashes)
+    assert one is not None
+    assert one.entry.attempt == crashes + 2
+    assert bench.refused == []
+
+
+def test_what_ended_two_consumers_alone_is_a_dead_letter(bench: Bench) -> None:
+    assert taken_over(bench, b"x", crashes=2) is None
+    (one,) = bench.refused
+    assert (one.error.outcome, one.crashes, one.reason) == (CRASHED, 2, "It ended 2 consumers while it ran alone.")
+
+
+def test_what_crashed_and_expired_is_a_dead_letter_that_releases_its_id(bench: Bench) -> None:
+    assert taken_over(bench, b"x", crashes=1, ttl_ms=2000) is None
+    (one,) = bench.refused
+    assert (one.error.outcome, one.crashes) == (EXPIRED, 1)
+    assert one.reason.startswith("It ended 1 consumer")
+
+
+def test_what_expired_in_a_crash_that_may_not_be_its_fault_is_no_dead_letter(bench: Bench) -> None:
+    assert taken_over(bench, b"x", crashes=0, ttl_ms=1000) is None
+    assert [(one.error.outcome, one.reason) for one in bench.refused] == [(EXPIRED, "")]
+
+
+def test_only_one_entry_taken_over_waits_at_a_time(bench: Bench) -> None:
+    for number in range(3):
+        bench.lane.add({b"m": message(f"r{number}")})
+    InMemoryStream(bench.lane, SETTINGS, "dead").read(3)
+    bench.now_ms += SETTINGS.lease_ms
+    running = on_thread("fetch", lambda: bench.fetcher.run(bench.stop))
+    batches = [bench.intake.next_batch(10.0) for _ in range(3)]
+    bench.stop.set()
+    assert joined(running)
+    assert [[one.request.id for one in batch.items] for batch in batches if batch] == [["r0"], ["r1"], ["r2"]]
+    assert bench.recovered == [1, 1, 1]
 
 
 def test_its_own_slow_work_is_not_taken_over(bench: Bench) -> None:

@@ -40,7 +40,7 @@ def test_a_consumer_is_told_its_number_its_cores_and_what_is_its_own() -> None:
 
 
 def test_consumers_get_the_longest_batch_time_to_drain() -> None:
-    consumer, *_ = plan.service_specs(_settings(LEASE_MS="3000"), COMMANDS, PLACES)
+    consumer, *_ = plan.service_specs(_settings(LONGEST_BATCH_MS="2000"), COMMANDS, PLACES)
     assert consumer.stop_limit_s == 2.0 + 5
 
 

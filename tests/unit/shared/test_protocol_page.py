@@ -10,7 +10,16 @@ import pytest
 
 from shared import functions, keys, wire
 from shared.cards import ITEM_BYTES, Card
-from shared.outcomes import EXPIRED, INTERNAL, INVALID_INPUT, MALFORMED, MODEL_ERROR, UNSUPPORTED_MEDIA_TYPE, Outcome
+from shared.outcomes import (
+    CRASHED,
+    EXPIRED,
+    INTERNAL,
+    INVALID_INPUT,
+    MALFORMED,
+    MODEL_ERROR,
+    UNSUPPORTED_MEDIA_TYPE,
+    Outcome,
+)
 from shared.settings import Settings
 from shared.wire import ModelTag, Reply, Timing, encode_reply
 from shared.wishes import Progress, WorkerState
@@ -59,14 +68,15 @@ def test_everything_a_worker_says_of_itself_is_described() -> None:
 
 def test_every_function_is_described() -> None:
     registered = re.findall(r"'(hr\d+_\w+)'", functions.source())
-    assert sorted(registered) == sorted([functions.ADMIT, functions.COMMIT, functions.HEARTBEAT, functions.LEAVE])
+    named = [value for value in vars(functions).values() if isinstance(value, str) and value.startswith("hr1_")]
+    assert sorted(registered) == sorted(named)
     for name in registered:
         assert f"**`{name}`**" in section("The atomic functions")
 
 
 @pytest.mark.parametrize(
     "outcome",
-    [MALFORMED, UNSUPPORTED_MEDIA_TYPE, INVALID_INPUT, MODEL_ERROR, INTERNAL, EXPIRED],
+    [MALFORMED, UNSUPPORTED_MEDIA_TYPE, INVALID_INPUT, MODEL_ERROR, CRASHED, INTERNAL, EXPIRED],
     ids=lambda outcome: outcome.code,
 )
 def test_what_a_consumer_answers_is_described_and_stored_as_described(outcome: Outcome) -> None:
@@ -81,8 +91,10 @@ def test_the_numbers_are_those_of_the_code() -> None:
     assert f"at most {wire.MAX_DIMENSIONS} sizes" in section("A request")
     assert f"up to {wire.MAX_PARAMS} options" in section("A request")
     assert f"about {functions.REPLY_STREAM_CAP:,} entries" in section("Keys")
+    assert f"at most {functions.DEAD_LETTERS_CAP:,} entries" in section("Keys")
+    assert f"{functions.DEAD_LETTERS_BYTES >> 20} MiB of messages" in section("Keys")
     assert f"under {functions.HINT_LIMIT_BYTES // 1024} KiB" in PAGE
     assert f"{functions.LUA_LIMIT_BYTES // 1024} KiB and more" in section("The atomic functions")
     assert f":{Settings().redis_port}`" in PAGE
-    assert Settings().lease_ms == 15_000
-    assert "15 seconds as shipped" in section("Keys")
+    assert Settings().lease_ms == 5_000
+    assert "5 seconds as shipped" in section("Keys")

@@ -1,0 +1,62 @@
+"""The keeper of leases: renews them on a thread of its own, and only while there is progress."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from .lease import LeaseBook, Progress
+from .stream import StreamDown, StreamGone, WorkStream
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 0.2
+
+
+class Hung(Exception):
+    """Something takes longer than anything may; the consumer has to end so that its work is taken over."""
+
+
+class Keeper:
+    """Renews what is held, four times per lease.
+
+    Args:
+        longest_s: what takes longer than this has hung.
+    """
+
+    def __init__(
+        self, stream: WorkStream, leases: LeaseBook, progress: Progress, lease_s: float, longest_s: float
+    ) -> None:
+        self._stream, self._leases, self._progress = stream, leases, progress
+        self._lease_s, self._longest_s = lease_s, longest_s
+        self._reaped_s = time.monotonic()
+
+    def run(self, stop: threading.Event) -> None:
+        """Renew until ``stop`` is set.
+
+        Raises:
+            Hung: what is under way will not end.
+        """
+        wait_s = self._lease_s / 4
+        while not stop.wait(wait_s):
+            now_s = time.monotonic()
+            taken_s = self._progress.longest_s(now_s)
+            if taken_s > self._longest_s:
+                raise Hung(f"A batch or the decoding of a picture has taken {taken_s:.1f} s and may hang.")
+            try:
+                self._keep(now_s)
+                wait_s = min(self._lease_s, self._longest_s) / 4
+            except (StreamDown, StreamGone) as error:
+                log.debug("Leases were not renewed: %s", error)
+                wait_s = min(RETRY_S, self._lease_s / 4)
+
+    def _keep(self, now_s: float) -> None:
+        held = self._leases.held()
+        # What was committed meanwhile is not owned any more either, and has been released by then.
+        lost = [entry_id for entry_id in self._stream.renew(held) if self._leases.holds(entry_id)] if held else []
+        if lost:
+            log.warning("The leases of %d entries ran out; whoever answers first counts.", len(lost))
+        if now_s - self._reaped_s > self._lease_s:
+            self._reaped_s = now_s
+            self._stream.reap()

@@ -1,0 +1,79 @@
+"""A model that does what its input says: ``kill`` ends the process, ``raise`` raises, ``hang`` never returns.
+
+``hold`` waits while the file of that name exists. Everything else is given back as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from consumer.models.base import Description, Model, Result
+from shared.cards import TensorSpec
+from shared.wire import Request, Tensor
+
+POLL_S = 0.005
+SPEC = (TensorSpec("input", "UINT8", (-1,)),)
+
+
+class Fragile(Model):
+    """See the module; ``folder`` is where ``hold`` is."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def describe(self) -> Description:
+        """Bytes in, bytes out."""
+        return Description(SPEC, SPEC)
+
+    def load(self, device: str, precision: str) -> None:
+        """Do nothing."""
+
+    def preprocess(self, request: Request) -> Sequence[Any]:
+        """One row per request."""
+        return [request.body or b""]
+
+    def run(self, rows: Sequence[Any]) -> Sequence[Any]:
+        """Misbehave as told. Every batch is noted, for the test to read."""
+        with (self._folder / f"batches-{os.getpid()}").open("a") as noted:
+            noted.write(" ".join(row.decode() for row in rows) + "\n")
+        if b"kill" in rows:
+            signal.raise_signal(signal.SIGSEGV)  # on this thread, so that it does not go on
+        if b"raise" in rows:
+            raise ZeroDivisionError("as told")
+        while b"hang" in rows:
+            time.sleep(POLL_S)
+        while b"hold" in rows and (self._folder / "hold").exists():
+            time.sleep(POLL_S)
+        return rows
+
+    def postprocess(self, outputs: Sequence[Any], request: Request) -> Result:
+        """The bytes again."""
+        return Result(outputs=(Tensor("output", "UINT8", (1, len(outputs[0])), outputs[0]),))
+
+    def sample_rows(self, count: int) -> Sequence[Any]:
+        """Harmless rows."""
+        return [b"sample"] * count
+
+    def decodes(self, request: Request) -> bool:
+        """Nothing is decoded."""
+        return False
+
+
+def create(options: dict[str, Any]) -> Model:
+    """Make one; ``folder`` is required."""
+    return Fragile(Path(options["folder"]))
+
+
+def models_file(folder: Path, name: str) -> Path:
+    """Write a models file with this model under ``name``."""
+    path = folder / "models.toml"
+    path.write_text(
+        f'[models.{name}]\nfamily = "python"\nentry = "tests.fault.fragile:create"\n'
+        f'options = {{ folder = "{folder}" }}\n'
+    )
+    return path
