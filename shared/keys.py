@@ -57,3 +57,8 @@ def wish(model: str) -> str:
 def turn(model: str) -> str:
     """Name of the one worker that may switch precision now; expires, should it die meanwhile."""
     return f"hr:{{{model}}}:turn"
+
+
+def dead_letters(model: str, lane: str) -> str:
+    """Capped stream of requests that were given up: reason, crashes, the original message."""
+    return f"hr:{{{model}}}:dlq:{lane}"

@@ -1,0 +1,50 @@
+"""The operator's commands on the command line. What they do is in the modules they import when called."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+# The modules of the commands are imported inside them: `up` needs no Redis client.
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+@click.command()
+@click.option(
+    "--interval",
+    "interval_s",
+    type=click.FloatRange(min=0, max=3600),
+    default=1.0,
+    show_default=True,
+    help="Seconds over which rates are measured; 0 leaves them out.",
+)
+@as_json_option
+def status(interval_s: float, as_json: bool) -> None:
+    """Show models, workers, lanes, what waits in them and how fast it moves."""
+    from . import status as command
+    from .redis_access import connected
+
+    with connected(os.environ) as client:
+        sys.exit(command.run(client, interval_s, as_json))
+
+
+@click.command()
+@as_json_option
+def doctor(as_json: bool) -> None:
+    """Look for what is wrong with server, functions, groups, consumers and versions.
+
+    Exit codes: 0 nothing, 1 a problem was found or Redis is away, 2 usage.
+    """
+    from shared.settings import Settings
+
+    from . import doctor as command
+    from .redis_access import connected
+
+    with connected(os.environ) as client:
+        sys.exit(command.run(client, Settings.from_env(os.environ).lease_ms, as_json))
+
+
+COMMANDS = (status, doctor)
