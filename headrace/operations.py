@@ -47,4 +47,30 @@ def doctor(as_json: bool) -> None:
         sys.exit(command.run(client, Settings.from_env(os.environ).lease_ms, as_json))
 
 
-COMMANDS = (status, doctor)
+@click.group()
+def keys() -> None:
+    """Look after API keys."""
+
+
+@keys.command("new")
+@click.argument("name")
+def new_key(name: str) -> None:
+    """Make an API key for NAME.
+
+    The key itself goes to standard output, and what belongs into HEADRACE_KEYS_FILE to standard error.
+    """
+    from shared import api_keys
+    from shared.names import check_name
+
+    from .redis_access import EXIT_USAGE, end
+
+    try:
+        check_name(name, "The name")
+    except ValueError as error:
+        end(str(error), EXIT_USAGE)
+    key = api_keys.new_key()
+    click.echo(f'[keys.{name}]\nsha256 = "{api_keys.digest_of(key.encode()).hex()}"', err=True)
+    click.echo(key)
+
+
+COMMANDS = (status, doctor, keys)

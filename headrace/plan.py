@@ -58,7 +58,12 @@ def redis_spec(argv: list[str], ready: Callable[[], bool]) -> ChildSpec:
 
 
 def probe_specs(settings: Settings, commands: Commands, places: Sequence[Place]) -> list[ChildSpec]:
-    """Return, for each model, the process that ends with 0 once all its workers live and an inference has succeeded."""
+    """Return, for each model, the process that ends with 0 once all its workers live and an inference has succeeded.
+
+    None where API keys are asked for: only their hashes are known here, so nobody could ask.
+    """
+    if settings.keys_file is not None:
+        return []
     url, workers = base_url(settings), Counter(place.model for place in places)
     return [
         ChildSpec(
@@ -106,7 +111,7 @@ def banner(settings: Settings, models: Mapping[str, ModelConfig], places: Sequen
     return "\n".join(
         [
             "",
-            f"Headrace is ready after {took_s:.1f} s: a real inference has come back from {', '.join(models)}.",
+            _ready_line(settings, models, took_s),
             *(f"  {line}" for line in sizing_lines(places)),
             f"  API        {url}",
             f"  docs page  {url}/docs",
@@ -119,6 +124,14 @@ def banner(settings: Settings, models: Mapping[str, ModelConfig], places: Sequen
             "",
         ]
     )
+
+
+def _ready_line(settings: Settings, models: Mapping[str, ModelConfig], took_s: float) -> str:
+    if settings.keys_file is not None:
+        return (
+            f"Headrace was started in {took_s:.1f} s; API keys are asked for, and /readyz says when a model is ready."
+        )
+    return f"Headrace is ready after {took_s:.1f} s: a real inference has come back from {', '.join(models)}."
 
 
 def sizing_lines(places: Sequence[Place]) -> list[str]:

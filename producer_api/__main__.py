@@ -8,6 +8,7 @@ import sys
 import click
 
 from shared.allocator import keep_freed_memory
+from shared.exposure import check_exposure
 from shared.settings import Settings, SettingsError
 
 from . import server
@@ -21,6 +22,7 @@ def main() -> None:
     """Serve REST on HEADRACE_HOST:HEADRACE_PORT. Ends on SIGTERM when the requests in flight are answered."""
     try:
         settings = Settings.from_env(os.environ)
+        check_exposure(settings)
         listener = server.bind(settings.host, settings.port)
     except SettingsError as error:
         click.echo(str(error), err=True)
@@ -30,7 +32,11 @@ def main() -> None:
     server.configure_logging(settings.log_level)
     registry = new_registry()
     queue = RedisQueue(settings, queue_metrics(registry))
-    app = create_app(settings, queue, registry, commit=os.environ.get("GIT_COMMIT") or None)
+    try:
+        app = create_app(settings, queue, registry, commit=os.environ.get("GIT_COMMIT") or None)
+    except SettingsError as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)
     sys.exit(server.run(app, listener, server.drain_s(settings)))
 
 

@@ -67,6 +67,8 @@ class Settings:
     max_body_bytes: int = 16 * 1024 * 1024
     max_in_flight: int = 4096
     log_level: str = "info"
+    keys_file: str | None = None
+    allow_anonymous: int = 0
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Settings:
@@ -216,6 +218,7 @@ _INTEGERS: dict[str, tuple[int, int]] = {
     "metrics_port": (0, 65535),
     "max_body_bytes": (1024, 512 * 1024 * 1024),
     "max_in_flight": (1, 1_000_000),
+    "allow_anonymous": (0, 1),
 }
 _CHOICES = {
     "appendonly": APPENDONLY,

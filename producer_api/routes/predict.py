@@ -36,8 +36,8 @@ class Predict:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever it is."""
-        desk, headers = self._desk, _header_map(scope["headers"])
-        exchange = Exchange(desk, head_of(scope["path_params"]["model"], scope["query_string"], headers))
+        desk, headers, client = self._desk, _header_map(scope["headers"]), scope.get("api_client")
+        exchange = Exchange(desk, head_of(scope["path_params"]["model"], scope["query_string"], headers, client))
         unread = True
         try:
             exchange.enter()
