@@ -13,7 +13,7 @@ from shared.settings import Settings, SettingsError
 
 from . import server
 from .app import create_app
-from .metrics import new_registry, queue_metrics
+from .metrics import new_registry, queue_metrics, serve_metrics
 from .redis_queue import RedisQueue
 
 
@@ -23,6 +23,7 @@ def main() -> None:
     try:
         settings = Settings.from_env(os.environ)
         check_exposure(settings)
+        tls = server.tls_of(settings)
         listener = server.bind(settings.host, settings.port)
     except SettingsError as error:
         click.echo(str(error), err=True)
@@ -34,10 +35,11 @@ def main() -> None:
     queue = RedisQueue(settings, queue_metrics(registry))
     try:
         app = create_app(settings, queue, registry, commit=os.environ.get("GIT_COMMIT") or None)
+        serve_metrics(settings, registry)
     except SettingsError as error:
         click.echo(str(error), err=True)
         sys.exit(2)
-    sys.exit(server.run(app, listener, server.drain_s(settings)))
+    sys.exit(server.run(app, listener, server.drain_s(settings), tls))
 
 
 if __name__ == "__main__":

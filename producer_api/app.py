@@ -75,10 +75,12 @@ def create_app(settings: Settings, queue: Queue, registry: Registry, *, commit: 
         Route("/healthz", service.health),
         Route("/readyz", service.ready),
         Route("/version", service.version),
-        Route("/metrics", service.metrics),
         Route("/openapi.json", service.openapi),
         Route("/docs", service.docs),
     ]
+
+    if settings.api_metrics_port is None:
+        routes.append(Route("/metrics", service.metrics))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

@@ -101,4 +101,4 @@ def test_the_banner_stays_short_with_many_consumers() -> None:
 def test_with_api_keys_nobody_can_ask_for_a_first_inference() -> None:
     settings = Settings(keys_file="keys.toml")
     assert plan.probe_specs(settings, plan.Commands(), []) == []
-    assert "API keys are asked for" in plan.banner(settings, {}, [], 1.0)
+    assert "with API keys or TLS" in plan.banner(settings, {}, [], 1.0)
