@@ -73,4 +73,36 @@ def new_key(name: str) -> None:
     click.echo(key)
 
 
-COMMANDS = (status, doctor, keys)
+@click.group()
+def acl() -> None:
+    """Redis ACL rules, one user for each role."""
+
+
+@acl.command("print")
+@click.option(
+    "--producer",
+    "producers",
+    type=(str, str, str),
+    metavar="USER MODEL LANE",
+    multiple=True,
+    help="Also a direct producer that may use this lane only.",
+)
+@as_json_option
+def print_rules(producers: tuple[tuple[str, str, str], ...], as_json: bool) -> None:
+    """Print the rules. Nobody can log in as these users until each has been given a password."""
+    from . import acl as rules
+    from .output import print_json
+    from .redis_access import EXIT_USAGE, end
+
+    try:
+        lines = [rules.rule(role, "resetpass") for role in rules.ROLES]
+        lines += [rules.producer_rule(*producer, "resetpass") for producer in producers]
+    except ValueError as error:
+        end(str(error), EXIT_USAGE)
+    if as_json:
+        print_json([{"user": line.split()[1], "rule": line} for line in lines])
+    else:
+        click.echo("\n".join(lines))
+
+
+COMMANDS = (status, doctor, keys, acl)
