@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from .operations import COMMANDS
 from .up import up as run_up
 
 
@@ -66,6 +67,9 @@ def load() -> None:
         library.load(client)
     click.echo("headrace: the functions are loaded.")
 
+
+for one in COMMANDS:
+    main.add_command(one)
 
 if __name__ == "__main__":
     main(prog_name="python -m headrace")

@@ -57,7 +57,12 @@ def redis_spec(argv: list[str], ready: Callable[[], bool]) -> ChildSpec:
 
 
 def probe_specs(settings: Settings, commands: Commands, places: Sequence[Place]) -> list[ChildSpec]:
-    """Return, for each model, the process that ends with 0 once all its workers live and an inference has succeeded."""
+    """Return, for each model, the process that ends with 0 once all its workers live and an inference has succeeded.
+
+    None with API keys or TLS.
+    """
+    if not _can_ask(settings):
+        return []
     url, workers = base_url(settings), Counter(place.model for place in places)
     return [
         ChildSpec(
@@ -90,7 +95,8 @@ def settle(settings: Settings, *, redis_url: str, port: int, metrics_port: int) 
 
 def base_url(settings: Settings) -> str:
     """Return the address at which this machine reaches the front end, such as ``http://127.0.0.1:8000``."""
-    return f"http://{_reachable(settings.host)}:{settings.port}"
+    scheme = "http" if settings.tls_cert_file is None else "https"
+    return f"{scheme}://{_reachable(settings.host)}:{settings.port}"
 
 
 def _reachable(host: str) -> str:
@@ -105,7 +111,7 @@ def banner(settings: Settings, models: Mapping[str, ModelConfig], places: Sequen
     return "\n".join(
         [
             "",
-            f"Headrace is ready after {took_s:.1f} s: a real inference has come back from {', '.join(models)}.",
+            _ready_line(settings, models, took_s),
             *(f"  {line}" for line in sizing_lines(places)),
             f"  API        {url}",
             f"  docs page  {url}/docs",
@@ -118,6 +124,18 @@ def banner(settings: Settings, models: Mapping[str, ModelConfig], places: Sequen
             "",
         ]
     )
+
+
+def _can_ask(settings: Settings) -> bool:
+    """Say whether a first inference can be asked for: not with keys, of which only hashes are known here, and not with
+    a certificate, which need not be one for this machine's own address."""
+    return settings.keys_file is None and settings.tls_cert_file is None
+
+
+def _ready_line(settings: Settings, models: Mapping[str, ModelConfig], took_s: float) -> str:
+    if not _can_ask(settings):
+        return f"Headrace was started in {took_s:.1f} s, with API keys or TLS; /readyz says when a model is ready."
+    return f"Headrace is ready after {took_s:.1f} s: a real inference has come back from {', '.join(models)}."
 
 
 def sizing_lines(places: Sequence[Place]) -> list[str]:

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from shared.embedded import HOST, ServerConfig, answers, find_server, free_port, server_argv
+from shared.exposure import check_exposure
 from shared.machine import this_machine
 from shared.settings import Settings, SettingsError
 
@@ -39,6 +40,7 @@ def up(environment: Mapping[str, str], commands: plan.Commands | None = None) ->
 
 def _run(settings: Settings, environment: Mapping[str, str], commands: plan.Commands, held: ExitStack) -> int:
     started_s = time.monotonic()
+    check_exposure(settings)
     models = checks.chosen_models(settings)
     services: list[ChildSpec] = []
     if settings.redis_url is None:

@@ -8,12 +8,13 @@ import sys
 import click
 
 from shared.allocator import keep_freed_memory
+from shared.exposure import check_exposure
 from shared.settings import Settings, SettingsError
 from shared.tracing import start
 
 from . import server
 from .app import create_app
-from .metrics import new_registry, queue_metrics
+from .metrics import new_registry, queue_metrics, serve_metrics
 from .redis_queue import RedisQueue
 
 
@@ -22,6 +23,8 @@ def main() -> None:
     """Serve REST on HEADRACE_HOST:HEADRACE_PORT. Ends on SIGTERM when the requests in flight are answered."""
     try:
         settings = Settings.from_env(os.environ)
+        check_exposure(settings)
+        tls = server.tls_of(settings)
         listener = server.bind(settings.host, settings.port)
         tracing = start(settings.tracing, "headrace-producer-api")
     except SettingsError as error:
@@ -32,8 +35,13 @@ def main() -> None:
     server.configure_logging(settings.log_level, settings.log_format)
     registry = new_registry()
     queue = RedisQueue(settings, queue_metrics(registry))
-    app = create_app(settings, queue, registry, commit=os.environ.get("GIT_COMMIT") or None, tracing=tracing)
-    status = server.run(app, listener, server.drain_s(settings))
+    try:
+        app = create_app(settings, queue, registry, commit=os.environ.get("GIT_COMMIT") or None, tracing=tracing)
+        serve_metrics(settings, registry)
+    except SettingsError as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)
+    status = server.run(app, listener, server.drain_s(settings), tls)
     if tracing is not None:
         tracing.stop()
     sys.exit(status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,6 +15,7 @@ from shared.tracing import Tracing
 from shared.version import __version__
 
 from . import openapi
+from .auth import Gate
 from .docs_page import render
 from .exchange import Desk
 from .express import Express
@@ -35,10 +37,15 @@ class Application(Starlette):
     """
 
     def __init__(
-        self, routes: list[BaseRoute], lifespan: Lifespan[Starlette], metrics: ApiMetrics, express: Express
+        self,
+        routes: list[BaseRoute],
+        lifespan: Lifespan[Starlette],
+        metrics: ApiMetrics,
+        express: Express,
+        gate: Gate | None,
     ) -> None:
         super().__init__(routes=routes, lifespan=lifespan)
-        self._boundary = Boundary(self.router, metrics, MEASURED)
+        self._boundary = Boundary(self.router, metrics, MEASURED, gate)
         self.express = express
 
     def build_middleware_stack(self) -> ASGIApp:
@@ -56,7 +63,11 @@ def create_app(
         registry: where metrics are registered and what /metrics shows; a fresh one per application.
         commit: commit of the source, for /version.
         tracing: where spans of requests with a traceparent go; None for nowhere.
+
+    Raises:
+        shared.settings.SettingsError: the file of API keys cannot be used.
     """
+    gate = None if settings.keys_file is None else Gate(settings.keys_file)
     metrics = ApiMetrics(registry, __version__, commit, settings.max_in_flight)
     desk = Desk(settings, queue, metrics)
     document = openapi.document(settings)
@@ -68,19 +79,24 @@ def create_app(
         Route("/healthz", service.health),
         Route("/readyz", service.ready),
         Route("/version", service.version),
-        Route("/metrics", service.metrics),
         Route("/openapi.json", service.openapi),
         Route("/docs", service.docs),
     ]
 
+    if settings.api_metrics_port is None:
+        routes.append(Route("/metrics", service.metrics))
+
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await queue.start()
+        watching = None if gate is None else asyncio.create_task(gate.watch())
         try:
             yield
         finally:
+            if watching is not None:
+                watching.cancel()
             await queue.close()
 
-    app = Application(routes, lifespan, metrics, Express(desk))
+    app = Application(routes, lifespan, metrics, Express(desk, gate), gate)
     app.router.redirect_slashes = False
     return app

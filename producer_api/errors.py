@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.types import Send
 
-from shared.outcomes import BY_CODE, INTERNAL, RequestError
+from shared.outcomes import BY_CODE, INTERNAL, UNAUTHORIZED, RequestError
 from shared.wire import Fault
 
 from .encoding import json_encoder
@@ -35,6 +35,8 @@ def headers_of(error: RequestError) -> Headers:
     headers: Headers = []
     if error.outcome.retry:
         headers.append((b"retry-after", str(error.retry_after_s or DEFAULT_RETRY_AFTER_S).encode()))
+    if error.outcome is UNAUTHORIZED:
+        headers.append((b"www-authenticate", b"Bearer"))
     if error.request_id is not None:
         headers.append((b"x-request-id", error.request_id.encode()))
     return headers

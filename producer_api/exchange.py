@@ -16,6 +16,7 @@ from shared.outcomes import INTERNAL, NO_WORKER, OK, UNSUPPORTED_MEDIA_TYPE, Req
 from shared.settings import Settings
 
 from .admission import admit, refusal
+from .auth import Client
 from .decoding import Decoded, Limits, decode
 from .encoding import encode_reply
 from .errors import from_fault
@@ -36,6 +37,7 @@ class Head:
         accept: the header, empty when there is none.
         content_type, content_encoding: the headers, None when there are none.
         traceparent: W3C trace context if the header is valid.
+        client: who holds the API key, None where none is asked for.
     """
 
     model: str
@@ -44,9 +46,10 @@ class Head:
     content_type: bytes | None
     content_encoding: bytes | None
     traceparent: str | None
+    client: Client | None = None
 
 
-def head_of(model: str, query: bytes, headers: Mapping[bytes, bytes]) -> Head:
+def head_of(model: str, query: bytes, headers: Mapping[bytes, bytes], client: Client | None = None) -> Head:
     """Collect what matters from the headers; names are in lower case."""
     trace = headers.get(b"traceparent")
     return Head(
@@ -56,6 +59,7 @@ def head_of(model: str, query: bytes, headers: Mapping[bytes, bytes]) -> Head:
         headers.get(b"content-type"),
         headers.get(b"content-encoding"),
         None if trace is None else traceparent(trace),
+        client,
     )
 
 
@@ -79,7 +83,18 @@ class Exchange:
         outcome: how it ended, for the metrics.
     """
 
-    __slots__ = ("_card", "_catalogue", "_desk", "_kind", "head", "media_type", "outcome", "request_id", "started_s")
+    __slots__ = (
+        "_card",
+        "_catalogue",
+        "_client",
+        "_desk",
+        "_kind",
+        "head",
+        "media_type",
+        "outcome",
+        "request_id",
+        "started_s",
+    )
 
     _card: Card
     _kind: str
@@ -91,6 +106,7 @@ class Exchange:
         self._catalogue = desk.queue.catalogue()
         self.request_id = desk.ids.next()
         self.outcome = INTERNAL
+        self._client: Client | None = None
         desk.metrics.in_flight += 1
 
     def enter(self) -> None:
@@ -100,6 +116,9 @@ class Exchange:
             RequestError: the request is refused.
         """
         desk, head = self._desk, self.head
+        if head.client is not None:
+            head.client.enter()
+            self._client = head.client
         self.media_type = choose(head.accept)
         card = admit(self._catalogue, head.model, desk.metrics.in_flight - 1, desk.max_in_flight).card
         if card is None:
@@ -151,4 +170,6 @@ class Exchange:
         """Count it."""
         metrics, model = self._desk.metrics, self.head.model
         metrics.in_flight -= 1
+        if self._client is not None:
+            self._client.leave()
         metrics.requests.counts[model if model in self._catalogue.models else UNKNOWN, self.outcome.code] += 1

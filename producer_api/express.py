@@ -19,6 +19,7 @@ from time import perf_counter
 
 from shared.outcomes import INTERNAL, SHUTTING_DOWN, RequestError
 
+from .auth import Client, Gate
 from .errors import body_of, headers_of
 from .exchange import PATH, Desk, Exchange, Head, head_of
 from .queue import Answer
@@ -52,16 +53,24 @@ class KnownHead:
 
 
 class Heads:
-    """Remembers heads by their bytes."""
+    """Remembers heads by their bytes, and with them who sent them: the API key is among the bytes.
 
-    def __init__(self, max_body_bytes: int, most: int = MOST_HEADS) -> None:
-        self._max_body_bytes, self._most = max_body_bytes, most
+    Args:
+        gate: checks the key of a head before it is remembered; None when no key is asked for.
+    """
+
+    def __init__(self, max_body_bytes: int, most: int = MOST_HEADS, gate: Gate | None = None) -> None:
+        self._max_body_bytes, self._most, self._gate = max_body_bytes, most, gate
         self._known: OrderedDict[bytes, KnownHead] = OrderedDict()
 
     def get(self, head: bytes) -> KnownHead | None:
         """Return what the bytes of a whole head say, if they have been seen before."""
         known = self._known.get(head)
         if known is not None:
+            client = known.head.client
+            if client is not None and client.revoked:  # the ordinary way asks anew
+                del self._known[head]
+                return None
             self._known.move_to_end(head)
         return known
 
@@ -82,7 +91,13 @@ class Heads:
         length = found.get(b"content-length", b"")
         if not _LENGTH.match(length) or int(length) > self._max_body_bytes:
             return
-        self._known[head] = KnownHead(head_of(match[1].decode(), match[2] or b"", found), int(length))
+        client: Client | None = None
+        if self._gate is not None:
+            try:
+                client = self._gate.check([found.get(b"authorization", b"")])
+            except RequestError:
+                return
+        self._known[head] = KnownHead(head_of(match[1].decode(), match[2] or b"", found, client), int(length))
         if len(self._known) > self._most:
             self._known.popitem(last=False)
 
@@ -94,9 +109,9 @@ class Express:
         heads: the heads seen before.
     """
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, gate: Gate | None = None) -> None:
         self._desk = desk
-        self.heads = Heads(desk.max_body_bytes)
+        self.heads = Heads(desk.max_body_bytes, gate=gate)
 
     def begin(self, head: Head, body: bytes, respond: Respond) -> None:
         """Take a request; ``respond`` is called once, perhaps before this returns. Never raises."""

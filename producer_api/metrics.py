@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from prometheus_client import Counter, Gauge, ProcessCollector
 from prometheus_client.core import CounterMetricFamily
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest, start_http_server
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from shared.metrics import LATENCY_BUCKETS_S, PAYLOAD_BUCKETS_BYTES, Histogram, Series
+from shared.settings import Settings, SettingsError
 from shared.wire import VERSION
+
+log = logging.getLogger("headrace.http")
 
 Registry = CollectorRegistry
 """Where metrics are registered; every application has one of its own."""
@@ -29,6 +33,24 @@ def new_registry() -> Registry:
     registry = Registry()
     ProcessCollector(registry=registry)
     return registry
+
+
+def serve_metrics(settings: Settings, registry: Registry) -> None:
+    """Serve ``/metrics`` on a port of its own, from a thread of its own, when the settings ask for it.
+
+    Raises:
+        SettingsError: the address cannot be taken.
+    """
+    host, port = settings.metrics_host, settings.api_metrics_port
+    if port is None:
+        return
+    try:
+        server, _ = start_http_server(port, host, registry)
+    except OSError as error:
+        raise SettingsError(
+            f"HEADRACE_API_METRICS_PORT: {host}:{port} cannot be used: {error.strerror or error}."
+        ) from None
+    log.info("Metrics at http://%s:%d/metrics.", host, server.server_port)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.outcomes import INTERNAL, METHOD_NOT_ALLOWED, NOT_FOUND, RequestError
 
+from .auth import OPEN_PATHS, Gate
 from .body import refuse_unread
 from .errors import send_error
 from .metrics import OTHER_ROUTE, ApiMetrics
@@ -24,10 +25,11 @@ class Boundary:
         app: what it wraps.
         metrics: where durations go.
         measured: path templates with a series of their own; all others share one.
+        gate: asks for an API key before anything is routed; None lets everybody in.
     """
 
-    def __init__(self, app: ASGIApp, metrics: ApiMetrics, measured: frozenset[str]) -> None:
-        self._app, self._metrics, self._measured = app, metrics, measured
+    def __init__(self, app: ASGIApp, metrics: ApiMetrics, measured: frozenset[str], gate: Gate | None = None) -> None:
+        self._app, self._metrics, self._measured, self._gate = app, metrics, measured, gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -43,6 +45,8 @@ class Boundary:
             await send(message)
 
         try:
+            if self._gate is not None and scope["path"] not in OPEN_PATHS:
+                scope["api_client"] = self._gate.check(v for name, v in scope["headers"] if name == b"authorization")
             await self._app(scope, receive, watched)
         except RequestError as error:
             await refuse_unread(receive, watched, error, dict(scope["headers"]))

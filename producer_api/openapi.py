@@ -30,6 +30,7 @@ _SHAPES = (PredictRequest, PredictResponse, ErrorResponse, ModelList, ModelInfo,
 
 _MEANINGS: dict[Outcome, str] = {
     outcomes.MALFORMED: "The body or the query cannot be parsed.",
+    outcomes.UNAUTHORIZED: "This front end asks for an API key, and none that is valid was sent.",
     outcomes.UNKNOWN_MODEL: "There is no such model.",
     outcomes.NOT_ACCEPTABLE: "Accept allows neither JSON nor msgpack.",
     outcomes.REQUEST_TIMEOUT: "The body did not arrive in time.",
@@ -38,6 +39,7 @@ _MEANINGS: dict[Outcome, str] = {
     outcomes.INVALID_INPUT: "The input does not fit the model; the field is named.",
     outcomes.HEADERS_TOO_LARGE: "The head of the request is over its limit.",
     outcomes.LANE_FULL: "Too many requests wait already.",
+    outcomes.CLIENT_LIMIT: "Too many requests with this API key wait already.",
     outcomes.MODEL_ERROR: "The model failed on this input.",
     outcomes.CRASHED: "The process that ran the model died of this input, each time.",
     outcomes.INTERNAL: "A fault of the service; it has been logged.",

@@ -10,7 +10,9 @@ import logging
 import math
 import signal
 import socket
+import ssl
 from collections.abc import Generator
+from dataclasses import dataclass
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -63,7 +65,36 @@ def drain_s(settings: Settings) -> float:
     return settings.default_timeout_ms / 1000 + 2
 
 
-def config(app: ASGIApp, wait_s: float, protocol: type[ExpressProtocol] = ExpressProtocol) -> uvicorn.Config:
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files in PEM of the certificate with its chain, and of its private key."""
+
+    cert_file: str
+    key_file: str
+
+
+def tls_of(settings: Settings) -> Tls | None:
+    """Return the files to serve HTTPS with, None for plain HTTP.
+
+    Raises:
+        SettingsError: they cannot be used.
+    """
+    if settings.tls_cert_file is None or settings.tls_key_file is None:
+        return None
+    try:
+        # Without a passphrase to ask for, an encrypted key is an error and no prompt.
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+            settings.tls_cert_file, settings.tls_key_file, password=""
+        )
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        why = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        raise SettingsError(f"HEADRACE_TLS_CERT_FILE and HEADRACE_TLS_KEY_FILE cannot be used: {why}.") from None
+    return Tls(settings.tls_cert_file, settings.tls_key_file)
+
+
+def config(
+    app: ASGIApp, wait_s: float, protocol: type[ExpressProtocol] = ExpressProtocol, tls: Tls | None = None
+) -> uvicorn.Config:
     """The one configuration of uvicorn, also used by the tests; ``wait_s`` as from :func:`drain_s`.
 
     An application with an attribute ``express`` has the common predict request answered around ASGI.
@@ -79,6 +110,8 @@ def config(app: ASGIApp, wait_s: float, protocol: type[ExpressProtocol] = Expres
         proxy_headers=False,
         server_header=False,
         date_header=False,
+        ssl_certfile=None if tls is None else tls.cert_file,
+        ssl_keyfile=None if tls is None else tls.key_file,
         timeout_graceful_shutdown=math.ceil(wait_s),
     )
 
@@ -97,7 +130,8 @@ class Server(uvicorn.Server):
         gc.set_threshold(50_000, 50, 100)
         for listener in sockets or ():
             host, port = listener.getsockname()[:2]
-            _log.info("Serving on http://%s:%d.", f"[{host}]" if ":" in host else host, port)
+            scheme = "https" if self.config.is_ssl else "http"
+            _log.info("Serving on %s://%s:%d.", scheme, f"[{host}]" if ":" in host else host, port)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -111,8 +145,8 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
 
-def run(app: ASGIApp, listener: socket.socket, wait_s: float) -> int:
+def run(app: ASGIApp, listener: socket.socket, wait_s: float, tls: Tls | None = None) -> int:
     """Serve until a signal comes and the requests in flight are answered, ``wait_s`` at most; returns the exit code."""
-    server = Server(config(app, wait_s))
+    server = Server(config(app, wait_s, tls=tls))
     server.run(sockets=[listener])
     return 0

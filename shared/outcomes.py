@@ -25,6 +25,7 @@ class Outcome:
 
 OK = Outcome("ok", 200)
 MALFORMED = Outcome("malformed", 400)
+UNAUTHORIZED = Outcome("unauthorized", 401)
 NOT_FOUND = Outcome("not_found", 404)
 UNKNOWN_MODEL = Outcome("unknown_model", 404)
 METHOD_NOT_ALLOWED = Outcome("method_not_allowed", 405)
@@ -35,6 +36,7 @@ UNSUPPORTED_MEDIA_TYPE = Outcome("unsupported_media_type", 415)
 INVALID_INPUT = Outcome("invalid_input", 422)
 HEADERS_TOO_LARGE = Outcome("headers_too_large", 431)
 LANE_FULL = Outcome("lane_full", 429, retry=True)
+CLIENT_LIMIT = Outcome("client_limit", 429, retry=True, lasting=False)
 CLIENT_CLOSED = Outcome("client_closed", 499, lasting=False)
 MODEL_ERROR = Outcome("model_error", 500)
 CRASHED = Outcome("crashed", 500)
@@ -50,6 +52,7 @@ UNKNOWN_OUTCOME = Outcome("unknown_outcome", 504, lasting=False)
 ALL = (
     OK,
     MALFORMED,
+    UNAUTHORIZED,
     NOT_FOUND,
     UNKNOWN_MODEL,
     METHOD_NOT_ALLOWED,
@@ -60,6 +63,7 @@ ALL = (
     INVALID_INPUT,
     HEADERS_TOO_LARGE,
     LANE_FULL,
+    CLIENT_LIMIT,
     CLIENT_CLOSED,
     MODEL_ERROR,
     CRASHED,

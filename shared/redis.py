@@ -16,7 +16,15 @@ import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError, TimeoutError
+from redis.exceptions import (
+    ConnectionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+    WatchError,
+)
 from redis.retry import Retry
 
 ServerError = ResponseError
@@ -24,6 +32,9 @@ ServerError = ResponseError
 
 OutOfMemory = OutOfMemoryError
 """Redis refused to store more (maxmemory with noeviction)."""
+
+Changed = WatchError
+"""A watched key changed before the transaction, which therefore did nothing."""
 
 ClientError = RedisError
 """Anything that went wrong between this process and Redis, ``ServerError`` included."""

@@ -72,6 +72,11 @@ class Settings:
     log_level: str = "info"
     log_format: str = "text"
     tracing: str = "off"
+    keys_file: str | None = None
+    allow_anonymous: int = 0
+    tls_cert_file: str | None = None
+    tls_key_file: str | None = None
+    api_metrics_port: int | None = None
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Settings:
@@ -217,6 +222,8 @@ _INTEGERS: dict[str, tuple[int, int]] = {
     "metrics_port": (0, 65535),
     "max_body_bytes": (1024, 512 * 1024 * 1024),
     "max_in_flight": (1, 1_000_000),
+    "allow_anonymous": (0, 1),
+    "api_metrics_port": (0, 65535),
 }
 _CHOICES = {
     "appendonly": APPENDONLY,
@@ -256,6 +263,8 @@ def _check_together(settings: Settings) -> None:
             f"HEADRACE_DEFAULT_TIMEOUT_MS ({settings.default_timeout_ms}) must not exceed "
             f"HEADRACE_MAX_TIMEOUT_MS ({settings.max_timeout_ms})."
         )
+    if (settings.tls_cert_file is None) != (settings.tls_key_file is None):
+        raise SettingsError("HEADRACE_TLS_CERT_FILE and HEADRACE_TLS_KEY_FILE go together: set both or none.")
     check_window(settings.window_ms or 0, settings, "HEADRACE_WINDOW_MS")
 
 

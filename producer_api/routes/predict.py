@@ -38,8 +38,8 @@ class Predict:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever it is."""
-        desk, headers = self._desk, _header_map(scope["headers"])
-        head = head_of(scope["path_params"]["model"], scope["query_string"], headers)
+        desk, headers, client = self._desk, _header_map(scope["headers"]), scope.get("api_client")
+        head = head_of(scope["path_params"]["model"], scope["query_string"], headers, client)
         span: RequestSpan | None = None
         if self._tracing is not None and head.traceparent is not None:
             span = self._tracing.request(head.traceparent, PATH, head.model)

@@ -55,7 +55,8 @@ def served(redis_url: str, model_name: str) -> Iterator[Served]:
     thread = threading.Thread(target=lambda: statuses.append(worker.run()), daemon=True)
     thread.start()
     with connect(redis_url) as client:
-        eventually(lambda: client.exists(keys.card(model_name)))
+        # The list of models comes last in a heartbeat, after the card.
+        eventually(lambda: client.zscore(keys.MODELS, model_name) is not None)
     yield Served(redis_url, model_name)
     worker.stop()
     thread.join(20)

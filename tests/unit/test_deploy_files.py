@@ -97,6 +97,9 @@ def test_every_setting_is_passed_on_or_decided_by_the_stack() -> None:
         "HEADRACE_MODELS_FILE",  # always the one that is mounted
         "HEADRACE_CONSUMERS",  # `--scale consumer=N`
         "HEADRACE_PIN",  # `headrace up` only
+        "HEADRACE_TLS_CERT_FILE",  # only this machine reaches the port; docs/security.md has a file for others
+        "HEADRACE_TLS_KEY_FILE",
+        "HEADRACE_API_METRICS_PORT",  # likewise
     }
     assert {PREFIX + field.name.upper() for field in fields(Settings)} == (
         {name for name in passed if name.startswith(PREFIX)} | interpolated | decided

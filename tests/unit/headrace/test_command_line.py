@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from shared import functions
+from shared.api_keys import digest_of, parse
 from shared.embedded import EmbeddedServer, ServerConfig, free_port
 from shared.redis import connect
 from tests.unit.headrace.stacks import Running
@@ -43,3 +44,16 @@ def test_an_unknown_command_is_exit_2_and_help_is_not() -> None:
     shown = subprocess.run([*HEADRACE, "--help"], capture_output=True, text=True)
     assert shown.returncode == 0
     assert "up " in shown.stdout
+
+
+def test_keys_new_prints_the_key_and_apart_from_it_the_line_for_the_file() -> None:
+    made = subprocess.run([*HEADRACE, "keys", "new", "alice"], capture_output=True, text=True, check=True)
+    [key] = parse(made.stderr)
+    assert key.name == "alice"
+    assert key.digest == digest_of(made.stdout.strip().encode())
+    assert made.stdout.strip() not in made.stderr
+
+
+def test_keys_new_takes_only_names() -> None:
+    refused = subprocess.run([*HEADRACE, "keys", "new", "a b"], capture_output=True, text=True)
+    assert (refused.returncode, refused.stdout) == (2, "")

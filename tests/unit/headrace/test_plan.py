@@ -96,3 +96,9 @@ def test_the_banner_stays_short_with_many_consumers() -> None:
     assert "64 of big, 1 thread(s) each, each on cores of its own" in text
     assert "http://127.0.0.1:9101/metrics (consumer big 1)" in text
     assert "to port 9164, one for each of the 64 consumers of big" in text
+
+
+def test_with_api_keys_nobody_can_ask_for_a_first_inference() -> None:
+    settings = Settings(keys_file="keys.toml")
+    assert plan.probe_specs(settings, plan.Commands(), []) == []
+    assert "with API keys or TLS" in plan.banner(settings, {}, [], 1.0)

@@ -12,11 +12,13 @@ import sys
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from producer_api import server
 from shared.embedded import free_port
+from shared.exposure import reaches_beyond
 from shared.settings import SettingsError
 
 
@@ -92,6 +94,46 @@ def test_json_lines_on_stderr_without_the_password_of_redis() -> None:
             lines.append(json.loads(process.stderr.readline()))
     assert (lines[-1]["level"], lines[-1]["process"]) == ("info", process.pid)
     assert "S3cret" not in str(lines)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_an_address_that_others_reach_needs_keys_or_a_word_from_the_operator(host: str) -> None:
+    port = str(free_port())
+    text = _refusal({"HEADRACE_HOST": host, "HEADRACE_PORT": port})
+    for part in ("HEADRACE_HOST", host, "HEADRACE_KEYS_FILE", "HEADRACE_ALLOW_ANONYMOUS=1"):
+        assert part in text
+
+
+@pytest.mark.parametrize("by_keys", [True, False])
+def test_with_either_it_listens_there(tmp_path: Path, by_keys: bool) -> None:
+    file = tmp_path / "keys.toml"
+    file.write_text(f'[keys.a]\nsha256 = "{"0" * 64}"\n')
+    allowed = {"HEADRACE_KEYS_FILE": str(file)} if by_keys else {"HEADRACE_ALLOW_ANONYMOUS": "1"}
+    redis = f"redis://127.0.0.1:{free_port()}/0"
+    with _process(
+        {"HEADRACE_HOST": "0.0.0.0", "HEADRACE_PORT": "0", "HEADRACE_REDIS_URL": redis, **allowed}
+    ) as process:
+        assert process.stderr is not None
+        while line := process.stderr.readline():
+            if "Serving on http://0.0.0.0:" in line:
+                break
+        assert line, "it ended before it served"
+
+
+def test_a_file_of_keys_that_cannot_be_used_is_one_sentence_and_exit_2(tmp_path: Path) -> None:
+    file = tmp_path / "keys.toml"
+    file.write_text("[keys.a]\n")
+    text = _refusal({"HEADRACE_KEYS_FILE": str(file), "HEADRACE_PORT": "0"})
+    assert "keys.a.sha256 must be 64 hexadecimal digits" in text
+
+
+@pytest.mark.parametrize(
+    ("host", "beyond"),
+    [("127.0.0.1", False), ("127.3.2.1", False), ("::1", False), ("localhost", False), ("0.0.0.0", True), ("::", True),
+     ("192.0.2.1", True), ("256.1.1.1", False)],
+)  # fmt: skip
+def test_which_addresses_others_reach(host: str, beyond: bool) -> None:
+    assert reaches_beyond(host) is beyond
 
 
 def test_an_address_that_cannot_be_taken() -> None:

@@ -53,14 +53,28 @@ def test_every_field_can_be_set_by_its_name() -> None:
     environment = {
         f"HEADRACE_{field.name.upper()}": {"redis_url": "redis://h", "max_batch": "4", "window_ms": "2.5",
                                            "batch_policy": "window", "precision": "bf16",
-                                           "buckets": "8,1,1"}.get(field.name)
+                                           "buckets": "8,1,1", "keys_file": "k", "tls_cert_file": "c",
+                                           "tls_key_file": "k", "api_metrics_port": "1"}.get(field.name)
         or (",".join(field.default) if isinstance(field.default, tuple) else str(field.default))
         for field in dataclasses.fields(Settings)
     }  # fmt: skip
     settings = Settings.from_env(environment)
     assert (settings.redis_url, settings.max_batch, settings.window_ms) == ("redis://h", 4, 2.5)
     assert settings.buckets == (1, 8)
-    silent = dict.fromkeys(("redis_url", "max_batch", "window_ms", "batch_policy", "precision", "buckets"))
+    silent = dict.fromkeys(
+        (
+            "redis_url",
+            "max_batch",
+            "window_ms",
+            "batch_policy",
+            "precision",
+            "buckets",
+            "keys_file",
+            "tls_cert_file",
+            "tls_key_file",
+            "api_metrics_port",
+        )
+    )
     assert dataclasses.replace(settings, **silent) == Settings()  # type: ignore[arg-type]
 
 

@@ -1,0 +1,182 @@
+"""`headrace doctor`: what is wrong, and what to do about it [I/O]."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+
+from shared import functions
+from shared.redis import ServerError
+
+from . import inspection
+from .floors import FLOORS, REDIS_FLOOR, VALKEY_FLOOR, is_below
+from .output import print_json, print_table
+
+EXIT_OK: Final = 0
+EXIT_SICK: Final = 1
+FULL_SHARE = 0.9
+LIBRARY = "headrace1"
+_COLOURS = {"ok": "green", "warning": "yellow", "problem": "red", "unknown": "yellow"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        check: what was looked at.
+        state: ``ok``, ``warning``, ``problem``, or ``unknown`` when we may not look.
+        detail: what was found, and what to do when it is not well.
+    """
+
+    check: str
+    state: str
+    detail: str
+
+
+def run(client: Any, lease_ms: int, as_json: bool) -> int:
+    """Carry out the command; 1 when there is a problem."""
+    found = list(examine(client, lease_ms))
+    if as_json:
+        print_json({"findings": [asdict(one) for one in found]})
+    else:
+        rows = [(one.check, one.state, one.detail) for one in found]
+        print_table(("CHECK", "STATE", "FOUND"), rows, [_COLOURS[one.state] for one in found])
+    return EXIT_SICK if any(one.state == "problem" for one in found) else EXIT_OK
+
+
+def examine(client: Any, lease_ms: int) -> Iterator[Finding]:
+    """Look at everything.
+
+    Raises:
+        shared.redis.ClientError: Redis does not answer.
+    """
+    client.ping()
+    yield from _server(client)
+    yield _functions(client)
+    for model in inspection.models(client):
+        yield from _model(client, model, lease_ms)
+    yield from libraries(_installed())
+
+
+def _server(client: Any) -> Iterator[Finding]:
+    try:
+        info = client.info()
+    except ServerError:
+        yield Finding("server", "unknown", "This user may not ask for INFO; ask as the administrator.")
+        return
+    yield from judge_server(info)
+
+
+def judge_server(info: Mapping[str, Any]) -> Iterator[Finding]:
+    """Judge what INFO says. Pure."""
+    yield _version(info)
+    policy = info.get("maxmemory_policy")
+    if policy == "noeviction":
+        yield Finding("eviction", "ok", "noeviction: a full server refuses, and loses nothing.")
+    else:
+        yield Finding("eviction", "problem", f"{policy}: requests may vanish; set maxmemory-policy to noeviction.")
+    yield _memory(int(info.get("used_memory", 0)), int(info.get("maxmemory", 0)))
+    if info.get("aof_enabled") != 1:
+        yield Finding("persistence", "warning", "No append-only file: a restart of the server loses the queue.")
+    elif info.get("aof_last_write_status", "ok") != "ok":
+        yield Finding("persistence", "problem", "The append-only file cannot be written; look at the server's disk.")
+    else:
+        yield Finding("persistence", "ok", "The append-only file is on.")
+
+
+def _version(info: Mapping[str, Any]) -> Finding:
+    if "valkey_version" in info:
+        name, number, floor = "Valkey", str(info["valkey_version"]), VALKEY_FLOOR
+    else:
+        name, number, floor = "Redis", str(info.get("redis_version", "")), REDIS_FLOOR
+    if is_below(number, floor):
+        return Finding("server", "problem", f"{name} {number} is older than {floor}; use a newer one.")
+    return Finding("server", "ok", f"{name} {number}.")
+
+
+def _memory(used: int, most: int) -> Finding:
+    if most == 0:
+        return Finding("memory", "warning", "No maxmemory: a flood may take all memory of the machine; set one.")
+    text = f"{used >> 20} of {most >> 20} MB used."
+    if used > FULL_SHARE * most:
+        return Finding("memory", "problem", f"{text} New requests will be refused; raise maxmemory or drain.")
+    return Finding("memory", "ok", text)
+
+
+def _functions(client: Any) -> Finding:
+    try:
+        listed = client.execute_command("FUNCTION", "LIST", "LIBRARYNAME", LIBRARY, "WITHCODE")
+    except ServerError:
+        return Finding("functions", "unknown", "This user may not list functions; ask as the administrator.")
+    code = _code(listed)
+    if code is None:
+        return Finding("functions", "problem", "Not loaded; run `python -m headrace functions load`.")
+    if code != functions.source().encode():
+        return Finding(
+            "functions", "warning", "Another version than this checkout's; `python -m headrace functions load`."
+        )
+    return Finding("functions", "ok", "Loaded, of this version.")
+
+
+def _code(listed: Any) -> bytes | None:
+    """The text of the first library in FUNCTION LIST's answer."""
+    if not listed:
+        return None
+    flat = listed[0]
+    fields = flat if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
+    code = fields.get(b"library_code")
+    return code if isinstance(code, bytes) else None
+
+
+def _model(client: Any, model: inspection.Model, lease_ms: int) -> Iterator[Finding]:
+    live = {worker.name for worker in model.workers if worker.silent_s * 1000 < lease_ms}
+    waiting = sum(lane.depth for lane in model.lanes)
+    name = f"model {model.name}"
+    if live:
+        yield Finding(name, "ok", f"{len(live)} live workers.")
+    elif waiting:
+        yield Finding(name, "problem", f"No live worker, and {waiting} requests wait; start a consumer.")
+    else:
+        yield Finding(name, "warning", "No live worker.")
+    for lane in model.lanes:
+        yield from _lane(client, model.name, lane, live, lease_ms)
+
+
+def _lane(client: Any, model: str, lane: inspection.Lane, live: set[str], lease_ms: int) -> Iterator[Finding]:
+    name = f"lane {model}/{lane.name}"
+    if not lane.has_stream:
+        yield Finding(name, "problem", "There is no stream; a live consumer makes it within its heartbeat.")
+    elif not lane.has_group:
+        yield Finding(name, "problem", "There is no group `workers`; a live consumer makes it within its heartbeat.")
+    elif lane.limit is not None and lane.depth >= lane.limit:
+        yield Finding(name, "warning", f"Full: {lane.depth} requests, the limit is {lane.limit}.")
+    else:
+        yield Finding(name, "ok", f"{lane.depth} requests.")
+    if lane.dead_letters:
+        yield Finding(name, "warning", f"{lane.dead_letters} dead letters; see `python -m headrace dlq list {model}`.")
+    for consumer, pending, idle_s in inspection.consumers(client, model, lane.name):
+        if pending and idle_s * 1000 > lease_ms:
+            end = "it hangs" if consumer in live else "it is gone"
+            todo = "start a consumer, which takes them over" if not live else "another takes them over"
+            text = f"{consumer} holds {pending} requests and has been silent for {idle_s:.0f} s: {end}; {todo}."
+            yield Finding(name, "warning" if live else "problem", text)
+
+
+def _installed() -> Iterator[tuple[str, str]]:
+    for name in FLOORS:
+        try:
+            yield name, version(name)
+        except PackageNotFoundError:
+            continue  # each process has only its own
+
+
+def libraries(installed: Iterable[tuple[str, str]]) -> Iterator[Finding]:
+    """Compare versions with their floors. Pure."""
+    for name, number in installed:
+        if is_below(number, FLOORS[name]):
+            yield Finding(f"library {name}", "problem", f"{number} is older than {FLOORS[name]}; install a newer one.")
+        else:
+            yield Finding(f"library {name}", "ok", f"{number}.")

@@ -1,0 +1,150 @@
+"""What is in Redis, as operators see it [I/O]: models, their workers, their lanes. Nothing is changed or claimed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shared import keys
+from shared.names import is_name
+from shared.redis import ServerError
+
+MOST_MODELS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One lane of a model at one moment.
+
+    Attributes:
+        limit: requests it may hold, None when Redis does not say.
+        depth: requests in the lane, waiting and running.
+        running: those that a consumer has claimed.
+        oldest_age_s: age of its oldest request, None when it is empty.
+        added: requests ever added, for rates.
+        dead_letters: entries of its dead-letter stream.
+        has_stream, has_group: whether the lane is set up.
+    """
+
+    name: str
+    limit: int | None
+    depth: int
+    running: int
+    oldest_age_s: float | None
+    added: int
+    dead_letters: int
+    has_stream: bool
+    has_group: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSeen:
+    """One worker of the list; ``fields`` is what it says of itself, nothing when that has expired."""
+
+    name: str
+    silent_s: float
+    fields: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model at one moment; ``card`` holds the members of its card that are short texts."""
+
+    name: str
+    silent_s: float
+    card: Mapping[str, str]
+    workers: tuple[WorkerSeen, ...]
+    lanes: tuple[Lane, ...]
+
+
+def now_ms(client: Any) -> int:
+    """Redis's clock in ms."""
+    seconds, microseconds = client.time()
+    return int(seconds) * 1000 + int(microseconds) // 1000
+
+
+def models(client: Any) -> list[Model]:
+    """Look at every model, sorted by name.
+
+    Raises:
+        shared.redis.ClientError: Redis does not answer.
+    """
+    now = now_ms(client)
+    found = client.zrevrange(keys.MODELS, 0, MOST_MODELS - 1, withscores=True)
+    return [_model(client, name, (now - seen) / 1000, now) for name, seen in sorted(_named(found))]
+
+
+def lane_names(client: Any, model: str) -> dict[str, int | None]:
+    """Return the lanes of a model and their limits; ``default`` is always among them."""
+    lanes: dict[str, int | None] = {keys.DEFAULT_LANE: None}
+    for raw, value in client.hgetall(keys.lanes(model)).items():
+        name = raw.decode(errors="replace")
+        if is_name(name):
+            lanes[name] = limit_of(value)
+    return dict(sorted(lanes.items()))
+
+
+def limit_of(value: bytes) -> int | None:
+    """Return the limit in a field of ``hr:{m}:lanes``: a number, which a weight may follow after a comma."""
+    text = value.partition(b",")[0]
+    return int(text) if text.isdigit() else None
+
+
+def _named(found: Any) -> list[tuple[str, float]]:
+    pairs = ((raw.decode(errors="replace"), score) for raw, score in found)
+    return [(name, score) for name, score in pairs if is_name(name)]
+
+
+def _model(client: Any, name: str, silent_s: float, now: int) -> Model:
+    listed = _named(client.zrange(keys.workers(name), 0, -1, withscores=True))
+    workers = [
+        WorkerSeen(worker, (now - seen) / 1000, _texts(client.hgetall(keys.worker(name, worker))))
+        for worker, seen in sorted(listed)
+    ]
+    lanes = [lane(client, name, one, limit, now) for one, limit in lane_names(client, name).items()]
+    return Model(name, silent_s, _card(client.hgetall(keys.card(name))), tuple(workers), tuple(lanes))
+
+
+def _texts(fields: Mapping[bytes, bytes]) -> dict[str, str]:
+    return {name.decode(errors="replace"): value.decode(errors="replace") for name, value in fields.items()}
+
+
+def _card(fields: Mapping[bytes, bytes]) -> dict[str, str]:
+    """The short texts of a card, whose values are JSON."""
+    found = {}
+    for name in ("version", "family", "precision", "device"):
+        try:
+            value = json.loads(fields.get(name.encode(), b"null"))
+        except ValueError:
+            continue
+        if isinstance(value, str):
+            found[name] = value
+    return found
+
+
+def lane(client: Any, model: str, name: str, limit: int | None, now: int) -> Lane:
+    """Look at one lane; ``now`` is Redis's clock in ms."""
+    work = keys.work(model, name)
+    dead = client.xlen(keys.dead_letters(model, name))
+    try:
+        stream = client.xinfo_stream(work)
+    except ServerError:
+        return Lane(name, limit, 0, 0, None, 0, dead, has_stream=False, has_group=False)
+    groups = {group["name"]: group for group in client.xinfo_groups(work)}
+    group = groups.get(keys.GROUP.encode())
+    first = stream["first-entry"]
+    age_s = None if first is None else max(0.0, (now - int(first[0].partition(b"-")[0])) / 1000)
+    running = group["pending"] if group else 0
+    added = stream.get("entries-added", 0)
+    return Lane(name, limit, stream["length"], running, age_s, added, dead, True, group is not None)
+
+
+def consumers(client: Any, model: str, name: str) -> list[tuple[str, int, float]]:
+    """Name, pending requests and idle seconds of each consumer in a lane's group; none when there is no group."""
+    try:
+        found = client.xinfo_consumers(keys.work(model, name), keys.GROUP)
+    except ServerError:
+        return []
+    return [(one["name"].decode(errors="replace"), one["pending"], one["idle"] / 1000) for one in found]

@@ -1,0 +1,178 @@
+"""The operator's commands on the command line. What they do is in the modules they import when called."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+# The modules of the commands are imported inside them: `up` needs no Redis client.
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+@click.command()
+@click.option(
+    "--interval",
+    "interval_s",
+    type=click.FloatRange(min=0, max=3600),
+    default=1.0,
+    show_default=True,
+    help="Seconds over which rates are measured; 0 leaves them out.",
+)
+@as_json_option
+def status(interval_s: float, as_json: bool) -> None:
+    """Show models, workers, lanes, what waits in them and how fast it moves."""
+    from . import status as command
+    from .redis_access import connected
+
+    with connected(os.environ) as client:
+        sys.exit(command.run(client, interval_s, as_json))
+
+
+@click.command()
+@as_json_option
+def doctor(as_json: bool) -> None:
+    """Look for what is wrong with server, functions, groups, consumers and versions.
+
+    Exit codes: 0 nothing, 1 a problem was found or Redis is away, 2 usage.
+    """
+    from shared.settings import Settings
+
+    from . import doctor as command
+    from .redis_access import connected
+
+    with connected(os.environ) as client:
+        sys.exit(command.run(client, Settings.from_env(os.environ).lease_ms, as_json))
+
+
+@click.group()
+def keys() -> None:
+    """Look after API keys."""
+
+
+@keys.command("new")
+@click.argument("name")
+def new_key(name: str) -> None:
+    """Make an API key for NAME.
+
+    The key itself goes to standard output, and what belongs into HEADRACE_KEYS_FILE to standard error.
+    """
+    from shared import api_keys
+    from shared.names import check_name
+
+    from .redis_access import EXIT_USAGE, end
+
+    try:
+        check_name(name, "The name")
+    except ValueError as error:
+        end(str(error), EXIT_USAGE)
+    key = api_keys.new_key()
+    click.echo(f'[keys.{name}]\nsha256 = "{api_keys.digest_of(key.encode()).hex()}"', err=True)
+    click.echo(key)
+
+
+@click.group()
+def acl() -> None:
+    """Redis ACL rules, one user for each role."""
+
+
+@acl.command("print")
+@click.option(
+    "--producer",
+    "producers",
+    type=(str, str, str),
+    metavar="USER MODEL LANE",
+    multiple=True,
+    help="Also a direct producer that may use this lane only.",
+)
+@as_json_option
+def print_rules(producers: tuple[tuple[str, str, str], ...], as_json: bool) -> None:
+    """Print the rules. Nobody can log in as these users until each has been given a password."""
+    from . import acl as rules
+    from .output import print_json
+    from .redis_access import EXIT_USAGE, end
+
+    try:
+        lines = [rules.rule(role, "resetpass") for role in rules.ROLES]
+        lines += [rules.producer_rule(*producer, "resetpass") for producer in producers]
+    except ValueError as error:
+        end(str(error), EXIT_USAGE)
+    if as_json:
+        print_json([{"user": line.split()[1], "rule": line} for line in lines])
+    else:
+        click.echo("\n".join(lines))
+
+
+lane_option = click.option("--lane", default="default", show_default=True, help="The lane.")
+all_option = click.option("--all", "every", is_flag=True, help="All of them.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+@click.group()
+def dlq() -> None:
+    """Dead letters: requests that were given up, with the reason and the original message."""
+
+
+@dlq.command("list")
+@click.argument("model")
+@lane_option
+@click.option("--count", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Show the newest.")
+@as_json_option
+def list_letters(model: str, lane: str, count: int, as_json: bool) -> None:
+    """List the newest dead letters of MODEL."""
+    from . import dlq as command
+    from .redis_access import connected
+
+    with connected(os.environ) as client:
+        sys.exit(command.show_list(client, model, lane, count, as_json))
+
+
+@dlq.command("show")
+@click.argument("model")
+@click.argument("entry")
+@lane_option
+@as_json_option
+def show_letter(model: str, entry: str, lane: str, as_json: bool) -> None:
+    """Show one dead letter of MODEL, payloads by their size."""
+    from . import dlq as command
+    from .redis_access import connected
+
+    with connected(os.environ) as client:
+        sys.exit(command.show_one(client, model, lane, entry, as_json))
+
+
+@dlq.command("requeue")
+@click.argument("model")
+@click.argument("entries", nargs=-1)
+@lane_option
+@all_option
+@yes_option
+@as_json_option
+def requeue_letters(model: str, entries: tuple[str, ...], lane: str, every: bool, yes: bool, as_json: bool) -> None:
+    """Put dead letters of MODEL back into their lane, with a fresh deadline."""
+    from . import dlq as command
+    from .redis_access import connected
+
+    with connected(os.environ) as client:
+        sys.exit(command.requeue(client, model, lane, entries, every, yes, as_json))
+
+
+@dlq.command("drop")
+@click.argument("model")
+@click.argument("entries", nargs=-1)
+@lane_option
+@all_option
+@yes_option
+@as_json_option
+def drop_letters(model: str, entries: tuple[str, ...], lane: str, every: bool, yes: bool, as_json: bool) -> None:
+    """Delete dead letters of MODEL for good."""
+    from . import dlq as command
+    from .redis_access import connected
+
+    with connected(os.environ) as client:
+        sys.exit(command.drop(client, model, lane, entries, every, yes, as_json))
+
+
+COMMANDS = (status, doctor, dlq, keys, acl)

@@ -1,0 +1,138 @@
+"""`headrace status`: what is served, by whom, and what waits [I/O]."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from . import inspection
+from .inspection import Lane, Model
+from .output import print_json, print_table
+
+Rates = dict[tuple[str, str], tuple[float, float]]
+"""Requests per second that came and that ended, by model and lane."""
+
+
+def run(client: Any, interval_s: float, as_json: bool) -> int:
+    """Carry out the command and return its exit code.
+
+    Args:
+        client: a Redis client that answers in bytes.
+        interval_s: seconds between the two looks that rates are made of; 0 leaves them out.
+    """
+    before, begun_s = inspection.models(client), time.monotonic()
+    if interval_s > 0:
+        time.sleep(interval_s)
+        after = inspection.models(client)
+        found = rates(before, after, time.monotonic() - begun_s)
+    else:
+        after, found = before, {}
+    if as_json:
+        print_json({"models": [_record(model, found) for model in after]})
+        return 0
+    if not after:
+        click.echo("headrace: no consumer has ever served a model here.")
+        return 0
+    _print_workers(after)
+    click.echo()
+    _print_lanes(after, found)
+    return 0
+
+
+def rates(before: Sequence[Model], after: Sequence[Model], interval_s: float) -> Rates:
+    """Requests per second between two looks. Pure.
+
+    What came is what Redis counted as added; what ended is that, less what the lane has grown by.
+    """
+    first = {(model.name, lane.name): lane for model in before for lane in model.lanes}
+    found: Rates = {}
+    for model in after:
+        for lane in model.lanes:
+            old = first.get((model.name, lane.name))
+            if old is None or lane.added < old.added:  # the stream was made anew meanwhile
+                continue
+            came = lane.added - old.added
+            ended = max(0, came - (lane.depth - old.depth))
+            found[model.name, lane.name] = (came / interval_s, ended / interval_s)
+    return found
+
+
+def _record(model: Model, found: Rates) -> dict[str, Any]:
+    return {
+        "model": model.name,
+        "silent_s": round(model.silent_s, 3),
+        **{name: model.card.get(name) for name in ("version", "family", "precision", "device")},
+        "workers": [
+            {
+                "worker": worker.name,
+                "silent_s": round(worker.silent_s, 3),
+                "precision": worker.fields.get("precision"),
+                "device": worker.fields.get("device"),
+            }
+            for worker in model.workers
+        ],
+        "lanes": [_lane_record(model, lane, found) for lane in model.lanes],
+    }
+
+
+def _lane_record(model: Model, lane: Lane, found: Rates) -> dict[str, Any]:
+    came, ended = found.get((model.name, lane.name), (None, None))
+    return {
+        "lane": lane.name,
+        "limit": lane.limit,
+        "depth": lane.depth,
+        "waiting": lane.depth - lane.running,
+        "running": lane.running,
+        "oldest_age_s": lane.oldest_age_s,
+        "arriving_per_s": came,
+        "ending_per_s": ended,
+        "dead_letters": lane.dead_letters,
+    }
+
+
+def _print_workers(models: Sequence[Model]) -> None:
+    rows, colours = [], []
+    for model in models:
+        if not model.workers:
+            rows.append((model.name, "none", "-", "-", f"{model.silent_s:.0f} s ago"))
+            colours.append("red")
+        for worker in model.workers:
+            runs, device = worker.fields.get("precision", "-"), worker.fields.get("device", "-")
+            rows.append((model.name, worker.name, runs, device, f"{worker.silent_s:.1f} s ago"))
+            colours.append("green" if worker.fields else "yellow")
+    print_table(("MODEL", "WORKER", "RUNS", "DEVICE", "SEEN"), rows, colours)
+
+
+def _print_lanes(models: Sequence[Model], found: Rates) -> None:
+    header = ("MODEL", "LANE", "DEPTH", "LIMIT", "WAITING", "RUNNING", "OLDEST", "IN/S", "OUT/S", "DEAD")
+    rows, colours = [], []
+    for model in models:
+        for lane in model.lanes:
+            rows.append(_lane_row(model, lane, found))
+            colours.append(_colour(lane))
+    print_table(header, rows, colours)
+
+
+def _colour(lane: Lane) -> str | None:
+    if not lane.has_group or (lane.limit is not None and lane.depth >= lane.limit):
+        return "red"
+    return "yellow" if lane.dead_letters else None
+
+
+def _lane_row(model: Model, lane: Lane, found: Rates) -> tuple[str, ...]:
+    rate = found.get((model.name, lane.name))
+    return (
+        model.name,
+        lane.name,
+        str(lane.depth),
+        "-" if lane.limit is None else str(lane.limit),
+        str(lane.depth - lane.running),
+        str(lane.running),
+        "-" if lane.oldest_age_s is None else f"{lane.oldest_age_s:.1f} s",
+        "-" if rate is None else f"{rate[0]:.1f}",
+        "-" if rate is None else f"{rate[1]:.1f}",
+        str(lane.dead_letters),
+    )

@@ -1,0 +1,93 @@
+"""API keys: the file that lists them, hashed, and how a key is made. Pure.
+
+A key is 32 random bytes, so a plain SHA-256 keeps it: there is nothing to guess that a slow hash would protect.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import tomllib
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from .keys import DEFAULT_LANE
+from .names import is_name
+
+LONGEST_BYTES = 512
+"""A longer key is refused before it is hashed."""
+
+_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+_FIELDS = {"sha256", "lane", "max_in_flight", "expires"}
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """One line of the list.
+
+    Attributes:
+        name: of the client that holds the key.
+        digest: SHA-256 of the key.
+        lane: where the client's requests go.
+        max_in_flight: requests of this client that may wait in one front end, None for no limit of its own.
+        expires_s: POSIX time from which on the key is refused, None for never.
+    """
+
+    name: str
+    digest: bytes
+    lane: str = DEFAULT_LANE
+    max_in_flight: int | None = None
+    expires_s: float | None = None
+
+
+def new_key() -> str:
+    """Make a key."""
+    return f"hr_{secrets.token_urlsafe(32)}"
+
+
+def digest_of(key: bytes) -> bytes:
+    """Hash a key as the file holds it."""
+    return hashlib.sha256(key).digest()
+
+
+def parse(text: str) -> tuple[ApiKey, ...]:
+    """Read the text of a file of keys.
+
+    Raises:
+        ValueError: it is not such a file; the sentence names the key and the member, and shows no hash.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        # Its message may show a part of the file.
+        line = re.search(r"line \d+", str(error))
+        raise ValueError(f"It is not TOML{f' ({line[0]})' if line else ''}.") from None
+    tables = document.get("keys")
+    if set(document) != {"keys"} or not isinstance(tables, dict) or not tables:
+        raise ValueError("It must have tables [keys.NAME] and nothing else, at least one.")
+    found = tuple(_key(name, table) for name, table in tables.items())
+    if len({key.digest for key in found}) != len(found):
+        raise ValueError("Two names have the same key.")
+    return found
+
+
+def _key(name: str, table: Any) -> ApiKey:
+    if not is_name(name):
+        raise ValueError("A name in it is not 1 to 64 letters, digits, '_' or '-'.")
+    if not isinstance(table, dict) or not set(table) <= _FIELDS:
+        raise ValueError(f"keys.{name} may have sha256, lane, max_in_flight and expires only.")
+    digest = table.get("sha256")
+    if not isinstance(digest, str) or not _DIGEST.match(digest):
+        raise ValueError(f"keys.{name}.sha256 must be 64 hexadecimal digits in lower case.")
+    lane = table.get("lane", DEFAULT_LANE)
+    if lane != DEFAULT_LANE:
+        raise ValueError(f"keys.{name}.lane must be {DEFAULT_LANE}: this version has no other lane.")
+    most = table.get("max_in_flight")
+    if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
+        raise ValueError(f"keys.{name}.max_in_flight must be a whole number from 1 on.")
+    expires = table.get("expires")
+    if expires is not None and (not isinstance(expires, datetime) or expires.tzinfo is None):
+        raise ValueError(f"keys.{name}.expires must be a time with its zone, such as 2030-01-31T00:00:00Z.")
+    return ApiKey(name, bytes.fromhex(digest), lane, most, None if expires is None else expires.timestamp())

@@ -1,0 +1,213 @@
+"""API keys at the real server, on the ordinary way and on the express way."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from producer_api.auth import Client, Gate
+from producer_api.exchange import head_of
+from producer_api.express import Heads
+from shared.api_keys import ApiKey, digest_of
+from shared.outcomes import CLIENT_LIMIT, UNAUTHORIZED, RequestError
+from shared.settings import Settings, SettingsError
+from tests.e2e.http_server import Connection, HttpServer
+from tests.helpers import eventually
+
+ALICE, BOB = "hr_alice-alice-alice", "hr_bob-bob-bob"
+
+
+def line(name: str, key: str, extra: str = "") -> str:
+    return f'[keys.{name}]\nsha256 = "{digest_of(key.encode()).hex()}"\n{extra}\n'
+
+
+def write(path: Path, text: str) -> None:
+    """Replace the file as an operator's editor does, with another inode."""
+    fresh = path.with_suffix(".new")
+    fresh.write_text(text)
+    os.replace(fresh, path)
+
+
+@pytest.fixture
+def keys_file(tmp_path: Path) -> Path:
+    path = tmp_path / "keys.toml"
+    write(path, line("alice", ALICE, "max_in_flight = 2") + line("bob", BOB))
+    return path
+
+
+@pytest.fixture
+def server(keys_file: Path) -> Iterator[HttpServer]:
+    with HttpServer(Settings(keys_file=str(keys_file))) as running:
+        yield running
+
+
+def bearer(key: str) -> str:
+    return f"Authorization: Bearer {key}\r\n"
+
+
+def ask(connection: Connection, headers: str, body: bytes = b"abc") -> tuple[int, dict[str, str]]:
+    connection.post("echo", body, headers)
+    status, found, _ = connection.response()
+    return status, found
+
+
+WRONG = [
+    "",
+    bearer("hr_wrong"),
+    bearer(""),
+    bearer(ALICE + "x"),
+    bearer(ALICE[:-1]),
+    bearer("x" * 4000),
+    f"Authorization: {ALICE}\r\n",
+    f"Authorization: Basic {ALICE}\r\n",
+    f"X-Api-Key: {ALICE}\r\n",
+    bearer(ALICE) + bearer("hr_wrong"),
+    bearer(ALICE) + bearer(ALICE),
+]
+
+
+@pytest.mark.parametrize("headers", WRONG, ids=range(len(WRONG)))
+def test_without_a_valid_key_it_is_401_again_and_again(server: HttpServer, headers: str) -> None:
+    with server.connect() as connection:
+        for _ in range(3):
+            status, found = ask(connection, headers)
+            assert status == 401
+            assert found["www-authenticate"] == "Bearer"
+    assert server.queue.submitted == []
+
+
+def test_a_valid_key_is_let_in_on_both_ways(server: HttpServer) -> None:
+    with server.connect() as connection:
+        for _ in range(5):
+            assert ask(connection, bearer(ALICE))[0] == 200
+        assert ask(connection, f"authorization: bearer {BOB}\r\n")[0] == 200
+        # The same head but for the key, which is among the bytes that are remembered.
+        for key, status in ((ALICE, 200), (ALICE[:-1] + "X", 401), (ALICE, 200), (ALICE[:-1] + "X", 401)):
+            assert ask(connection, bearer(key))[0] == status
+
+
+@pytest.mark.parametrize(
+    "target", ["/v1/models", "/v1/models/echo", "/metrics", "/version", "/nothing", "/healthz/", "//healthz"]
+)
+def test_what_needs_a_key(server: HttpServer, target: str) -> None:
+    status, _, body = server.get(target)
+    assert (status, body["error"]["code"]) == (401, "unauthorized")
+    with server.connect() as connection:
+        connection.send(f"GET {target} HTTP/1.1\r\nHost: test\r\n{bearer(BOB)}\r\n".encode())
+        assert connection.response()[0] == (404 if target in ("/nothing", "/healthz/", "//healthz") else 200)
+
+
+@pytest.mark.parametrize("target", ["/healthz", "/readyz", "/docs", "/openapi.json"])
+def test_what_needs_none(server: HttpServer, target: str) -> None:
+    assert server.get(target)[0] == 200
+
+
+def test_a_removed_key_falls_on_an_open_connection_and_comes_back(server: HttpServer, keys_file: Path) -> None:
+    whole = keys_file.read_text()
+    with server.connect() as connection:
+        assert [ask(connection, bearer(ALICE))[0] for _ in range(3)] == [200] * 3
+        write(keys_file, line("bob", BOB))
+        eventually(lambda: ask(connection, bearer(ALICE))[0] == 401)
+        assert ask(connection, bearer(BOB))[0] == 200
+        write(keys_file, whole)
+        eventually(lambda: ask(connection, bearer(ALICE))[0] == 200)
+
+
+def test_a_file_that_is_broken_or_gone_leaves_the_old_keys_in_force(
+    keys_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = Gate(str(keys_file))
+    write(keys_file, "[keys.alice]\nsha256 = 'hr_secret'")
+    with caplog.at_level(logging.INFO):
+        gate.refresh()
+        gate.refresh()
+        assert gate.check([b"Bearer " + ALICE.encode()]).key.name == "alice"
+        keys_file.unlink()
+        gate.refresh()
+        gate.refresh()
+        assert gate.check([b"Bearer " + ALICE.encode()]).key.name == "alice"
+        write(keys_file, line("bob", BOB))
+        gate.refresh()
+    with pytest.raises(RequestError):
+        gate.check([b"Bearer " + ALICE.encode()])
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR", "INFO"]
+    assert "hr_secret" not in caplog.text
+
+
+def test_a_key_expires_by_itself_and_what_was_remembered_falls(tmp_path: Path) -> None:
+    path = tmp_path / "keys.toml"
+    write(path, line("alice", ALICE, "expires = 2030-01-01T00:00:00Z"))
+    now_s = [1893456000.0 - 1]
+    gate = Gate(str(path), lambda: now_s[0])
+    heads = Heads(1000, gate=gate)
+    headers = [(b"content-length", b"3"), (b"authorization", b"Bearer " + ALICE.encode())]
+    heads.learn(b"head", b"/v1/models/echo/predict", headers)
+    assert heads.get(b"head") is not None
+    now_s[0] += 1
+    with pytest.raises(RequestError):
+        gate.check([headers[1][1]])
+    gate.refresh()
+    assert heads.get(b"head") is None
+    heads.learn(b"head", b"/v1/models/echo/predict", headers)
+    assert heads.get(b"head") is None
+
+
+def test_a_head_with_a_wrong_key_is_never_remembered(keys_file: Path) -> None:
+    heads = Heads(1000, gate=Gate(str(keys_file)))
+    for value in (b"Bearer wrong", b"", b"Bearer " + ALICE.encode()):
+        heads.learn(value, b"/v1/models/echo/predict", [(b"content-length", b"3"), (b"authorization", value)])
+    heads.learn(b"none", b"/v1/models/echo/predict", [(b"content-length", b"3")])
+    assert list(heads._known) == [b"Bearer " + ALICE.encode()]
+
+
+def test_a_client_has_a_limit_of_its_own_and_gets_its_room_back(keys_file: Path) -> None:
+    with HttpServer(Settings(keys_file=str(keys_file))) as server, ExitStack() as held:
+        queue = server.queue
+        queue.hold()
+        waiting = [held.enter_context(server.connect()) for _ in range(2)]
+        for connection in waiting:
+            connection.post("echo", b"abc", bearer(ALICE))
+        eventually(lambda: len(queue.submitted) == 2)
+        with server.connect() as third:
+            status, found = ask(third, bearer(ALICE))
+            assert (status, found["retry-after"]) == (429, "1")
+        other = held.enter_context(server.connect())
+        other.post("echo", b"abc", bearer(BOB))
+        eventually(lambda: len(queue.submitted) == 3)
+        server.release()
+        assert [connection.response()[0] for connection in (*waiting, other)] == [200] * 3
+        assert ask(waiting[0], bearer(ALICE))[0] == 200
+
+
+def test_a_revoked_client_is_refused_even_when_its_head_is_still_at_hand() -> None:
+    client = Client(ApiKey("a", bytes(32), max_in_flight=1))
+    assert head_of("echo", b"", {}, client).client is client
+    client.enter()
+    with pytest.raises(RequestError) as full:
+        client.enter()
+    client.leave()
+    client.revoked = True
+    with pytest.raises(RequestError) as gone:
+        client.enter()
+    assert (full.value.outcome, gone.value.outcome) == (CLIENT_LIMIT, UNAUTHORIZED)
+    assert client.in_flight == 0
+
+
+def test_a_file_that_cannot_be_used_is_refused_at_start(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"HEADRACE_KEYS_FILE: .*missing\.toml cannot be used: No such file"):
+        Gate(str(tmp_path / "missing.toml"))
+
+
+def test_no_key_shows_up_in_metrics(server: HttpServer) -> None:
+    with server.connect() as connection:
+        ask(connection, bearer("hr_wrong-secret"))
+        ask(connection, bearer(ALICE))
+        connection.send(f"GET /metrics HTTP/1.1\r\nHost: test\r\n{bearer(BOB)}\r\n".encode())
+        _, _, text = connection.response()
+    for secret in (ALICE, BOB, "hr_wrong-secret"):
+        assert secret.encode() not in text

@@ -1,0 +1,76 @@
+"""What the tests of the operator's commands share: a server of their own with a model on it, and the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from consumer.redis_stream import RedisStream
+from shared import functions, keys
+from shared.embedded import EmbeddedServer, ServerConfig, free_port
+from shared.redis import connect
+from shared.settings import Settings
+from shared.wire import Request, encode_request
+from tests.children import ROOT, clean_environment
+from tests.contract.lanes import card
+
+MODEL = "echo"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a command said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Its output as JSON."""
+        return json.loads(self.out)
+
+
+def headrace(url: str, *arguments: str, **settings: str) -> Said:
+    """Run ``python -m headrace`` on the server at ``url``."""
+    done = subprocess.run(
+        [sys.executable, "-m", "headrace", *arguments],
+        cwd=ROOT,
+        env=clean_environment(HEADRACE_REDIS_URL=url, **settings),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    return Said(done.returncode, done.stdout, done.stderr)
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[str]:
+    """A fresh server with the functions on it; its address."""
+    with EmbeddedServer(ServerConfig(folder, free_port(), "everysec", 64)) as running:
+        with connect(running.url) as client:
+            functions.load(client)
+        yield running.url
+
+
+def serve(url: str, worker: str = "w1") -> None:
+    """Have a worker say once that it lives, which sets up the lane."""
+    stream = RedisStream(Settings.from_env({"HEADRACE_REDIS_URL": url}), MODEL, worker)
+    try:
+        stream.heartbeat(card(MODEL), {"precision": "fp32", "device": "cpu"})
+    finally:
+        stream.close()
+
+
+def add(client: Any, count: int) -> None:
+    """Put requests into the lane."""
+    for number in range(count):
+        request = Request(f"r{number}", 60_000, "application/octet-stream", b"x")
+        client.xadd(keys.work(MODEL, keys.DEFAULT_LANE), {keys.MESSAGE_FIELD: encode_request(request)})

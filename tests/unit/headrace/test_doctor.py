@@ -1,0 +1,168 @@
+"""`headrace doctor`: each illness is produced and found."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from deploy.group_requirements import requirements
+from headrace.doctor import Finding, judge_server, libraries
+from headrace.floors import FLOORS, is_below
+from shared import keys
+from shared.redis import connect
+from tests.helpers import eventually
+from tests.unit.headrace.operators import MODEL, Said, add, headrace, serve, server
+
+ROOT = Path(__file__).parents[3]
+WORK = keys.work(MODEL, "default")
+SHORT_LEASE = {"HEADRACE_LEASE_MS": "500"}
+
+
+def sick(said: Said) -> dict[str, tuple[str, str]]:
+    """What was found that is not well."""
+    assert said.out, said.err
+    found = {one["check"]: (one["state"], one["detail"]) for one in said.json["findings"] if one["state"] != "ok"}
+    assert said.code == int(any(state == "problem" for state, _ in found.values()))
+    return found
+
+
+def test_a_healthy_stack_has_nothing(tmp_path: Path) -> None:
+    with server(tmp_path) as url:
+        serve(url)
+        assert sick(headrace(url, "doctor", "--json")) == {}
+        shown = headrace(url, "doctor")
+        assert shown.code == 0
+        assert shown.out.splitlines()[0].split() == ["CHECK", "STATE", "FOUND"]
+        assert "noeviction" in shown.out
+
+
+def test_a_server_that_evicts_and_keeps_nothing(tmp_path: Path) -> None:
+    with server(tmp_path) as url, connect(url) as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        client.config_set("appendonly", "no")
+        client.config_set("maxmemory", "0")
+        found = sick(headrace(url, "doctor", "--json"))
+        assert found["eviction"][0] == "problem"
+        assert found["persistence"][0] == found["memory"][0] == "warning"
+
+
+def test_functions_that_are_missing_or_of_another_version(tmp_path: Path) -> None:
+    with server(tmp_path) as url, connect(url) as client:
+        client.function_flush()
+        assert sick(headrace(url, "doctor", "--json"))["functions"][0] == "problem"
+        client.function_load("#!lua name=headrace1\nredis.register_function('hr1_admit', function() return 1 end)")
+        assert sick(headrace(url, "doctor", "--json"))["functions"][0] == "warning"
+
+
+def test_a_lane_without_group_or_stream(tmp_path: Path) -> None:
+    with server(tmp_path) as url, connect(url) as client:
+        serve(url)
+        client.xgroup_destroy(WORK, keys.GROUP)
+        state, detail = sick(headrace(url, "doctor", "--json"))[f"lane {MODEL}/default"]
+        assert (state, "group" in detail) == ("problem", True)
+        client.delete(WORK)
+        state, detail = sick(headrace(url, "doctor", "--json"))[f"lane {MODEL}/default"]
+        assert (state, "stream" in detail) == ("problem", True)
+
+
+def test_a_consumer_that_is_gone_with_what_it_had_claimed(tmp_path: Path) -> None:
+    with server(tmp_path) as url, connect(url) as client:
+        serve(url)
+        add(client, 2)
+        client.xreadgroup(keys.GROUP, "w1", {WORK: ">"})
+        client.zrem(keys.workers(MODEL), "w1")
+
+        def found() -> dict[str, tuple[str, str]]:
+            return sick(headrace(url, "doctor", "--json", **SHORT_LEASE))
+
+        lane = f"lane {MODEL}/default"
+        eventually(lambda: lane in found(), within_s=30)
+        state, detail = found()[lane]
+        assert state == "problem"
+        assert detail.startswith("w1 holds 2 requests")
+        assert found()[f"model {MODEL}"] == ("problem", "No live worker, and 2 requests wait; start a consumer.")
+
+
+def test_dead_letters_and_a_full_lane_are_warnings(tmp_path: Path) -> None:
+    with server(tmp_path) as url, connect(url) as client:
+        serve(url)
+        client.hset(keys.lanes(MODEL), "default", 1)
+        client.xadd(keys.dead_letters(MODEL, "default"), {"reason": "crashed"})
+        add(client, 1)
+        said = headrace(url, "doctor", "--json")
+        details = [one["detail"] for one in said.json["findings"] if one["state"] == "warning"]
+        assert said.code == 0
+        assert [detail.split(":")[0] for detail in details[:1]] == ["Full"]
+        assert "1 dead letters" in details[1]
+
+
+HEALTHY = {
+    "redis_version": "7.0.15",
+    "maxmemory_policy": "noeviction",
+    "maxmemory": 1 << 30,
+    "used_memory": 1 << 20,
+    "aof_enabled": 1,
+    "aof_last_write_status": "ok",
+}
+
+
+@pytest.mark.parametrize(
+    ("info", "check"),
+    [
+        ({"redis_version": "6.2.14"}, "server"),
+        ({"valkey_version": "7.2.5"}, "server"),
+        ({"used_memory": (1 << 30) - 1}, "memory"),
+        ({"aof_last_write_status": "err"}, "persistence"),
+    ],
+)
+def test_what_cannot_be_produced_with_this_server(info: dict[str, Any], check: str) -> None:
+    assert [one.state for one in judge_server(HEALTHY)] == ["ok"] * 4
+    found = {one.check: one.state for one in judge_server({**HEALTHY, **info}) if one.state != "ok"}
+    assert found == {check: "problem"}
+
+
+def test_a_library_below_its_floor_is_a_problem() -> None:
+    [found] = libraries([("msgpack", "1.2.2")])
+    assert found == Finding("library msgpack", "problem", "1.2.2 is older than 1.2.3; install a newer one.")
+
+
+@pytest.mark.parametrize(
+    ("one", "floor", "below"),
+    [
+        ("1.2.2", "1.2.3", True),
+        ("1.2.3", "1.2.3", False),
+        ("1.10.0", "1.3.1", False),
+        ("12.3", "12.3.0", False),
+        ("2.15.0+cpu", "2.10", False),
+        ("13", "12.3", False),
+        ("", "1", True),
+    ],
+)
+def test_versions_compare_by_number(one: str, floor: str, below: bool) -> None:
+    assert is_below(one, floor) is below
+
+
+def test_what_is_pinned_and_asked_for_and_installed_is_above_the_floors() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    wanted = {canonicalize_name(one.name): one for one in map(Requirement, requirements(groups, "dev"))}
+    for name, floor in FLOORS.items():
+        if name == "python-multipart":  # comes with nothing today
+            assert name not in wanted
+            assert Version(pins.get(name, floor)) >= Version(floor)
+            continue
+        assert Version(pins[name]) >= Version(floor)
+        assert Version(version(name)) >= Version(floor)
+        # The lowest version that the range lets in is not below the floor either.
+        [lowest] = [
+            Version(part.version) for part in wanted[canonicalize_name(name)].specifier if part.operator == ">="
+        ]
+        assert lowest >= Version(floor)

@@ -1,0 +1,74 @@
+"""`headrace status` on a real server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from headrace.inspection import Lane, Model
+from headrace.status import rates
+from shared import keys
+from shared.embedded import free_port
+from shared.redis import connect
+from tests.unit.headrace.operators import MODEL, add, headrace, serve, server
+
+
+def test_it_shows_models_workers_and_lanes(tmp_path: Path) -> None:
+    with server(tmp_path) as url, connect(url) as client:
+        assert headrace(url, "status", "--interval", "0").out == "headrace: no consumer has ever served a model here.\n"
+        serve(url)
+        add(client, 3)
+        client.xreadgroup(keys.GROUP, "w1", {keys.work(MODEL, "default"): ">"}, count=1)
+        client.xadd(keys.dead_letters(MODEL, "default"), {"reason": "crashed"})
+        said = headrace(url, "status", "--interval", "0.05", "--json")
+        assert said.code == 0
+        [model] = said.json["models"]
+        assert (model["model"], model["family"], model["precision"]) == (MODEL, "echo", "fp32")
+        [worker] = model["workers"]
+        assert (worker["worker"], worker["precision"], worker["device"]) == ("w1", "fp32", "cpu")
+        [lane] = model["lanes"]
+        assert {name: lane[name] for name in ("lane", "limit", "depth", "waiting", "running", "dead_letters")} == {
+            "lane": "default", "limit": 2048, "depth": 3, "waiting": 2, "running": 1, "dead_letters": 1
+        }  # fmt: skip
+        assert lane["oldest_age_s"] >= 0
+        assert (lane["arriving_per_s"], lane["ending_per_s"]) == (0, 0)
+        shown = headrace(url, "status", "--interval", "0").out
+        assert "\x1b" not in shown
+        workers, lanes = shown.split("\n\n")
+        assert workers.splitlines()[1].split()[:4] == [MODEL, "w1", "fp32", "cpu"]
+        assert lanes.splitlines()[1].split()[:6] == [MODEL, "default", "3", "2048", "2", "1"]
+
+
+def test_a_queue_without_a_consumer_is_shown(tmp_path: Path) -> None:
+    with server(tmp_path) as url, connect(url) as client:
+        client.zadd(keys.MODELS, {MODEL: 1})
+        said = headrace(url, "status", "--interval", "0")
+        assert said.code == 0
+        assert f"{MODEL}   none" in said.out
+
+
+def test_redis_away_is_one_sentence() -> None:
+    said = headrace(f"redis://:secret@127.0.0.1:{free_port()}/0", "status")
+    assert said.code == 1
+    assert len(said.err.splitlines()) == 1
+    assert "secret" not in said.err
+
+
+def model(added: int, depth: int) -> Model:
+    lane = Lane("default", 10, depth, 0, None, added, 0, has_stream=True, has_group=True)
+    return Model("m", 0.0, {}, (), (lane,))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ((100, 10), (120, 10), (10.0, 10.0)),
+        ((100, 10), (120, 30), (10.0, 0.0)),
+        ((100, 30), (100, 10), (0.0, 10.0)),
+        ((100, 30), (5, 5), None),
+    ],
+)
+def test_rates(before: tuple[int, int], after: tuple[int, int], expected: tuple[float, float] | None) -> None:
+    found = rates([model(*before)], [model(*after)], 2.0)
+    assert found.get(("m", "default")) == expected
