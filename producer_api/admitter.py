@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ from shared import functions, keys
 from shared.outcomes import LANE_FULL, NO_WORKER, QUEUE_OUT_OF_MEMORY, QUEUE_UNAVAILABLE
 from shared.redis import ClientError, InPieces, Link, OutOfMemory, ServerError
 
+from .prediction import Backlog
 from .waiters import Waiter
 
 log = logging.getLogger(__name__)
@@ -58,6 +60,7 @@ class Admitter:
     Args:
         instance: name of this process, whose reply stream is trimmed in passing.
         limit: most entries the lane may hold.
+        backlog: kept up to date with the length of the lane.
         look: called when a reply is there already and its key is to be read.
 
     Attributes:
@@ -72,12 +75,13 @@ class Admitter:
         lane: str,
         instance: str,
         limit: int,
+        backlog: Backlog,
         instruments: Instruments,
         look: Callable[[Waiter], None],
     ) -> None:
         self._link, self._model, self._lane, self._instance = link, model, lane, instance
         self._work = keys.work(model, lane)
-        self._limit, self._instruments, self._look = limit, instruments, look
+        self._limit, self._backlog, self._instruments, self._look = limit, backlog, instruments, look
         self._pending: list[Pending] = []
         self._delivered: list[str] = []
         self._length = 0
@@ -89,6 +93,7 @@ class Admitter:
     def put(self, pending: Pending) -> None:
         """Admit a request with the next call."""
         self._pending.append(pending)
+        self._backlog.length += 1
         if not self._is_flushing:
             self._is_flushing = True
             asyncio.get_running_loop().call_soon(self._start)
@@ -153,6 +158,7 @@ class Admitter:
             self._failed(small, answer)
             return
         self._length = answer[0] + len(large)
+        self._backlog.told(self._length + len(self._pending), time.perf_counter())
         for one, status in zip(small, answer[1:], strict=True):
             self._set_status(one.waiter, status)
 
@@ -192,7 +198,11 @@ class Admitter:
         elif status == b"answered":
             self._look(waiter)
         elif status == b"full":
-            waiter.fail(LANE_FULL, f"The lane already holds {self._limit} requests.")
+            waiter.fail(
+                LANE_FULL,
+                f"The lane already holds {self._limit} requests.",
+                self._backlog.retry_after_s(self._limit / 2),
+            )
         elif status == b"absent":
             waiter.fail(NO_WORKER, f"No consumer has set up the queue of model {self._model!r}.")
         else:

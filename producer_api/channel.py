@@ -13,6 +13,7 @@ from shared.wire import Request, encode_request
 
 from .admitter import Admitter, Instruments, Pending
 from .large_messages import encode_around_body
+from .prediction import Backlog
 from .reply_reader import ReplyReader
 from .waiters import Waiter, Waiters
 
@@ -48,12 +49,16 @@ class Channel:
 
     Args:
         instance: name of this process; its replies go to the reply stream of that name.
+
+    Attributes:
+        backlog: how long the lane is, and how quickly it is worked off.
     """
 
     def __init__(
         self, client: AsyncClient, settings: Settings, model: str, instance: str, instruments: Instruments
     ) -> None:
         self._instance, self._instruments = instance, instruments
+        self.backlog = Backlog()
         self._waiters = Waiters(asyncio.get_running_loop())
         self._replies = ReplyReader(
             client,
@@ -66,7 +71,14 @@ class Channel:
             on_error=self._note_error,
         )
         self._admitter = Admitter(
-            Link(client), model, keys.DEFAULT_LANE, instance, settings.lane_limit, instruments, self._replies.look
+            Link(client),
+            model,
+            keys.DEFAULT_LANE,
+            instance,
+            settings.lane_limit,
+            self.backlog,
+            instruments,
+            self._replies.look,
         )
 
     def start(self) -> None:

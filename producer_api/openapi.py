@@ -38,6 +38,7 @@ _MEANINGS: dict[Outcome, str] = {
     outcomes.INVALID_INPUT: "The input does not fit the model; the field is named.",
     outcomes.HEADERS_TOO_LARGE: "The head of the request is over its limit.",
     outcomes.LANE_FULL: "Too many requests wait already.",
+    outcomes.WAIT_TOO_LONG: "The requests ahead need longer than the answer may take.",
     outcomes.MODEL_ERROR: "The model failed on this input.",
     outcomes.INTERNAL: "A fault of the service; it has been logged.",
     outcomes.QUEUE_UNAVAILABLE: "Redis does not answer.",

@@ -14,6 +14,8 @@ from shared.cards import Card
 from shared.outcomes import RequestError
 from shared.wire import Reply, Request
 
+from .prediction import Service
+
 GiveUp = Callable[[], None]
 
 
@@ -21,21 +23,29 @@ GiveUp = Callable[[], None]
 class ModelState:
     """What the front end knows of a model: its card, how many workers live, how long its lane is.
 
-    ``card`` is None for a model that was once served but whose card cannot be read.
+    ``card`` is None for a model that was once served but whose card cannot be read. ``service`` is what its consumers
+    get done, None while that is not known.
     """
 
     name: str
     card: Card | None
     workers: int = 0
     queued: int = 0
+    service: Service | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """A snapshot of all models. ``redis_ok`` tells whether Redis answered when it was last asked."""
+    """A snapshot of all models.
+
+    Attributes:
+        redis_ok: Redis answered when it was last asked.
+        memory_full: it has so little memory left that what is there is kept for finishing what has been admitted.
+    """
 
     models: Mapping[str, ModelState] = field(default_factory=dict)
     redis_ok: bool = False
+    memory_full: bool = False
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -79,8 +89,8 @@ class Queue(Protocol):
             What to call when nobody is interested in the answer any more; ``done`` is not called after that.
 
         Raises:
-            RequestError: the request was refused at once, and ``done`` will not be called: ``LANE_FULL``,
-                ``QUEUE_UNAVAILABLE``, ``QUEUE_OUT_OF_MEMORY``, ``NO_WORKER``, ``SHUTTING_DOWN``.
+            RequestError: the request was refused at once, and ``done`` will not be called: ``WAIT_TOO_LONG``,
+                ``LANE_FULL``, ``QUEUE_UNAVAILABLE``, ``QUEUE_OUT_OF_MEMORY``, ``NO_WORKER``, ``SHUTTING_DOWN``.
         """
 
 

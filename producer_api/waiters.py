@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from shared.outcomes import UNKNOWN_OUTCOME, Outcome, RequestError
 
-from .admission import refusal
+from .admission import RETRY_AFTER_S, refusal
 from .deadlines import Deadlines
 
 
@@ -38,9 +38,9 @@ class Waiter:
     entry_id: bytes | None = None
     ended: bool = False
 
-    def fail(self, outcome: Outcome, message: str) -> None:
+    def fail(self, outcome: Outcome, message: str, retry_after_s: int = RETRY_AFTER_S) -> None:
         """End with an error, unless already ended."""
-        self.end(refusal(outcome, message, self.request_id))
+        self.end(refusal(outcome, message, self.request_id, retry_after_s))
 
     def end(self, result: bytes | RequestError) -> None:
         """End with a reply or an error, unless already ended."""

@@ -35,6 +35,7 @@ UNSUPPORTED_MEDIA_TYPE = Outcome("unsupported_media_type", 415)
 INVALID_INPUT = Outcome("invalid_input", 422)
 HEADERS_TOO_LARGE = Outcome("headers_too_large", 431)
 LANE_FULL = Outcome("lane_full", 429, retry=True)
+WAIT_TOO_LONG = Outcome("wait_too_long", 429, retry=True)
 CLIENT_CLOSED = Outcome("client_closed", 499, lasting=False)
 MODEL_ERROR = Outcome("model_error", 500)
 INTERNAL = Outcome("internal", 500)
@@ -59,6 +60,7 @@ ALL = (
     INVALID_INPUT,
     HEADERS_TOO_LARGE,
     LANE_FULL,
+    WAIT_TOO_LONG,
     CLIENT_CLOSED,
     MODEL_ERROR,
     INTERNAL,

@@ -65,6 +65,7 @@ class Settings:
     metrics_port: int = 9101
     metrics_host: str = "127.0.0.1"
     max_body_bytes: int = 16 * 1024 * 1024
+    max_wait_ms: int = 0
     max_in_flight: int = 4096
     log_level: str = "info"
 
@@ -215,6 +216,7 @@ _INTEGERS: dict[str, tuple[int, int]] = {
     "consumers": (0, MOST_CONSUMERS),
     "metrics_port": (0, 65535),
     "max_body_bytes": (1024, 512 * 1024 * 1024),
+    "max_wait_ms": (0, 3_600_000),
     "max_in_flight": (1, 1_000_000),
 }
 _CHOICES = {
