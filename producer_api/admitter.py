@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from shared import functions, keys
-from shared.outcomes import LANE_FULL, NO_WORKER, QUEUE_OUT_OF_MEMORY, QUEUE_UNAVAILABLE
+from shared.outcomes import KEY_REUSED, LANE_FULL, NO_WORKER, QUEUE_OUT_OF_MEMORY, QUEUE_UNAVAILABLE
 from shared.redis import ClientError, InPieces, Link, OutOfMemory, ServerError
 
 from .prediction import Backlog
@@ -19,6 +19,9 @@ from .waiters import Waiter
 log = logging.getLogger(__name__)
 
 MOST_PER_CALL = 256
+NOT_ASKED_BEFORE = "0"
+"""The check of an id that this front end made up."""
+
 KNOWN_LENGTH_SHARE = 0.9
 """Up to this share of the lane's limit the last known length is good enough; beyond it Redis is asked first."""
 
@@ -41,16 +44,18 @@ class Pending:
 
     Attributes:
         message: the encoded request; a large one in pieces.
-        id_is_ours: this front end made the id up, so no reply can be there yet.
+        check: what ``hr1_admit`` is to find out about the id first; ``NOT_ASKED_BEFORE`` for nothing.
     """
 
     waiter: Waiter
     message: bytes | InPieces
-    id_is_ours: bool
+    check: str
 
     @property
     def is_large(self) -> bool:
-        """Say whether it is too large to go through Lua, which would copy it."""
+        """Say whether it is too large to go through Lua, which would copy it. Only there can an id be checked."""
+        if self.check != NOT_ASKED_BEFORE:
+            return False
         return isinstance(self.message, InPieces) or len(self.message) >= functions.LUA_LIMIT_BYTES
 
 
@@ -127,8 +132,6 @@ class Admitter:
     async def _admit(self, batch: Sequence[Pending]) -> None:
         small = [one for one in batch if not one.is_large]
         large = [one for one in batch if one.is_large]
-        if large:
-            large = await self._not_answered(large)
         if large and self._length + len(large) > self._limit * KNOWN_LENGTH_SHARE:
             await self._call(small, [])
             room = max(0, self._limit - self._length)
@@ -143,7 +146,7 @@ class Admitter:
         call: list[Any] = ["FCALL", functions.ADMIT, 1, self._work]
         call += (self._limit, self._instance, self.cursor, len(delivered), len(small), *delivered)
         for one in small:
-            call += (one.waiter.request_id, "0" if one.id_is_ours else "1", one.message)
+            call += (one.waiter.request_id, one.check, one.message)
         adds = [("XADD", self._work, "NOMKSTREAM", "*", keys.MESSAGE_FIELD, one.message) for one in large]
         try:
             answer, *added = await self._send(call, adds)
@@ -173,22 +176,6 @@ class Admitter:
             answers[0] = (await self._link.call_many((call,)))[0]
         return answers
 
-    async def _not_answered(self, large: list[Pending]) -> list[Pending]:
-        """Leave out requests with a client's own id whose reply is already there; the function checks small ones."""
-        asked = [one for one in large if not one.id_is_ours]
-        if not asked:
-            return large
-        lookups = [("EXISTS", keys.reply(self._model, self._lane, one.waiter.request_id)) for one in asked]
-        try:
-            found = await self._link.call_many(lookups)
-        except (ClientError, OSError) as error:
-            self._failed(large, error)
-            return []
-        answered = {one.waiter for one, exists in zip(asked, found, strict=True) if exists == 1}
-        for waiter in answered:
-            self._look(waiter)
-        return [one for one in large if one.waiter not in answered]
-
     def _set_status(self, waiter: Waiter, status: Any) -> None:
         if isinstance(status, OutOfMemory):
             waiter.fail(QUEUE_OUT_OF_MEMORY, "The queue is out of memory.")
@@ -197,6 +184,10 @@ class Admitter:
             waiter.fail(QUEUE_UNAVAILABLE, "The queue refused the request; the front end's log says why.")
         elif status == b"answered":
             self._look(waiter)
+        elif status.startswith(b"joined "):
+            waiter.join(status[7:])
+        elif status == b"differs":
+            waiter.fail(KEY_REUSED, "This Idempotency-Key came with another body before.")
         elif status == b"full":
             waiter.fail(
                 LANE_FULL,

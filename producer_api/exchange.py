@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from shared.cards import Card
-from shared.outcomes import INTERNAL, NO_WORKER, OK, UNSUPPORTED_MEDIA_TYPE, RequestError
+from shared.outcomes import INTERNAL, NO_WORKER, OK, UNSUPPORTED_MEDIA_TYPE, RequestError, malformed
 from shared.settings import Settings
 
 from .admission import admit, refusal
 from .decoding import Decoded, Limits, decode
 from .encoding import encode_reply
 from .errors import from_fault
-from .ids import RequestIds
+from .ids import RequestIds, fingerprint, id_of_key
 from .metrics import UNKNOWN, ApiMetrics
 from .negotiation import body_type, choose, traceparent
 from .queue import Answer, Queue
@@ -35,6 +35,7 @@ class Head:
         accept: the header, empty when there is none.
         content_type, content_encoding: the headers, None when there are none.
         traceparent: W3C trace context if the header is valid.
+        idempotency_key: the header as it came, None when there is none.
     """
 
     model: str
@@ -43,6 +44,7 @@ class Head:
     content_type: bytes | None
     content_encoding: bytes | None
     traceparent: str | None
+    idempotency_key: bytes | None = None
 
 
 def head_of(model: str, query: bytes, headers: Mapping[bytes, bytes]) -> Head:
@@ -55,6 +57,7 @@ def head_of(model: str, query: bytes, headers: Mapping[bytes, bytes]) -> Head:
         headers.get(b"content-type"),
         headers.get(b"content-encoding"),
         None if trace is None else traceparent(trace),
+        headers.get(b"idempotency-key"),
     )
 
 
@@ -117,9 +120,16 @@ class Exchange:
         """
         self._desk.metrics.received.observe(len(body))
         head = self.head
+        key = head.idempotency_key
+        if key is not None:
+            self.request_id = id_of_key(key)
         decoded = decode(self._kind, body, head.query, self._card, self._desk.limits, self.request_id, head.traceparent)
         self.request_id = decoded.request.id
-        return decoded
+        if key is None:
+            return decoded
+        if not decoded.id_is_ours:
+            raise malformed("A request has an id or an Idempotency-Key, not both.", "Idempotency-Key")
+        return Decoded(decoded.request, False, fingerprint(self._kind, head.query, body))
 
     def payload(self, answer: Answer) -> bytes:
         """Encode the answer.

@@ -37,7 +37,9 @@ _TARGET = re.compile(rb"/v1/models/([A-Za-z0-9_-]{1,64})/predict(?:\?([^#]*))?\Z
 _LENGTH = re.compile(rb"(?:0|[1-9][0-9]{0,9})\Z")
 
 # These ask for more than this way can do, or differ from request to request and would push out all other heads.
-_NOT_HERE = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer", b"traceparent"})
+_NOT_HERE = frozenset(
+    {b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer", b"traceparent", b"idempotency-key"}
+)
 
 Respond = Callable[[bytes, bool], None]
 """Sends a whole response; the second argument asks to close the connection after it."""

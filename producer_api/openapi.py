@@ -36,6 +36,7 @@ _MEANINGS: dict[Outcome, str] = {
     outcomes.BODY_TOO_LARGE: "The body is over the limit.",
     outcomes.UNSUPPORTED_MEDIA_TYPE: "The model does not take this content type.",
     outcomes.INVALID_INPUT: "The input does not fit the model; the field is named.",
+    outcomes.KEY_REUSED: "Another body was sent with this Idempotency-Key.",
     outcomes.HEADERS_TOO_LARGE: "The head of the request is over its limit.",
     outcomes.LANE_FULL: "Too many requests wait already.",
     outcomes.WAIT_TOO_LONG: "The requests ahead need longer than the answer may take.",

@@ -73,7 +73,13 @@ class Queue(Protocol):
         """Return the latest snapshot; it is at most a few seconds old while Redis answers. Never blocks."""
 
     def begin(
-        self, model: str, request: Request, *, id_is_ours: bool, done: Callable[[Answer | RequestError], None]
+        self,
+        model: str,
+        request: Request,
+        *,
+        id_is_ours: bool,
+        done: Callable[[Answer | RequestError], None],
+        fingerprint: str = "",
     ) -> GiveUp:
         """Put a request into the model's lane without waiting for its reply.
 
@@ -81,9 +87,12 @@ class Queue(Protocol):
             model: name of a model in the catalogue.
             request: ``reply_to`` is filled in by the queue.
             id_is_ours: the front end made the id up, so nobody can ask for this reply again and it is deleted once
-                delivered. A client's own id is looked up first: if its reply is already there, that is the answer.
+                delivered. A client's own id is looked up first: if its reply is there, that is the answer; if it
+                is under way, wherever it was admitted, its reply is waited for, and it is not run twice.
             done: called once, on the event loop, with the answer or the error that ended the wait, those below and
                 ``UNKNOWN_OUTCOME`` once ``request.ttl_ms`` has passed without a reply; it must not raise.
+            fingerprint: of what was sent, letters and digits; with another one under the same id, ``KEY_REUSED``. Empty
+                where that does not matter.
 
         Returns:
             What to call when nobody is interested in the answer any more; ``done`` is not called after that.
@@ -94,14 +103,16 @@ class Queue(Protocol):
         """
 
 
-async def submit(queue: Queue, model: str, request: Request, *, id_is_ours: bool) -> Answer:
+async def submit(queue: Queue, model: str, request: Request, *, id_is_ours: bool, fingerprint: str = "") -> Answer:
     """Put a request into the model's lane and wait for its reply; see :meth:`Queue.begin`.
 
     Raises:
         RequestError: whatever ended it instead of an answer.
     """
     future: asyncio.Future[Answer | RequestError] = asyncio.get_running_loop().create_future()
-    give_up = queue.begin(model, request, id_is_ours=id_is_ours, done=partial(_set_result, future))
+    give_up = queue.begin(
+        model, request, id_is_ours=id_is_ours, done=partial(_set_result, future), fingerprint=fingerprint
+    )
     try:
         result = await future
     except asyncio.CancelledError:

@@ -112,7 +112,13 @@ class RedisQueue:
         return channel
 
     def begin(
-        self, model: str, request: Request, *, id_is_ours: bool, done: Callable[[Answer | RequestError], None]
+        self,
+        model: str,
+        request: Request,
+        *,
+        id_is_ours: bool,
+        done: Callable[[Answer | RequestError], None],
+        fingerprint: str = "",
     ) -> GiveUp:
         """See the interface."""
         if self._closed:
@@ -137,7 +143,7 @@ class RedisQueue:
                 backlog.answered(service, ahead, waited_s)
             done(end)
 
-        wait = channel.begin(request, id_is_ours=id_is_ours, done=ended)
+        wait = channel.begin(request, id_is_ours=id_is_ours, done=ended, fingerprint=fingerprint)
         self._in_flight += 1
 
         def give_up() -> None:

@@ -33,6 +33,7 @@ REQUEST_TIMEOUT = Outcome("request_timeout", 408)
 BODY_TOO_LARGE = Outcome("body_too_large", 413)
 UNSUPPORTED_MEDIA_TYPE = Outcome("unsupported_media_type", 415)
 INVALID_INPUT = Outcome("invalid_input", 422)
+KEY_REUSED = Outcome("key_reused", 422)
 HEADERS_TOO_LARGE = Outcome("headers_too_large", 431)
 LANE_FULL = Outcome("lane_full", 429, retry=True)
 WAIT_TOO_LONG = Outcome("wait_too_long", 429, retry=True)
@@ -58,6 +59,7 @@ ALL = (
     BODY_TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,
     INVALID_INPUT,
+    KEY_REUSED,
     HEADERS_TOO_LARGE,
     LANE_FULL,
     WAIT_TOO_LONG,

@@ -121,6 +121,10 @@ class Settings:
         """Time a reply stays readable: the request's own time to live and four leases beyond it."""
         return ttl_ms + 4 * self.lease_ms
 
+    def flight_expiry_ms(self, ttl_ms: int) -> int:
+        """Time an id is known to be under way: longer than its reply, which may come up to a lease after its end."""
+        return ttl_ms + self.lease_ms + self.reply_expiry_ms(ttl_ms)
+
 
 # Names that share the prefix but configure the test suite or are handed from `headrace up` to its children.
 _NOT_SETTINGS = frozenset({"HEADRACE_TEST_COMPOSE", "HEADRACE_TEST_REDIS_URL"})

@@ -45,7 +45,13 @@ class Predict:
             unread = False
             decoded = exchange.decode(body)
             del body
-            answer = await submit(desk.queue, exchange.head.model, decoded.request, id_is_ours=decoded.id_is_ours)
+            answer = await submit(
+                desk.queue,
+                exchange.head.model,
+                decoded.request,
+                id_is_ours=decoded.id_is_ours,
+                fingerprint=decoded.fingerprint,
+            )
             await _send_ok(send, exchange.payload(answer), exchange)
         except RequestError as error:
             await _refuse(receive, send, exchange.failed(error), headers, unread)
