@@ -89,6 +89,7 @@ class Admitter:
         self._limit, self._backlog, self._instruments, self._look = limit, backlog, instruments, look
         self._pending: list[Pending] = []
         self._delivered: list[str] = []
+        self._unwanted: list[bytes] = []
         self._length = 0
         self._task: asyncio.Task[None] | None = None
         self._is_flushing = False
@@ -99,9 +100,22 @@ class Admitter:
         """Admit a request with the next call."""
         self._pending.append(pending)
         self._backlog.length += 1
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
         if not self._is_flushing:
             self._is_flushing = True
             asyncio.get_running_loop().call_soon(self._start)
+
+    def cancel(self, waiter: Waiter) -> None:
+        """Take a request out of the lane whose reply nobody will ask for, as soon as its entry is known.
+
+        One that a consumer has claimed runs all the same; its reply expires.
+        """
+        waiter.unwanted = True
+        if waiter.entry_id is not None:
+            self._unwanted.append(waiter.entry_id)
+            self._flush_soon()
 
     def acknowledge(self, request_id: str) -> None:
         """Note that a reply was delivered and nobody can ask for it again; its key is deleted with the next call."""
@@ -121,7 +135,7 @@ class Admitter:
         """Admit what is pending; what arrives meanwhile leaves with the next call."""
         loop = asyncio.get_running_loop()
         try:
-            while self._pending:
+            while self._pending or self._unwanted:
                 batch, self._pending = self._pending[:MOST_PER_CALL], self._pending[MOST_PER_CALL:]
                 begun_s = loop.time()
                 await self._admit(batch)
@@ -147,14 +161,19 @@ class Admitter:
         call += (self._limit, self._instance, self.cursor, len(delivered), len(small), *delivered)
         for one in small:
             call += (one.waiter.request_id, one.check, one.message)
-        adds = [("XADD", self._work, "NOMKSTREAM", "*", keys.MESSAGE_FIELD, one.message) for one in large]
+        adds: list[tuple[Any, ...]] = [
+            ("XADD", self._work, "NOMKSTREAM", "*", keys.MESSAGE_FIELD, one.message) for one in large
+        ]
+        unwanted, self._unwanted = self._unwanted, []
+        if unwanted:  # should this fail, they run for nobody
+            adds.append(("XDEL", self._work, *unwanted))
         try:
             answer, *added = await self._send(call, adds)
         except (ClientError, OSError) as error:
             self._delivered += delivered  # deleting twice is harmless; not deleting leaves them until they expire
             self._failed((*small, *large), error)
             return
-        for one, status in zip(large, added, strict=True):
+        for one, status in zip(large, added[: len(large)], strict=True):
             self._set_status(one.waiter, b"absent" if status is None else status)
         if isinstance(answer, ServerError):
             self._delivered += delivered
@@ -198,6 +217,8 @@ class Admitter:
             waiter.fail(NO_WORKER, f"No consumer has set up the queue of model {self._model!r}.")
         else:
             waiter.entry_id = status
+            if waiter.unwanted:
+                self.cancel(waiter)
 
     def _failed(self, batch: Sequence[Pending], error: BaseException) -> None:
         self._instruments.redis_errors.inc()

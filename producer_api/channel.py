@@ -38,10 +38,12 @@ class Wait:
         self._done(result)
 
     def give_up(self) -> None:
-        """Nobody is interested any more; the reply, if one comes, expires in Redis."""
+        """Nobody is interested any more: if nobody can ask again either, the request is cancelled, else it goes on."""
         if not self.waiter.ended:
             self._waiters.remove(self.waiter)
             self.waiter.abandon()
+            if self._id_is_ours:
+                self._admitter.cancel(self.waiter)
 
 
 class Channel:

@@ -79,9 +79,21 @@ class Exchange:
         request_id: made up, or the client's own once the body has been read.
         media_type: of the answer.
         outcome: how it ended, for the metrics.
+        closed: it has been counted.
     """
 
-    __slots__ = ("_card", "_catalogue", "_desk", "_kind", "head", "media_type", "outcome", "request_id", "started_s")
+    __slots__ = (
+        "_card",
+        "_catalogue",
+        "_desk",
+        "_kind",
+        "closed",
+        "head",
+        "media_type",
+        "outcome",
+        "request_id",
+        "started_s",
+    )
 
     _card: Card
     _kind: str
@@ -93,6 +105,7 @@ class Exchange:
         self._catalogue = desk.queue.catalogue()
         self.request_id = desk.ids.next()
         self.outcome = INTERNAL
+        self.closed = False
         desk.metrics.in_flight += 1
 
     def enter(self) -> None:
@@ -154,6 +167,7 @@ class Exchange:
 
     def close(self) -> None:
         """Count it."""
+        self.closed = True
         metrics, model = self._desk.metrics, self.head.model
         metrics.in_flight -= 1
         metrics.requests.counts[model if model in self._catalogue.models else UNKNOWN, self.outcome.code] += 1

@@ -17,11 +17,11 @@ from functools import partial
 from http import HTTPStatus
 from time import perf_counter
 
-from shared.outcomes import INTERNAL, SHUTTING_DOWN, RequestError
+from shared.outcomes import CLIENT_CLOSED, INTERNAL, SHUTTING_DOWN, RequestError
 
 from .errors import body_of, headers_of
 from .exchange import PATH, Desk, Exchange, Head, head_of
-from .queue import Answer
+from .queue import Answer, GiveUp
 
 log = logging.getLogger("headrace.http")
 
@@ -43,6 +43,9 @@ _NOT_HERE = frozenset(
 
 Respond = Callable[[bytes, bool], None]
 """Sends a whole response; the second argument asks to close the connection after it."""
+
+UnderWay = tuple[Exchange, GiveUp]
+"""A request that waits for its answer, and how to give it up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,19 +103,34 @@ class Express:
         self._desk = desk
         self.heads = Heads(desk.max_body_bytes)
 
-    def begin(self, head: Head, body: bytes, respond: Respond) -> None:
-        """Take a request; ``respond`` is called once, perhaps before this returns. Never raises."""
+    def begin(self, head: Head, body: bytes, respond: Respond) -> UnderWay | None:
+        """Take a request; ``respond`` is called once, perhaps before this returns. Never raises.
+
+        Returns:
+            What :meth:`abandon` wants, None when it has ended.
+        """
         exchange = Exchange(self._desk, head)
         done = partial(self._done, exchange, respond)
         try:
             exchange.enter()
             decoded = exchange.decode(body)
-            self._desk.queue.begin(head.model, decoded.request, id_is_ours=decoded.id_is_ours, done=done)
+            return exchange, self._desk.queue.begin(
+                head.model, decoded.request, id_is_ours=decoded.id_is_ours, done=done
+            )
         except RequestError as error:
             done(error)
         except Exception:
             log.exception("A request for %s failed.", head.model)
             done(RequestError(INTERNAL, "Something went wrong here; it has been logged."))
+        return None
+
+    def abandon(self, under_way: UnderWay) -> None:
+        """The client is gone; ``respond`` is not called any more."""
+        exchange, give_up = under_way
+        if not exchange.closed:
+            give_up()
+            exchange.outcome = CLIENT_CLOSED
+            exchange.close()
 
     def _done(self, exchange: Exchange, respond: Respond, result: Answer | RequestError) -> None:
         try:

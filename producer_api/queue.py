@@ -95,7 +95,8 @@ class Queue(Protocol):
                 where that does not matter.
 
         Returns:
-            What to call when nobody is interested in the answer any more; ``done`` is not called after that.
+            What to call when nobody is interested in the answer any more; ``done`` is not called after that. A request
+            with an id that the front end made up is then not run, if no consumer has claimed it yet.
 
         Raises:
             RequestError: the request was refused at once, and ``done`` will not be called: ``WAIT_TOO_LONG``,

@@ -28,6 +28,7 @@ class Waiter:
         look: the reply key is to be read as soon as possible.
         entry_id: the request's entry in the stream, once known.
         ended: nobody waits any more.
+        unwanted: nobody will ask for the reply either.
     """
 
     request_id: str
@@ -37,6 +38,7 @@ class Waiter:
     look: bool = False
     entry_id: bytes | None = None
     ended: bool = False
+    unwanted: bool = False
 
     def fail(self, outcome: Outcome, message: str, retry_after_s: int = RETRY_AFTER_S) -> None:
         """End with an error, unless already ended."""

@@ -194,6 +194,8 @@ class InMemoryQueue:
 
         def give_up() -> None:
             task.cancel()
+            if id_is_ours:
+                lane.queued = deque(item for item in lane.queued if item.request.id != request.id)
 
         return give_up
 

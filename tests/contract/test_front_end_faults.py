@@ -132,6 +132,34 @@ def test_who_would_wait_too_long_is_refused_at_once_and_told_when_to_come_back(l
     run(redis_url, scenario)
 
 
+@pytest.mark.parametrize("is_known", [True, False], ids=["admitted", "on its way"])
+def test_a_request_that_nobody_can_ask_for_is_taken_out_of_the_lane(
+    lane: RedisLane, redis_url: str, is_known: bool
+) -> None:
+    lane.stream("one").heartbeat(card(lane.model), {})
+
+    async def scenario(queue: RedisQueue) -> None:
+        ours = [Request(f"ours-{number}", 20_000, "a/b", b"x") for number in range(10)]
+        ends = [queue.begin(lane.model, one, id_is_ours=True, done=lambda end: None) for one in ours]
+        own = Request("own", 20_000, "a/b", b"x")
+        ends.append(queue.begin(lane.model, own, id_is_ours=False, done=lambda end: None))
+        while is_known and lane.length() < 11:  # noqa: ASYNC110 - nothing tells when they have been admitted
+            await asyncio.sleep(0.01)
+        if is_known:  # the front end knows, too, once a later call has been answered
+            assert await outcome(queue, lane, "later", 20) == "unknown_outcome"
+        for give_up in ends:
+            give_up()
+            give_up()  # harmless
+        left = 2 if is_known else 1
+        while not is_known and lane.length() == 0:  # noqa: ASYNC110 - nothing tells when they have been admitted
+            await asyncio.sleep(0.01)
+        while lane.length() > left:  # noqa: ASYNC110 - nothing tells when it is gone
+            await asyncio.sleep(0.01)
+        assert lane.length() == left
+
+    run(redis_url, scenario)
+
+
 def test_many_models_are_served_at_once(redis_url: str, model_name: str) -> None:
     lanes = [RedisLane(f"{model_name}-{number}", redis_url) for number in range(60)]
     for lane in lanes:
