@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from shared.outcomes import NO_WORKER, OVERLOADED, QUEUE_UNAVAILABLE, UNKNOWN_MODEL, Outcome, RequestError
+from shared.outcomes import (
+    NO_WORKER,
+    OVERLOADED,
+    QUEUE_OUT_OF_MEMORY,
+    QUEUE_UNAVAILABLE,
+    UNKNOWN_MODEL,
+    WAIT_TOO_LONG,
+    Outcome,
+    RequestError,
+)
 
+from .prediction import Backlog, Service
 from .queue import Catalogue, ModelState
 
 RETRY_AFTER_S = 1
 
 
-def refusal(outcome: Outcome, message: str, request_id: str | None = None) -> RequestError:
-    """Make the error of a request that was not let in; it may be sent again after ``RETRY_AFTER_S``."""
-    return RequestError(outcome, message, request_id=request_id, retry_after_s=RETRY_AFTER_S if outcome.retry else None)
+def refusal(
+    outcome: Outcome, message: str, request_id: str | None = None, retry_after_s: int = RETRY_AFTER_S
+) -> RequestError:
+    """Make the error of a request that was not let in; if it may be sent again, then after ``retry_after_s``."""
+    return RequestError(outcome, message, request_id=request_id, retry_after_s=retry_after_s if outcome.retry else None)
 
 
 def find_model(catalogue: Catalogue, model: str) -> ModelState:
@@ -36,13 +48,30 @@ def admit(catalogue: Catalogue, model: str, in_flight: int, max_in_flight: int) 
         max_in_flight: most of them.
 
     Raises:
-        RequestError: ``UNKNOWN_MODEL``, ``QUEUE_UNAVAILABLE``, ``NO_WORKER`` or ``OVERLOADED``.
+        RequestError: ``UNKNOWN_MODEL``, ``QUEUE_UNAVAILABLE``, ``QUEUE_OUT_OF_MEMORY``, ``NO_WORKER``, ``OVERLOADED``.
     """
     state = find_model(catalogue, model)
     if not catalogue.redis_ok:
         raise refusal(QUEUE_UNAVAILABLE, "Redis does not answer.")
+    if catalogue.memory_full:
+        raise refusal(QUEUE_OUT_OF_MEMORY, "The queue is nearly out of memory; what is in it is finished first.")
     if state.workers == 0 or state.card is None:
         raise refusal(NO_WORKER, f"No consumer is running for model {model!r}.")
     if in_flight >= max_in_flight:
         raise refusal(OVERLOADED, f"This front end already has {in_flight} requests waiting.")
     return state
+
+
+def check_wait(backlog: Backlog, service: Service, limit_s: float, now_s: float) -> None:
+    """Refuse a request whose answer would probably come too late.
+
+    Args:
+        limit_s: what the answer may take.
+
+    Raises:
+        RequestError: ``WAIT_TOO_LONG``, with the time after which there should be room again.
+    """
+    first = backlog.before_room(service, limit_s, now_s)
+    if first > 0.0:
+        message = f"The requests ahead of this one need longer than the {limit_s:g} s that its answer may take."
+        raise refusal(WAIT_TOO_LONG, message, retry_after_s=backlog.retry_after_s(first))

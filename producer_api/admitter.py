@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from shared import functions, keys
 from shared.logs import about
-from shared.outcomes import LANE_FULL, NO_WORKER, QUEUE_OUT_OF_MEMORY, QUEUE_UNAVAILABLE
+from shared.outcomes import KEY_REUSED, LANE_FULL, NO_WORKER, QUEUE_OUT_OF_MEMORY, QUEUE_UNAVAILABLE
 from shared.redis import ClientError, InPieces, Link, OutOfMemory, ServerError
 
+from .prediction import Backlog
 from .waiters import Waiter
 
 log = logging.getLogger(__name__)
 
 MOST_PER_CALL = 256
+NOT_ASKED_BEFORE = "0"
+"""The check of an id that this front end made up."""
+
 KNOWN_LENGTH_SHARE = 0.9
 """Up to this share of the lane's limit the last known length is good enough; beyond it Redis is asked first."""
 
@@ -40,16 +45,18 @@ class Pending:
 
     Attributes:
         message: the encoded request; a large one in pieces.
-        id_is_ours: this front end made the id up, so no reply can be there yet.
+        check: what ``hr1_admit`` is to find out about the id first; ``NOT_ASKED_BEFORE`` for nothing.
     """
 
     waiter: Waiter
     message: bytes | InPieces
-    id_is_ours: bool
+    check: str
 
     @property
     def is_large(self) -> bool:
-        """Say whether it is too large to go through Lua, which would copy it."""
+        """Say whether it is too large to go through Lua, which would copy it. Only there can an id be checked."""
+        if self.check != NOT_ASKED_BEFORE:
+            return False
         return isinstance(self.message, InPieces) or len(self.message) >= functions.LUA_LIMIT_BYTES
 
 
@@ -59,6 +66,7 @@ class Admitter:
     Args:
         instance: name of this process, whose reply stream is trimmed in passing.
         limit: most entries the lane may hold.
+        backlog: kept up to date with the length of the lane.
         look: called when a reply is there already and its key is to be read.
 
     Attributes:
@@ -73,14 +81,16 @@ class Admitter:
         lane: str,
         instance: str,
         limit: int,
+        backlog: Backlog,
         instruments: Instruments,
         look: Callable[[Waiter], None],
     ) -> None:
         self._link, self._model, self._lane, self._instance = link, model, lane, instance
         self._work = keys.work(model, lane)
-        self._limit, self._instruments, self._look = limit, instruments, look
+        self._limit, self._backlog, self._instruments, self._look = limit, backlog, instruments, look
         self._pending: list[Pending] = []
         self._delivered: list[str] = []
+        self._unwanted: list[bytes] = []
         self._length = 0
         self._task: asyncio.Task[None] | None = None
         self._is_flushing = False
@@ -90,9 +100,23 @@ class Admitter:
     def put(self, pending: Pending) -> None:
         """Admit a request with the next call."""
         self._pending.append(pending)
+        self._backlog.length += 1
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
         if not self._is_flushing:
             self._is_flushing = True
             asyncio.get_running_loop().call_soon(self._start)
+
+    def cancel(self, waiter: Waiter) -> None:
+        """Take a request out of the lane whose reply nobody will ask for, as soon as its entry is known.
+
+        One that a consumer has claimed runs all the same; its reply expires.
+        """
+        waiter.unwanted = True
+        if waiter.entry_id is not None:
+            self._unwanted.append(waiter.entry_id)
+            self._flush_soon()
 
     def acknowledge(self, request_id: str) -> None:
         """Note that a reply was delivered and nobody can ask for it again; its key is deleted with the next call."""
@@ -112,7 +136,7 @@ class Admitter:
         """Admit what is pending; what arrives meanwhile leaves with the next call."""
         loop = asyncio.get_running_loop()
         try:
-            while self._pending:
+            while self._pending or self._unwanted:
                 batch, self._pending = self._pending[:MOST_PER_CALL], self._pending[MOST_PER_CALL:]
                 begun_s = loop.time()
                 await self._admit(batch)
@@ -123,8 +147,6 @@ class Admitter:
     async def _admit(self, batch: Sequence[Pending]) -> None:
         small = [one for one in batch if not one.is_large]
         large = [one for one in batch if one.is_large]
-        if large:
-            large = await self._not_answered(large)
         if large and self._length + len(large) > self._limit * KNOWN_LENGTH_SHARE:
             await self._call(small, [])
             room = max(0, self._limit - self._length)
@@ -139,21 +161,27 @@ class Admitter:
         call: list[Any] = ["FCALL", functions.ADMIT, 1, self._work]
         call += (self._limit, self._instance, self.cursor, len(delivered), len(small), *delivered)
         for one in small:
-            call += (one.waiter.request_id, "0" if one.id_is_ours else "1", one.message)
-        adds = [("XADD", self._work, "NOMKSTREAM", "*", keys.MESSAGE_FIELD, one.message) for one in large]
+            call += (one.waiter.request_id, one.check, one.message)
+        adds: list[tuple[Any, ...]] = [
+            ("XADD", self._work, "NOMKSTREAM", "*", keys.MESSAGE_FIELD, one.message) for one in large
+        ]
+        unwanted, self._unwanted = self._unwanted, []
+        if unwanted:  # should this fail, they run for nobody
+            adds.append(("XDEL", self._work, *unwanted))
         try:
             answer, *added = await self._send(call, adds)
         except (ClientError, OSError) as error:
             self._delivered += delivered  # deleting twice is harmless; not deleting leaves them until they expire
             self._failed((*small, *large), error)
             return
-        for one, status in zip(large, added, strict=True):
+        for one, status in zip(large, added[: len(large)], strict=True):
             self._set_status(one.waiter, b"absent" if status is None else status)
         if isinstance(answer, ServerError):
             self._delivered += delivered
             self._failed(small, answer)
             return
         self._length = answer[0] + len(large)
+        self._backlog.told(self._length + len(self._pending), time.perf_counter())
         for one, status in zip(small, answer[1:], strict=True):
             self._set_status(one.waiter, status)
 
@@ -168,22 +196,6 @@ class Admitter:
             answers[0] = (await self._link.call_many((call,)))[0]
         return answers
 
-    async def _not_answered(self, large: list[Pending]) -> list[Pending]:
-        """Leave out requests with a client's own id whose reply is already there; the function checks small ones."""
-        asked = [one for one in large if not one.id_is_ours]
-        if not asked:
-            return large
-        lookups = [("EXISTS", keys.reply(self._model, self._lane, one.waiter.request_id)) for one in asked]
-        try:
-            found = await self._link.call_many(lookups)
-        except (ClientError, OSError) as error:
-            self._failed(large, error)
-            return []
-        answered = {one.waiter for one, exists in zip(asked, found, strict=True) if exists == 1}
-        for waiter in answered:
-            self._look(waiter)
-        return [one for one in large if one.waiter not in answered]
-
     def _set_status(self, waiter: Waiter, status: Any) -> None:
         if isinstance(status, OutOfMemory):
             waiter.fail(QUEUE_OUT_OF_MEMORY, "The queue is out of memory.")
@@ -192,12 +204,22 @@ class Admitter:
             waiter.fail(QUEUE_UNAVAILABLE, "The queue refused the request; the front end's log says why.")
         elif status == b"answered":
             self._look(waiter)
+        elif status.startswith(b"joined "):
+            waiter.join(status[7:])
+        elif status == b"differs":
+            waiter.fail(KEY_REUSED, "This Idempotency-Key came with another body before.")
         elif status == b"full":
-            waiter.fail(LANE_FULL, f"The lane already holds {self._limit} requests.")
+            waiter.fail(
+                LANE_FULL,
+                f"The lane already holds {self._limit} requests.",
+                self._backlog.retry_after_s(self._limit / 2),
+            )
         elif status == b"absent":
             waiter.fail(NO_WORKER, f"No consumer has set up the queue of model {self._model!r}.")
         else:
             waiter.entry_id = status
+            if waiter.unwanted:
+                self.cancel(waiter)
 
     def _failed(self, batch: Sequence[Pending], error: BaseException) -> None:
         self._instruments.redis_errors.inc()

@@ -10,11 +10,15 @@ from shared import cards, keys
 from shared.names import is_name
 from shared.redis import Link, ServerError
 
+from .prediction import service_of
 from .queue import Catalogue, ModelState
 
 log = logging.getLogger(__name__)
 
 MAX_MODELS = 1000
+
+MEMORY_SHARE = 0.95
+"""Beyond this share of its memory Redis gets no more requests, so that replies still fit."""
 
 
 class CatalogueReader:
@@ -36,7 +40,9 @@ class CatalogueReader:
         Raises:
             shared.redis.ClientError: Redis does not answer.
         """
-        clock, found = await self._link.call_many((("TIME",), ("ZREVRANGE", keys.MODELS, 0, MAX_MODELS - 1)))
+        clock, found, memory = await self._link.call_many(
+            (("TIME",), ("ZREVRANGE", keys.MODELS, 0, MAX_MODELS - 1), ("INFO", "memory"))
+        )
         for answer in (clock, found):
             if isinstance(answer, ServerError):
                 raise answer
@@ -53,8 +59,10 @@ class CatalogueReader:
         states: dict[str, ModelState] = {}
         for index, name in enumerate(names):
             card, workers, queued = answers[3 * index : 3 * index + 3]
-            states[name] = ModelState(name, self._card(name, card), _count(workers), _count(queued))
-        return Catalogue(states, redis_ok=True)
+            decoded, alive = self._card(name, card), _count(workers)
+            service = None if decoded is None else service_of(decoded.batch, alive)
+            states[name] = ModelState(name, decoded, alive, _count(queued), service)
+        return Catalogue(states, redis_ok=True, memory_full=is_memory_full(memory))
 
     def _card(self, name: str, fields: Any) -> cards.Card | None:
         if isinstance(fields, ServerError) or not fields:
@@ -71,6 +79,22 @@ class CatalogueReader:
         except ValueError as error:
             log.error("The card of model %s in Redis is unreadable: %s", name, error)
             return None
+
+
+def is_memory_full(info: Any) -> bool:
+    """Say whether hardly any memory is left, from what INFO memory answered.
+
+    False when there is no limit, when the server evicts keys instead of refusing them, or when this user may not ask:
+    the server then refuses by itself.
+    """
+    if not isinstance(info, bytes):
+        return False
+    fields = dict(line.split(b":", 1) for line in info.splitlines() if b":" in line)
+    try:
+        used, limit = int(fields[b"used_memory"]), int(fields[b"maxmemory"])
+    except (KeyError, ValueError):
+        return False
+    return 0 < limit * MEMORY_SHARE < used and fields.get(b"maxmemory_policy", b"noeviction") == b"noeviction"
 
 
 def _count(answer: Any) -> int:

@@ -11,8 +11,9 @@ from shared.redis import AsyncClient, InPieces, Link
 from shared.settings import Settings
 from shared.wire import Request, encode_request
 
-from .admitter import Admitter, Instruments, Pending
+from .admitter import NOT_ASKED_BEFORE, Admitter, Instruments, Pending
 from .large_messages import encode_around_body
+from .prediction import Backlog
 from .reply_reader import ReplyReader
 from .waiters import Waiter, Waiters
 
@@ -37,10 +38,12 @@ class Wait:
         self._done(result)
 
     def give_up(self) -> None:
-        """Nobody is interested any more; the reply, if one comes, expires in Redis."""
+        """Nobody is interested any more: if nobody can ask again either, the request is cancelled, else it goes on."""
         if not self.waiter.ended:
             self._waiters.remove(self.waiter)
             self.waiter.abandon()
+            if self._id_is_ours:
+                self._admitter.cancel(self.waiter)
 
 
 class Channel:
@@ -48,12 +51,16 @@ class Channel:
 
     Args:
         instance: name of this process; its replies go to the reply stream of that name.
+
+    Attributes:
+        backlog: how long the lane is, and how quickly it is worked off.
     """
 
     def __init__(
         self, client: AsyncClient, settings: Settings, model: str, instance: str, instruments: Instruments
     ) -> None:
-        self._instance, self._instruments = instance, instruments
+        self._settings, self._instance, self._instruments = settings, instance, instruments
+        self.backlog = Backlog()
         self._waiters = Waiters(asyncio.get_running_loop())
         self._replies = ReplyReader(
             client,
@@ -66,7 +73,14 @@ class Channel:
             on_error=self._note_error,
         )
         self._admitter = Admitter(
-            Link(client), model, keys.DEFAULT_LANE, instance, settings.lane_limit, instruments, self._replies.look
+            Link(client),
+            model,
+            keys.DEFAULT_LANE,
+            instance,
+            settings.lane_limit,
+            self.backlog,
+            instruments,
+            self._replies.look,
         )
 
     def start(self) -> None:
@@ -80,16 +94,21 @@ class Channel:
         for waiter in self._waiters.all():
             waiter.fail(SHUTTING_DOWN, "The front end is shutting down; ask again with the same id.")
 
-    def begin(self, request: Request, *, id_is_ours: bool, done: Callable[[bytes | RequestError], None]) -> Wait:
+    def begin(
+        self, request: Request, *, id_is_ours: bool, done: Callable[[bytes | RequestError], None], fingerprint: str = ""
+    ) -> Wait:
         """Put a request into the lane; ``done`` is called once, with the encoded reply or the error that ended it."""
-        message = self._message(request)  # if that fails, nobody may be left waiting
+        check = NOT_ASKED_BEFORE
+        if not id_is_ours:
+            check = f"1:{request.ttl_ms}:{self._settings.flight_expiry_ms(request.ttl_ms)}:{fingerprint}"
+        message = self._message(request, in_pieces=id_is_ours)  # if that fails, nobody may be left waiting
         wait = Wait(self._waiters, self._admitter, id_is_ours, done)
         wait.waiter = self._waiters.add(request.id, request.ttl_ms / 1000, wait.end)
-        self._admitter.put(Pending(wait.waiter, message, id_is_ours))
+        self._admitter.put(Pending(wait.waiter, message, check))
         return wait
 
-    def _message(self, request: Request) -> bytes | InPieces:
-        if request.body is None or len(request.body) < functions.LUA_LIMIT_BYTES:
+    def _message(self, request: Request, *, in_pieces: bool) -> bytes | InPieces:
+        if not in_pieces or request.body is None or len(request.body) < functions.LUA_LIMIT_BYTES:
             return encode_request(request, self._instance)
         return InPieces(encode_around_body(request, self._instance))
 

@@ -39,10 +39,16 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A request ready for the queue. ``id_is_ours``: the client did not name it."""
+    """A request ready for the queue.
+
+    Attributes:
+        id_is_ours: the client did not name it.
+        fingerprint: of all that was sent, when an idempotency key came with it; else empty.
+    """
 
     request: Request
     id_is_ours: bool
+    fingerprint: str = ""
 
 
 def decode(

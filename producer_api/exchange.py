@@ -12,7 +12,7 @@ from time import perf_counter
 
 from shared.cards import Card
 from shared.logs import about
-from shared.outcomes import INTERNAL, NO_WORKER, OK, UNSUPPORTED_MEDIA_TYPE, RequestError
+from shared.outcomes import INTERNAL, NO_WORKER, OK, UNSUPPORTED_MEDIA_TYPE, RequestError, malformed
 from shared.settings import Settings
 
 from .admission import admit, refusal
@@ -20,7 +20,7 @@ from .auth import Client
 from .decoding import Decoded, Limits, decode
 from .encoding import encode_reply
 from .errors import from_fault
-from .ids import RequestIds
+from .ids import RequestIds, fingerprint, id_of_key
 from .metrics import UNKNOWN, ApiMetrics
 from .negotiation import body_type, choose, traceparent
 from .queue import Answer, Queue
@@ -37,6 +37,7 @@ class Head:
         accept: the header, empty when there is none.
         content_type, content_encoding: the headers, None when there are none.
         traceparent: W3C trace context if the header is valid.
+        idempotency_key: the header as it came, None when there is none.
         client: who holds the API key, None where none is asked for.
     """
 
@@ -46,6 +47,7 @@ class Head:
     content_type: bytes | None
     content_encoding: bytes | None
     traceparent: str | None
+    idempotency_key: bytes | None = None
     client: Client | None = None
 
 
@@ -59,6 +61,7 @@ def head_of(model: str, query: bytes, headers: Mapping[bytes, bytes], client: Cl
         headers.get(b"content-type"),
         headers.get(b"content-encoding"),
         None if trace is None else traceparent(trace),
+        headers.get(b"idempotency-key"),
         client,
     )
 
@@ -81,6 +84,7 @@ class Exchange:
         request_id: made up, or the client's own once the body has been read.
         media_type: of the answer.
         outcome: how it ended, for the metrics.
+        closed: it has been counted.
     """
 
     __slots__ = (
@@ -89,6 +93,7 @@ class Exchange:
         "_client",
         "_desk",
         "_kind",
+        "closed",
         "head",
         "media_type",
         "outcome",
@@ -107,6 +112,7 @@ class Exchange:
         self.request_id = desk.ids.next()
         self.outcome = INTERNAL
         self._client: Client | None = None
+        self.closed = False
         desk.metrics.in_flight += 1
 
     def enter(self) -> None:
@@ -137,9 +143,16 @@ class Exchange:
         """
         self._desk.metrics.received.observe(len(body))
         head = self.head
+        key = head.idempotency_key
+        if key is not None:
+            self.request_id = id_of_key(key)
         decoded = decode(self._kind, body, head.query, self._card, self._desk.limits, self.request_id, head.traceparent)
         self.request_id = decoded.request.id
-        return decoded
+        if key is None:
+            return decoded
+        if not decoded.id_is_ours:
+            raise malformed("A request has an id or an Idempotency-Key, not both.", "Idempotency-Key")
+        return Decoded(decoded.request, False, fingerprint(self._kind, head.query, body))
 
     def payload(self, answer: Answer) -> bytes:
         """Encode the answer.
@@ -168,6 +181,7 @@ class Exchange:
 
     def close(self) -> None:
         """Count it."""
+        self.closed = True
         metrics, model = self._desk.metrics, self.head.model
         metrics.in_flight -= 1
         if self._client is not None:

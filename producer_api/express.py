@@ -17,12 +17,12 @@ from functools import partial
 from http import HTTPStatus
 from time import perf_counter
 
-from shared.outcomes import INTERNAL, SHUTTING_DOWN, RequestError
+from shared.outcomes import CLIENT_CLOSED, INTERNAL, SHUTTING_DOWN, RequestError
 
 from .auth import Client, Gate
 from .errors import body_of, headers_of
 from .exchange import PATH, Desk, Exchange, Head, head_of
-from .queue import Answer
+from .queue import Answer, GiveUp
 
 log = logging.getLogger("headrace.http")
 
@@ -38,10 +38,15 @@ _TARGET = re.compile(rb"/v1/models/([A-Za-z0-9_-]{1,64})/predict(?:\?([^#]*))?\Z
 _LENGTH = re.compile(rb"(?:0|[1-9][0-9]{0,9})\Z")
 
 # These ask for more than this way can do, or differ from request to request and would push out all other heads.
-_NOT_HERE = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer", b"traceparent"})
+_NOT_HERE = frozenset(
+    {b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer", b"traceparent", b"idempotency-key"}
+)
 
 Respond = Callable[[bytes, bool], None]
 """Sends a whole response; the second argument asks to close the connection after it."""
+
+UnderWay = tuple[Exchange, GiveUp]
+"""A request that waits for its answer, and how to give it up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,19 +118,34 @@ class Express:
         self._desk = desk
         self.heads = Heads(desk.max_body_bytes, gate=gate)
 
-    def begin(self, head: Head, body: bytes, respond: Respond) -> None:
-        """Take a request; ``respond`` is called once, perhaps before this returns. Never raises."""
+    def begin(self, head: Head, body: bytes, respond: Respond) -> UnderWay | None:
+        """Take a request; ``respond`` is called once, perhaps before this returns. Never raises.
+
+        Returns:
+            What :meth:`abandon` wants, None when it has ended.
+        """
         exchange = Exchange(self._desk, head)
         done = partial(self._done, exchange, respond)
         try:
             exchange.enter()
             decoded = exchange.decode(body)
-            self._desk.queue.begin(head.model, decoded.request, id_is_ours=decoded.id_is_ours, done=done)
+            return exchange, self._desk.queue.begin(
+                head.model, decoded.request, id_is_ours=decoded.id_is_ours, done=done
+            )
         except RequestError as error:
             done(error)
         except Exception:
             log.exception("A request for %s failed.", head.model, extra=exchange.about())
             done(RequestError(INTERNAL, "Something went wrong here; it has been logged."))
+        return None
+
+    def abandon(self, under_way: UnderWay) -> None:
+        """The client is gone; ``respond`` is not called any more."""
+        exchange, give_up = under_way
+        if not exchange.closed:
+            give_up()
+            exchange.outcome = CLIENT_CLOSED
+            exchange.close()
 
     def _done(self, exchange: Exchange, respond: Respond, result: Answer | RequestError) -> None:
         try:

@@ -6,7 +6,7 @@ import asyncio
 from asyncio import TimerHandle
 from typing import Any, ClassVar
 
-from .express import END, MOST_BYTES, START, Express, KnownHead
+from .express import END, MOST_BYTES, START, Express, KnownHead, UnderWay
 from .http_guard import GuardedProtocol
 
 MOST_COLLECTED_BYTES = 1024 * 1024
@@ -27,6 +27,7 @@ class ExpressProtocol(GuardedProtocol):
     patience_s: ClassVar[float] = 1.0
 
     _answering = False
+    _under_way: UnderWay | None = None
     _closing = False
     _candidate: bytes | None = None
     _partial: tuple[KnownHead, bytes] | None = None
@@ -43,6 +44,9 @@ class ExpressProtocol(GuardedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._partial = None
         self._held = []
+        if self._under_way is not None and self.express is not None:
+            self.express.abandon(self._under_way)
+            self._under_way = None
         if self._idle_timer is not None:
             self._idle_timer.cancel()
         super().connection_lost(exc)
@@ -132,7 +136,7 @@ class ExpressProtocol(GuardedProtocol):
     def _begin(self, known: KnownHead, body: bytes) -> None:
         assert self.express is not None
         self._answering = True
-        self.express.begin(known.head, body, self._respond)
+        self._under_way = self.express.begin(known.head, body, self._respond)
 
     def _respond(self, response: bytes, close: bool) -> None:
         self.server_state.total_requests += 1

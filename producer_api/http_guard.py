@@ -11,7 +11,7 @@ import asyncio
 import re
 from asyncio import TimerHandle
 from http import HTTPStatus
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -31,6 +31,10 @@ LINGER_BYTES = 1024 * 1024
 LINGER_S = 1.0
 """How much, and for how long, is still read and thrown away after a refusal. Closing a connection with unread bytes
 resets it, and the client may then never see the refusal."""
+
+ON_GONE = "headrace.on_gone"
+"""Where an endpoint puts into its scope what is to be called when the client goes away. ASGI has ``receive`` for that,
+which takes a task of its own for each request."""
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?\Z")
 
@@ -64,6 +68,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        on_gone: Any = None if self.cycle is None else self.cycle.scope.get(ON_GONE)
+        if on_gone is not None:
+            on_gone()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+
+from shared.outcomes import malformed
 
 ID_BYTES = 12
 _AT_ONCE = 256
+
+MOST_KEY_BYTES = 255
 
 
 class RequestIds:
@@ -24,3 +29,21 @@ class RequestIds:
             self._block, start = os.urandom(ID_BYTES * _AT_ONCE).hex(), 0
         self._position = start + 2 * ID_BYTES
         return self._block[start : self._position]
+
+
+def id_of_key(key: bytes) -> str:
+    """Return the request id that an ``Idempotency-Key`` stands for: the same on every front end.
+
+    Raises:
+        RequestError: ``MALFORMED``: the key is empty, too long, or not visible ASCII.
+    """
+    if not 1 <= len(key) <= MOST_KEY_BYTES or any(not 0x21 <= byte <= 0x7E for byte in key):
+        raise malformed(f"An Idempotency-Key is 1 to {MOST_KEY_BYTES} visible ASCII characters.", "Idempotency-Key")
+    return "key-" + hashlib.sha256(key).hexdigest()[:40]
+
+
+def fingerprint(kind: str, query: bytes, body: bytes) -> str:
+    """Return what two requests with the same type, options and body have in common, and no others."""
+    digest = hashlib.sha256(b"%b\0%b\0" % (kind.encode(), query))
+    digest.update(body)
+    return digest.hexdigest()[:32]

@@ -14,6 +14,8 @@ from shared.cards import Card
 from shared.outcomes import RequestError
 from shared.wire import Reply, Request
 
+from .prediction import Service
+
 GiveUp = Callable[[], None]
 
 
@@ -21,21 +23,29 @@ GiveUp = Callable[[], None]
 class ModelState:
     """What the front end knows of a model: its card, how many workers live, how long its lane is.
 
-    ``card`` is None for a model that was once served but whose card cannot be read.
+    ``card`` is None for a model that was once served but whose card cannot be read. ``service`` is what its consumers
+    get done, None while that is not known.
     """
 
     name: str
     card: Card | None
     workers: int = 0
     queued: int = 0
+    service: Service | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """A snapshot of all models. ``redis_ok`` tells whether Redis answered when it was last asked."""
+    """A snapshot of all models.
+
+    Attributes:
+        redis_ok: Redis answered when it was last asked.
+        memory_full: it has so little memory left that what is there is kept for finishing what has been admitted.
+    """
 
     models: Mapping[str, ModelState] = field(default_factory=dict)
     redis_ok: bool = False
+    memory_full: bool = False
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -63,7 +73,13 @@ class Queue(Protocol):
         """Return the latest snapshot; it is at most a few seconds old while Redis answers. Never blocks."""
 
     def begin(
-        self, model: str, request: Request, *, id_is_ours: bool, done: Callable[[Answer | RequestError], None]
+        self,
+        model: str,
+        request: Request,
+        *,
+        id_is_ours: bool,
+        done: Callable[[Answer | RequestError], None],
+        fingerprint: str = "",
     ) -> GiveUp:
         """Put a request into the model's lane without waiting for its reply.
 
@@ -71,27 +87,33 @@ class Queue(Protocol):
             model: name of a model in the catalogue.
             request: ``reply_to`` is filled in by the queue.
             id_is_ours: the front end made the id up, so nobody can ask for this reply again and it is deleted once
-                delivered. A client's own id is looked up first: if its reply is already there, that is the answer.
+                delivered. A client's own id is looked up first: if its reply is there, that is the answer; if it
+                is under way, wherever it was admitted, its reply is waited for, and it is not run twice.
             done: called once, on the event loop, with the answer or the error that ended the wait, those below and
                 ``UNKNOWN_OUTCOME`` once ``request.ttl_ms`` has passed without a reply; it must not raise.
+            fingerprint: of what was sent, letters and digits; with another one under the same id, ``KEY_REUSED``. Empty
+                where that does not matter.
 
         Returns:
-            What to call when nobody is interested in the answer any more; ``done`` is not called after that.
+            What to call when nobody is interested in the answer any more; ``done`` is not called after that. A request
+            with an id that the front end made up is then not run, if no consumer has claimed it yet.
 
         Raises:
-            RequestError: the request was refused at once, and ``done`` will not be called: ``LANE_FULL``,
-                ``QUEUE_UNAVAILABLE``, ``QUEUE_OUT_OF_MEMORY``, ``NO_WORKER``, ``SHUTTING_DOWN``.
+            RequestError: the request was refused at once, and ``done`` will not be called: ``WAIT_TOO_LONG``,
+                ``LANE_FULL``, ``QUEUE_UNAVAILABLE``, ``QUEUE_OUT_OF_MEMORY``, ``NO_WORKER``, ``SHUTTING_DOWN``.
         """
 
 
-async def submit(queue: Queue, model: str, request: Request, *, id_is_ours: bool) -> Answer:
+async def submit(queue: Queue, model: str, request: Request, *, id_is_ours: bool, fingerprint: str = "") -> Answer:
     """Put a request into the model's lane and wait for its reply; see :meth:`Queue.begin`.
 
     Raises:
         RequestError: whatever ended it instead of an answer.
     """
     future: asyncio.Future[Answer | RequestError] = asyncio.get_running_loop().create_future()
-    give_up = queue.begin(model, request, id_is_ours=id_is_ours, done=partial(_set_result, future))
+    give_up = queue.begin(
+        model, request, id_is_ours=id_is_ours, done=partial(_set_result, future), fingerprint=fingerprint
+    )
     try:
         result = await future
     except asyncio.CancelledError:

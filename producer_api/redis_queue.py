@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable
@@ -11,12 +12,12 @@ from typing import Any, Protocol
 
 from shared.fast_wire import decode_reply
 from shared.logs import about
-from shared.outcomes import INTERNAL, SHUTTING_DOWN, RequestError
+from shared.outcomes import INTERNAL, SHUTTING_DOWN, UNKNOWN_OUTCOME, RequestError
 from shared.redis import ClientError, Link, connect_async
 from shared.settings import Settings
 from shared.wire import Request
 
-from .admission import admit, refusal
+from .admission import admit, check_wait, refusal
 from .admitter import Instruments
 from .catalogue import CatalogueReader
 from .channel import Channel
@@ -53,6 +54,7 @@ class RedisQueue:
         self._instance = f"fe-{secrets.token_hex(8)}"
         self._catalogue = Catalogue()
         self._channels: dict[str, Channel] = {}
+        self._max_wait_s = settings.max_wait_ms / 1000 or math.inf
         self._in_flight = 0
         self._closed = False
         self._refresher: asyncio.Task[None] | None = None
@@ -111,19 +113,38 @@ class RedisQueue:
         return channel
 
     def begin(
-        self, model: str, request: Request, *, id_is_ours: bool, done: Callable[[Answer | RequestError], None]
+        self,
+        model: str,
+        request: Request,
+        *,
+        id_is_ours: bool,
+        done: Callable[[Answer | RequestError], None],
+        fingerprint: str = "",
     ) -> GiveUp:
         """See the interface."""
         if self._closed:
             raise refusal(SHUTTING_DOWN, "The front end is shutting down.", request.id)
-        admit(self._catalogue, model, self._in_flight, self._settings.max_in_flight)
-        begun_s = time.perf_counter()
+        service = admit(self._catalogue, model, self._in_flight, self._settings.max_in_flight).service
+        channel = self._channel(model)
+        backlog = channel.backlog
+        begun_s, ahead = time.perf_counter(), backlog.length
+        backlog.service = service
+        if service is not None and ahead >= service.wave:
+            check_wait(backlog, service, min(request.ttl_ms / 1000, self._max_wait_s), begun_s)
 
         def ended(result: bytes | RequestError) -> None:
             self._in_flight -= 1
-            done(result if isinstance(result, RequestError) else self._answer(request, result, begun_s))
+            waited_s = time.perf_counter() - begun_s
+            if isinstance(result, RequestError):
+                end: Answer | RequestError = result
+                says_how_long = result.outcome is UNKNOWN_OUTCOME  # it took at least that long
+            else:
+                says_how_long, end = True, self._answer(request, result, waited_s)
+            if says_how_long and service is not None and id_is_ours:  # others may join a wait that began before
+                backlog.answered(service, ahead, waited_s)
+            done(end)
 
-        wait = self._channel(model).begin(request, id_is_ours=id_is_ours, done=ended)
+        wait = channel.begin(request, id_is_ours=id_is_ours, done=ended, fingerprint=fingerprint)
         self._in_flight += 1
 
         def give_up() -> None:
@@ -133,8 +154,7 @@ class RedisQueue:
 
         return give_up
 
-    def _answer(self, request: Request, message: bytes, begun_s: float) -> Answer | RequestError:
-        waited_s = time.perf_counter() - begun_s
+    def _answer(self, request: Request, message: bytes, waited_s: float) -> Answer | RequestError:
         try:
             reply = decode_reply(message)
             timing = reply.timing

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from shared.outcomes import UNKNOWN_OUTCOME, Outcome, RequestError
 
-from .admission import refusal
+from .admission import RETRY_AFTER_S, refusal
 from .deadlines import Deadlines
 
 
@@ -23,11 +23,12 @@ class Waiter:
     Attributes:
         done: called once, with the encoded reply or the error that ended the wait. A callback and not a future: a
             future would have a task woken in the next turn of the event loop.
-        since_s: when it began to wait, on the event loop's clock.
+        since_s: when it began to wait, on the event loop's clock; 0 when its hints may go elsewhere.
         deadline_slot: where ``Deadlines`` keeps it.
         look: the reply key is to be read as soon as possible.
         entry_id: the request's entry in the stream, once known.
         ended: nobody waits any more.
+        unwanted: nobody will ask for the reply either.
     """
 
     request_id: str
@@ -37,10 +38,18 @@ class Waiter:
     look: bool = False
     entry_id: bytes | None = None
     ended: bool = False
+    unwanted: bool = False
 
-    def fail(self, outcome: Outcome, message: str) -> None:
+    def fail(self, outcome: Outcome, message: str, retry_after_s: int = RETRY_AFTER_S) -> None:
         """End with an error, unless already ended."""
-        self.end(refusal(outcome, message, self.request_id))
+        self.end(refusal(outcome, message, self.request_id, retry_after_s))
+
+    def join(self, entry_id: bytes) -> None:
+        """Wait for an entry that another request of this id has brought here.
+
+        Its hints may go to another front end, so the reply key is looked at regularly, from now on.
+        """
+        self.entry_id, self.since_s = entry_id, 0.0
 
     def end(self, result: bytes | RequestError) -> None:
         """End with a reply or an error, unless already ended."""

@@ -15,6 +15,7 @@ local function names(work)
   return {
     lane = lane,
     reply = head .. 'r:' .. lane .. ':',
+    flight = head .. 'd:' .. lane .. ':',
     stream = head .. 'rs:' .. lane .. ':',
     lanes = head .. 'lanes',
     card = head .. 'card',
@@ -67,8 +68,38 @@ local BAD_ARGS = { err = 'ERR wrong arguments' }
 -- Puts requests into the lane. In passing it deletes the replies that this front end has delivered (ids it made up
 -- itself) and trims its reply stream to the cursor, so that memory stays flat.
 -- check '1': answer 'answered' when the reply of that id is already there.
--- Returns {length of the lane, status…}; a status is the entry's id, 'answered', 'full', 'absent' (no such stream) or
--- 'error …'.
+-- check '1:ttl ms:expiry ms:fingerprint': besides, while an entry of that id is under way, no second one is added; that
+-- it is under way is remembered for the expiry. Where both fingerprints are given, they must be the same.
+-- Returns {length of the lane, status…}; a status is the entry's id, 'answered', 'joined …' (the id of the entry that is
+-- under way), 'differs' (another fingerprint), 'full', 'absent' (no such stream) or 'error …'.
+
+local function milliseconds()
+  local clock = redis.call('TIME')
+  return clock[1] * 1000 + math.floor(clock[2] / 1000)
+end
+
+-- What is known of an id: a status, or nothing, and then the time to live, expiry and fingerprint to remember.
+local function look_up(key, work, id, check)
+  local ttl, expiry, print = string.match(check, '^1:(%d+):(%d+):([%w_-]*)$')
+  ttl, expiry = whole(ttl or ''), whole(expiry or '')
+  if check ~= '1' and not (ttl and expiry and expiry > 0) then
+    return 'error malformed check'
+  end
+  local entry, deadline, had
+  if ttl then
+    entry, deadline, had = string.match(redis.call('GET', key.flight .. id) or '', '^(%d+%-%d+) (%d+) (.*)$')
+  end
+  local differs = entry and print ~= '' and had ~= '' and print ~= had
+  if redis.call('EXISTS', key.reply .. id) == 1 then
+    return differs and 'differs' or 'answered'
+  end
+  -- One whose time is nearly over will hardly be run, and who was told so a moment ago asks again at once.
+  if entry and tonumber(deadline) > milliseconds() + ttl / 10 and #redis.call('XRANGE', work, entry, entry) > 0 then
+    return differs and 'differs' or 'joined ' .. entry
+  end
+  return nil, ttl, expiry, print
+end
+
 local function admit(keys, args)
   local key = names(keys[1])
   if not key then
@@ -93,11 +124,14 @@ local function admit(keys, args)
   local answer = { length }
   for i = 6 + acks, #args, 3 do
     local id, check, message = args[i], args[i + 1], args[i + 2]
-    local status
+    local status, ttl, expiry, print
     if not is_name(id) then
       status = 'error the id is not a valid name'
-    elseif check == '1' and redis.call('EXISTS', key.reply .. id) == 1 then
-      status = 'answered'
+    elseif check ~= '0' then
+      status, ttl, expiry, print = look_up(key, keys[1], id, check)
+    end
+    if status then
+      -- it is not added
     elseif length >= limit then
       status = 'full'
     else
@@ -109,6 +143,9 @@ local function admit(keys, args)
       else
         status = entry
         length = length + 1
+        if ttl then
+          redis.pcall('SET', key.flight .. id, entry .. ' ' .. milliseconds() + ttl .. ' ' .. print, 'PX', expiry)
+        end
       end
     end
     answer[#answer + 1] = status

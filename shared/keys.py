@@ -34,6 +34,11 @@ def reply(model: str, lane: str, request_id: str) -> str:
     return f"hr:{{{model}}}:r:{lane}:{request_id}"
 
 
+def flight(model: str, lane: str, request_id: str) -> str:
+    """String that says which entry of a client's own id is under way, until when, and the fingerprint of its body."""
+    return f"hr:{{{model}}}:d:{lane}:{request_id}"
+
+
 def reply_stream(model: str, lane: str, instance: str) -> str:
     """Capped stream of replies for one waiting process. A hint: the reply key stays the truth."""
     return f"hr:{{{model}}}:rs:{lane}:{instance}"

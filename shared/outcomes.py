@@ -34,9 +34,11 @@ REQUEST_TIMEOUT = Outcome("request_timeout", 408)
 BODY_TOO_LARGE = Outcome("body_too_large", 413)
 UNSUPPORTED_MEDIA_TYPE = Outcome("unsupported_media_type", 415)
 INVALID_INPUT = Outcome("invalid_input", 422)
+KEY_REUSED = Outcome("key_reused", 422)
 HEADERS_TOO_LARGE = Outcome("headers_too_large", 431)
 LANE_FULL = Outcome("lane_full", 429, retry=True)
 CLIENT_LIMIT = Outcome("client_limit", 429, retry=True, lasting=False)
+WAIT_TOO_LONG = Outcome("wait_too_long", 429, retry=True)
 CLIENT_CLOSED = Outcome("client_closed", 499, lasting=False)
 MODEL_ERROR = Outcome("model_error", 500)
 CRASHED = Outcome("crashed", 500)
@@ -61,9 +63,11 @@ ALL = (
     BODY_TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,
     INVALID_INPUT,
+    KEY_REUSED,
     HEADERS_TOO_LARGE,
     LANE_FULL,
     CLIENT_LIMIT,
+    WAIT_TOO_LONG,
     CLIENT_CLOSED,
     MODEL_ERROR,
     CRASHED,

@@ -68,6 +68,7 @@ class Settings:
     metrics_port: int = 9101
     metrics_host: str = "127.0.0.1"
     max_body_bytes: int = 16 * 1024 * 1024
+    max_wait_ms: int = 0
     max_in_flight: int = 4096
     log_level: str = "info"
     log_format: str = "text"
@@ -124,6 +125,10 @@ class Settings:
     def reply_expiry_ms(self, ttl_ms: int) -> int:
         """Time a reply stays readable: the request's own time to live and four times a lease and the longest batch."""
         return ttl_ms + 4 * (self.lease_ms + self.longest_batch_ms)
+
+    def flight_expiry_ms(self, ttl_ms: int) -> int:
+        """Time an id is known to be under way: longer than its reply, which may come up to a lease after its end."""
+        return ttl_ms + self.lease_ms + self.reply_expiry_ms(ttl_ms)
 
 
 # Names that share the prefix but configure the test suite or are handed from `headrace up` to its children.
@@ -221,6 +226,7 @@ _INTEGERS: dict[str, tuple[int, int]] = {
     "consumers": (0, MOST_CONSUMERS),
     "metrics_port": (0, 65535),
     "max_body_bytes": (1024, 512 * 1024 * 1024),
+    "max_wait_ms": (0, 3_600_000),
     "max_in_flight": (1, 1_000_000),
     "allow_anonymous": (0, 1),
     "api_metrics_port": (0, 65535),

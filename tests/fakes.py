@@ -13,6 +13,7 @@ from producer_api.queue import Answer, Catalogue, GiveUp, ModelState
 from shared.cards import BatchSettings, Card, TensorSpec
 from shared.outcomes import (
     EXPIRED,
+    KEY_REUSED,
     LANE_FULL,
     MODEL_ERROR,
     NO_WORKER,
@@ -102,6 +103,7 @@ class _Lane:
     workers: int
     queued: deque[_Item] = field(default_factory=deque)
     known: dict[str, asyncio.Future[Reply]] = field(default_factory=dict)
+    fingerprints: dict[str, str] = field(default_factory=dict)
     work: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
 
@@ -165,10 +167,20 @@ class InMemoryQueue:
         return Catalogue(states, self.redis_ok)
 
     def begin(
-        self, model: str, request: Request, *, id_is_ours: bool, done: Callable[[Answer | RequestError], None]
+        self,
+        model: str,
+        request: Request,
+        *,
+        id_is_ours: bool,
+        done: Callable[[Answer | RequestError], None],
+        fingerprint: str = "",
     ) -> GiveUp:
         """See the interface."""
         begun_s = perf_counter()
+        if model in self._lanes and fingerprint:
+            had = self._lanes[model].fingerprints.setdefault(request.id, fingerprint)
+            if had != fingerprint:
+                raise _no(KEY_REUSED, "This key came with another body before.", request.id)
         lane = self._admit(model, request, id_is_ours)
 
         async def wait() -> None:
@@ -183,6 +195,8 @@ class InMemoryQueue:
 
         def give_up() -> None:
             task.cancel()
+            if id_is_ours:
+                lane.queued = deque(item for item in lane.queued if item.request.id != request.id)
 
         return give_up
 

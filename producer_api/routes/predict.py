@@ -16,6 +16,7 @@ from producer_api import body as bodies
 from producer_api.admission import refusal
 from producer_api.errors import send_error
 from producer_api.exchange import PATH, Desk, Exchange, head_of
+from producer_api.http_guard import ON_GONE
 from producer_api.queue import submit
 from shared.outcomes import CLIENT_CLOSED, INTERNAL, REQUEST_TIMEOUT, SHUTTING_DOWN, RequestError
 from shared.tracing import RequestSpan, Tracing
@@ -52,7 +53,15 @@ class Predict:
             unread = False
             decoded = exchange.decode(body)
             del body
-            answer = await submit(desk.queue, exchange.head.model, decoded.request, id_is_ours=decoded.id_is_ours)
+            self._watch(scope, exchange)
+            answer = await submit(
+                desk.queue,
+                exchange.head.model,
+                decoded.request,
+                id_is_ours=decoded.id_is_ours,
+                fingerprint=decoded.fingerprint,
+            )
+            del scope[ON_GONE]
             if span is not None:
                 span.answered(answer.reply.timing)
             await _send_ok(send, exchange.payload(answer), exchange)
@@ -60,7 +69,10 @@ class Predict:
             await _refuse(receive, send, exchange.failed(error), headers, unread)
         except bodies.Disconnected:
             exchange.outcome = CLIENT_CLOSED
-        except asyncio.CancelledError:  # the server does this to what has not ended when its time for stopping is over
+        except asyncio.CancelledError:
+            if exchange.outcome is CLIENT_CLOSED:
+                return
+            # The server does this to what has not ended when its time for stopping is over.
             end = exchange.failed(refusal(SHUTTING_DOWN, "The front end stopped before the answer came."))
             await send_error(send, end, [(b"connection", b"close")])
         except Exception:
@@ -68,9 +80,21 @@ class Predict:
             fault = exchange.failed(RequestError(INTERNAL, "Something went wrong here; it has been logged."))
             await _refuse(receive, send, fault, headers, unread)
         finally:
+            scope.pop(ON_GONE, None)
             exchange.close()
             if span is not None:
                 span.end(exchange.request_id, exchange.outcome)
+
+    def _watch(self, scope: Scope, exchange: Exchange) -> None:
+        """See to it that waiting ends, and the request with it, when the client goes away."""
+        task = asyncio.current_task()
+
+        def gone() -> None:
+            exchange.outcome = CLIENT_CLOSED
+            if task is not None:
+                task.cancel()
+
+        scope[ON_GONE] = gone
 
 
 def _header_map(headers: list[tuple[bytes, bytes]]) -> Mapping[bytes, bytes]:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 
 import msgpack
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -18,7 +19,8 @@ from producer_api.metrics import queue_metrics
 from producer_api.queue import Answer, submit
 from producer_api.redis_queue import RedisQueue
 from producer_api.waiters import Waiter
-from shared.outcomes import EXPIRED, RequestError
+from shared.cards import BatchSettings
+from shared.outcomes import EXPIRED, WAIT_TOO_LONG, RequestError
 from shared.wire import Fault, ModelTag, Reply, Request, Tensor, Timing, decode_request, encode_reply
 from tests.contract.lanes import RedisLane, card, settings
 
@@ -101,6 +103,59 @@ def test_a_model_is_away_and_not_unknown_after_the_server_lost_its_data(lane: Re
         while queue.catalogue().models[lane.model].workers:  # noqa: ASYNC110 - the interface offers snapshots only
             await asyncio.sleep(0.01)
         assert await outcome(queue, lane, "one", 20) == "no_worker"
+
+    run(redis_url, scenario)
+
+
+def test_who_would_wait_too_long_is_refused_at_once_and_told_when_to_come_back(lane: RedisLane, redis_url: str) -> None:
+    """A second a request, eight at once, nine in the lane: that will do for a minute, but not for five seconds."""
+    costly = BatchSettings(8, 5.0, "window", 8, 0.0, 1000.0)
+    lane.stream("one").heartbeat(msgspec.structs.replace(card(lane.model), batch=costly), {})
+    for _ in range(9):
+        lane.add(b"somebody's request")
+
+    async def scenario(queue: RedisQueue) -> None:
+        patient = [asyncio.create_task(outcome(queue, lane, "first", 60_000))]
+        while lane.length() < 10:  # noqa: ASYNC110 - nothing tells when it has been admitted
+            await asyncio.sleep(0.01)
+        patient.append(asyncio.create_task(outcome(queue, lane, "second", 60_000)))
+        await asyncio.sleep(0)
+        with pytest.raises(RequestError) as caught:
+            queue.begin(lane.model, Request("third", 5000, "a/b", b"x"), id_is_ours=True, done=lambda result: None)
+        assert caught.value.outcome is WAIT_TOO_LONG
+        assert caught.value.retry_after_s in (6, 7)
+        while lane.length() < 11:  # noqa: ASYNC110 - nothing tells when it has been admitted
+            await asyncio.sleep(0.01)
+        await queue.close()
+        assert await asyncio.gather(*patient) == ["shutting_down", "shutting_down"]
+
+    run(redis_url, scenario)
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["admitted", "on its way"])
+def test_a_request_that_nobody_can_ask_for_is_taken_out_of_the_lane(
+    lane: RedisLane, redis_url: str, is_known: bool
+) -> None:
+    lane.stream("one").heartbeat(card(lane.model), {})
+
+    async def scenario(queue: RedisQueue) -> None:
+        ours = [Request(f"ours-{number}", 20_000, "a/b", b"x") for number in range(10)]
+        ends = [queue.begin(lane.model, one, id_is_ours=True, done=lambda end: None) for one in ours]
+        own = Request("own", 20_000, "a/b", b"x")
+        ends.append(queue.begin(lane.model, own, id_is_ours=False, done=lambda end: None))
+        while is_known and lane.length() < 11:  # noqa: ASYNC110 - nothing tells when they have been admitted
+            await asyncio.sleep(0.01)
+        if is_known:  # the front end knows, too, once a later call has been answered
+            assert await outcome(queue, lane, "later", 20) == "unknown_outcome"
+        for give_up in ends:
+            give_up()
+            give_up()  # harmless
+        left = 2 if is_known else 1
+        while not is_known and lane.length() == 0:  # noqa: ASYNC110 - nothing tells when they have been admitted
+            await asyncio.sleep(0.01)
+        while lane.length() > left:  # noqa: ASYNC110 - nothing tells when it is gone
+            await asyncio.sleep(0.01)
+        assert lane.length() == left
 
     run(redis_url, scenario)
 

@@ -393,3 +393,29 @@ def test_a_client_that_leaves_while_sending(api: Api) -> None:
 async def _leaving(api: Api) -> Any:
     kind = [("Content-Type", "application/octet-stream"), ("Content-Length", "10")]
     return await call(api.app, "POST", PATH.format(model="echo"), kind, [])
+
+
+def test_an_idempotency_key_stands_for_one_request(api: Api) -> None:
+    key = [("Idempotency-Key", "7f3c-1c1e")]
+    first, second = (api.post("echo", b"hello", headers=key) for _ in range(2))
+    assert (first.status, second.status) == (200, 200)
+    assert first.json["outputs"] == second.json["outputs"]
+    assert first.headers["x-request-id"] == second.headers["x-request-id"]
+    assert len(api.queue.submitted) == 1
+    for body, query in ((b"another", ""), (b"hello", "timeout_ms=5")):
+        refused = api.post("echo", body, headers=key, query=query)
+        assert (refused.status, refused.error["code"]) == (422, "key_reused")
+    assert api.post("echo", b"another", headers=[("Idempotency-Key", "7f3c-1c1f")]).status == 200
+
+
+@pytest.mark.parametrize("key", ["", " ", "a b", "x" * 256, "\x7f", "\xe9"])
+def test_an_idempotency_key_that_is_none_is_refused(api: Api, key: str) -> None:
+    answer = api.post("echo", b"x", headers=[("Idempotency-Key", key)])
+    assert (answer.status, answer.error["code"], answer.error["field"]) == (400, "malformed", "Idempotency-Key")
+    assert not api.queue.submitted
+
+
+def test_an_id_and_an_idempotency_key_are_too_much(api: Api) -> None:
+    answer = api.post("echo", b"x", headers=[("Idempotency-Key", "a")], query="id=b")
+    assert (answer.status, answer.error["field"]) == (400, "Idempotency-Key")
+    assert not api.queue.submitted

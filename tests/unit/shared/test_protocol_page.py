@@ -55,7 +55,7 @@ def test_every_field_of_a_card_is_listed() -> None:
 
 def test_every_key_is_described() -> None:
     made = [keys.MODELS, keys.card("M"), keys.lanes("M"), keys.workers("M"), keys.worker("M", "WORKER")]
-    made += [keys.wish("M"), keys.turn("M")]
+    made += [keys.wish("M"), keys.turn("M"), keys.flight("M", "LANE", "ID")]
     made += [keys.work("M", "LANE"), keys.reply("M", "LANE", "ID"), keys.reply_stream("M", "LANE", "INSTANCE")]
     for key in made:
         assert f"| `{key}` |" in section("Keys"), key

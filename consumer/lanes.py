@@ -1,0 +1,90 @@
+"""How many requests to take from which lane: weighted deficit round robin with ageing. Pure.
+
+Each lane has credit, in requests. While lanes compete, what is taken is shared among them in proportion to their
+weights. A lane that does not use its share leaves it to the others and may not save it up, so one that was silent
+cannot flood the next batches. What a lane takes beyond its share because nobody else wants it is not held against it.
+
+A priority is a lane with a large weight. So that a small weight never starves, a lane whose oldest request has waited
+for ``ageing_s`` counts as one of twice its weight, after twice that time of three times its weight, and so on.
+
+See M. Shreedhar and G. Varghese, Efficient Fair Queueing Using Deficit Round Robin, SIGCOMM 1995.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+MOST_AGEING = 1000.0
+"""Most times that ageing multiplies a weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits in a lane.
+
+    Attributes:
+        count: requests that nobody has claimed.
+        oldest_s: how long the oldest of them has waited.
+    """
+
+    count: int
+    oldest_s: float = 0.0
+
+
+class Lanes:
+    """Shares out the room of a consumer's next batch.
+
+    Args:
+        weights: of each lane, above 0; in proportion to these they are served while they compete.
+        ageing_s: wait that doubles a lane's weight; infinity for none.
+    """
+
+    def __init__(self, weights: Mapping[str, float], ageing_s: float = math.inf) -> None:
+        for lane, weight in weights.items():
+            if not 0.0 < weight < math.inf:
+                raise ValueError(f"The weight of lane {lane} must be above 0 and finite, not {weight}.")
+        if not ageing_s > 0.0:
+            raise ValueError(f"ageing_s must be above 0, not {ageing_s}.")
+        self._weights, self._ageing_s = dict(weights), ageing_s
+        self._credit = dict.fromkeys(self._weights, 0.0)
+
+    def share(self, room: int, waiting: Mapping[str, Waiting]) -> dict[str, int]:
+        """Return how many requests to take from each lane: ``room`` in all, fewer only when fewer wait.
+
+        Lanes that are not known, or from which nothing is to be taken, are left out.
+        """
+        left = {lane: known.count for lane, known in waiting.items() if lane in self._weights and known.count > 0}
+        for lane in self._credit:
+            if lane not in left:
+                self._credit[lane] = 0.0
+        weights = {lane: self._aged(lane, waiting[lane].oldest_s) for lane in left}
+        taken: dict[str, int] = {}
+        total = min(room, sum(left.values()))
+        while total > 0:
+            sum_of_weights = sum(weights[lane] for lane in left)
+            for lane in left:
+                self._credit[lane] += total * weights[lane] / sum_of_weights
+            by_credit = sorted(left, key=lambda name: -self._credit[name])
+            total -= sum(
+                self._take(lane, min(total, int(self._credit[lane] + 1e-9)), left, taken) for lane in by_credit
+            )
+            # Fractions are left: whoever is owed most gets a whole one and owes the rest.
+            for lane in sorted(left, key=lambda name: -self._credit[name])[:total]:
+                total -= self._take(lane, 1, left, taken)
+            for lane in [name for name, count in left.items() if count == 0]:
+                self._credit[lane] = min(0.0, self._credit[lane])  # what it does not need it cannot save up
+                del left[lane]
+        return taken
+
+    def _take(self, lane: str, count: int, left: dict[str, int], taken: dict[str, int]) -> int:
+        count = max(0, min(count, left[lane]))
+        if count:
+            taken[lane] = taken.get(lane, 0) + count
+            left[lane] -= count
+            self._credit[lane] -= count
+        return count
+
+    def _aged(self, lane: str, oldest_s: float) -> float:
+        return self._weights[lane] * (1.0 + min(max(0.0, oldest_s) / self._ageing_s, MOST_AGEING))

@@ -1,0 +1,152 @@
+"""A client's own id runs once, however often and wherever it is asked for: on a real server, with two front ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from consumer.stream import Ended, WorkStream
+from producer_api.metrics import queue_metrics
+from producer_api.queue import Answer, submit
+from producer_api.redis_queue import RedisQueue
+from shared import functions, keys
+from shared.outcomes import EXPIRED, RequestError
+from shared.wire import Fault, ModelTag, Reply, Request, Tensor, Timing, decode_request, encode_reply
+from tests.contract.lanes import LANE, RedisLane, card, settings
+
+TAG = ModelTag("m", "1", "fp32")
+CROWD = 50
+
+
+@pytest.fixture
+def lane(redis_url: str, model_name: str) -> Iterator[RedisLane]:
+    made = RedisLane(model_name, redis_url)
+    made.stream("one").heartbeat(card(made.model), {})
+    yield made
+    made.close()
+
+
+def request(request_id: str, body: bytes = b"x", ttl_ms: int = 20_000) -> Request:
+    return Request(request_id, ttl_ms, "application/octet-stream", body)
+
+
+def echo_one(stream: WorkStream, fault: Fault | None = None) -> None:
+    """Answer one entry with its own body."""
+    (entry,) = stream.read(1)
+    asked = decode_request(entry.message or b"")
+    outputs = None if fault else (Tensor("o", "UINT8", (1, 1), asked.body or b""),)
+    reply = encode_reply(Reply(asked.id, TAG, Timing(), outputs=outputs, fault=fault))
+    stream.commit([Ended(entry.entry_id, asked.id, asked.reply_to or "", 0 if fault else 60_000, reply)])
+
+
+def ends(results: Sequence[Answer | BaseException]) -> list[Any]:
+    """The data of answers, the codes of errors."""
+    found: list[Any] = []
+    for result in results:
+        if isinstance(result, Answer):
+            found.append(result.reply.outputs[0].data if result.reply.outputs else result.reply.fault)
+        else:
+            assert isinstance(result, RequestError)
+            found.append(result.outcome.code)
+    return found
+
+
+@contextlib.asynccontextmanager
+async def front_ends(url: str) -> Any:
+    queues = [RedisQueue(settings(url), queue_metrics(CollectorRegistry())) for _ in range(2)]
+    for queue in queues:
+        await queue.start()
+    try:
+        yield queues
+    finally:
+        for queue in queues:
+            await queue.close()
+
+
+@pytest.mark.parametrize("size", [1, functions.LUA_LIMIT_BYTES + 1], ids=["small", "large"])
+def test_a_crowd_with_one_id_is_one_entry_and_has_one_answer(lane: RedisLane, redis_url: str, size: int) -> None:
+    async def main() -> None:
+        async with front_ends(redis_url) as queues:
+            waits = [
+                asyncio.create_task(
+                    submit(queues[number % 2], lane.model, request("crowd", b"x" * size), id_is_ours=False)
+                )
+                for number in range(CROWD)
+            ]
+            while not lane.length():  # noqa: ASYNC110 - nothing tells when it has been admitted
+                await asyncio.sleep(0.01)
+            await asyncio.to_thread(echo_one, lane.stream("one"))
+            assert ends(await asyncio.gather(*waits)) == [b"x" * size] * CROWD
+            assert lane.length() == 0
+            later = await submit(queues[0], lane.model, request("crowd", b"y"), id_is_ours=False)
+            assert ends([later]) == [b"x" * size]
+            assert lane.length() == 0
+
+    asyncio.run(main())
+
+
+def test_another_body_under_the_same_key_is_refused_while_it_runs_and_afterwards(
+    lane: RedisLane, redis_url: str
+) -> None:
+    async def main() -> None:
+        async with front_ends(redis_url) as (one, other):
+            first = asyncio.create_task(submit(one, lane.model, request("key-1"), id_is_ours=False, fingerprint="a"))
+            while not lane.length():  # noqa: ASYNC110 - nothing tells when it has been admitted
+                await asyncio.sleep(0.01)
+
+            async def refused() -> str:
+                with pytest.raises(RequestError) as caught:
+                    await submit(other, lane.model, request("key-1", b"y"), id_is_ours=False, fingerprint="b")
+                return caught.value.outcome.code
+
+            assert await refused() == "key_reused"
+            await asyncio.to_thread(echo_one, lane.stream("one"))
+            assert ends([await first]) == [b"x"]
+            assert await refused() == "key_reused"
+            again = await submit(other, lane.model, request("key-1"), id_is_ours=False, fingerprint="a")
+            assert ends([again]) == [b"x"]
+
+    asyncio.run(main())
+
+
+def test_what_expired_may_be_asked_for_again(lane: RedisLane, redis_url: str) -> None:
+    async def main() -> None:
+        async with front_ends(redis_url) as (one, other):
+            first = asyncio.create_task(submit(one, lane.model, request("again"), id_is_ours=False))
+            while not lane.length():  # noqa: ASYNC110 - nothing tells when it has been admitted
+                await asyncio.sleep(0.01)
+            await asyncio.to_thread(echo_one, lane.stream("one"), Fault(EXPIRED.code, "Too late."))
+            assert (await first).reply.fault == Fault(EXPIRED.code, "Too late.")
+            second = asyncio.create_task(submit(other, lane.model, request("again"), id_is_ours=False))
+            while not lane.length():  # noqa: ASYNC110 - nothing tells when it has been admitted
+                await asyncio.sleep(0.01)
+            await asyncio.to_thread(echo_one, lane.stream("one"))
+            assert ends([await second]) == [b"x"]
+
+    asyncio.run(main())
+
+
+def test_what_is_remembered_of_an_id_ends(lane: RedisLane, redis_url: str) -> None:
+    async def main() -> None:
+        async with front_ends(redis_url) as (one, _):
+            with pytest.raises(RequestError):
+                await submit(one, lane.model, request("gone", ttl_ms=20), id_is_ours=False)
+
+    asyncio.run(main())
+    remaining_ms: Any = lane.client.pttl(keys.flight(lane.model, LANE, "gone"))
+    assert 0 < remaining_ms <= settings().flight_expiry_ms(20)
+
+
+@pytest.mark.parametrize("check", ["2", "1:", "1:5:5", "1:5:0:", "1:x:5:", "1:5:5:no good", ""])
+def test_a_check_that_is_none_is_refused_and_strands_nobody(lane: RedisLane, check: str) -> None:
+    answer: Any = lane.client.fcall(
+        functions.ADMIT, 1, keys.work(lane.model, LANE), 100, "", "", 0, 2, "a", check, b"m", "b", "0", b"m"
+    )
+    assert answer[0] == 1
+    assert answer[1] == b"error malformed check"
+    assert b"-" in answer[2]
