@@ -28,6 +28,7 @@ class Waiter:
         look: the reply key is to be read as soon as possible.
         entry_id: the request's entry in the stream, once known.
         ended: nobody waits any more.
+        traceparent: the request's own, for the log.
     """
 
     request_id: str
@@ -37,6 +38,7 @@ class Waiter:
     look: bool = False
     entry_id: bytes | None = None
     ended: bool = False
+    traceparent: str | None = None
 
     def fail(self, outcome: Outcome, message: str) -> None:
         """End with an error, unless already ended."""
