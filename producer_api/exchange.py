@@ -145,7 +145,7 @@ class Exchange:
         head = self.head
         key = head.idempotency_key
         if key is not None:
-            self.request_id = id_of_key(key)
+            self.request_id = id_of_key(key, b"" if head.client is None else head.client.key.digest)
         decoded = decode(self._kind, body, head.query, self._card, self._desk.limits, self.request_id, head.traceparent)
         self.request_id = decoded.request.id
         if key is None:

@@ -31,15 +31,19 @@ class RequestIds:
         return self._block[start : self._position]
 
 
-def id_of_key(key: bytes) -> str:
+def id_of_key(key: bytes, secret: bytes = b"") -> str:
     """Return the request id that an ``Idempotency-Key`` stands for: the same on every front end.
+
+    Args:
+        secret: what only its client's requests come with, so that no other can name the same id, neither by the same
+            key nor as an id of its own; empty where clients are not told apart.
 
     Raises:
         RequestError: ``MALFORMED``: the key is empty, too long, or not visible ASCII.
     """
     if not 1 <= len(key) <= MOST_KEY_BYTES or any(not 0x21 <= byte <= 0x7E for byte in key):
         raise malformed(f"An Idempotency-Key is 1 to {MOST_KEY_BYTES} visible ASCII characters.", "Idempotency-Key")
-    return "key-" + hashlib.sha256(key).hexdigest()[:40]
+    return "key-" + hashlib.sha256(secret + key).hexdigest()[:40]
 
 
 def fingerprint(kind: str, query: bytes, body: bytes) -> str:

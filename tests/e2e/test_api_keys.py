@@ -91,6 +91,19 @@ def test_a_valid_key_is_let_in_on_both_ways(server: HttpServer) -> None:
             assert ask(connection, bearer(key))[0] == status
 
 
+def test_an_idempotency_key_is_its_clients_own(server: HttpServer) -> None:
+    def once(key: str, body: bytes) -> tuple[int, str]:
+        with server.connect() as connection:
+            status, found = ask(connection, bearer(key) + "Idempotency-Key: order-17\r\n", body)
+            return status, found["x-request-id"]
+
+    (_, hers), (_, his) = once(ALICE, b"hers"), once(BOB, b"his")  # he would be told that another body came before
+    assert hers != his
+    assert (once(ALICE, b"hers"), once(BOB, b"his")) == ((200, hers), (200, his))
+    assert once(ALICE, b"his")[0] == 422
+    assert len(server.queue.submitted) == 2
+
+
 @pytest.mark.parametrize(
     "target", ["/v1/models", "/v1/models/echo", "/metrics", "/version", "/nothing", "/healthz/", "//healthz"]
 )
