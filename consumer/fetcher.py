@@ -17,6 +17,7 @@ from .intake import Intake
 from .items import Item, Refused, Replies, refuse
 from .lease import MOST_CRASHES, LeaseBook, Progress
 from .models.base import Model
+from .pause import Pause
 from .stream import Dead, Ended, Entry, StreamDown, StreamGone, WorkStream
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class Fetcher:
         on_recovered: called with the number of entries taken over from another consumer.
         scan_s: time between two searches for abandoned work that find none.
         progress: is told when decoding begins and ends.
+        pause: says when nothing is to be claimed, neither new nor abandoned work.
 
     Attributes:
         overlaps: set while reading overlaps with running, on a thread of its own; cleared while the executor reads.
@@ -53,12 +55,14 @@ class Fetcher:
         max_rows: int,
         scan_s: float,
         progress: Progress | None = None,
+        pause: Pause | None = None,
     ) -> None:
         self._stream, self._model, self._intake, self._leases = stream, model, intake, leases
         self._decoders, self._refuse = decoders, refuse
         self._on_gone, self._on_malformed, self._on_recovered = on_gone, on_malformed, on_recovered
         self._max_rows, self._scan_s = max_rows, scan_s
         self._progress = progress or Progress()
+        self._pause = pause or Pause(lambda: None)
         self._next_scan_s = time.monotonic()
         self._down = False
         self._reading = threading.Lock()
@@ -87,6 +91,9 @@ class Fetcher:
             # Whoever held the lock until now may have brought something, which must not wait for this read to end.
             if stop.is_set() or not self._intake.is_empty():
                 return False
+            if self._pause.asked:
+                self._pause.rest()
+                return False
             self._read_once(stop, replies)
         finally:
             self._reading.release()
@@ -94,6 +101,10 @@ class Fetcher:
 
     def _read_once(self, stop: threading.Event, replies: Replies | None = None) -> None:
         """Wait a bounded time for entries and pass them on; survives a queue that goes away and comes back."""
+        if self._pause.asked:
+            self._pause.rest()
+            stop.wait(RETRY_S)
+            return
         room = self._intake.wait_for_room(RETRY_S)
         if room == 0:
             return

@@ -202,6 +202,10 @@ class RedisStream:
         found: Any = self._guard(lambda: self._client.hmget(key, [wishes.PRECISION, wishes.TOKEN]))
         return wishes.from_fields(*found)
 
+    def serving(self) -> wishes.Serving:
+        """See the interface."""
+        return wishes.serving_from(self._guard(lambda: self._client.hget(keys.wish(self._model), wishes.SERVING)))
+
     def take_turn(self) -> bool:
         """See the interface."""
         key, mine, lease_ms = keys.turn(self._model), self._worker.encode(), self._settings.lease_ms

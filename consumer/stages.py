@@ -21,6 +21,7 @@ from .keeper import Keeper
 from .lease import LeaseBook, Progress
 from .metrics import ConsumerMetrics
 from .models.base import Model
+from .pause import Pause
 from .policies import make_batcher
 from .stream import WorkStream
 
@@ -35,6 +36,7 @@ class Stages:
     Args:
         on_gone: called when stream or group are missing.
         new_thread: makes a thread whose crash ends the consumer.
+        pause: says when nothing is to be claimed.
         tracing: where the spans of batches go; None for nowhere.
     """
 
@@ -45,10 +47,11 @@ class Stages:
         metrics: ConsumerMetrics,
         on_gone: Callable[[], None],
         new_thread: NewThread,
+        pause: Pause,
         tracing: Tracing | None = None,
     ) -> None:
         self._config, self._stream, self._metrics = config, stream, metrics
-        self._on_gone, self._new_thread, self._tracing = on_gone, new_thread, tracing
+        self._on_gone, self._new_thread, self._pause, self._tracing = on_gone, new_thread, pause, tracing
         # One book for all models: what a commit could not end is still held when the next model runs.
         self._leases = LeaseBook()
         self._lock = threading.Lock()
@@ -125,6 +128,7 @@ class Stages:
                 max_rows=config.max_batch,
                 scan_s=lease_s / 3,
                 progress=progress,
+                pause=self._pause,
             )
             fetch = self._new_thread("fetch", lambda: fetcher.run(self._halt))
             commit = self._new_thread("commit", committer.run)

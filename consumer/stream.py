@@ -10,7 +10,7 @@ import msgspec
 
 from shared.cards import Card
 from shared.clock import RedisClock
-from shared.wishes import Wish
+from shared.wishes import Serving, Wish
 
 
 class StreamDown(Exception):
@@ -133,6 +133,9 @@ class WorkStream(Protocol):
 
     def wish(self) -> Wish | None:
         """Return what an operator last asked for, None for nothing."""
+
+    def serving(self) -> Serving:
+        """Return whether an operator has paused the model, or drains it."""
 
     def take_turn(self) -> bool:
         """Say whether it is this worker's turn to switch, taking or keeping the turn for a lease if nobody else has it.

@@ -18,6 +18,7 @@ from .events import Parity
 from .loading import load_model
 from .metrics import ConsumerMetrics
 from .models.base import Model
+from .pause import Pause
 from .precision import free_memory
 from .pulse import Pulse
 from .stages import Stages
@@ -66,8 +67,9 @@ class Worker:
         self._status = 0
         self._model: Model | None = None
         self._running: Running | None = None
-        self._pulse = Pulse(stream, self._describe, lambda: self._switch.look(), config.settings.heartbeat_ms / 1000)
-        self._stages = Stages(config, stream, metrics, self._pulse.beat_now, self._thread, tracing)
+        self._pulse = Pulse(stream, self._describe, self._look, config.settings.heartbeat_ms / 1000)
+        self._pause = Pause(self._pulse.beat_now)
+        self._stages = Stages(config, stream, metrics, self._pulse.beat_now, self._thread, self._pause, tracing)
         self._switch = Switch(stream, config.precision, self._stages.halt, self._pulse.beat_now)
 
     def stop(self) -> None:
@@ -114,9 +116,27 @@ class Worker:
             return
         if not self._stop.is_set():
             self._pulse.first(self._stop)
+            self._look_first()
             self._metrics.watch(self._stream.depth, lambda: self._stages.busy_s)
             self._serve()
         self._over.set()
+
+    def _look(self) -> None:
+        """See what the operator wishes; called after each heartbeat."""
+        self._look_for_pause()
+        self._switch.look()
+
+    def _look_for_pause(self) -> None:
+        self._pause.ask(self._stream.serving() is wishes.Serving.PAUSED)
+
+    def _look_first(self) -> None:
+        """Whoever starts while the model is paused claims nothing, not even once."""
+        while not self._stop.is_set():
+            try:
+                self._look_for_pause()
+                return
+            except (StreamDown, StreamGone):
+                self._stop.wait(LOOK_UP_S)
 
     def _serve(self) -> None:
         stopped = threading.Event()
@@ -192,6 +212,7 @@ class Worker:
             token=token,
             progress=progress,
             refusal=refusal,
+            serving=wishes.Serving.PAUSED if self._pause.rests else wishes.Serving.OPEN,
         )
         return running.card, wishes.to_hash(state)
 

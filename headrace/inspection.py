@@ -10,6 +10,7 @@ from typing import Any
 from shared import keys
 from shared.names import is_name
 from shared.redis import ServerError
+from shared.wishes import SERVING, Serving, serving_from
 
 MOST_MODELS = 1000
 
@@ -50,13 +51,15 @@ class WorkerSeen:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model at one moment; ``card`` holds the members of its card that are short texts."""
+    """One model at one moment; ``card`` holds the members of its card that are short texts, ``serving`` an operator's
+    wish."""
 
     name: str
     silent_s: float
     card: Mapping[str, str]
     workers: tuple[WorkerSeen, ...]
     lanes: tuple[Lane, ...]
+    serving: Serving = Serving.OPEN
 
 
 def now_ms(client: Any) -> int:
@@ -104,7 +107,8 @@ def _model(client: Any, name: str, silent_s: float, now: int) -> Model:
         for worker, seen in sorted(listed)
     ]
     lanes = [lane(client, name, one, limit, now) for one, limit in lane_names(client, name).items()]
-    return Model(name, silent_s, _card(client.hgetall(keys.card(name))), tuple(workers), tuple(lanes))
+    serving = serving_from(client.hget(keys.wish(name), SERVING))
+    return Model(name, silent_s, _card(client.hgetall(keys.card(name))), tuple(workers), tuple(lanes), serving)
 
 
 def _texts(fields: Mapping[bytes, bytes]) -> dict[str, str]:

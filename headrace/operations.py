@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from shared.wishes import Serving
+
+Command = Callable[..., Any]
 
 # The modules of the commands are imported inside them: `up` needs no Redis client.
 
@@ -45,6 +52,70 @@ def doctor(as_json: bool) -> None:
 
     with connected(os.environ) as client:
         sys.exit(command.run(client, Settings.from_env(os.environ).lease_ms, as_json))
+
+
+def _timeout_option(default_s: float) -> Callable[[Command], Command]:
+    seconds = click.FloatRange(min=0)
+    return click.option(
+        "--timeout", "timeout_s", type=seconds, default=default_s, show_default=True, help="Seconds to wait at most."
+    )
+
+
+@click.command()
+@click.argument("model")
+@_timeout_option(30.0)
+@as_json_option
+def pause(model: str, timeout_s: float, as_json: bool) -> None:
+    """Have consumers of MODEL claim nothing more, while front ends go on taking requests up to the lane's limit.
+
+    Ends when every live worker has said so; what they had claimed by then is finished.
+
+    Exit codes: 0 done, 1 Redis is away, 2 usage or unknown model, 3 the time ran out; the pause stays in force.
+    """
+    from shared.wishes import Serving
+
+    _serve_as(model, Serving.PAUSED, timeout_s, as_json)
+
+
+@click.command()
+@click.argument("model")
+@_timeout_option(30.0)
+@as_json_option
+def resume(model: str, timeout_s: float, as_json: bool) -> None:
+    """End a pause or a drain of MODEL.
+
+    Exit codes: as for pause.
+    """
+    from shared.wishes import Serving
+
+    _serve_as(model, Serving.OPEN, timeout_s, as_json)
+
+
+def _serve_as(model: str, serving: Serving, timeout_s: float, as_json: bool) -> None:
+    from . import serving as command
+    from .redis_access import connected
+
+    with connected(os.environ) as client:
+        sys.exit(command.run(client, model, serving, timeout_s, as_json))
+
+
+@click.command()
+@click.argument("model")
+@_timeout_option(300.0)
+@as_json_option
+def drain(model: str, timeout_s: float, as_json: bool) -> None:
+    """Have front ends refuse new requests for MODEL, and wait until what is there has been answered.
+
+    Front ends refuse with 503 until `resume`.
+
+    Exit codes: 0 nothing is left, 1 Redis is away or somebody ended the drain, 2 usage or unknown model, 3 the time
+    ran out; front ends go on refusing.
+    """
+    from . import serving as command
+    from .redis_access import connected
+
+    with connected(os.environ) as client:
+        sys.exit(command.drain(client, model, timeout_s, as_json))
 
 
 @click.group()
@@ -175,4 +246,4 @@ def drop_letters(model: str, entries: tuple[str, ...], lane: str, every: bool, y
         sys.exit(command.drop(client, model, lane, entries, every, yes, as_json))
 
 
-COMMANDS = (status, doctor, dlq, keys, acl)
+COMMANDS = (status, doctor, pause, resume, drain, dlq, keys, acl)

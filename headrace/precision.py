@@ -15,13 +15,11 @@ from shared.names import is_name
 from shared.settings import PRECISIONS
 from shared.wishes import Progress, Wish, WorkerState
 
-from .redis_access import EXIT_USAGE, end
+from .redis_access import EXIT_INTERRUPTED, EXIT_TIMEOUT, EXIT_USAGE, check_model, end
 from .table import table
 
 EXIT_OK: Final = 0
 EXIT_REFUSED: Final = 1
-EXIT_TIMEOUT: Final = 3
-EXIT_INTERRUPTED: Final = 130
 _POLL_S: Final = 0.1
 
 States = Mapping[str, WorkerState]
@@ -53,9 +51,7 @@ def _check(client: Any, model: str, value: str | None) -> None:
     if value is not None and value not in (*PRECISIONS, wishes.DEFAULT):
         choices = ", ".join((*PRECISIONS, wishes.DEFAULT))
         end(f"The precision must be one of {choices}, not {value[:80]!r}.", EXIT_USAGE)
-    if not is_name(model) or client.zscore(keys.MODELS, model) is None:
-        known = ", ".join(sorted(name.decode(errors="replace") for name in client.zrange(keys.MODELS, 0, 99)))
-        end(f"No consumer has ever served a model {model[:80]!r} here; there are {known or 'none'}.", EXIT_USAGE)
+    check_model(client, model)
 
 
 def current_wish(client: Any, model: str) -> Wish | None:

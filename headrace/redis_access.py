@@ -9,11 +9,15 @@ from typing import Any, NoReturn
 
 import click
 
+from shared import keys
+from shared.names import is_name
 from shared.redis import ClientError, connect
 from shared.settings import Settings, SettingsError
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_TIMEOUT = 3
+EXIT_INTERRUPTED = 130
 
 
 @contextmanager
@@ -37,6 +41,13 @@ def connected(
             yield client
     except ClientError as error:
         end(f"{failed}: {error}", EXIT_FAILED)
+
+
+def check_model(client: Any, model: str) -> None:
+    """End the process unless ``model`` has been served before."""
+    if not is_name(model) or client.zscore(keys.MODELS, model) is None:
+        known = ", ".join(sorted(name.decode(errors="replace") for name in client.zrange(keys.MODELS, 0, 99)))
+        end(f"No consumer has ever served a model {model[:80]!r} here; there are {known or 'none'}.", EXIT_USAGE)
 
 
 def end(sentence: str, code: int) -> NoReturn:

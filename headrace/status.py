@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from shared.wishes import Serving
+
 from . import inspection
 from .inspection import Lane, Model
 from .output import print_json, print_table
@@ -64,6 +66,7 @@ def _record(model: Model, found: Rates) -> dict[str, Any]:
     return {
         "model": model.name,
         "silent_s": round(model.silent_s, 3),
+        "serving": model.serving,
         **{name: model.card.get(name) for name in ("version", "family", "precision", "device")},
         "workers": [
             {
@@ -71,6 +74,7 @@ def _record(model: Model, found: Rates) -> dict[str, Any]:
                 "silent_s": round(worker.silent_s, 3),
                 "precision": worker.fields.get("precision"),
                 "device": worker.fields.get("device"),
+                "serving": worker.fields.get("serving"),
             }
             for worker in model.workers
         ],
@@ -97,13 +101,13 @@ def _print_workers(models: Sequence[Model]) -> None:
     rows, colours = [], []
     for model in models:
         if not model.workers:
-            rows.append((model.name, "none", "-", "-", f"{model.silent_s:.0f} s ago"))
+            rows.append((model.name, model.serving, "none", "-", "-", f"{model.silent_s:.0f} s ago"))
             colours.append("red")
         for worker in model.workers:
             runs, device = worker.fields.get("precision", "-"), worker.fields.get("device", "-")
-            rows.append((model.name, worker.name, runs, device, f"{worker.silent_s:.1f} s ago"))
-            colours.append("green" if worker.fields else "yellow")
-    print_table(("MODEL", "WORKER", "RUNS", "DEVICE", "SEEN"), rows, colours)
+            rows.append((model.name, model.serving, worker.name, runs, device, f"{worker.silent_s:.1f} s ago"))
+            colours.append("green" if worker.fields and model.serving is Serving.OPEN else "yellow")
+    print_table(("MODEL", "SERVES", "WORKER", "RUNS", "DEVICE", "SEEN"), rows, colours)
 
 
 def _print_lanes(models: Sequence[Model], found: Rates) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shared.outcomes import (
+    DRAINING,
     NO_WORKER,
     OVERLOADED,
     QUEUE_OUT_OF_MEMORY,
@@ -12,11 +13,14 @@ from shared.outcomes import (
     Outcome,
     RequestError,
 )
+from shared.wishes import Serving
 
 from .prediction import Backlog, Service
 from .queue import Catalogue, ModelState
 
 RETRY_AFTER_S = 1
+DRAIN_RETRY_S = 10
+"""Nobody can tell when an operator ends a drain."""
 
 
 def refusal(
@@ -48,14 +52,17 @@ def admit(catalogue: Catalogue, model: str, in_flight: int, max_in_flight: int) 
         max_in_flight: most of them.
 
     Raises:
-        RequestError: ``UNKNOWN_MODEL``, ``QUEUE_UNAVAILABLE``, ``QUEUE_OUT_OF_MEMORY``, ``NO_WORKER``, ``OVERLOADED``.
+        RequestError: ``UNKNOWN_MODEL``, ``QUEUE_UNAVAILABLE``, ``QUEUE_OUT_OF_MEMORY``, ``DRAINING``, ``NO_WORKER``,
+            ``OVERLOADED``.
     """
     state = find_model(catalogue, model)
     if not catalogue.redis_ok:
         raise refusal(QUEUE_UNAVAILABLE, "Redis does not answer.")
     if catalogue.memory_full:
         raise refusal(QUEUE_OUT_OF_MEMORY, "The queue is nearly out of memory; what is in it is finished first.")
-    if state.workers == 0 or state.card is None:
+    if not state.is_open:
+        if state.serving is Serving.DRAINING:
+            raise refusal(DRAINING, f"Model {model!r} is being drained and takes no requests.", None, DRAIN_RETRY_S)
         raise refusal(NO_WORKER, f"No consumer is running for model {model!r}.")
     if in_flight >= max_in_flight:
         raise refusal(OVERLOADED, f"This front end already has {in_flight} requests waiting.")

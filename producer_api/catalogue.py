@@ -9,6 +9,7 @@ from typing import Any
 from shared import cards, keys
 from shared.names import is_name
 from shared.redis import Link, ServerError
+from shared.wishes import SERVING, Serving, serving_from
 
 from .prediction import service_of
 from .queue import Catalogue, ModelState
@@ -54,14 +55,18 @@ class CatalogueReader:
                 ("HGETALL", keys.card(name)),
                 ("ZCOUNT", keys.workers(name), now_ms - self._alive_ms, "+inf"),
                 ("XLEN", keys.work(name, keys.DEFAULT_LANE)),
+                ("HGET", keys.wish(name), SERVING),
             )
         answers = await self._link.call_many(commands) if commands else []
         states: dict[str, ModelState] = {}
         for index, name in enumerate(names):
-            card, workers, queued = answers[3 * index : 3 * index + 3]
+            card, workers, queued, wish = answers[4 * index : 4 * index + 4]
             decoded, alive = self._card(name, card), _count(workers)
-            service = None if decoded is None else service_of(decoded.batch, alive)
-            states[name] = ModelState(name, decoded, alive, _count(queued), service)
+            serving = serving_from(wish)
+            # Nothing is told of how long a request waits that nobody claims.
+            paused = serving is Serving.PAUSED
+            service = None if decoded is None or paused else service_of(decoded.batch, alive)
+            states[name] = ModelState(name, decoded, alive, _count(queued), service, serving)
         return Catalogue(states, redis_ok=True, memory_full=is_memory_full(memory))
 
     def _card(self, name: str, fields: Any) -> cards.Card | None:

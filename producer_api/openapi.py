@@ -48,6 +48,7 @@ _MEANINGS: dict[Outcome, str] = {
     outcomes.QUEUE_UNAVAILABLE: "Redis does not answer.",
     outcomes.QUEUE_OUT_OF_MEMORY: "Redis is full.",
     outcomes.NO_WORKER: "No worker serves the model now.",
+    outcomes.DRAINING: "An operator drains the model.",
     outcomes.OVERLOADED: "This front end holds too many requests.",
     outcomes.SHUTTING_DOWN: "This front end is stopping.",
     outcomes.EXPIRED: "The request waited longer than it was worth and was not run.",

@@ -74,13 +74,21 @@ class Backlog:
         service: the latest that is known of the consumers, None for nothing.
     """
 
-    __slots__ = ("_told_s", "length", "service", "slowness")
+    __slots__ = ("_resumed_s", "_told_s", "length", "service", "slowness")
 
     def __init__(self) -> None:
         self.service: Service | None = None
         self.length = 0
         self.slowness = 1.0
         self._told_s = 0.0
+        self._resumed_s = -math.inf
+
+    def paused(self, now_s: float) -> None:
+        """Note that consumers claim nothing now, or did so until now: what answers took meanwhile teaches nothing.
+
+        What was learned before is forgotten, since the first moments of a pause look like slow consumers.
+        """
+        self._resumed_s, self.slowness = now_s, 1.0
 
     def told(self, length: int, now_s: float) -> None:
         """Take in the true length."""
@@ -108,13 +116,13 @@ class Backlog:
             return 1
         return min(MOST_RETRY_AFTER_S, max(1, math.ceil(too_many * self.slowness / self.service.rate)))
 
-    def answered(self, service: Service, ahead: int, took_s: float) -> None:
-        """Learn from an answer that took ``took_s`` and had ``ahead`` requests before it.
+    def answered(self, service: Service, ahead: int, took_s: float, begun_s: float = math.inf) -> None:
+        """Learn from an answer that took ``took_s``, began at ``begun_s``, and had ``ahead`` requests before it.
 
         Those that found hardly anything say nothing about the rate. That the least that is always let in does say
         something is what brings the slowness down again, whatever happened before.
         """
-        if 2 * ahead < service.wave or not 0.0 < took_s < math.inf:
+        if 2 * ahead < service.wave or not 0.0 < took_s < math.inf or begun_s <= self._resumed_s:
             return
         seen = took_s / (ahead * service.batch_s / service.wave + service.batch_s)
         if not LEAST_SLOWNESS <= seen <= MOST_SLOWNESS:

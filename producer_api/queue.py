@@ -13,6 +13,7 @@ import msgspec
 from shared.cards import Card
 from shared.outcomes import RequestError
 from shared.wire import Reply, Request
+from shared.wishes import Serving
 
 from .prediction import Service
 
@@ -24,7 +25,11 @@ class ModelState:
     """What the front end knows of a model: its card, how many workers live, how long its lane is.
 
     ``card`` is None for a model that was once served but whose card cannot be read. ``service`` is what its consumers
-    get done, None while that is not known.
+    get done, None while that is not known, and while the model is paused.
+
+    Attributes:
+        serving: what an operator wishes of it.
+        is_open: it takes requests; told here once, since every request asks.
     """
 
     name: str
@@ -32,6 +37,12 @@ class ModelState:
     workers: int = 0
     queued: int = 0
     service: Service | None = None
+    serving: Serving = Serving.OPEN
+    is_open: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        is_open = self.workers > 0 and self.card is not None and self.serving is not Serving.DRAINING
+        object.__setattr__(self, "is_open", is_open)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from shared.redis import ClientError, Link, connect_async
 from shared.settings import Settings
 from shared.trace import sampled_trace_id
 from shared.wire import Request
+from shared.wishes import Serving
 
 from .admission import admit, check_wait, refusal
 from .admitter import Instruments
@@ -86,6 +87,7 @@ class RedisQueue:
     async def _refresh(self) -> None:
         try:
             fresh = await self._reader.read()
+            self._note_pauses(fresh)
             # A server that lost its data is told again within a heartbeat; until then a model is away, not unknown.
             away = {name: ModelState(name, state.card) for name, state in self._catalogue.models.items()}
             self._catalogue = Catalogue({**away, **fresh.models}, redis_ok=True)
@@ -96,6 +98,13 @@ class RedisQueue:
             self._catalogue = Catalogue(self._catalogue.models, redis_ok=False)
         except Exception:  # whatever stands in Redis, the next snapshot must be taken
             log.exception("The list of models cannot be read.")
+
+    def _note_pauses(self, fresh: Catalogue) -> None:
+        now_s, before = time.perf_counter(), self._catalogue.models
+        for model, channel in self._channels.items():
+            states = (before.get(model), fresh.models.get(model))
+            if any(state is not None and state.serving is Serving.PAUSED for state in states):
+                channel.backlog.paused(now_s)
 
     async def _refresh_forever(self) -> None:
         while not self._closed:
@@ -142,7 +151,7 @@ class RedisQueue:
             else:
                 says_how_long, end = True, self._answer(request, result, waited_s)
             if says_how_long and service is not None and id_is_ours:  # others may join a wait that began before
-                backlog.answered(service, ahead, waited_s)
+                backlog.answered(service, ahead, waited_s, begun_s)
             done(end)
 
         wait = channel.begin(request, id_is_ours=id_is_ours, done=ended, fingerprint=fingerprint)

@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from shared.cards import ITEM_BYTES, BatchSettings, Card, TensorSpec
 from shared.names import NAME_PATTERN
 from shared.wire import MAX_DIMENSIONS, MAX_INPUTS, MAX_TEXT
+from shared.wishes import Serving
 
 MAX_TOP_K = 1000
 
@@ -147,7 +148,10 @@ class ErrorResponse(Struct, frozen=True):
 
 
 class ModelSummary(Struct, frozen=True):
-    """One line of the list of models. ``ready``: it is described and a worker lives."""
+    """One line of the list of models.
+
+    ``ready``: it is described, a worker lives, and it takes requests. ``serving``: what an operator wishes of it.
+    """
 
     name: str
     version: str | None
@@ -156,6 +160,7 @@ class ModelSummary(Struct, frozen=True):
     workers: int
     queued: int
     ready: bool
+    serving: Serving = Serving.OPEN
 
 
 class ModelList(Struct, frozen=True):
@@ -181,11 +186,12 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     recipe: tuple[str, ...]
     precision_reason: str
     workers: int
+    serving: Serving
 
     @classmethod
-    def of(cls, card: Card, workers: int) -> ModelInfo:
-        """Join a card and the number of live workers."""
-        return cls(**msgspec.structs.asdict(card), workers=workers)
+    def of(cls, card: Card, workers: int, serving: Serving = Serving.OPEN) -> ModelInfo:
+        """Join a card, the number of live workers, and what an operator wishes of the model."""
+        return cls(**msgspec.structs.asdict(card), workers=workers, serving=serving)
 
 
 class Health(Struct, frozen=True):

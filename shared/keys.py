@@ -55,7 +55,7 @@ def worker(model: str, worker_name: str) -> str:
 
 
 def wish(model: str) -> str:
-    """Hash with an operator's wish for another precision; see ``wishes.py``. Stays until the next wish."""
+    """Hash with what an operator wishes of a model; see ``wishes.py``. Stays until the next wish."""
     return f"hr:{{{model}}}:wish"
 
 

@@ -1,7 +1,8 @@
-"""An operator's wish for another precision while consumers run, and what a consumer says of it.
+"""What an operator wishes of a model while it runs, and what a consumer says of it.
 
-The wish is a hash in the model's namespace (``keys.wish``). Consumers read it at each heartbeat, switch one after the
-other, and publish in their own hash how far they are.
+A wish is in a hash of the model's namespace (``keys.wish``). One is for another precision: consumers read it at each
+heartbeat, switch one after the other, and publish in their own hash how far they are. The other says whether the model
+is paused or drained: consumers read that at each heartbeat, too, and front ends with their list of models.
 """
 
 from __future__ import annotations
@@ -18,6 +19,32 @@ PRECISION, TOKEN = "precision", "token"
 
 DEFAULT = "default"
 """The wish for what environment and models file say."""
+
+
+SERVING = "serving"
+"""Field of the wish: a :class:`Serving`; without it the model is open."""
+
+
+class Serving(StrEnum):
+    """What a model does with requests.
+
+    Attributes:
+        OPEN: they are taken and answered.
+        PAUSED: they are taken, up to the lane's limit, and consumers claim none.
+        DRAINING: front ends refuse new ones, and consumers finish what is there.
+    """
+
+    OPEN = "open"
+    PAUSED = "paused"
+    DRAINING = "draining"
+
+
+def serving_from(field: object) -> Serving:
+    """Read the field ``SERVING``; whatever is not known means open."""
+    return _SERVINGS.get(field, Serving.OPEN) if isinstance(field, bytes) else Serving.OPEN
+
+
+_SERVINGS = {one.value.encode(): one for one in Serving}
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -54,6 +81,7 @@ class WorkerState(msgspec.Struct, frozen=True):
         token: of the wish that ``progress`` is about; empty for none.
         progress: a ``Progress``; empty without a wish.
         refusal: one sentence when the wish was refused.
+        serving: ``paused`` once it claims nothing more because the model is paused, else ``open``.
     """
 
     pid: str = ""
@@ -63,6 +91,7 @@ class WorkerState(msgspec.Struct, frozen=True):
     token: str = ""
     progress: str = ""
     refusal: str = ""
+    serving: str = ""
 
 
 def to_hash(state: WorkerState) -> dict[str, str]:

@@ -12,7 +12,7 @@ from shared.cards import Card, to_hash
 from shared.clock import RedisClock
 from shared.functions import HINT_LIMIT_BYTES, REPLY_STREAM_CAP
 from shared.settings import Settings
-from shared.wishes import Wish
+from shared.wishes import Serving, Wish
 
 EntryKey = tuple[int, int]
 
@@ -68,6 +68,7 @@ class InMemoryLane:
         self.dead: list[tuple[str, int, bytes]] = []
         self.last_seen_ms: dict[str, float] = {}
         self.wish: Wish | None = None
+        self.serving = Serving.OPEN
         self.turn: tuple[str, float] = ("", 0.0)
 
     def add(self, fields: Mapping[bytes, bytes]) -> bytes | None:
@@ -295,6 +296,12 @@ class InMemoryStream:
         with self._lane.changed:
             self._answering()
             return self._lane.wish
+
+    def serving(self) -> Serving:
+        """See the interface."""
+        with self._lane.changed:
+            self._answering()
+            return self._lane.serving
 
     def take_turn(self) -> bool:
         """See the interface."""

@@ -26,7 +26,8 @@ def _summary(state: ModelState) -> ModelSummary:
         precision=card.precision if card else None,
         workers=state.workers,
         queued=state.queued,
-        ready=card is not None and state.workers > 0,
+        ready=state.is_open,
+        serving=state.serving,
     )
 
 
@@ -49,7 +50,7 @@ class Models:
         state = find_model(self._queue.catalogue(), name)
         if state.card is None:
             raise refusal(NO_WORKER, f"No worker has described model {name!r} yet.")
-        return json_response(ModelInfo.of(state.card, state.workers))
+        return json_response(ModelInfo.of(state.card, state.workers, state.serving))
 
 
 def json_response(value: object, status: int = 200) -> Response:

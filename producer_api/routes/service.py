@@ -12,6 +12,7 @@ from producer_api.queue import Catalogue, Queue
 from producer_api.schemas import Health, Readiness, VersionInfo
 from shared.version import __version__
 from shared.wire import VERSION
+from shared.wishes import Serving
 
 from .models import json_response, summaries
 
@@ -25,7 +26,12 @@ def readiness(catalogue: Catalogue) -> Readiness:
     if not models:
         reasons.append("No model has been served yet.")
     elif not any(model.ready for model in models):
-        reasons.append(f"No model has a live worker: {', '.join(model.name for model in models)}.")
+        drained = [model.name for model in models if model.serving is Serving.DRAINING and model.workers]
+        away = [model.name for model in models if model.name not in drained]
+        if away:
+            reasons.append(f"No model has a live worker: {', '.join(away)}.")
+        if drained:
+            reasons.append(f"Being drained: {', '.join(drained)}.")
     return Readiness(not reasons, catalogue.redis_ok, reasons, models)
 
 

@@ -13,7 +13,7 @@ from shared import functions, keys, wishes
 from shared.cards import BatchSettings, Card, TensorSpec
 from shared.redis import connect
 from shared.settings import Settings
-from shared.wishes import Wish
+from shared.wishes import Serving, Wish
 from tests.fake_stream import InMemoryLane, InMemoryStream
 
 LANE = keys.DEFAULT_LANE
@@ -77,6 +77,9 @@ class Lane(Protocol):
 
     def wish(self, precision: str, token: str) -> None:
         """Make an operator's wish."""
+
+    def serve_as(self, serving: Serving) -> None:
+        """Make the operator's other wish."""
 
     def lose_group(self) -> None:
         """Delete the group and leave the stream."""
@@ -147,6 +150,10 @@ class MemoryLane:
     def wish(self, precision: str, token: str) -> None:
         """See the interface."""
         self.lane.wish = Wish(precision, token)
+
+    def serve_as(self, serving: Serving) -> None:
+        """See the interface."""
+        self.lane.serving = serving
 
     def lose_group(self) -> None:
         """See the interface."""
@@ -234,6 +241,10 @@ class RedisLane:
     def wish(self, precision: str, token: str) -> None:
         """See the interface."""
         self.client.hset(keys.wish(self.model), mapping={wishes.PRECISION: precision, wishes.TOKEN: token})
+
+    def serve_as(self, serving: Serving) -> None:
+        """See the interface."""
+        self.client.hset(keys.wish(self.model), wishes.SERVING, serving)
 
     def lose_group(self) -> None:
         """See the interface."""

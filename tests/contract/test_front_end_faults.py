@@ -23,6 +23,7 @@ from shared import keys
 from shared.cards import BatchSettings
 from shared.outcomes import EXPIRED, QUEUE_UNAVAILABLE, WAIT_TOO_LONG, RequestError
 from shared.wire import Fault, ModelTag, Reply, Request, Tensor, Timing, decode_request, encode_reply
+from shared.wishes import Serving
 from tests.contract.lanes import RedisLane, card, settings
 
 TAG = ModelTag("m", "1", "fp32")
@@ -147,6 +148,28 @@ def test_who_would_wait_too_long_is_refused_at_once_and_told_when_to_come_back(l
             await asyncio.sleep(0.01)
         await queue.close()
         assert await asyncio.gather(*patient) == ["shutting_down", "shutting_down"]
+
+    run(redis_url, scenario)
+
+
+def test_while_paused_nobody_is_refused_for_a_wait_that_nobody_can_predict(lane: RedisLane, redis_url: str) -> None:
+    """The same queue as above, which the model's pause has made."""
+    costly = BatchSettings(8, 5.0, "window", 8, 0.0, 1000.0)
+    lane.stream("one").heartbeat(msgspec.structs.replace(card(lane.model), batch=costly), {})
+    for _ in range(9):
+        lane.add(b"somebody's request")
+    lane.serve_as(Serving.PAUSED)
+
+    async def scenario(queue: RedisQueue) -> None:
+        assert [await outcome(queue, lane, f"r{number}", 50) for number in range(4)] == ["unknown_outcome"] * 4
+        lane.serve_as(Serving.DRAINING)
+        while queue.catalogue().models[lane.model].is_open:  # noqa: ASYNC110 - the interface offers snapshots only
+            await asyncio.sleep(0.01)
+        assert await outcome(queue, lane, "r4", 50) == "draining"
+        lane.serve_as(Serving.OPEN)
+        while not queue.catalogue().models[lane.model].is_open:  # noqa: ASYNC110 - likewise
+            await asyncio.sleep(0.01)
+        assert await outcome(queue, lane, "r5", 5000) == "wait_too_long"  # now it can be told
 
     run(redis_url, scenario)
 

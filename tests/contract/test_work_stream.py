@@ -12,7 +12,7 @@ from consumer.stream import Dead, Ended, StreamDown, StreamGone, WorkStream
 from shared import functions, keys
 from shared.cards import from_hash
 from shared.functions import HINT_LIMIT_BYTES
-from shared.wishes import Wish
+from shared.wishes import Serving, Wish
 from tests.contract.lanes import Lane, MemoryLane, RedisLane, card
 from tests.helpers import eventually
 
@@ -505,6 +505,16 @@ def test_a_wish_is_there_until_the_next(lane: Lane) -> None:
     assert stream.wish() == stream.wish() == Wish("bf16", "one")
     lane.wish("bf16", "two")
     assert stream.wish() == Wish("bf16", "two")
+
+
+def test_a_model_is_open_until_an_operator_says_otherwise(lane: Lane) -> None:
+    stream = lane.stream("one")
+    assert stream.serving() is Serving.OPEN
+    lane.wish("bf16", "one")
+    for serving in (Serving.PAUSED, Serving.DRAINING, Serving.OPEN):
+        lane.serve_as(serving)
+        assert stream.serving() is serving
+    assert stream.wish() == Wish("bf16", "one")
 
 
 def test_a_turn_is_one_workers_until_it_ends_it(lane: Lane) -> None:

@@ -36,7 +36,7 @@ def test_it_shows_models_workers_and_lanes(tmp_path: Path) -> None:
         shown = headrace(url, "status", "--interval", "0").out
         assert "\x1b" not in shown
         workers, lanes = shown.split("\n\n")
-        assert workers.splitlines()[1].split()[:4] == [MODEL, "w1", "fp32", "cpu"]
+        assert workers.splitlines()[1].split()[:5] == [MODEL, "open", "w1", "fp32", "cpu"]
         assert lanes.splitlines()[1].split()[:6] == [MODEL, "default", "3", "2048", "2", "1"]
 
 
@@ -45,7 +45,7 @@ def test_a_queue_without_a_consumer_is_shown(tmp_path: Path) -> None:
         client.zadd(keys.MODELS, {MODEL: 1})
         said = headrace(url, "status", "--interval", "0")
         assert said.code == 0
-        assert f"{MODEL}   none" in said.out
+        assert said.out.splitlines()[1].split()[:3] == [MODEL, "open", "none"]
 
 
 def test_redis_away_is_one_sentence() -> None:

@@ -10,6 +10,7 @@ from producer_api.prediction import Backlog, Service
 from producer_api.queue import Catalogue, ModelState
 from shared.outcomes import (
     ALL,
+    DRAINING,
     NO_WORKER,
     OVERLOADED,
     QUEUE_OUT_OF_MEMORY,
@@ -19,6 +20,7 @@ from shared.outcomes import (
     Outcome,
     RequestError,
 )
+from shared.wishes import Serving
 from tests.fakes import ECHO
 
 SERVED = ModelState("echo", ECHO, workers=1, queued=3)
@@ -46,10 +48,16 @@ def test_a_model_that_is_served_is_let_in() -> None:
         (Catalogue({"echo": SERVED}, redis_ok=True, memory_full=True), "echo", QUEUE_OUT_OF_MEMORY),
         (Catalogue({"echo": ModelState("echo", ECHO, workers=0)}, redis_ok=True), "echo", NO_WORKER),
         (Catalogue({"echo": ModelState("echo", None, workers=2)}, redis_ok=True), "echo", NO_WORKER),
+        (Catalogue({"echo": ModelState("echo", ECHO, 1, serving=Serving.DRAINING)}, redis_ok=True), "echo", DRAINING),
     ],
 )
 def test_everything_else_is_refused_for_its_reason(catalogue: Catalogue, model: str, outcome: Outcome) -> None:
     assert refused(catalogue, model).outcome is outcome
+
+
+def test_a_paused_model_takes_requests() -> None:
+    paused = ModelState("echo", ECHO, workers=1, serving=Serving.PAUSED)
+    assert admit(Catalogue({"echo": paused}, redis_ok=True), "echo", 0, 1) is paused
 
 
 def test_a_full_front_end_refuses_with_the_number() -> None:

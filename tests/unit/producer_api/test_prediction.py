@@ -143,3 +143,16 @@ def test_at_five_times_its_capacity_it_keeps_its_word(workers: int, front_ends: 
     assert took_s[int(0.99 * len(took_s))] <= limit_s
     assert len(service.took_s) / 20.0 >= 0.95 * workers * rows / batch_s
     assert service.refused > 3 * len(service.took_s)
+
+
+def test_a_pause_teaches_nothing_and_what_was_learned_in_its_first_moments_is_forgotten() -> None:
+    backlog, service = Backlog(), Service(8, 0.1)
+    for _ in range(50):
+        backlog.answered(service, service.wave, 60.0, 10.0)  # the consumers have stopped, and nobody knows yet
+    assert backlog.slowness > 2
+    backlog.paused(20.0)
+    assert backlog.slowness == 1.0
+    backlog.answered(service, service.wave, 60.0, 19.0)
+    assert backlog.slowness == 1.0
+    backlog.answered(service, service.wave, 60.0, 21.0)
+    assert backlog.slowness > 1.0

@@ -60,6 +60,7 @@ def test_models(api: Api) -> None:
         "workers": 1,
         "queued": 0,
         "ready": True,
+        "serving": "open",
     }
     card = api.get("/v1/models/imagenet").json
     assert card["inputs"] == [{"name": "image", "datatype": "UINT8", "shape": [4, 4, 3]}]

@@ -1,0 +1,46 @@
+"""Whether an operator has paused the model, and whether this consumer has come to rest."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+
+class Pause:
+    """What the pulse learns of the operator's wish, and what the reading threads make of it.
+
+    Args:
+        on_change: called when there is something new to publish.
+
+    Attributes:
+        asked: nothing more is to be claimed. Looked at before each read, so it is no more than an attribute.
+    """
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        self._on_change = on_change
+        self._lock = threading.Lock()
+        self._rests = False
+        self.asked = False
+
+    @property
+    def rests(self) -> bool:
+        """Whether no read is under way any more, and none begins before :meth:`ask` says so."""
+        return self._rests
+
+    def ask(self, paused: bool) -> None:
+        """Take in what the operator wishes."""
+        with self._lock:
+            if paused == self.asked:
+                return
+            self.asked, was_resting = paused, self._rests
+            self._rests = False
+        if was_resting:
+            self._on_change()
+
+    def rest(self) -> None:
+        """Note that the thread which may read does not; called by it alone."""
+        with self._lock:
+            if self._rests or not self.asked:
+                return
+            self._rests = True
+        self._on_change()
