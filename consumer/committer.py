@@ -134,7 +134,8 @@ class Committer:
             request = item.request
             expiry_ms = self._settings.reply_expiry_ms(request.ttl_ms)
             ended.append(Ended(item.entry.entry_id, request.id, request.reply_to or "", expiry_ms, reply))
-            done.append(ItemDone(code, item.queued_s, finished.taken_s - item.arrived_s, item.decode_s))
+            waited_s = finished.taken_s - item.arrived_s
+            done.append(ItemDone(code, item.queued_s, waited_s, item.decode_s, request.traceparent))
         return Prepared(finished, ended, done, begun_s, time.monotonic())
 
     def _commit_prepared(self, prepared: Prepared) -> None:

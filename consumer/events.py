@@ -11,12 +11,16 @@ from .batcher import CloseReason
 
 
 class ItemDone(msgspec.Struct, frozen=True):
-    """One request that ended: its outcome code, and seconds spent in the stream, waiting for its batch, decoding."""
+    """One request that ended: its outcome code, and seconds spent in the stream, waiting for its batch, decoding.
+
+    ``traceparent`` is the request's own, if it has one.
+    """
 
     outcome: str
     queue_wait_s: float
     batch_wait_s: float
     decode_s: float
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

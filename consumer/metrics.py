@@ -11,9 +11,10 @@ from prometheus_client.registry import Collector
 
 from shared.cards import Card
 from shared.metrics import BATCH_SIZE_BUCKETS, LATENCY_BUCKETS_S, Histogram
+from shared.trace import sampled_trace_id
 
 from .cost import BatchCost
-from .events import BatchDone, Parity
+from .events import BatchDone, ItemDone, Parity
 from .stream import Depth, StreamDown, StreamGone
 
 
@@ -73,7 +74,10 @@ class ConsumerMetrics:
         ran = event.reason is not None
         for item in event.items:
             outcomes[item.outcome] = outcomes.get(item.outcome, 0) + 1
-            if ran:
+            trace = None if item.traceparent is None else sampled_trace_id(item.traceparent)
+            if ran and trace is not None:
+                self._observe_traced(item, trace)
+            elif ran:
                 self._queue_wait.observe(item.queue_wait_s)
                 self._batch_wait.observe(item.batch_wait_s)
                 if item.decode_s > 0:
@@ -86,6 +90,13 @@ class ConsumerMetrics:
             self._inference.observe(event.run_s)
             self._postprocess.observe(event.postprocess_s)
             self._commit.observe(event.commit_s)
+
+    def _observe_traced(self, item: ItemDone, trace_id: str) -> None:
+        now_s = time.time()
+        self._queue_wait.observe_traced(item.queue_wait_s, trace_id, now_s)
+        self._batch_wait.observe_traced(item.batch_wait_s, trace_id, now_s)
+        if item.decode_s > 0:
+            self._decode.observe_traced(item.decode_s, trace_id, now_s)
 
     def redelivered(self, count: int) -> None:
         """Count entries taken over."""

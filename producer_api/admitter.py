@@ -200,7 +200,7 @@ class Admitter:
         if isinstance(status, OutOfMemory):
             waiter.fail(QUEUE_OUT_OF_MEMORY, "The queue is out of memory.")
         elif isinstance(status, ServerError) or status.startswith(b"error"):
-            log.error("Redis refused a request: %s", status, extra=about(waiter.request_id))
+            log.error("Redis refused a request: %s", status, extra=about(waiter.request_id, waiter.traceparent))
             waiter.fail(QUEUE_UNAVAILABLE, "The queue refused the request; the front end's log says why.")
         elif status == b"answered":
             self._look(waiter)

@@ -104,6 +104,8 @@ class Channel:
         message = self._message(request, in_pieces=id_is_ours)  # if that fails, nobody may be left waiting
         wait = Wait(self._waiters, self._admitter, id_is_ours, done)
         wait.waiter = self._waiters.add(request.id, request.ttl_ms / 1000, wait.end)
+        if request.traceparent is not None:
+            wait.waiter.traceparent = request.traceparent
         self._admitter.put(Pending(wait.waiter, message, check))
         return wait
 

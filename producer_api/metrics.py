@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from prometheus_client import Counter, Gauge, ProcessCollector
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest, start_http_server
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from shared.metrics import LATENCY_BUCKETS_S, PAYLOAD_BUCKETS_BYTES, Histogram, Series
@@ -21,7 +23,6 @@ log = logging.getLogger("headrace.http")
 Registry = CollectorRegistry
 """Where metrics are registered; every application has one of its own."""
 
-CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 UNKNOWN = "unknown"
 OTHER_ROUTE = "other"
 
@@ -136,14 +137,25 @@ class ApiMetrics:
         info.labels(version, str(VERSION), commit or "").set(1)
         self._series: dict[tuple[str, int], Series] = {}
 
-    def observe_request(self, route: str, status: int, seconds: float) -> None:
-        """Record one response; ``route`` is a path template of the application."""
+    def observe_request(self, route: str, status: int, seconds: float, trace_id: str | None = None) -> None:
+        """Record one response.
+
+        Args:
+            route: a path template of the application.
+            trace_id: the sampled trace that the request belongs to; None for none.
+        """
         key = (route, status)
         series = self._series.get(key)
         if series is None:
             series = self._series[key] = self._duration.labels(route, _CODE_CLASSES[status // 100])
-        series.observe(seconds)
+        if trace_id is None:
+            series.observe(seconds)
+        else:
+            series.observe_traced(seconds, trace_id, time.time())
 
-    def expose(self) -> bytes:
-        """Return all metrics in the text format."""
-        return generate_latest(self._registry)
+    def expose(self, *, as_openmetrics: bool) -> tuple[bytes, str]:
+        """Return all metrics and their content type: OpenMetrics, with exemplars, or plain text."""
+        if as_openmetrics:
+            text: bytes = openmetrics.generate_latest(self._registry)  # type: ignore[no-untyped-call]
+            return text, openmetrics.CONTENT_TYPE_LATEST
+        return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4

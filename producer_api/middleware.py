@@ -15,6 +15,9 @@ from .body import refuse_unread
 from .errors import send_error
 from .metrics import OTHER_ROUTE, ApiMetrics
 
+TRACE = "headrace_trace"
+"""Member of a scope: the id of the sampled trace that a predict request belongs to."""
+
 _log = logging.getLogger("headrace.http")
 
 
@@ -61,7 +64,8 @@ class Boundary:
             await send_error(watched, RequestError(INTERNAL, "Something went wrong here; it has been logged."))
         finally:
             if status:
-                self._metrics.observe_request(self._route(scope, status), status, perf_counter() - started_s)
+                duration_s, trace = perf_counter() - started_s, scope.get(TRACE)
+                self._metrics.observe_request(self._route(scope, status), status, duration_s, trace)
 
     def _route(self, scope: Scope, status: int) -> str:
         route = scope.get("route")

@@ -14,10 +14,14 @@ X_MSGPACK = "application/x-msgpack"
 RAW = "application/octet-stream"
 IMAGES = ("image/jpeg", "image/png", "image/webp")
 
+OPENMETRICS = "application/openmetrics-text"
+
 OFFERED = (JSON, MSGPACK, X_MSGPACK)
 """What answers can be, best first."""
 
 MAX_HEADER_BYTES = 4096
+EXACTLY = 2
+"""How exactly a range of Accept names a type: by its name, and not by ``application/*`` (1) or ``*/*`` (0)."""
 
 _QUALITY = re.compile(r"(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\Z")
 
@@ -32,10 +36,9 @@ def choose(accept: bytes) -> str:
     Raises:
         RequestError: ``NOT_ACCEPTABLE``.
     """
-    text = accept[:MAX_HEADER_BYTES].decode("latin-1")
-    if not text.strip():
+    ranges = _ranges(accept)
+    if ranges is None:
         return JSON
-    ranges = [parsed for part in text.split(",") if (parsed := _range(part)) is not None]
     best, best_rank = None, (0.0, -1)
     for offer in OFFERED:
         rank = _rank(offer, ranges)
@@ -44,6 +47,21 @@ def choose(accept: bytes) -> str:
     if best is None:
         raise RequestError(NOT_ACCEPTABLE, f"Answers can be {JSON} or {MSGPACK}; Accept allows neither.")
     return best
+
+
+@lru_cache(maxsize=256)
+def wants_openmetrics(accept: bytes) -> bool:
+    """Say whether a scraper names OpenMetrics and likes it at least as much as plain text, which everybody reads."""
+    ranges = _ranges(accept) or []
+    weight, level = _rank(OPENMETRICS, ranges)
+    return level == EXACTLY and 0 < weight >= _rank("text/plain", ranges)[0]
+
+
+def _ranges(accept: bytes) -> list[tuple[str, str, float]] | None:
+    text = accept[:MAX_HEADER_BYTES].decode("latin-1")
+    if not text.strip():
+        return None
+    return [parsed for part in text.split(",") if (parsed := _range(part)) is not None]
 
 
 def _range(part: str) -> tuple[str, str, float] | None:
@@ -67,7 +85,7 @@ def _rank(offer: str, ranges: list[tuple[str, str, float]]) -> tuple[float, int]
     quality, specificity = 0.0, -1
     for want_kind, want_subtype, want_quality in ranges:
         if (want_kind, want_subtype) == (kind, subtype):
-            level = 2
+            level = EXACTLY
         elif (want_kind, want_subtype) == (kind, "*"):
             level = 1
         elif (want_kind, want_subtype) == ("*", "*"):

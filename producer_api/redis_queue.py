@@ -15,6 +15,7 @@ from shared.logs import about
 from shared.outcomes import INTERNAL, SHUTTING_DOWN, UNKNOWN_OUTCOME, RequestError
 from shared.redis import ClientError, Link, connect_async
 from shared.settings import Settings
+from shared.trace import sampled_trace_id
 from shared.wire import Request
 
 from .admission import admit, check_wait, refusal
@@ -162,6 +163,11 @@ class RedisQueue:
         except Exception as error:  # whatever a consumer sent, it must not end the task that reads all replies
             log.error("A consumer's reply cannot be read: %r", error, extra=about(request.id, request.traceparent))
             return RequestError(INTERNAL, "The reply cannot be read.", request_id=request.id)
-        self._instruments.reply_wait.observe(waited_s)
-        self._instruments.transport.observe(waited_s - ran_s)
+        trace = None if request.traceparent is None else sampled_trace_id(request.traceparent)
+        if trace is None:
+            self._instruments.reply_wait.observe(waited_s)
+            self._instruments.transport.observe(waited_s - ran_s)
+        else:
+            self._instruments.reply_wait.observe_traced(waited_s, trace, time.time())
+            self._instruments.transport.observe_traced(waited_s - ran_s, trace, time.time())
         return Answer(reply, round(waited_s * 1e6))

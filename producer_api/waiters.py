@@ -29,6 +29,7 @@ class Waiter:
         entry_id: the request's entry in the stream, once known.
         ended: nobody waits any more.
         unwanted: nobody will ask for the reply either.
+        traceparent: the request's own, for the log.
     """
 
     request_id: str
@@ -39,6 +40,7 @@ class Waiter:
     entry_id: bytes | None = None
     ended: bool = False
     unwanted: bool = False
+    traceparent: str | None = None
 
     def fail(self, outcome: Outcome, message: str, retry_after_s: int = RETRY_AFTER_S) -> None:
         """End with an error, unless already ended."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 
-from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.core import Exemplar, HistogramMetricFamily
 from prometheus_client.registry import Collector, CollectorRegistry
 from prometheus_client.utils import floatToGoString
 
@@ -33,18 +33,19 @@ PAYLOAD_BUCKETS_BYTES = (64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 419
 
 
 class Series:
-    """One labelled series of a histogram: counts per bucket, and the sum.
+    """One labelled series of a histogram: counts per bucket, the sum, and the latest traced value of each bucket.
 
     Each series has one writing thread, so no lock is taken; a scrape may see a value counted a moment before it is
     summed.
     """
 
-    __slots__ = ("_bounds", "counts", "total")
+    __slots__ = ("_bounds", "counts", "exemplars", "total")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
+        self.exemplars: dict[int, Exemplar] = {}
 
     def observe(self, value: float) -> None:
         """Count one value; negative ones, which clocks can produce, count as 0."""
@@ -52,6 +53,17 @@ class Series:
             value = 0.0
         self.counts[bisect_left(self._bounds, value)] += 1
         self.total += value
+
+    def observe_traced(self, value: float, trace_id: str, now_s: float) -> None:
+        """Count one value and make it its bucket's exemplar.
+
+        Args:
+            trace_id: what the OpenMetrics format shows with the bucket.
+            now_s: Unix time in s.
+        """
+        self.observe(value)
+        bucket = bisect_left(self._bounds, max(value, 0.0))
+        self.exemplars[bucket] = Exemplar({"trace_id": trace_id}, max(value, 0.0), round(now_s, 3))
 
     def observe_many(self, values: Iterable[float]) -> None:
         """Count several values."""
@@ -78,6 +90,7 @@ class Histogram(Collector):
         labels: Sequence[str] = (),
     ) -> None:
         self._name, self._help, self._bounds = name, help, tuple(bounds)
+        self._edges = (*self._bounds, float("inf"))
         self._labels = tuple(labels)
         self._series: dict[tuple[str, ...], Series] = {}
         registry.register(self)
@@ -96,8 +109,10 @@ class Histogram(Collector):
         family = HistogramMetricFamily(self._name, self._help, labels=self._labels)
         for values, series in list(self._series.items()):
             buckets, running = [], 0
-            for bound, count in zip((*self._bounds, float("inf")), list(series.counts), strict=True):
+            for index, count in enumerate(list(series.counts)):
                 running += count
-                buckets.append((floatToGoString(bound), running))  # type: ignore[no-untyped-call]
+                edge: str = floatToGoString(self._edges[index])  # type: ignore[no-untyped-call]
+                exemplar = series.exemplars.get(index)
+                buckets.append((edge, running) if exemplar is None else (edge, running, exemplar))
             family.add_metric(values, buckets, sum_value=series.total)
         yield family

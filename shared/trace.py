@@ -20,3 +20,9 @@ def trace_id(traceparent: str | None) -> str | None:
     """Return the id of the trace, 32 hexadecimal digits; None when there is none."""
     found = parts(traceparent)
     return found[0] if found else None
+
+
+def sampled_trace_id(traceparent: str | None) -> str | None:
+    """Return the id of the trace if it is sampled, that is, if somebody will find it; None otherwise."""
+    found = parts(traceparent)
+    return found[0] if found and found[2] & 1 else None

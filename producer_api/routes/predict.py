@@ -17,8 +17,10 @@ from producer_api.admission import refusal
 from producer_api.errors import send_error
 from producer_api.exchange import PATH, Desk, Exchange, head_of
 from producer_api.http_guard import ON_GONE
+from producer_api.middleware import TRACE
 from producer_api.queue import submit
 from shared.outcomes import CLIENT_CLOSED, INTERNAL, REQUEST_TIMEOUT, SHUTTING_DOWN, RequestError
+from shared.trace import sampled_trace_id
 from shared.tracing import RequestSpan, Tracing
 
 __all__ = ["PATH", "Predict"]
@@ -45,6 +47,8 @@ class Predict:
         if self._tracing is not None and head.traceparent is not None:
             span = self._tracing.request(head.traceparent, PATH, head.model)
             head = replace(head, traceparent=span.traceparent)
+        if head.traceparent is not None:
+            scope[TRACE] = sampled_trace_id(head.traceparent)
         exchange = Exchange(desk, head)
         unread = True
         try:

@@ -6,7 +6,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from producer_api.encoding import json_encoder
-from producer_api.metrics import CONTENT_TYPE, ApiMetrics
+from producer_api.metrics import ApiMetrics
+from producer_api.negotiation import wants_openmetrics
 from producer_api.queue import Catalogue, Queue
 from producer_api.schemas import Health, Readiness, VersionInfo
 from shared.version import __version__
@@ -56,7 +57,9 @@ class Service:
 
     async def metrics(self, request: Request) -> Response:
         """Expose the metrics."""
-        return Response(self._metrics.expose(), headers={"Content-Type": CONTENT_TYPE})
+        accept = ",".join(request.headers.getlist("accept")).encode("latin-1")
+        text, content_type = self._metrics.expose(as_openmetrics=wants_openmetrics(accept))
+        return Response(text, headers={"Content-Type": content_type, "Vary": "Accept"})
 
     async def openapi(self, request: Request) -> Response:
         """Return the OpenAPI document."""

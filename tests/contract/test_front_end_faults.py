@@ -19,8 +19,9 @@ from producer_api.metrics import queue_metrics
 from producer_api.queue import Answer, submit
 from producer_api.redis_queue import RedisQueue
 from producer_api.waiters import Waiter
+from shared import keys
 from shared.cards import BatchSettings
-from shared.outcomes import EXPIRED, WAIT_TOO_LONG, RequestError
+from shared.outcomes import EXPIRED, QUEUE_UNAVAILABLE, WAIT_TOO_LONG, RequestError
 from shared.wire import Fault, ModelTag, Reply, Request, Tensor, Timing, decode_request, encode_reply
 from tests.contract.lanes import RedisLane, card, settings
 
@@ -54,6 +55,24 @@ async def outcome(queue: RedisQueue, lane: RedisLane, request_id: str, ttl_ms: i
     except RequestError as error:
         return error.outcome.code
     return "ok" if answer.reply.fault is None else answer.reply.fault.code
+
+
+def test_the_log_names_request_and_trace_that_redis_refused(
+    redis_url: str, lane: RedisLane, caplog: pytest.LogCaptureFixture
+) -> None:
+    lane.stream("one").heartbeat(card(lane.model), {})
+
+    async def scenario(queue: RedisQueue) -> None:
+        lane.client.set(keys.work(lane.model, keys.DEFAULT_LANE), "no stream")
+        traceparent = f"00-{'a' * 32}-{'b' * 16}-01"
+        request = Request("r-1", 1_000, "application/octet-stream", bytes(32_768), traceparent=traceparent)
+        with pytest.raises(RequestError) as caught:
+            await submit(queue, lane.model, request, id_is_ours=True)
+        assert caught.value.outcome is QUEUE_UNAVAILABLE
+
+    run(redis_url, scenario)
+    [line] = [line for line in caplog.records if "refused a request" in line.getMessage()]
+    assert (line.__dict__["request_id"], line.__dict__["trace_id"]) == ("r-1", "a" * 32)
 
 
 def end_one(stream: WorkStream, fault: Fault | None = None) -> None:

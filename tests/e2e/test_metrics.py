@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.children import ROOT
@@ -19,13 +22,18 @@ from tests.e2e.switchable import models_file
 from tests.helpers import eventually
 
 MOST_SERIES = 500
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+ACCEPT_OF_PROMETHEUS = (
+    "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,"
+    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
 ADDED_BY_PROMETHEUS = {"instance", "job"}
 _NAME = r"(?<![:\w])(headrace_\w+)(?!:)"
 
 
 @pytest.fixture(scope="module")
-def texts(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """What a front end and a consumer show after an answer and a refusal; bf16, so that there is a comparison."""
+def addresses(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Addresses of ``/metrics`` after an answer, a refusal and a traced answer; bf16, so that there is a comparison."""
     folder, model = tmp_path_factory.mktemp("metrics"), "test-metrics"
     with Stack(valkey_url, models_file(folder, model), PRECISION="bf16") as stack:
         stack.start_front_end()
@@ -35,8 +43,25 @@ def texts(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
         # The reply leaves before the batch is counted.
         eventually(lambda: "headrace_batches_total{" in stack.metrics(consumer))
-        with urllib.request.urlopen(f"{stack.url}/metrics", timeout=10) as answer:
-            yield {"front end": answer.read().decode(), "consumer": stack.metrics(consumer)}
+        headers = {"Content-Type": "application/octet-stream", "traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
+        traced = urllib.request.Request(f"{stack.url}/v1/models/{model}/predict", b"abc", headers)
+        with urllib.request.urlopen(traced, timeout=10) as answer:
+            assert answer.status == 200
+        address = consumer.until("metrics at ").rpartition("metrics at ")[2].rstrip(".")
+        yield {"front end": f"{stack.url}/metrics", "consumer": address}
+
+
+def scrape(address: str, accept: str | None = None) -> tuple[str, str]:
+    """Content type and text."""
+    headers = {} if accept is None else {"Accept": accept}
+    with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=10) as answer:
+        return answer.headers["Content-Type"], answer.read().decode()
+
+
+@pytest.fixture(scope="module")
+def texts(addresses: dict[str, str]) -> dict[str, str]:
+    """What they show whoever does not say what he wants."""
+    return {process: scrape(address)[1] for process, address in addresses.items()}
 
 
 def exported(texts: dict[str, str]) -> dict[str, set[str]]:
@@ -86,3 +111,36 @@ def test_everything_in_the_documents_is_exported(texts: dict[str, str]) -> None:
 @pytest.mark.parametrize("process", ["front end", "consumer"])
 def test_a_process_exports_few_series(texts: dict[str, str], process: str) -> None:
     assert sum(len(family.samples) for family in text_string_to_metric_families(texts[process])) < MOST_SERIES
+
+
+@pytest.mark.parametrize("process", ["front end", "consumer"])
+def test_plain_text_is_for_those_who_do_not_ask_and_passes_promtool(addresses: dict[str, str], process: str) -> None:
+    content_type, text = scrape(addresses[process])
+    assert content_type.startswith("text/plain; version=0.0.4")
+    assert "# {" not in text
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed; it comes with Debian's package prometheus")
+    checked = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("process", "durations"),
+    [
+        ("front end", {"http_request_duration", "reply_wait", "transport"}),
+        ("consumer", {"queue_wait", "batch_wait"}),
+    ],
+)
+def test_prometheus_finds_the_trace_of_a_request_with_its_latency(
+    addresses: dict[str, str], process: str, durations: set[str]
+) -> None:
+    def exemplars() -> dict[str, str]:
+        content_type, text = scrape(addresses[process], ACCEPT_OF_PROMETHEUS)
+        assert content_type.startswith("application/openmetrics-text; version=1.0.0; charset=utf-8")
+        families = openmetrics(text)  # type: ignore[no-untyped-call]
+        samples = [sample for family in families for sample in family.samples]
+        return {one.name: one.exemplar.labels["trace_id"] for one in samples if one.exemplar is not None}
+
+    expected = dict.fromkeys((f"headrace_{name}_seconds_bucket" for name in durations), TRACE)
+    eventually(lambda: exemplars() == expected)  # the consumer answers before it counts

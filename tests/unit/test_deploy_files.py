@@ -240,3 +240,9 @@ def test_what_people_run_and_what_ci_runs_is_the_same() -> None:
     for command in ("make lint", "make test", "tests/e2e/test_compose.py"):
         assert command in script
         assert command in (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+
+
+@pytest.mark.parametrize("path", [".ci/run", ".github/workflows/ci.yml"])
+def test_the_checks_bring_promtool_for_the_tests_of_the_rules(path: str) -> None:
+    text = (ROOT / path).read_text()
+    assert 0 < text.index(".ci/promtool ") < text.index("make test")

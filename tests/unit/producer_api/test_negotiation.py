@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer_api.negotiation import JSON, MSGPACK, OFFERED, X_MSGPACK, body_type, choose, sniff, traceparent
+from producer_api.negotiation import (
+    JSON,
+    MSGPACK,
+    OFFERED,
+    X_MSGPACK,
+    body_type,
+    choose,
+    sniff,
+    traceparent,
+    wants_openmetrics,
+)
 from shared.outcomes import NOT_ACCEPTABLE, UNSUPPORTED_MEDIA_TYPE, RequestError
 
 
@@ -42,6 +52,25 @@ def test_accept_that_allows_nothing(accept: str) -> None:
     with pytest.raises(RequestError) as caught:
         choose(accept.encode())
     assert caught.value.outcome is NOT_ACCEPTABLE
+
+
+@pytest.mark.parametrize(
+    ("accept", "wanted"),
+    [
+        ("", False),
+        ("*/*", False),
+        ("application/*", False),
+        ("text/html, */*;q=0.1", False),
+        ("application/openmetrics-text", True),
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", True),
+        ("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2", True),
+        ("application/openmetrics-text;q=0.2, text/plain", False),
+        ("application/openmetrics-text;q=0", False),
+        ("application/openmetrics-text;version=x\x00;escaping=\xff", True),
+    ],
+)
+def test_openmetrics_is_for_those_who_name_it(accept: str, wanted: bool) -> None:
+    assert wants_openmetrics(accept.encode("latin-1")) is wanted
 
 
 @given(st.binary(max_size=200))

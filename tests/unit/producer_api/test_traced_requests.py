@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.fakes import RecordedTracing
 from tests.unit.producer_api.asgi import Api
@@ -44,6 +45,26 @@ def test_a_refusal_ends_the_span_too(
     assert answer.status == status
     [span] = tracing.requests
     assert (span.ended, span.timing) == ((answer.error["id"], code), None)
+
+
+@pytest.mark.parametrize(("flags", "shown"), [("01", True), ("00", False)])
+def test_a_sampled_trace_is_an_exemplar_of_its_latency(flags: str, shown: bool) -> None:
+    with Api() as api:
+        assert api.post("echo", b"hello").status == 200
+        assert api.post("nobody", b"x", headers=[("traceparent", PARENT[:-2] + flags)]).status == 404
+        answer = api.get("/metrics", headers=[("Accept", "application/openmetrics-text; version=1.0.0")])
+        plain = api.get("/metrics")
+    assert answer.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    assert answer.headers["vary"] == plain.headers["vary"] == "Accept"
+    families = text_string_to_metric_families(answer.body.decode())  # type: ignore[no-untyped-call]
+    found = [
+        (sample.labels["code"], sample.exemplar.labels)
+        for family in families
+        for sample in family.samples
+        if sample.exemplar is not None
+    ]
+    assert found == ([("4xx", {"trace_id": "a" * 32})] if shown else [])
+    assert b"trace_id" not in plain.body
 
 
 @pytest.mark.parametrize("headers", [[], [("traceparent", "nonsense")]])

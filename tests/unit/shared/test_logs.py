@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.logs import JsonFormatter, TextFormatter, about, without_secrets
-from shared.trace import parts, trace_id
+from shared.trace import parts, sampled_trace_id, trace_id
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE}-{SPAN}-01"
@@ -111,3 +111,9 @@ def test_a_traceparent_has_three_parts() -> None:
 def test_a_malformed_traceparent_names_no_trace(text: str | None) -> None:
     assert trace_id(text) is None
     assert about("r", text) == {"request_id": "r"}
+
+
+@pytest.mark.parametrize(("flags", "found"), [("00", None), ("01", TRACE), ("02", None), ("03", TRACE)])
+def test_a_trace_that_is_not_sampled_is_not_worth_showing(flags: str, found: str | None) -> None:
+    assert sampled_trace_id(f"00-{TRACE}-{SPAN}-{flags}") == found
+    assert sampled_trace_id(None) is sampled_trace_id("nonsense") is None

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as text_string_to_openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from shared.metrics import BATCH_SIZE_BUCKETS, LATENCY_BUCKETS_S, PAYLOAD_BUCKETS_BYTES, Histogram
@@ -59,6 +61,43 @@ def test_a_negative_duration_counts_as_none() -> None:
     series.observe(-5.0)
     assert series.counts == [1, 0, 0]
     assert series.total == 0.0
+
+
+def exemplars(registry: CollectorRegistry) -> dict[str, tuple[str, float, float | None]]:
+    """Trace, value and time by bucket, as an OpenMetrics scrape shows them."""
+    found = {}
+    text = openmetrics.generate_latest(registry).decode()  # type: ignore[no-untyped-call]
+    for family in text_string_to_openmetrics_families(text):  # type: ignore[no-untyped-call]
+        for sample in family.samples:
+            if sample.exemplar is not None:
+                one = sample.exemplar
+                found[sample.labels["le"]] = (one.labels["trace_id"], one.value, one.timestamp and float(one.timestamp))
+    return found
+
+
+def test_a_bucket_shows_the_latest_traced_value_in_it() -> None:
+    registry = CollectorRegistry()
+    series = Histogram("x_seconds", "Help.", (1.0, 2.0), registry).labels()
+    for value, trace, at_s in ((0.5, "a", 1.0), (0.7, "b", 2.5), (-1.0, "c", 3.0), (2.0, "d", 4.0), (9.0, "e", 5.0)):
+        series.observe_traced(value, trace, at_s)
+        series.observe(value)
+    assert exemplars(registry) == {"1.0": ("c", 0.0, 3.0), "2.0": ("d", 2.0, 4.0), "+Inf": ("e", 9.0, 5.0)}
+    assert series.counts == [6, 2, 2]
+
+
+@given(st.lists(st.tuples(st.floats(-1, 100), st.booleans()), max_size=30))
+def test_traced_values_count_like_others(values: list[tuple[float, bool]]) -> None:
+    plain, mixed = CollectorRegistry(), CollectorRegistry()
+    for registry in (plain, mixed):
+        series = Histogram("x_seconds", "Help.", LATENCY_BUCKETS_S, registry).labels()
+        for value, traced in values:
+            if traced and registry is mixed:
+                series.observe_traced(value, "a" * 32, 1.0)
+            else:
+                series.observe(value)
+    assert samples(mixed) == samples(plain)
+    assert bool(exemplars(mixed)) == any(traced for _, traced in values)
+    assert exemplars(plain) == {}
 
 
 def test_the_same_labels_give_the_same_series() -> None:
