@@ -92,11 +92,12 @@ class Stack:
         self._processes: list[Process] = []
         self.url = ""
 
-    def start_front_end(self) -> Process:
-        """Start ``python -m producer_api`` and wait until it serves."""
+    def start_front_end(self, **settings: str) -> Process:
+        """Start ``python -m producer_api`` and wait until it serves; ``url`` is the address of the latest."""
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        process = self._start(["-m", "producer_api"], {"HEADRACE_PORT": str(port)})
+        own = {f"HEADRACE_{name}": value for name, value in settings.items()}
+        process = self._start(["-m", "producer_api"], {"HEADRACE_PORT": str(port), **own})
         process.until("Serving on")
         return process
 

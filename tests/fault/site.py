@@ -1,0 +1,106 @@
+"""What the faults of server and network happen to: a stack, the address of each front end, and eyes into its lane."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from shared import keys
+from shared.redis import connect
+from tests.e2e.stack import Process, Response, Stack, call
+from tests.fault.fragile import models_file
+from tests.helpers import eventually
+
+LANE = keys.DEFAULT_LANE
+
+# Processes start and leases run out meanwhile.
+wait_until = partial(eventually, within_s=50.0)
+
+
+def port_of(url: str) -> int:
+    """The port of a Redis address."""
+    port = urlsplit(url).port
+    assert port is not None
+    return port
+
+
+class Site:
+    """A stack with the model of ``fragile.py``; a context manager.
+
+    Args:
+        url: of the server; front ends and consumers may be given another way to it.
+    """
+
+    def __init__(self, url: str, model: str, folder: Path, **settings: str) -> None:
+        self.model, self._folder = model, folder
+        self.stack = Stack(url, models_file(folder, model), **settings)
+        self.redis = connect(url)
+        self.work = keys.work(model, LANE)
+
+    def front_end(self, **settings: str) -> str:
+        """Start a front end and return its address."""
+        self.stack.start_front_end(**settings)
+        return self.stack.url
+
+    def consumer(self, **settings: str) -> Process:
+        """Start a consumer."""
+        return self.stack.start_consumer(self.model, **settings)
+
+    def ask(self, body: bytes, request_id: str = "", timeout_ms: int = 30_000, via: str = "") -> Response:
+        """Send a request, to the latest front end if not said otherwise."""
+        query = f"timeout_ms={timeout_ms}" + (f"&id={request_id}" if request_id else "")
+        url = f"{via or self.stack.url}/v1/models/{self.model}/predict?{query}"
+        return call(url, body, "application/octet-stream", timeout_s=60.0)
+
+    def ready(self, via: str = "") -> bool:
+        """Say what /readyz says."""
+        return call(f"{via or self.stack.url}/readyz").status == 200
+
+    def hold(self) -> Path:
+        """Make requests with the body ``hold`` wait until the file that this returns is gone."""
+        file = self._folder / "hold"
+        file.touch()
+        return file
+
+    def batches(self) -> list[list[str]]:
+        """Every batch that was run, by whomever."""
+        return [line.split(" ") for noted in self._folder.glob("batches-*") for line in noted.read_text().splitlines()]
+
+    def runs_of(self, body: str) -> int:
+        """How often a body was run."""
+        return sum(batch.count(body) for batch in self.batches())
+
+    def length(self) -> int:
+        """Entries in the lane."""
+        found: Any = self.redis.xlen(self.work)
+        return int(found)
+
+    def pending(self) -> int:
+        """Entries that are claimed."""
+        found: Any = self.redis.xpending(self.work, keys.GROUP)
+        return int(found["pending"])
+
+    def added(self) -> int:
+        """Entries that were ever added to the lane."""
+        found: Any = self.redis.xinfo_stream(self.work)
+        return int(found["entries-added"])
+
+    def replies(self, request_id: str) -> list[bytes]:
+        """What the reply key of an id holds."""
+        found: Any = self.redis.lrange(keys.reply(self.model, LANE, request_id), 0, -1)
+        return list(found)
+
+    def __enter__(self) -> Site:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.stack.__exit__(*raised)
+        self.redis.close()
+
+
+def body_of(answer: Response) -> bytes:
+    """What the model gave back; fails when the answer is none."""
+    assert answer.status == 200, answer.body
+    return bytes(answer.body["outputs"][0]["data"])
