@@ -240,7 +240,12 @@ class Proxy:
                 writer.transport.abort()
 
     async def _pass(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, step: Callable[[bytes], None], *, replies: bool
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        step: Callable[[bytes], None],
+        *,
+        replies: bool,
     ) -> None:
         while data := await reader.read(1 << 18):
             await self._flows.wait()
