@@ -98,8 +98,6 @@ class Storm:
         while time.monotonic() - self._begun_s < until_s:
             names = [child.name for child in world.consumers], [child.name for child in world.front_ends]
             step = draw(self._rng, *names, spared)
-            if step.deed.value.endswith("consumers") and spared and world.consumers[-1].name in spared:
-                world.add_consumer()
             await world.do(step, self._rng)
             self.deeds.append((round(time.monotonic() - self._begun_s, 3), str(step)))
             self._show.deed(str(step))
@@ -131,6 +129,7 @@ class Storm:
             "connections_left": await audit.connections_left(world, self.ledger),
             "descriptors_left": audit.leaks(world, self.before, self.ledger),
             "dead_letters": await audit.dead_letters(world, self.ledger),
+            "lived_through": sorted(world.census().keys() & self.before.keys()),
             "orphans_that_ran": sum(case.nonce in ran for case in orphans),
             "memory": await audit.memory(world, self.before, self.redis_bytes, self.ledger),
             "requests_run_more_than_once": sum(count > 1 for count in ran.values()),

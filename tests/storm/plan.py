@@ -37,6 +37,9 @@ WEIGHTS = {
 PAUSES_S = {Deed.PAUSE_CONSUMER: (0.1, 4.0), Deed.PAUSE_FRONT_END: (0.1, 2.0), Deed.PAUSE_REDIS: (0.05, 1.5)}
 """Shortest and longest pause; those of consumers are often longer than a lease."""
 
+SPARED_PAUSE_S = 1.8
+"""Longest pause of who is spared: a consumer stopped for longer than the longest batch ends itself afterwards."""
+
 DOWN_S = (0.0, 1.0)
 """Shortest and longest time for which Redis is away."""
 
@@ -69,6 +72,8 @@ def draw(rng: random.Random, consumers: Sequence[str], front_ends: Sequence[str]
         Deed.PAUSE_FRONT_END: list(front_ends),
     }.get(deed)
     whom = rng.choice(of_kind) if of_kind else ""
+    if whom in spared:
+        lasts_s = min(lasts_s, SPARED_PAUSE_S)
     if deed in (Deed.PAUSE_CONSUMER, Deed.PAUSE_FRONT_END, Deed.PAUSE_REDIS, Deed.RESTART_REDIS):
         return Step(deed, whom, lasts_s)
     return Step(deed, whom, 0.0, share if deed is Deed.CUT_SOME else 1.0)
