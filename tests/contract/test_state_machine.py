@@ -227,9 +227,7 @@ class Lane(RuleBasedStateMachine):
         stream._claimed_after = b"0-0"
         known = {entry.entry_id for entry in self.held[name]}
         while stream._claimed_after is not None:
-            for entry in stream.read(2):
-                if entry.entry_id not in known:
-                    self.held[name].append(entry)
+            self.held[name] += [one for one in stream.read(2) if one.entry_id not in known]
         for gone in [one for one, life in self.truth.entries.items() if life.owner == name and life.deleted]:
             del self.truth.entries[gone]  # what is looked at and not there any more is taken off the list
         mine = {one for one, life in self.truth.in_stream.items() if life.owner == name}
@@ -436,9 +434,9 @@ class Lane(RuleBasedStateMachine):
         found: list[bytes] = list(self.client.scan_iter(match=f"hr:{{{self.model}}}:*", count=1000))
         prefix = keys.reply(self.model, LANE, "")
         replies = {}
-        for key in map(bytes.decode, found):
-            if key.startswith(prefix):
-                replies[key.removeprefix(prefix)] = self.client.lrange(key, 0, -1)
+        for name in map(bytes.decode, found):
+            if name.startswith(prefix):
+                replies[name.removeprefix(prefix)] = self.client.lrange(name, 0, -1)
         assert replies == {request_id: [reply] for request_id, reply in self.truth.visible.items()}
         stays = {self.work, keys.dead_letters(self.model, LANE), keys.card(self.model), keys.lanes(self.model)}
         with self.client.pipeline(transaction=False) as pipe:

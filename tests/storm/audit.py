@@ -20,7 +20,8 @@ MAY_GROW, MAY_GROW_KIB = 1.2, 16 * 1024
 
 async def keys_left(world: World, ledger: Ledger) -> list[str]:
     """Return the keys that nobody accounts for; entries of the lane and of its group count as such, too."""
-    workers = {name.decode() for name in await world.redis.zrange(keys.workers(world.model), 0, -1)}
+    listed: Any = await world.redis.zrange(keys.workers(world.model), 0, -1)
+    workers = {name.decode() for name in listed}
     expected = {
         keys.MODELS,
         keys.card(world.model),
@@ -32,7 +33,8 @@ async def keys_left(world: World, ledger: Ledger) -> list[str]:
     }
     left = [key.decode() async for key in world.redis.scan_iter(count=1000) if key.decode() not in expected]
     work = keys.work(world.model, LANE)
-    for entry_id, fields in await world.redis.xrange(work):
+    entries: Any = await world.redis.xrange(work)
+    for entry_id, fields in entries:
         left.append(f"entry {entry_id.decode()} of {nonce_of(decode_request(fields[b'm']).body or b'')}")
     pending: Any = await world.redis.xpending(work, keys.GROUP)
     if pending["pending"]:

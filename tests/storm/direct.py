@@ -16,7 +16,7 @@ from tests.storm.ledger import Case, End, Kind, Task
 from tests.storm.rest import LONG_TTL_MS, THINK_S, Load
 
 LANE = keys.DEFAULT_LANE
-BLOCK_S = 1.0
+BLOCK_S = 1
 LOOK_S = 1.0
 RETRY_S = 0.2
 EARLY_MS = 50
