@@ -23,7 +23,8 @@ from tests.storm.rest import Load, RestClient
 from tests.storm.show import Show
 from tests.storm.world import HORIZON_S, World
 
-OWN_CLIENTS, MADE_CLIENTS, SIMPLE_PRODUCERS, FAST_PRODUCERS, FAST_AT_ONCE = 12, 12, 6, 2, 20
+CLIENTS = {Kind.OWN: 8, Kind.KEY: 6, Kind.MADE: 12}
+SIMPLE_PRODUCERS, FAST_PRODUCERS, FAST_AT_ONCE = 6, 2, 20
 EVERY_S = 1.0
 CALM_S = 3.0
 FINISH_S = 120.0
@@ -78,7 +79,7 @@ class Storm:
     def _clients(self, world: World, load: Load) -> list[Any]:
         rngs = iter(random.Random(f"{self.seed}/{number}") for number in range(1000))
         made: list[Any] = []
-        for kind, count in ((Kind.OWN, OWN_CLIENTS), (Kind.MADE, MADE_CLIENTS)):
+        for kind, count in CLIENTS.items():
             made += [RestClient(load, world.front_ends, world.model, kind, next(rngs)) for _ in range(count)]
         url = world.server.url
         made += [SimpleProducer(load, url, world.model, next(rngs)) for _ in range(SIMPLE_PRODUCERS)]

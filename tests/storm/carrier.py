@@ -43,8 +43,8 @@ class Http:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._used_s = self.opened_s = 0.0
 
-    async def post(self, target: str, body: bytes, timeout_s: float) -> Answer:
-        """Send bytes and return the answer.
+    async def post(self, target: str, body: bytes, timeout_s: float, headers: str = "") -> Answer:
+        """Send bytes and return the answer; ``headers`` are more of them, each with its line end.
 
         Raises:
             NotSentError: there is nobody to connect to.
@@ -62,7 +62,7 @@ class Http:
                 raise NotSentError(str(error)) from None
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._exchange(*self._streams, target, body)
+                return await self._exchange(*self._streams, target, body, headers)
         except (OSError, EOFError, TimeoutError, ValueError) as error:
             self.close()
             raise BrokenError(f"{type(error).__name__}: {error}") from None
@@ -71,11 +71,11 @@ class Http:
             raise
 
     async def _exchange(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: str, body: bytes
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: str, body: bytes, more: str
     ) -> Answer:
         head = (
             f"POST {target} HTTP/1.1\r\nHost: storm\r\nAccept: application/msgpack\r\n"
-            f"Content-Type: application/octet-stream\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"Content-Type: application/octet-stream\r\n{more}Content-Length: {len(body)}\r\n\r\n"
         )
         writer.write(head.encode() + body)
         await writer.drain()

@@ -13,9 +13,10 @@ MOST_SHOWN = 50
 
 
 class Kind(StrEnum):
-    """How a request was sent: through REST, with an id of the client's or one made up there, or directly."""
+    """How a request was sent: through REST, with an id, an idempotency key or neither, or directly."""
 
     OWN = "REST, own id"
+    KEY = "REST, key"
     MADE = "REST, made id"
     SIMPLE = "direct, simple"
     FAST = "direct, fast"
@@ -38,6 +39,7 @@ class End(StrEnum):
         EXPIRED: its time was over before it ran.
         DEAD: a dead letter, and its sender was told.
         ORPHANED: its front end died and with it the id that was made up there, so nobody can ask for it.
+        LEFT: its client closed the connection, and nobody knows its id.
         LOST: none of these.
     """
 
@@ -46,6 +48,7 @@ class End(StrEnum):
     EXPIRED = "expired"
     DEAD = "dead"
     ORPHANED = "orphaned"
+    LEFT = "left"
     LOST = "lost"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ KILL_TTL_MS = 8000
 """Long enough for three deaths and the searches between them."""
 SHARES = {Task.PLAIN: 0.9895, Task.RAISE: 0.01, Task.KILL: 0.0005}
 GIVE_UP_SHARE, ASK_AGAIN_SHARE, SHORT_SHARE, LARGE_SHARE = 0.3, 0.05, 0.05, 0.03
+LEAVE_SHARE = 0.02
 CLEAN = {"lane_full", "wait_too_long", "client_limit", "no_worker", "overloaded", "queue_out_of_memory"}
 """Refusals after which nothing was admitted for certain. Others leave it open, and the same id is asked again."""
 
@@ -76,6 +78,9 @@ class RestClient:
         try:
             while not load.stop.is_set():
                 case = load.new(self._kind, rng)
+                if self._kind is Kind.MADE and rng.random() < LEAVE_SHARE:
+                    await self._leave(case)
+                    continue
                 await self._to_its_end(case)
                 if case.end is End.ANSWERED and case.request_id and rng.random() < ASK_AGAIN_SHARE:
                     await self._repeat(case)
@@ -83,6 +88,15 @@ class RestClient:
         finally:
             for connection in self._connections.values():
                 connection.close()
+
+    async def _leave(self, case: Case) -> None:
+        """Send a request and go away, mostly before it is answered."""
+        child = self._rng.choice(self._front_ends)
+        with contextlib.suppress(NotSentError, BrokenError):
+            await self._connections[child.name].post(
+                f"{self._target}?timeout_ms={case.ttl_ms}", case.body, self._rng.uniform(0.001, 0.02)
+            )
+        self._load.ledger.close(case, End.LEFT, time.monotonic())
 
     async def _to_its_end(self, case: Case) -> None:
         load, seen = self._load, self._load.ledger.seen
@@ -129,10 +143,11 @@ class RestClient:
 
     async def _ask(self, child: Child, case: Case, ttl_ms: int) -> Answer:
         case.tries += 1
-        name = f"&id={case.request_id}" if case.request_id else ""
+        name = f"&id={case.request_id}" if case.request_id and case.kind is not Kind.KEY else ""
+        header = f"Idempotency-Key: {case.request_id}\r\n" if case.kind is Kind.KEY else ""
         target = f"{self._target}?timeout_ms={ttl_ms}{name}"
         self._sent_s = time.monotonic()
-        answer = await self._connections[child.name].post(target, case.body, ttl_ms / 1000 + AFTER_S)
+        answer = await self._connections[child.name].post(target, case.body, ttl_ms / 1000 + AFTER_S, header)
         late_s = time.monotonic() - self._sent_s - ttl_ms / 1000
         if child.troubled_s < self._sent_s and not child.paused:
             late_ms = round(late_s * 1000)
