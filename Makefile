@@ -3,6 +3,7 @@
 #   make up      start everything on this machine        make lint   ruff and mypy
 #   make test    run the tests                           make bench  measure this machine (docs/benchmarks.md)
 #   make gate    hold this checkout against budgets.toml and its merge base
+#   make storm   kill, pause or cut something every second, and account for every request
 #
 # PYTHON=python3.12 chooses the interpreter. TORCH_INDEX_URL chooses where torch and torchvision come from (README.md).
 
@@ -21,9 +22,12 @@ OUT ?= .headrace/gate
 ONLY ?=
 REPEAT ?= 1
 BENCH ?=
+# How long a storm or a soak lasts, and which one it is.
+MINUTES ?=
+SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint bench bench-batching bench-peers gate mutants selftest clean venv
+.PHONY: help up test lint bench bench-batching bench-peers gate storm soak mutants selftest clean venv
 
 help: ## show the verbs
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +54,13 @@ bench-peers: $(STAMP) ## mosec and LitServe beside Headrace; the first time they
 
 gate: $(STAMP) ## measure this checkout and its merge base, and hold them against budgets.toml
 	@MODEL='$(MODEL)' URL='$(URL)' BASE='$(BASE)' OUT='$(OUT)' PYTHON=$(BIN)/python .ci/gate
+
+storm: $(STAMP) ## kill, pause, restart or cut something every second and account for every id; MINUTES=10 SEED=1
+	@$(BIN)/python -m tests.storm --minutes $(or $(MINUTES),10) --seed $(SEED)
+
+soak: $(STAMP) ## the storm for MINUTES=60, then the tests that take long
+	@$(BIN)/python -m tests.storm --minutes $(or $(MINUTES),60) --seed $(SEED)
+	@$(BIN)/python -m pytest -m soak -n 2
 
 mutants: $(STAMP) ## break the service in ten ways and see whether the gate notices
 	@$(BIN)/python -m loadgen mutants $(if $(ONLY),--only $(ONLY)) --repeat $(REPEAT)

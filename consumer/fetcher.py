@@ -210,13 +210,14 @@ class Fetcher:
         item = Item(entry, request, now_s, now_s + left_s, max(0.0, now_ms - entry.added_ms) / 1000)
         # The first delivery was in company, and this one has not begun.
         crashes = max(0, entry.attempt - 2) if lone else 0
+        # First, since asking again with an id that was released would cost as many consumers once more.
+        if crashes >= MOST_CRASHES:
+            error = RequestError(CRASHED, "The consumer died each time it ran this request, which is not tried again.")
+            raise _Refusal(item, error, f"It ended {crashes} consumers while it ran alone.", crashes)
         if left_s <= 0:
             reason = f"It ended {crashes} consumers while it ran alone, and its deadline passed." if crashes else ""
             error = RequestError(EXPIRED, "The deadline passed while the request was queued.")
             raise _Refusal(item, error, reason, crashes)
-        if crashes >= MOST_CRASHES:
-            error = RequestError(CRASHED, "The consumer died each time it ran this request, which is not tried again.")
-            raise _Refusal(item, error, f"It ended {crashes} consumers while it ran alone.", crashes)
         return item
 
     def _decodes(self, item: Item) -> bool:

@@ -8,6 +8,12 @@ from __future__ import annotations
 
 import time
 
+LONG_S = 0.1
+"""A round trip that took longer than this says little about where its middle was."""
+
+SLACK_MS = 5.0
+"""So much the two clocks may drift apart between two answers."""
+
 
 class RedisClock:
     """Estimate of Redis's time from the local monotonic clock."""
@@ -20,6 +26,11 @@ class RedisClock:
 
         The answer was made somewhere between; the middle is wrong by at most half the round trip (Cristian 1989).
         """
+        if after_s - before_s > LONG_S and self._offset_ms is not None:
+            # One of the two was stopped or busy, before or after: what was known is better, unless it cannot be true.
+            least_ms, most_ms = redis_ms - after_s * 1000.0, redis_ms - before_s * 1000.0
+            if least_ms - SLACK_MS <= self._offset_ms <= most_ms + SLACK_MS:
+                return
         self._offset_ms = redis_ms - (before_s + after_s) * 500.0
 
     def now_ms(self, now_s: float | None = None) -> float:

@@ -1,10 +1,12 @@
 """A model that does what its input says: ``kill`` ends the process, ``raise`` raises, ``hang`` never returns.
 
-``hold`` waits while the file of that name exists. Everything else is given back as it is.
+``hold`` waits while the file of that name exists; ``linger`` does so, too, after it was computed and before its reply
+is committed. ``grip-2`` keeps the interpreter's lock for two seconds. Everything else is given back as it is.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
@@ -49,10 +51,16 @@ class Fragile(Model):
             time.sleep(POLL_S)
         while b"hold" in rows and (self._folder / "hold").exists():
             time.sleep(POLL_S)
+        for row in rows:
+            if row.startswith(b"grip-"):
+                ctypes.PyDLL(None).sleep(int(row[5:]))  # unlike CDLL, this keeps the lock
         return rows
 
     def postprocess(self, outputs: Sequence[Any], request: Request) -> Result:
         """The bytes again."""
+        while outputs[0] == b"linger" and (self._folder / "hold").exists():
+            (self._folder / "lingers").touch()
+            time.sleep(POLL_S)
         return Result(outputs=(Tensor("output", "UINT8", (1, len(outputs[0])), outputs[0]),))
 
     def sample_rows(self, count: int) -> Sequence[Any]:

@@ -351,6 +351,13 @@ def test_what_crashed_and_expired_is_a_dead_letter_that_releases_its_id(bench: B
     assert one.reason.startswith("It ended 1 consumer")
 
 
+def test_what_ended_two_consumers_alone_keeps_its_id_although_its_deadline_has_passed(bench: Bench) -> None:
+    """Released, it would cost whoever asks again as many consumers once more."""
+    assert taken_over(bench, b"x", crashes=2, ttl_ms=2000) is None
+    (one,) = bench.refused
+    assert (one.error.outcome, one.crashes) == (CRASHED, 2)
+
+
 def test_what_expired_in_a_crash_that_may_not_be_its_fault_is_no_dead_letter(bench: Bench) -> None:
     assert taken_over(bench, b"x", crashes=0, ttl_ms=1000) is None
     assert [(one.error.outcome, one.reason) for one in bench.refused] == [(EXPIRED, "")]

@@ -34,6 +34,22 @@ def test_the_latest_answer_counts() -> None:
     assert clock.now_ms(1.0) == EPOCH_MS - 3_600_000
 
 
+def test_an_answer_that_took_long_tells_less_than_the_one_before() -> None:
+    """A process that was stopped while it asked, or whose server was, must not be seconds off until it asks again."""
+    clock = RedisClock()
+    clock.observe(EPOCH_MS, 0.0, 0.001)
+    for redis_ms in (EPOCH_MS + 1000, EPOCH_MS + 4900):  # stopped after the server had answered, or before
+        clock.observe(redis_ms, 1.0, 5.0)
+        assert clock.now_ms(5.0) == pytest.approx(EPOCH_MS + 5000, abs=1)
+
+
+def test_an_answer_that_took_long_and_contradicts_counts() -> None:
+    clock = RedisClock()
+    clock.observe(EPOCH_MS, 0.0, 0.0)
+    clock.observe(EPOCH_MS + 3_600_000, 1.0, 2.0)
+    assert clock.now_ms(1.5) == EPOCH_MS + 3_600_000
+
+
 @given(st.floats(0, 10), st.floats(0, 10), st.floats(-1e6, 1e6), st.floats(0, 1e6))
 def test_the_estimate_is_wrong_by_at_most_half_the_round_trip(
     there_s: float, back_s: float, offset_ms: float, before_s: float

@@ -1,0 +1,201 @@
+"""``python -m tests.storm --minutes 10 --seed 1``: exit status 1 when anything was lost, wrong or left over."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import shutil
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tests.storm import audit
+from tests.storm.census import Census
+from tests.storm.direct import FastProducer, SimpleProducer
+from tests.storm.ledger import End, Kind, Ledger
+from tests.storm.plan import draw
+from tests.storm.rest import Load, RestClient
+from tests.storm.show import Show
+from tests.storm.world import HORIZON_S, World
+
+CLIENTS = {Kind.OWN: 8, Kind.KEY: 6, Kind.MADE: 12}
+SIMPLE_PRODUCERS, FAST_PRODUCERS, FAST_AT_ONCE = 6, 2, 20
+EVERY_S = 1.0
+CALM_S = 3.0
+FINISH_S = 120.0
+SAMPLE_S = 10.0
+
+
+@dataclass
+class Storm:
+    """One storm, from its beginning to the audit."""
+
+    lasts_s: float
+    seed: int
+    fsync: str
+    folder: Path
+    ledger: Ledger = field(default_factory=Ledger)
+    deeds: list[tuple[float, str]] = field(default_factory=list)
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    before: dict[str, Census] = field(default_factory=dict)
+    redis_bytes: int = 0
+    found: dict[str, Any] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Rage, wait for the end of everything, look at what is left."""
+        self._rng = random.Random(self.seed)
+        self._show = Show(self.ledger, self.lasts_s)
+        self._begun_s = time.monotonic()
+        async with World(self.folder, self.fsync) as world:
+            self.redis_bytes = int((await world.redis.info("memory"))["used_memory"])
+            load = Load(self.ledger, asyncio.Event())
+            sampling = asyncio.create_task(self._sample(world))
+            clients = [asyncio.create_task(client.run()) for client in self._clients(world, load)]
+            half = CALM_S + self.lasts_s / 2
+            await self._rage(world, clients, half, [])
+            await world.settled()
+            await self._calm(clients)
+            self.before = world.census()
+            spared = [world.front_ends[0].name, world.consumers[0].name]
+            await self._rage(world, clients, self.lasts_s + CALM_S, spared)
+            load.stop.set()
+            await self._finish(clients)
+            if not await world.settled():
+                self.ledger.breach("does not recover", "Not everything came back after the storm.")
+            await self._audit(world)
+            sampling.cancel()
+            await asyncio.gather(sampling, return_exceptions=True)
+            statuses = [task.result() for task in world.leaving if task.done()]
+            for status in statuses:
+                if status not in (0, 70, -9):
+                    self.ledger.breach("exit status", f"A consumer that was told to stop ended with {status}.")
+        self._show.close()
+
+    def _clients(self, world: World, load: Load) -> list[Any]:
+        rngs = iter(random.Random(f"{self.seed}/{number}") for number in range(1000))
+        made: list[Any] = []
+        for kind, count in CLIENTS.items():
+            made += [RestClient(load, world.front_ends, world.model, kind, next(rngs)) for _ in range(count)]
+        url = world.server.url
+        made += [SimpleProducer(load, url, world.model, next(rngs)) for _ in range(SIMPLE_PRODUCERS)]
+        made += [FastProducer(load, url, world.model, next(rngs), FAST_AT_ONCE) for _ in range(FAST_PRODUCERS)]
+        return made
+
+    async def _calm(self, clients: list[asyncio.Task[None]]) -> None:
+        self._show.deed("calm")
+        await asyncio.sleep(CALM_S)
+        for client in clients:
+            if client.done():
+                client.result()  # a fault of the storm's own
+
+    async def _rage(self, world: World, clients: list[asyncio.Task[None]], until_s: float, spared: list[str]) -> None:
+        if not spared:
+            await self._calm(clients)
+        while time.monotonic() - self._begun_s < until_s:
+            names = [child.name for child in world.consumers], [child.name for child in world.front_ends]
+            step = draw(self._rng, *names, spared)
+            await world.do(step, self._rng)
+            self.deeds.append((round(time.monotonic() - self._begun_s, 3), str(step)))
+            self._show.deed(str(step))
+            await asyncio.sleep(EVERY_S)
+            for client in clients:
+                if client.done():
+                    client.result()
+
+    async def _finish(self, clients: list[asyncio.Task[None]]) -> None:
+        """Let the clients ask to the end; what is not known then is lost."""
+        self._show.deed("the storm is over; the clients ask to the end")
+        _, late = await asyncio.wait(clients, timeout=FINISH_S)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+        for task in clients:
+            if task not in late:
+                task.result()
+        for case in list(self.ledger.open.values()):
+            self.ledger.close(case, End.LOST, time.monotonic())
+
+    async def _audit(self, world: World) -> None:
+        self._show.deed(f"waiting {HORIZON_S:.0f} s until nothing may be remembered any more")
+        await asyncio.sleep(HORIZON_S)
+        ran = audit.runs(self.folder)
+        orphans = [case for case in self.ledger.cases.values() if case.end is End.ORPHANED]
+        self.found = {
+            "keys_left": await audit.keys_left(world, self.ledger),
+            "connections_left": await audit.connections_left(world, self.ledger),
+            "descriptors_left": audit.leaks(world, self.before, self.ledger),
+            "dead_letters": await audit.dead_letters(world, self.ledger),
+            "lived_through": sorted(world.census().keys() & self.before.keys()),
+            "orphans_that_ran": sum(case.nonce in ran for case in orphans),
+            "memory": await audit.memory(world, self.before, self.redis_bytes, self.ledger),
+            "requests_run_more_than_once": sum(count > 1 for count in ran.values()),
+            "starts": {child.name: child.life for child in (*world.front_ends, *world.consumers)},
+        }
+
+    async def _sample(self, world: World) -> None:
+        while True:
+            info: Any = {}
+            try:
+                info = await world.redis.info("memory")
+            except Exception:  # it may just be away
+                info = {}
+            self.samples.append(
+                {
+                    "s": round(time.monotonic() - self._begun_s, 1),
+                    "redis_bytes": info.get("used_memory"),
+                    "processes": {
+                        name: {"kib": one.resident_kib, "redis": one.redis, "clients": one.clients, "other": one.other}
+                        for name, one in world.census().items()
+                    },
+                }
+            )
+            await asyncio.sleep(SAMPLE_S)
+
+    def document(self) -> dict[str, Any]:
+        """Everything, as JSON."""
+        return {
+            "seed": self.seed,
+            "lasts_s": self.lasts_s,
+            "fsync": self.fsync,
+            "clean": self.ledger.is_clean(),
+            **self.ledger.document(),
+            **self.found,
+            "deeds": self.deeds,
+            "samples": self.samples,
+        }
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--minutes", default=10.0, show_default=True, help="How long it rages; a minute more for the end.")
+@click.option("--seed", default=1, show_default=True, help="Which deeds, and to whom; the load, too.")
+@click.option(
+    "--fsync",
+    type=click.Choice(["always", "everysec"]),
+    default="always",
+    show_default=True,
+    help="appendfsync of the server; with everysec a restart of it may lose what was acknowledged.",
+)
+@click.option("--out", default=".headrace/storm", show_default=True, help="Folder of the ledger and the logs; emptied.")
+def main(minutes: float, seed: int, fsync: str, out: str) -> None:
+    """Kill, pause, restart or cut something every second, under load, and account for every request."""
+    folder = Path(out).resolve()
+    shutil.rmtree(folder, ignore_errors=True)
+    storm = Storm(minutes * 60, seed, fsync, folder)
+    asyncio.run(storm.run())
+    document = storm.document()
+    (folder / "ledger.json").write_text(json.dumps(document, indent=1) + "\n")
+    for name in ("seen", "breaches", "keys_left", "connections_left", "descriptors_left", "dead_letters"):
+        print(f"{name.replace('_', ' ')}: {document[name] or 'none'}")
+    print(f"{len(storm.deeds)} deeds, seed {seed}; the ledger is {folder / 'ledger.json'}")
+    for sentence in storm.ledger.broken:
+        print(f"BROKEN: {sentence}")
+    sys.exit(0 if storm.ledger.is_clean() else 1)
+
+
+if __name__ == "__main__":
+    main()

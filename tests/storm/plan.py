@@ -1,0 +1,79 @@
+"""What the storm does each second, drawn from its seed. Pure."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Deed(StrEnum):
+    """What may happen."""
+
+    KILL_CONSUMER = "kill consumer"
+    PAUSE_CONSUMER = "pause consumer"
+    KILL_FRONT_END = "kill front end"
+    PAUSE_FRONT_END = "pause front end"
+    RESTART_REDIS = "restart Redis"
+    PAUSE_REDIS = "pause Redis"
+    CUT_ALL = "cut all connections"
+    CUT_SOME = "cut some connections"
+    SCALE = "change the number of consumers"
+
+
+WEIGHTS = {
+    Deed.KILL_CONSUMER: 3,
+    Deed.PAUSE_CONSUMER: 3,
+    Deed.KILL_FRONT_END: 2,
+    Deed.PAUSE_FRONT_END: 1,
+    Deed.RESTART_REDIS: 1,
+    Deed.PAUSE_REDIS: 1,
+    Deed.CUT_ALL: 1,
+    Deed.CUT_SOME: 3,
+    Deed.SCALE: 1,
+}
+
+PAUSES_S = {Deed.PAUSE_CONSUMER: (0.1, 4.0), Deed.PAUSE_FRONT_END: (0.1, 2.0), Deed.PAUSE_REDIS: (0.05, 1.5)}
+"""Shortest and longest pause; those of consumers are often longer than a lease."""
+
+SPARED_PAUSE_S = 1.8
+"""Longest pause of who is spared: a consumer stopped for longer than the longest batch ends itself afterwards."""
+
+DOWN_S = (0.0, 1.0)
+"""Shortest and longest time for which Redis is away."""
+
+LEAST_CONSUMERS, MOST_CONSUMERS = 2, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One deed: to whom (empty for Redis and connections), for how long, or which share of the connections."""
+
+    deed: Deed
+    whom: str = ""
+    lasts_s: float = 0.0
+    share: float = 1.0
+
+    def __str__(self) -> str:
+        parts = [self.deed.value, self.whom, f"{self.lasts_s:.1f} s" if self.lasts_s else ""]
+        return " ".join(part for part in parts if part)
+
+
+def draw(rng: random.Random, consumers: Sequence[str], front_ends: Sequence[str], spared: Sequence[str]) -> Step:
+    """Draw the next deed; ``spared`` are paused and cut off, but not killed any more."""
+    deed = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+    lasts_s = rng.uniform(*PAUSES_S.get(deed, DOWN_S))
+    share = rng.uniform(0.1, 0.6)
+    of_kind = {
+        Deed.KILL_CONSUMER: [name for name in consumers if name not in spared],
+        Deed.PAUSE_CONSUMER: list(consumers),
+        Deed.KILL_FRONT_END: [name for name in front_ends if name not in spared],
+        Deed.PAUSE_FRONT_END: list(front_ends),
+    }.get(deed)
+    whom = rng.choice(of_kind) if of_kind else ""
+    if whom in spared:
+        lasts_s = min(lasts_s, SPARED_PAUSE_S)
+    if deed in (Deed.PAUSE_CONSUMER, Deed.PAUSE_FRONT_END, Deed.PAUSE_REDIS, Deed.RESTART_REDIS):
+        return Step(deed, whom, lasts_s)
+    return Step(deed, whom, 0.0, share if deed is Deed.CUT_SOME else 1.0)

@@ -1,0 +1,304 @@
+"""The processes of the storm [I/O]: a server, front ends and consumers, started again by a supervisor of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Self
+
+from shared import keys
+from shared.embedded import EmbeddedServer, ServerConfig, dies_with_parent, free_port
+from shared.redis import ClientError, connect_async
+from tests.children import ROOT, clean_environment
+from tests.storm import census
+from tests.storm.model import models_file
+from tests.storm.plan import LEAST_CONSUMERS, MOST_CONSUMERS, Deed, Step
+
+RESTART_S = 0.2
+LOOK_S = 0.02
+READY_S = 30.0
+FRONT_ENDS = 2
+REWRITE_AT = "16mb"
+"""The append-only file is rewritten from this size on, so that this, too, happens under fire."""
+
+SETTINGS = {
+    "LEASE_MS": "1500",
+    "LONGEST_BATCH_MS": "2000",
+    "DEFAULT_TIMEOUT_MS": "4000",
+    "MAX_TIMEOUT_MS": "8000",
+    "LANE_LIMIT": "48",
+    "MAX_BATCH": "16",
+    "METRICS_PORT": "0",
+    "TORCH_THREADS": "1",
+    "LOG_LEVEL": "info",
+}
+HORIZON_S = 8.0 + 1.5 + 8.0 + 4 * (1.5 + 2.0) + 1.0
+"""After this nothing of a request is remembered any more: twice the time to live, a lease, and four times
+lease and longest batch; a second more."""
+
+
+class Child:
+    """One process that is started again whenever it ends.
+
+    Attributes:
+        life: counts its starts.
+        troubled_s: when it was last paused or killed; who waited then may have waited long.
+        died_s: when it was last killed or seen ending; connections from before are broken.
+        paused: it is stopped by SIGSTOP now.
+    """
+
+    def __init__(self, name: str, argv: list[str], environment: dict[str, str], log: Path, port: int = 0) -> None:
+        self.name, self.port, self.life = name, port, 0
+        self._argv, self._environment, self._log = argv, environment, log
+        self._process: subprocess.Popen[bytes] | None = None
+        self._wanted = True
+        self._keeper: asyncio.Task[None] | None = None
+        self.paused = False
+        self.died_s = self.troubled_s = -1e9
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
+    def start(self) -> None:
+        """Start it and keep it running."""
+        self._keeper = asyncio.create_task(self._keep())
+
+    async def _keep(self) -> None:
+        while self._wanted:
+            self._spawn()
+            assert self._process is not None
+            while self._process.poll() is None:  # noqa: ASYNC110  a process has no event
+                await asyncio.sleep(LOOK_S)
+            self.died_s = self.troubled_s = time.monotonic()
+            await asyncio.sleep(RESTART_S)
+
+    def _spawn(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, *self._argv],
+                cwd=ROOT,
+                env=clean_environment(**self._environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=dies_with_parent(),
+            )
+        self.life += 1
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal that ends it, if it runs."""
+        self.died_s = self.troubled_s = time.monotonic()
+        if self.pid is not None and self._process is not None:
+            self._process.send_signal(number)
+
+    async def pause(self, lasts_s: float) -> None:
+        """Stop it for a while."""
+        process = self._process
+        if self.pid is None or process is None or self.paused:
+            return
+        self.paused = True
+        process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(lasts_s)
+        if process.poll() is None:
+            process.send_signal(signal.SIGCONT)
+        self.paused = False
+        self.troubled_s = time.monotonic()
+
+    async def end(self, number: signal.Signals = signal.SIGTERM, within_s: float = 20.0) -> int | None:
+        """End it for good; returns its exit status, None when it had to be killed."""
+        self._wanted = False
+        process = self._process
+        if process is None:
+            return 0
+        if process.poll() is None:
+            process.send_signal(signal.SIGCONT)
+            process.send_signal(number)
+        give_up_s = time.monotonic() + within_s
+        while process.poll() is None and time.monotonic() < give_up_s:  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_S)
+        status = process.poll()
+        if status is None:
+            process.kill()
+            process.wait()
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        return status
+
+
+class World:
+    """Everything that runs.
+
+    Args:
+        folder: where data, logs and notes go.
+        fsync: ``appendfsync`` of the server.
+
+    Attributes:
+        redis: a client of the storm's own.
+        troubled_s: when Redis was last killed, paused or its connections cut.
+    """
+
+    def __init__(self, folder: Path, fsync: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.model = folder, f"storm-{secrets.token_hex(4)}"
+        self.server = EmbeddedServer(ServerConfig(folder / "redis", free_port(), appendonly=fsync, maxmemory_mb=256))
+        self.redis = connect_async(self.server.url, 5.0)
+        self._environment = {
+            "HEADRACE_REDIS_URL": self.server.url,
+            "HEADRACE_MODELS_FILE": str(models_file(folder, self.model)),
+            "HEADRACE_DATA_DIR": str(folder / "data"),
+            **{f"HEADRACE_{name}": value for name, value in SETTINGS.items()},
+        }
+        self.front_ends: list[Child] = []
+        self.consumers: list[Child] = []
+        self.leaving: list[asyncio.Task[int | None]] = []
+        self.troubled_s = -1e9
+        self._made = 0
+        self._server_lock = asyncio.Lock()
+        self._pauses: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        await self._start_server()
+        for _ in range(LEAST_CONSUMERS + 1):
+            self.add_consumer()
+        await self.eventually(self._workers_are(LEAST_CONSUMERS + 1), "the consumers are there")
+        for number in range(FRONT_ENDS):
+            port = free_port()
+            environment = {**self._environment, "HEADRACE_PORT": str(port)}
+            log = self.folder / f"front-end-{number}.log"
+            child = Child(f"front-end-{number}", ["-m", "producer_api"], environment, log, port)
+            child.start()
+            self.front_ends.append(child)
+        await self.settled()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.gather(*self._pauses, return_exceptions=True)
+        everybody = [*self.front_ends, *self.consumers]
+        await asyncio.gather(*(child.end(signal.SIGKILL) for child in everybody), *self.leaving)
+        await self.redis.aclose()
+        self.server.kill()
+
+    def add_consumer(self) -> None:
+        """Start one more consumer."""
+        name = f"consumer-{self._made}"
+        self._made += 1
+        argv = ["-m", "consumer", "--model", self.model]
+        child = Child(name, argv, self._environment, self.folder / f"{name}.log")
+        child.start()
+        self.consumers.append(child)
+
+    async def do(self, step: Step, rng: random.Random) -> None:
+        """Do one deed. Pauses and Redis's absence end by themselves."""
+        match step.deed:
+            case Deed.KILL_CONSUMER | Deed.KILL_FRONT_END:
+                self._named(step.whom).send(signal.SIGKILL)
+            case Deed.PAUSE_CONSUMER | Deed.PAUSE_FRONT_END:
+                self._later(self._named(step.whom).pause(step.lasts_s))
+            case Deed.RESTART_REDIS:
+                self._later(self.restart_server(step.lasts_s))
+            case Deed.PAUSE_REDIS:
+                self._later(self._pause_server(step.lasts_s))
+            case Deed.CUT_ALL | Deed.CUT_SOME:
+                await self._cut(step.share, rng)
+            case Deed.SCALE:
+                self._scale(rng)
+
+    def _named(self, name: str) -> Child:
+        return next(child for child in (*self.front_ends, *self.consumers) if child.name == name)
+
+    def _later(self, step: Any) -> None:
+        task: asyncio.Task[None] = asyncio.create_task(step)
+        self._pauses.add(task)
+        task.add_done_callback(self._pauses.discard)
+
+    async def restart_server(self, down_s: float) -> None:
+        """Kill the server as a crash would, and start it again after ``down_s``."""
+        async with self._server_lock:
+            self.troubled_s = time.monotonic()
+            await asyncio.to_thread(self.server.kill)
+            await asyncio.sleep(down_s)
+            await self._start_server()
+            self.troubled_s = time.monotonic()
+
+    async def _start_server(self) -> None:
+        await asyncio.to_thread(self.server.start)
+        with contextlib.suppress(ClientError, OSError):
+            await self.redis.config_set("auto-aof-rewrite-min-size", REWRITE_AT)
+
+    async def _pause_server(self, lasts_s: float) -> None:
+        async with self._server_lock:
+            self.troubled_s = time.monotonic()
+            os.kill(self.server.pid, signal.SIGSTOP)
+            await asyncio.sleep(lasts_s)
+            os.kill(self.server.pid, signal.SIGCONT)
+            self.troubled_s = time.monotonic()
+
+    async def _cut(self, share: float, rng: random.Random) -> None:
+        self.troubled_s = time.monotonic()
+        with contextlib.suppress(ClientError, OSError):
+            listed: Any = await self.redis.client_list()
+            for one in listed:
+                if rng.random() < share:
+                    await self.redis.client_kill_filter(_id=one["id"], skipme=True)
+        self.troubled_s = time.monotonic()
+
+    def _scale(self, rng: random.Random) -> None:
+        """One consumer more or one less, which leaves in order."""
+        count = len(self.consumers)
+        if count <= LEAST_CONSUMERS or (count < MOST_CONSUMERS and rng.random() < 0.5):
+            self.add_consumer()
+        else:
+            self.leaving.append(asyncio.create_task(self.consumers.pop().end()))
+
+    def _workers_are(self, count: int) -> Any:
+        async def probe() -> bool:
+            alive: int = await self.redis.zcard(keys.workers(self.model))
+            return alive == count
+
+        return probe
+
+    async def eventually(self, probe: Any, what: str, within_s: float = READY_S) -> bool:
+        """Ask ``probe`` until it says true; False, and a word about it, when the time is over."""
+        give_up_s = time.monotonic() + within_s
+        while time.monotonic() < give_up_s:
+            with contextlib.suppress(ClientError, OSError):
+                if await probe():
+                    return True
+            await asyncio.sleep(0.05)
+        print(f"Not within {within_s:g} s: {what}.", file=sys.stderr)
+        return False
+
+    async def settled(self) -> bool:
+        """Wait until everything that was hurt is well again: all consumers on the list, all front ends ready."""
+        await asyncio.gather(*self._pauses, return_exceptions=True)
+
+        async def front_ends_listen() -> bool:
+            for child in self.front_ends:
+                _, writer = await asyncio.open_connection("127.0.0.1", child.port)
+                writer.close()
+            return True
+
+        return await self.eventually(
+            self._workers_are(len(self.consumers)), "all consumers are there"
+        ) and await self.eventually(front_ends_listen, "all front ends listen")
+
+    def census(self) -> dict[str, census.Census]:
+        """Count what each running process holds, by ``name`` and ``life``."""
+        found = {}
+        for child in (*self.front_ends, *self.consumers):
+            if child.pid is not None:
+                with contextlib.suppress(OSError):
+                    found[f"{child.name}/{child.life}"] = census.take(child.pid, self.server.config.port, child.port)
+        return found

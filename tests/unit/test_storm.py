@@ -1,0 +1,90 @@
+"""The storm's own parts: an account that lets nothing pass, and a plan that its seed gives again."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests.storm.census import Census
+from tests.storm.ledger import Case, End, Kind, Ledger, Task, answer_to, body_of, nonce_of
+from tests.storm.plan import Deed, Step, draw
+
+
+def sent(ledger: Ledger, kind: Kind = Kind.OWN, task: Task = Task.PLAIN) -> Case:
+    return ledger.send(kind, task, "*", 1000, 0.0, padding=5)
+
+
+def test_an_account_without_a_fault_is_clean() -> None:
+    ledger = Ledger()
+    for end in (End.ANSWERED, End.REFUSED, End.EXPIRED, End.DEAD, End.ORPHANED):
+        case = sent(ledger)
+        assert ledger.check(case, answer_to(case.body))
+        ledger.close(case, end, 1.0)
+    assert ledger.is_clean()
+    assert ledger.document()["sent"] == 5
+
+
+def test_what_is_open_or_lost_is_no_clean_account() -> None:
+    ledger = Ledger()
+    case = sent(ledger)
+    assert not ledger.is_clean()
+    ledger.close(case, End.LOST, 1.0)
+    assert not ledger.is_clean()
+    assert "is lost" in ledger.broken[0]
+
+
+def test_an_answer_to_another_is_told_from_a_wrong_one() -> None:
+    ledger = Ledger()
+    mine, other = sent(ledger), sent(ledger)
+    assert not ledger.check(mine, answer_to(other.body))
+    assert (ledger.crossed, ledger.wrong) == (1, 0)
+    for content in (b"", answer_to(mine.body)[:-1], answer_to(body_of(Task.PLAIN, "n9999999", 5)), mine.body):
+        assert not ledger.check(mine, content)
+    assert (ledger.crossed, ledger.wrong) == (1, 4)
+    assert not ledger.is_clean()
+
+
+def test_a_second_end_is_a_breach() -> None:
+    ledger = Ledger()
+    case = sent(ledger)
+    ledger.close(case, End.ANSWERED, 1.0)
+    ledger.close(case, End.EXPIRED, 2.0)
+    assert ledger.breaches["two ends"] == 1
+    assert (case.end, ledger.ends[End.EXPIRED]) == (End.ANSWERED, 0)
+
+
+def test_names_in_bodies() -> None:
+    assert nonce_of(body_of(Task.KILL, "n0000001", 3)) == "n0000001"
+    assert nonce_of(body_of(Task.PLAIN, "")) == ""
+    assert [nonce_of(body) for body in (b"", b"x", bytes(50))] == ["", "", ""]
+
+
+def plan(seed: int, steps: int = 500) -> list[Step]:
+    rng = random.Random(seed)
+    return [draw(rng, ["c0", "c1"], ["f0", "f1"], ["c0", "f0"]) for _ in range(steps)]
+
+
+def test_the_same_seed_is_the_same_storm() -> None:
+    assert plan(1) == plan(1)
+    assert plan(1) != plan(2)
+
+
+def test_everything_happens_and_who_is_spared_is_not_killed() -> None:
+    steps = plan(1)
+    assert {step.deed for step in steps} == set(Deed)
+    killed = {step.whom for step in steps if step.deed in (Deed.KILL_CONSUMER, Deed.KILL_FRONT_END)}
+    paused = {step.whom for step in steps if step.deed in (Deed.PAUSE_CONSUMER, Deed.PAUSE_FRONT_END)}
+    assert (killed, paused) == ({"c1", "f1"}, {"c0", "c1", "f0", "f1"})
+
+
+@pytest.mark.parametrize(
+    ("now", "more"),
+    [
+        (Census(4, 0, 10, 999), {}),
+        (Census(5, 2, 12, 0), {"connections to Redis": 1, "connections of clients": 2, "descriptors": 2}),
+        (Census(3, 0, 9, 0), {}),
+    ],
+)
+def test_what_is_more_than_before(now: Census, more: dict[str, int]) -> None:
+    assert now.over(Census(4, 0, 10, 100)) == more
