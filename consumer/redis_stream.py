@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from shared import cards, functions, keys, wishes
 from shared.clock import RedisClock
-from shared.redis import ClientError, ServerError, SyncLink, connect
+from shared.redis import ClientError, ServerError, SyncLink, connect, is_demoted
 from shared.settings import Settings
 
 from .stream import Dead, Depth, Ended, Entry, StreamDown, StreamGone
@@ -264,6 +264,8 @@ class RedisStream:
         try:
             return step()
         except ServerError as error:
+            if is_demoted(error):  # connections that only read would stay with a server that is a replica now
+                self._client.connection_pool.disconnect(inuse_connections=False)
             if str(error).startswith(("NOGROUP", "UNBLOCKED")):
                 raise StreamGone(str(error)) from error
             raise StreamDown(str(error)) from error

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from shared import model_config
+from shared import model_config, redis_url
 from shared.embedded import free_port
 from shared.model_config import ModelConfig
 from shared.settings import Settings, SettingsError
@@ -59,6 +59,9 @@ def check_redis(url: str) -> None:
     Raises:
         SettingsError: nothing listens there, or what does is not such a server.
     """
+    if redis_url.is_sentinel(url):
+        _check_server(url, f"what the Sentinels of {redis_url.shown(url)} name")
+        return
     parts = urlsplit(url)
     where = parts.path if parts.scheme == "unix" else f"{parts.hostname or 'localhost'}:{_port_of(url)}"
     try:
@@ -70,7 +73,7 @@ def check_redis(url: str) -> None:
             socket.create_connection((parts.hostname or "localhost", _port_of(url)), _CONNECT_LIMIT_S).close()
     except OSError as error:
         raise SettingsError(f"HEADRACE_REDIS_URL: no Redis at {where} ({error.strerror or error}).") from None
-    _check_server(url, where)
+    _check_server(url, f"the server at {where}")
 
 
 def _check_server(url: str, where: str) -> None:
@@ -89,11 +92,11 @@ def _check_server(url: str, where: str) -> None:
     except ClientError as error:
         if "loading" not in str(error).lower():
             why = str(error).rstrip(".") or type(error).__name__
-            raise SettingsError(f"HEADRACE_REDIS_URL: the server at {where} does not let us in ({why}).") from None
+            raise SettingsError(f"HEADRACE_REDIS_URL: {where} does not let us in ({why}).") from None
     major = version.partition(".")[0]
     if major.isdecimal() and int(major) < _OLDEST_REDIS:
         raise SettingsError(
-            f"HEADRACE_REDIS_URL: the server at {where} has version {version}; use Redis 7, Valkey 8, or a newer one."
+            f"HEADRACE_REDIS_URL: {where} has version {version}; use Redis 7, Valkey 8, or a newer one."
         )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from shared.model_config import NETWORK_FAMILIES, ModelConfig
+from shared.redis_url import shown
 from shared.settings import Settings
 
 from .child import ChildSpec, Stage
@@ -115,7 +116,7 @@ def banner(settings: Settings, models: Mapping[str, ModelConfig], places: Sequen
             *(f"  {line}" for line in sizing_lines(places)),
             f"  API        {url}",
             f"  docs page  {url}/docs",
-            f"  Redis      {_without_password(settings.redis_url or '')} (for direct producers, docs/protocol.md)",
+            f"  Redis      {shown(settings.redis_url or '')} (for direct producers, docs/protocol.md)",
             f"  metrics    {url}/metrics",
             *_metrics_lines(settings, places),
             "Try it:",
@@ -175,8 +176,3 @@ def _curl(url: str, name: str, config: ModelConfig) -> str:
     if config.family == "echo":
         return f"curl -H 'Content-Type: application/octet-stream' --data-binary hello {predict}"
     return f"curl {url}/v1/models/{name}"
-
-
-def _without_password(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"

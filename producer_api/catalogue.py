@@ -8,7 +8,7 @@ from typing import Any
 
 from shared import cards, keys
 from shared.names import is_name
-from shared.redis import Link, ServerError
+from shared.redis import Link, NotPrimary, ServerError
 from shared.wishes import SERVING, Serving, serving_from
 
 from .prediction import service_of
@@ -40,10 +40,14 @@ class CatalogueReader:
 
         Raises:
             shared.redis.ClientError: Redis does not answer.
+            shared.redis.NotPrimary: it was demoted; whatever else is connected to it should connect anew.
         """
         clock, found, memory = await self._link.call_many(
-            (("TIME",), ("ZREVRANGE", keys.MODELS, 0, MAX_MODELS - 1), ("INFO", "memory"))
+            (("TIME",), ("ZREVRANGE", keys.MODELS, 0, MAX_MODELS - 1), ("INFO", "memory", "replication"))
         )
+        if is_replica(memory):
+            await self._link.close()
+            raise NotPrimary("The server is a replica now.")
         for answer in (clock, found):
             if isinstance(answer, ServerError):
                 raise answer
@@ -100,6 +104,14 @@ def is_memory_full(info: Any) -> bool:
     except (KeyError, ValueError):
         return False
     return 0 < limit * MEMORY_SHARE < used and fields.get(b"maxmemory_policy", b"noeviction") == b"noeviction"
+
+
+def is_replica(info: Any) -> bool:
+    """Say whether the server follows another one, from what INFO replication answered; False when it may not be asked.
+
+    A connection that only reads would go on without any error, and see less and less of what happens.
+    """
+    return isinstance(info, bytes) and b"\nrole:slave\r" in info
 
 
 def _count(answer: Any) -> int:

@@ -114,6 +114,11 @@ class Channel:
             return encode_request(request, self._instance)
         return InPieces(encode_around_body(request, self._instance))
 
+    def connect_anew(self) -> None:
+        """Have every connection opened anew before it is used again: the server is no primary any more."""
+        self._admitter.connection_is_suspect = True
+        self._replies.connect_anew()
+
     def _note_cursor(self, cursor: bytes) -> None:
         self._admitter.cursor = cursor
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from shared.fast_wire import decode_reply
 from shared.logs import about
 from shared.outcomes import INTERNAL, SHUTTING_DOWN, UNKNOWN_OUTCOME, RequestError
-from shared.redis import ClientError, Link, connect_async
+from shared.redis import ClientError, Link, NotPrimary, connect_async
 from shared.settings import Settings
 from shared.trace import sampled_trace_id
 from shared.wire import Request
@@ -96,6 +96,9 @@ class RedisQueue:
                 log.warning("Redis does not answer: %s", error)
             self._instruments.redis_errors.inc()
             self._catalogue = Catalogue(self._catalogue.models, redis_ok=False)
+            if isinstance(error, NotPrimary):
+                for channel in self._channels.values():
+                    channel.connect_anew()
         except Exception:  # whatever stands in Redis, the next snapshot must be taken
             log.exception("The list of models cannot be read.")
 

@@ -71,6 +71,11 @@ class ReplyReader:
         await self._reading.close()
         await self._sweeping.close()
 
+    def connect_anew(self) -> None:
+        """Have the connections opened anew before they are used again."""
+        self._reading.renew()
+        self._sweeping.renew()
+
     def look(self, waiter: Waiter) -> None:
         """Read the reply key of this request now."""
         waiter.look = True

@@ -16,7 +16,8 @@ from .trace import trace_id
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
-_SECRET = re.compile(r"(\b(?:rediss?|unix|https?)://)[^\s/]*@")
+_SECRET = re.compile(r"(\b(?:rediss?(?:\+sentinel)?|unix|https?)://)[^\s/]*@")
+_SECRET_OPTION = re.compile(r"([?&](?:sentinel_)?(?:username|password)=)[^\s&#]+")
 
 
 def about(request_id: str, traceparent: str | None = None) -> dict[str, str]:
@@ -27,7 +28,9 @@ def about(request_id: str, traceparent: str | None = None) -> dict[str, str]:
 
 def without_secrets(text: str) -> str:
     """Return ``text`` with users and passwords of addresses replaced."""
-    return _SECRET.sub(r"\1***@", text) if "://" in text else text
+    if "://" not in text:
+        return text
+    return _SECRET_OPTION.sub(r"\1***", _SECRET.sub(r"\1***@", text))
 
 
 def _named(record: logging.LogRecord) -> dict[str, str]:

@@ -27,6 +27,8 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
+from . import redis_url, sentinel
+
 ServerError = ResponseError
 """Redis answered with an error; the connection is fine."""
 
@@ -35,6 +37,11 @@ OutOfMemory = OutOfMemoryError
 
 Changed = WatchError
 """A watched key changed before the transaction, which therefore did nothing."""
+
+
+class NotPrimary(ConnectionError):
+    """The server is a replica, where nothing can be asked for; a new connection may lead to the primary."""
+
 
 ClientError = RedisError
 """Anything that went wrong between this process and Redis, ``ServerError`` included."""
@@ -51,30 +58,36 @@ _COMMON: dict[str, Any] = {
 }
 
 
+def _options(timeout_s: float, retry: Any) -> dict[str, Any]:
+    return {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "retry": retry, **_COMMON}
+
+
 def connect(url: str, timeout_s: float = 3.0) -> redis.Redis:
     """Make a synchronous client; connections are opened when first used.
 
     Args:
-        url: ``redis://``, ``rediss://`` or ``unix://``.
+        url: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://`` or ``rediss+sentinel://``; with the last
+            two, each connection that is opened asks the Sentinels where the primary is.
         timeout_s: time after which a silent server counts as lost; must exceed every blocking read.
     """
-    return redis.Redis.from_url(
-        url,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        retry=Retry(NoBackoff(), 0),
-        **_COMMON,
-    )
+    options = _options(timeout_s, Retry(NoBackoff(), 0))
+    if redis_url.is_sentinel(url):
+        return sentinel.connect(redis_url.parse_sentinel(url), options)
+    return redis.Redis.from_url(url, **options)
 
 
 def connect_async(url: str, timeout_s: float = 3.0) -> redis.asyncio.Redis:
     """Make an asynchronous client; see :func:`connect`."""
-    return redis.asyncio.Redis.from_url(
-        url,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        retry=AsyncRetry(NoBackoff(), 0),
-        **_COMMON,
+    options = _options(timeout_s, AsyncRetry(NoBackoff(), 0))
+    if redis_url.is_sentinel(url):
+        return sentinel.connect_async(redis_url.parse_sentinel(url), options)
+    return redis.asyncio.Redis.from_url(url, **options)
+
+
+def is_demoted(error: object) -> bool:
+    """Say whether an error answer comes from a server that is no primary any more: a new connection may reach it."""
+    return isinstance(error, ReadOnlyError) or (
+        isinstance(error, ResponseError) and str(error).startswith(("UNBLOCKED", "MASTERDOWN"))
     )
 
 
@@ -138,10 +151,9 @@ class SyncLink:
             raise ConnectionError("The connection was closed before this answer was received.")
         try:
             return self._connection.read_response()
-        except ReadOnlyError:  # demoted: a new connection may reach the new primary
-            self.close()
-            raise
-        except ResponseError:
+        except ResponseError as error:
+            if is_demoted(error):
+                self.close()
             raise
         except BaseException:
             self.close()
@@ -266,9 +278,13 @@ class Link:
             await self.close()
             raise
         self._since_s = None
-        if any(isinstance(answer, ReadOnlyError) for answer in answers):  # a new connection may reach the new primary
+        if any(is_demoted(answer) for answer in answers):
             await self.close()
         return answers
+
+    def renew(self) -> None:
+        """Have the next call open the connection anew; one that is under way goes on."""
+        self._answers.error = self._answers.error or ConnectionError("The connection was given up.")
 
     async def _open(self) -> None:
         connection = await self._pool.get_connection()

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
 
+from . import redis_url
 from .names import check_name
 
 PREFIX = "HEADRACE_"
@@ -192,10 +193,13 @@ def _sizes(name: str, text: str) -> tuple[int, ...]:
 
 
 def _redis_url(name: str, text: str) -> str:
-    if not text.startswith(("redis://", "rediss://", "unix://")):
-        raise SettingsError(f"{name} must start with redis://, rediss:// or unix://.")
+    if not text.startswith(redis_url.SCHEMES):
+        raise SettingsError(f"{name} must start with {', '.join(redis_url.SCHEMES[:-1])} or {redis_url.SCHEMES[-1]}.")
     try:
-        _ = urlsplit(text).port
+        if redis_url.is_sentinel(text):
+            redis_url.parse_sentinel(text)
+        else:
+            _ = urlsplit(text).port
     except ValueError as error:
         raise SettingsError(f"{name} is not a valid address: {error}.") from None
     return text

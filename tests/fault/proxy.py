@@ -158,10 +158,11 @@ class Proxy:
         """Go on, with what was held back meanwhile, as TCP does."""
         self._do(self._flows.set)
 
-    def lead_to(self, port: int) -> None:
-        """Lead to another server, as a name that moves to another machine does, and cut what leads to the old one."""
+    def lead_to(self, port: int, *, cuts: bool = True) -> None:
+        """Lead new connections to another server, as a name that moves to another machine does; cut the old ones."""
         self.port = port
-        self.cut()
+        if cuts:
+            self.cut()
 
     def note(self, command: list[bytes]) -> None:
         """Show a command to those who watch."""

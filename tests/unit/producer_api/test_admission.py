@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from producer_api.admission import RETRY_AFTER_S, admit, check_wait, find_model, refusal
-from producer_api.catalogue import is_memory_full
+from producer_api.catalogue import is_memory_full, is_replica
 from producer_api.prediction import Backlog, Service
 from producer_api.queue import Catalogue, ModelState
 from shared.outcomes import (
@@ -105,3 +105,15 @@ def test_who_would_wait_too_long_is_told_when_to_come_back() -> None:
 )
 def test_a_redis_that_is_nearly_full_is_noticed(info: object, full: bool) -> None:
     assert is_memory_full(info) is full
+
+
+@pytest.mark.parametrize(
+    ("info", "replica"),
+    [
+        (b"# Replication\r\nrole:slave\r\nmaster_host:x\r\n", True),
+        (b"# Replication\r\nrole:master\r\nconnected_slaves:1\r\n", False),
+        (ValueError("NOPERM"), False),
+    ],
+)
+def test_a_server_that_was_demoted_is_noticed(info: object, replica: bool) -> None:
+    assert is_replica(info) is replica

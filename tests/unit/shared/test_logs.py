@@ -74,12 +74,15 @@ def test_text_may_be_held_to_one_line() -> None:
         "rediss://user:S3cret@host",
         "redis://user:at@S3cret@host:1",
         "unix://user:S3cret@/run/redis.sock",
+        "redis+sentinel://user:S3cret@host:1,host:2/service/0",
+        "rediss+sentinel://host/service?ssl_ca_certs=x&sentinel_password=S3cret&y=z",
+        "redis://host?password=S3cret",
     ],
 )
 def test_passwords_are_never_written(formatter: Callable[[logging.LogRecord], str], url: str) -> None:
     written = formatter(record("Redis at %s: gone", url, error=ConnectionError(f"no answer from {url}")))
     assert "S3cret" not in written
-    assert "***@" in written
+    assert "***" in written
 
 
 @given(st.text(alphabet=st.characters(exclude_characters="/@", exclude_categories=("Z", "C")), min_size=1))

@@ -67,6 +67,11 @@ def test_an_answer_may_be_huge_and_come_in_pieces() -> None:
         (b"-ERR something\r\n", ServerError, True),
         (b"-OOM command not allowed\r\n", OutOfMemory, True),
         (b"-READONLY You can't write against a read only replica.\r\n", ServerError, False),
+        (
+            b"-UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)\r\n",
+            ServerError,
+            False,
+        ),
         (b"-LOADING Redis is loading\r\n", ServerError, True),
         (b"-NOGROUP No such key\r\n", ServerError, True),
     ],
