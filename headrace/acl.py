@@ -1,69 +1,144 @@
 """Redis ACL rules for each role: what it needs, and nothing else. Pure.
 
-A function runs with its caller's rights, so each role has the commands inside the functions it calls. Keys are those of
+A function runs with its caller's rights, so a role needs what is inside the functions it calls: ``FUNCTIONS`` says what
+that is, and a test holds it to ``functions.lua``. Rules bind commands to the keys they are for. Keys are those of
 ``shared/keys.py``; names of models and lanes cannot hold what would widen a pattern.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
+from shared import functions
 from shared.names import check_name
 
-_CONNECTION: Final = "+ping +hello +auth +select +client|setinfo +client|setname +client|id +echo +time"
+ANY_MODEL: Final = "*"
 
-_FRONT_END_COMMANDS: Final = (
-    "+fcall +info +exists +get +set +pexpire +hget +hmget +hgetall +zrange +zrevrange +zcount +zscore"
-    " +xadd +xlen +xrange +xread +xtrim +xpending +lindex +unlink"
-)
-_FRONT_END_KEYS: Final = (
-    "%R~hr:models %R~hr:{*}:card %R~hr:{*}:lanes %R~hr:{*}:workers %R~hr:{*}:w:*"
-    " ~hr:{*}:q:* ~hr:{*}:r:* ~hr:{*}:rs:* ~hr:{*}:d:* ~hr:{*}:x:*"
-)
-
-_CONSUMER_COMMANDS: Final = (
-    "+fcall +info +exists +get +set +del +unlink +pexpire +hset +hget +hmget +hgetall +hlen"
-    " +zadd +zrem +zrange +zremrangebyscore +zscore +xadd +xack +xautoclaim +xclaim +xdel +xlen +xpending +xrange"
-    " +xrevrange +xread +xreadgroup +xtrim +xgroup|create +xgroup|delconsumer +xinfo|consumers +xinfo|groups"
-    " +xinfo|stream +rpush +rpop +lindex"
-)
-_CONSUMER_KEYS: Final = "~hr:models ~hr:{*}:*"
-
-_ROLES: Final[Mapping[str, tuple[str, str]]] = {
-    "administrator": ("~* &*", "+@all"),
-    "front_end": (_FRONT_END_KEYS, f"{_CONNECTION} {_FRONT_END_COMMANDS}"),
-    "consumer": (_CONSUMER_KEYS, f"{_CONNECTION} {_CONSUMER_COMMANDS}"),
+FUNCTIONS: Final[Mapping[str, str]] = {
+    functions.ADMIT: "exists get set time unlink xadd xlen xrange xtrim",
+    functions.COMMIT: "pexpire rpop rpush xack xadd xdel xrange",
+    functions.HEARTBEAT: "hset pexpire time xgroup|create xlen zadd zremrangebyscore",
+    functions.LEAVE: "unlink xgroup|delconsumer xpending zrem",
+    functions.RENEW: "xclaim xpending",
+    functions.RECLAIM: "xack xclaim xpending xrange",
+    functions.CLAIMED: "xack xpending xrange",
+    functions.BEGIN: "xclaim xpending",
+    functions.DEAD: "pexpire rpop rpush xack xadd xdel xrange xrevrange",
+    functions.REAP: "xgroup|delconsumer xinfo|consumers zscore",
+    functions.REQUEUE: "unlink xadd xdel xrange",
 }
-ROLES: Final = tuple(_ROLES)
+"""The commands inside each function."""
+
+CALLS: Final[Mapping[str, tuple[str, ...]]] = {
+    "front_end": (functions.ADMIT,),
+    "consumer": (
+        functions.COMMIT,
+        functions.HEARTBEAT,
+        functions.LEAVE,
+        functions.RENEW,
+        functions.RECLAIM,
+        functions.CLAIMED,
+        functions.BEGIN,
+        functions.DEAD,
+        functions.REAP,
+    ),
+    "operator": (functions.REQUEUE,),
+}
+"""The functions that each role calls."""
+
+_CONNECTION: Final = "ping hello auth select client|setname client|id echo time"
 
 
-def rule(role: str, password: str) -> str:
-    """Return the line of one role's user, as a file of ACL rules and ``ACL SETUSER`` take it.
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """Commands on keys; ``{m}`` in a key stands for the model, ``%R~`` in front of it for reading only."""
+
+    commands: str
+    keys: str = ""
+
+    def text(self, model: str) -> str:
+        """Return them as ACLs write them."""
+        patterns = [key if key[0] in "%~" else f"~{key}" for key in self.keys.replace("{m}", f"{{{model}}}").split()]
+        return " ".join([*patterns, *(f"+{command}" for command in self.commands.split())])
+
+
+_ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
+    # The first of each is the user's own, the others are selectors, each for itself.
+    "front_end": (
+        Rights(f"{_CONNECTION} info"),
+        Rights("fcall xadd xdel xlen xpending xrange", "hr:{m}:q:*"),
+        Rights("exists lindex unlink", "hr:{m}:r:*"),
+        Rights("xread xtrim", "hr:{m}:rs:*"),
+        Rights("get set unlink", "hr:{m}:d:*"),
+        Rights("zrevrange", "%R~hr:models"),
+        Rights(
+            "hget hmget hgetall zcount zrange",
+            "%R~hr:{m}:card %R~hr:{m}:lanes %R~hr:{m}:workers %R~hr:{m}:w:* %R~hr:{m}:wish",
+        ),
+    ),
+    "consumer": (
+        Rights(_CONNECTION),
+        Rights("zadd", "hr:models"),
+        Rights(
+            "del exists fcall get hget hgetall hmget hset lindex pexpire rpop rpush set unlink xack xadd xautoclaim"
+            " xclaim xdel xgroup|create xgroup|delconsumer xinfo|consumers xinfo|groups xinfo|stream xlen xpending"
+            " xrange xread xreadgroup xrevrange xtrim zadd zrange zrem zremrangebyscore zscore",
+            "hr:{m}:*",
+        ),
+    ),
+    "operator": (
+        Rights(f"{_CONNECTION} info"),
+        Rights("fcall xadd xinfo|consumers xinfo|groups xinfo|stream xlen xpending", "hr:{m}:q:*"),
+        Rights("exists xdel xlen xrange xrevrange", "hr:{m}:dlq:*"),
+        Rights("unlink", "hr:{m}:r:* hr:{m}:d:* hr:{m}:x:*"),
+        Rights("zrange zrevrange zscore", "%R~hr:models %R~hr:{m}:workers"),
+        Rights("hget hgetall hmget", "%R~hr:{m}:card %R~hr:{m}:lanes %R~hr:{m}:w:* %R~hr:{m}:wish"),
+        Rights("hdel hset", "hr:{m}:wish"),
+    ),
+    "health": (Rights("ping"),),
+}
+ADMINISTRATOR: Final = "administrator"
+ROLES: Final = (ADMINISTRATOR, *_ROLES)
+
+
+def rule(role: str, password: str, model: str = ANY_MODEL) -> str:
+    """Return the line of one role's user, as a file of ACL rules takes it.
 
     Args:
-        password: as ACLs write it: ``>word``, ``#sha256`` or ``nopass``.
+        password: as ACLs write it: ``>word``, ``#sha256`` or ``resetpass``.
+        model: the one model whose keys it may use, or any.
+
+    Raises:
+        ValueError: the model is no name.
     """
-    keys, commands = _ROLES[role]
-    base = "" if role == "administrator" else "-@all "
-    return f"user {role} reset on {password} {keys} {base}{commands}"
+    if model != ANY_MODEL:
+        check_name(model, "The model")
+    head = f"user {role} reset on {password}"
+    if role == ADMINISTRATOR:
+        return f"{head} ~* &* +@all"
+    own, *selectors = (rights.text(model) for rights in _ROLES[role])
+    return " ".join([head, "-@all", own, *(f"({selector})" for selector in selectors)])
 
 
 def producer_rule(name: str, model: str, lane: str, password: str) -> str:
     """Return the line of a direct producer's user: it adds to its lane, and waits for its replies.
 
-    Selectors bind each command to its own keys, so that it can neither write replies nor touch another lane. Whoever
-    may XADD to a stream can still empty it with MAXLEN, which rules cannot forbid: give each a lane of its own.
+    Whoever may XADD to a stream can still empty it with MAXLEN, which rules cannot forbid: give each a lane of its own.
 
     Raises:
-        ValueError: a name is none.
+        ValueError: a name is none, or is that of a role.
     """
     for text, what in ((name, "The user"), (model, "The model"), (lane, "The lane")):
         check_name(text, what)
-    head = f"hr:{{{model}}}"
-    return (
-        f"user {name} reset on {password} -@all {_CONNECTION}"
-        f" (+xadd %W~{head}:q:{lane})"
-        f" (+blmove +blpop +lindex +unlink ~{head}:r:{lane}:*)"
-        f" (+xread %R~{head}:rs:{lane}:*)"
+    if name in (*ROLES, "default"):
+        raise ValueError(f"A direct producer cannot be called {name}: that is a role's name.")
+    rights = (
+        Rights(_CONNECTION),
+        Rights("xadd", f"%W~hr:{{m}}:q:{lane}"),
+        Rights("blmove blpop lindex unlink", f"hr:{{m}}:r:{lane}:*"),
+        Rights("xread", f"%R~hr:{{m}}:rs:{lane}:*"),
     )
+    own, *selectors = (one.text(model) for one in rights)
+    return " ".join([f"user {name} reset on {password} -@all", own, *(f"({selector})" for selector in selectors)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +9,8 @@ from typing import Any
 
 import click
 
-from shared import keys
+from shared import functions, keys
 from shared.names import is_name
-from shared.redis import Changed
 from shared.wire import WireError, decode_request
 
 from . import inspection
@@ -84,7 +82,9 @@ def requeue(client: Any, model: str, lane: str, entries: Sequence[str], every: b
     check_lane(client, model, lane)
     chosen = _chosen(client, model, lane, entries, every)
     confirm(f"Put {len(chosen)} dead letters of {model} back into lane {lane}?", yes)
-    done = sum(_requeue(client, model, lane, entry) for entry in chosen)
+    done = 0
+    for first in range(0, len(chosen), PAGE):
+        done += _requeue(client, model, lane, chosen[first : first + PAGE])
     return _report("requeued", done, len(chosen), as_json)
 
 
@@ -98,27 +98,18 @@ def drop(client: Any, model: str, lane: str, entries: Sequence[str], every: bool
     return _report("dropped", done, len(chosen), as_json)
 
 
-def _requeue(client: Any, model: str, lane: str, entry: str) -> bool:
-    """Move one letter in one transaction; False when another operator was quicker.
-
-    A lane that is not set up is made: its consumers begin at the very start of the stream.
-    """
+def _requeue(client: Any, model: str, lane: str, entries: Sequence[str]) -> int:
+    """Put letters back and return how many were still there. Functions read no msgpack, so ids are found here."""
     place = keys.dead_letters(model, lane)
-    while True:
-        with client.pipeline(transaction=True) as step:
-            step.watch(place)
-            found = step.xrange(place, entry, entry)
-            if not found:
-                return False
-            letter = _letter(*found[0])
-            step.multi()
-            if letter.request_id:
-                step.unlink(keys.reply(model, lane, letter.request_id))
-            step.xadd(keys.work(model, lane), {keys.MESSAGE_FIELD: letter.message})
-            step.xdel(place, entry)
-            with contextlib.suppress(Changed):  # somebody added or took a letter meanwhile: look again
-                step.execute()
-                return True
+    arguments: list[str] = []
+    for entry in entries:
+        for raw, fields in client.xrange(place, entry, entry):
+            arguments += (entry, _letter(raw, fields).request_id)
+    statuses = client.fcall(functions.REQUEUE, 1, keys.work(model, lane), *arguments)
+    for status in statuses:
+        if status.startswith(b"error"):
+            end(f"Redis refused to put a letter back: {status.decode(errors='replace')}", EXIT_FAILED)
+    return sum(status != b"gone" for status in statuses)
 
 
 def _chosen(client: Any, model: str, lane: str, entries: Sequence[str], every: bool) -> list[str]:

@@ -541,6 +541,54 @@ local function reap(keys, args)
   return count
 end
 
+-- hr1_requeue((letter, id)…)
+--
+-- Puts dead letters back into their lane, each with a fresh deadline. An older reply to the id, what is remembered of it
+-- and its cancellation are forgotten, so that it starts afresh. An empty id has none of these.
+-- Returns a status per item: the new entry's id, 'gone' (there is no such letter), or 'error …'.
+
+local function put_back(key, work, letter, id)
+  local found = redis.call('XRANGE', key.dead, letter, letter)[1]
+  if not found then
+    return 'gone'
+  end
+  local message = field(found[2], 'm')
+  if not message then
+    return 'error the letter has no message'
+  end
+  -- A lane that is not set up is made: its consumers begin at the very start.
+  local entry = redis.call('XADD', work, '*', 'm', message)
+  if id ~= '' then
+    local mark = string.gsub(key.flight, ':d:', ':x:', 1) .. id
+    redis.call('UNLINK', key.reply .. id, key.flight .. id, mark)
+  end
+  redis.call('XDEL', key.dead, letter)
+  return entry
+end
+
+local function requeue(keys, args)
+  local key = names(keys[1])
+  if not key then
+    return BAD_KEY
+  end
+  if #args % 2 == 1 then
+    return BAD_ARGS
+  end
+  local answer = {}
+  for i = 1, #args, 2 do
+    local status = 'error malformed item'
+    if string.find(args[i], '^%d+%-%d+$') and (args[i + 1] == '' or is_name(args[i + 1])) then
+      local fine
+      fine, status = pcall(put_back, key, keys[1], args[i], args[i + 1])
+      if not fine then
+        status = 'error ' .. (type(status) == 'table' and status.err or tostring(status))
+      end
+    end
+    answer[#answer + 1] = status
+  end
+  return answer
+end
+
 redis.register_function('hr1_admit', admit)
 redis.register_function{ function_name = 'hr1_commit', callback = commit, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'hr1_heartbeat', callback = heartbeat, flags = { 'allow-oom' } }
@@ -551,3 +599,4 @@ redis.register_function{ function_name = 'hr1_claimed', callback = claimed, flag
 redis.register_function{ function_name = 'hr1_begin', callback = begin, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'hr1_dead', callback = dead, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'hr1_reap', callback = reap, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'hr1_requeue', callback = requeue, flags = { 'allow-oom' } }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +17,7 @@ CLAIMED = "hr1_claimed"
 BEGIN = "hr1_begin"
 DEAD = "hr1_dead"
 REAP = "hr1_reap"
+REQUEUE = "hr1_requeue"
 
 HINT_LIMIT_BYTES = 16 * 1024
 """Replies of this size and more are not copied into the reply stream; the hint carries the id only."""
@@ -37,6 +39,12 @@ DEAD_LETTERS_BYTES = 64 * 1024 * 1024
 def source() -> str:
     """The text of the function library."""
     return Path(__file__).with_name("functions.lua").read_text(encoding="utf-8")
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Return the names of the functions that the library registers."""
+    return tuple(re.findall(r"(?:register_function\(|function_name = )'(\w+)'", source()))
 
 
 class LoadsFunctions(Protocol):

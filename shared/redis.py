@@ -9,21 +9,24 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import hiredis
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
+from redis.credentials import CredentialProvider
 from redis.exceptions import (
+    AuthenticationError,
     ConnectionError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
     TimeoutError,
-    WatchError,
 )
 from redis.retry import Retry
 
@@ -34,9 +37,6 @@ ServerError = ResponseError
 
 OutOfMemory = OutOfMemoryError
 """Redis refused to store more (maxmemory with noeviction)."""
-
-Changed = WatchError
-"""A watched key changed before the transaction, which therefore did nothing."""
 
 
 class NotPrimary(ConnectionError):
@@ -55,6 +55,7 @@ _COMMON: dict[str, Any] = {
     "health_check_interval": 0,
     "socket_read_size": 256 * 1024,  # a picture in one or two system calls
     "max_connections": 100_000,
+    "driver_info": None,  # else each connection begins with CLIENT SETINFO, which no role may do and Redis 7.0 lacks
 }
 
 
@@ -62,15 +63,45 @@ def _options(timeout_s: float, retry: Any) -> dict[str, Any]:
     return {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "retry": retry, **_COMMON}
 
 
+class _PasswordFile(CredentialProvider):
+    """A user whose password is in a file, which is read for each new connection: it may change while we run."""
+
+    def __init__(self, user: str, path: str) -> None:
+        self._user, self._path = user, Path(path)
+
+    def get_credentials(self) -> tuple[str, str]:
+        try:
+            return self._user, self._path.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise AuthenticationError(f"The password file {self._path} cannot be read: {why}.") from None
+
+    async def get_credentials_async(self) -> tuple[str, str]:
+        return self.get_credentials()
+
+
+def _password_file(url: str) -> tuple[str, dict[str, Any]]:
+    """Take the parameter ``password_file`` out of an address; return the rest, and what a client is made with."""
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    path = query.pop("password_file", None)
+    if path is None:
+        return url, {}
+    rest = parts._replace(netloc=parts.netloc.rpartition("@")[2], query=urlencode(query))
+    return rest.geturl(), {"credential_provider": _PasswordFile(unquote(parts.username or "default"), path)}
+
+
 def connect(url: str, timeout_s: float = 3.0) -> redis.Redis:
     """Make a synchronous client; connections are opened when first used.
 
     Args:
         url: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://`` or ``rediss+sentinel://``; with the last
-            two, each connection that is opened asks the Sentinels where the primary is.
+            two, each connection that is opened asks the Sentinels where the primary is. The parameter ``password_file``
+            names a file with the password.
         timeout_s: time after which a silent server counts as lost; must exceed every blocking read.
     """
-    options = _options(timeout_s, Retry(NoBackoff(), 0))
+    url, credentials = _password_file(url)
+    options = _options(timeout_s, Retry(NoBackoff(), 0)) | credentials
     if redis_url.is_sentinel(url):
         return sentinel.connect(redis_url.parse_sentinel(url), options)
     return redis.Redis.from_url(url, **options)
@@ -78,7 +109,8 @@ def connect(url: str, timeout_s: float = 3.0) -> redis.Redis:
 
 def connect_async(url: str, timeout_s: float = 3.0) -> redis.asyncio.Redis:
     """Make an asynchronous client; see :func:`connect`."""
-    options = _options(timeout_s, AsyncRetry(NoBackoff(), 0))
+    url, credentials = _password_file(url)
+    options = _options(timeout_s, AsyncRetry(NoBackoff(), 0)) | credentials
     if redis_url.is_sentinel(url):
         return sentinel.connect_async(redis_url.parse_sentinel(url), options)
     return redis.asyncio.Redis.from_url(url, **options)

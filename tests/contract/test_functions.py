@@ -126,6 +126,7 @@ def test_a_key_that_is_no_work_stream_is_refused(server: Server, key: str) -> No
         (functions.LEAVE,),
         (functions.LEAVE, ""),
         (functions.LEAVE, "one", "two"),
+        (functions.REQUEUE, "1-1"),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_written(server: Server, call: tuple[Any, ...]) -> None:
@@ -432,3 +433,32 @@ def test_a_bad_dead_letter_does_not_strand_the_others(server: Server) -> None:
     bounds = (CAP, STREAM_MS, HINT_LIMIT, 10, 1000)
     assert server.call(functions.DEAD, *bounds, *bad, *good) == [b"error malformed item", 1]
     assert server.reply("a") == [b"reply"]
+
+
+# --- requeue -------------------------------------------------------------------------------------------------------
+
+
+def test_a_letter_goes_back_once_and_a_bad_one_strands_nobody(server: Server) -> None:
+    place = keys.dead_letters(server.model, LANE)
+    letter: Any = server.client.xadd(place, {"reason": "crashed", "m": b"message"})
+    empty: Any = server.client.xadd(place, {"reason": "no message"})
+    items = ("1-1", "a", letter, "b}", empty, "c", "nothing", "d", letter, "e", letter, "")
+    answer = server.call(functions.REQUEUE, *items)
+    gone, bad_id, no_message, no_entry, entry, again = answer
+    assert (gone, again) == (b"gone", b"gone")
+    assert bad_id == no_entry == b"error malformed item"
+    assert no_message == b"error the letter has no message"
+    assert server.client.xrange(server.work) == [(entry, {b"m": b"message"})]
+    assert server.client.xlen(place) == 1
+    assert int(entry.partition(b"-")[0]) >= int(letter.partition(b"-")[0])
+
+
+def test_a_letter_goes_back_on_a_server_that_is_full(server: Server) -> None:
+    letter: Any = server.client.xadd(keys.dead_letters(server.model, LANE), {"m": b"message"})
+    limit: Any = server.client.config_get("maxmemory")
+    server.client.config_set("maxmemory", "1mb")
+    try:
+        [entry] = server.call(functions.REQUEUE, letter, "a")
+    finally:
+        server.client.config_set("maxmemory", limit["maxmemory"])
+    assert b"-" in entry
