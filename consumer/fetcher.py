@@ -20,15 +20,11 @@ from .items import Item, Refused, Replies, refuse
 from .lease import MOST_CRASHES, LeaseBook, Progress
 from .models.base import Model
 from .pause import Pause
-from .stream import Dead, Ended, Entry, StreamDown, StreamGone, WorkStream
+from .stream import FUTURE_MS, Dead, Ended, Entry, StreamDown, StreamGone, WorkStream
 
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.2
-
-FUTURE_MS = 5_000
-"""An entry whose id is further ahead of Redis's clock than this was not given it by Redis, unless that clock was set
-back. In ``default`` it counts as added now; a direct producer's lane is its own to spoil."""
 
 
 class Fetcher:
@@ -235,7 +231,7 @@ class Fetcher:
             reason = f"It ended {crashes} consumers while it ran alone, and its deadline passed." if crashes else ""
             error = RequestError(EXPIRED, "The deadline passed while the request was queued.")
             raise _Refusal(item, error, reason, crashes)
-        if ahead_ms > FUTURE_MS and entry.lane != DEFAULT_LANE:
+        if ahead_ms > FUTURE_MS and entry.lane != DEFAULT_LANE and not self._clock.set_backs:
             error = RequestError(MALFORMED, "The id of the entry lies in the future; let Redis make it.")
             reason = f"Its id lies {ahead_ms / 1000:.0f} s in the future; `headrace lane repair` makes the lane anew."
             raise _Refusal(item, error, reason)

@@ -15,7 +15,7 @@ from shared.settings import Settings
 
 from .lanes import Turns
 from .redis_lanes import LaneReader, entries, milliseconds, received
-from .stream import Claim, Dead, Depth, Ended, Entry, StreamDown, StreamGone
+from .stream import FUTURE_MS, Claim, Dead, Depth, Ended, Entry, StreamDown, StreamGone
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -45,6 +45,7 @@ class RedisStream:
         self._claimed_after: dict[str, bytes] = {}
         self._scanned = 0
         self._has_loaded = False
+        self._set_backs = 0
 
     def read(self, max_entries: int) -> list[Entry]:
         """See the interface; waits for at most ``settings.block_ms``."""
@@ -196,6 +197,8 @@ class RedisStream:
         )
         self.clock.observe(now_ms, before_s, time.monotonic())
         self._find_lanes()
+        if self.clock.set_backs > self._set_backs:
+            self._make_lanes_anew()
         # The list of models lives in another hash slot, so it cannot be part of the function's step. A full server
         # refuses it; a consumer that could not start because of that could not empty the server either.
         with contextlib.suppress(StreamDown):
@@ -208,6 +211,18 @@ class RedisStream:
         if weights != self._turns.weights:
             log.info("Lanes and their weights: %s.", ", ".join(f"{name} {one:g}" for name, one in weights.items()))
             self._turns = Turns(weights)
+
+    def _make_lanes_anew(self) -> None:
+        """Give what is in the lanes ids of now: with ids of before the clock was set back they would be dead letters.
+
+        In ``default`` they count as added when they are read, so it is left as it is.
+        """
+        seen = self.clock.set_backs
+        log.warning("Redis's clock was set back; lanes whose newest id lies in the future are made anew.")
+        for lane in self._turns.weights:
+            if lane != MAIN:
+                self._call(self._beating, functions.REPAIR, [lanes.MOST_LIMIT, FUTURE_MS], lane)
+        self._set_backs = seen
 
     def _load_functions(self) -> None:
         """Replace the functions that an older version may have left on the server, where that is permitted."""

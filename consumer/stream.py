@@ -16,6 +16,10 @@ from shared.wishes import Serving, Wish
 Claim = tuple[str, bytes]
 """What names an entry: its lane and its id there. Entries of two lanes may have the same id."""
 
+FUTURE_MS = 5_000
+"""An entry whose id is further ahead of Redis's clock than this was not given it by Redis, unless that clock was set
+back. In ``default`` it counts as added now; a direct producer's lane is its own to spoil."""
+
 
 class StreamDown(Exception):
     """The queue did not answer; the same call may succeed later."""

@@ -26,7 +26,7 @@ _CONSUMER_COMMANDS: Final = (
     "+fcall +info +exists +get +set +del +unlink +pexpire +hset +hget +hmget +hgetall +hlen"
     " +zadd +zrem +zrange +zremrangebyscore +zscore +xadd +xack +xautoclaim +xclaim +xdel +xlen +xpending +xrange"
     " +xrevrange +xread +xreadgroup +xtrim +xgroup|create +xgroup|delconsumer +xinfo|consumers +xinfo|groups"
-    " +xinfo|stream +rpush +rpop +lindex"
+    " +xinfo|stream +rpush +rpop +lindex +rename"
 )
 _CONSUMER_KEYS: Final = "~hr:models ~hr:{*}:*"
 

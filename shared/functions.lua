@@ -566,20 +566,28 @@ local function lanes(keys, args)
   return found
 end
 
--- hr1_repair(most)
+-- hr1_repair(most[, ahead ms])
 --
 -- Makes the lane's stream and group anew and puts its entries back in their order, the oldest first and at most so
 -- many, with ids of now: so their time to live begins anew. Whatever consumers hold of the lane is among them. This is
--- the way back from an id so high that XADD makes no more: XSETID does not lead down everywhere.
+-- the way back from an id so high that XADD makes no more: XSETID does not lead down everywhere. With ahead ms nothing
+-- is done unless the newest id lies so far in the future.
 -- Returns {kept, dropped}.
 local function repair(keys, args)
   local key = names(keys[1])
   if not key then
     return BAD_KEY
   end
-  local most = whole(args[1])
-  if #args ~= 1 or not most then
+  local most, ahead = whole(args[1]), whole(args[2] or '0')
+  if #args < 1 or #args > 2 or not (most and ahead) then
     return BAD_ARGS
+  end
+  if #args == 2 then
+    local info = redis.pcall('XINFO', 'STREAM', keys[1])
+    -- as a number it is not exact beyond 2^53, but as far in the future as it is
+    if failed(info) or tonumber(string.match(field(info, 'last-generated-id'), '^%d+')) <= milliseconds() + ahead then
+      return { 0, 0 }
+    end
   end
   local old, kept, dropped = key.head .. 'repair:' .. key.lane, 0, 0
   redis.call('DEL', old)

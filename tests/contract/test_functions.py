@@ -131,7 +131,8 @@ def test_a_key_that_is_no_work_stream_is_refused(server: Server, key: str) -> No
         (functions.LANES, "extra"),
         (functions.REPAIR,),
         (functions.REPAIR, "many"),
-        (functions.REPAIR, 1, 2),
+        (functions.REPAIR, 1, "soon"),
+        (functions.REPAIR, 1, 2, 3),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_written(server: Server, call: tuple[Any, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -306,3 +307,22 @@ def test_a_repair_survives_entries_that_no_call_can_carry(real: RedisLane) -> No
     added(gold)
     assert repaired(gold) == [1, 1]
     assert [entry.message for entry in stream.read(5)] == [b"message 0"]
+
+
+def test_a_clock_that_was_set_back_leaves_no_ids_in_the_future(real: RedisLane) -> None:
+    gold, silver = real.other("gold"), real.other("silver")
+    assert isinstance(gold, RedisLane)
+    stream = ready(real)
+    now_ms = int(stream.clock.now_ms())
+    real.client.xadd(gold.work, {"m": b"from before"}, id=f"{now_ms + 3_600_000}-0")
+    before = added(silver)
+    stream.clock.observe(now_ms + 3_600_000, time.monotonic(), time.monotonic())  # so it was, until now
+    beat(real, stream)
+    assert stream.clock.set_backs == 1
+    entries = {entry.lane: entry for entry in stream.read(2)}
+    assert entries["gold"].message == b"from before"
+    assert abs(entries["gold"].added_ms - now_ms) < 3_000_000
+    assert entries["silver"].entry_id == before[0]
+    again = real.client.xadd(gold.work, {"m": b"and now"})
+    beat(real, stream)
+    assert [entry.entry_id for entry in stream.read(2)] == [again]

@@ -239,6 +239,13 @@ def test_an_id_from_the_future_is_a_dead_letter_in_a_lane_of_its_own(bench: Benc
     assert [item.request.id for item in bench.ready()] == ["c"]
 
 
+def test_a_clock_that_was_set_back_kills_nothing(bench: Bench) -> None:
+    bench.now_ms -= 3_600_000
+    bench.fetcher.accept([Entry(b"9-1", int(bench.now_ms) + 3_600_000, message("a"), lane="shop")])
+    (item,) = bench.ready()
+    assert item.deadline_s - item.arrived_s == pytest.approx(60.0, abs=0.5)
+
+
 def test_a_clock_that_was_set_forward_kills_nothing(bench: Bench) -> None:
     bench.now_ms += 3_600_000
     bench.fetcher.accept([Entry(b"9-1", int(bench.now_ms), message("a"), lane="shop")])
