@@ -101,7 +101,7 @@ class Committer:
     def settle(self, prepared: Prepared) -> None:
         """Note that a batch has been committed."""
         self.held = None
-        self._leases.release(item.entry_id for item in prepared.ended)
+        self._leases.release(item.claim for item in prepared.ended)
         with self._committing:  # one report at a time: the metrics take no lock
             self._report_batch(prepared)
 
@@ -133,8 +133,8 @@ class Committer:
             reply, code = self._reply(item, outputs, finished)
             request = item.request
             expiry_ms = self._settings.reply_expiry_ms(request.ttl_ms)
-            ended.append(Ended(item.entry.entry_id, request.id, request.reply_to or "", expiry_ms, reply))
-            waited_s = finished.taken_s - item.arrived_s
+            entry, waited_s = item.entry, finished.taken_s - item.arrived_s
+            ended.append(Ended(entry.entry_id, request.id, request.reply_to or "", expiry_ms, reply, entry.lane))
             done.append(ItemDone(code, item.queued_s, waited_s, item.decode_s, request.traceparent))
         return Prepared(finished, ended, done, begun_s, time.monotonic())
 
@@ -200,7 +200,7 @@ class Committer:
             error = one.error
             reply = self._refusal(one.request_id, Timing(), one.entry.attempt, error)
             expiry_ms = self._settings.reply_expiry_ms(one.ttl_ms) if error.outcome.lasting else 0
-            end = Ended(one.entry.entry_id, one.request_id, one.reply_to, expiry_ms, reply)
+            end = Ended(one.entry.entry_id, one.request_id, one.reply_to, expiry_ms, reply, one.entry.lane)
             if one.reason:
                 log.error("Request %s is a dead letter now: %s", one.request_id, one.reason)
                 dead.append(Dead(end, one.reason, one.crashes))
@@ -210,7 +210,7 @@ class Committer:
         self._commit(ended)
         if dead:
             self._until_answered(lambda: self._stream.bury(dead), len(dead))
-            self._leases.release(one.ended.entry_id for one in dead)
+            self._leases.release(one.ended.claim for one in dead)
         self._report(BatchDone(items=done))
 
     def _commit(self, ended: Sequence[Ended]) -> None:
@@ -220,7 +220,7 @@ class Committer:
     def _commit_portion(self, ended: Sequence[Ended]) -> None:
         """Commit, repeating until Redis has answered: a repeated commit changes nothing."""
         self._until_answered(lambda: self._stream.commit(ended), len(ended))
-        self._leases.release(item.entry_id for item in ended)
+        self._leases.release(item.claim for item in ended)
 
     def _until_answered(self, step: Callable[[], object], count: int) -> None:
         while True:

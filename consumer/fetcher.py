@@ -7,9 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from shared.clock import RedisClock
 from shared.fast_wire import decode_request
+from shared.keys import DEFAULT_LANE
 from shared.outcomes import CRASHED, EXPIRED, INTERNAL, MALFORMED, RequestError, invalid
 from shared.wire import WireError
 
@@ -18,7 +20,7 @@ from .items import Item, Refused, Replies, refuse
 from .lease import MOST_CRASHES, LeaseBook, Progress
 from .models.base import Model
 from .pause import Pause
-from .stream import Dead, Ended, Entry, StreamDown, StreamGone, WorkStream
+from .stream import FUTURE_MS, Dead, Ended, Entry, StreamDown, StreamGone, WorkStream
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +143,7 @@ class Fetcher:
         claimed = self._stream.reclaim(1)
         if not claimed:
             self._next_scan_s = time.monotonic() + self._scan_s
-        return [entry for entry in claimed if not self._leases.holds(entry.entry_id)]
+        return [entry for entry in claimed if not self._leases.holds(entry.claim)]
 
     def _take_over(self, entries: Sequence[Entry]) -> None:
         log.warning("Taking over %d entries that a consumer did not finish.", len(entries))
@@ -155,7 +157,7 @@ class Fetcher:
         except (StreamDown, StreamGone):
             is_ours = False  # it is taken over again when its lease has run out
         if not is_ours:
-            self._leases.release([item.entry.entry_id])
+            self._leases.release([item.entry.claim])
             return False
         try:
             self._make_rows(item)
@@ -174,9 +176,9 @@ class Fetcher:
         refused: list[Refused] = []
         unreadable: list[Dead] = []
         now_s = time.monotonic()
-        now_ms = self._clock.now_ms(now_s)
+        now_ms = self._now_ms(entries, now_s)
         for entry in entries:
-            if not self._leases.take(entry.entry_id):
+            if not self._leases.take(entry.claim):
                 continue
             try:
                 item = self._item(entry, now_s, now_ms, lone)
@@ -189,7 +191,7 @@ class Fetcher:
                     ready.append(item)
             except WireError as error:
                 if error.request_id is None:
-                    unreadable.append(Dead(Ended(entry.entry_id, "", "", 0, b""), str(error), 0))
+                    unreadable.append(Dead(Ended(entry.entry_id, "", "", 0, b"", entry.lane), str(error), 0))
                 else:
                     fault = RequestError(MALFORMED, str(error), field=error.field or None)
                     refused.append(Refused(entry, error.request_id, error.reply_to or "", 0, fault))
@@ -202,11 +204,22 @@ class Fetcher:
         if unreadable:
             self._discard(unreadable)
 
+    def _now_ms(self, entries: Sequence[Entry], now_s: float) -> float:
+        """Return Redis's time; asks for it when an entry seems to come from the future: the clock may have been set."""
+        now_ms = self._clock.now_ms(now_s)
+        if max((entry.added_ms for entry in entries), default=0) - now_ms <= FUTURE_MS:
+            return now_ms
+        with suppress(StreamDown):
+            self._stream.ask_time()
+        return self._clock.now_ms(now_s)
+
     def _item(self, entry: Entry, now_s: float, now_ms: float, lone: bool) -> Item:
         if entry.message is None:
             raise WireError("The entry has no field m.", "m")
         request = decode_request(entry.message)
-        left_s = (entry.added_ms + request.ttl_ms - now_ms) / 1000
+        ahead_ms = entry.added_ms - now_ms
+        added_ms = now_ms if ahead_ms > FUTURE_MS else entry.added_ms
+        left_s = (added_ms + request.ttl_ms - now_ms) / 1000
         item = Item(entry, request, now_s, now_s + left_s, max(0.0, now_ms - entry.added_ms) / 1000)
         # The first delivery was in company, and this one has not begun.
         crashes = max(0, entry.attempt - 2) if lone else 0
@@ -218,6 +231,10 @@ class Fetcher:
             reason = f"It ended {crashes} consumers while it ran alone, and its deadline passed." if crashes else ""
             error = RequestError(EXPIRED, "The deadline passed while the request was queued.")
             raise _Refusal(item, error, reason, crashes)
+        if ahead_ms > FUTURE_MS and entry.lane != DEFAULT_LANE and not self._clock.set_backs:
+            error = RequestError(MALFORMED, "The id of the entry lies in the future; let Redis make it.")
+            reason = f"Its id lies {ahead_ms / 1000:.0f} s in the future; `headrace lane repair` makes the lane anew."
+            raise _Refusal(item, error, reason)
         return item
 
     def _decodes(self, item: Item) -> bool:
@@ -247,7 +264,7 @@ class Fetcher:
 
     def _decode(self, item: Item) -> None:
         begun_s = time.monotonic()
-        self._progress.begin(item.entry.entry_id, begun_s)
+        self._progress.begin(item.entry.claim, begun_s)
         done: Item | None = None
         try:
             self._make_rows(item)
@@ -256,7 +273,7 @@ class Fetcher:
         except _Refusal as refusal:
             self._refuse([refuse(item, refusal.error)])
         finally:
-            self._progress.end(item.entry.entry_id)
+            self._progress.end(item.entry.claim)
             self._intake.end_decoding(done)
 
     def _discard(self, dead: Sequence[Dead]) -> None:
@@ -266,7 +283,7 @@ class Fetcher:
             self._stream.bury(dead)
         except (StreamDown, StreamGone):
             log.warning("The queue went away meanwhile; they come back after their lease.")
-        self._leases.release(one.ended.entry_id for one in dead)
+        self._leases.release(one.ended.claim for one in dead)
 
 
 class _Refusal(Exception):

@@ -54,7 +54,7 @@ class Keeper:
     def _keep(self, now_s: float) -> None:
         held = self._leases.held()
         # What was committed meanwhile is not owned any more either, and has been released by then.
-        lost = [entry_id for entry_id in self._stream.renew(held) if self._leases.holds(entry_id)] if held else []
+        lost = [claim for claim in self._stream.renew(held) if self._leases.holds(claim)] if held else []
         if lost:
             log.warning("The leases of %d entries ran out; whoever answers first counts.", len(lost))
         if now_s - self._reaped_s > self._lease_s:

@@ -4,8 +4,9 @@ Each lane has credit, in requests. While lanes compete, what is taken is shared 
 weights. A lane that does not use its share leaves it to the others and may not save it up, so one that was silent
 cannot flood the next batches. What a lane takes beyond its share because nobody else wants it is not held against it.
 
-A priority is a lane with a large weight. So that a small weight never starves, a lane whose oldest request has waited
-for ``ageing_s`` counts as one of twice its weight, after twice that time of three times its weight, and so on.
+A priority is a lane with a large weight. So that a small weight never starves, a lane that has waited for ``ageing_s``
+counts as one of twice its weight, after twice that time of three times its weight, and so on. What counts is how long
+nothing has been taken from it: the age of its oldest request would favour whoever has flooded it.
 
 See M. Shreedhar and G. Varghese, Efficient Fair Queueing Using Deficit Round Robin, SIGCOMM 1995.
 """
@@ -19,6 +20,9 @@ from dataclasses import dataclass
 MOST_AGEING = 1000.0
 """Most times that ageing multiplies a weight."""
 
+AGEING_S = 1.0
+"""Wait that doubles a lane's weight."""
+
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
@@ -26,11 +30,11 @@ class Waiting:
 
     Attributes:
         count: requests that nobody has claimed.
-        oldest_s: how long the oldest of them has waited.
+        since_s: how long they have waited since one was last taken from the lane.
     """
 
     count: int
-    oldest_s: float = 0.0
+    since_s: float = 0.0
 
 
 class Lanes:
@@ -59,7 +63,7 @@ class Lanes:
         for lane in self._credit:
             if lane not in left:
                 self._credit[lane] = 0.0
-        weights = {lane: self._aged(lane, waiting[lane].oldest_s) for lane in left}
+        weights = {lane: self._aged(lane, waiting[lane].since_s) for lane in left}
         taken: dict[str, int] = {}
         total = min(room, sum(left.values()))
         while total > 0:
@@ -86,5 +90,30 @@ class Lanes:
             self._credit[lane] -= count
         return count
 
-    def _aged(self, lane: str, oldest_s: float) -> float:
-        return self._weights[lane] * (1.0 + min(max(0.0, oldest_s) / self._ageing_s, MOST_AGEING))
+    def _aged(self, lane: str, since_s: float) -> float:
+        return self._weights[lane] * (1.0 + min(max(0.0, since_s) / self._ageing_s, MOST_AGEING))
+
+
+class Turns:
+    """The lanes that a consumer serves: shares out room, and keeps how long each lane has waited for its turn.
+
+    Attributes:
+        weights: of each lane.
+    """
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        self.weights = dict(weights)
+        self._lanes = Lanes(weights, AGEING_S)
+        self._since_s: dict[str, float] = {}
+
+    def share(self, room: int, counts: Mapping[str, int], now_s: float) -> dict[str, int]:
+        """Return how many requests to take from each lane; see :meth:`Lanes.share`.
+
+        Args:
+            counts: requests that nobody has claimed, by lane.
+        """
+        self._since_s = {lane: self._since_s.get(lane, now_s) for lane, count in counts.items() if count > 0}
+        waiting = {lane: Waiting(counts[lane], now_s - since_s) for lane, since_s in self._since_s.items()}
+        taken = self._lanes.share(room, waiting)
+        self._since_s.update(dict.fromkeys(taken, now_s))
+        return taken

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 
+from .stream import Claim
+
 MOST_CRASHES = 2
 """An entry that ended so many consumers while it ran alone is not tried again."""
 
@@ -12,29 +14,29 @@ class LeaseBook:
     """Entries between claim and commit."""
 
     def __init__(self) -> None:
-        self._held: set[bytes] = set()
+        self._held: set[Claim] = set()
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def holds(self, entry_id: bytes) -> bool:
+    def holds(self, claim: Claim) -> bool:
         """Say whether an entry is between claim and commit here."""
-        return entry_id in self._held
+        return claim in self._held
 
-    def take(self, entry_id: bytes) -> bool:
+    def take(self, claim: Claim) -> bool:
         """Note that an entry was claimed; False when it is held already and must not be run a second time."""
-        if entry_id in self._held:
+        if claim in self._held:
             return False
-        self._held.add(entry_id)
+        self._held.add(claim)
         return True
 
-    def held(self) -> list[bytes]:
+    def held(self) -> list[Claim]:
         """Return what is held now; may be called from any thread."""
         return list(self._held)
 
-    def release(self, entry_ids: Iterable[bytes]) -> None:
+    def release(self, claims: Iterable[Claim]) -> None:
         """Note that entries were committed or discarded."""
-        self._held.difference_update(entry_ids)
+        self._held.difference_update(claims)
 
 
 class Progress:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, start_http_server
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -121,7 +121,7 @@ class ConsumerMetrics:
         """Export what a batch costs, read at scrape time, and how many rows it should have."""
         self._batching.cost, self._batching.preferred = cost, preferred
 
-    def watch(self, depth: Callable[[], Depth], busy_s: Callable[[], float]) -> None:
+    def watch(self, depth: Callable[[], Mapping[str, Depth]], busy_s: Callable[[], float]) -> None:
         """Export what waits in Redis and how busy the device is, both asked at scrape time."""
         self.registry.register(_Live(self._model, depth, busy_s))
 
@@ -181,26 +181,34 @@ class _Batching(Collector):
 
 
 class _Live(Collector):
-    def __init__(self, model: str, depth: Callable[[], Depth], busy_s: Callable[[], float]) -> None:
+    def __init__(self, model: str, depth: Callable[[], Mapping[str, Depth]], busy_s: Callable[[], float]) -> None:
         self._model, self._depth, self._busy_s = model, depth, busy_s
         self._last = (time.monotonic(), 0.0)
 
     def collect(self) -> Iterator[Metric]:
-        yield self._gauge("headrace_device_busy_ratio", "Run time over wall time since the last scrape", self._ratio())
+        busy = GaugeMetricFamily(
+            "headrace_device_busy_ratio", "Run time over wall time since the last scrape", labels=("model",)
+        )
+        busy.add_metric((self._model,), self._ratio())
+        yield busy
         try:
-            depth = self._depth()
+            depths = self._depth()
         except (StreamDown, StreamGone):
             return  # a missing series says "unknown"; a stale number would lie
-        yield self._gauge("headrace_queue_backlog", "Requests nobody has claimed yet", depth.backlog)
-        yield self._gauge("headrace_queue_pending", "Requests claimed and not finished", depth.pending)
-        yield self._gauge("headrace_queue_oldest_age_seconds", "Age of the oldest request", depth.oldest_age_s)
+        gauges = [
+            GaugeMetricFamily(f"headrace_queue_{name}", help_text, labels=("model", "lane"))
+            for name, help_text in (
+                ("backlog", "Requests nobody has claimed yet"),
+                ("pending", "Requests claimed and not finished"),
+                ("oldest_age_seconds", "Age of the oldest request"),
+            )
+        ]
+        for lane, depth in depths.items():
+            for gauge, value in zip(gauges, (depth.backlog, depth.pending, depth.oldest_age_s), strict=True):
+                gauge.add_metric((self._model, lane), value)
+        yield from gauges
 
     def _ratio(self) -> float:
         now_s, busy_s = time.monotonic(), self._busy_s()
         (last_s, last_busy_s), self._last = self._last, (now_s, busy_s)
         return min(1.0, (busy_s - last_busy_s) / max(now_s - last_s, 1e-9))
-
-    def _gauge(self, name: str, help_text: str, value: float) -> GaugeMetricFamily:
-        family = GaugeMetricFamily(name, help_text, labels=("model",))
-        family.add_metric((self._model,), value)
-        return family

@@ -1,44 +1,26 @@
-"""The work stream on Redis: XREADGROUP to claim, ``hr1_commit`` to end, ``hr1_reclaim`` to recover."""
+"""The work of a model on Redis: XREADGROUP to claim, ``hr1_commit`` to end, ``hr1_reclaim`` to recover."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from shared import cards, functions, keys, wishes
+from shared import cards, functions, keys, lanes, wishes
 from shared.clock import RedisClock
 from shared.redis import ClientError, ServerError, SyncLink, connect, is_demoted
 from shared.settings import Settings
 
-from .stream import Dead, Depth, Ended, Entry, StreamDown, StreamGone
+from .lanes import Turns
+from .redis_lanes import LaneReader, entries, milliseconds, received
+from .stream import FUTURE_MS, Claim, Dead, Depth, Ended, Entry, StreamDown, StreamGone
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_FIELD = keys.MESSAGE_FIELD.encode()
-
-
-def _milliseconds(entry_id: bytes) -> int:
-    return int(entry_id.partition(b"-")[0])
-
-
-def _message(fields: Any) -> bytes | None:
-    """Return the request of an entry's flat field list, None when there is none."""
-    if not fields:
-        return None
-    if fields[0] == _FIELD:
-        return fields[1]  # type: ignore[no-any-return]
-    return dict(zip(fields[::2], fields[1::2], strict=True)).get(_FIELD)
-
-
-def _entries(answer: Any) -> list[Entry]:
-    """Make entries of XREADGROUP's answer for one stream, which is empty when nothing came."""
-    if not answer:
-        return []
-    return [Entry(entry_id, _milliseconds(entry_id), _message(fields)) for entry_id, fields in answer[0][1]]
+MAIN = keys.DEFAULT_LANE
 
 
 class RedisStream:
@@ -50,92 +32,128 @@ class RedisStream:
         worker: this consumer's name in the group.
     """
 
-    def __init__(self, settings: Settings, model: str, worker: str, lane: str = keys.DEFAULT_LANE) -> None:
+    def __init__(self, settings: Settings, model: str, worker: str) -> None:
         self.clock = RedisClock()
         self._settings = settings
         self._model, self._worker = model, worker
-        self._work = keys.work(model, lane)
+        self._work = keys.work(model, MAIN)
         # Reading, committing, beating and renewing each happen on a thread and a connection of their own.
         self._client = connect(settings.redis_address, settings.socket_timeout_s)
         self._reading, self._committing, self._beating, self._keeping = (SyncLink(self._client) for _ in range(4))
-        self._claimed_after: bytes | None = None
+        self._turns = Turns({MAIN: 1.0})
+        self._lanes = LaneReader(self._reading, model, worker, settings.block_ms)
+        self._claimed_after: dict[str, bytes] = {}
+        self._scanned = 0
         self._has_loaded = False
+        self._set_backs = 0
 
     def read(self, max_entries: int) -> list[Entry]:
         """See the interface; waits for at most ``settings.block_ms``."""
-        if self._claimed_after is not None:
-            return self._read_claimed(max_entries, self._claimed_after)
+        if self._claimed_after:
+            return self._read_claimed(max_entries)
+        turns = self._turns
         try:
-            return _entries(self._guard(lambda: self._reading.call(*self._new_entries(max_entries))))
+            self._guard(lambda: self._reading.send(*self._reads(turns, max_entries)))
+            return self._guard(lambda: self._receive_read(turns, max_entries))
         except StreamDown:
-            self._claimed_after = b"0-0"
+            self._note_lost_answer()
             raise
 
-    def _read_claimed(self, max_entries: int, after: bytes) -> list[Entry]:
-        """Read again what this worker holds: the server may have claimed entries for it whose answer was lost."""
-        last, *rows = self._call(self._reading, functions.CLAIMED, [self._worker, after, max_entries])
-        self._claimed_after = last or None
-        return [
-            Entry(entry_id, _milliseconds(entry_id), message, deliveries + 1) for entry_id, deliveries, message in rows
-        ]
+    def _note_lost_answer(self) -> None:
+        self._claimed_after = dict.fromkeys(self._turns.weights, b"0-0")
 
-    def _new_entries(self, max_entries: int) -> tuple[Any, ...]:
-        return (
-            *("XREADGROUP", "GROUP", keys.GROUP, self._worker),
-            *("COUNT", max_entries, "BLOCK", self._settings.block_ms),
-            *("STREAMS", self._work, b">"),
-        )
+    def _read_claimed(self, max_entries: int) -> list[Entry]:
+        """Read again what this worker holds: the server may have claimed entries for it whose answer was lost."""
+        lane, after = next(iter(self._claimed_after.items()))
+        try:
+            last, *rows = self._call(self._reading, functions.CLAIMED, [self._worker, after, max_entries], lane)
+        except StreamGone:
+            del self._claimed_after[lane]  # with the group, what was claimed is forgotten
+            raise
+        if last:
+            self._claimed_after[lane] = last
+        else:
+            del self._claimed_after[lane]
+        return self._taken(rows, lane)
+
+    def _taken(self, rows: Iterable[Any], lane: str) -> list[Entry]:
+        return [Entry(entry_id, milliseconds(entry_id), message, seen + 1, lane) for entry_id, seen, message in rows]
+
+    def _reads(self, turns: Turns, max_entries: int) -> Sequence[tuple[Any, ...]]:
+        """Return the commands of one read, whose answers :meth:`_receive_read` receives."""
+        if len(turns.weights) > 1:
+            return self._lanes.look(tuple(turns.weights))
+        count = ("COUNT", max_entries, "BLOCK", self._settings.block_ms)
+        return (("XREADGROUP", "GROUP", keys.GROUP, self._worker, *count, "STREAMS", self._work, b">"),)
+
+    def _receive_read(self, turns: Turns, max_entries: int) -> list[Entry]:
+        if len(turns.weights) > 1:
+            return self._lanes.take(turns, max_entries)
+        return entries(self._reading.receive(), MAIN)
 
     def commit_and_read(self, ended: Sequence[Ended], committed: Callable[[], None], max_entries: int) -> list[Entry]:
         """See the interface."""
-        if self._claimed_after is not None:
+        if self._claimed_after:
             return self.read(max_entries)
-        link = self._reading
-        commit = ("FCALL", functions.COMMIT, 1, self._work, *self._commit_arguments(ended))
+        link, turns = self._reading, self._turns
+        commits = [
+            ("FCALL", functions.COMMIT, 1, keys.work(self._model, lane), *self._commit_arguments(some))
+            for lane, some in _by_lane(ended).items()
+        ]
         try:
-            self._guard(lambda: link.send(commit, self._new_entries(max_entries)))
-            try:
-                statuses = self._guard(link.receive)
-            except StreamDown as error:
-                if not isinstance(error.__cause__, ServerError):
-                    raise
-                log.warning("Committing together with reading failed (%s).", error)
+            self._guard(lambda: link.send(*commits, *self._reads(turns, max_entries)))
+            answers = self._guard(lambda: received(link, len(commits)))
+            refused = [answer for answer in answers if isinstance(answer, ServerError)]
+            if refused:
+                log.warning("Committing together with reading failed (%s).", refused[0])
             else:
-                for status in statuses:
+                for status in (status for answer in answers for status in answer):
                     self._status(status)
                 committed()
-            return _entries(self._guard(link.receive))
+            return self._guard(lambda: self._receive_read(turns, max_entries))
         except StreamDown:
-            self._claimed_after = b"0-0"
+            self._note_lost_answer()
             raise
 
     def reclaim(self, max_entries: int) -> list[Entry]:
-        """See the interface."""
+        """See the interface; lanes take turns in being looked at first."""
         arguments = [self._worker, self._settings.lease_ms, max_entries]
-        # Should the answer be lost, these are taken over once more; read with the others they would not run alone.
-        rows = self._call(self._reading, functions.RECLAIM, arguments)
-        return [
-            Entry(entry_id, _milliseconds(entry_id), message, deliveries + 1) for entry_id, deliveries, message in rows
-        ]
+        served = tuple(self._turns.weights)
+        for _ in served:
+            self._scanned = (self._scanned + 1) % len(served)
+            lane = served[self._scanned]
+            # Should the answer be lost, these are taken over once more; read with the others they would not run alone.
+            rows = self._call(self._reading, functions.RECLAIM, arguments, lane)
+            if rows:
+                return self._taken(rows, lane)
+        return []
 
     def begin_alone(self, entry: Entry) -> bool:
         """See the interface."""
         arguments = [self._worker, entry.entry_id, entry.attempt]
-        return bool(self._call(None, functions.BEGIN, arguments))
+        return bool(self._call(None, functions.BEGIN, arguments, entry.lane))
 
-    def renew(self, entry_ids: Sequence[bytes]) -> list[bytes]:
+    def renew(self, claims: Sequence[Claim]) -> list[Claim]:
         """See the interface."""
-        lost: list[bytes] = self._call(self._keeping, functions.RENEW, [self._worker, *entry_ids])
-        return lost
+        held: dict[str, list[bytes]] = {}
+        for lane, entry_id in claims:
+            held.setdefault(lane, []).append(entry_id)
+        answers = self._call_each(
+            self._keeping, functions.RENEW, {lane: [self._worker, *ids] for lane, ids in held.items()}
+        )
+        return [(lane, entry_id) for lane, lost in answers.items() for entry_id in lost]
 
     def reap(self) -> int:
         """See the interface; dead long ago means four leases."""
-        return int(self._call(self._keeping, functions.REAP, [4 * self._settings.lease_ms]))
+        arguments = [4 * self._settings.lease_ms]
+        return sum(int(self._call(self._keeping, functions.REAP, arguments, lane)) for lane in self._turns.weights)
 
     def commit(self, ended: Sequence[Ended]) -> list[int]:
         """See the interface."""
-        answer = self._call(self._committing, functions.COMMIT, self._commit_arguments(ended))
-        return [self._status(status) for status in answer]
+        by_lane = {lane: self._commit_arguments(some) for lane, some in _by_lane(ended).items()}
+        answers = self._call_each(self._committing, functions.COMMIT, by_lane)
+        statuses = {lane: iter(answer) for lane, answer in answers.items()}
+        return [self._status(next(statuses[one.lane], 0)) for one in ended]
 
     def _commit_arguments(self, ended: Sequence[Ended]) -> list[Any]:
         arguments: list[Any] = [
@@ -155,14 +173,15 @@ class RedisStream:
 
     def bury(self, dead: Sequence[Dead]) -> list[int]:
         """See the interface."""
-        arguments: list[Any] = [
-            *self._commit_arguments(()),
-            functions.DEAD_LETTERS_CAP,
-            functions.DEAD_LETTERS_BYTES,
-        ]
+        head: list[Any] = [*self._commit_arguments(()), functions.DEAD_LETTERS_CAP, functions.DEAD_LETTERS_BYTES]
+        by_lane: dict[str, list[Any]] = {}
         for one in dead:
+            arguments = by_lane.setdefault(one.ended.lane, head.copy())
             arguments += (*self._commit_arguments((one.ended,))[3:], one.reason, one.crashes)
-        return [self._status(status) for status in self._call(None, functions.DEAD, arguments)]
+        statuses = {
+            lane: iter(self._call(None, functions.DEAD, arguments, lane)) for lane, arguments in by_lane.items()
+        }
+        return [self._status(next(statuses[one.ended.lane], 0)) for one in dead]
 
     def heartbeat(self, card: cards.Card, state: Mapping[str, str]) -> None:
         """See the interface."""
@@ -177,10 +196,33 @@ class RedisStream:
             [self._worker, self._settings.lease_ms, self._settings.lane_limit, len(fields), *fields, *published],
         )
         self.clock.observe(now_ms, before_s, time.monotonic())
+        self._find_lanes()
+        if self.clock.set_backs > self._set_backs:
+            self._make_lanes_anew()
         # The list of models lives in another hash slot, so it cannot be part of the function's step. A full server
         # refuses it; a consumer that could not start because of that could not empty the server either.
         with contextlib.suppress(StreamDown):
             self._guard(lambda: self._client.zadd(keys.MODELS, {self._model: now_ms}))
+
+    def _find_lanes(self) -> None:
+        found: Any = self._call(self._beating, functions.LANES, [])
+        table = lanes.from_pairs(zip(found[::2], found[1::2], strict=True))
+        weights = {name: one.weight for name, one in table.items()}
+        if weights != self._turns.weights:
+            log.info("Lanes and their weights: %s.", ", ".join(f"{name} {one:g}" for name, one in weights.items()))
+            self._turns = Turns(weights)
+
+    def _make_lanes_anew(self) -> None:
+        """Give what is in the lanes ids of now: with ids of before the clock was set back they would be dead letters.
+
+        In ``default`` they count as added when they are read, so it is left as it is.
+        """
+        seen = self.clock.set_backs
+        log.warning("Redis's clock was set back; lanes whose newest id lies in the future are made anew.")
+        for lane in self._turns.weights:
+            if lane != MAIN:
+                self._call(self._beating, functions.REPAIR, [lanes.MOST_LIMIT, FUTURE_MS], lane)
+        self._set_backs = seen
 
     def _load_functions(self) -> None:
         """Replace the functions that an older version may have left on the server, where that is permitted."""
@@ -192,9 +234,16 @@ class RedisStream:
             log.info("The functions were not loaded (%s); those on the server are used.", error)
         self._has_loaded = True
 
+    def ask_time(self) -> None:
+        """See the interface."""
+        before_s = time.monotonic()
+        seconds, microseconds = self._guard(lambda: self._client.time())
+        self.clock.observe(int(seconds) * 1000 + int(microseconds) / 1000, before_s, time.monotonic())
+
     def leave(self) -> None:
         """See the interface."""
-        self._call(self._beating, functions.LEAVE, [self._worker])
+        for lane in self._turns.weights:
+            self._call(self._beating, functions.LEAVE, [self._worker], lane)
 
     def wish(self) -> wishes.Wish | None:
         """See the interface."""
@@ -222,21 +271,21 @@ class RedisStream:
         if self._guard(lambda: self._client.get(key)) == self._worker.encode():
             self._guard(lambda: self._client.delete(key))
 
-    def depth(self) -> Depth:
+    def depth(self) -> dict[str, Depth]:
         """See the interface. XINFO's lag is not used: it is unknown whenever the last delivered entry is deleted."""
+        return {lane: self._guard(lambda lane=lane: self._depth(lane)) for lane in self._turns.weights}  # type: ignore[misc]
 
-        def measure() -> Depth:
-            length = int(self._client.xlen(self._work))
-            pending: Any = self._client.xpending(self._work, keys.GROUP)
-            claimed = int(pending["pending"])
-            oldest: Any = pending["min"]
-            if not oldest:  # only then is a whole entry, which may be large, read for the sake of its id
-                first: Any = self._client.xrange(self._work, count=1)
-                oldest = first[0][0] if first else None
-            age_ms = self.clock.now_ms() - _milliseconds(oldest) if oldest else 0.0
-            return Depth(max(0, length - claimed), claimed, max(0.0, age_ms / 1000))
-
-        return self._guard(measure)
+    def _depth(self, lane: str) -> Depth:
+        work = keys.work(self._model, lane)
+        length = int(self._client.xlen(work))
+        pending: Any = self._client.xpending(work, keys.GROUP)
+        claimed = int(pending["pending"])
+        oldest: Any = pending["min"]
+        if not oldest:  # only then is a whole entry, which may be large, read for the sake of its id
+            first: Any = self._client.xrange(work, count=1)
+            oldest = first[0][0] if first else None
+        age_ms = self.clock.now_ms() - milliseconds(oldest) if oldest else 0.0
+        return Depth(max(0, length - claimed), claimed, max(0.0, age_ms / 1000))
 
     def close(self) -> None:
         """See the interface."""
@@ -244,13 +293,38 @@ class RedisStream:
             link.close()
         self._client.close()
 
-    def _call(self, link: SyncLink | None, function: str, arguments: Sequence[Any]) -> Any:
+    def _call(self, link: SyncLink | None, function: str, arguments: Sequence[Any], lane: str = MAIN) -> Any:
         """Call a function, on any connection when ``link`` is None; load the functions where they are missing."""
         send = self._client.execute_command if link is None else link.call
+        work = self._work if lane == MAIN else keys.work(self._model, lane)
+        return self._loaded(lambda: send("FCALL", function, 1, work, *arguments))
 
-        def call() -> Any:
-            return send("FCALL", function, 1, self._work, *arguments)
+    def _call_each(
+        self, link: SyncLink, function: str, arguments: Mapping[str, Sequence[Any]]
+    ) -> dict[str, Sequence[Any]]:
+        """Call a function for several lanes in one round trip; return the answers by lane.
 
+        A lane that is gone answers nothing; that must not keep the others from being answered.
+        """
+        if len(arguments) == 1:
+            ((lane, some),) = arguments.items()
+            return {lane: self._call(link, function, some, lane)}
+
+        def call() -> dict[str, Sequence[Any]]:
+            link.send(
+                *(("FCALL", function, 1, keys.work(self._model, lane), *some) for lane, some in arguments.items())
+            )
+            answers = dict(zip(arguments, received(link, len(arguments)), strict=True))
+            for lane, answer in answers.items():
+                if isinstance(answer, ServerError):
+                    if not str(answer).startswith("NOGROUP"):
+                        raise answer
+                    answers[lane] = ()
+            return answers
+
+        return self._loaded(call)
+
+    def _loaded(self, call: Callable[[], T]) -> T:
         try:
             return self._guard(call)
         except StreamDown as error:
@@ -271,3 +345,10 @@ class RedisStream:
             raise StreamDown(str(error)) from error
         except ClientError as error:
             raise StreamDown(str(error) or type(error).__name__) from error
+
+
+def _by_lane(ended: Iterable[Ended]) -> dict[str, list[Ended]]:
+    found: dict[str, list[Ended]] = {}
+    for one in ended:
+        found.setdefault(one.lane, []).append(one)
+    return found

@@ -10,7 +10,15 @@ import msgspec
 
 from shared.cards import Card
 from shared.clock import RedisClock
+from shared.keys import DEFAULT_LANE
 from shared.wishes import Serving, Wish
+
+Claim = tuple[str, bytes]
+"""What names an entry: its lane and its id there. Entries of two lanes may have the same id."""
+
+FUTURE_MS = 5_000
+"""An entry whose id is further ahead of Redis's clock than this was not given it by Redis, unless that clock was set
+back. In ``default`` it counts as added now; a direct producer's lane is its own to spoil."""
 
 
 class StreamDown(Exception):
@@ -22,10 +30,10 @@ class StreamGone(Exception):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One claimed entry of the work stream.
+    """One claimed entry of a work stream.
 
     Attributes:
-        entry_id: its id in the stream.
+        entry_id: its id in the stream of its lane.
         added_ms: when it was added, in ms on Redis's clock.
         message: the request as it was sent; None when the entry has no such field.
         attempt: how often it has been delivered, this time included. Being taken over does not count until it runs.
@@ -35,6 +43,12 @@ class Entry(msgspec.Struct, frozen=True):
     added_ms: int
     message: bytes | None
     attempt: int = 1
+    lane: str = DEFAULT_LANE
+
+    @property
+    def claim(self) -> Claim:
+        """What names it among all entries."""
+        return self.lane, self.entry_id
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -51,6 +65,12 @@ class Ended(msgspec.Struct, frozen=True):
     reply_to: str
     expiry_ms: int
     reply: bytes
+    lane: str = DEFAULT_LANE
+
+    @property
+    def claim(self) -> Claim:
+        """What names its entry among all."""
+        return self.lane, self.entry_id
 
 
 class Dead(msgspec.Struct, frozen=True):
@@ -77,15 +97,20 @@ class Depth:
 
 
 class WorkStream(Protocol):
-    """The work stream of one lane, seen from one consumer. Methods may be called from several threads.
+    """The work of one model, seen from one consumer: a stream for each lane.
 
-    Every method raises ``StreamDown`` when the queue does not answer.
+    The lanes are those that the latest heartbeat found; before the first it is ``default`` alone. While several
+    compete, new entries are claimed in proportion to the lanes' weights.
+
+    Methods may be called from several threads. Every one raises ``StreamDown`` when the queue does not answer.
     """
 
     clock: RedisClock
 
     def read(self, max_entries: int) -> list[Entry]:
         """Claim up to ``max_entries`` new entries; waits a bounded time for the first.
+
+        Where that wait ends with the first entries of several lanes at once, it is one of each.
 
         Raises:
             StreamGone: the stream or group is missing.
@@ -110,7 +135,7 @@ class WorkStream(Protocol):
         Thus only crashes of an entry that ran alone count against it. False: it is not this worker's any more.
         """
 
-    def renew(self, entry_ids: Sequence[bytes]) -> list[bytes]:
+    def renew(self, claims: Sequence[Claim]) -> list[Claim]:
         """Begin the lease of claimed entries anew; returns those that are not this worker's any more."""
 
     def commit(self, ended: Sequence[Ended]) -> list[int]:
@@ -126,7 +151,11 @@ class WorkStream(Protocol):
         """Take consumers out of the group that died long ago and hold nothing; returns how many."""
 
     def heartbeat(self, card: Card, state: Mapping[str, str]) -> None:
-        """Say that this worker lives, publish the card, make stream and group where missing, read Redis's clock."""
+        """Say that this worker lives, publish the card, find the lanes, make their streams and groups where missing,
+        read Redis's clock."""
+
+    def ask_time(self) -> None:
+        """Read Redis's clock, which every heartbeat does, too."""
 
     def leave(self) -> None:
         """Take this worker off the list."""
@@ -146,8 +175,8 @@ class WorkStream(Protocol):
     def end_turn(self) -> None:
         """Let the next worker have its turn; nothing if it is not this worker's."""
 
-    def depth(self) -> Depth:
-        """Measure what waits."""
+    def depth(self) -> dict[str, Depth]:
+        """Measure what waits, by lane."""
 
     def close(self) -> None:
         """Close every connection."""

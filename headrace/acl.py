@@ -19,7 +19,7 @@ ANY_MODEL: Final = "*"
 FUNCTIONS: Final[Mapping[str, str]] = {
     functions.ADMIT: "exists get set time unlink xadd xlen xrange xtrim",
     functions.COMMIT: "pexpire rpop rpush xack xadd xdel xrange",
-    functions.HEARTBEAT: "hset pexpire time xgroup|create xlen zadd zremrangebyscore",
+    functions.HEARTBEAT: "hget hset pexpire time xgroup|create xlen zadd zremrangebyscore",
     functions.LEAVE: "unlink xgroup|delconsumer xpending zrem",
     functions.RENEW: "xclaim xpending",
     functions.RECLAIM: "xack xclaim xpending xrange",
@@ -28,6 +28,8 @@ FUNCTIONS: Final[Mapping[str, str]] = {
     functions.DEAD: "pexpire rpop rpush xack xadd xdel xrange xrevrange",
     functions.REAP: "xgroup|delconsumer xinfo|consumers zscore",
     functions.REQUEUE: "unlink xadd xdel xrange",
+    functions.LANES: "hgetall xgroup|create",
+    functions.REPAIR: "del rename time unlink xadd xdel xgroup|create xinfo|stream xlen xrange",
 }
 """The commands inside each function."""
 
@@ -43,8 +45,10 @@ CALLS: Final[Mapping[str, tuple[str, ...]]] = {
         functions.BEGIN,
         functions.DEAD,
         functions.REAP,
+        functions.LANES,
+        functions.REPAIR,
     ),
-    "operator": (functions.REQUEUE,),
+    "operator": (functions.REQUEUE, functions.LANES, functions.REPAIR),
 }
 """The functions that each role calls."""
 
@@ -82,20 +86,21 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
         Rights(_CONNECTION),
         Rights("zadd", "hr:models"),
         Rights(
-            "del exists fcall get hget hgetall hmget hset lindex pexpire rpop rpush set unlink xack xadd xautoclaim"
-            " xclaim xdel xgroup|create xgroup|delconsumer xinfo|consumers xinfo|groups xinfo|stream xlen xpending"
+            "del exists fcall get hget hgetall hmget hset lindex pexpire rename rpop rpush set time unlink xack xadd"
+            " xautoclaim xclaim xdel xgroup|create xgroup|delconsumer xinfo|consumers xinfo|groups xinfo|stream xlen xpending"
             " xrange xread xreadgroup xrevrange xtrim zadd zrange zrem zremrangebyscore zscore",
             "hr:{m}:*",
         ),
     ),
     "operator": (
         Rights(f"{_CONNECTION} info"),
-        Rights("fcall xadd xinfo|consumers xinfo|groups xinfo|stream xlen xpending", "hr:{m}:q:*"),
-        Rights("exists xdel xlen xrange xrevrange", "hr:{m}:dlq:*"),
+        Rights("fcall xadd xgroup|create xinfo|consumers xinfo|groups xinfo|stream xlen xpending", "hr:{m}:q:*"),
+        Rights("del rename unlink xadd xdel xgroup|create xlen xrange", "hr:{m}:q:* hr:{m}:repair:*"),
+        Rights("exists unlink xdel xlen xrange xrevrange", "hr:{m}:dlq:*"),
         Rights("unlink", "hr:{m}:r:* hr:{m}:d:* hr:{m}:x:*"),
         Rights("zrange zrevrange zscore", "%R~hr:models %R~hr:{m}:workers"),
         Rights("hget hgetall hmget", "%R~hr:{m}:card %R~hr:{m}:lanes %R~hr:{m}:w:* %R~hr:{m}:wish"),
-        Rights("hdel hset", "hr:{m}:wish"),
+        Rights("hdel hset", "hr:{m}:wish hr:{m}:lanes"),
     ),
     "health": (Rights("ping"),),
 }

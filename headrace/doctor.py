@@ -17,6 +17,7 @@ from .output import print_json, print_table
 EXIT_OK: Final = 0
 EXIT_SICK: Final = 1
 FULL_SHARE = 0.9
+FUTURE_S = 5.0
 LIBRARY = "headrace1"
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red", "unknown": "yellow"}
 
@@ -151,6 +152,13 @@ def _lane(client: Any, model: str, lane: inspection.Lane, live: set[str], lease_
         yield Finding(name, "problem", "There is no stream; a live consumer makes it within its heartbeat.")
     elif not lane.has_group:
         yield Finding(name, "problem", "There is no group `workers`; a live consumer makes it within its heartbeat.")
+    elif lane.ahead_s > FUTURE_S:
+        text = f"Its newest id lies {lane.ahead_s:.0f} s in the future, so requests are not taken for what they are"
+        yield Finding(name, "problem", f"{text}; `python -m headrace lane repair {model} {lane.name}`.")
+    elif lane.limit is not None and lane.depth > lane.limit:
+        text = f"{lane.depth} requests, the limit is {lane.limit}: a direct producer writes past it"
+        todo = "`python -m headrace lane guard --times 1 --once` switches off its user"
+        yield Finding(name, "problem" if lane.depth > 2 * lane.limit else "warning", f"{text}; {todo}.")
     elif lane.limit is not None and lane.depth >= lane.limit:
         yield Finding(name, "warning", f"Full: {lane.depth} requests, the limit is {lane.limit}.")
     else:

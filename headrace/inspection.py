@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared import keys
+from shared.lanes import parse
 from shared.names import is_name
 from shared.redis import ServerError
 from shared.wishes import SERVING, Serving, serving_from
@@ -27,6 +28,8 @@ class Lane:
         added: requests ever added, for rates.
         dead_letters: entries of its dead-letter stream.
         has_stream, has_group: whether the lane is set up.
+        weight: its share while lanes compete, relative to the others'.
+        ahead_s: how far the newest id it has seen lies in the future.
     """
 
     name: str
@@ -38,6 +41,8 @@ class Lane:
     dead_letters: int
     has_stream: bool
     has_group: bool
+    weight: float = 1.0
+    ahead_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +84,21 @@ def models(client: Any) -> list[Model]:
     return [_model(client, name, (now - seen) / 1000, now) for name, seen in sorted(_named(found))]
 
 
-def lane_names(client: Any, model: str) -> dict[str, int | None]:
-    """Return the lanes of a model and their limits; ``default`` is always among them."""
-    lanes: dict[str, int | None] = {keys.DEFAULT_LANE: None}
+def lane_settings(client: Any, model: str) -> dict[str, tuple[int | None, float]]:
+    """Return limit and weight of each of a model's lanes; ``default`` is always among them."""
+    found: dict[str, tuple[int | None, float]] = {keys.DEFAULT_LANE: (None, 1.0)}
     for raw, value in client.hgetall(keys.lanes(model)).items():
         name = raw.decode(errors="replace")
         if is_name(name):
-            lanes[name] = limit_of(value)
-    return dict(sorted(lanes.items()))
+            found[name] = (limit_of(value), parse(value).weight)
+    return dict(sorted(found.items()))
+
+
+def lanes(client: Any, model: str, now: int | None = None) -> list[Lane]:
+    """Look at every lane of a model, sorted by name."""
+    now = now_ms(client) if now is None else now
+    settings = lane_settings(client, model)
+    return [lane(client, model, name, limit, now, weight) for name, (limit, weight) in settings.items()]
 
 
 def limit_of(value: bytes) -> int | None:
@@ -106,9 +118,9 @@ def _model(client: Any, name: str, silent_s: float, now: int) -> Model:
         WorkerSeen(worker, (now - seen) / 1000, _texts(client.hgetall(keys.worker(name, worker))))
         for worker, seen in sorted(listed)
     ]
-    lanes = [lane(client, name, one, limit, now) for one, limit in lane_names(client, name).items()]
     serving = serving_from(client.hget(keys.wish(name), SERVING))
-    return Model(name, silent_s, _card(client.hgetall(keys.card(name))), tuple(workers), tuple(lanes), serving)
+    found = lanes(client, name, now)
+    return Model(name, silent_s, _card(client.hgetall(keys.card(name))), tuple(workers), tuple(found), serving)
 
 
 def _texts(fields: Mapping[bytes, bytes]) -> dict[str, str]:
@@ -128,21 +140,26 @@ def _card(fields: Mapping[bytes, bytes]) -> dict[str, str]:
     return found
 
 
-def lane(client: Any, model: str, name: str, limit: int | None, now: int) -> Lane:
+def lane(client: Any, model: str, name: str, limit: int | None, now: int, weight: float = 1.0) -> Lane:
     """Look at one lane; ``now`` is Redis's clock in ms."""
     work = keys.work(model, name)
     dead = client.xlen(keys.dead_letters(model, name))
     try:
         stream = client.xinfo_stream(work)
     except ServerError:
-        return Lane(name, limit, 0, 0, None, 0, dead, has_stream=False, has_group=False)
+        return Lane(name, limit, 0, 0, None, 0, dead, has_stream=False, has_group=False, weight=weight)
     groups = {group["name"]: group for group in client.xinfo_groups(work)}
     group = groups.get(keys.GROUP.encode())
     first = stream["first-entry"]
-    age_s = None if first is None else max(0.0, (now - int(first[0].partition(b"-")[0])) / 1000)
+    age_s = None if first is None else max(0.0, (now - _milliseconds(first[0])) / 1000)
+    ahead_s = max(0.0, (_milliseconds(stream["last-generated-id"]) - now) / 1000)
     running = group["pending"] if group else 0
     added = stream.get("entries-added", 0)
-    return Lane(name, limit, stream["length"], running, age_s, added, dead, True, group is not None)
+    return Lane(name, limit, stream["length"], running, age_s, added, dead, True, group is not None, weight, ahead_s)
+
+
+def _milliseconds(entry_id: bytes) -> int:
+    return int(entry_id.partition(b"-")[0])
 
 
 def consumers(client: Any, model: str, name: str) -> list[tuple[str, int, float]]:

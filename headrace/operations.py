@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .lane_commands import lane
+
 if TYPE_CHECKING:
     from shared.wishes import Serving
 
@@ -246,4 +248,4 @@ def drop_letters(model: str, entries: tuple[str, ...], lane: str, every: bool, y
         sys.exit(command.drop(client, model, lane, entries, every, yes, as_json))
 
 
-COMMANDS = (status, doctor, pause, resume, drain, dlq, keys, acl)
+COMMANDS = (status, doctor, pause, resume, drain, lane, dlq, keys, acl)

@@ -76,7 +76,7 @@ def current(client: Any, model: str) -> Serving:
 
 def left(client: Any, model: str) -> int:
     """Return how many requests are in the lanes of ``model``, waiting and running."""
-    return sum(client.xlen(keys.work(model, lane)) for lane in inspection.lane_names(client, model))
+    return sum(client.xlen(keys.work(model, lane)) for lane in inspection.lane_settings(client, model))
 
 
 def judge(serving: Serving, found: Mapping[str, WorkerState]) -> str:

@@ -87,6 +87,7 @@ def _lane_record(model: Model, lane: Lane, found: Rates) -> dict[str, Any]:
     return {
         "lane": lane.name,
         "limit": lane.limit,
+        "weight": lane.weight,
         "depth": lane.depth,
         "waiting": lane.depth - lane.running,
         "running": lane.running,
@@ -111,7 +112,7 @@ def _print_workers(models: Sequence[Model]) -> None:
 
 
 def _print_lanes(models: Sequence[Model], found: Rates) -> None:
-    header = ("MODEL", "LANE", "DEPTH", "LIMIT", "WAITING", "RUNNING", "OLDEST", "IN/S", "OUT/S", "DEAD")
+    header = ("MODEL", "LANE", "DEPTH", "LIMIT", "WEIGHT", "WAITING", "RUNNING", "OLDEST", "IN/S", "OUT/S", "DEAD")
     rows, colours = [], []
     for model in models:
         for lane in model.lanes:
@@ -133,6 +134,7 @@ def _lane_row(model: Model, lane: Lane, found: Rates) -> tuple[str, ...]:
         lane.name,
         str(lane.depth),
         "-" if lane.limit is None else str(lane.limit),
+        f"{lane.weight:g}",
         str(lane.depth - lane.running),
         str(lane.running),
         "-" if lane.oldest_age_s is None else f"{lane.oldest_age_s:.1f} s",

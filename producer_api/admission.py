@@ -8,6 +8,7 @@ from shared.outcomes import (
     OVERLOADED,
     QUEUE_OUT_OF_MEMORY,
     QUEUE_UNAVAILABLE,
+    UNKNOWN_LANE,
     UNKNOWN_MODEL,
     WAIT_TOO_LONG,
     Outcome,
@@ -67,6 +68,16 @@ def admit(catalogue: Catalogue, model: str, in_flight: int, max_in_flight: int) 
     if in_flight >= max_in_flight:
         raise refusal(OVERLOADED, f"This front end already has {in_flight} requests waiting.")
     return state
+
+
+def check_lane(state: ModelState, lane: str) -> None:
+    """Refuse a request for a lane that the model does not have.
+
+    Raises:
+        RequestError: ``UNKNOWN_LANE``.
+    """
+    if lane not in state.lanes:
+        raise RequestError(UNKNOWN_LANE, f"Model {state.name!r} has no lane {lane!r}, where your key's requests go.")
 
 
 def check_wait(backlog: Backlog, service: Service, limit_s: float, now_s: float) -> None:

@@ -65,11 +65,11 @@ class Admitter:
 
     Args:
         instance: name of this process, whose reply stream is trimmed in passing.
-        limit: most entries the lane may hold.
         backlog: kept up to date with the length of the lane.
         look: called when a reply is there already and its key is to be read.
 
     Attributes:
+        limit: most entries the lane may hold.
         cursor: id up to which the reply stream has been read; kept up to date by its reader.
         connection_is_suspect: another connection was lost, so this one is opened again before it is used.
     """
@@ -87,7 +87,7 @@ class Admitter:
     ) -> None:
         self._link, self._model, self._lane, self._instance = link, model, lane, instance
         self._work = keys.work(model, lane)
-        self._limit, self._backlog, self._instruments, self._look = limit, backlog, instruments, look
+        self.limit, self._backlog, self._instruments, self._look = limit, backlog, instruments, look
         self._pending: list[Pending] = []
         self._delivered: list[str] = []
         self._unwanted: list[bytes] = []
@@ -147,9 +147,9 @@ class Admitter:
     async def _admit(self, batch: Sequence[Pending]) -> None:
         small = [one for one in batch if not one.is_large]
         large = [one for one in batch if one.is_large]
-        if large and self._length + len(large) > self._limit * KNOWN_LENGTH_SHARE:
+        if large and self._length + len(large) > self.limit * KNOWN_LENGTH_SHARE:
             await self._call(small, [])
-            room = max(0, self._limit - self._length)
+            room = max(0, self.limit - self._length)
             for one in large[room:]:
                 self._set_status(one.waiter, b"full")
             small, large = [], large[:room]
@@ -159,7 +159,7 @@ class Admitter:
         """Admit the small ones through the function and add the large ones, in one round trip."""
         delivered, self._delivered = self._delivered, []
         call: list[Any] = ["FCALL", functions.ADMIT, 1, self._work]
-        call += (self._limit, self._instance, self.cursor, len(delivered), len(small), *delivered)
+        call += (self.limit, self._instance, self.cursor, len(delivered), len(small), *delivered)
         for one in small:
             call += (one.waiter.request_id, one.check, one.message)
         adds: list[tuple[Any, ...]] = [
@@ -211,8 +211,8 @@ class Admitter:
         elif status == b"full":
             waiter.fail(
                 LANE_FULL,
-                f"The lane already holds {self._limit} requests.",
-                self._backlog.retry_after_s(self._limit / 2),
+                f"The lane already holds {self.limit} requests.",
+                self._backlog.retry_after_s(self.limit / 2),
             )
         elif status == b"absent":
             waiter.fail(NO_WORKER, f"No consumer has set up the queue of model {self._model!r}.")

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from shared import cards, keys
+from shared.lanes import from_pairs
 from shared.names import is_name
 from shared.redis import Link, NotPrimary, ServerError
 from shared.wishes import SERVING, Serving, serving_from
 
 from .prediction import service_of
-from .queue import Catalogue, ModelState
+from .queue import DEFAULT_ONLY, Catalogue, ModelState
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class CatalogueReader:
         self._link = link
         self._alive_ms = alive_ms
         self._decoded: dict[str, tuple[list[bytes], cards.Card | None]] = {}
+        self._lanes: dict[str, Mapping[str, int | None]] = {}
 
     async def read(self) -> Catalogue:
         """Take a snapshot.
@@ -58,19 +60,21 @@ class CatalogueReader:
             commands += (
                 ("HGETALL", keys.card(name)),
                 ("ZCOUNT", keys.workers(name), now_ms - self._alive_ms, "+inf"),
-                ("XLEN", keys.work(name, keys.DEFAULT_LANE)),
                 ("HGET", keys.wish(name), SERVING),
+                ("HGETALL", keys.lanes(name)),
+                *(("XLEN", keys.work(name, lane)) for lane in self._lanes.get(name, DEFAULT_ONLY)),
             )
-        answers = await self._link.call_many(commands) if commands else []
+        answers = iter(await self._link.call_many(commands) if commands else ())
         states: dict[str, ModelState] = {}
-        for index, name in enumerate(names):
-            card, workers, queued, wish = answers[4 * index : 4 * index + 4]
-            decoded, alive = self._card(name, card), _count(workers)
-            serving = serving_from(wish)
+        for name in names:
+            decoded, alive = self._card(name, next(answers)), _count(next(answers))
+            serving, lanes = serving_from(next(answers)), lanes_of(next(answers))
+            queued = sum(_count(next(answers)) for _ in self._lanes.get(name, DEFAULT_ONLY))
+            self._lanes[name] = lanes  # a new one's length is asked for from the next time on
             # Nothing is told of how long a request waits that nobody claims.
             paused = serving is Serving.PAUSED
             service = None if decoded is None or paused else service_of(decoded.batch, alive)
-            states[name] = ModelState(name, decoded, alive, _count(queued), service, serving)
+            states[name] = ModelState(name, decoded, alive, queued, service, serving, lanes)
         return Catalogue(states, redis_ok=True, memory_full=is_memory_full(memory))
 
     def _card(self, name: str, fields: Any) -> cards.Card | None:
@@ -112,6 +116,12 @@ def is_replica(info: Any) -> bool:
     A connection that only reads would go on without any error, and see less and less of what happens.
     """
     return isinstance(info, bytes) and b"\nrole:slave\r" in info
+
+
+def lanes_of(fields: Any) -> Mapping[str, int | None]:
+    """Return the limit of each lane from what HGETALL answered."""
+    pairs = zip(fields[::2], fields[1::2], strict=True) if isinstance(fields, list) else ()
+    return {name: one.limit for name, one in from_pairs(pairs).items()}
 
 
 def _count(answer: Any) -> int:

@@ -57,7 +57,13 @@ class Channel:
     """
 
     def __init__(
-        self, client: AsyncClient, settings: Settings, model: str, instance: str, instruments: Instruments
+        self,
+        client: AsyncClient,
+        settings: Settings,
+        model: str,
+        instance: str,
+        instruments: Instruments,
+        lane: str = keys.DEFAULT_LANE,
     ) -> None:
         self._settings, self._instance, self._instruments = settings, instance, instruments
         self.backlog = Backlog()
@@ -66,7 +72,7 @@ class Channel:
             client,
             self._waiters,
             model,
-            keys.DEFAULT_LANE,
+            lane,
             instance,
             settings.block_ms,
             on_cursor=self._note_cursor,
@@ -75,13 +81,17 @@ class Channel:
         self._admitter = Admitter(
             Link(client),
             model,
-            keys.DEFAULT_LANE,
+            lane,
             instance,
             settings.lane_limit,
             self.backlog,
             instruments,
             self._replies.look,
         )
+
+    def set_limit(self, limit: int | None) -> None:
+        """Take what an operator has set as the lane's limit, None for nothing."""
+        self._admitter.limit = self._settings.lane_limit if limit is None else limit
 
     def start(self) -> None:
         """Begin reading replies."""

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from shared.cards import Card
+from shared.keys import DEFAULT_LANE
 from shared.logs import about
 from shared.outcomes import INTERNAL, NO_WORKER, OK, UNSUPPORTED_MEDIA_TYPE, RequestError, malformed
 from shared.settings import Settings
 
-from .admission import admit, refusal
+from .admission import admit, check_lane, refusal
 from .auth import Client
 from .decoding import Decoded, Limits, decode
 from .encoding import encode_reply
@@ -39,6 +40,7 @@ class Head:
         traceparent: W3C trace context if the header is valid.
         idempotency_key: the header as it came, None when there is none.
         client: who holds the API key, None where none is asked for.
+        lane: where its requests go.
     """
 
     model: str
@@ -49,6 +51,7 @@ class Head:
     traceparent: str | None
     idempotency_key: bytes | None = None
     client: Client | None = None
+    lane: str = DEFAULT_LANE
 
 
 def head_of(model: str, query: bytes, headers: Mapping[bytes, bytes], client: Client | None = None) -> Head:
@@ -63,6 +66,7 @@ def head_of(model: str, query: bytes, headers: Mapping[bytes, bytes], client: Cl
         None if trace is None else traceparent(trace),
         headers.get(b"idempotency-key"),
         client,
+        DEFAULT_LANE if client is None else client.key.lane,
     )
 
 
@@ -126,7 +130,10 @@ class Exchange:
             head.client.enter()
             self._client = head.client
         self.media_type = choose(head.accept)
-        card = admit(self._catalogue, head.model, desk.metrics.in_flight - 1, desk.max_in_flight).card
+        state = admit(self._catalogue, head.model, desk.metrics.in_flight - 1, desk.max_in_flight)
+        if head.client is not None:
+            check_lane(state, head.lane)
+        card = state.card
         if card is None:
             raise refusal(NO_WORKER, f"No worker has described model {head.model!r} yet.")
         encoding = head.content_encoding

@@ -130,7 +130,7 @@ class Express:
             exchange.enter()
             decoded = exchange.decode(body)
             return exchange, self._desk.queue.begin(
-                head.model, decoded.request, id_is_ours=decoded.id_is_ours, done=done
+                head.model, decoded.request, id_is_ours=decoded.id_is_ours, done=done, lane=head.lane
             )
         except RequestError as error:
             done(error)

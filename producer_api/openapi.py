@@ -32,6 +32,7 @@ _MEANINGS: dict[Outcome, str] = {
     outcomes.MALFORMED: "The body or the query cannot be parsed.",
     outcomes.UNAUTHORIZED: "This front end asks for an API key, and none that is valid was sent.",
     outcomes.UNKNOWN_MODEL: "There is no such model.",
+    outcomes.UNKNOWN_LANE: "The key's requests go to a lane that this model does not have.",
     outcomes.NOT_ACCEPTABLE: "Accept allows neither JSON nor msgpack.",
     outcomes.REQUEST_TIMEOUT: "The body did not arrive in time.",
     outcomes.BODY_TOO_LARGE: "The body is over the limit.",

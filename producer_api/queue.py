@@ -11,6 +11,7 @@ from typing import Protocol
 import msgspec
 
 from shared.cards import Card
+from shared.keys import DEFAULT_LANE
 from shared.outcomes import RequestError
 from shared.wire import Reply, Request
 from shared.wishes import Serving
@@ -19,10 +20,13 @@ from .prediction import Service
 
 GiveUp = Callable[[], None]
 
+DEFAULT_ONLY: Mapping[str, int | None] = {DEFAULT_LANE: None}
+"""The lanes of a model whose operator has made none."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """What the front end knows of a model: its card, how many workers live, how long its lane is.
+    """What the front end knows of a model: its card, how many workers live, how many requests its lanes hold.
 
     ``card`` is None for a model that was once served but whose card cannot be read. ``service`` is what its consumers
     get done, None while that is not known, and while the model is paused.
@@ -30,6 +34,7 @@ class ModelState:
     Attributes:
         serving: what an operator wishes of it.
         is_open: it takes requests; told here once, since every request asks.
+        lanes: the limit of each lane, None for that of the settings.
     """
 
     name: str
@@ -38,6 +43,7 @@ class ModelState:
     queued: int = 0
     service: Service | None = None
     serving: Serving = Serving.OPEN
+    lanes: Mapping[str, int | None] = field(default_factory=lambda: DEFAULT_ONLY)
     is_open: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -91,8 +97,9 @@ class Queue(Protocol):
         id_is_ours: bool,
         done: Callable[[Answer | RequestError], None],
         fingerprint: str = "",
+        lane: str = DEFAULT_LANE,
     ) -> GiveUp:
-        """Put a request into the model's lane without waiting for its reply.
+        """Put a request into one of the model's lanes without waiting for its reply.
 
         Args:
             model: name of a model in the catalogue.
@@ -104,6 +111,7 @@ class Queue(Protocol):
                 ``UNKNOWN_OUTCOME`` once ``request.ttl_ms`` has passed without a reply; it must not raise.
             fingerprint: of what was sent, letters and digits; with another one under the same id, ``KEY_REUSED``. Empty
                 where that does not matter.
+            lane: which one; the same id in another lane is another request.
 
         Returns:
             What to call when nobody is interested in the answer any more; ``done`` is not called after that. A request
@@ -111,19 +119,28 @@ class Queue(Protocol):
 
         Raises:
             RequestError: the request was refused at once, and ``done`` will not be called: ``WAIT_TOO_LONG``,
-                ``LANE_FULL``, ``QUEUE_UNAVAILABLE``, ``QUEUE_OUT_OF_MEMORY``, ``NO_WORKER``, ``SHUTTING_DOWN``.
+                ``LANE_FULL``, ``QUEUE_UNAVAILABLE``, ``QUEUE_OUT_OF_MEMORY``, ``NO_WORKER``, ``SHUTTING_DOWN``,
+                ``UNKNOWN_LANE``.
         """
 
 
-async def submit(queue: Queue, model: str, request: Request, *, id_is_ours: bool, fingerprint: str = "") -> Answer:
-    """Put a request into the model's lane and wait for its reply; see :meth:`Queue.begin`.
+async def submit(
+    queue: Queue,
+    model: str,
+    request: Request,
+    *,
+    id_is_ours: bool,
+    fingerprint: str = "",
+    lane: str = DEFAULT_LANE,
+) -> Answer:
+    """Put a request into one of the model's lanes and wait for its reply; see :meth:`Queue.begin`.
 
     Raises:
         RequestError: whatever ended it instead of an answer.
     """
     future: asyncio.Future[Answer | RequestError] = asyncio.get_running_loop().create_future()
     give_up = queue.begin(
-        model, request, id_is_ours=id_is_ours, done=partial(_set_result, future), fingerprint=fingerprint
+        model, request, id_is_ours=id_is_ours, done=partial(_set_result, future), fingerprint=fingerprint, lane=lane
     )
     try:
         result = await future

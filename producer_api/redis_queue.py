@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from shared.fast_wire import decode_reply
+from shared.keys import DEFAULT_LANE
 from shared.logs import about
 from shared.outcomes import INTERNAL, SHUTTING_DOWN, UNKNOWN_OUTCOME, RequestError
 from shared.redis import ClientError, Link, NotPrimary, connect_async
@@ -19,7 +20,7 @@ from shared.trace import sampled_trace_id
 from shared.wire import Request
 from shared.wishes import Serving
 
-from .admission import admit, check_wait, refusal
+from .admission import admit, check_lane, check_wait, refusal
 from .admitter import Instruments
 from .catalogue import CatalogueReader
 from .channel import Channel
@@ -44,7 +45,7 @@ class QueueInstruments(Instruments, Protocol):
 
 
 class RedisQueue:
-    """Admits through Redis functions and waits on reply streams, one channel per model.
+    """Admits through Redis functions and waits on reply streams, one channel per model and lane.
 
     Args:
         settings: Redis address, limits and the lease that all waits are scaled by.
@@ -55,7 +56,7 @@ class RedisQueue:
         self._settings, self._instruments = settings, instruments
         self._instance = f"fe-{secrets.token_hex(8)}"
         self._catalogue = Catalogue()
-        self._channels: dict[str, Channel] = {}
+        self._channels: dict[tuple[str, str], Channel] = {}
         self._max_wait_s = settings.max_wait_ms / 1000 or math.inf
         self._in_flight = 0
         self._closed = False
@@ -89,8 +90,11 @@ class RedisQueue:
             fresh = await self._reader.read()
             self._note_pauses(fresh)
             # A server that lost its data is told again within a heartbeat; until then a model is away, not unknown.
-            away = {name: ModelState(name, state.card) for name, state in self._catalogue.models.items()}
+            known = self._catalogue.models
+            away = {name: ModelState(name, state.card, lanes=state.lanes) for name, state in known.items()}
             self._catalogue = Catalogue({**away, **fresh.models}, redis_ok=True)
+            for (model, lane), channel in self._channels.items():
+                channel.set_limit(self._catalogue.models[model].lanes.get(lane))
         except (ClientError, OSError) as error:
             if self._catalogue.redis_ok:
                 log.warning("Redis does not answer: %s", error)
@@ -104,7 +108,7 @@ class RedisQueue:
 
     def _note_pauses(self, fresh: Catalogue) -> None:
         now_s, before = time.perf_counter(), self._catalogue.models
-        for model, channel in self._channels.items():
+        for (model, _), channel in self._channels.items():
             states = (before.get(model), fresh.models.get(model))
             if any(state is not None and state.serving is Serving.PAUSED for state in states):
                 channel.backlog.paused(now_s)
@@ -117,12 +121,13 @@ class RedisQueue:
             if away and self._catalogue.redis_ok:
                 log.info("Redis answers.")
 
-    def _channel(self, model: str) -> Channel:
-        channel = self._channels.get(model)
+    def _channel(self, state: ModelState, lane: str) -> Channel:
+        channel = self._channels.get((state.name, lane))
         if channel is None:
-            channel = Channel(self._client, self._settings, model, self._instance, self._instruments)
+            channel = Channel(self._client, self._settings, state.name, self._instance, self._instruments, lane)
+            channel.set_limit(state.lanes.get(lane))
             channel.start()
-            self._channels[model] = channel
+            self._channels[state.name, lane] = channel
         return channel
 
     def begin(
@@ -133,12 +138,15 @@ class RedisQueue:
         id_is_ours: bool,
         done: Callable[[Answer | RequestError], None],
         fingerprint: str = "",
+        lane: str = DEFAULT_LANE,
     ) -> GiveUp:
         """See the interface."""
         if self._closed:
             raise refusal(SHUTTING_DOWN, "The front end is shutting down.", request.id)
-        service = admit(self._catalogue, model, self._in_flight, self._settings.max_in_flight).service
-        channel = self._channel(model)
+        state = admit(self._catalogue, model, self._in_flight, self._settings.max_in_flight)
+        if lane != DEFAULT_LANE:
+            check_lane(state, lane)
+        channel, service = self._channel(state, lane), state.service
         backlog = channel.backlog
         begun_s, ahead = time.perf_counter(), backlog.length
         backlog.service = service

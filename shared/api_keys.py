@@ -82,8 +82,8 @@ def _key(name: str, table: Any) -> ApiKey:
     if not isinstance(digest, str) or not _DIGEST.match(digest):
         raise ValueError(f"keys.{name}.sha256 must be 64 hexadecimal digits in lower case.")
     lane = table.get("lane", DEFAULT_LANE)
-    if lane != DEFAULT_LANE:
-        raise ValueError(f"keys.{name}.lane must be {DEFAULT_LANE}: this version has no other lane.")
+    if not isinstance(lane, str) or not is_name(lane):
+        raise ValueError(f"keys.{name}.lane must be 1 to 64 letters, digits, '_' or '-'.")
     most = table.get("max_in_flight")
     if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
         raise ValueError(f"keys.{name}.max_in_flight must be a whole number from 1 on.")

@@ -14,12 +14,21 @@ LONG_S = 0.1
 SLACK_MS = 5.0
 """So much the two clocks may drift apart between two answers."""
 
+SET_BACK_MS = 2000.0
+"""A clock that is so much behind what was expected has been set."""
+
 
 class RedisClock:
-    """Estimate of Redis's time from the local monotonic clock."""
+    """Estimate of Redis's time from the local monotonic clock.
+
+    Attributes:
+        set_backs: how often Redis's clock was seen to have been set back. Streams go on from their newest id then, so
+            their ids lie in the future until Redis's time has passed it.
+    """
 
     def __init__(self) -> None:
         self._offset_ms: float | None = None
+        self.set_backs = 0
 
     def observe(self, redis_ms: float, before_s: float, after_s: float) -> None:
         """Take one answer of TIME: Redis's time in ms, and the monotonic time in s before and after asking.
@@ -31,6 +40,8 @@ class RedisClock:
             least_ms, most_ms = redis_ms - after_s * 1000.0, redis_ms - before_s * 1000.0
             if least_ms - SLACK_MS <= self._offset_ms <= most_ms + SLACK_MS:
                 return
+        if self._offset_ms is not None and redis_ms - before_s * 1000.0 < self._offset_ms - SET_BACK_MS:
+            self.set_backs += 1
         self._offset_ms = redis_ms - (before_s + after_s) * 500.0
 
     def now_ms(self, now_s: float | None = None) -> float:

@@ -13,6 +13,7 @@ local function names(work)
     return nil
   end
   return {
+    head = head,
     lane = lane,
     reply = head .. 'r:' .. lane .. ':',
     flight = head .. 'd:' .. lane .. ':',
@@ -281,7 +282,10 @@ local function heartbeat(keys, args)
   if failed(made) and not string.find(made.err, 'BUSYGROUP', 1, true) then
     return made
   end
-  redis.call('HSET', key.lanes, key.lane, limit)
+  local known = redis.call('HGET', key.lanes, key.lane)
+  if not (known and string.find(known, ',', 1, true)) then -- with a comma it is an operator's
+    redis.call('HSET', key.lanes, key.lane, limit)
+  end
   redis.call('ZADD', key.workers, now, args[1])
   redis.call('ZREMRANGEBYSCORE', key.workers, '-inf', now - expiry)
   redis.call('PEXPIRE', key.workers, expiry)
@@ -589,6 +593,79 @@ local function requeue(keys, args)
   return answer
 end
 
+-- hr1_lanes()
+--
+-- Makes stream and group of every lane of the model where they are missing. Returns the lanes as HGETALL does: name,
+-- 'limit,weight'….
+local function lanes(keys, args)
+  local key = names(keys[1])
+  if not key then
+    return BAD_KEY
+  end
+  if #args ~= 0 then
+    return BAD_ARGS
+  end
+  local found = redis.call('HGETALL', key.lanes)
+  for i = 1, #found, 2 do
+    if is_name(found[i]) then
+      redis.pcall('XGROUP', 'CREATE', key.head .. 'q:' .. found[i], GROUP, '0', 'MKSTREAM')
+    end
+  end
+  return found
+end
+
+-- hr1_repair(most[, ahead ms])
+--
+-- Makes the lane's stream and group anew and puts its entries back in their order, the oldest first and at most so
+-- many, with ids of now: so their time to live begins anew. Whatever consumers hold of the lane is among them. This is
+-- the way back from an id so high that XADD makes no more: XSETID does not lead down everywhere. With ahead ms nothing
+-- is done unless the newest id lies so far in the future.
+-- Returns {kept, dropped}.
+local function repair(keys, args)
+  local key = names(keys[1])
+  if not key then
+    return BAD_KEY
+  end
+  local most, ahead = whole(args[1]), whole(args[2] or '0')
+  if #args < 1 or #args > 2 or not (most and ahead) then
+    return BAD_ARGS
+  end
+  if #args == 2 then
+    local info = redis.pcall('XINFO', 'STREAM', keys[1])
+    -- as a number it is not exact beyond 2^53, but as far in the future as it is
+    if failed(info) or tonumber(string.match(field(info, 'last-generated-id'), '^%d+')) <= milliseconds() + ahead then
+      return { 0, 0 }
+    end
+  end
+  local old, kept, dropped = key.head .. 'repair:' .. key.lane, 0, 0
+  redis.call('DEL', old)
+  if failed(redis.pcall('RENAME', keys[1], old)) then -- there is none
+    redis.call('XGROUP', 'CREATE', keys[1], GROUP, '0', 'MKSTREAM')
+    return { 0, 0 }
+  end
+  redis.call('XGROUP', 'CREATE', keys[1], GROUP, '0', 'MKSTREAM')
+  while kept < most do
+    local rows = redis.pcall('XRANGE', old, '-', '+', 'COUNT', math.min(100, most - kept))
+    if failed(rows) or #rows == 0 then
+      break
+    end
+    local copied = {}
+    for i, row in ipairs(rows) do
+      copied[i] = row[1]
+      local fine, entry = pcall(function() return redis.call('XADD', keys[1], '*', unpack(row[2])) end)
+      if fine and entry then
+        kept = kept + 1
+      else
+        dropped = dropped + 1
+      end
+    end
+    redis.call('XDEL', old, unpack(copied))
+  end
+  local left = redis.pcall('XLEN', old)
+  redis.call('UNLINK', old)
+  return { kept, dropped + (failed(left) and 0 or left) }
+end
+
 redis.register_function('hr1_admit', admit)
 redis.register_function{ function_name = 'hr1_commit', callback = commit, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'hr1_heartbeat', callback = heartbeat, flags = { 'allow-oom' } }
@@ -600,3 +677,5 @@ redis.register_function{ function_name = 'hr1_begin', callback = begin, flags = 
 redis.register_function{ function_name = 'hr1_dead', callback = dead, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'hr1_reap', callback = reap, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'hr1_requeue', callback = requeue, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'hr1_lanes', callback = lanes, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'hr1_repair', callback = repair, flags = { 'allow-oom' } }

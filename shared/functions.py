@@ -18,6 +18,8 @@ BEGIN = "hr1_begin"
 DEAD = "hr1_dead"
 REAP = "hr1_reap"
 REQUEUE = "hr1_requeue"
+LANES = "hr1_lanes"
+REPAIR = "hr1_repair"
 
 HINT_LIMIT_BYTES = 16 * 1024
 """Replies of this size and more are not copied into the reply stream; the hint carries the id only."""

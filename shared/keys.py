@@ -20,7 +20,7 @@ def card(model: str) -> str:
 
 
 def lanes(model: str) -> str:
-    """Hash from lane name to its limit."""
+    """Hash from lane name to its limit and weight; see ``lanes.py``."""
     return f"hr:{{{model}}}:lanes"
 
 

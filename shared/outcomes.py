@@ -28,6 +28,7 @@ MALFORMED = Outcome("malformed", 400)
 UNAUTHORIZED = Outcome("unauthorized", 401)
 NOT_FOUND = Outcome("not_found", 404)
 UNKNOWN_MODEL = Outcome("unknown_model", 404)
+UNKNOWN_LANE = Outcome("unknown_lane", 404, lasting=False)
 METHOD_NOT_ALLOWED = Outcome("method_not_allowed", 405)
 NOT_ACCEPTABLE = Outcome("not_acceptable", 406)
 REQUEST_TIMEOUT = Outcome("request_timeout", 408)
@@ -58,6 +59,7 @@ ALL = (
     UNAUTHORIZED,
     NOT_FOUND,
     UNKNOWN_MODEL,
+    UNKNOWN_LANE,
     METHOD_NOT_ALLOWED,
     NOT_ACCEPTABLE,
     REQUEST_TIMEOUT,

@@ -1,4 +1,4 @@
-"""A work stream in memory. It keeps the same promises as the one on Redis; ``tests/contract`` holds both to them."""
+"""A model's work in memory. It keeps the same promises as that on Redis; ``tests/contract`` holds both to them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from consumer.stream import Dead, Depth, Ended, Entry, StreamDown, StreamGone
+from consumer.lanes import Turns
+from consumer.stream import Claim, Dead, Depth, Ended, Entry, StreamDown, StreamGone
 from shared.cards import Card, to_hash
 from shared.clock import RedisClock
 from shared.functions import HINT_LIMIT_BYTES, REPLY_STREAM_CAP
+from shared.keys import DEFAULT_LANE
 from shared.settings import Settings
 from shared.wishes import Serving, Wish
 
@@ -45,6 +47,8 @@ class _Stream:
 class InMemoryLane:
     """What the server holds for one lane; every consumer's :class:`InMemoryStream` looks at the same one.
 
+    The lane ``default`` also holds what belongs to the whole model, and knows the others.
+
     Args:
         now_ms: the server's clock.
 
@@ -70,6 +74,14 @@ class InMemoryLane:
         self.wish: Wish | None = None
         self.serving = Serving.OPEN
         self.turn: tuple[str, float] = ("", 0.0)
+        self.others: dict[str, tuple[InMemoryLane, float]] = {}
+
+    def create(self, name: str, weight: float = 1.0) -> InMemoryLane:
+        """Give the model another lane; the next heartbeat sets it up."""
+        lane = InMemoryLane(self.now_ms)
+        lane.changed = self.changed
+        self.others[name] = (lane, weight)
+        return lane
 
     def add(self, fields: Mapping[bytes, bytes]) -> bytes | None:
         """XADD NOMKSTREAM: returns the new entry's id, None when there is no stream."""
@@ -144,19 +156,25 @@ class InMemoryLane:
 
 
 class InMemoryStream:
-    """See :class:`consumer.stream.WorkStream`."""
+    """See :class:`consumer.stream.WorkStream`.
+
+    Args:
+        lane: the model's lane ``default``.
+    """
 
     def __init__(self, lane: InMemoryLane, settings: Settings, worker: str) -> None:
         self.clock = RedisClock()
         self.closed = False
         self._lane, self._settings, self._worker = lane, settings, worker
+        self._lanes = {DEFAULT_LANE: lane}
+        self._turns = Turns({DEFAULT_LANE: 1.0})
 
     def _answering(self) -> None:
         if self._lane.down:
             raise StreamDown("The server does not answer.")
 
-    def _group(self) -> tuple[_Stream, _Group]:
-        stream = self._lane.stream
+    def _group(self, lane: str = DEFAULT_LANE) -> tuple[_Stream, _Group]:
+        stream = self._lanes[lane].stream if lane in self._lanes else None
         if stream is None or stream.group is None:
             raise StreamGone("NOGROUP There is no such stream or group.")
         return stream, stream.group
@@ -167,60 +185,74 @@ class InMemoryStream:
             give_up_s = time.monotonic() + self._settings.block_ms / 1000
             while True:
                 self._answering()
-                stream, group = self._group()
-                group.consumers.add(self._worker)
-                self._lane.last_seen_ms[self._worker] = self._lane.now_ms()
-                fresh = [key for key in stream.entries if key > group.delivered][:max_entries]
+                fresh = {lane: self._fresh(lane) for lane in self._lanes}
                 left_s = give_up_s - time.monotonic()
-                if fresh or left_s <= 0:
+                if any(fresh.values()) or left_s <= 0:
                     break
                 self._lane.changed.wait(left_s)
-            now_ms = self._lane.now_ms()
-            for key in fresh:
-                group.pending[key] = _Lease(self._worker, now_ms)
-                group.delivered = key
-            return [self._entry(stream, key, 1) for key in fresh]
+            shares = self._turns.share(max_entries, {lane: len(keys) for lane, keys in fresh.items()}, time.monotonic())
+            return [entry for lane, count in shares.items() for entry in self._claim(lane, fresh[lane][:count])]
 
-    def _entry(self, stream: _Stream, key: EntryKey, attempt: int) -> Entry:
-        return Entry(_text(key), key[0], stream.entries[key].get(b"m"), attempt)
+    def _fresh(self, lane: str) -> list[EntryKey]:
+        stream, group = self._group(lane)
+        group.consumers.add(self._worker)
+        self._lane.last_seen_ms[self._worker] = self._lane.now_ms()
+        return [key for key in stream.entries if key > group.delivered]
+
+    def _claim(self, lane: str, fresh: Sequence[EntryKey]) -> list[Entry]:
+        stream, group = self._group(lane)
+        now_ms = self._lane.now_ms()
+        for key in fresh:
+            group.pending[key] = _Lease(self._worker, now_ms)
+            group.delivered = key
+        return [self._entry(stream, key, 1, lane) for key in fresh]
+
+    def _entry(self, stream: _Stream, key: EntryKey, attempt: int, lane: str) -> Entry:
+        return Entry(_text(key), key[0], stream.entries[key].get(b"m"), attempt, lane)
 
     def reclaim(self, max_entries: int) -> list[Entry]:
         """See the interface."""
         with self._lane.changed:
             self._answering()
-            stream, group = self._group()
-            now_ms = self._lane.now_ms()
-            idle = [key for key, held in group.pending.items() if now_ms - held.since_ms >= self._settings.lease_ms]
-            claimed: list[Entry] = []
-            for key in sorted(idle)[:max_entries]:
-                if key not in stream.entries:
-                    del group.pending[key]
-                    continue
-                held = group.pending[key]
-                held.consumer, held.since_ms = self._worker, now_ms
-                group.consumers.add(self._worker)
-                claimed.append(self._entry(stream, key, held.deliveries + 1))
-            return claimed
+            for lane in self._lanes:
+                if claimed := self._reclaim(max_entries, lane):
+                    return claimed
+            return []
+
+    def _reclaim(self, max_entries: int, lane: str) -> list[Entry]:
+        stream, group = self._group(lane)
+        now_ms = self._lane.now_ms()
+        idle = [key for key, held in group.pending.items() if now_ms - held.since_ms >= self._settings.lease_ms]
+        claimed: list[Entry] = []
+        for key in sorted(idle)[:max_entries]:
+            if key not in stream.entries:
+                del group.pending[key]
+                continue
+            held = group.pending[key]
+            held.consumer, held.since_ms = self._worker, now_ms
+            group.consumers.add(self._worker)
+            claimed.append(self._entry(stream, key, held.deliveries + 1, lane))
+        return claimed
 
     def begin_alone(self, entry: Entry) -> bool:
         """See the interface."""
         with self._lane.changed:
             self._answering()
-            held = self._group()[1].pending.get(_key(entry.entry_id))
+            held = self._group(entry.lane)[1].pending.get(_key(entry.entry_id))
             if held is None or held.consumer != self._worker:
                 return False
             held.since_ms, held.deliveries = self._lane.now_ms(), entry.attempt
             return True
 
-    def renew(self, entry_ids: Sequence[bytes]) -> list[bytes]:
+    def renew(self, claims: Sequence[Claim]) -> list[Claim]:
         """See the interface."""
         with self._lane.changed:
             self._answering()
-            pending, lost = self._group()[1].pending, []
-            for entry_id in entry_ids:
-                held = pending.get(_key(entry_id))
+            lost = []
+            for lane, entry_id in claims:
+                held = self._group(lane)[1].pending.get(_key(entry_id))
                 if held is None or held.consumer != self._worker:
-                    lost.append(entry_id)
+                    lost.append((lane, entry_id))
                 else:
                     held.since_ms = self._lane.now_ms()
             return lost
@@ -229,19 +261,21 @@ class InMemoryStream:
         """See the interface."""
         with self._lane.changed:
             self._answering()
-            group = self._group()[1]
-            busy = {held.consumer for held in group.pending.values()} | set(self._lane.workers)
-            longest_ms = self._lane.now_ms() - 4 * self._settings.lease_ms
-            gone = {name for name in group.consumers - busy if self._lane.last_seen_ms.get(name, 0.0) < longest_ms}
-            group.consumers -= gone
-            return len(gone)
+            return sum(self._reap(self._group(lane)[1]) for lane in self._lanes)
+
+    def _reap(self, group: _Group) -> int:
+        busy = {held.consumer for held in group.pending.values()} | set(self._lane.workers)
+        longest_ms = self._lane.now_ms() - 4 * self._settings.lease_ms
+        gone = {name for name in group.consumers - busy if self._lane.last_seen_ms.get(name, 0.0) < longest_ms}
+        group.consumers -= gone
+        return len(gone)
 
     def commit(self, ended: Sequence[Ended]) -> list[int]:
         """See the interface."""
         with self._lane.changed:
             self._answering()
             self._lane.commits += 1
-            statuses = [self._lane.end(item) for item in ended]
+            statuses = [self._lanes[item.lane].end(item) for item in ended]
             self._lane.changed.notify_all()
             if self._lane.lost_answers:
                 self._lane.lost_answers -= 1
@@ -260,11 +294,12 @@ class InMemoryStream:
             self._answering()
             statuses = []
             for one in dead:
-                entry_id, stream = one.ended.entry_id, self._lane.stream
+                lane, entry_id = self._lanes[one.ended.lane], one.ended.entry_id
+                stream = lane.stream
                 message = stream.entries.get(_key(entry_id), {}).get(b"m", b"") if stream is not None else b""
-                statuses.append(self._lane.end(one.ended))
+                statuses.append(lane.end(one.ended))
                 if statuses[-1]:
-                    self._lane.dead.append((one.reason, one.crashes, message))
+                    lane.dead.append((one.reason, one.crashes, message))
             return statuses
 
     def heartbeat(self, card: Card, state: Mapping[str, str]) -> None:
@@ -272,7 +307,12 @@ class InMemoryStream:
         with self._lane.changed:
             self._answering()
             before_s, now_ms = time.monotonic(), self._lane.now_ms()
-            self._lane.make()
+            self._lanes = {DEFAULT_LANE: self._lane, **{name: lane for name, (lane, _) in self._lane.others.items()}}
+            weights = {DEFAULT_LANE: 1.0, **{name: weight for name, (_, weight) in self._lane.others.items()}}
+            if weights != self._turns.weights:
+                self._turns = Turns(weights)
+            for lane in self._lanes.values():
+                lane.make()
             self._lane.workers[self._worker] = now_ms
             for worker, seen_ms in list(self._lane.workers.items()):
                 if seen_ms <= now_ms - self._settings.lease_ms:
@@ -281,15 +321,23 @@ class InMemoryStream:
             self._lane.card.update(to_hash(card))
             self.clock.observe(now_ms, before_s, time.monotonic())
 
+    def ask_time(self) -> None:
+        """See the interface."""
+        with self._lane.changed:
+            self._answering()
+            now_s = time.monotonic()
+            self.clock.observe(self._lane.now_ms(), now_s, now_s)
+
     def leave(self) -> None:
         """See the interface."""
         with self._lane.changed:
             self._answering()
             self._lane.workers.pop(self._worker, None)
             self._lane.worker_fields.pop(self._worker, None)
-            group = self._lane.stream.group if self._lane.stream is not None else None
-            if group is not None and all(held.consumer != self._worker for held in group.pending.values()):
-                group.consumers.discard(self._worker)
+            for lane in self._lanes.values():
+                group = lane.stream.group if lane.stream is not None else None
+                if group is not None and all(held.consumer != self._worker for held in group.pending.values()):
+                    group.consumers.discard(self._worker)
 
     def wish(self) -> Wish | None:
         """See the interface."""
@@ -320,16 +368,19 @@ class InMemoryStream:
             if self._lane.turn[0] == self._worker:
                 self._lane.turn = ("", 0.0)
 
-    def depth(self) -> Depth:
+    def depth(self) -> dict[str, Depth]:
         """See the interface."""
         with self._lane.changed:
             self._answering()
-            stream, group = self._group()
-            now_ms = self._lane.now_ms()
-            oldest_ms = next(iter(stream.entries), (now_ms, 0))[0]
-            pending = len(group.pending)
-            age_s = max(0.0, (now_ms - oldest_ms) / 1000)
-            return Depth(max(0, len(stream.entries) - pending), pending, age_s)
+            return {lane: self._depth(lane) for lane in self._lanes}
+
+    def _depth(self, lane: str) -> Depth:
+        stream, group = self._group(lane)
+        now_ms = self._lane.now_ms()
+        oldest_ms = next(iter(stream.entries), (now_ms, 0))[0]
+        pending = len(group.pending)
+        age_s = max(0.0, (now_ms - oldest_ms) / 1000)
+        return Depth(max(0, len(stream.entries) - pending), pending, age_s)
 
     def close(self) -> None:
         """See the interface."""

@@ -11,6 +11,7 @@ from time import perf_counter
 from consumer.models.base import IMAGES, RAW, Result
 from producer_api.queue import Answer, Catalogue, GiveUp, ModelState
 from shared.cards import BatchSettings, Card, TensorSpec
+from shared.keys import DEFAULT_LANE
 from shared.outcomes import (
     EXPIRED,
     KEY_REUSED,
@@ -19,6 +20,7 @@ from shared.outcomes import (
     NO_WORKER,
     QUEUE_UNAVAILABLE,
     SHUTTING_DOWN,
+    UNKNOWN_LANE,
     UNKNOWN_MODEL,
     UNKNOWN_OUTCOME,
     Outcome,
@@ -101,6 +103,7 @@ class _Lane:
     card: Card | None
     function: ModelFunction
     workers: int
+    limit: int | None = None
     queued: deque[_Item] = field(default_factory=deque)
     known: dict[str, asyncio.Future[Reply]] = field(default_factory=dict)
     fingerprints: dict[str, str] = field(default_factory=dict)
@@ -119,6 +122,7 @@ class InMemoryQueue:
     def __init__(self, *, lane_limit: int = 1024) -> None:
         self.redis_ok = True
         self.submitted: list[Request] = []
+        self.lanes_used: list[str] = []
         self._lane_limit = lane_limit
         self._lanes: dict[str, _Lane] = {}
         self._held = False
@@ -128,6 +132,11 @@ class InMemoryQueue:
     def serve(self, model: str, model_card: Card | None, function: ModelFunction, *, workers: int = 1) -> None:
         """Add a model."""
         self._lanes[model] = _Lane(model_card, function, workers)
+
+    def create_lane(self, model: str, lane: str, limit: int | None = None) -> None:
+        """Give a model another lane."""
+        first = self._lanes[model]
+        self._lanes[_place(model, lane)] = _Lane(first.card, first.function, first.workers, limit)
 
     def set_workers(self, model: str, workers: int) -> None:
         """Say how many workers live."""
@@ -162,9 +171,15 @@ class InMemoryQueue:
     def catalogue(self) -> Catalogue:
         """See the interface."""
         states = {
-            name: ModelState(name, lane.card, lane.workers, len(lane.queued)) for name, lane in self._lanes.items()
+            name: ModelState(name, lane.card, lane.workers, len(lane.queued), lanes=dict.fromkeys(self._lanes_of(name)))
+            for name, lane in list(self._lanes.items())
+            if ":" not in name
         }
         return Catalogue(states, self.redis_ok)
+
+    def _lanes_of(self, model: str) -> list[str]:
+        others = [name.partition(":")[2] for name in list(self._lanes) if name.startswith(f"{model}:")]
+        return [DEFAULT_LANE, *others]
 
     def begin(
         self,
@@ -174,18 +189,23 @@ class InMemoryQueue:
         id_is_ours: bool,
         done: Callable[[Answer | RequestError], None],
         fingerprint: str = "",
+        lane: str = DEFAULT_LANE,
     ) -> GiveUp:
         """See the interface."""
         begun_s = perf_counter()
+        if model in self._lanes and lane not in self._lanes_of(model):
+            raise _no(UNKNOWN_LANE, f"There is no lane {lane}.", request.id)
+        model = _place(model, lane)
         if model in self._lanes and fingerprint:
             had = self._lanes[model].fingerprints.setdefault(request.id, fingerprint)
             if had != fingerprint:
                 raise _no(KEY_REUSED, "This key came with another body before.", request.id)
-        lane = self._admit(model, request, id_is_ours)
+        place = self._admit(model, request, id_is_ours)
+        self.lanes_used.append(lane)
 
         async def wait() -> None:
             try:
-                done(await self._wait(lane, request, id_is_ours, begun_s))
+                done(await self._wait(place, request, id_is_ours, begun_s))
             except RequestError as error:
                 done(error)
 
@@ -196,7 +216,7 @@ class InMemoryQueue:
         def give_up() -> None:
             task.cancel()
             if id_is_ours:
-                lane.queued = deque(item for item in lane.queued if item.request.id != request.id)
+                place.queued = deque(item for item in place.queued if item.request.id != request.id)
 
         return give_up
 
@@ -224,7 +244,7 @@ class InMemoryQueue:
             raise _no(NO_WORKER, f"No worker serves {model}.")
         if not id_is_ours and request.id in lane.known:
             return lane
-        if len(lane.queued) >= self._lane_limit:
+        if len(lane.queued) >= (lane.limit or self._lane_limit):
             raise _no(LANE_FULL, f"{len(lane.queued)} requests wait already.")
         if lane.task is None:
             lane.task = asyncio.create_task(self._work(lane))
@@ -244,6 +264,10 @@ class InMemoryQueue:
                 reply = await _run(lane, item)
                 if not item.waiting.done():
                     item.waiting.set_result(reply)
+
+
+def _place(model: str, lane: str) -> str:
+    return model if lane == DEFAULT_LANE else f"{model}:{lane}"
 
 
 async def _run(lane: _Lane, item: _Item) -> Reply:

@@ -18,6 +18,7 @@ from consumer.batcher import Batcher
 from consumer.cost import BatchCost
 from consumer.lanes import Lanes, Waiting
 from consumer.lease import LeaseBook
+from consumer.stream import Claim
 from producer_api.prediction import MOST_RETRY_AFTER_S, Backlog, Service
 
 LEASE_S, LONGEST_S = 1.5, 2.0
@@ -50,9 +51,9 @@ class Entry:
     starts: list[float] = field(default_factory=list)
 
     @property
-    def key(self) -> bytes:
-        """Its id, as a lease book takes it."""
-        return b"%d-0" % self.name
+    def key(self) -> Claim:
+        """Its lane and id, as a lease book takes them."""
+        return self.lane, b"%d-0" % self.name
 
 
 @dataclass(eq=False)

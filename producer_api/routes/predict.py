@@ -64,6 +64,7 @@ class Predict:
                 decoded.request,
                 id_is_ours=decoded.id_is_ours,
                 fingerprint=decoded.fingerprint,
+                lane=exchange.head.lane,
             )
             del scope[ON_GONE]
             if span is not None:

@@ -9,7 +9,7 @@ import redis
 
 from consumer.redis_stream import RedisStream
 from consumer.stream import WorkStream
-from shared import functions, keys, wishes
+from shared import functions, keys, lanes, wishes
 from shared.cards import BatchSettings, Card, TensorSpec
 from shared.redis import connect
 from shared.settings import Settings
@@ -41,6 +41,9 @@ class Lane(Protocol):
 
     def stream(self, worker: str, lease_ms: int = 15_000) -> WorkStream:
         """One consumer's view."""
+
+    def other(self, name: str, weight: float = 1.0) -> Lane:
+        """Another lane of the model, from the next heartbeat on; ``stream`` is to be asked of the first only."""
 
     def add(self, message: bytes, field: str = "m") -> bytes | None:
         """Add an entry, unless there is no stream."""
@@ -94,9 +97,13 @@ class Lane(Protocol):
 class MemoryLane:
     """See :class:`Lane`."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, lane: InMemoryLane | None = None) -> None:
         self.model = model
-        self.lane = InMemoryLane()
+        self.lane = lane or InMemoryLane()
+
+    def other(self, name: str, weight: float = 1.0) -> Lane:
+        """See the interface."""
+        return MemoryLane(self.model, self.lane.create(name, weight))
 
     def stream(self, worker: str, lease_ms: int = 15_000) -> WorkStream:
         """See the interface."""
@@ -170,13 +177,21 @@ class MemoryLane:
 class RedisLane:
     """See :class:`Lane`."""
 
-    def __init__(self, model: str, url: str) -> None:
-        self.model = model
+    def __init__(self, model: str, url: str, name: str = LANE) -> None:
+        self.model, self.name = model, name
         self._url = url
         self._streams: list[RedisStream] = []
+        self._others: list[RedisLane] = []
         self.client: redis.Redis = connect(url)
-        self.work = keys.work(model, LANE)
-        functions.load(self.client)
+        self.work = keys.work(model, name)
+        if name == LANE:
+            functions.load(self.client)
+
+    def other(self, name: str, weight: float = 1.0) -> Lane:
+        """See the interface."""
+        self.client.hset(keys.lanes(self.model), name, lanes.encode(1000, weight))
+        self._others.append(RedisLane(self.model, self._url, name))
+        return self._others[-1]
 
     def stream(self, worker: str, lease_ms: int = 15_000) -> WorkStream:
         """See the interface."""
@@ -195,27 +210,27 @@ class RedisLane:
 
     def reply(self, request_id: str) -> bytes | None:
         """See the interface."""
-        found: Any = self.client.lindex(keys.reply(self.model, LANE, request_id), 0)
+        found: Any = self.client.lindex(keys.reply(self.model, self.name, request_id), 0)
         return found if found is None else bytes(found)
 
     def reply_count(self, request_id: str) -> int:
         """See the interface."""
-        count: Any = self.client.llen(keys.reply(self.model, LANE, request_id))
+        count: Any = self.client.llen(keys.reply(self.model, self.name, request_id))
         return int(count)
 
     def reply_expires(self, request_id: str) -> bool:
         """See the interface."""
-        left_ms: Any = self.client.pttl(keys.reply(self.model, LANE, request_id))
+        left_ms: Any = self.client.pttl(keys.reply(self.model, self.name, request_id))
         return int(left_ms) > 0
 
     def hints(self, instance: str) -> list[tuple[str, bytes | None]]:
         """See the interface."""
-        found: Any = self.client.xrange(keys.reply_stream(self.model, LANE, instance))
+        found: Any = self.client.xrange(keys.reply_stream(self.model, self.name, instance))
         return [(fields[b"id"].decode(), fields.get(b"reply")) for _, fields in found]
 
     def dead(self) -> list[tuple[str, int, bytes]]:
         """See the interface."""
-        found: Any = self.client.xrange(keys.dead_letters(self.model, LANE))
+        found: Any = self.client.xrange(keys.dead_letters(self.model, self.name))
         return [(one[b"reason"].decode(), int(one[b"crashes"]), one[b"m"]) for _, one in found]
 
     def length(self) -> int:
@@ -262,4 +277,6 @@ class RedisLane:
         self.flush()
         for stream in self._streams:
             stream.close()
+        for other in self._others:
+            other.client.close()
         self.client.close()

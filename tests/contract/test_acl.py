@@ -132,7 +132,7 @@ ADMINISTRATION: list[tuple[Any, ...]] = [
     ("DEBUG", "SLEEP", 0),
     ("SCRIPT", "FLUSH"),
     ("SWAPDB", 0, 1),
-    ("RENAME", WORK, OTHER_WORK),
+    ("RENAME", WORK, "elsewhere"),
     ("DUMP", WORK),
     ("RESTORE", WORK, 0, "x"),
     ("XSETID", WORK, "18446744073709551615-1"),
@@ -282,7 +282,23 @@ def ask_twice(server: Server) -> None:
     assert server.does("front_end", "XDEL", WORK, entry) == 1
 
 
+def lanes_for(role: str) -> Callable[[Server], None]:
+    def lanes_and_repair(server: Server) -> None:
+        work = keys.work(MODEL, f"made-by-{role}")
+        server.does("operator", "HSET", keys.lanes(MODEL), f"made-by-{role}", "10,1")
+        server.does(role, "FCALL", functions.LANES, 1, WORK)
+        server.does("front_end", "XADD", work, "NOMKSTREAM", "*", "m", b"message")
+        assert server.does(role, "FCALL", functions.REPAIR, 1, work, 10) == [1, 0]
+        server.does("operator", "HDEL", keys.lanes(MODEL), f"made-by-{role}")
+        assert server.does("operator", "UNLINK", work) == 1
+
+    lanes_and_repair.__name__ = f"lanes_and_repair_as_{role}"
+    return lanes_and_repair
+
+
 SCENARIOS = {
+    lanes_for("consumer"): (functions.LANES, functions.REPAIR),
+    lanes_for("operator"): (functions.LANES, functions.REPAIR),
     begin: (functions.BEGIN, functions.RENEW, functions.CLAIMED, functions.RECLAIM, functions.COMMIT),
     bury_and_requeue: (functions.DEAD, functions.REQUEUE),
     come_and_go: (functions.HEARTBEAT, functions.LEAVE, functions.REAP),

@@ -91,6 +91,8 @@ def test_a_key_that_is_no_work_stream_is_refused(server: Server, key: str) -> No
         (functions.COMMIT, CAP, STREAM_MS, HINT_LIMIT),
         (functions.HEARTBEAT, "one", 1000, 100, 0),
         (functions.LEAVE, "one"),
+        (functions.LANES,),
+        (functions.REPAIR, 1),
     ]
     for call in calls:
         with pytest.raises(redis.ResponseError, match=r"KEYS\[1\] must be hr:\{model\}:q:lane"):
@@ -127,6 +129,11 @@ def test_a_key_that_is_no_work_stream_is_refused(server: Server, key: str) -> No
         (functions.LEAVE, ""),
         (functions.LEAVE, "one", "two"),
         (functions.REQUEUE, "1-1"),
+        (functions.LANES, "extra"),
+        (functions.REPAIR,),
+        (functions.REPAIR, "many"),
+        (functions.REPAIR, 1, "soon"),
+        (functions.REPAIR, 1, 2, 3),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_written(server: Server, call: tuple[Any, ...]) -> None:

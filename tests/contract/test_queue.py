@@ -19,8 +19,10 @@ from consumer.worker import Worker
 from producer_api.metrics import queue_metrics
 from producer_api.queue import Answer, Queue, submit
 from producer_api.redis_queue import RedisQueue
+from shared import functions, keys, lanes
 from shared.model_config import ModelConfig
 from shared.outcomes import RequestError
+from shared.redis import connect
 from shared.settings import Settings
 from shared.wire import Request
 from tests.fakes import ECHO, InMemoryQueue, echo
@@ -42,6 +44,9 @@ class Bench(Protocol):
 
     def release(self) -> None:
         """Go on."""
+
+    def create_lane(self, lane: str, limit: int) -> None:
+        """Give the model another lane."""
 
 
 def _echo_or_fail(request: Request) -> Result:
@@ -69,6 +74,9 @@ class MemoryBench:
 
     def release(self) -> None:
         self._queue.release()
+
+    def create_lane(self, lane: str, limit: int) -> None:
+        self._queue.create_lane(self._model, lane, limit)
 
 
 class HeldEcho(Echo):
@@ -119,6 +127,11 @@ class RedisBench:
 
     def release(self) -> None:
         self._gate.set()
+
+    def create_lane(self, lane: str, limit: int) -> None:
+        with connect(self._settings.redis_address) as client:
+            client.hset(keys.lanes(self._model), lane, lanes.encode(limit, 1.0))
+            client.fcall(functions.LANES, 1, keys.work(self._model, lane))
 
     def close(self) -> None:
         self._gate.set()
@@ -258,5 +271,43 @@ def test_closing_ends_the_waits(bench: Bench, model_name: str) -> None:
         [result] = await asyncio.gather(task, return_exceptions=True)
         assert code(result) == "shutting_down"
         bench.release()
+
+    bench.run(scenario)
+
+
+async def _lane_is_known(queue: Queue, model: str, lane: str) -> None:
+    while lane not in queue.catalogue().models[model].lanes:  # noqa: ASYNC110 - the interface offers snapshots only
+        await asyncio.sleep(0.01)
+
+
+def test_lanes_have_ids_and_limits_of_their_own(bench: Bench, model_name: str) -> None:
+    async def scenario(queue: Queue) -> None:
+        bench.create_lane("gold", 2)
+        await _lane_is_known(queue, model_name, "gold")
+        first = await submit(queue, model_name, request("same", b"first"), id_is_ours=False)
+        second = await submit(queue, model_name, request("same", b"second"), id_is_ours=False, lane="gold")
+        again = await submit(queue, model_name, request("same", b"third"), id_is_ours=False, lane="gold")
+        assert [output(one) for one in (first, second, again)] == [b"first", b"second", b"second"]
+        bench.hold()
+        tasks = [
+            asyncio.create_task(submit(queue, model_name, request(f"r{index}"), id_is_ours=True, lane="gold"))
+            for index in range(6)
+        ]
+        while sum(task.done() for task in tasks) < 4:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=0.1)
+        tasks.append(asyncio.create_task(submit(queue, model_name, request("other"), id_is_ours=True)))
+        bench.release()
+        codes = [code(result) for result in await asyncio.gather(*tasks, return_exceptions=True)]
+        assert sorted(codes[:6]) == ["lane_full"] * 4 + ["ok"] * 2
+        assert codes[6] == "ok"
+
+    bench.run(scenario)
+
+
+def test_an_unknown_lane_is_refused(bench: Bench, model_name: str) -> None:
+    async def scenario(queue: Queue) -> None:
+        with pytest.raises(RequestError) as caught:
+            await submit(queue, model_name, request("one"), id_is_ours=True, lane="gold")
+        assert (caught.value.outcome.code, caught.value.outcome.status) == ("unknown_lane", 404)
 
     bench.run(scenario)

@@ -224,9 +224,9 @@ class Lane(RuleBasedStateMachine):
         for entry in self.truth.unclaimed[:most]:
             self.truth.entries[entry].owner, self.truth.entries[entry].deliveries = name, 1
         stream = self.streams[name]
-        stream._claimed_after = b"0-0"
+        stream._claimed_after = {keys.DEFAULT_LANE: b"0-0"}
         known = {entry.entry_id for entry in self.held[name]}
-        while stream._claimed_after is not None:
+        while stream._claimed_after:
             self.held[name] += [one for one in stream.read(2) if one.entry_id not in known]
         for gone in [one for one, life in self.truth.entries.items() if life.owner == name and life.deleted]:
             del self.truth.entries[gone]  # what is looked at and not there any more is taken off the list
@@ -245,19 +245,19 @@ class Lane(RuleBasedStateMachine):
     def crash(self, name: str) -> None:
         """A worker forgets everything. Its successor has its name here, which is the worse case."""
         self.held[name] = []
-        self.streams[name]._claimed_after = None
+        self.streams[name]._claimed_after = {}
 
     @rule(name=NAMES)
     def renew(self, name: str) -> None:
         """What is told to be lost is what the worker does not own."""
-        entries = [entry.entry_id for entry in self.held[name]]
+        claims = [entry.claim for entry in self.held[name]]
         if not self.truth.made:
             with pytest.raises(StreamGone):
-                self.streams[name].renew(entries)
+                self.streams[name].renew(claims)
             return
-        lost = self.streams[name].renew(entries)
+        lost = self.streams[name].renew(claims)
         owned = {entry for entry, life in self.truth.entries.items() if life.owner == name}
-        assert [entry for entry in entries if entry not in owned] == lost
+        assert [claim for claim in claims if claim[1] not in owned] == lost
 
     @precondition(lambda self: self.truth.made)
     @rule(name=NAMES)

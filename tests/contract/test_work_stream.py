@@ -18,6 +18,7 @@ from tests.helpers import eventually
 
 SHORT_LEASE_MS = 500
 KEPT_MS = 60_000
+MAIN = keys.DEFAULT_LANE
 
 
 @pytest.fixture(params=["memory", "valkey", "redis7"])
@@ -279,7 +280,7 @@ def test_a_dead_letter_keeps_the_message_and_answers(lane: Lane) -> None:
     assert lane.dead() == [("It ended 2 consumers.", 2, b"poison")]
     assert lane.reply("a") == b"reply"
     assert lane.hints("me") == [("a", b"reply")]
-    assert (lane.length(), stream.depth().pending) == (0, 0)
+    assert (lane.length(), stream.depth()["default"].pending) == (0, 0)
 
 
 def test_burying_again_changes_nothing(lane: Lane) -> None:
@@ -309,7 +310,7 @@ def test_dead_letters_without_a_readable_id_answer_nobody(lane: Lane) -> None:
     stream.read(3)
     assert stream.bury([Dead(Ended(entry_id, "", "", 0, b""), "unreadable", 0) for entry_id in ids]) == [1, 1, 1]
     assert [message for _, _, message in lane.dead()] == [b"0", b"1", b"2"]
-    assert (lane.length(), stream.depth().pending) == (0, 0)
+    assert (lane.length(), stream.depth()["default"].pending) == (0, 0)
 
 
 def test_a_renewed_lease_does_not_run_out(lane: Lane) -> None:
@@ -319,7 +320,7 @@ def test_a_renewed_lease_does_not_run_out(lane: Lane) -> None:
     busy.read(2)
 
     def taken() -> list[bytes]:
-        assert busy.renew([kept]) == []
+        assert busy.renew([(MAIN, kept)]) == []
         return [entry.entry_id for entry in other.reclaim(10)]
 
     assert eventually(taken) == [left]
@@ -333,7 +334,7 @@ def test_renewing_tells_what_was_lost(lane: Lane) -> None:
     eventually(lambda: fast.reclaim(1))
     kept = added(lane)
     slow.read(1)
-    assert slow.renew([lost, done, kept]) == [lost, done]
+    assert slow.renew([(MAIN, one) for one in (lost, done, kept)]) == [(MAIN, lost), (MAIN, done)]
     assert fast.commit([ended(lost, "lost")]) == [1]
 
 
@@ -368,7 +369,7 @@ def test_an_abandoned_entry_is_found_behind_many_that_are_kept(lane: Lane) -> No
     dead.read(1)
 
     def taken() -> list[bytes]:
-        busy.renew(kept)
+        busy.renew([(MAIN, one) for one in kept])
         return [entry.entry_id for entry in other.reclaim(1)]
 
     assert eventually(taken) == [left]
@@ -395,7 +396,7 @@ def test_depth_tells_waiting_from_claimed(lane: Lane) -> None:
     for _ in range(5):
         added(lane)
     stream.read(2)
-    depth = stream.depth()
+    depth = stream.depth()["default"]
     assert (depth.backlog, depth.pending) == (3, 2)
     assert depth.oldest_age_s >= 0
 
@@ -406,11 +407,11 @@ def test_depth_stays_right_after_the_last_delivered_entry_is_deleted(lane: Lane)
     added(lane)
     stream.read(1)
     stream.commit([ended(first)])
-    assert (stream.depth().backlog, stream.depth().pending) == (1, 0)
+    assert (stream.depth()["default"].backlog, stream.depth()["default"].pending) == (1, 0)
 
 
 def test_an_empty_lane_has_no_depth(lane: Lane) -> None:
-    depth = ready(lane).depth()
+    depth = ready(lane).depth()["default"]
     assert (depth.backlog, depth.pending, depth.oldest_age_s) == (0, 0, 0.0)
 
 
@@ -464,7 +465,7 @@ def test_a_second_heartbeat_keeps_what_is_pending(lane: Lane) -> None:
     added(lane)
     stream.read(1)
     stream.heartbeat(card(lane.model), {})
-    assert stream.depth().pending == 1
+    assert stream.depth()["default"].pending == 1
 
 
 def test_leaving_removes_worker_and_consumer(lane: Lane) -> None:

@@ -120,6 +120,22 @@ def test_what_needs_none(server: HttpServer, target: str) -> None:
     assert server.get(target)[0] == 200
 
 
+def test_a_keys_requests_go_to_its_lane(keys_file: Path) -> None:
+    write(keys_file, line("alice", ALICE, 'lane = "gold"') + line("bob", BOB))
+    with HttpServer(Settings(keys_file=str(keys_file))) as server, server.connect() as connection:
+        for _ in range(2):  # the ordinary way, and the express way
+            connection.post("echo", b"abc", bearer(ALICE))
+            status, _, body = connection.response()
+            assert (status, body["error"]["code"]) == (404, "unknown_lane")
+        assert ask(connection, bearer(BOB))[0] == 200
+        server.queue.create_lane("echo", "gold")
+        for _ in range(2):
+            assert ask(connection, bearer(ALICE))[0] == 200
+        assert server.queue.lanes_used == ["default", "gold", "gold"]
+        write(keys_file, line("alice", ALICE) + line("bob", BOB))
+        eventually(lambda: (ask(connection, bearer(ALICE)), server.queue.lanes_used[-1])[1] == "default")
+
+
 def test_a_removed_key_falls_on_an_open_connection_and_comes_back(server: HttpServer, keys_file: Path) -> None:
     whole = keys_file.read_text()
     with server.connect() as connection:

@@ -44,7 +44,7 @@ class Bench:
             self.lane.add({b"m": b"message"})
         for one, entry in zip(wanted, self.stream.read(len(wanted)), strict=True):
             one.entry = entry
-            self.leases.take(entry.entry_id)
+            self.leases.take(entry.claim)
         return list(wanted)
 
     def finish(self, items: Sequence[Item], outputs: Sequence[Any], *, idle: bool = False) -> None:

@@ -176,7 +176,7 @@ def test_messages_nobody_can_be_told_about_are_removed_and_counted(bench: Bench)
     assert bench.malformed == [4]
     assert bench.refused == []
     assert [one.request.id for one in bench.ready()] == ["good"]
-    assert bench.stream.depth().pending == 1
+    assert bench.stream.depth()["default"].pending == 1
     assert len(bench.leases) == 1
 
 
@@ -191,7 +191,7 @@ def test_an_entry_without_the_field_m_is_removed(bench: Bench) -> None:
     bench.lane.add({b"x": message("a")})
     bench.fetcher.accept(bench.stream.read(1))
     assert bench.malformed == [1]
-    assert bench.stream.depth().pending == 0
+    assert bench.stream.depth()["default"].pending == 0
 
 
 def test_no_message_can_crash_the_stage(bench: Bench) -> None:
@@ -217,6 +217,39 @@ def test_an_entry_that_is_held_already_is_not_run_twice(bench: Bench) -> None:
     bench.fetcher.accept([entry])
     bench.fetcher.accept([Entry(entry.entry_id, entry.added_ms, entry.message, 2)])
     assert len(bench.ready()) == 1
+
+
+def test_an_id_from_the_future_counts_as_now_in_the_lane_of_all(bench: Bench) -> None:
+    request = message("a", ttl_ms=60_000)
+    bench.fetcher.accept([Entry(b"9-1", int(bench.now_ms) + 3_600_000, request)])
+    (item,) = bench.ready()
+    assert item.deadline_s - item.arrived_s == pytest.approx(60.0, abs=0.5)
+
+
+def test_an_id_from_the_future_is_a_dead_letter_in_a_lane_of_its_own(bench: Bench) -> None:
+    ahead_ms = int(bench.now_ms) + 3_600_000
+    bench.fetcher.accept(
+        [Entry(b"9-1", ahead_ms, message("a"), lane="shop"), Entry(b"9-2", 1, message("b"), 1, "shop")]
+    )
+    bench.fetcher.accept([Entry(b"9-3", int(bench.now_ms) + 1000, message("c"), lane="shop")])
+    future, expired = bench.refused
+    assert (future.error.outcome, future.entry.lane) == (MALFORMED, "shop")
+    assert "lane repair" in future.reason
+    assert (expired.error.outcome, expired.reason) == (EXPIRED, "")
+    assert [item.request.id for item in bench.ready()] == ["c"]
+
+
+def test_a_clock_that_was_set_back_kills_nothing(bench: Bench) -> None:
+    bench.now_ms -= 3_600_000
+    bench.fetcher.accept([Entry(b"9-1", int(bench.now_ms) + 3_600_000, message("a"), lane="shop")])
+    (item,) = bench.ready()
+    assert item.deadline_s - item.arrived_s == pytest.approx(60.0, abs=0.5)
+
+
+def test_a_clock_that_was_set_forward_kills_nothing(bench: Bench) -> None:
+    bench.now_ms += 3_600_000
+    bench.fetcher.accept([Entry(b"9-1", int(bench.now_ms), message("a"), lane="shop")])
+    assert [item.request.id for item in bench.ready()] == ["a"]
 
 
 def test_removing_bad_entries_survives_a_queue_that_goes_away(bench: Bench) -> None:
@@ -395,7 +428,7 @@ def test_while_there_is_no_room_nothing_is_claimed(bench: Bench) -> None:
     running = on_thread("fetch", lambda: bench.fetcher.run(bench.stop))
     bench.stop.set()
     assert joined(running)
-    assert bench.stream.depth().pending == 0
+    assert bench.stream.depth()["default"].pending == 0
 
 
 def test_the_reading_thread_ends_after_a_read_of_the_executor(bench: Bench) -> None:
@@ -413,4 +446,4 @@ def test_the_executor_does_not_read_while_something_waits_for_it(bench: Bench) -
     bench.accept(message("a"))
     bench.lane.add({b"m": message("b")})
     assert not bench.fetcher.read_for_executor(bench.stop)
-    assert bench.stream.depth().pending == 1
+    assert bench.stream.depth()["default"].pending == 1

@@ -29,7 +29,7 @@ class Bench:
     def hold(self) -> None:
         self.lane.add({b"m": message("a")})
         (entry,) = self.stream.read(1)
-        self.leases.take(entry.entry_id)
+        self.leases.take(entry.claim)
 
     def idle(self) -> bool:
         """Whether another could take over what this one holds."""

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.lanes import Lanes, Waiting
+from consumer.lanes import Lanes, Turns, Waiting
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])
 WEIGHTS = st.dictionaries(NAMES, st.floats(0.01, 100.0), min_size=1)
@@ -47,7 +47,7 @@ def test_silence_earns_nothing() -> None:
     assert lanes.share(8, {"busy": Waiting(1000), "silent": Waiting(1000)}) == {"busy": 4, "silent": 4}
 
 
-def test_a_small_weight_is_not_starved_once_its_oldest_has_waited() -> None:
+def test_a_small_weight_is_not_starved_once_it_has_waited() -> None:
     lanes = Lanes({"high": 1000.0, "low": 1.0}, ageing_s=0.01)
     assert lanes.share(8, {"high": Waiting(100), "low": Waiting(1, 0.0)}) == {"high": 8}
     assert lanes.share(8, {"high": Waiting(100), "low": Waiting(1, 5.0)}) == {"high": 7, "low": 1}
@@ -62,6 +62,25 @@ def test_a_weight_that_is_none_is_refused(weight: float) -> None:
 def test_an_ageing_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="ageing_s"):
         Lanes({"a": 1.0}, ageing_s=0.0)
+
+
+def test_who_waits_for_a_turn_ages_and_who_gets_one_does_not() -> None:
+    turns, counts, got = Turns({"high": 1000.0, "low": 1.0}), {"high": 10_000, "low": 10_000}, 0
+    waits, waited_s = [], 0.0
+    for batch in range(2000):
+        taken = turns.share(8, counts, batch * 0.05)
+        waited_s = 0.0 if "low" in taken else waited_s + 0.05
+        waits.append(waited_s)
+        got += taken.get("low", 0)
+    assert max(waits) < 5.0  # without ageing it would be 6.25 s
+    assert got < 0.05 * 2000 * 8  # and it stays a small weight
+
+
+def test_an_old_backlog_has_no_advantage() -> None:
+    turns = Turns({"flooded": 1.0, "quiet": 1.0})
+    for batch in range(1000):
+        assert turns.share(8, {"flooded": 100_000, "quiet": 0}, batch * 0.05) == {"flooded": 8}
+    assert turns.share(8, {"flooded": 100_000, "quiet": 8}, 50.0) == {"flooded": 4, "quiet": 4}
 
 
 def quiet_lanes_p99_s(flood: float, seed: int, rows: int = 8, batch_s: float = 0.05) -> float:

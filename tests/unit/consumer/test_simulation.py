@@ -65,9 +65,9 @@ def live(seed: int) -> Day:
             now_s = max(now_s, min(arrives_s, float("inf") if due_s is None else due_s))
             if coming and arrives_s <= now_s:
                 job = coming.pop()
-                entry_id = b"%d-0" % job.name
-                assert leases.take(entry_id)
-                assert not leases.take(entry_id)
+                claim = ("default", b"%d-0" % job.name)
+                assert leases.take(claim)
+                assert not leases.take(claim)
                 batcher.add(job)
                 batcher.ready(now_s)
             continue
@@ -82,7 +82,7 @@ def live(seed: int) -> Day:
             run_s = cost_s * (1 + rows * rng.uniform(0.1, 0.5))
             free_s = now_s + run_s
             cost.observe(rows, run_s)
-        leases.release(b"%d-0" % job.name for job in (*batch.items, *batch.expired))
+        leases.release(("default", b"%d-0" % job.name) for job in (*batch.items, *batch.expired))
     assert len(leases) == 0
     return day
 

@@ -37,7 +37,7 @@ def test_it_shows_models_workers_and_lanes(tmp_path: Path) -> None:
         assert "\x1b" not in shown
         workers, lanes = shown.split("\n\n")
         assert workers.splitlines()[1].split()[:5] == [MODEL, "open", "w1", "fp32", "cpu"]
-        assert lanes.splitlines()[1].split()[:6] == [MODEL, "default", "3", "2048", "2", "1"]
+        assert lanes.splitlines()[1].split()[:7] == [MODEL, "default", "3", "2048", "1", "2", "1"]
 
 
 def test_a_queue_without_a_consumer_is_shown(tmp_path: Path) -> None:

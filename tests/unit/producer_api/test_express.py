@@ -126,7 +126,16 @@ class Told:
         """See the interface."""
         return Catalogue({"echo": ModelState("echo", ECHO, 1, 0)}, redis_ok=True)
 
-    def begin(self, model: str, request: Request, *, id_is_ours: bool, done: Done, fingerprint: str = "") -> GiveUp:
+    def begin(
+        self,
+        model: str,
+        request: Request,
+        *,
+        id_is_ours: bool,
+        done: Done,
+        fingerprint: str = "",
+        lane: str = "default",
+    ) -> GiveUp:
         """See the interface."""
         answer = self._answer
         if isinstance(answer, RequestError):  # a fresh one each time, as from any queue

@@ -15,10 +15,8 @@ HASH = digest_of(b"hr_a").hex()
 
 
 def test_a_line_with_everything() -> None:
-    [key] = parse(
-        f'[keys.alice]\nsha256 = "{HASH}"\nmax_in_flight = 3\nexpires = 2030-01-01T00:00:00Z\nlane = "default"'
-    )
-    assert (key.name, key.digest.hex(), key.lane) == ("alice", HASH, "default")
+    [key] = parse(f'[keys.alice]\nsha256 = "{HASH}"\nmax_in_flight = 3\nexpires = 2030-01-01T00:00:00Z\nlane = "gold"')
+    assert (key.name, key.digest.hex(), key.lane) == ("alice", HASH, "gold")
     assert (key.max_in_flight, key.expires_s) == (3, 1893456000.0)
 
 
@@ -44,7 +42,8 @@ def test_the_shortest_line_has_no_limits() -> None:
         ("[keys.a]\nsha256 = '{hash}'\nmax_in_flight = true", "keys.a.max_in_flight"),
         ("[keys.a]\nsha256 = '{hash}'\nexpires = 2030-01-01T00:00:00", "keys.a.expires"),
         ("[keys.a]\nsha256 = '{hash}'\nexpires = 'soon'", "keys.a.expires"),
-        ("[keys.a]\nsha256 = '{hash}'\nlane = 'gold'", "keys.a.lane"),
+        ("[keys.a]\nsha256 = '{hash}'\nlane = 'no name'", "keys.a.lane"),
+        ("[keys.a]\nsha256 = '{hash}'\nlane = 5", "keys.a.lane"),
         ("[keys.a]\nsha256 = '{hash}'\n[keys.b]\nsha256 = '{hash}'", "the same key"),
         ("[keys.a]\nsha256 = {hash}", "not TOML"),
     ],

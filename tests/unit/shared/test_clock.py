@@ -72,3 +72,15 @@ def test_without_an_argument_it_is_now() -> None:
     clock = RedisClock()
     clock.observe(EPOCH_MS, 0.0, 0.0)
     assert clock.now_ms() <= clock.now_ms()
+
+
+def test_being_set_back_is_noticed_and_a_slow_answer_is_no_reason() -> None:
+    clock = RedisClock()
+    clock.observe(EPOCH_MS, 0.0, 0.0)
+    clock.observe(EPOCH_MS + 1000, 0.9, 30.0)  # somebody was stopped after the answer had been made
+    clock.observe(EPOCH_MS + 3_600_000, 31.0, 31.0)
+    assert clock.set_backs == 0
+    clock.observe(EPOCH_MS + 3_000, 32.0, 32.0)
+    assert clock.set_backs == 1
+    clock.observe(EPOCH_MS + 4_000, 33.0, 33.0)
+    assert clock.set_backs == 1
