@@ -87,8 +87,8 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
         Rights("zadd", "hr:models"),
         Rights(
             "del exists fcall get hget hgetall hmget hset lindex pexpire rename rpop rpush set time unlink xack xadd"
-            " xautoclaim xclaim xdel xgroup|create xgroup|delconsumer xinfo|consumers xinfo|groups xinfo|stream xlen xpending"
-            " xrange xread xreadgroup xrevrange xtrim zadd zrange zrem zremrangebyscore zscore",
+            " xautoclaim xclaim xdel xgroup|create xgroup|delconsumer xinfo|consumers xinfo|groups xinfo|stream xlen"
+            " xpending xrange xread xreadgroup xrevrange xtrim zadd zrange zrem zremrangebyscore zscore",
             "hr:{m}:*",
         ),
     ),
