@@ -43,6 +43,7 @@ class RedisStream:
         self._turns = Turns({MAIN: 1.0})
         self._lanes = LaneReader(self._reading, model, worker, settings.block_ms)
         self._claimed_after: dict[str, bytes] = {}
+        self._found: list[bytes] = []
         self._scanned = 0
         self._has_loaded = False
         self._set_backs = 0
@@ -189,6 +190,7 @@ class RedisStream:
             self._load_functions()
         fields = [part for pair in state.items() for part in pair]
         published = [part for pair in cards.to_hash(card).items() for part in pair]
+        self._find_lanes()
         before_s = time.monotonic()
         now_ms, _ = self._call(
             self._beating,
@@ -196,7 +198,6 @@ class RedisStream:
             [self._worker, self._settings.lease_ms, self._settings.lane_limit, len(fields), *fields, *published],
         )
         self.clock.observe(now_ms, before_s, time.monotonic())
-        self._find_lanes()
         if self.clock.set_backs > self._set_backs:
             self._make_lanes_anew()
         # The list of models lives in another hash slot, so it cannot be part of the function's step. A full server
@@ -206,6 +207,10 @@ class RedisStream:
 
     def _find_lanes(self) -> None:
         found: Any = self._call(self._beating, functions.LANES, [])
+        if not found and self._found:  # the server has lost its data: default would be there
+            self._guard(lambda: self._client.hset(keys.lanes(self._model), items=self._found))
+            found = self._call(self._beating, functions.LANES, [])
+        self._found = found
         table = lanes.from_pairs(zip(found[::2], found[1::2], strict=True))
         weights = {name: one.weight for name, one in table.items()}
         if weights != self._turns.weights:

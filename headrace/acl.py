@@ -29,7 +29,7 @@ FUNCTIONS: Final[Mapping[str, str]] = {
     functions.REAP: "xgroup|delconsumer xinfo|consumers zscore",
     functions.REQUEUE: "unlink xadd xdel xrange",
     functions.LANES: "hgetall xgroup|create",
-    functions.REPAIR: "del rename time unlink xadd xdel xgroup|create xinfo|stream xlen xrange",
+    functions.REPAIR: "time unlink xadd xdel xgroup|create xinfo|stream xlen xrange",
 }
 """The commands inside each function."""
 
@@ -86,7 +86,7 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
         Rights(_CONNECTION),
         Rights("zadd", "hr:models"),
         Rights(
-            "del exists fcall get hget hgetall hmget hset lindex pexpire rename rpop rpush set time unlink xack xadd"
+            "del exists fcall get hget hgetall hmget hset lindex pexpire rpop rpush set time unlink xack xadd"
             " xautoclaim xclaim xdel xgroup|create xgroup|delconsumer xinfo|consumers xinfo|groups xinfo|stream xlen"
             " xpending xrange xread xreadgroup xrevrange xtrim zadd zrange zrem zremrangebyscore zscore",
             "hr:{m}:*",
@@ -95,7 +95,7 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
     "operator": (
         Rights(f"{_CONNECTION} info"),
         Rights("fcall xadd xgroup|create xinfo|consumers xinfo|groups xinfo|stream xlen xpending", "hr:{m}:q:*"),
-        Rights("del rename unlink xadd xdel xgroup|create xlen xrange", "hr:{m}:q:* hr:{m}:repair:*"),
+        Rights("unlink xadd xdel xgroup|create xlen xrange", "hr:{m}:q:* hr:{m}:repair:*"),
         Rights("exists unlink xdel xlen xrange xrevrange", "hr:{m}:dlq:*"),
         Rights("unlink", "hr:{m}:r:* hr:{m}:d:* hr:{m}:x:*"),
         Rights("zrange zrevrange zscore", "%R~hr:models %R~hr:{m}:workers"),

@@ -621,6 +621,29 @@ end
 -- the way back from an id so high that XADD makes no more: XSETID does not lead down everywhere. With ahead ms nothing
 -- is done unless the newest id lies so far in the future.
 -- Returns {kept, dropped}.
+
+-- Moves up to so many entries to another stream, which gives them new ids; some no call can carry. Returns {moved, lost}.
+local function move(from, to, most)
+  local moved, lost = 0, 0
+  while moved < most do
+    local rows = redis.pcall('XRANGE', from, '-', '+', 'COUNT', math.min(100, most - moved))
+    if failed(rows) or #rows == 0 then
+      break
+    end
+    local taken = {}
+    for i, row in ipairs(rows) do
+      taken[i] = row[1]
+      if pcall(function() redis.call('XADD', to, '*', unpack(row[2])) end) then
+        moved = moved + 1
+      else
+        lost = lost + 1
+      end
+    end
+    redis.call('XDEL', from, unpack(taken))
+  end
+  return moved, lost
+end
+
 local function repair(keys, args)
   local key = names(keys[1])
   if not key then
@@ -637,32 +660,14 @@ local function repair(keys, args)
       return { 0, 0 }
     end
   end
-  local old, kept, dropped = key.head .. 'repair:' .. key.lane, 0, 0
-  redis.call('DEL', old)
-  if failed(redis.pcall('RENAME', keys[1], old)) then -- there is none
-    redis.call('XGROUP', 'CREATE', keys[1], GROUP, '0', 'MKSTREAM')
-    return { 0, 0 }
-  end
+  local shelf = key.head .. 'repair:' .. key.lane
+  redis.call('UNLINK', shelf)
+  local kept, dropped = move(keys[1], shelf, most)
+  local left = redis.pcall('XLEN', keys[1])
+  redis.call('UNLINK', keys[1])
   redis.call('XGROUP', 'CREATE', keys[1], GROUP, '0', 'MKSTREAM')
-  while kept < most do
-    local rows = redis.pcall('XRANGE', old, '-', '+', 'COUNT', math.min(100, most - kept))
-    if failed(rows) or #rows == 0 then
-      break
-    end
-    local copied = {}
-    for i, row in ipairs(rows) do
-      copied[i] = row[1]
-      local fine, entry = pcall(function() return redis.call('XADD', keys[1], '*', unpack(row[2])) end)
-      if fine and entry then
-        kept = kept + 1
-      else
-        dropped = dropped + 1
-      end
-    end
-    redis.call('XDEL', old, unpack(copied))
-  end
-  local left = redis.pcall('XLEN', old)
-  redis.call('UNLINK', old)
+  move(shelf, keys[1], kept)
+  redis.call('UNLINK', shelf)
   return { kept, dropped + (failed(left) and 0 or left) }
 end
 

@@ -132,7 +132,7 @@ ADMINISTRATION: list[tuple[Any, ...]] = [
     ("DEBUG", "SLEEP", 0),
     ("SCRIPT", "FLUSH"),
     ("SWAPDB", 0, 1),
-    ("RENAME", WORK, "elsewhere"),
+    ("RENAME", WORK, OTHER_WORK),
     ("DUMP", WORK),
     ("RESTORE", WORK, 0, "x"),
     ("XSETID", WORK, "18446744073709551615-1"),

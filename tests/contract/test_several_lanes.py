@@ -326,3 +326,30 @@ def test_a_clock_that_was_set_back_leaves_no_ids_in_the_future(real: RedisLane) 
     again = real.client.xadd(gold.work, {"m": b"and now"})
     beat(real, stream)
     assert [entry.entry_id for entry in stream.read(2)] == [again]
+
+
+def test_lanes_outlive_a_flush_while_a_consumer_lives(real: RedisLane) -> None:
+    gold = real.other("gold", weight=3.0)
+    first, second = ready(real, "one"), ready(real, "two")
+    real.client.hset(keys.lanes(real.model), MAIN, "70,2")
+    for stream in (first, second):
+        beat(real, stream)
+    before = real.client.hgetall(keys.lanes(real.model))
+    real.flush()
+    for stream in (first, second):
+        beat(real, stream)
+    assert real.client.hgetall(keys.lanes(real.model)) == before
+    (entry_id,) = added(gold)
+    assert [entry.claim for entry in first.read(1)] == [("gold", entry_id)]
+
+
+def test_a_lane_that_an_operator_removes_does_not_come_back(real: RedisLane) -> None:
+    real.other("gold")
+    stream = ready(real)
+    real.client.hdel(keys.lanes(real.model), "gold")
+    real.client.unlink(keys.work(real.model, "gold"))
+    for _ in range(2):
+        beat(real, stream)
+    assert list(real.client.hgetall(keys.lanes(real.model))) == [MAIN.encode()]
+    assert list(stream.depth()) == [MAIN]
+    assert not real.client.exists(keys.work(real.model, "gold"))
