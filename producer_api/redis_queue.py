@@ -92,7 +92,7 @@ class RedisQueue:
             # A server that lost its data is told again within a heartbeat; until then a model is away, not unknown.
             known = self._catalogue.models
             away = {name: ModelState(name, state.card, lanes=state.lanes) for name, state in known.items()}
-            self._catalogue = Catalogue({**away, **fresh.models}, redis_ok=True)
+            self._catalogue = Catalogue({**away, **fresh.models}, redis_ok=True, memory_full=fresh.memory_full)
             for (model, lane), channel in self._channels.items():
                 channel.set_limit(self._catalogue.models[model].lanes.get(lane))
         except (ClientError, OSError) as error:

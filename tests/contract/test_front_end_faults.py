@@ -7,6 +7,7 @@ import contextlib
 import gc
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import msgpack
 import msgspec
@@ -278,3 +279,24 @@ def test_a_queue_that_is_closed_takes_no_more(lane: RedisLane, redis_url: str) -
         assert await outcome(queue, lane, "late", 1000) == "shutting_down"
 
     run(redis_url, scenario)
+
+
+def test_a_server_that_is_nearly_full_gets_no_more_requests(redis_url: str, lane: RedisLane) -> None:
+    """It could still store some, but what it has room for are the answers to what it holds."""
+    lane.stream("one").heartbeat(card(lane.model), {})
+    allowed: Any = lane.client.config_get("maxmemory")
+
+    async def scenario(queue: RedisQueue) -> None:
+        while not queue.catalogue().memory_full:
+            used = lane.client.info("memory")["used_memory"]  # type: ignore[index]
+            lane.client.config_set("maxmemory", int(used * 1.03))
+            await asyncio.sleep(0.05)
+        assert await outcome(queue, lane, "one", 1_000) == "queue_out_of_memory"
+        lane.client.config_set("maxmemory", allowed["maxmemory"])
+        while queue.catalogue().memory_full:  # noqa: ASYNC110 - the interface offers snapshots only
+            await asyncio.sleep(0.01)
+
+    try:
+        run(redis_url, scenario)
+    finally:
+        lane.client.config_set("maxmemory", allowed["maxmemory"])
