@@ -622,8 +622,9 @@ end
 -- is done unless the newest id lies so far in the future.
 -- Returns {kept, dropped}.
 
--- Moves up to so many entries to another stream, which gives them new ids; some no call can carry. Returns {moved, lost}.
-local function move(from, to, most)
+-- Moves up to so many entries to another stream, the first under the given id, those after it under what follows.
+-- Some no call can carry. Returns how many were moved and how many lost.
+local function move(from, to, most, id)
   local moved, lost = 0, 0
   while moved < most do
     local rows = redis.pcall('XRANGE', from, '-', '+', 'COUNT', math.min(100, most - moved))
@@ -633,8 +634,8 @@ local function move(from, to, most)
     local taken = {}
     for i, row in ipairs(rows) do
       taken[i] = row[1]
-      if pcall(function() redis.call('XADD', to, '*', unpack(row[2])) end) then
-        moved = moved + 1
+      if pcall(function() redis.call('XADD', to, id, unpack(row[2])) end) then
+        moved, id = moved + 1, '*'
       else
         lost = lost + 1
       end
@@ -662,11 +663,12 @@ local function repair(keys, args)
   end
   local shelf = key.head .. 'repair:' .. key.lane
   redis.call('UNLINK', shelf)
-  local kept, dropped = move(keys[1], shelf, most)
+  local kept, dropped = move(keys[1], shelf, most, '*')
   local left = redis.pcall('XLEN', keys[1])
   redis.call('UNLINK', keys[1])
   redis.call('XGROUP', 'CREATE', keys[1], GROUP, '0', 'MKSTREAM')
-  move(shelf, keys[1], kept)
+  -- Not 0 as the first number of this millisecond: an id that a consumer still holds must not come again.
+  move(shelf, keys[1], kept, milliseconds() .. '-1099511627776')
   redis.call('UNLINK', shelf)
   return { kept, dropped + (failed(left) and 0 or left) }
 end

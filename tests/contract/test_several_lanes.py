@@ -299,6 +299,21 @@ def test_a_repair_keeps_the_oldest_and_counts_what_it_drops(real: RedisLane) -> 
     assert gold.consumers() == set()
 
 
+def test_a_repair_gives_no_id_a_second_time(real: RedisLane) -> None:
+    """Not even within the millisecond in which the old one was made: its late commit would end another request."""
+    gold = real.other("gold")
+    assert isinstance(gold, RedisLane)
+    ready(real)
+    for _ in range(20):
+        with real.client.pipeline(transaction=True) as step:
+            step.xadd(gold.work, {"m": b"old"})
+            step.fcall(functions.REPAIR, 1, gold.work, 10)
+            step.xrange(gold.work)
+            old, _, [(new, _)] = step.execute()
+        assert new != old
+        real.client.xdel(gold.work, new)
+
+
 def test_a_repair_survives_entries_that_no_call_can_carry(real: RedisLane) -> None:
     gold = real.other("gold")
     assert isinstance(gold, RedisLane)
