@@ -86,14 +86,14 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
         Rights(_CONNECTION),
         Rights("zadd", "hr:models"),
         Rights(
-            "del exists fcall get hget hgetall hmget hset lindex pexpire rename rpop rpush set time unlink xack xadd"
-            " xautoclaim xclaim xdel xgroup|create xgroup|delconsumer xinfo|consumers xinfo|groups xinfo|stream xlen xpending"
-            " xrange xread xreadgroup xrevrange xtrim zadd zrange zrem zremrangebyscore zscore",
+            "del exists fcall get hget hgetall hmget hset lindex pexpire rename rpop rpush set unlink xack xadd"
+            " xautoclaim xclaim xdel xgroup|create xgroup|delconsumer xinfo|consumers xinfo|groups xinfo|stream xlen"
+            " xpending xrange xread xreadgroup xrevrange xtrim zadd zrange zrem zremrangebyscore zscore",
             "hr:{m}:*",
         ),
     ),
     "operator": (
-        Rights(f"{_CONNECTION} info"),
+        Rights(f"{_CONNECTION} info multi exec"),
         Rights("fcall xadd xgroup|create xinfo|consumers xinfo|groups xinfo|stream xlen xpending", "hr:{m}:q:*"),
         Rights("del rename unlink xadd xdel xgroup|create xlen xrange", "hr:{m}:q:* hr:{m}:repair:*"),
         Rights("exists xdel xlen xrange xrevrange", "hr:{m}:dlq:*"),
@@ -103,7 +103,7 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
         Rights("hget hgetall hmget", "%R~hr:{m}:card %R~hr:{m}:lanes %R~hr:{m}:w:* %R~hr:{m}:wish"),
         Rights("hdel hset", "hr:{m}:wish hr:{m}:lanes"),
     ),
-    "health": (Rights("ping"),),
+    "health": (Rights("ping client|setname"),),
 }
 ADMINISTRATOR: Final = "administrator"
 ROLES: Final = (ADMINISTRATOR, *_ROLES)

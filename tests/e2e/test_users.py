@@ -92,7 +92,7 @@ def test_a_whole_stack_needs_no_right_that_it_has_not(place: Place, tmp_path: Pa
             ("resume", model_name, "--json"),
             ("precision", model_name, "--json"),
             ("dlq", "requeue", model_name, "--all", "--yes", "--json"),
-            ("lane", "create", model_name, "gold", "10", "--json"),
+            ("lane", "create", model_name, "gold", "--limit", "10", "--json"),
             ("lane", "limit", model_name, "gold", "20", "--json"),
             ("lane", "list", model_name, "--json"),
             ("lane", "repair", model_name, "gold", "--yes", "--json"),
