@@ -138,7 +138,7 @@ def producer_rule(name: str, model: str, lane: str, password: str) -> str:
     """
     for text, what in ((name, "The user"), (model, "The model"), (lane, "The lane")):
         check_name(text, what)
-    if name in (*ROLES, "default"):
+    if name in (*ROLES, "default", "server"):
         raise ValueError(f"A direct producer cannot be called {name}: that is a role's name.")
     rights = (
         Rights(_CONNECTION),

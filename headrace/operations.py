@@ -152,8 +152,7 @@ def acl() -> None:
     """Redis ACL rules, one user for each role."""
 
 
-@acl.command("print")
-@click.option(
+producer_option = click.option(
     "--producer",
     "producers",
     type=(str, str, str),
@@ -161,6 +160,10 @@ def acl() -> None:
     multiple=True,
     help="Also a direct producer that may use this lane only.",
 )
+
+
+@acl.command("print")
+@producer_option
 @click.option("--model", default="*", help="Let the roles use the keys of this model only.")
 @as_json_option
 def print_rules(producers: tuple[tuple[str, str, str], ...], model: str, as_json: bool) -> None:
@@ -182,17 +185,18 @@ def print_rules(producers: tuple[tuple[str, str, str], ...], model: str, as_json
 
 @acl.command("write")
 @click.argument("folder", type=click.Path(file_okay=False))
-def write_rules(folder: str) -> None:
+@producer_option
+def write_rules(folder: str, producers: tuple[tuple[str, str, str], ...]) -> None:
     """Write users and their passwords into FOLDER, for a server that reads them with `aclfile`.
 
-    FOLDER/server gets the rules with hashed passwords, and FOLDER/ROLE the password of each role. A password is that of
-    the variable REDIS_PASSWORD_ROLE, else the one that is there, else a random one. None is printed.
+    FOLDER/server gets the rules with hashed passwords, and FOLDER/USER the password of each. A password is that of the
+    variable REDIS_PASSWORD_USER, else the one that is there, else a random one. None is printed.
     """
     from . import users
     from .redis_access import EXIT_USAGE, end
 
     try:
-        users.write(Path(folder), os.environ)
+        users.write(Path(folder), os.environ, producers)
     except (OSError, ValueError) as error:
         end(f"The users could not be written: {error}", EXIT_USAGE)
     click.echo("headrace: the users are written.")

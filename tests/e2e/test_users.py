@@ -154,6 +154,19 @@ def test_files_are_readable_by_those_who_must_and_hold_no_password(tmp_path: Pat
     assert (tmp_path / "server" / "users.acl").stat().st_mode & 0o777 == 0o444
 
 
+def test_a_direct_producer_gets_a_user_and_a_bad_name_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    command = ("acl", "write", str(tmp_path), "--producer")
+    for name, lane in (("operator", "gold"), ("server", "gold"), ("a b", "gold"), ("shop", "go:ld")):
+        said = headrace("redis://127.0.0.1:1/0", *command, name, "echo", lane)
+        assert (said.code, said.err.count("\n")) == (2, 1)
+    assert list(tmp_path.iterdir()) == []
+    assert headrace("redis://127.0.0.1:1/0", *command, "shop", "echo", "gold").code == 0
+    rules = (tmp_path / "server" / "users.acl").read_text().splitlines()
+    assert [line.split()[1] for line in rules] == ["default", *acl.ROLES, "shop"]
+    assert "%W~hr:{echo}:q:gold" in rules[-1]
+    assert len((tmp_path / "shop" / "password").read_text()) > 30
+
+
 def test_a_password_file_that_cannot_be_read_is_one_sentence(place: Place) -> None:
     os.rename(place.folder / "operator" / "password", place.folder / "operator" / "gone")
     said = headrace(place.url("operator"), "status")
