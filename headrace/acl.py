@@ -93,7 +93,7 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
         ),
     ),
     "operator": (
-        Rights(f"{_CONNECTION} info"),
+        Rights(f"{_CONNECTION} info multi exec"),
         Rights("fcall xadd xgroup|create xinfo|consumers xinfo|groups xinfo|stream xlen xpending", "hr:{m}:q:*"),
         Rights("unlink xadd xdel xgroup|create xlen xrange", "hr:{m}:q:* hr:{m}:repair:*"),
         Rights("exists unlink xdel xlen xrange xrevrange", "hr:{m}:dlq:*"),
@@ -102,7 +102,7 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
         Rights("hget hgetall hmget", "%R~hr:{m}:card %R~hr:{m}:lanes %R~hr:{m}:w:* %R~hr:{m}:wish"),
         Rights("hdel hset", "hr:{m}:wish hr:{m}:lanes"),
     ),
-    "health": (Rights("ping"),),
+    "health": (Rights("ping client|setname"),),
 }
 ADMINISTRATOR: Final = "administrator"
 ROLES: Final = (ADMINISTRATOR, *_ROLES)
@@ -137,7 +137,7 @@ def producer_rule(name: str, model: str, lane: str, password: str) -> str:
     """
     for text, what in ((name, "The user"), (model, "The model"), (lane, "The lane")):
         check_name(text, what)
-    if name in (*ROLES, "default"):
+    if name in (*ROLES, "default", "server"):
         raise ValueError(f"A direct producer cannot be called {name}: that is a role's name.")
     rights = (
         Rights(_CONNECTION),

@@ -19,6 +19,7 @@ EXIT_SICK: Final = 1
 FULL_SHARE = 0.9
 FUTURE_S = 5.0
 LIBRARY = "headrace1"
+_NO_LANE = "hr:{doctor}:q:"
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red", "unknown": "yellow"}
 
 
@@ -56,6 +57,7 @@ def examine(client: Any, lease_ms: int) -> Iterator[Finding]:
     """
     client.ping()
     yield from _server(client)
+    yield _users(client)
     yield _functions(client)
     for model in inspection.models(client):
         yield from _model(client, model, lease_ms)
@@ -107,19 +109,66 @@ def _memory(used: int, most: int) -> Finding:
     return Finding("memory", "ok", text)
 
 
+def _users(client: Any) -> Finding:
+    try:
+        rules = [_text(line) for line in client.execute_command("ACL", "LIST")]
+        limits = {_text(name): _text(value) for name, value in client.config_get("bind", "protected-mode").items()}
+    except ServerError:
+        return Finding("users", "unknown", "This user may not list users; ask as the administrator.")
+    return judge_users(rules, limits.get("bind", ""), limits.get("protected-mode") == "yes")
+
+
+def _text(value: bytes | str) -> str:
+    return value if isinstance(value, str) else value.decode(errors="replace")
+
+
+def judge_users(rules: Iterable[str], bind: str, protected: bool) -> Finding:
+    """Judge the users of a server that listens on ``bind``. Pure.
+
+    Args:
+        rules: a line for each, as ACL LIST gives them.
+        bind: the addresses, with a ``-`` before those that need not exist; nothing means all.
+        protected: only this machine is let in while the default user has no password.
+    """
+    words = [line.split() for line in rules]
+    open_users = sorted(one[1] for one in words if len(one) > 2 and "on" in one[2:] and "nopass" in one[2:])
+    if not open_users:
+        return Finding("users", "ok", "Every user has a password.")
+    addresses = [address.removeprefix("-") for address in bind.split()] or ["*"]
+    is_local = all(address.startswith("127.") or address in ("::1", "localhost") for address in addresses)
+    if is_local or (protected and "default" in open_users):
+        return Finding("users", "ok", f"{', '.join(open_users)} without a password, on this machine only.")
+    text = f"{', '.join(open_users)} without a password, and other machines reach the server; see docs/security.md."
+    return Finding("users", "problem", text)
+
+
 def _functions(client: Any) -> Finding:
+    load = "run `python -m headrace functions load`"
     try:
         listed = client.execute_command("FUNCTION", "LIST", "LIBRARYNAME", LIBRARY, "WITHCODE")
     except ServerError:
-        return Finding("functions", "unknown", "This user may not list functions; ask as the administrator.")
+        missing = [name for name in functions.names() if _is_missing(client, name)]
+        if missing:
+            return Finding("functions", "problem", f"{', '.join(missing)} missing; {load}.")
+        return Finding("functions", "ok", "All are there; only the administrator sees of which version.")
     code = _code(listed)
     if code is None:
-        return Finding("functions", "problem", "Not loaded; run `python -m headrace functions load`.")
+        return Finding("functions", "problem", f"Not loaded; {load}.")
+    missing = [name for name in functions.names() if f"'{name}'".encode() not in code]
+    if missing:
+        return Finding("functions", "problem", f"{', '.join(missing)} missing, of an older version; {load}.")
     if code != functions.source().encode():
-        return Finding(
-            "functions", "warning", "Another version than this checkout's; `python -m headrace functions load`."
-        )
+        return Finding("functions", "warning", f"Another version than this checkout's; {load}.")
     return Finding("functions", "ok", "Loaded, of this version.")
+
+
+def _is_missing(client: Any, name: str) -> bool:
+    """Call a function with a key that all of them refuse before they do anything."""
+    try:
+        client.fcall(name, 1, _NO_LANE)
+    except ServerError as error:
+        return functions.is_missing(error)
+    return False
 
 
 def _code(listed: Any) -> bytes | None:

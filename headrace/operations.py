@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -151,8 +152,7 @@ def acl() -> None:
     """Redis ACL rules, one user for each role."""
 
 
-@acl.command("print")
-@click.option(
+producer_option = click.option(
     "--producer",
     "producers",
     type=(str, str, str),
@@ -160,15 +160,20 @@ def acl() -> None:
     multiple=True,
     help="Also a direct producer that may use this lane only.",
 )
+
+
+@acl.command("print")
+@producer_option
+@click.option("--model", default="*", help="Let the roles use the keys of this model only.")
 @as_json_option
-def print_rules(producers: tuple[tuple[str, str, str], ...], as_json: bool) -> None:
+def print_rules(producers: tuple[tuple[str, str, str], ...], model: str, as_json: bool) -> None:
     """Print the rules. Nobody can log in as these users until each has been given a password."""
     from . import acl as rules
     from .output import print_json
     from .redis_access import EXIT_USAGE, end
 
     try:
-        lines = [rules.rule(role, "resetpass") for role in rules.ROLES]
+        lines = [rules.rule(role, "resetpass", model) for role in rules.ROLES]
         lines += [rules.producer_rule(*producer, "resetpass") for producer in producers]
     except ValueError as error:
         end(str(error), EXIT_USAGE)
@@ -176,6 +181,35 @@ def print_rules(producers: tuple[tuple[str, str, str], ...], as_json: bool) -> N
         print_json([{"user": line.split()[1], "rule": line} for line in lines])
     else:
         click.echo("\n".join(lines))
+
+
+@acl.command("write")
+@click.argument("folder", type=click.Path(file_okay=False))
+@producer_option
+def write_rules(folder: str, producers: tuple[tuple[str, str, str], ...]) -> None:
+    """Write users and their passwords into FOLDER, for a server that reads them with `aclfile`.
+
+    FOLDER/server gets the rules with hashed passwords, and FOLDER/USER the password of each. A password is that of the
+    variable REDIS_PASSWORD_USER, else the one that is there, else a random one. None is printed.
+    """
+    from . import users
+    from .redis_access import EXIT_USAGE, end
+
+    try:
+        users.write(Path(folder), os.environ, producers)
+    except (OSError, ValueError) as error:
+        end(f"The users could not be written: {error}", EXIT_USAGE)
+    click.echo("headrace: the users are written.")
+
+
+@acl.command("load")
+def load_rules() -> None:
+    """Have the server at HEADRACE_REDIS_URL read its file of users again."""
+    from .redis_access import connected
+
+    with connected(os.environ, "The users could not be loaded", named=True) as client:
+        client.acl_load()
+    click.echo("headrace: the users are loaded.")
 
 
 lane_option = click.option("--lane", default="default", show_default=True, help="The lane.")

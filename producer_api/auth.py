@@ -88,7 +88,7 @@ class Gate:
     def check(self, credentials: Iterable[bytes]) -> Client:
         """Return who sends a request, from the values of its ``Authorization`` headers.
 
-        Each refusal takes the same steps: one hash, one look, one comparison.
+        Each refusal takes the same steps: one hash, one look, one comparison, whatever is sent and whoever is known.
 
         Raises:
             RequestError: ``UNAUTHORIZED``.
@@ -132,7 +132,10 @@ class Gate:
         """Refresh until cancelled."""
         while True:
             await asyncio.sleep(RELOAD_S)
-            self.refresh()
+            try:
+                self.refresh()
+            except Exception as error:  # else a key that is removed later would stay in force
+                log.error("The file of API keys could not be looked at: %s.", type(error).__name__)
 
     def _stamp_now(self) -> tuple[int, ...]:
         state = os.stat(self._path)

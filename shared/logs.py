@@ -16,8 +16,8 @@ from .trace import trace_id
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
-_SECRET = re.compile(r"(\b(?:rediss?(?:\+sentinel)?|unix|https?)://)[^\s/]*@")
-_SECRET_OPTION = re.compile(r"([?&](?:sentinel_)?(?:username|password)=)[^\s&#]+")
+_SECRET = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)[^\s/]*@")
+_SECRET_PARAMETER = re.compile(r"([?&](?:\w*password|\w*username|\w*secret|\w*token)=)[^\s&#]*")
 
 
 def about(request_id: str, traceparent: str | None = None) -> dict[str, str]:
@@ -27,10 +27,10 @@ def about(request_id: str, traceparent: str | None = None) -> dict[str, str]:
 
 
 def without_secrets(text: str) -> str:
-    """Return ``text`` with users and passwords of addresses replaced."""
+    """Return ``text`` with users and passwords of addresses replaced, those among their parameters too."""
     if "://" not in text:
         return text
-    return _SECRET_OPTION.sub(r"\1***", _SECRET.sub(r"\1***@", text))
+    return _SECRET_PARAMETER.sub(r"\1***", _SECRET.sub(r"\1***@", text))
 
 
 def _named(record: logging.LogRecord) -> dict[str, str]:

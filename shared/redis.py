@@ -56,6 +56,9 @@ _COMMON: dict[str, Any] = {
     "socket_read_size": 256 * 1024,  # a picture in one or two system calls
     "max_connections": 100_000,
     "driver_info": None,  # else each connection begins with CLIENT SETINFO, which no role may do and Redis 7.0 lacks
+    # Tells operators who is connected. And a connection must begin with some answer: in TLS 1.3 a server sends tickets
+    # unasked, which the library would take for an answer to nothing.
+    "client_name": "headrace",
 }
 
 

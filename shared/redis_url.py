@@ -66,7 +66,10 @@ def _host_and_port(text: str) -> tuple[str, int]:
     parts = urlsplit(f"//{text}")
     if not parts.hostname:
         raise ValueError("each Sentinel must have a host")
-    return parts.hostname, parts.port or SENTINEL_PORT
+    try:
+        return parts.hostname, parts.port or SENTINEL_PORT
+    except ValueError:  # its sentence shows what stands there, which may be a password
+        raise ValueError("behind a Sentinel's colon there must be the number of its port") from None
 
 
 def shown(url: str) -> str:

@@ -6,4 +6,4 @@ case "${APPENDONLY:-everysec}" in
   always | everysec) set -- --appendonly yes --appendfsync "${APPENDONLY:-everysec}" ;;
   *) echo "HEADRACE_APPENDONLY must be one of everysec, always, no, not '$APPENDONLY'." >&2; exit 2 ;;
 esac
-exec docker-entrypoint.sh redis-server /etc/headrace/redis.conf --maxmemory "${MAXMEMORY_MB:-1024}mb" "$@"
+exec docker-entrypoint.sh redis-server /etc/headrace/redis.conf --aclfile /access/server/users.acl --maxmemory "${MAXMEMORY_MB:-1024}mb" "$@"

@@ -60,6 +60,11 @@ class Process:
         assert line is not None, "\n".join(self._output.lines)
         return line
 
+    def output(self) -> str:
+        """What it has printed so far; all of it once it has ended and :meth:`terminate` has waited for that."""
+        self._output.close()
+        return "\n".join(self._output.lines)
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal."""
         self.popen.send_signal(number)

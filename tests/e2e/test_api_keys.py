@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import hmac
 import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from producer_api import auth
 from producer_api.auth import Client, Gate
 from producer_api.exchange import head_of
 from producer_api.express import Heads
+from producer_api.http_express import ExpressProtocol
 from shared.api_keys import ApiKey, digest_of
+from shared.embedded import free_port
 from shared.outcomes import CLIENT_LIMIT, UNAUTHORIZED, RequestError
 from shared.settings import Settings, SettingsError
 from tests.e2e.http_server import Connection, HttpServer
+from tests.e2e.stack import Process
 from tests.helpers import eventually
 
 ALICE, BOB = "hr_alice-alice-alice", "hr_bob-bob-bob"
@@ -230,6 +237,134 @@ def test_a_revoked_client_is_refused_even_when_its_head_is_still_at_hand() -> No
 def test_a_file_that_cannot_be_used_is_refused_at_start(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"HEADRACE_KEYS_FILE: .*missing\.toml cannot be used: No such file"):
         Gate(str(tmp_path / "missing.toml"))
+
+
+def test_an_expired_key_is_as_good_as_none_on_both_ways(keys_file: Path) -> None:
+    over = datetime.now(UTC) - timedelta(days=1)
+    write(keys_file, line("alice", ALICE, f"expires = {over.isoformat()}") + line("bob", BOB))
+    with HttpServer(Settings(keys_file=str(keys_file))) as server, server.connect() as connection:
+        for key, status in ((ALICE, 401), (ALICE, 401), (BOB, 200), (BOB, 200), (ALICE, 401)):
+            assert ask(connection, bearer(key))[0] == status
+        assert len(server.queue.submitted) == 2
+
+
+class Patient(ExpressProtocol):
+    """Waits long for the rest of a body."""
+
+    patience_s = 60.0
+
+
+def test_a_key_that_falls_while_the_body_is_on_its_way_lets_nothing_in(keys_file: Path) -> None:
+    """The head is known and its key was good when it came; the request begins when its body is here."""
+    settings = Settings(keys_file=str(keys_file))
+    with HttpServer(settings, Patient) as server, server.connect() as connection, server.connect() as other:
+        head = f"POST /v1/models/echo/predict HTTP/1.1\r\nHost: test\r\n{bearer(ALICE)}Content-Length: 3\r\n"
+        head += "Content-Type: application/octet-stream\r\n\r\n"
+        for _ in range(3):
+            connection.send(head.encode() + b"abc")
+            assert connection.response()[0] == 200
+        connection.send(head.encode() + b"l")
+        server.settle()
+        assert any(one._partial is not None for one in server.connections())  # it is on the express way
+        write(keys_file, line("bob", BOB))
+        eventually(lambda: ask(other, bearer(ALICE))[0] == 401)
+        connection.send(b"ow")
+        assert connection.response()[0] == 401
+        assert b"low" not in [request.body for request in server.queue.submitted]
+
+
+def test_each_refusal_compares_once_whatever_is_sent(keys_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of steps, and not the time they take, which no test can tell from noise."""
+    over = "expires = 2020-01-01T00:00:00Z"
+    write(keys_file, line("alice", ALICE, over) + "".join(line(f"n{i}", f"hr_{i}") for i in range(100)))
+    gate = Gate(str(keys_file))
+    compared: list[tuple[int, int]] = []
+    real = hmac.compare_digest
+
+    def counting(one: bytes, two: bytes) -> bool:
+        compared.append((len(one), len(two)))
+        return real(one, two)
+
+    monkeypatch.setattr(hmac, "compare_digest", counting)
+    for sent in (
+        [],
+        [b""],
+        [b"Bearer "],
+        [b"Bearer hr_wrong"],
+        [b"Bearer " + ALICE.encode()],
+        [b"x" * 9000],
+        [b"a", b"b"],
+    ):
+        with pytest.raises(RequestError) as refused:
+            gate.check(sent)
+        assert refused.value.outcome is UNAUTHORIZED
+        assert compared == [(32, 32)]
+        compared.clear()
+
+
+def test_the_file_is_looked_at_again_whatever_happened_before(
+    keys_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(auth, "RELOAD_S", 0.001)
+    gate = Gate(str(keys_file))
+    refresh, failures = gate.refresh, iter([RecursionError("hr_secret"), MemoryError()])
+
+    def sometimes() -> None:
+        if (failure := next(failures, None)) is not None:
+            raise failure
+        refresh()
+
+    monkeypatch.setattr(gate, "refresh", sometimes)
+    client = gate.check([b"Bearer " + ALICE.encode()])
+    write(keys_file, line("bob", BOB))
+
+    async def watch() -> None:
+        watching = asyncio.create_task(gate.watch())
+        while not client.revoked:  # noqa: ASYNC110 - nothing tells when the file has been read
+            await asyncio.sleep(0.001)
+        watching.cancel()
+
+    asyncio.run(asyncio.wait_for(watch(), 10))
+    assert "could not be looked at: RecursionError" in caplog.text
+    assert "hr_secret" not in caplog.text
+
+
+def test_no_key_is_ever_logged(keys_file: Path, tmp_path: Path, valkey_url: str) -> None:
+    """A real front end that logs all it can, and heads that are wrong in every way."""
+    port = free_port()
+    process = Process(
+        ["-m", "producer_api"],
+        {
+            "HEADRACE_REDIS_URL": valkey_url,
+            "HEADRACE_PORT": str(port),
+            "HEADRACE_KEYS_FILE": str(keys_file),
+            "HEADRACE_LOG_LEVEL": "debug",
+        },
+    )
+    secrets = [ALICE, "hr_wrong-secret", "hr_in-the-path", "hr_twice"]
+    try:
+        process.until("Serving on")
+        for target, headers in (
+            ("/v1/models/echo/predict", bearer(ALICE)),
+            ("/v1/models", bearer(ALICE)),
+            ("/v1/models/echo/predict", bearer("hr_wrong-secret")),
+            ("/v1/models?api_key=hr_in-the-path", ""),
+            ("/v1/models", bearer("hr_twice") + bearer("hr_twice")),
+            ("/v1/models", f"Authorization Bearer {ALICE}\r\n"),
+            ("/v1/models", f"Authorization: Bearer {ALICE}\n\r\0\r\n"),
+            ("/v1/models", f"Authorization: Bearer {ALICE}\r\nContent-Length: x\r\n"),
+        ):
+            with Connection(port) as connection:
+                connection.send(f"GET {target} HTTP/1.1\r\nHost: test\r\n{headers}\r\n".encode())
+                assert ALICE.encode() not in connection.rest()
+        write(keys_file, f"[keys.alice]\nsha256 = '{ALICE}'")
+        process.until("cannot be used, the old keys stay in force")
+        assert process.terminate() == 0
+        logged = process.output()
+    finally:
+        process.close()
+    assert "Serving on" in logged
+    assert [secret for secret in secrets if secret in logged] == []
 
 
 def test_no_key_shows_up_in_metrics(server: HttpServer) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from headrace import acl
 from shared.embedded import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -130,10 +132,80 @@ def test_our_processes_run_without_rights_and_the_front_end_without_pytorch(stac
     assert stack.inside("consumer", "python", "-c", has_torch).strip() == "True"
 
 
+AS_ITSELF = """
+import json, os, sys
+from shared.redis import ClientError, connect
+
+def plain(value):
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+found = []
+with connect(os.environ["HEADRACE_REDIS_URL"]) as client:
+    for command in json.loads(sys.argv[1]):
+        try:
+            found.append(plain(client.execute_command(*command)))
+        except ClientError as error:
+            found.append(str(error))
+print(json.dumps(found, default=str))
+"""
+
+
+def _asked(stack: Stack, service: str, *commands: tuple[str, ...], run: bool = False) -> list[Any]:
+    """What Redis answers to a service, or refuses it with."""
+    program = ("python", "-c", AS_ITSELF, json.dumps(commands))
+    said = stack.output("run", "--rm", "-T", service, *program) if run else stack.inside(service, *program)
+    answers: list[Any] = json.loads(said.splitlines()[-1])
+    return answers
+
+
 def test_redis_runs_as_a_queue_and_holds_the_functions(stack: Stack) -> None:
-    for name, value in (("save", ""), ("appendonly", "yes"), ("maxmemory-policy", "noeviction")):
-        assert stack.inside("redis", "redis-cli", "config", "get", name).split("\n")[1].strip() == value
-    assert "hr1_admit" in stack.inside("redis", "redis-cli", "function", "list")
+    wanted = {"save": "", "appendonly": "yes", "maxmemory-policy": "noeviction"}
+    asked = [("CONFIG", "GET", name) for name in wanted]
+    *settings, listed, clients = _asked(stack, "functions", *asked, ("FUNCTION", "LIST"), ("CLIENT", "LIST"), run=True)
+    assert [one[name] if isinstance(one, dict) else one[1] for name, one in zip(wanted, settings, strict=True)] == [
+        *wanted.values()
+    ]
+    assert "hr1_admit" in str(listed)
+    assert {"front_end", "consumer"} <= set(re.findall(r"user\W+(\w+)", str(clients))) <= {*acl.ROLES}
+
+
+def test_nobody_gets_in_without_a_password(stack: Stack) -> None:
+    assert "NOAUTH" in stack.inside("redis", "redis-cli", "ping")
+
+
+@pytest.mark.parametrize("service", ["producer_api", "consumer"])
+def test_what_a_process_must_not_do_in_redis(stack: Stack, service: str) -> None:
+    work = "hr:{imagenet}:q:default"
+    forbidden = [("FLUSHALL",), ("CONFIG", "GET", "*"), ("FUNCTION", "FLUSH"), ("KEYS", "*"), ("ACL", "LIST")]
+    forbidden += [("XGROUP", "DESTROY", work, "workers"), ("SET", "other", "1")]
+    forbidden += [("RPUSH" if service == "producer_api" else "XGROUP", "hr:{imagenet}:r:default:x", "forged")]
+    for refused in _asked(stack, service, *forbidden):
+        assert re.search("(?i)permissions|unknown subcommand", str(refused)), refused
+    assert _predict(stack, "cat.jpg")["predictions"]
+
+
+def test_each_password_is_seen_by_its_own_process_only_and_never_written(stack: Stack) -> None:
+    logs = stack.output("logs", "--no-color")
+    for service, role in (("producer_api", "front_end"), ("consumer", "consumer")):
+        password = stack.inside(service, "cat", f"/access/{role}/password").strip()
+        assert len(password) > 30
+        assert password not in logs
+        for other in {"front_end", "consumer", "administrator", "operator"} - {role}:
+            shown = stack.inside(service, "sh", "-c", f"cat /access/{other}/password 2>/dev/null || echo none")
+            assert shown.strip() == "none"
+
+
+def test_an_operator_looks_and_pauses(stack: Stack) -> None:
+    def operator(*arguments: str) -> Any:
+        return json.loads(stack.output("run", "--rm", "-T", "operator", *arguments, "--json"))
+
+    assert [one["model"] for one in operator("status", "--interval", "0")["models"]] == ["imagenet"]
+    assert {one["state"] for one in operator("doctor")["findings"]} <= {"ok", "unknown"}
+    assert operator("pause", "imagenet")["outcome"] == "done"
+    assert operator("resume", "imagenet")["outcome"] == "done"
+    assert _predict(stack, "cat.jpg")["predictions"]
 
 
 def test_prometheus_sees_every_process(stack: Stack) -> None:

@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from deploy.group_requirements import requirements
+from headrace import acl, users
 from shared import embedded
 from shared.settings import PREFIX, Settings
 
@@ -81,7 +82,7 @@ def test_only_loopback_ports_are_published_and_only_for_people() -> None:
 
 
 def test_what_is_not_default_is_in_a_profile() -> None:
-    assert [name for name, service in _services().items() if service.get("profiles")] == ["grafana"]
+    assert [name for name, service in _services().items() if service.get("profiles")] == ["operator", "grafana"]
 
 
 def test_every_setting_is_passed_on_or_decided_by_the_stack() -> None:
@@ -121,9 +122,27 @@ def test_our_processes_run_without_rights(name: str) -> None:
     assert re.findall(r"^USER (\S+)$", dockerfile, re.MULTILINE) == ["headrace"]
 
 
+def test_each_process_is_a_user_of_its_own_and_sees_no_other_password() -> None:
+    services = _services()
+    roles = {"functions": "administrator", "producer_api": "front_end", "consumer": "consumer", "operator": "operator"}
+    for name, role in roles.items():
+        address = f"redis://{role}@redis:6379/0?password_file=/access/{role}/password"
+        assert services[name]["environment"]["HEADRACE_REDIS_URL"] == address
+        mounted = [one for one in services[name]["volumes"] if "/access" in one]
+        assert mounted == [f"access-{role.replace('_', '-')}:/access/{role}:ro"]
+    assert "environment" not in _yaml("compose.yaml")["services"]["redis"]["healthcheck"]
+    made = set(acl.ROLES) | {"server"}
+    assert {one.split(":")[1] for one in services["users"]["volumes"]} == {f"/access/{name}" for name in made}
+    assert set(services["users"]["environment"]) == {f"{users.VARIABLE}{role.upper()}" for role in acl.ROLES}
+    assert not any(services["users"]["environment"].values())
+    dockerfile = (ROOT / "deploy" / "producer_api.Dockerfile").read_text()
+    [listed] = re.findall(r"for name in ([\w ]+);", dockerfile)
+    assert set(listed.split()) == made
+
+
 def test_services_that_go_on_have_health_checks_and_come_back() -> None:
     for name, service in _services().items():
-        if name == "functions":
+        if name in ("users", "functions", "operator"):
             assert service["restart"] == "no"
         else:
             assert service["restart"] == "unless-stopped"
@@ -180,7 +199,8 @@ def test_redis_in_compose_gets_its_settings_from_the_environment(
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "APPENDONLY": appendonly, "MAXMEMORY_MB": "64"}
     script = ROOT / "deploy" / "redis" / "start.sh"
     started = subprocess.run(["sh", script], env=environment, capture_output=True, text=True, check=True)
-    assert started.stdout.strip() == f"redis-server /etc/headrace/redis.conf {arguments}"
+    rules = "--aclfile /access/server/users.acl"
+    assert started.stdout.strip() == f"redis-server /etc/headrace/redis.conf {rules} {arguments}"
 
 
 def test_redis_in_compose_refuses_other_values() -> None:

@@ -13,9 +13,9 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from deploy.group_requirements import requirements
-from headrace.doctor import Finding, judge_server, libraries
+from headrace.doctor import Finding, judge_server, judge_users, libraries
 from headrace.floors import FLOORS, is_below
-from shared import keys
+from shared import functions, keys
 from shared.redis import connect
 from tests.helpers import eventually
 from tests.unit.headrace.operators import MODEL, Said, add, headrace, serve, server
@@ -58,7 +58,33 @@ def test_functions_that_are_missing_or_of_another_version(tmp_path: Path) -> Non
         client.function_flush()
         assert sick(headrace(url, "doctor", "--json"))["functions"][0] == "problem"
         client.function_load("#!lua name=headrace1\nredis.register_function('hr1_admit', function() return 1 end)")
+        state, detail = sick(headrace(url, "doctor", "--json"))["functions"]
+        assert (state, "hr1_commit" in detail, "hr1_admit" in detail) == ("problem", True, False)
+        # Who may not list functions finds out by calling them.
+        client.execute_command("ACL", "SETUSER", "o", "on", ">p", "~hr:*", "+@all", "-function", "-acl")
+        as_operator = url.replace("//", "//o:p@")
+        state, detail = sick(headrace(as_operator, "doctor", "--json"))["functions"]
+        assert (state, "hr1_commit" in detail, "hr1_admit" in detail) == ("problem", True, False)
+        client.function_load(f"{functions.source()}\n-- of another version", replace=True)
         assert sick(headrace(url, "doctor", "--json"))["functions"][0] == "warning"
+        found = sick(headrace(as_operator, "doctor", "--json"))
+        assert {check: state for check, (state, _) in found.items()} == {"users": "unknown"}
+
+
+@pytest.mark.parametrize(
+    ("rules", "bind", "protected", "state"),
+    [
+        (["user default on nopass ~* &* +@all"], "127.0.0.1 -::1", False, "ok"),
+        (["user default on nopass ~* &* +@all"], "* -::*", True, "ok"),
+        (["user default on nopass ~* &* +@all"], "* -::*", False, "problem"),
+        (["user default on nopass ~* &* +@all"], "", False, "problem"),
+        (["user default on nopass ~* &* +@all"], "127.0.0.1 10.0.0.5", False, "problem"),
+        (["user default off nopass -@all", "user a on #00 ~* +@all"], "", False, "ok"),
+        (["user default off -@all", "user health on nopass -@all +ping"], "", False, "problem"),
+    ],
+)
+def test_users_without_a_password(rules: list[str], bind: str, protected: bool, state: str) -> None:
+    assert judge_users(rules, bind, protected).state == state
 
 
 def test_a_lane_without_group_or_stream(tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ def test_text_may_be_held_to_one_line() -> None:
         "redis+sentinel://user:S3cret@host:1,host:2/service/0",
         "rediss+sentinel://host/service?ssl_ca_certs=x&sentinel_password=S3cret&y=z",
         "redis://host?password=S3cret",
+        "rediss://host?ssl_password=S3cret&ssl_keyfile=me.key",
     ],
 )
 def test_passwords_are_never_written(formatter: Callable[[logging.LogRecord], str], url: str) -> None:

@@ -210,6 +210,23 @@ def test_an_address_with_an_impossible_port_is_refused(address: str) -> None:
     assert "HEADRACE_REDIS_URL" in refusal(REDIS_URL=address)
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "redis://user:S3cret#hash@localhost:6379/0",
+        "redis://user:12345#S3cret@localhost:6379/0",
+        "redis://user:12345/S3cret@localhost:6379/0",
+        "redis://user:S3cret",
+        "redis+sentinel://user:S3cret/service",
+        "redis+sentinel://user:12345#S3cret@host/service",
+    ],
+)
+def test_a_password_that_breaks_the_address_is_not_shown(address: str) -> None:
+    refused = refusal(REDIS_URL=address)
+    assert "HEADRACE_REDIS_URL" in refused
+    assert "S3cret" not in refused
+
+
 @pytest.mark.parametrize("value", ["-1", "257", "two"])
 def test_a_number_of_consumers_that_cannot_be_is_one_sentence(value: str) -> None:
     assert refusal(CONSUMERS=value).startswith("HEADRACE_CONSUMERS must ")

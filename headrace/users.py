@@ -1,0 +1,71 @@
+"""The file of users that a Redis server reads, and a password for each of them [I/O: files]."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from . import acl
+
+VARIABLE = "REDIS_PASSWORD_"
+LEAST_CHARACTERS = 16
+"""Of a password that is given: what the server keeps is a quick hash, which must not be worth guessing at."""
+
+NOBODY = "user default reset off"
+"""The user that everybody is who gives no name."""
+
+
+def write(folder: Path, environment: Mapping[str, str], producers: Sequence[tuple[str, str, str]] = ()) -> None:
+    """Write ``server/users.acl``, and ``USER/password`` for each role and direct producer, into ``folder``.
+
+    Args:
+        folder: made when missing.
+        environment: may hold passwords.
+        producers: name, model and lane of each direct producer.
+
+    Run again it keeps the passwords, unless the environment has others, and writes the rules anew.
+
+    Raises:
+        ValueError: a name is none, or a password of the environment cannot be used; the sentence does not show it.
+        OSError: a file cannot be written.
+    """
+    rules: dict[str, Callable[[str], str]] = {role: partial(acl.rule, role) for role in acl.ROLES}
+    for producer in producers:
+        acl.producer_rule(*producer, "resetpass")  # before anything is written
+        rules[producer[0]] = partial(acl.producer_rule, *producer)
+    passwords = {
+        user: _password(folder / user / "password", environment.get(f"{VARIABLE}{user.upper()}"), user)
+        for user in rules
+    }
+    for user, password in passwords.items():
+        _replace(folder / user / "password", f"{password}\n", 0o400)
+    hashes = {user: hashlib.sha256(password.encode()).hexdigest() for user, password in passwords.items()}
+    lines = [NOBODY, *(rule(f"#{hashes[user]}") for user, rule in rules.items())]
+    # Read by the server, which runs as another user; who reads it learns nothing that lets him in.
+    _replace(folder / "server" / "users.acl", "".join(f"{line}\n" for line in lines), 0o444)
+
+
+def _password(place: Path, given: str | None, user: str) -> str:
+    if given:
+        if len(given) < LEAST_CHARACTERS or not given.isascii() or not given.isprintable() or " " in given:
+            raise ValueError(
+                f"{VARIABLE}{user.upper()} must have {LEAST_CHARACTERS} printable ASCII characters or more, no space."
+            )
+        return given
+    if place.exists():
+        return place.read_text(encoding="utf-8").strip()
+    return secrets.token_urlsafe(32)
+
+
+def _replace(place: Path, text: str, mode: int) -> None:
+    """Write a file in one step; who reads meanwhile sees the old or the new one."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    fresh = place.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    fresh.touch(mode=mode & 0o600 | 0o200)
+    fresh.write_text(text, encoding="utf-8")
+    fresh.chmod(mode)
+    fresh.replace(place)
