@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Any
-from urllib.parse import urlsplit
 
 from . import redis_url
 from .names import check_name
@@ -196,10 +195,7 @@ def _redis_url(name: str, text: str) -> str:
     if not text.startswith(redis_url.SCHEMES):
         raise SettingsError(f"{name} must start with {', '.join(redis_url.SCHEMES[:-1])} or {redis_url.SCHEMES[-1]}.")
     try:
-        if redis_url.is_sentinel(text):
-            redis_url.parse_sentinel(text)
-        else:
-            _ = urlsplit(text).port
+        redis_url.check(text)
     except ValueError as error:
         raise SettingsError(f"{name} is not a valid address: {error}.") from None
     return text
