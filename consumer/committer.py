@@ -17,7 +17,7 @@ from shared.wire import Fault, ModelTag, Reply, Timing
 
 from .events import BatchDone, ItemDone
 from .items import Finished, Item, Prepared, Refused
-from .lease import LeaseBook
+from .lease import LeaseBook, Progress
 from .models.base import Model
 from .stream import Dead, Ended, StreamDown, StreamGone, WorkStream
 from .traces import traced
@@ -43,6 +43,7 @@ class Committer:
         settings: expiry of replies.
         report: called after each commit with what happened, for the metrics.
         tracing: told of batches with traced requests in them; None for nobody.
+        progress: is told when making the answers of a batch begins and ends.
 
     Attributes:
         held: a batch that the executing thread commits together with its next read; touched by that thread only.
@@ -58,10 +59,11 @@ class Committer:
         settings: Settings,
         report: Callable[[BatchDone], None],
         tracing: Tracing | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self._stream, self._model, self._leases = stream, model, leases
         self._tag, self._warnings, self._settings = tag, warnings, settings
-        self._report, self._tracing = report, tracing
+        self._report, self._tracing, self._progress = report, tracing, progress or Progress()
         self.held: Prepared | None = None
         self._work: queue.Queue[Work] = queue.Queue(WAITING_BATCHES)
         self._give_up = threading.Event()
@@ -128,6 +130,7 @@ class Committer:
 
     def _prepare(self, finished: Finished) -> Prepared:
         begun_s = time.monotonic()
+        self._progress.begin(id(finished), begun_s)  # two threads may do this at once
         ended, done = [], []
         for item, outputs in zip(finished.items, finished.outputs, strict=True):
             reply, code = self._reply(item, outputs, finished)
@@ -136,6 +139,7 @@ class Committer:
             entry, waited_s = item.entry, finished.taken_s - item.arrived_s
             ended.append(Ended(entry.entry_id, request.id, request.reply_to or "", expiry_ms, reply, entry.lane))
             done.append(ItemDone(code, item.queued_s, waited_s, item.decode_s, request.traceparent))
+        self._progress.end(id(finished))
         return Prepared(finished, ended, done, begun_s, time.monotonic())
 
     def _commit_prepared(self, prepared: Prepared) -> None:

@@ -25,6 +25,8 @@ from .stream import FUTURE_MS, Dead, Ended, Entry, StreamDown, StreamGone, WorkS
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.2
+ROWS = "rows"
+"""What making the rows of requests just read is called in the progress."""
 
 
 class Fetcher:
@@ -36,7 +38,7 @@ class Fetcher:
         on_malformed: called with the number of entries that were no requests.
         on_recovered: called with the number of entries taken over from another consumer.
         scan_s: time between two searches for abandoned work that find none.
-        progress: is told when decoding begins and ends.
+        progress: is told when decoding, and making rows here, begins and ends.
         pause: says when nothing is to be claimed, neither new nor abandoned work.
 
     Attributes:
@@ -177,6 +179,7 @@ class Fetcher:
         unreadable: list[Dead] = []
         now_s = time.monotonic()
         now_ms = self._now_ms(entries, now_s)
+        self._progress.begin(ROWS, now_s)
         for entry in entries:
             if not self._leases.take(entry.claim):
                 continue
@@ -197,6 +200,7 @@ class Fetcher:
                     refused.append(Refused(entry, error.request_id, error.reply_to or "", 0, fault))
             except _Refusal as refusal:
                 refused.append(refuse(refusal.item, refusal.error, refusal.reason, refusal.crashes))
+        self._progress.end(ROWS)
         if ready:
             self._intake.add(ready)
         if refused:

@@ -43,7 +43,7 @@ class Keeper:
             now_s = time.monotonic()
             taken_s = self._progress.longest_s(now_s)
             if taken_s > self._longest_s:
-                raise Hung(f"A batch or the decoding of a picture has taken {taken_s:.1f} s and may hang.")
+                raise Hung(f"A batch, its input or its answers have taken {taken_s:.1f} s and may hang.")
             try:
                 self._keep(now_s)
                 wait_s = min(self._lease_s, self._longest_s) / 4

@@ -95,6 +95,7 @@ class Stages:
         self._metrics.batching(cost, calibration.preferred)
         intake = Intake(batcher)
         tag = ModelTag(card.name, card.version, card.precision)
+        progress = Progress()
         committer = Committer(
             self._stream,
             model,
@@ -104,8 +105,8 @@ class Stages:
             config.settings,
             self._metrics.batch_done,
             self._tracing,
+            progress,
         )
-        progress = Progress()
         executor = Executor(model, intake, committer, cost, progress)
         lease_s, longest_s = config.settings.lease_ms / 1000, config.settings.longest_batch_ms / 1000
         keeper = Keeper(self._stream, self._leases, progress, lease_s, longest_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,6 +21,9 @@ from .waiters import Waiter
 log = logging.getLogger(__name__)
 
 MOST_PER_CALL = 256
+MOST_BYTES_PER_CALL = 1024 * 1024
+"""Large messages whose ids are checked go through the function, a few at a time: in one call, those of all clients
+would be more than the server takes, and it would close the connection on everybody's."""
 NOT_ASKED_BEFORE = "0"
 """The check of an id that this front end made up."""
 
@@ -89,6 +93,7 @@ class Admitter:
         self._work = keys.work(model, lane)
         self.limit, self._backlog, self._instruments, self._look = limit, backlog, instruments, look
         self._pending: list[Pending] = []
+        self._heavy: deque[Pending] = deque()
         self._delivered: list[str] = []
         self._unwanted: list[bytes] = []
         self._length = 0
@@ -97,9 +102,9 @@ class Admitter:
         self.cursor = b"0-0"
         self.connection_is_suspect = False
 
-    def put(self, pending: Pending) -> None:
-        """Admit a request with the next call."""
-        self._pending.append(pending)
+    def put(self, pending: Pending, *, is_heavy: bool = False) -> None:
+        """Admit a request with the next call, or, if it is heavy, with one of the next."""
+        (self._heavy if is_heavy else self._pending).append(pending)
         self._backlog.length += 1
         self._flush_soon()
 
@@ -136,13 +141,22 @@ class Admitter:
         """Admit what is pending; what arrives meanwhile leaves with the next call."""
         loop = asyncio.get_running_loop()
         try:
-            while self._pending or self._unwanted:
+            while self._pending or self._unwanted or self._heavy:
                 batch, self._pending = self._pending[:MOST_PER_CALL], self._pending[MOST_PER_CALL:]
                 begun_s = loop.time()
-                await self._admit(batch)
+                if batch or not self._heavy:
+                    await self._admit(batch)
+                if self._heavy:
+                    await self._call(self._some_heavy(), [])
                 self._instruments.admit_duration.observe(loop.time() - begun_s)
         finally:
             self._is_flushing = False
+
+    def _some_heavy(self) -> list[Pending]:
+        some, size = [self._heavy.popleft()], 0
+        while self._heavy and (size := size + len(some[-1].message)) < MOST_BYTES_PER_CALL:
+            some.append(self._heavy.popleft())
+        return some
 
     async def _admit(self, batch: Sequence[Pending]) -> None:
         small = [one for one in batch if not one.is_large]
@@ -181,7 +195,7 @@ class Admitter:
             self._failed(small, answer)
             return
         self._length = answer[0] + len(large)
-        self._backlog.told(self._length + len(self._pending), time.perf_counter())
+        self._backlog.told(self._length + len(self._pending) + len(self._heavy), time.perf_counter())
         for one, status in zip(small, answer[1:], strict=True):
             self._set_status(one.waiter, status)
 

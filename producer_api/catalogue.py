@@ -69,12 +69,13 @@ class CatalogueReader:
         for name in names:
             decoded, alive = self._card(name, next(answers)), _count(next(answers))
             serving, lanes = serving_from(next(answers)), lanes_of(next(answers))
-            queued = sum(_count(next(answers)) for _ in self._lanes.get(name, DEFAULT_ONLY))
+            found_lengths = {lane: next(answers) for lane in self._lanes.get(name, DEFAULT_ONLY)}
+            lengths = {lane: length for lane, length in found_lengths.items() if isinstance(length, int)}
             self._lanes[name] = lanes  # a new one's length is asked for from the next time on
             # Nothing is told of how long a request waits that nobody claims.
             paused = serving is Serving.PAUSED
             service = None if decoded is None or paused else service_of(decoded.batch, alive)
-            states[name] = ModelState(name, decoded, alive, queued, service, serving, lanes)
+            states[name] = ModelState(name, decoded, alive, sum(lengths.values()), service, serving, lanes, lengths)
         return Catalogue(states, redis_ok=True, memory_full=is_memory_full(memory))
 
     def _card(self, name: str, fields: Any) -> cards.Card | None:

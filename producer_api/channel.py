@@ -108,15 +108,16 @@ class Channel:
         self, request: Request, *, id_is_ours: bool, done: Callable[[bytes | RequestError], None], fingerprint: str = ""
     ) -> Wait:
         """Put a request into the lane; ``done`` is called once, with the encoded reply or the error that ended it."""
-        check = NOT_ASKED_BEFORE
+        message = self._message(request, in_pieces=id_is_ours)  # if that fails, nobody may be left waiting
+        check, is_heavy = NOT_ASKED_BEFORE, False
         if not id_is_ours:
             check = f"1:{request.ttl_ms}:{self._settings.flight_expiry_ms(request.ttl_ms)}:{fingerprint}"
-        message = self._message(request, in_pieces=id_is_ours)  # if that fails, nobody may be left waiting
+            is_heavy = len(message) >= functions.LUA_LIMIT_BYTES
         wait = Wait(self._waiters, self._admitter, id_is_ours, done)
         wait.waiter = self._waiters.add(request.id, request.ttl_ms / 1000, wait.end)
         if request.traceparent is not None:
             wait.waiter.traceparent = request.traceparent
-        self._admitter.put(Pending(wait.waiter, message, check))
+        self._admitter.put(Pending(wait.waiter, message, check), is_heavy=is_heavy)
         return wait
 
     def _message(self, request: Request, *, in_pieces: bool) -> bytes | InPieces:

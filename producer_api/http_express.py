@@ -140,6 +140,7 @@ class ExpressProtocol(GuardedProtocol):
 
     def _respond(self, response: bytes, close: bool) -> None:
         self.server_state.total_requests += 1
+        self._under_way = None  # it knows the whole request, which an idle connection must not keep
         transport = self.transport
         if transport.is_closing():
             return

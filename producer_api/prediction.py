@@ -65,8 +65,8 @@ class Backlog:
     """What is known of a lane's length, and of how quickly it shrinks.
 
     The length is known exactly whenever requests were put into the lane; from then on the consumers work on it. While
-    everything is refused nothing is put there, so the length is taken to shrink at the predicted rate. Should that be
-    too hopeful, the next few let in bring the true one.
+    everything is refused nothing is put there, so the length is taken to shrink at the predicted rate, until somebody
+    looks. Should that be too hopeful, the next few let in bring the true one.
 
     Attributes:
         length: requests in the lane as last told, and those sent since.
@@ -94,6 +94,11 @@ class Backlog:
         """Take in the true length."""
         self.length, self._told_s = length, now_s
 
+    def seen(self, length: int, since_s: float) -> None:
+        """Take in a length that was asked for at ``since_s``, unless a newer one is known."""
+        if since_s > self._told_s:
+            self.told(length, since_s)
+
     def before_room(self, service: Service, limit_s: float, now_s: float) -> float:
         """Return 0 if one more has its answer within ``limit_s``, else how many requests must be done first.
 
@@ -116,8 +121,13 @@ class Backlog:
             return 1
         return min(MOST_RETRY_AFTER_S, max(1, math.ceil(too_many * self.slowness / self.service.rate)))
 
-    def answered(self, service: Service, ahead: int, took_s: float, begun_s: float = math.inf) -> None:
+    def answered(
+        self, service: Service, ahead: int, took_s: float, begun_s: float = math.inf, *, or_longer: bool = False
+    ) -> None:
         """Learn from an answer that took ``took_s``, began at ``begun_s``, and had ``ahead`` requests before it.
+
+        Args:
+            or_longer: nobody waited for its end, so that it says nothing about being quick.
 
         Those that found hardly anything say nothing about the rate. That the least that is always let in does say
         something is what brings the slowness down again, whatever happened before.
@@ -127,4 +137,5 @@ class Backlog:
         seen = took_s / (ahead * service.batch_s / service.wave + service.batch_s)
         if not LEAST_SLOWNESS <= seen <= MOST_SLOWNESS:
             seen = LEAST_SLOWNESS if seen < LEAST_SLOWNESS else MOST_SLOWNESS
-        self.slowness += LEARNING * (seen - self.slowness)
+        if not or_longer or seen > self.slowness:
+            self.slowness += LEARNING * (seen - self.slowness)

@@ -35,6 +35,7 @@ class ModelState:
         serving: what an operator wishes of it.
         is_open: it takes requests; told here once, since every request asks.
         lanes: the limit of each lane, None for that of the settings.
+        lengths: how many requests each of those lanes holds that were asked for.
     """
 
     name: str
@@ -44,6 +45,7 @@ class ModelState:
     service: Service | None = None
     serving: Serving = Serving.OPEN
     lanes: Mapping[str, int | None] = field(default_factory=lambda: DEFAULT_ONLY)
+    lengths: Mapping[str, int] = field(default_factory=dict)
     is_open: bool = field(init=False)
 
     def __post_init__(self) -> None:

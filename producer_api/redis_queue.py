@@ -86,9 +86,10 @@ class RedisQueue:
         return self._catalogue
 
     async def _refresh(self) -> None:
+        asked_s = time.perf_counter()
         try:
             fresh = await self._reader.read()
-            self._note_pauses(fresh)
+            self._tell_backlogs(fresh, asked_s)
             # A server that lost its data is told again within a heartbeat; until then a model is away, not unknown.
             known = self._catalogue.models
             away = {name: ModelState(name, state.card, lanes=state.lanes) for name, state in known.items()}
@@ -106,10 +107,13 @@ class RedisQueue:
         except Exception:  # whatever stands in Redis, the next snapshot must be taken
             log.exception("The list of models cannot be read.")
 
-    def _note_pauses(self, fresh: Catalogue) -> None:
+    def _tell_backlogs(self, fresh: Catalogue, asked_s: float) -> None:
         now_s, before = time.perf_counter(), self._catalogue.models
-        for (model, _), channel in self._channels.items():
+        for (model, lane), channel in self._channels.items():
             states = (before.get(model), fresh.models.get(model))
+            length = None if states[1] is None else states[1].lengths.get(lane)
+            if length is not None:
+                channel.backlog.seen(length, asked_s)
             if any(state is not None and state.serving is Serving.PAUSED for state in states):
                 channel.backlog.paused(now_s)
 
@@ -156,13 +160,13 @@ class RedisQueue:
         def ended(result: bytes | RequestError) -> None:
             self._in_flight -= 1
             waited_s = time.perf_counter() - begun_s
-            if isinstance(result, RequestError):
-                end: Answer | RequestError = result
-                says_how_long = result.outcome is UNKNOWN_OUTCOME  # it took at least that long
-            else:
-                says_how_long, end = True, self._answer(request, result, waited_s)
-            if says_how_long and service is not None and id_is_ours:  # others may join a wait that began before
-                backlog.answered(service, ahead, waited_s, begun_s)
+            end = result if isinstance(result, RequestError) else self._answer(request, result, waited_s)
+            if service is not None and id_is_ours:  # others may join a wait that began before
+                if not isinstance(end, RequestError):
+                    if end.reply.fault is None:  # bad input has no turn to wait for
+                        backlog.answered(service, ahead, waited_s, begun_s)
+                elif end.outcome is UNKNOWN_OUTCOME:
+                    backlog.answered(service, ahead, waited_s, begun_s, or_longer=True)
             done(end)
 
         wait = channel.begin(request, id_is_ours=id_is_ours, done=ended, fingerprint=fingerprint)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 SENTINEL_SCHEMES = ("redis+sentinel://", "rediss+sentinel://")
 SCHEMES = ("redis://", "rediss://", "unix://", *SENTINEL_SCHEMES)
 SENTINEL_PORT = 26379
+
+_UNREADABLE = (
+    "a port is a number up to 65535, and in user and password / ? # @ : [ are written as %2F %3F %23 %40 %3A %5B"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ def parse_sentinel(url: str) -> SentinelAddress:
     Raises:
         ValueError: it is not of that form; the message is the end of a sentence and shows no secret.
     """
-    parts = urlsplit(url)
+    parts = _split(url)
     login, _, hosts = parts.netloc.rpartition("@")
     username, _, password = login.partition(":")
     service, _, db = parts.path.removeprefix("/").partition("/")
@@ -63,13 +67,39 @@ def parse_sentinel(url: str) -> SentinelAddress:
 
 
 def _host_and_port(text: str) -> tuple[str, int]:
-    parts = urlsplit(f"//{text}")
+    parts = _split(f"//{text}")
     if not parts.hostname:
         raise ValueError("each Sentinel must have a host")
+    return parts.hostname, _port(parts) or SENTINEL_PORT
+
+
+def check(url: str) -> None:
+    """Refuse an address that cannot be read.
+
+    Raises:
+        ValueError: the message is the end of a sentence and shows no secret.
+    """
+    parts = _split(url)
+    if "#" in url or "@" in parts.path:
+        raise ValueError("special characters of user and password must be written as %XX")
+    if is_sentinel(url):
+        parse_sentinel(url)
+    else:
+        _port(parts)
+
+
+def _split(text: str) -> SplitResult:
     try:
-        return parts.hostname, parts.port or SENTINEL_PORT
-    except ValueError:  # its sentence shows what stands there, which may be a password
-        raise ValueError("behind a Sentinel's colon there must be the number of its port") from None
+        return urlsplit(text)
+    except ValueError:  # its sentence may show the password
+        raise ValueError(_UNREADABLE) from None
+
+
+def _port(parts: SplitResult) -> int | None:
+    try:
+        return parts.port
+    except ValueError:  # what is taken for the port is the beginning of a password with a slash in it
+        raise ValueError(_UNREADABLE) from None
 
 
 def shown(url: str) -> str:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
 
 from . import redis_url
 from .names import check_name
@@ -197,23 +196,10 @@ def _redis_url(name: str, text: str) -> str:
         raise SettingsError(f"{name} must start with {', '.join(redis_url.SCHEMES[:-1])} or {redis_url.SCHEMES[-1]}.")
     # No sentence shows a part of the address: what cannot be read may be a password.
     try:
-        parts = urlsplit(text)
-        if "#" in text or "@" in parts.path:
-            raise ValueError("special characters of user and password must be written as %XX")
-        if redis_url.is_sentinel(text):
-            redis_url.parse_sentinel(text)
-        else:
-            _check_port(parts)
+        redis_url.check(text)
     except ValueError as error:
         raise SettingsError(f"{name} is not a valid address: {error}.") from None
     return text
-
-
-def _check_port(parts: SplitResult) -> None:
-    try:
-        _ = parts.port
-    except ValueError:
-        raise ValueError("behind the host's colon there must be the number of a port") from None
 
 
 def _recipe(name: str, text: str) -> str:

@@ -128,10 +128,64 @@ def test_a_model_is_away_and_not_unknown_after_the_server_lost_its_data(lane: Re
     run(redis_url, scenario)
 
 
+COSTLY = BatchSettings(8, 5.0, "window", 8, 0.0, 1000.0)
+"""A second a request, eight at once."""
+
+
+def test_a_lane_that_emptied_by_other_means_lets_requests_in_again(lane: RedisLane, redis_url: str) -> None:
+    """Thousands expire unseen or are trimmed away: by the rate that was learned, they would be there for hours."""
+    lane.stream("one").heartbeat(msgspec.structs.replace(card(lane.model), batch=COSTLY), {})
+    for _ in range(2000):
+        lane.add(b"somebody's request")
+
+    async def scenario(queue: RedisQueue) -> None:
+        nobody = Request("one", 5000, "a/b", b"x")
+
+        def ask() -> None:
+            queue.begin(lane.model, nobody, id_is_ours=True, done=lambda result: None)
+
+        ask()  # nothing is known of the lane yet
+        while lane.length() < 2001:  # noqa: ASYNC110 - nothing tells when it has been admitted
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        with pytest.raises(RequestError) as caught:
+            ask()
+        assert caught.value.outcome is WAIT_TOO_LONG
+        lane.client.xtrim(lane.work, maxlen=0)
+        async with asyncio.timeout(10):
+            while True:
+                with contextlib.suppress(RequestError):
+                    ask()
+                    return
+                await asyncio.sleep(0.05)
+
+    run(redis_url, scenario)
+
+
+def test_impatient_clients_and_bad_input_do_not_make_the_predicted_wait_shorter(
+    lane: RedisLane, redis_url: str
+) -> None:
+    lane.stream("one").heartbeat(msgspec.structs.replace(card(lane.model), batch=COSTLY), {})
+    for _ in range(5):
+        lane.add(b"somebody's request")
+
+    async def scenario(queue: RedisQueue) -> None:
+        await outcome(queue, lane, "first", 10)
+        backlog = queue._channels[lane.model, keys.DEFAULT_LANE].backlog
+        before = backlog.slowness = 10.0
+        for number in range(20):
+            request = Request(f"impatient-{number}", 1, "application/octet-stream", b"x")
+            with pytest.raises(RequestError):
+                await submit(queue, lane.model, request, id_is_ours=True)
+            lane.client.xtrim(lane.work, maxlen=5)
+        assert backlog.slowness == before
+
+    run(redis_url, scenario)
+
+
 def test_who_would_wait_too_long_is_refused_at_once_and_told_when_to_come_back(lane: RedisLane, redis_url: str) -> None:
-    """A second a request, eight at once, nine in the lane: that will do for a minute, but not for five seconds."""
-    costly = BatchSettings(8, 5.0, "window", 8, 0.0, 1000.0)
-    lane.stream("one").heartbeat(msgspec.structs.replace(card(lane.model), batch=costly), {})
+    """Nine in the lane: that will do for a minute, but not for five seconds."""
+    lane.stream("one").heartbeat(msgspec.structs.replace(card(lane.model), batch=COSTLY), {})
     for _ in range(9):
         lane.add(b"somebody's request")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from producer_api.metrics import queue_metrics
 from producer_api.queue import Answer, submit
 from producer_api.redis_queue import RedisQueue
 from shared import functions, keys
+from shared.embedded import EmbeddedServer, ServerConfig, free_port
 from shared.outcomes import EXPIRED, RequestError
 from shared.wire import Fault, ModelTag, Reply, Request, Tensor, Timing, decode_request, encode_reply
 from tests.contract.lanes import LANE, RedisLane, card, settings
@@ -88,6 +90,31 @@ def test_a_crowd_with_one_id_is_one_entry_and_has_one_answer(lane: RedisLane, re
             assert lane.length() == 0
 
     asyncio.run(main())
+
+
+def test_large_requests_with_ids_of_their_own_do_not_have_small_ones_refused(tmp_path: Path) -> None:
+    """All in one call are more than the server has memory for, and it refuses the call with everything in it."""
+    with EmbeddedServer(ServerConfig(tmp_path, free_port(), "no", 32)) as server:
+        lane = RedisLane("crowded", server.url)
+        lane.stream("one").heartbeat(card(lane.model), {})
+
+        async def main() -> None:
+            async with front_ends(server.url) as (one, _):
+                bodies = {f"large-{number}": bytes(4_000_000) for number in range(10)}
+                waits = [
+                    asyncio.create_task(submit(one, lane.model, request(name, body), id_is_ours=False))
+                    for name, body in bodies.items()
+                ]
+                small = asyncio.create_task(submit(one, lane.model, request("small"), id_is_ours=True))
+                while not lane.length():
+                    await asyncio.sleep(0.01)
+                    assert not small.done(), small.exception()
+                for wait in (*waits, small):
+                    wait.cancel()
+                await asyncio.gather(*waits, small, return_exceptions=True)
+
+        asyncio.run(main())
+        lane.close()
 
 
 def test_another_body_under_the_same_key_is_refused_while_it_runs_and_afterwards(

@@ -70,6 +70,16 @@ def teach(server: HttpServer, *requests: bytes) -> None:
             connection.response()
 
 
+def test_an_idle_connection_keeps_nothing_of_its_last_request() -> None:
+    """A thousand kept connections would otherwise keep a thousand pictures."""
+    with HttpServer() as server:
+        teach(server, post(b"x"))
+        with server.connect() as connection:
+            connection.send(post(b"y"))
+            assert answer(connection) == list(b"y")
+            assert [one._under_way for one in server.connections()] == [None]
+
+
 @pytest.fixture(scope="module")
 def kind() -> type[Watched]:
     return watched()

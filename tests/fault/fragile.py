@@ -1,5 +1,6 @@
 """A model that does what its input says: ``kill`` ends the process, ``raise`` raises, ``hang`` never returns.
 
+``hang-before`` and ``hang-after`` do so when their rows are made, and when their answer is.
 ``hold`` waits while the file of that name exists; ``linger`` does so, too, after it was computed and before its reply
 is committed. ``grip-2`` keeps the interpreter's lock for two seconds. Everything else is given back as it is.
 """
@@ -37,6 +38,8 @@ class Fragile(Model):
 
     def preprocess(self, request: Request) -> Sequence[Any]:
         """One row per request."""
+        while request.body == b"hang-before":
+            time.sleep(POLL_S)
         return [request.body or b""]
 
     def run(self, rows: Sequence[Any]) -> Sequence[Any]:
@@ -58,6 +61,8 @@ class Fragile(Model):
 
     def postprocess(self, outputs: Sequence[Any], request: Request) -> Result:
         """The bytes again."""
+        while outputs[0] == b"hang-after":
+            time.sleep(POLL_S)
         while outputs[0] == b"linger" and (self._folder / "hold").exists():
             (self._folder / "lingers").touch()
             time.sleep(POLL_S)

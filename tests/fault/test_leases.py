@@ -143,6 +143,18 @@ def test_row_5_a_run_that_never_returns_ends_its_consumer(bench: Bench) -> None:
     assert bench.deaths <= 2  # twice alone, at most
 
 
+@pytest.mark.parametrize("where", ["hang-before", "hang-after"])
+def test_what_never_returns_around_a_run_ends_its_consumer_too(bench: Bench, where: str) -> None:
+    hung = bench.consumer(WINDOW_MS="0", LONGEST_BATCH_MS="1000")
+    bench.stack.wait(bench.model)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(bench.ask, where.encode(), "hangs", 3000)
+        assert hung.popen.wait(60) == 70
+        hung.until("may hang")
+        assert bench.pending() == 1  # left to the next
+        assert waiting.result().status == 504
+
+
 def test_work_that_waits_and_runs_keeps_its_lease(bench: Bench) -> None:
     """A second consumer looks for abandoned work all the time, and must not find what is held."""
     slow = bench.consumer(WINDOW_MS="3500")  # more than two leases

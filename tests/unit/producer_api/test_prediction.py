@@ -76,6 +76,23 @@ def test_nothing_seen_spoils_the_estimate(service: Service, took_s: float) -> No
     assert 0.5 <= backlog.slowness <= 100.0
 
 
+@given(services, counts, st.floats(0.5, 100.0), st.floats(1e-6, 100.0))
+def test_who_went_away_proves_that_it_is_slow_and_never_that_it_is_quick(
+    service: Service, ahead: int, slowness: float, took_s: float
+) -> None:
+    backlog = backlog_of(0, service, slowness)
+    backlog.answered(service, ahead, took_s, or_longer=True)
+    assert backlog.slowness >= slowness
+
+
+@given(counts, counts, st.floats(0.0, 10.0), st.floats(0.0, 10.0))
+def test_the_newest_length_counts(told: int, seen: int, told_s: float, asked_s: float) -> None:
+    backlog = Backlog()
+    backlog.told(told, told_s)
+    backlog.seen(seen, asked_s)
+    assert backlog.length == (seen if asked_s > told_s else told)
+
+
 def test_what_is_not_known_is_not_predicted() -> None:
     known = BatchSettings(8, 5.0, "adaptive", 4, 2.0, 1.0)
     assert service_of(known, 2) == Service(8, 0.006)

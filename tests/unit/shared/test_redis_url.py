@@ -56,3 +56,22 @@ def test_other_addresses_are_not_for_sentinels() -> None:
 )
 def test_what_is_shown_has_no_secrets(url: str, without: str) -> None:
     assert shown(url) == without
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:s3cret/Key@host:6379/0",
+        "redis://:s3cret#Key@host:6379/0",
+        "rediss://me:s3cret?Key@host:6379/0",
+        "redis://:[s3cret@host",
+        "redis://:s3cret\u2100@host",
+        "redis+sentinel://me:s3cret/Key@host:1",
+        "redis+sentinel://me:[s3cret@host:1/service",
+        "redis+sentinel://me:s3cret@host:s3cret/service",
+    ],
+)
+def test_a_password_that_is_not_escaped_is_not_shown_in_the_complaint(url: str) -> None:
+    with pytest.raises(SettingsError, match="HEADRACE_REDIS_URL is not a valid address: ") as caught:
+        Settings.from_env({"HEADRACE_REDIS_URL": url})
+    assert "s3cret" not in str(caught.value)
