@@ -34,14 +34,18 @@ class Load:
 
     Attributes:
         stop: set when no new requests are to be sent.
+        poison: some requests kill their consumer.
     """
 
     ledger: Ledger
     stop: asyncio.Event
+    poison: bool = True
 
     def new(self, kind: Kind, rng: random.Random) -> Case:
         """Draw the next request. Some are too long for Lua and for hints, some have hardly any time."""
         task = rng.choices(list(SHARES), list(SHARES.values()))[0]
+        if task is Task.KILL and not self.poison:
+            task = Task.PLAIN
         padding = rng.randrange(17_000, 40_000) if rng.random() < LARGE_SHARE else rng.randrange(0, 400)
         ttl_ms = rng.randrange(20, 300) if rng.random() < SHORT_SHARE else LONG_TTL_MS
         if task is Task.KILL:

@@ -25,6 +25,7 @@ from tests.storm.plan import LEAST_CONSUMERS, MOST_CONSUMERS, Deed, Step
 RESTART_S = 0.2
 LOOK_S = 0.02
 READY_S = 30.0
+NEW_S = 3.0
 FRONT_ENDS = 2
 REWRITE_AT = "16mb"
 """The append-only file is rewritten from this size on, so that this, too, happens under fire."""
@@ -62,7 +63,7 @@ class Child:
         self._wanted = True
         self._keeper: asyncio.Task[None] | None = None
         self.paused = False
-        self.died_s = self.troubled_s = -1e9
+        self.died_s = self.troubled_s = self._started_s = -1e9
 
     @property
     def pid(self) -> int | None:
@@ -95,6 +96,7 @@ class Child:
                 preexec_fn=dies_with_parent(),
             )
         self.life += 1
+        self._started_s = time.monotonic()
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal that ends it, if it runs."""
@@ -116,9 +118,12 @@ class Child:
         self.troubled_s = time.monotonic()
 
     async def end(self, number: signal.Signals = signal.SIGTERM, within_s: float = 20.0) -> int | None:
-        """End it for good; returns its exit status, None when it had to be killed."""
+        """End it for good; returns its exit status, None when it had to be killed.
+
+        One that has hardly begun does not know the signal yet, and ends by it: that, too, is 0.
+        """
         self._wanted = False
-        process = self._process
+        process, is_new = self._process, time.monotonic() - self._started_s < NEW_S
         if process is None:
             return 0
         if process.poll() is None:
@@ -134,7 +139,7 @@ class Child:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
-        return status
+        return 0 if is_new and status == -number else status
 
 
 class World:
