@@ -344,5 +344,6 @@ class Link:
         if self._watchdog is not None:
             self._watchdog.cancel()
         if connection is not None:
+            self._transport.abort()  # a goodbye of TLS would take a while, and longer than the event loop may live
             await connection.disconnect(nowait=True)
             await self._pool.release(connection)

@@ -342,7 +342,7 @@ def test_a_server_that_is_nearly_full_gets_no_more_requests(redis_url: str, lane
 
     async def scenario(queue: RedisQueue) -> None:
         while not queue.catalogue().memory_full:
-            used = lane.client.info("memory")["used_memory"]  # type: ignore[index]
+            used = lane.client.info("memory")["used_memory"]
             lane.client.config_set("maxmemory", int(used * 1.03))
             await asyncio.sleep(0.05)
         assert await outcome(queue, lane, "one", 1_000) == "queue_out_of_memory"

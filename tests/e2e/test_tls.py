@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import select
 import shutil
 import socket
+import socketserver
 import ssl
 import subprocess
 import threading
@@ -16,7 +18,6 @@ from pathlib import Path
 
 import pytest
 
-from shared.embedded import free_port
 from shared.redis import ClientError, Link, SyncLink, connect, connect_async
 from tests.e2e.stack import Process, Stack, echo_models
 
@@ -38,47 +39,35 @@ def tls_in_front(port: int, cert: Path, key: Path) -> Iterator[int]:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(cert, key)
 
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-        writer.close()
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            # Whoever is cut off, or goes away in the middle of a handshake, is no matter here.
+            with contextlib.suppress(OSError), context.wrap_socket(self.request, server_side=True) as outer:
+                carry(outer, port)
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True  # whoever is still connected at the end does not hold it up
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
         try:
-            await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer))
+            yield server.server_address[1]
         finally:
-            writer.transport.abort()
-            inner_writer.transport.abort()
+            server.shutdown()
+            thread.join()
 
-    loop, listening = asyncio.new_event_loop(), threading.Event()
-    own = free_port()
 
-    async def main() -> None:
-        server = await asyncio.start_server(serve, "127.0.0.1", own, ssl=context)
-        listening.set()
-        try:
-            await stop.wait()
-        finally:
-            server.close()
-            left = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in left:
-                task.cancel()
-            await asyncio.gather(*left, return_exceptions=True)
-            await asyncio.sleep(0)  # aborted transports close their sockets in the next turn
-
-    stop = asyncio.Event()
-    thread = threading.Thread(target=lambda: loop.run_until_complete(main()))
-    thread.start()
-    try:
-        assert listening.wait(10)
-        yield own
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.close()
+def carry(outer: ssl.SSLSocket, port: int) -> None:
+    """Pass on both ways until either side ends."""
+    with socket.create_connection(("127.0.0.1", port)) as inner:
+        other = {outer: inner, inner: outer}
+        while True:
+            for ready in select.select([outer, inner], [], [])[0]:
+                data = ready.recv(1 << 20)
+                if not data:
+                    return
+                other[ready].sendall(data)
+                while ready is outer and outer.pending():
+                    inner.sendall(outer.recv(1 << 20))
 
 
 def port_of(url: str) -> int:

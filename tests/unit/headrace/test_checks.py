@@ -97,7 +97,7 @@ def _answering(ping: bytes, info: bytes = b"") -> Iterator[int]:
         def handle(self) -> None:
             while asked := self.request.recv(4096):
                 # A client first says what it is, in commands of its own.
-                self.request.sendall(b"+OK\r\n" * asked.count(b"SETINFO"))
+                self.request.sendall(b"+OK\r\n" * asked.count(b"SETNAME"))
                 if b"PING" in asked:
                     self.request.sendall(ping)
                 if b"$4\r\nINFO" in asked:
