@@ -231,7 +231,7 @@ class Admitter:
         elif status == b"absent":
             waiter.fail(NO_WORKER, f"No consumer has set up the queue of model {self._model!r}.")
         else:
-            waiter.entry_id = status
+            waiter.entered(status)
             if waiter.unwanted:
                 self.cancel(waiter)
 

@@ -17,6 +17,7 @@ local function names(work)
     lane = lane,
     reply = head .. 'r:' .. lane .. ':',
     flight = head .. 'd:' .. lane .. ':',
+    ends = head .. 'x:' .. lane,
     stream = head .. 'rs:' .. lane .. ':',
     lanes = head .. 'lanes',
     card = head .. 'card',
@@ -63,6 +64,14 @@ end
 
 local BAD_KEY = { err = 'ERR KEYS[1] must be hr:{model}:q:lane' }
 local BAD_ARGS = { err = 'ERR wrong arguments' }
+
+-- Says that an entry came to its end without a consumer, to all that read the lane's stream of such ends.
+local ENDS_CAP, ENDS_MS = 10000, 3600000
+
+local function announce(key, entry, id, code)
+  redis.pcall('XADD', key.ends, 'MAXLEN', '~', ENDS_CAP, '*', 'entry', entry, 'id', id, 'code', code)
+  redis.pcall('PEXPIRE', key.ends, ENDS_MS)
+end
 
 -- hr1_admit(limit, instance, cursor, acknowledged count, item count, acknowledged ids…, (id, check, message)…)
 --
@@ -547,8 +556,8 @@ end
 
 -- hr1_requeue((letter, id)…)
 --
--- Puts dead letters back into their lane, each with a fresh deadline. An older reply to the id, what is remembered of it
--- and its cancellation are forgotten, so that it starts afresh. An empty id has none of these.
+-- Puts dead letters back into their lane, each with a fresh deadline. An older reply to the id and what is remembered of
+-- it are forgotten, so that it starts afresh. An empty id has neither.
 -- Returns a status per item: the new entry's id, 'gone' (there is no such letter), or 'error …'.
 
 local function put_back(key, work, letter, id)
@@ -563,8 +572,7 @@ local function put_back(key, work, letter, id)
   -- A lane that is not set up is made: its consumers begin at the very start.
   local entry = redis.call('XADD', work, '*', 'm', message)
   if id ~= '' then
-    local mark = string.gsub(key.flight, ':d:', ':x:', 1) .. id
-    redis.call('UNLINK', key.reply .. id, key.flight .. id, mark)
+    redis.call('UNLINK', key.reply .. id, key.flight .. id)
   end
   redis.call('XDEL', key.dead, letter)
   return entry
@@ -673,6 +681,92 @@ local function repair(keys, args)
   return { kept, dropped + (failed(left) and 0 or left) }
 end
 
+-- hr1_cancel(tell, (id, entry)…)
+--
+-- Takes requests back: one that waits is deleted; one that a consumer has claimed is taken away from it as well, so
+-- that whatever still comes of it changes nothing, and its consumer is told through the lane's stream of ends.
+-- An empty entry is the one that is under way for a client's own id. With tell '1' somebody may wait for the answer, and
+-- is told through the same stream.
+-- Returns a status per item: 'queued' or 'claimed' (what it was until now), 'answered' (there is a reply already),
+-- 'unknown' (it is not under way), or 'error …'.
+
+local function take_back(key, work, tell, id, entry)
+  if not is_name(id) then
+    return 'error the id is not a valid name'
+  end
+  local noted = string.match(redis.call('GET', key.flight .. id) or '', '^(%d+%-%d+) ')
+  if entry == '' then
+    entry = noted
+  elseif not string.find(entry, '^%d+%-%d+$') then
+    return 'error the entry is none'
+  end
+  local claimed = entry and redis.call('XACK', work, GROUP, entry) == 1
+  if not entry or redis.call('XDEL', work, entry) == 0 then
+    return redis.call('EXISTS', key.reply .. id) == 1 and 'answered' or 'unknown'
+  end
+  if noted == entry then
+    redis.call('UNLINK', key.flight .. id)
+  end
+  if claimed or tell then
+    announce(key, entry, id, 'cancelled')
+  end
+  return claimed and 'claimed' or 'queued'
+end
+
+local function each(items, step)
+  local answer = {}
+  for i = 1, #items do
+    local fine, status = pcall(step, items[i])
+    if not fine then
+      status = 'error ' .. (type(status) == 'table' and status.err or tostring(status))
+    end
+    answer[i] = status
+  end
+  return answer
+end
+
+local function cancel(keys, args)
+  local key = names(keys[1])
+  if not key then
+    return BAD_KEY
+  end
+  if (args[1] ~= '0' and args[1] ~= '1') or #args % 2 == 0 then
+    return BAD_ARGS
+  end
+  local items = {}
+  for i = 2, #args, 2 do
+    items[#items + 1] = { args[i], args[i + 1] }
+  end
+  return each(items, function(item) return take_back(key, keys[1], args[1] == '1', item[1], item[2]) end)
+end
+
+-- hr1_ask(id…)
+--
+-- Says how requests with ids of the clients' own stand: 'answered', 'queued', 'claimed' or 'unknown'. Only reads.
+
+local function standing(key, work, id)
+  if not is_name(id) then
+    return 'error the id is not a valid name'
+  end
+  if redis.call('EXISTS', key.reply .. id) == 1 then
+    return 'answered'
+  end
+  local entry = string.match(redis.call('GET', key.flight .. id) or '', '^(%d+%-%d+) ')
+  if not entry or #redis.call('XRANGE', work, entry, entry) == 0 then
+    return 'unknown'
+  end
+  local row = redis.pcall('XPENDING', work, GROUP, entry, entry, 1)
+  return (failed(row) or #row == 0) and 'queued' or 'claimed'
+end
+
+local function ask(keys, args)
+  local key = names(keys[1])
+  if not key then
+    return BAD_KEY
+  end
+  return each(args, function(id) return standing(key, keys[1], id) end)
+end
+
 redis.register_function('hr1_admit', admit)
 redis.register_function{ function_name = 'hr1_commit', callback = commit, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'hr1_heartbeat', callback = heartbeat, flags = { 'allow-oom' } }
@@ -686,3 +780,5 @@ redis.register_function{ function_name = 'hr1_reap', callback = reap, flags = { 
 redis.register_function{ function_name = 'hr1_requeue', callback = requeue, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'hr1_lanes', callback = lanes, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'hr1_repair', callback = repair, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'hr1_cancel', callback = cancel, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'hr1_ask', callback = ask, flags = { 'no-writes' } }

@@ -39,6 +39,11 @@ def flight(model: str, lane: str, request_id: str) -> str:
     return f"hr:{{{model}}}:d:{lane}:{request_id}"
 
 
+def ends(model: str, lane: str) -> str:
+    """Capped stream that tells which entries of a lane ended without a consumer: cancelled, or expired in the queue."""
+    return f"hr:{{{model}}}:x:{lane}"
+
+
 def reply_stream(model: str, lane: str, instance: str) -> str:
     """Capped stream of replies for one waiting process. A hint: the reply key stays the truth."""
     return f"hr:{{{model}}}:rs:{lane}:{instance}"

@@ -1,0 +1,137 @@
+"""Requests that are taken back: the atomic steps on real servers, whatever state a request is in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from consumer.stream import Ended, Entry, WorkStream
+from shared import functions, keys
+from shared.wire import Request, encode_request
+from tests.contract.lanes import LANE, RedisLane, card
+
+
+@pytest.fixture
+def lane(redis_url: str, model_name: str) -> Iterator[RedisLane]:
+    made = RedisLane(model_name, redis_url)
+    made.stream("one").heartbeat(card(made.model), {})
+    yield made
+    made.close()
+
+
+def call(lane: RedisLane, function: str, *arguments: Any) -> Any:
+    answer: Any = lane.client.fcall(function, 1, keys.work(lane.model, LANE), *arguments)
+    return answer
+
+
+def message(request_id: str, reply_to: str | None = "me") -> bytes:
+    return encode_request(Request(request_id, 20_000, "application/octet-stream", b"x", reply_to=reply_to))
+
+
+def admit(lane: RedisLane, request_id: str) -> bytes:
+    """Put a request with an id of the client's own into the lane; returns its entry."""
+    _, entry_id = call(lane, functions.ADMIT, 100, "", "", 0, 1, request_id, "1:20000:60000:", message(request_id))
+    assert b"-" in entry_id
+    return bytes(entry_id)
+
+
+def commit(stream: WorkStream, entry: Entry, request_id: str) -> int:
+    (status,) = stream.commit([Ended(entry.entry_id, request_id, "me", 60_000, b"reply")])
+    return status
+
+
+def told(lane: RedisLane) -> list[tuple[bytes, bytes]]:
+    found: Any = lane.client.xrange(keys.ends(lane.model, LANE))
+    return [(fields[b"id"], fields[b"entry"]) for _, fields in found]
+
+
+def test_one_that_waits_is_deleted_and_its_id_is_free_again(lane: RedisLane) -> None:
+    entry_id = admit(lane, "a")
+    assert call(lane, functions.ASK, "a") == [b"queued"]
+    assert call(lane, functions.CANCEL, "1", "a", "") == [b"queued"]
+    assert lane.length() == 0
+    assert told(lane) == [(b"a", entry_id)]
+    assert call(lane, functions.ASK, "a") == [b"unknown"]
+    assert admit(lane, "a") != entry_id
+
+
+def test_one_that_is_claimed_is_taken_away_and_its_result_changes_nothing(lane: RedisLane) -> None:
+    entry_id = admit(lane, "a")
+    stream = lane.stream("one")
+    (entry,) = stream.read(1)
+    assert call(lane, functions.ASK, "a") == [b"claimed"]
+    assert call(lane, functions.CANCEL, "1", "a", "") == [b"claimed"]
+    assert told(lane) == [(b"a", entry_id)]
+    assert stream.renew([entry.claim]) == [entry.claim]
+    assert not stream.begin_alone(entry)
+    assert commit(stream, entry, "a") == 0
+    assert lane.reply("a") is None
+    again = admit(lane, "a")
+    assert call(lane, functions.CANCEL, "1", "a", entry_id) == [b"unknown"]  # that one is over, this one is another
+    assert [entry.entry_id for entry in stream.read(1)] == [again]
+
+
+def test_whoever_waits_is_told_and_nothing_is_stored(lane: RedisLane) -> None:
+    entry_id = admit(lane, "a")
+    call(lane, functions.CANCEL, "1", "a", "")
+    stream = keys.ends(lane.model, LANE)
+    news: Any = lane.client.xrange(stream)
+    assert [fields for _, fields in news] == [{b"entry": entry_id, b"id": b"a", b"code": b"cancelled"}]
+    left_ms: Any = lane.client.pttl(stream)
+    assert left_ms > 0
+    assert lane.reply("a") is None
+
+
+def test_an_answered_one_stays_answered(lane: RedisLane) -> None:
+    entry_id = admit(lane, "a")
+    stream = lane.stream("one")
+    (entry,) = stream.read(1)
+    assert commit(stream, entry, "a") == 1
+    assert call(lane, functions.ASK, "a") == [b"answered"]
+    assert call(lane, functions.CANCEL, "1", "a", "", "a", entry_id) == [b"answered"] * 2
+    assert lane.reply("a") == b"reply"
+    assert told(lane) == []
+
+
+def test_what_nobody_waits_for_is_told_to_consumers_alone(lane: RedisLane) -> None:
+    stream = lane.stream("one")
+    taken = lane.add(message("taken"))
+    stream.read(1)
+    waits = lane.add(message("waits"))
+    assert call(lane, functions.CANCEL, "0", "taken", taken, "waits", waits) == [b"claimed", b"queued"]
+    assert told(lane) == [(b"taken", taken)]
+    assert lane.length() == 0
+
+
+def test_one_bad_item_never_strands_the_others(lane: RedisLane) -> None:
+    first, last = lane.add(message("a")), lane.add(message("b"))
+    bad = ("br}ace", first, "a", "no-entry", "", first, "x" * 65, "")
+    statuses = call(lane, functions.CANCEL, "1", "a", first, *bad, "b", last)
+    assert (statuses[0], statuses[-1]) == (b"queued", b"queued")
+    assert all(status.startswith(b"error") for status in statuses[1:-1])
+    assert call(lane, functions.ASK, "br}ace", "a", "") == [b"error the id is not a valid name", b"unknown",
+                                                            b"error the id is not a valid name"]  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", [(), ("2",), ("1", "a"), ("", "a", ""), ("1", "a", "", "b")])
+def test_wrong_arguments_are_refused(lane: RedisLane, arguments: tuple[str, ...]) -> None:
+    with pytest.raises(redis.ResponseError, match="wrong arguments"):
+        call(lane, functions.CANCEL, *arguments)
+
+
+def test_without_stream_or_group_nothing_is_known(lane: RedisLane) -> None:
+    admit(lane, "a")
+    lane.lose_group()
+    assert call(lane, functions.ASK, "a") == [b"queued"]
+    assert call(lane, functions.CANCEL, "1", "a", "") == [b"queued"]
+    lane.flush()
+    assert call(lane, functions.CANCEL, "1", "a", "", "b", "1-1") == [b"unknown"] * 2
+    assert call(lane, functions.ASK, "a") == [b"unknown"]
+
+
+def test_asking_writes_nothing(lane: RedisLane) -> None:
+    answer: Any = lane.client.execute_command("FCALL_RO", functions.ASK, 1, keys.work(lane.model, LANE), "a")
+    assert answer == [b"unknown"]
