@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from shared.fast_wire import encode_reply
-from shared.outcomes import INTERNAL, OK, RequestError
+from shared.outcomes import BY_CODE, INTERNAL, OK, RequestError
 from shared.settings import Settings
 from shared.tracing import Tracing
 from shared.wire import Fault, ModelTag, Reply, Timing
@@ -136,6 +136,8 @@ class Committer:
             reply, code = self._reply(item, outputs, finished)
             request = item.request
             expiry_ms = self._settings.reply_expiry_ms(request.ttl_ms)
+            if code != OK.code and not BY_CODE[code].lasting:
+                expiry_ms = 0
             entry, waited_s = item.entry, finished.taken_s - item.arrived_s
             ended.append(Ended(entry.entry_id, request.id, request.reply_to or "", expiry_ms, reply, entry.lane))
             done.append(ItemDone(code, item.queued_s, waited_s, item.decode_s, request.traceparent))

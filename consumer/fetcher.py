@@ -12,9 +12,10 @@ from contextlib import suppress
 from shared.clock import RedisClock
 from shared.fast_wire import decode_request
 from shared.keys import DEFAULT_LANE
-from shared.outcomes import CRASHED, EXPIRED, INTERNAL, MALFORMED, RequestError, invalid
+from shared.outcomes import CANCELLED, CRASHED, EXPIRED, INTERNAL, MALFORMED, RequestError, invalid
 from shared.wire import WireError
 
+from .cancelled import Cancelled
 from .intake import Intake
 from .items import Item, Refused, Replies, refuse
 from .lease import MOST_CRASHES, LeaseBook, Progress
@@ -40,6 +41,7 @@ class Fetcher:
         scan_s: time between two searches for abandoned work that find none.
         progress: is told when decoding, and making rows here, begins and ends.
         pause: says when nothing is to be claimed, neither new nor abandoned work.
+        cancelled: entries that are not to run.
 
     Attributes:
         overlaps: set while reading overlaps with running, on a thread of its own; cleared while the executor reads.
@@ -60,12 +62,13 @@ class Fetcher:
         scan_s: float,
         progress: Progress | None = None,
         pause: Pause | None = None,
+        cancelled: Cancelled | None = None,
     ) -> None:
         self._stream, self._model, self._intake, self._leases = stream, model, intake, leases
         self._decoders, self._refuse = decoders, refuse
         self._on_gone, self._on_malformed, self._on_recovered = on_gone, on_malformed, on_recovered
         self._max_rows, self._scan_s = max_rows, scan_s
-        self._progress = progress or Progress()
+        self._progress, self._cancelled = progress or Progress(), Cancelled() if cancelled is None else cancelled
         self._pause = pause or Pause(lambda: None)
         self._next_scan_s = time.monotonic()
         self._down = False
@@ -235,11 +238,16 @@ class Fetcher:
             reason = f"It ended {crashes} consumers while it ran alone, and its deadline passed." if crashes else ""
             error = RequestError(EXPIRED, "The deadline passed while the request was queued.")
             raise _Refusal(item, error, reason, crashes)
+        self._check_cancelled(item)
         if ahead_ms > FUTURE_MS and entry.lane != DEFAULT_LANE and not self._clock.set_backs:
             error = RequestError(MALFORMED, "The id of the entry lies in the future; let Redis make it.")
             reason = f"Its id lies {ahead_ms / 1000:.0f} s in the future; `headrace lane repair` makes the lane anew."
             raise _Refusal(item, error, reason)
         return item
+
+    def _check_cancelled(self, item: Item) -> None:
+        if self._cancelled and self._cancelled.holds(item.entry.claim):
+            raise _Refusal(item, RequestError(CANCELLED, "The request was cancelled."))
 
     def _decodes(self, item: Item) -> bool:
         try:
@@ -271,6 +279,7 @@ class Fetcher:
         self._progress.begin(item.entry.claim, begun_s)
         done: Item | None = None
         try:
+            self._check_cancelled(item)
             self._make_rows(item)
             item.decode_s = time.monotonic() - begun_s
             done = item

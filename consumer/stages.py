@@ -12,6 +12,7 @@ from shared.tracing import Tracing
 from shared.wire import ModelTag
 
 from .calibration import Calibration
+from .cancelled import Cancelled
 from .committer import Committer
 from .config import ConsumerConfig
 from .executor import Executor
@@ -38,6 +39,7 @@ class Stages:
         new_thread: makes a thread whose crash ends the consumer.
         pause: says when nothing is to be claimed.
         tracing: where the spans of batches go; None for nowhere.
+        cancelled: entries that are not to run; somebody else adds to it.
     """
 
     def __init__(
@@ -49,7 +51,9 @@ class Stages:
         new_thread: NewThread,
         pause: Pause,
         tracing: Tracing | None = None,
+        cancelled: Cancelled | None = None,
     ) -> None:
+        self._cancelled = Cancelled() if cancelled is None else cancelled
         self._config, self._stream, self._metrics = config, stream, metrics
         self._on_gone, self._new_thread, self._pause, self._tracing = on_gone, new_thread, pause, tracing
         # One book for all models: what a commit could not end is still held when the next model runs.
@@ -107,9 +111,9 @@ class Stages:
             self._tracing,
             progress,
         )
-        executor = Executor(model, intake, committer, cost, progress)
+        executor = Executor(model, intake, committer, cost, progress, self._cancelled)
         lease_s, longest_s = config.settings.lease_ms / 1000, config.settings.longest_batch_ms / 1000
-        keeper = Keeper(self._stream, self._leases, progress, lease_s, longest_s)
+        keeper = Keeper(self._stream, self._leases, progress, lease_s, longest_s, self._cancelled)
         over = threading.Event()
         with self._lock:
             if self._stopped:
@@ -130,6 +134,7 @@ class Stages:
                 scan_s=lease_s / 3,
                 progress=progress,
                 pause=self._pause,
+                cancelled=self._cancelled,
             )
             fetch = self._new_thread("fetch", lambda: fetcher.run(self._halt))
             commit = self._new_thread("commit", committer.run)

@@ -160,6 +160,12 @@ class WorkStream(Protocol):
     def leave(self) -> None:
         """Take this worker off the list."""
 
+    def ends(self) -> list[Claim]:
+        """Wait a bounded time for news of entries that ended without a consumer, such as by being cancelled.
+
+        Each is told once. For one thread at a time.
+        """
+
     def wish(self) -> Wish | None:
         """Return what an operator last asked for, None for nothing."""
 

@@ -32,6 +32,12 @@ LUA_LIMIT_BYTES = 16 * 1024
 REPLY_STREAM_CAP = 10_000
 """Most entries of a reply stream, approximately."""
 
+ENDS_CAP = 10_000
+"""Most entries of a stream of ends, approximately."""
+
+ENDS_MS = 3_600_000
+"""How long a stream of ends stays after the last: as long as a request may wait at most."""
+
 DEAD_LETTERS_CAP = 10_000
 """Most dead letters of a lane; the oldest are dropped."""
 

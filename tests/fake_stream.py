@@ -74,6 +74,7 @@ class InMemoryLane:
         self.wish: Wish | None = None
         self.serving = Serving.OPEN
         self.turn: tuple[str, float] = ("", 0.0)
+        self.cancelled: list[bytes] = []
         self.others: dict[str, tuple[InMemoryLane, float]] = {}
 
     def create(self, name: str, weight: float = 1.0) -> InMemoryLane:
@@ -100,6 +101,16 @@ class InMemoryLane:
         with self.changed:
             if self.stream is not None:
                 self.stream.entries.pop(_key(entry_id), None)
+
+    def cancel(self, entry_id: bytes) -> None:
+        """Take an entry away, whoever holds it, and tell the consumers."""
+        with self.changed:
+            if self.stream is not None:
+                self.stream.entries.pop(_key(entry_id), None)
+                if self.stream.group is not None:
+                    self.stream.group.pending.pop(_key(entry_id), None)
+            self.cancelled.append(entry_id)
+            self.changed.notify_all()
 
     def reply(self, request_id: str) -> bytes | None:
         """The stored reply, unless it has expired."""
@@ -168,6 +179,7 @@ class InMemoryStream:
         self._lane, self._settings, self._worker = lane, settings, worker
         self._lanes = {DEFAULT_LANE: lane}
         self._turns = Turns({DEFAULT_LANE: 1.0})
+        self._heard: dict[str, int] = {}
 
     def _answering(self) -> None:
         if self._lane.down:
@@ -233,6 +245,19 @@ class InMemoryStream:
             group.consumers.add(self._worker)
             claimed.append(self._entry(stream, key, held.deliveries + 1, lane))
         return claimed
+
+    def ends(self) -> list[Claim]:
+        """See the interface."""
+        with self._lane.changed:
+            self._answering()
+            self._lane.changed.wait_for(self._news, self._settings.block_ms / 1000)
+            news = self._news()
+            self._heard = {name: len(lane.cancelled) for name, lane in self._lanes.items()}
+            return news
+
+    def _news(self) -> list[Claim]:
+        heard = self._heard
+        return [(name, one) for name, lane in self._lanes.items() for one in lane.cancelled[heard.get(name, 0) :]]
 
     def begin_alone(self, entry: Entry) -> bool:
         """See the interface."""

@@ -135,3 +135,28 @@ def test_without_stream_or_group_nothing_is_known(lane: RedisLane) -> None:
 def test_asking_writes_nothing(lane: RedisLane) -> None:
     answer: Any = lane.client.execute_command("FCALL_RO", functions.ASK, 1, keys.work(lane.model, LANE), "a")
     assert answer == [b"unknown"]
+
+
+def test_a_producer_may_tell_the_consumers_by_itself(lane: RedisLane) -> None:
+    """As docs/protocol.md says, without functions; the stream is given an end where it has none."""
+    place = keys.ends(lane.model, LANE)
+    for entry in (b"1-1", b"2-1"):
+        lane.client.xadd(place, {"entry": entry})
+    lane.client.xadd(place, {"something": "else", "of": "entry"})
+    stream = lane.stream("one")
+    assert stream.ends() == [(LANE, b"1-1"), (LANE, b"2-1")]
+    left_ms: Any = lane.client.pttl(place)
+    assert 0 < left_ms <= functions.ENDS_MS
+
+
+def test_the_stream_of_ends_is_kept_small(lane: RedisLane) -> None:
+    place = keys.ends(lane.model, LANE)
+    with lane.client.pipeline(transaction=False) as pipe:
+        for number in range(functions.ENDS_CAP + 500):
+            pipe.xadd(place, {"entry": b"%d-1" % number})
+        pipe.execute()
+    stream = lane.stream("one")
+    heard = [claim for _ in range(11) for claim in stream.ends()]
+    assert len(heard) == functions.ENDS_CAP + 500 or len(heard) == functions.ENDS_CAP
+    length: Any = lane.client.xlen(place)
+    assert length <= functions.ENDS_CAP + 200
