@@ -17,7 +17,7 @@ from shared.names import check_name
 ANY_MODEL: Final = "*"
 
 FUNCTIONS: Final[Mapping[str, str]] = {
-    functions.ADMIT: "exists get set time unlink xadd xlen xrange xtrim",
+    functions.ADMIT: "exists get pexpire set time unlink xadd xdel xinfo|groups xlen xrange xtrim",
     functions.COMMIT: "pexpire rpop rpush xack xadd xdel xrange",
     functions.HEARTBEAT: "hget hset pexpire time xgroup|create xlen zadd zremrangebyscore",
     functions.LEAVE: "unlink xgroup|delconsumer xpending zrem",
@@ -74,7 +74,7 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
     # The first of each is the user's own, the others are selectors, each for itself.
     "front_end": (
         Rights(f"{_CONNECTION} info"),
-        Rights("fcall xack xadd xdel xlen xpending xrange", "hr:{m}:q:*"),
+        Rights("fcall xack xadd xdel xinfo|groups xlen xpending xrange", "hr:{m}:q:*"),
         Rights("exists lindex unlink", "hr:{m}:r:*"),
         Rights("xtrim", "hr:{m}:rs:*"),
         Rights("xread", "%R~hr:{m}:rs:* %R~hr:{m}:x:*"),

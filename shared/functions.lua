@@ -65,6 +65,70 @@ end
 local BAD_KEY = { err = 'ERR KEYS[1] must be hr:{model}:q:lane' }
 local BAD_ARGS = { err = 'ERR wrong arguments' }
 
+-- What a request says besides its payload. The server's own msgpack library is no use here: it does not know 'bin', and
+-- would copy the payload. A message that cannot be read, or is made to be read for long, says what stands before that.
+
+local MOST_VALUES = 4096
+-- Bytes of the length or number behind a type byte, what follows, and its size where that is fixed.
+local SIZED = {
+  [0xc4] = { 1, 'data' }, [0xc5] = { 2, 'data' }, [0xc6] = { 4, 'data' },
+  [0xca] = { 4 }, [0xcb] = { 8 }, [0xcc] = { 1, 'number' }, [0xcd] = { 2, 'number' }, [0xce] = { 4, 'number' },
+  [0xcf] = { 8 }, [0xd0] = { 1 }, [0xd1] = { 2 }, [0xd2] = { 4 }, [0xd3] = { 8 },
+  [0xd9] = { 1, 'data' }, [0xda] = { 2, 'data' }, [0xdb] = { 4, 'data' },
+  [0xdc] = { 2, 'values', 1 }, [0xdd] = { 4, 'values', 1 }, [0xde] = { 2, 'values', 2 }, [0xdf] = { 4, 'values', 2 },
+}
+
+-- Returns where the next value begins, how many values are inside this one, and a short string or a number itself.
+local function value_at(text, at)
+  local kind = string.byte(text, at)
+  if not kind or kind <= 0x7f then
+    return kind and at + 1, 0, kind
+  elseif kind <= 0x9f then
+    return at + 1, kind <= 0x8f and 2 * (kind - 0x80) or kind - 0x90
+  elseif kind <= 0xbf then
+    return at + kind - 0x9f, 0, string.sub(text, at + 1, at + kind - 0xa0)
+  elseif kind == 0xc0 or kind == 0xc2 or kind == 0xc3 or kind >= 0xe0 then
+    return at + 1, 0
+  end
+  local width, what, each = unpack(SIZED[kind] or {})
+  if not width or at + width > #text then
+    return nil, 0
+  end
+  local size, after = 0, at + 1 + width
+  for i = at + 1, at + width do
+    size = size * 256 + string.byte(text, i)
+  end
+  if what == 'data' then
+    return after + size, 0, size <= 64 and string.sub(text, after, after + size - 1) or nil
+  elseif what == 'values' then
+    return after, size * each
+  end
+  return after, 0, what and size
+end
+
+local function members(message)
+  local found, values = {}, 0
+  local at = value_at(message, 1)
+  while at and values < MOST_VALUES do
+    local name, inside, value
+    at, inside, name = value_at(message, at)
+    if not at or inside > 0 then
+      break
+    end
+    at, inside, value = value_at(message, at)
+    if at and name and value then
+      found[name] = value
+    end
+    values = values + 2
+    while at and inside > 0 and values < MOST_VALUES do
+      local more
+      at, more = value_at(message, at)
+      inside, values = inside - 1 + more, values + 1
+    end
+  end
+  return found
+end
+
 -- Says that an entry came to its end without a consumer, to all that read the lane's stream of such ends.
 local ENDS_CAP, ENDS_MS = 10000, 3600000
 
@@ -73,20 +137,50 @@ local function announce(key, entry, id, code)
   redis.pcall('PEXPIRE', key.ends, ENDS_MS)
 end
 
+local function milliseconds()
+  local clock = redis.call('TIME')
+  return clock[1] * 1000 + math.floor(clock[2] / 1000)
+end
+
+-- Deletes what waits at the head of the lane although its deadline has passed, at most so much, so that a call stays
+-- short. What consumers have claimed is theirs. Returns how many.
+local MOST_DROPPED = 32
+
+local function drop_expired(key, work)
+  local groups, after = redis.call('XINFO', 'GROUPS', work), '0-0'
+  for _, group in ipairs(groups) do
+    if field(group, 'name') == GROUP then
+      after = field(group, 'last-delivered-id')
+    end
+  end
+  local now, count = milliseconds(), 0
+  while count < MOST_DROPPED do
+    local row = redis.call('XRANGE', work, '(' .. after, '+', 'COUNT', 1)[1]
+    if not row then
+      break
+    end
+    local request, added = members(field(row[2], 'm') or ''), string.match(row[1], '^(%d+)')
+    -- an id with more digits is no time, and no whole number in Lua
+    if #added > 15 or type(request.ttl_ms) ~= 'number' or added + request.ttl_ms > now then
+      break
+    end
+    redis.call('XDEL', work, row[1])
+    announce(key, row[1], type(request.id) == 'string' and request.id or '', 'expired')
+    after, count = row[1], count + 1
+  end
+  return count
+end
+
 -- hr1_admit(limit, instance, cursor, acknowledged count, item count, acknowledged ids…, (id, check, message)…)
 --
 -- Puts requests into the lane. In passing it deletes the replies that this front end has delivered (ids it made up
--- itself) and trims its reply stream to the cursor, so that memory stays flat.
+-- itself) and trims its reply stream to the cursor, so that memory stays flat. In a lane that is full, what has expired
+-- at its head makes room first.
 -- check '1': answer 'answered' when the reply of that id is already there.
 -- check '1:ttl ms:expiry ms:fingerprint': besides, while an entry of that id is under way, no second one is added; that
 -- it is under way is remembered for the expiry. Where both fingerprints are given, they must be the same.
 -- Returns {length of the lane, status…}; a status is the entry's id, 'answered', 'joined …' (the id of the entry that is
 -- under way), 'differs' (another fingerprint), 'full', 'absent' (no such stream) or 'error …'.
-
-local function milliseconds()
-  local clock = redis.call('TIME')
-  return clock[1] * 1000 + math.floor(clock[2] / 1000)
-end
 
 -- What is known of an id: a status, or nothing, and then the time to live, expiry and fingerprint to remember.
 local function look_up(key, work, id, check)
@@ -131,6 +225,10 @@ local function admit(keys, args)
   end
   in_chunks(delivered, function(...) redis.pcall('UNLINK', ...) end)
   local length = redis.call('XLEN', keys[1])
+  if length >= limit and length > 0 then
+    local fine, dropped = pcall(drop_expired, key, keys[1])
+    length = length - (fine and dropped or 0)
+  end
   local answer = { length }
   for i = 6 + acks, #args, 3 do
     local id, check, message = args[i], args[i + 1], args[i + 2]

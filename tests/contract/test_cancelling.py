@@ -10,8 +10,9 @@ import redis
 
 from consumer.stream import Ended, Entry, WorkStream
 from shared import functions, keys
-from shared.wire import Request, encode_request
+from shared.wire import Request, Tensor, decode_request, encode_request
 from tests.contract.lanes import LANE, RedisLane, card
+from tests.helpers import eventually
 
 
 @pytest.fixture
@@ -160,3 +161,95 @@ def test_the_stream_of_ends_is_kept_small(lane: RedisLane) -> None:
     assert len(heard) == functions.ENDS_CAP + 500 or len(heard) == functions.ENDS_CAP
     length: Any = lane.client.xlen(place)
     assert length <= functions.ENDS_CAP + 200
+
+
+# --- what has expired at the head of a full lane -------------------------------------------------------------------
+
+
+def waiting(lane: RedisLane, request_id: str, ttl_ms: int, **parts: Any) -> bytes:
+    parts = parts or {"content_type": "application/octet-stream", "body": b"x" * 300}
+    entry_id = lane.add(encode_request(Request(request_id, ttl_ms, reply_to="me", **parts)))
+    assert entry_id is not None
+    return entry_id
+
+
+def ask_for_room(lane: RedisLane, limit: int) -> Any:
+    return call(lane, functions.ADMIT, limit, "", "", 0, 1, "new", "0", message("new"))
+
+
+def passed(lane: RedisLane, ms: int = 5) -> None:
+    """Wait until Redis's clock has gone on by so much."""
+    first: Any = lane.client.time()
+    eventually(lambda: _ms(lane.client.time()) > _ms(first) + ms)
+
+
+def _ms(clock: Any) -> float:
+    return float(clock[0] * 1000 + clock[1] / 1000)
+
+
+def test_what_expired_at_the_head_of_a_full_lane_makes_room(lane: RedisLane) -> None:
+    tensors = (Tensor("input", "UINT8", (2, 3), b"123456"), Tensor("text", "BYTES", (1,), b"\1\0\0\0x"))
+    gone = [
+        waiting(lane, "a", 1, inputs=tensors, params={"top_k": 3, "flag": True, "share": 0.5}, traceparent="t"),
+        waiting(lane, "b", 2),
+    ]
+    waiting(lane, "c", 60_000)
+    waiting(lane, "behind", 1)
+    passed(lane)
+    length, status = ask_for_room(lane, 4)
+    assert length == 3
+    assert b"-" in status
+    left: Any = lane.client.xrange(lane.work)
+    assert [decode_request(fields[b"m"]).id for _, fields in left] == ["c", "behind", "new"]
+    assert told(lane) == [(b"a", gone[0]), (b"b", gone[1])]
+
+
+def test_while_there_is_room_nothing_is_looked_at(lane: RedisLane) -> None:
+    waiting(lane, "a", 1)
+    passed(lane)
+    assert ask_for_room(lane, 2)[0] == 2
+    assert told(lane) == []
+
+
+def test_what_a_consumer_has_claimed_is_left_to_it(lane: RedisLane) -> None:
+    stream = lane.stream("one")
+    waiting(lane, "running", 1)
+    stream.read(1)
+    waiting(lane, "a", 1)
+    passed(lane)
+    assert ask_for_room(lane, 2)[0] == 2
+    assert [request_id for request_id, _ in told(lane)] == [b"a"]
+    assert ask_for_room(lane, 1) == [2, b"full"]
+
+
+def test_only_so_many_are_dropped_in_one_call(lane: RedisLane) -> None:
+    for number in range(100):
+        waiting(lane, f"r{number}", 1)
+    passed(lane)
+    assert [ask_for_room(lane, 20)[0] for _ in range(4)] == [68, 36, 5, 6]
+    assert len(told(lane)) == 96
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        *(b"", b"\xc1", b"\x80", b"x", b"\x91" * 100_000, b"\xdf\xff\xff\xff\xff", b"\xdd\xff\xff\xff\xff"),
+        *(b"\x82\xa6ttl_ms\xa11\xa2id\x01", b"\x81\xa6ttl_ms\xcf\xff\xff\xff\xff\xff\xff\xff\xff"),
+        b"\x82\xa1a\xdd\xff\xff\xff\xff" + b"\xc0" * 1_000_000 + b"\xa6ttl_ms\x01",
+        b"\x81\xa6ttl_ms\xcd\x01",
+        b"\x82\xc4\xff\xa6ttl_ms\x01",
+    ],
+)
+def test_what_cannot_be_read_is_left_to_the_consumers(lane: RedisLane, hostile: bytes) -> None:
+    lane.add(hostile)
+    passed(lane)
+    assert ask_for_room(lane, 1) == [1, b"full"]
+    lane.client.xadd(lane.work, {"other": "field"})
+    assert ask_for_room(lane, 2) == [2, b"full"]
+
+
+def test_an_id_from_the_future_is_left_alone(lane: RedisLane) -> None:
+    lane.client.xadd(lane.work, {"m": message("a")}, id="18446744073709551615-18446744073709551615")
+    assert ask_for_room(lane, 1) == [1, b"full"]
+    lane.stream("one").read(1)
+    assert ask_for_room(lane, 1) == [1, b"full"]
