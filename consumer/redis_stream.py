@@ -176,6 +176,18 @@ class RedisStream:
         log.error("Redis refused to commit a reply: %s", status.decode(errors="replace"))
         return -1
 
+    def end_answered(self, ended: Sequence[Ended]) -> list[bool]:
+        """See the interface."""
+        by_lane: dict[str, list[Any]] = {}
+        for one in ended:
+            arguments = by_lane.setdefault(one.lane, self._commit_arguments(())[:2])
+            arguments += (one.entry_id, one.request_id, one.reply_to)
+        statuses = {
+            lane: iter(self._call(self._reading, functions.ANSWERED, arguments, lane))
+            for lane, arguments in by_lane.items()
+        }
+        return [self._status(next(statuses[one.lane])) == 1 for one in ended]
+
     def bury(self, dead: Sequence[Dead]) -> list[int]:
         """See the interface."""
         head: list[Any] = [*self._commit_arguments(()), functions.DEAD_LETTERS_CAP, functions.DEAD_LETTERS_BYTES]

@@ -24,6 +24,7 @@ from .metrics import ConsumerMetrics
 from .models.base import Model
 from .pause import Pause
 from .policies import make_batcher
+from .repeats import Repeats
 from .stream import WorkStream
 
 log = logging.getLogger(__name__)
@@ -100,6 +101,7 @@ class Stages:
         intake = Intake(batcher)
         tag = ModelTag(card.name, card.version, card.precision)
         progress = Progress()
+        repeats = Repeats()
         committer = Committer(
             self._stream,
             model,
@@ -110,6 +112,7 @@ class Stages:
             self._metrics.batch_done,
             self._tracing,
             progress,
+            repeats,
         )
         executor = Executor(model, intake, committer, cost, progress, self._cancelled)
         lease_s, longest_s = config.settings.lease_ms / 1000, config.settings.longest_batch_ms / 1000
@@ -135,6 +138,7 @@ class Stages:
                 progress=progress,
                 pause=self._pause,
                 cancelled=self._cancelled,
+                repeats=repeats,
             )
             fetch = self._new_thread("fetch", lambda: fetcher.run(self._halt))
             commit = self._new_thread("commit", committer.run)

@@ -144,6 +144,9 @@ class WorkStream(Protocol):
         Repeating a call after an error is harmless.
         """
 
+    def end_answered(self, ended: Sequence[Ended]) -> list[bool]:
+        """End those whose id has a reply already; its sender is told to look. False: it has none and is to run."""
+
     def bury(self, dead: Sequence[Dead]) -> list[int]:
         """End requests as :meth:`commit` does and keep their messages as dead letters; same statuses."""
 

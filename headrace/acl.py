@@ -30,6 +30,7 @@ FUNCTIONS: Final[Mapping[str, str]] = {
     functions.REQUEUE: "unlink xadd xdel xrange",
     functions.LANES: "hgetall xgroup|create",
     functions.CANCEL: "exists get pexpire unlink xack xadd xdel",
+    functions.ANSWERED: "exists pexpire xack xadd xdel",
     functions.ASK: "exists get xpending xrange",
     functions.REPAIR: "time unlink xadd xdel xgroup|create xinfo|stream xlen xrange",
 }
@@ -39,6 +40,7 @@ CALLS: Final[Mapping[str, tuple[str, ...]]] = {
     "front_end": (functions.ADMIT, functions.CANCEL, functions.ASK),
     "consumer": (
         functions.COMMIT,
+        functions.ANSWERED,
         functions.HEARTBEAT,
         functions.LEAVE,
         functions.RENEW,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from shared.fast_wire import decode_reply
-from shared.keys import DEFAULT_LANE
+from shared.keys import DEFAULT_LANE, FRONT_END
 from shared.logs import about
 from shared.outcomes import INTERNAL, SHUTTING_DOWN, UNKNOWN_OUTCOME, RequestError
 from shared.redis import ClientError, Link, NotPrimary, connect_async
@@ -55,7 +55,7 @@ class RedisQueue:
 
     def __init__(self, settings: Settings, instruments: QueueInstruments) -> None:
         self._settings, self._instruments = settings, instruments
-        self._instance = f"fe-{secrets.token_hex(8)}"
+        self._instance = f"{FRONT_END}{secrets.token_hex(8)}"
         self._catalogue = Catalogue()
         self._channels: dict[tuple[str, str], Channel] = {}
         self._max_wait_s = settings.max_wait_ms / 1000 or math.inf

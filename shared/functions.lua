@@ -865,6 +865,50 @@ local function ask(keys, args)
   return each(args, function(id) return standing(key, keys[1], id) end)
 end
 
+-- hr1_answered(stream cap, stream expiry ms, (entry, id, instance)…)
+--
+-- Ends entries whose id has a reply already, such as requests that were sent twice: the hint carries the id only.
+-- Returns a status per item: 1 ended, 0 there is no reply, so it is to run, or 'error …'.
+
+local function end_answered(key, work, cap, entry, id, instance)
+  local fits = string.find(entry, '^%d+%-%d+$') and is_name(id) and (instance == '' or is_name(instance))
+  if not fits then
+    return 'error malformed item'
+  end
+  if redis.call('EXISTS', key.reply .. id) == 0 then
+    return 0
+  end
+  redis.call('XACK', work, GROUP, entry)
+  redis.call('XDEL', work, entry)
+  if instance ~= '' then
+    redis.call('XADD', key.stream .. instance, 'MAXLEN', '~', cap, '*', 'id', id)
+  end
+  return 1
+end
+
+local function answered(keys, args)
+  local key = names(keys[1])
+  if not key then
+    return BAD_KEY
+  end
+  local cap, stream_expiry = whole(args[1]), whole(args[2])
+  if not (cap and stream_expiry) or (#args - 2) % 3 ~= 0 then
+    return BAD_ARGS
+  end
+  local items, streams = {}, {}
+  for i = 3, #args, 3 do
+    items[#items + 1] = { args[i], args[i + 1], args[i + 2] }
+    if args[i + 2] ~= '' and is_name(args[i + 2]) then
+      streams[key.stream .. args[i + 2]] = true
+    end
+  end
+  local answer = each(items, function(item) return end_answered(key, keys[1], cap, item[1], item[2], item[3]) end)
+  for stream in pairs(streams) do
+    redis.pcall('PEXPIRE', stream, stream_expiry)
+  end
+  return answer
+end
+
 redis.register_function('hr1_admit', admit)
 redis.register_function{ function_name = 'hr1_commit', callback = commit, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'hr1_heartbeat', callback = heartbeat, flags = { 'allow-oom' } }
@@ -880,3 +924,4 @@ redis.register_function{ function_name = 'hr1_lanes', callback = lanes, flags = 
 redis.register_function{ function_name = 'hr1_repair', callback = repair, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'hr1_cancel', callback = cancel, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'hr1_ask', callback = ask, flags = { 'no-writes' } }
+redis.register_function{ function_name = 'hr1_answered', callback = answered, flags = { 'allow-oom' } }

@@ -11,6 +11,9 @@ MODELS = "hr:models"
 
 DEFAULT_LANE = "default"
 GROUP = "workers"
+FRONT_END = "fe-"
+"""What the names begin with under which front ends wait for replies."""
+
 MESSAGE_FIELD = "m"
 
 

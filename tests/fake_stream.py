@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from consumer.lanes import Turns
 from consumer.stream import Claim, Dead, Depth, Ended, Entry, StreamDown, StreamGone
 from shared.cards import Card, to_hash
@@ -312,6 +314,19 @@ class InMemoryStream:
         self.commit(ended)
         committed()
         return self.read(max_entries)
+
+    def end_answered(self, ended: Sequence[Ended]) -> list[bool]:
+        """See the interface."""
+        with self._lane.changed:
+            self._answering()
+            lanes = [self._lanes.get(one.lane) for one in ended]
+            known = [
+                lane is not None and lane._reply(one.request_id) is not None
+                for lane, one in zip(lanes, ended, strict=True)
+            ]
+            for one in (one for one, is_known in zip(ended, known, strict=True) if is_known):
+                self._lanes[one.lane].end(replace(one, expiry_ms=1))
+            return known
 
     def bury(self, dead: Sequence[Dead]) -> list[int]:
         """See the interface."""

@@ -310,6 +310,16 @@ def cancel(server: Server) -> None:
     assert server.does("producer", "XADD", ends, "MAXLEN", "~", 10000, "*", "entry", "1-1")
 
 
+def answered(server: Server) -> None:
+    first = server.admit("sent-twice")
+    second = server.admit("sent-twice")
+    server.claim("w8")
+    ask = (functions.ANSWERED, 9, 9000, second, "sent-twice", "fe")
+    assert server.call("consumer", *ask) == [0]
+    assert server.call("consumer", functions.COMMIT, 9, 9000, 99, first, "sent-twice", "fe", 9000, "reply") == [1]
+    assert server.call("consumer", *ask) == [1]
+
+
 SCENARIOS = {
     lanes_for("consumer"): (functions.LANES, functions.REPAIR),
     lanes_for("operator"): (functions.LANES, functions.REPAIR),
@@ -318,6 +328,7 @@ SCENARIOS = {
     come_and_go: (functions.HEARTBEAT, functions.LEAVE, functions.REAP),
     ask_twice: (functions.ADMIT,),
     cancel: (functions.CANCEL, functions.ASK),
+    answered: (functions.ANSWERED,),
 }
 
 

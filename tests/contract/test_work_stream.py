@@ -672,3 +672,17 @@ def test_a_cancelled_entry_is_told_once_and_is_not_theirs_any_more(lane: Lane) -
 
 def test_news_are_waited_for_a_bounded_time(lane: Lane) -> None:
     assert ready(lane, lease_ms=SHORT_LEASE_MS).ends() == []
+
+
+def test_what_has_an_answer_already_is_ended_and_its_sender_told_to_look(lane: Lane) -> None:
+    stream = ready(lane)
+    for _ in range(3):
+        added(lane)
+    first, second, third = stream.read(3)
+    repeats = [ended(second.entry_id, to="me"), ended(third.entry_id, "b", to="me")]
+    assert stream.end_answered(repeats) == [False, False]
+    stream.commit([ended(first.entry_id, reply=b"first")])
+    assert stream.end_answered(repeats) == [True, False]
+    assert (lane.reply("a"), lane.reply_count("a"), lane.hints("me")) == (b"first", 1, [("a", None)])
+    assert lane.length() == 1
+    assert stream.renew([second.claim, third.claim]) == [second.claim]
