@@ -10,15 +10,16 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from shared.fast_wire import encode_reply
-from shared.outcomes import INTERNAL, OK, RequestError
+from shared.outcomes import BY_CODE, INTERNAL, OK, RequestError
 from shared.settings import Settings
 from shared.tracing import Tracing
 from shared.wire import Fault, ModelTag, Reply, Timing
 
 from .events import BatchDone, ItemDone
-from .items import Finished, Item, Prepared, Refused
+from .items import Finished, Item, Prepared, Refused, end_of
 from .lease import LeaseBook, Progress
 from .models.base import Model
+from .repeats import Repeats
 from .stream import Dead, Ended, StreamDown, StreamGone, WorkStream
 from .traces import traced
 
@@ -44,6 +45,7 @@ class Committer:
         report: called after each commit with what happened, for the metrics.
         tracing: told of batches with traced requests in them; None for nobody.
         progress: is told when making the answers of a batch begins and ends.
+        repeats: which ids are under way.
 
     Attributes:
         held: a batch that the executing thread commits together with its next read; touched by that thread only.
@@ -60,7 +62,9 @@ class Committer:
         report: Callable[[BatchDone], None],
         tracing: Tracing | None = None,
         progress: Progress | None = None,
+        repeats: Repeats | None = None,
     ) -> None:
+        self._repeats = Repeats() if repeats is None else repeats
         self._stream, self._model, self._leases = stream, model, leases
         self._tag, self._warnings, self._settings = tag, warnings, settings
         self._report, self._tracing, self._progress = report, tracing, progress or Progress()
@@ -136,8 +140,12 @@ class Committer:
             reply, code = self._reply(item, outputs, finished)
             request = item.request
             expiry_ms = self._settings.reply_expiry_ms(request.ttl_ms)
-            entry, waited_s = item.entry, finished.taken_s - item.arrived_s
-            ended.append(Ended(entry.entry_id, request.id, request.reply_to or "", expiry_ms, reply, entry.lane))
+            if code != OK.code and not BY_CODE[code].lasting:
+                expiry_ms = 0
+            waited_s = finished.taken_s - item.arrived_s
+            ended.append(end_of(item, expiry_ms, reply))
+            if self._repeats:
+                ended += self._ends_of_joined(ended[-1])
             done.append(ItemDone(code, item.queued_s, waited_s, item.decode_s, request.traceparent))
         self._progress.end(id(finished))
         return Prepared(finished, ended, done, begun_s, time.monotonic())
@@ -196,6 +204,18 @@ class Committer:
         fault = Fault(error.outcome.code, error.message, error.field)
         return encode_reply(Reply(request_id, self._tag, timing, attempt, fault=fault))
 
+    def _ends_of_joined(self, first: Ended) -> list[Ended]:
+        """Make the ends of those that joined a request: its answer is theirs, too.
+
+        An end that is not lasting is no answer to them. They are given up here, and come back one by one.
+        """
+        lasting = first.expiry_ms > 0
+        joined = self._repeats.end(first.lane, first.request_id, answered=lasting)
+        if not lasting:
+            self._leases.release([item.entry.claim for item in joined])
+            return []
+        return [end_of(item, first.expiry_ms, first.reply) for item in joined]
+
     def _commit_refused(self, refused: Sequence[Refused]) -> None:
         ended: list[Ended] = []
         dead: list[Dead] = []
@@ -210,6 +230,7 @@ class Committer:
                 dead.append(Dead(end, one.reason, one.crashes))
             else:
                 ended.append(end)
+            ended += self._ends_of_joined(end)
             done.append(ItemDone(error.outcome.code, 0.0, 0.0, 0.0))
         self._commit(ended)
         if dead:

@@ -7,12 +7,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from time import monotonic
 from typing import Any, Protocol
 
-from shared.outcomes import EXPIRED, MODEL_ERROR, RequestError
+from shared.outcomes import CANCELLED, EXPIRED, MODEL_ERROR, RequestError
 
 from .batcher import Batch, CloseReason
+from .cancelled import Cancelled
 from .cost import BatchCost
 from .intake import Intake
 from .items import Finished, Item, Replies, refuse
@@ -53,6 +55,7 @@ class Executor:
         replies: takes batches that ran, and requests whose deadline passed before inference.
         cost: what batches cost; learns from each one that runs.
         progress: is told when a batch begins and ends.
+        cancelled: entries that are not to run.
     """
 
     def __init__(
@@ -62,10 +65,11 @@ class Executor:
         replies: Replies,
         cost: BatchCost | None = None,
         progress: Progress | None = None,
+        cancelled: Cancelled | None = None,
     ) -> None:
         self._model, self._intake, self._replies = model, intake, replies
         self._cost = cost or BatchCost()
-        self._progress = progress or Progress()
+        self._progress, self._cancelled = progress or Progress(), Cancelled() if cancelled is None else cancelled
         self._decodes = False
         self._ran_s = 0.0
         self._counted_before_s = model.device_busy_s() or 0.0  # warming up is not serving
@@ -93,6 +97,8 @@ class Executor:
                 continue
             if batch.expired:
                 self._refuse_expired(batch.expired)
+            if self._cancelled:
+                batch = replace(batch, items=self._not_cancelled(batch.items))
             if batch.items and self._may_run(batch, reader):
                 finished = self._run_batch(batch)
                 idle = self._intake.is_empty()
@@ -104,9 +110,13 @@ class Executor:
             return True
         self._progress.begin(BATCH, monotonic())
         try:
-            return reader.begin_alone(batch.items[0])
+            begins = reader.begin_alone(batch.items[0])
         finally:
             self._progress.end(BATCH)
+        if begins and batch.items[0].deadline_s <= monotonic():  # asking took its time
+            self._refuse_expired(batch.items)
+            return False
+        return begins
 
     def _reads_itself(self, reader: Reader) -> bool:
         quick = self._cost.run_s(QUICK_ROWS) < QUICK_S and not self._decodes and not self._intake.waits()
@@ -160,12 +170,35 @@ class Executor:
         middle = len(items) // 2
         shares: list[Sequence[Any] | RequestError] = []
         for half in (items[:middle], items[middle:]):
-            self._progress.begin(BATCH, monotonic())
-            try:
-                shares += self._outputs(half, self._run_rows([row for item in half for row in item.rows]))
-            except Exception as again:
-                shares += self._split(half, again)
+            now_s = monotonic()
+            self._progress.begin(BATCH, now_s)
+            ends = [self._end_without_running(item, now_s) for item in half]
+            outputs = iter(self._run_half([item for item, end in zip(half, ends, strict=True) if end is None]))
+            shares += [next(outputs) if end is None else end for end in ends]
         return shares
+
+    def _run_half(self, items: Sequence[Item]) -> list[Sequence[Any] | RequestError]:
+        if not items:
+            return []
+        try:
+            return self._outputs(items, self._run_rows([row for item in items for row in item.rows]))
+        except Exception as again:
+            return self._split(items, again)
+
+    def _end_without_running(self, item: Item, now_s: float) -> RequestError | None:
+        if item.deadline_s <= now_s:
+            return RequestError(EXPIRED, "The deadline passed before inference could start.")
+        if self._cancelled.holds(item.entry.claim):
+            return RequestError(CANCELLED, "The request was cancelled.")
+        return None
+
+    def _not_cancelled(self, items: Sequence[Item]) -> Sequence[Item]:
+        gone = [item for item in items if self._cancelled.holds(item.entry.claim)]
+        if not gone:
+            return items
+        error = RequestError(CANCELLED, "The request was cancelled.")
+        self._replies.refuse([refuse(item, error) for item in gone])
+        return [item for item in items if item not in gone]
 
     def _refuse_expired(self, items: Sequence[Item]) -> None:
         error = RequestError(EXPIRED, "The deadline passed before inference could start.")

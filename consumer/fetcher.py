@@ -12,14 +12,16 @@ from contextlib import suppress
 from shared.clock import RedisClock
 from shared.fast_wire import decode_request
 from shared.keys import DEFAULT_LANE
-from shared.outcomes import CRASHED, EXPIRED, INTERNAL, MALFORMED, RequestError, invalid
+from shared.outcomes import CANCELLED, CRASHED, EXPIRED, INTERNAL, MALFORMED, RequestError, invalid
 from shared.wire import WireError
 
+from .cancelled import Cancelled
 from .intake import Intake
-from .items import Item, Refused, Replies, refuse
+from .items import Item, Refused, Replies, end_of, refuse
 from .lease import MOST_CRASHES, LeaseBook, Progress
 from .models.base import Model
 from .pause import Pause
+from .repeats import Repeats, may_repeat
 from .stream import FUTURE_MS, Dead, Ended, Entry, StreamDown, StreamGone, WorkStream
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,8 @@ class Fetcher:
         scan_s: time between two searches for abandoned work that find none.
         progress: is told when decoding, and making rows here, begins and ends.
         pause: says when nothing is to be claimed, neither new nor abandoned work.
+        cancelled: entries that are not to run.
+        repeats: which ids are under way.
 
     Attributes:
         overlaps: set while reading overlaps with running, on a thread of its own; cleared while the executor reads.
@@ -60,13 +64,15 @@ class Fetcher:
         scan_s: float,
         progress: Progress | None = None,
         pause: Pause | None = None,
+        cancelled: Cancelled | None = None,
+        repeats: Repeats | None = None,
     ) -> None:
         self._stream, self._model, self._intake, self._leases = stream, model, intake, leases
         self._decoders, self._refuse = decoders, refuse
         self._on_gone, self._on_malformed, self._on_recovered = on_gone, on_malformed, on_recovered
         self._max_rows, self._scan_s = max_rows, scan_s
-        self._progress = progress or Progress()
-        self._pause = pause or Pause(lambda: None)
+        self._progress, self._cancelled = progress or Progress(), Cancelled() if cancelled is None else cancelled
+        self._pause, self._repeats = pause or Pause(lambda: None), Repeats() if repeats is None else repeats
         self._next_scan_s = time.monotonic()
         self._down = False
         self._reading = threading.Lock()
@@ -175,6 +181,7 @@ class Fetcher:
             lone: these were taken over, and are neither decoded nor run together with others.
         """
         ready: list[Item] = []
+        suspects: list[Item] = []
         refused: list[Refused] = []
         unreadable: list[Dead] = []
         now_s = time.monotonic()
@@ -186,12 +193,13 @@ class Fetcher:
             try:
                 item = self._item(entry, now_s, now_ms, lone)
                 if lone:
-                    self._intake.add_lone(item)
-                elif self._decodes(item):
-                    self._decode_later(item)
-                else:
-                    self._make_rows(item)
-                    ready.append(item)
+                    suspects.append(item)
+                elif not may_repeat(item.request):
+                    self._place(item, ready)
+                elif not self._repeats.joins(item):
+                    # Asking costs a round trip. Who has no process that waits sends one by one, and can spare it.
+                    is_suspect = item.request.reply_to is None or self._repeats.was_answered(item)
+                    suspects.append(item) if is_suspect else self._place(item, ready)
             except WireError as error:
                 if error.request_id is None:
                     unreadable.append(Dead(Ended(entry.entry_id, "", "", 0, b"", entry.lane), str(error), 0))
@@ -200,6 +208,11 @@ class Fetcher:
                     refused.append(Refused(entry, error.request_id, error.reply_to or "", 0, fault))
             except _Refusal as refusal:
                 refused.append(refuse(refusal.item, refusal.error, refusal.reason, refusal.crashes))
+        for item in self._unanswered(suspects):
+            try:
+                self._intake.add_lone(item) if lone else self._place(item, ready)
+            except _Refusal as refusal:
+                refused.append(refuse(refusal.item, refusal.error))
         self._progress.end(ROWS)
         if ready:
             self._intake.add(ready)
@@ -207,6 +220,31 @@ class Fetcher:
             self._refuse(refused)
         if unreadable:
             self._discard(unreadable)
+
+    def _place(self, item: Item, ready: list[Item]) -> None:
+        if self._decodes(item):
+            self._decode_later(item)
+        else:
+            self._make_rows(item)
+            ready.append(item)
+
+    def _unanswered(self, suspects: Sequence[Item]) -> Sequence[Item]:
+        """End what has an answer already, and return the rest."""
+        if not suspects:
+            return ()
+        ends = [end_of(item, 0, b"") for item in suspects]
+        try:
+            answered = self._stream.end_answered(ends)
+        except (StreamDown, StreamGone):
+            return suspects  # to run one once more is allowed
+        left: list[Item] = []
+        for item, is_answered in zip(suspects, answered, strict=True):
+            if is_answered:
+                self._leases.release([item.entry.claim])
+                left += self._unanswered(self._repeats.end(item.entry.lane, item.request.id, answered=True))
+            else:
+                left.append(item)
+        return left
 
     def _now_ms(self, entries: Sequence[Entry], now_s: float) -> float:
         """Return Redis's time; asks for it when an entry seems to come from the future: the clock may have been set."""
@@ -235,11 +273,16 @@ class Fetcher:
             reason = f"It ended {crashes} consumers while it ran alone, and its deadline passed." if crashes else ""
             error = RequestError(EXPIRED, "The deadline passed while the request was queued.")
             raise _Refusal(item, error, reason, crashes)
+        self._check_cancelled(item)
         if ahead_ms > FUTURE_MS and entry.lane != DEFAULT_LANE and not self._clock.set_backs:
             error = RequestError(MALFORMED, "The id of the entry lies in the future; let Redis make it.")
             reason = f"Its id lies {ahead_ms / 1000:.0f} s in the future; `headrace lane repair` makes the lane anew."
             raise _Refusal(item, error, reason)
         return item
+
+    def _check_cancelled(self, item: Item) -> None:
+        if self._cancelled and self._cancelled.holds(item.entry.claim):
+            raise _Refusal(item, RequestError(CANCELLED, "The request was cancelled."))
 
     def _decodes(self, item: Item) -> bool:
         try:
@@ -271,6 +314,7 @@ class Fetcher:
         self._progress.begin(item.entry.claim, begun_s)
         done: Item | None = None
         try:
+            self._check_cancelled(item)
             self._make_rows(item)
             item.decode_s = time.monotonic() - begun_s
             done = item

@@ -77,6 +77,12 @@ def refuse(item: Item, error: RequestError, reason: str = "", crashes: int = 0) 
     return Refused(item.entry, request.id, request.reply_to or "", request.ttl_ms, error, reason, crashes)
 
 
+def end_of(item: Item, expiry_ms: int, reply: bytes) -> Ended:
+    """Make the end of an item that is answered with ``reply``."""
+    entry, request = item.entry, item.request
+    return Ended(entry.entry_id, request.id, request.reply_to or "", expiry_ms, reply, entry.lane)
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A batch whose replies are encoded: what to commit, and what to report then. Times are monotonic seconds."""

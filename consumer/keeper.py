@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 
+from .cancelled import Cancelled
 from .lease import LeaseBook, Progress
 from .stream import StreamDown, StreamGone, WorkStream
 
@@ -23,13 +24,21 @@ class Keeper:
 
     Args:
         longest_s: what takes longer than this has hung.
+        cancelled: entries that were taken away on purpose.
     """
 
     def __init__(
-        self, stream: WorkStream, leases: LeaseBook, progress: Progress, lease_s: float, longest_s: float
+        self,
+        stream: WorkStream,
+        leases: LeaseBook,
+        progress: Progress,
+        lease_s: float,
+        longest_s: float,
+        cancelled: Cancelled | None = None,
     ) -> None:
         self._stream, self._leases, self._progress = stream, leases, progress
         self._lease_s, self._longest_s = lease_s, longest_s
+        self._cancelled = Cancelled() if cancelled is None else cancelled
         self._reaped_s = time.monotonic()
 
     def run(self, stop: threading.Event) -> None:
@@ -55,6 +64,7 @@ class Keeper:
         held = self._leases.held()
         # What was committed meanwhile is not owned any more either, and has been released by then.
         lost = [claim for claim in self._stream.renew(held) if self._leases.holds(claim)] if held else []
+        lost = [claim for claim in lost if not self._cancelled.holds(claim)]
         if lost:
             log.warning("The leases of %d entries ran out; whoever answers first counts.", len(lost))
         if now_s - self._reaped_s > self._lease_s:

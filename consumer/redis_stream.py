@@ -14,6 +14,7 @@ from shared.redis import ClientError, ServerError, SyncLink, connect, is_demoted
 from shared.settings import Settings
 
 from .lanes import Turns
+from .redis_ends import EndsReader
 from .redis_lanes import LaneReader, entries, milliseconds, received
 from .stream import FUTURE_MS, Claim, Dead, Depth, Ended, Entry, StreamDown, StreamGone
 
@@ -37,11 +38,14 @@ class RedisStream:
         self._settings = settings
         self._model, self._worker = model, worker
         self._work = keys.work(model, MAIN)
-        # Reading, committing, beating and renewing each happen on a thread and a connection of their own.
+        # Reading, committing, beating, renewing and listening each happen on a thread and a connection of their own.
         self._client = connect(settings.redis_address, settings.socket_timeout_s)
-        self._reading, self._committing, self._beating, self._keeping = (SyncLink(self._client) for _ in range(4))
+        self._reading, self._committing, self._beating, self._keeping, self._listening = (
+            SyncLink(self._client) for _ in range(5)
+        )
         self._turns = Turns({MAIN: 1.0})
         self._lanes = LaneReader(self._reading, model, worker, settings.block_ms)
+        self._ends = EndsReader(self._listening, model, settings.block_ms)
         self._claimed_after: dict[str, bytes] = {}
         self._found: list[bytes] = []
         self._scanned = 0
@@ -172,6 +176,18 @@ class RedisStream:
         log.error("Redis refused to commit a reply: %s", status.decode(errors="replace"))
         return -1
 
+    def end_answered(self, ended: Sequence[Ended]) -> list[bool]:
+        """See the interface."""
+        by_lane: dict[str, list[Any]] = {}
+        for one in ended:
+            arguments = by_lane.setdefault(one.lane, self._commit_arguments(())[:2])
+            arguments += (one.entry_id, one.request_id, one.reply_to)
+        statuses = {
+            lane: iter(self._call(self._reading, functions.ANSWERED, arguments, lane))
+            for lane, arguments in by_lane.items()
+        }
+        return [self._status(next(statuses[one.lane])) == 1 for one in ended]
+
     def bury(self, dead: Sequence[Dead]) -> list[int]:
         """See the interface."""
         head: list[Any] = [*self._commit_arguments(()), functions.DEAD_LETTERS_CAP, functions.DEAD_LETTERS_BYTES]
@@ -250,6 +266,10 @@ class RedisStream:
         for lane in self._turns.weights:
             self._call(self._beating, functions.LEAVE, [self._worker], lane)
 
+    def ends(self) -> list[Claim]:
+        """See the interface; waits for at most ``settings.block_ms``."""
+        return self._guard(lambda: self._ends.read(tuple(self._turns.weights)))
+
     def wish(self) -> wishes.Wish | None:
         """See the interface."""
         key = keys.wish(self._model)
@@ -294,7 +314,7 @@ class RedisStream:
 
     def close(self) -> None:
         """See the interface."""
-        for link in (self._reading, self._committing, self._beating, self._keeping):
+        for link in (self._reading, self._committing, self._beating, self._keeping, self._listening):
             link.close()
         self._client.close()
 

@@ -12,6 +12,7 @@ from shared.tracing import Tracing
 from shared.wire import ModelTag
 
 from .calibration import Calibration
+from .cancelled import Cancelled
 from .committer import Committer
 from .config import ConsumerConfig
 from .executor import Executor
@@ -23,6 +24,7 @@ from .metrics import ConsumerMetrics
 from .models.base import Model
 from .pause import Pause
 from .policies import make_batcher
+from .repeats import Repeats
 from .stream import WorkStream
 
 log = logging.getLogger(__name__)
@@ -38,6 +40,7 @@ class Stages:
         new_thread: makes a thread whose crash ends the consumer.
         pause: says when nothing is to be claimed.
         tracing: where the spans of batches go; None for nowhere.
+        cancelled: entries that are not to run; somebody else adds to it.
     """
 
     def __init__(
@@ -49,7 +52,9 @@ class Stages:
         new_thread: NewThread,
         pause: Pause,
         tracing: Tracing | None = None,
+        cancelled: Cancelled | None = None,
     ) -> None:
+        self._cancelled = Cancelled() if cancelled is None else cancelled
         self._config, self._stream, self._metrics = config, stream, metrics
         self._on_gone, self._new_thread, self._pause, self._tracing = on_gone, new_thread, pause, tracing
         # One book for all models: what a commit could not end is still held when the next model runs.
@@ -96,6 +101,7 @@ class Stages:
         intake = Intake(batcher)
         tag = ModelTag(card.name, card.version, card.precision)
         progress = Progress()
+        repeats = Repeats()
         committer = Committer(
             self._stream,
             model,
@@ -106,10 +112,11 @@ class Stages:
             self._metrics.batch_done,
             self._tracing,
             progress,
+            repeats,
         )
-        executor = Executor(model, intake, committer, cost, progress)
+        executor = Executor(model, intake, committer, cost, progress, self._cancelled)
         lease_s, longest_s = config.settings.lease_ms / 1000, config.settings.longest_batch_ms / 1000
-        keeper = Keeper(self._stream, self._leases, progress, lease_s, longest_s)
+        keeper = Keeper(self._stream, self._leases, progress, lease_s, longest_s, self._cancelled)
         over = threading.Event()
         with self._lock:
             if self._stopped:
@@ -130,6 +137,8 @@ class Stages:
                 scan_s=lease_s / 3,
                 progress=progress,
                 pause=self._pause,
+                cancelled=self._cancelled,
+                repeats=repeats,
             )
             fetch = self._new_thread("fetch", lambda: fetcher.run(self._halt))
             commit = self._new_thread("commit", committer.run)

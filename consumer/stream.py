@@ -144,6 +144,9 @@ class WorkStream(Protocol):
         Repeating a call after an error is harmless.
         """
 
+    def end_answered(self, ended: Sequence[Ended]) -> list[bool]:
+        """End those whose id has a reply already; its sender is told to look. False: it has none and is to run."""
+
     def bury(self, dead: Sequence[Dead]) -> list[int]:
         """End requests as :meth:`commit` does and keep their messages as dead letters; same statuses."""
 
@@ -159,6 +162,12 @@ class WorkStream(Protocol):
 
     def leave(self) -> None:
         """Take this worker off the list."""
+
+    def ends(self) -> list[Claim]:
+        """Wait a bounded time for news of entries that ended without a consumer, such as by being cancelled.
+
+        Each is told once. For one thread at a time.
+        """
 
     def wish(self) -> Wish | None:
         """Return what an operator last asked for, None for nothing."""

@@ -13,6 +13,7 @@ from shared.cards import BatchSettings, Card
 from shared.tracing import Tracing
 
 from .calibration import Calibration
+from .cancelled import Cancelled, Listener
 from .config import ConsumerConfig
 from .events import Parity
 from .loading import load_model
@@ -69,7 +70,11 @@ class Worker:
         self._running: Running | None = None
         self._pulse = Pulse(stream, self._describe, self._look, config.settings.heartbeat_ms / 1000)
         self._pause = Pause(self._pulse.beat_now)
-        self._stages = Stages(config, stream, metrics, self._pulse.beat_now, self._thread, self._pause, tracing)
+        cancelled = Cancelled()
+        self._listener = Listener(stream, cancelled)
+        self._stages = Stages(
+            config, stream, metrics, self._pulse.beat_now, self._thread, self._pause, tracing, cancelled
+        )
         self._switch = Switch(stream, config.precision, self._stages.halt, self._pulse.beat_now)
 
     def stop(self) -> None:
@@ -141,7 +146,9 @@ class Worker:
     def _serve(self) -> None:
         stopped = threading.Event()
         pulse = self._thread("pulse", lambda: self._pulse.run(stopped))
+        listen = self._thread("listen", lambda: self._listener.run(self._stop))
         pulse.start()
+        listen.start()
         while not self._stop.is_set():
             self._serve_model()
             if not self._stop.is_set():
@@ -149,6 +156,7 @@ class Worker:
         stopped.set()
         self._pulse.beat_now()
         pulse.join()
+        listen.join()
         self._leave()
 
     def _serve_model(self) -> None:

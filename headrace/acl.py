@@ -17,7 +17,7 @@ from shared.names import check_name
 ANY_MODEL: Final = "*"
 
 FUNCTIONS: Final[Mapping[str, str]] = {
-    functions.ADMIT: "exists get set time unlink xadd xlen xrange xtrim",
+    functions.ADMIT: "exists get pexpire set time unlink xadd xdel xinfo|groups xlen xrange xtrim",
     functions.COMMIT: "pexpire rpop rpush xack xadd xdel xrange",
     functions.HEARTBEAT: "hget hset pexpire time xgroup|create xlen zadd zremrangebyscore",
     functions.LEAVE: "unlink xgroup|delconsumer xpending zrem",
@@ -29,14 +29,18 @@ FUNCTIONS: Final[Mapping[str, str]] = {
     functions.REAP: "xgroup|delconsumer xinfo|consumers zscore",
     functions.REQUEUE: "unlink xadd xdel xrange",
     functions.LANES: "hgetall xgroup|create",
+    functions.CANCEL: "exists get pexpire unlink xack xadd xdel",
+    functions.ANSWERED: "exists pexpire xack xadd xdel",
+    functions.ASK: "exists get xpending xrange",
     functions.REPAIR: "time unlink xadd xdel xgroup|create xinfo|stream xlen xrange",
 }
 """The commands inside each function."""
 
 CALLS: Final[Mapping[str, tuple[str, ...]]] = {
-    "front_end": (functions.ADMIT,),
+    "front_end": (functions.ADMIT, functions.CANCEL, functions.ASK),
     "consumer": (
         functions.COMMIT,
+        functions.ANSWERED,
         functions.HEARTBEAT,
         functions.LEAVE,
         functions.RENEW,
@@ -72,9 +76,11 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
     # The first of each is the user's own, the others are selectors, each for itself.
     "front_end": (
         Rights(f"{_CONNECTION} info"),
-        Rights("fcall xadd xdel xlen xpending xrange", "hr:{m}:q:*"),
+        Rights("fcall xack xadd xdel xinfo|groups xlen xpending xrange", "hr:{m}:q:*"),
         Rights("exists lindex unlink", "hr:{m}:r:*"),
-        Rights("xread xtrim", "hr:{m}:rs:*"),
+        Rights("xtrim", "hr:{m}:rs:*"),
+        Rights("xread", "%R~hr:{m}:rs:* %R~hr:{m}:x:*"),
+        Rights("pexpire xadd", "hr:{m}:x:*"),
         Rights("get set unlink", "hr:{m}:d:*"),
         Rights("zrevrange", "%R~hr:models"),
         Rights(
@@ -97,7 +103,7 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
         Rights("fcall xadd xgroup|create xinfo|consumers xinfo|groups xinfo|stream xlen xpending", "hr:{m}:q:*"),
         Rights("unlink xadd xdel xgroup|create xlen xrange", "hr:{m}:q:* hr:{m}:repair:*"),
         Rights("exists unlink xdel xlen xrange xrevrange", "hr:{m}:dlq:*"),
-        Rights("unlink", "hr:{m}:r:* hr:{m}:d:* hr:{m}:x:*"),
+        Rights("unlink", "hr:{m}:r:* hr:{m}:d:*"),
         Rights("zrange zrevrange zscore", "%R~hr:models %R~hr:{m}:workers"),
         Rights("hget hgetall hmget", "%R~hr:{m}:card %R~hr:{m}:lanes %R~hr:{m}:w:* %R~hr:{m}:wish"),
         Rights("hdel hset", "hr:{m}:wish hr:{m}:lanes"),
@@ -141,9 +147,9 @@ def producer_rule(name: str, model: str, lane: str, password: str) -> str:
         raise ValueError(f"A direct producer cannot be called {name}: that is a role's name.")
     rights = (
         Rights(_CONNECTION),
-        Rights("xadd", f"%W~hr:{{m}}:q:{lane}"),
+        Rights("xadd", f"%W~hr:{{m}}:q:{lane} %W~hr:{{m}}:x:{lane}"),
         Rights("blmove blpop lindex unlink", f"hr:{{m}}:r:{lane}:*"),
-        Rights("xread", f"%R~hr:{{m}}:rs:{lane}:*"),
+        Rights("xread", f"%R~hr:{{m}}:rs:{lane}:* %R~hr:{{m}}:x:{lane}"),
     )
     own, *selectors = (one.text(model) for one in rights)
     return " ".join([f"user {name} reset on {password} -@all", own, *(f"({selector})" for selector in selectors)])

@@ -27,6 +27,9 @@ would be more than the server takes, and it would close the connection on everyb
 NOT_ASKED_BEFORE = "0"
 """The check of an id that this front end made up."""
 
+SLOW_S = 0.05
+"""After a call that took longer, who waited for it may be waiting no more."""
+
 KNOWN_LENGTH_SHARE = 0.9
 """Up to this share of the lane's limit the last known length is good enough; beyond it Redis is asked first."""
 
@@ -95,7 +98,7 @@ class Admitter:
         self._pending: list[Pending] = []
         self._heavy: deque[Pending] = deque()
         self._delivered: list[str] = []
-        self._unwanted: list[bytes] = []
+        self._unwanted: list[tuple[str, bytes]] = []
         self._length = 0
         self._task: asyncio.Task[None] | None = None
         self._is_flushing = False
@@ -114,13 +117,10 @@ class Admitter:
             asyncio.get_running_loop().call_soon(self._start)
 
     def cancel(self, waiter: Waiter) -> None:
-        """Take a request out of the lane whose reply nobody will ask for, as soon as its entry is known.
-
-        One that a consumer has claimed runs all the same; its reply expires.
-        """
+        """Take a request back whose reply nobody will ask for, as soon as its entry is known."""
         waiter.unwanted = True
         if waiter.entry_id is not None:
-            self._unwanted.append(waiter.entry_id)
+            self._unwanted.append((waiter.request_id, waiter.entry_id))
             self._flush_soon()
 
     def acknowledge(self, request_id: str) -> None:
@@ -140,15 +140,20 @@ class Admitter:
     async def _flush(self) -> None:
         """Admit what is pending; what arrives meanwhile leaves with the next call."""
         loop = asyncio.get_running_loop()
+        took_s = 0.0
         try:
             while self._pending or self._unwanted or self._heavy:
                 batch, self._pending = self._pending[:MOST_PER_CALL], self._pending[MOST_PER_CALL:]
+                if took_s > SLOW_S:  # the time of some may be up, and some may have given up
+                    batch = [one for one in batch if not one.waiter.ended]
+                    self._heavy = deque(one for one in self._heavy if not one.waiter.ended)
                 begun_s = loop.time()
                 if batch or not self._heavy:
                     await self._admit(batch)
                 if self._heavy:
                     await self._call(self._some_heavy(), [])
-                self._instruments.admit_duration.observe(loop.time() - begun_s)
+                took_s = loop.time() - begun_s
+                self._instruments.admit_duration.observe(took_s)
         finally:
             self._is_flushing = False
 
@@ -179,9 +184,10 @@ class Admitter:
         adds: list[tuple[Any, ...]] = [
             ("XADD", self._work, "NOMKSTREAM", "*", keys.MESSAGE_FIELD, one.message) for one in large
         ]
-        unwanted, self._unwanted = self._unwanted, []
-        if unwanted:  # should this fail, they run for nobody
-            adds.append(("XDEL", self._work, *unwanted))
+        if self._unwanted:  # should this fail, they run for nobody
+            unwanted, self._unwanted = self._unwanted[:MOST_PER_CALL], self._unwanted[MOST_PER_CALL:]
+            pairs = [part for one in unwanted for part in one]
+            adds.append(("FCALL", functions.CANCEL, 1, self._work, "0", *pairs))
         try:
             answer, *added = await self._send(call, adds)
         except (ClientError, OSError) as error:
@@ -231,7 +237,7 @@ class Admitter:
         elif status == b"absent":
             waiter.fail(NO_WORKER, f"No consumer has set up the queue of model {self._model!r}.")
         else:
-            waiter.entry_id = status
+            waiter.entered(status)
             if waiter.unwanted:
                 self.cancel(waiter)
 

@@ -22,11 +22,11 @@ from .express import Express
 from .metrics import ApiMetrics, Registry
 from .middleware import Boundary
 from .queue import Queue
-from .routes import predict
+from .routes import predict, requests
 from .routes.models import Models
 from .routes.service import Service
 
-MEASURED = frozenset({predict.PATH, "/v1/models", "/v1/models/{model}", "/healthz", "/readyz"})
+MEASURED = frozenset({predict.PATH, requests.PATH, "/v1/models", "/v1/models/{model}", "/healthz", "/readyz"})
 
 
 class Application(Starlette):
@@ -74,6 +74,7 @@ def create_app(
     models, service = Models(queue), Service(queue, metrics, commit, document, render(document))
     routes: list[BaseRoute] = [
         Route(predict.PATH, predict.Predict(desk, tracing), methods=["POST"], name="predict"),
+        Route(requests.PATH, requests.Requests(queue).answer, methods=["GET", "DELETE"]),
         Route("/v1/models", models.list),
         Route("/v1/models/{model}", models.one),
         Route("/healthz", service.health),

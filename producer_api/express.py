@@ -17,7 +17,7 @@ from functools import partial
 from http import HTTPStatus
 from time import perf_counter
 
-from shared.outcomes import CLIENT_CLOSED, INTERNAL, SHUTTING_DOWN, RequestError
+from shared.outcomes import CANCELLED, CLIENT_CLOSED, INTERNAL, SHUTTING_DOWN, RequestError
 
 from .auth import Client, Gate
 from .errors import body_of, headers_of
@@ -177,13 +177,14 @@ class Express:
         exchange.failed(error)
         close = error.outcome is SHUTTING_DOWN
         body, status = body_of(error), error.outcome.status
+        phrase = b"Cancelled" if error.outcome is CANCELLED else HTTPStatus(status).phrase.encode()
         headers = headers_of(error)
         if close:
             headers.append((b"connection", b"close"))
         lines = b"".join(b"%b: %b\r\n" % header for header in headers)
         return (
             b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%b\r\n%b"
-            % (status, HTTPStatus(status).phrase.encode(), len(body), lines, body),
+            % (status, phrase, len(body), lines, body),
             status,
             close,
         )

@@ -12,6 +12,7 @@ from shared.outcomes import Outcome
 from shared.settings import Settings
 from shared.version import __version__
 
+from .ids import MOST_KEY_BYTES
 from .negotiation import IMAGES, JSON, MSGPACK, RAW, X_MSGPACK
 from .schemas import (
     MAX_TOP_K,
@@ -22,11 +23,15 @@ from .schemas import (
     PredictRequest,
     PredictResponse,
     Readiness,
+    RequestState,
     VersionInfo,
 )
 
 _REF = "#/components/schemas/{name}"
-_SHAPES = (PredictRequest, PredictResponse, ErrorResponse, ModelList, ModelInfo, Health, Readiness, VersionInfo)
+_SHAPES = (
+    *(PredictRequest, PredictResponse, RequestState, ErrorResponse, ModelList, ModelInfo),
+    *(Health, Readiness, VersionInfo),
+)
 
 _MEANINGS: dict[Outcome, str] = {
     outcomes.MALFORMED: "The body or the query cannot be parsed.",
@@ -43,6 +48,7 @@ _MEANINGS: dict[Outcome, str] = {
     outcomes.LANE_FULL: "Too many requests wait already.",
     outcomes.CLIENT_LIMIT: "Too many requests with this API key wait already.",
     outcomes.WAIT_TOO_LONG: "The requests ahead need longer than the answer may take.",
+    outcomes.CANCELLED: "Somebody took the request back; it leaves no answer.",
     outcomes.MODEL_ERROR: "The model failed on this input.",
     outcomes.CRASHED: "The process that ran the model died of this input, each time.",
     outcomes.INTERNAL: "A fault of the service; it has been logged.",
@@ -56,6 +62,12 @@ _MEANINGS: dict[Outcome, str] = {
     outcomes.UNKNOWN_OUTCOME: "No answer came in time; whether the model ran is unknown. Ask again with the same id.",
 }
 """What a predict request can come to, for the document and the documentation page."""
+
+_BY_ID: dict[Outcome, str] = {
+    outcomes.UNKNOWN_REQUEST: "No answer is kept under this id, and no request with it is known to be under way.",
+    outcomes.ALREADY_ANSWERED: "There is an answer already; it stays.",
+}
+"""What only asking by id can come to."""
 
 
 def document(settings: Settings) -> dict[str, Any]:
@@ -89,6 +101,7 @@ def document(settings: Settings) -> dict[str, Any]:
         ],
         "paths": {
             "/v1/models/{model}/predict": {"parameters": [model], "post": _predict(settings)},
+            "/v1/models/{model}/requests/{id}": {"parameters": [model, _ID], "get": _find(), "delete": _cancel()},
             "/v1/models": {
                 "get": _get("List models", "inference", "listModels", "All models.", "ModelList", _unavailable())
             },
@@ -170,6 +183,58 @@ def _predict(settings: Settings) -> dict[str, Any]:
     }
 
 
+_ID = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "description": "Id of a request: your own, or the one that an error named.",
+    "schema": {"type": "string", "pattern": f"^{NAME_PATTERN}$"},
+}
+
+
+def _find() -> dict[str, Any]:
+    return {
+        "tags": ["inference"],
+        "operationId": "findAnswer",
+        "summary": "Ask for an answer again",
+        "description": "Answers are kept for the request's `timeout_ms` and a minute more. A stored refusal of the "
+        "model is answered as it was.",
+        "responses": {
+            "200": {
+                "description": "The stored answer, in JSON or msgpack as Accept asks.",
+                "content": {**_content("PredictResponse"), MSGPACK: {"schema": {"type": "object"}}},
+            },
+            "202": {
+                "description": "The request is under way.",
+                "headers": _retry_after(),
+                "content": _content("RequestState"),
+            },
+            **_errors(
+                *(outcomes.MALFORMED, outcomes.UNAUTHORIZED, outcomes.UNKNOWN_MODEL, outcomes.UNKNOWN_REQUEST),
+                *(outcomes.NOT_ACCEPTABLE, outcomes.UNSUPPORTED_MEDIA_TYPE, outcomes.INVALID_INPUT),
+                *(outcomes.MODEL_ERROR, outcomes.CRASHED, outcomes.INTERNAL, outcomes.QUEUE_UNAVAILABLE),
+            ),
+        },
+    }
+
+
+def _cancel() -> dict[str, Any]:
+    return {
+        "tags": ["inference"],
+        "operationId": "cancel",
+        "summary": "Take a request back",
+        "description": "A request with an id or an `Idempotency-Key` of your own. It is not run if that can still be "
+        "helped, leaves no answer, and its id is free again. Whoever waits for it gets 499 `cancelled`.",
+        "responses": {
+            "200": {"description": "It is cancelled.", "content": _content("RequestState")},
+            **_errors(
+                *(outcomes.MALFORMED, outcomes.UNAUTHORIZED, outcomes.UNKNOWN_MODEL, outcomes.UNKNOWN_REQUEST),
+                *(outcomes.ALREADY_ANSWERED, outcomes.QUEUE_UNAVAILABLE),
+            ),
+        },
+    }
+
+
 _EXAMPLE = {
     "inputs": [{"name": "input", "shape": [5], "datatype": "UINT8", "data": [104, 101, 108, 108, 111]}],
     "parameters": {"timeout_ms": 5000},
@@ -201,6 +266,14 @@ def _options(settings: Settings) -> list[dict[str, Any]]:
             "Your own name of the request; asking again with it is safe.",
             {"type": "string", "pattern": f"^{NAME_PATTERN}$"},
         ),
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": False,
+            "description": "Stands for this request, byte for byte: a repeat with the same key gets the same answer "
+            "and runs nothing; another request under the same key is refused. In place of `id`, not beside it.",
+            "schema": {"type": "string", "minLength": 1, "maxLength": MOST_KEY_BYTES, "pattern": "^[!-~]+$"},
+        },
     ]
 
 
@@ -234,7 +307,7 @@ def _errors(*possible: Outcome) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for status in sorted({outcome.status for outcome in possible}):
         group = [outcome for outcome in possible if outcome.status == status]
-        lines = [f"`{outcome.code}`: {_MEANINGS[outcome]}" for outcome in group]
+        lines = [f"`{outcome.code}`: {_MEANINGS.get(outcome) or _BY_ID[outcome]}" for outcome in group]
         response: dict[str, Any] = {"description": "\n".join(lines), "content": _content("ErrorResponse")}
         if any(outcome.retry for outcome in group):
             response["headers"] = _retry_after()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import partial
 from typing import Protocol
 
@@ -67,6 +68,22 @@ class Catalogue:
     memory_full: bool = False
 
 
+class Standing(StrEnum):
+    """How a request with a certain id stands.
+
+    Attributes:
+        QUEUED: no consumer has claimed it.
+        CLAIMED: a consumer has it; it may be running.
+        ANSWERED: its reply is stored.
+        UNKNOWN: there is no reply, and no request with this id of a client's own is known to be under way.
+    """
+
+    QUEUED = "queued"
+    CLAIMED = "claimed"
+    ANSWERED = "answered"
+    UNKNOWN = "unknown"
+
+
 class Answer(msgspec.Struct, frozen=True):
     """A reply and how long it took.
 
@@ -123,6 +140,23 @@ class Queue(Protocol):
             RequestError: the request was refused at once, and ``done`` will not be called: ``WAIT_TOO_LONG``,
                 ``LANE_FULL``, ``QUEUE_UNAVAILABLE``, ``QUEUE_OUT_OF_MEMORY``, ``NO_WORKER``, ``SHUTTING_DOWN``,
                 ``UNKNOWN_LANE``.
+        """
+
+    async def find(self, model: str, request_id: str, lane: str = DEFAULT_LANE) -> Reply | Standing:
+        """Return the stored reply to a request, or how the request stands.
+
+        Raises:
+            RequestError: ``UNKNOWN_MODEL``, ``UNKNOWN_LANE``, ``QUEUE_UNAVAILABLE``.
+        """
+
+    async def cancel(self, model: str, request_id: str, lane: str = DEFAULT_LANE) -> Standing:
+        """Take back a request with an id of a client's own; returns how it stood.
+
+        One that was queued is not run; one that was claimed is not run if its consumer can still help it. In
+        both cases it leaves nothing behind, and whoever waits for it is told ``CANCELLED``.
+
+        Raises:
+            RequestError: ``UNKNOWN_MODEL``, ``UNKNOWN_LANE``, ``QUEUE_UNAVAILABLE``.
         """
 
 

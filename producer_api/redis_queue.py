@@ -11,20 +11,21 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from shared.fast_wire import decode_reply
-from shared.keys import DEFAULT_LANE
+from shared.keys import DEFAULT_LANE, FRONT_END
 from shared.logs import about
 from shared.outcomes import INTERNAL, SHUTTING_DOWN, UNKNOWN_OUTCOME, RequestError
 from shared.redis import ClientError, Link, NotPrimary, connect_async
 from shared.settings import Settings
 from shared.trace import sampled_trace_id
-from shared.wire import Request
+from shared.wire import Reply, Request
 from shared.wishes import Serving
 
-from .admission import admit, check_lane, check_wait, refusal
+from .admission import admit, check_lane, check_wait, find_model, refusal
 from .admitter import Instruments
+from .by_id import ById
 from .catalogue import CatalogueReader
 from .channel import Channel
-from .queue import Answer, Catalogue, GiveUp, ModelState
+from .queue import Answer, Catalogue, GiveUp, ModelState, Standing
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class RedisQueue:
 
     def __init__(self, settings: Settings, instruments: QueueInstruments) -> None:
         self._settings, self._instruments = settings, instruments
-        self._instance = f"fe-{secrets.token_hex(8)}"
+        self._instance = f"{FRONT_END}{secrets.token_hex(8)}"
         self._catalogue = Catalogue()
         self._channels: dict[tuple[str, str], Channel] = {}
         self._max_wait_s = settings.max_wait_ms / 1000 or math.inf
@@ -65,7 +66,7 @@ class RedisQueue:
     async def start(self) -> None:
         """See the interface."""
         self._client = connect_async(self._settings.redis_address, self._settings.socket_timeout_s)
-        self._catalogue_link = Link(self._client)
+        self._catalogue_link, self._by_id = Link(self._client), ById(self._client)
         self._reader = CatalogueReader(self._catalogue_link, self._settings.lease_ms)
         await self._refresh()
         self._refresher = asyncio.create_task(self._refresh_forever())
@@ -78,6 +79,7 @@ class RedisQueue:
             await asyncio.gather(self._refresher, return_exceptions=True)
         for channel in self._channels.values():
             await channel.close()
+        await self._by_id.close()
         await self._catalogue_link.close()
         await self._client.aclose()
 
@@ -178,6 +180,21 @@ class RedisQueue:
                 wait.give_up()
 
         return give_up
+
+    async def find(self, model: str, request_id: str, lane: str = DEFAULT_LANE) -> Reply | Standing:
+        """See the interface."""
+        self._check_place(model, lane)
+        return await self._by_id.find(model, lane, request_id)
+
+    async def cancel(self, model: str, request_id: str, lane: str = DEFAULT_LANE) -> Standing:
+        """See the interface."""
+        self._check_place(model, lane)
+        return await self._by_id.cancel(model, lane, request_id)
+
+    def _check_place(self, model: str, lane: str) -> None:
+        state = find_model(self._catalogue, model)
+        if lane != DEFAULT_LANE:
+            check_lane(state, lane)
 
     def _answer(self, request: Request, message: bytes, waited_s: float) -> Answer | RequestError:
         try:

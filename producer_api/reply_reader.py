@@ -14,8 +14,10 @@ from collections.abc import Callable
 from typing import Any
 
 from shared import keys
+from shared.outcomes import CANCELLED, EXPIRED
 from shared.redis import AsyncClient, ClientError, Link
 
+from .admission import refusal
 from .waiters import Waiter, Waiters
 
 log = logging.getLogger(__name__)
@@ -49,9 +51,9 @@ class ReplyReader:
     ) -> None:
         self._reading, self._sweeping = Link(client), Link(client)
         self._waiters, self._model, self._lane = waiters, model, lane
-        self._stream = keys.reply_stream(model, lane, instance)
+        self._stream, self._ends = keys.reply_stream(model, lane, instance), keys.ends(model, lane)
         self._block_ms, self._on_cursor, self._on_error = block_ms, on_cursor, on_error
-        self._cursor = b"0-0"
+        self._cursor = self._ended_up_to = b"0-0"
         self._look_now = asyncio.Event()
         self._closed = False
         self._tasks: tuple[asyncio.Task[None], ...] = ()
@@ -82,10 +84,11 @@ class ReplyReader:
         self._look_now.set()
 
     async def _read_forever(self) -> None:
-        read = ("XREAD", "COUNT", MOST_PER_READ, "BLOCK", self._block_ms, "STREAMS", self._stream)
+        read = ("XREAD", "COUNT", MOST_PER_READ, "BLOCK", self._block_ms, "STREAMS", self._stream, self._ends)
+        mine = self._stream.encode()
         while not self._closed:
             try:
-                answer = await self._reading.call(*read, self._cursor)
+                answer = await self._reading.call(*read, self._cursor, self._ended_up_to)
             except (ClientError, OSError) as error:
                 log.debug("Reading replies failed: %s", error)
                 self._on_error()
@@ -94,21 +97,34 @@ class ReplyReader:
                 await asyncio.sleep(RETRY_S)
                 self._look_now.set()
                 continue
-            if answer:
-                self._take_hints(answer[0][1])
-                self._on_cursor(self._cursor)
+            for stream, entries in answer or ():
+                if stream == mine:
+                    self._take_hints(entries)
+                    self._on_cursor(self._cursor)
+                else:
+                    self._take_ends(entries)
 
     def _take_hints(self, hints: list[Any]) -> None:
         for entry_id, fields in hints:
             self._cursor = entry_id
-            waiters = self._waiters.of(fields[1].decode(errors="replace"))
-            if len(fields) >= 6:  # the end of one entry, not of the id: an earlier attempt must not end a later one
-                waiters = [waiter for waiter in waiters if waiter.entry_id == fields[5]]
-            for waiter in list(waiters):
-                if len(fields) >= 4:
+            for waiter in list(self._waiters.of(fields[1].decode(errors="replace"))):
+                if len(fields) >= 6:  # the end of one entry, not of the id
+                    waiter.entry_ended(fields[5], fields[3])
+                elif len(fields) >= 4:
                     waiter.end(fields[3])
                 else:
                     self.look(waiter)
+
+    def _take_ends(self, news: list[Any]) -> None:
+        """Tell those who wait for entries that ended without a consumer, whichever process admitted them."""
+        for news_id, fields in news:
+            self._ended_up_to = news_id
+            told = dict(zip(fields[::2], fields[1::2], strict=True))
+            request_id = told.get(b"id", b"").decode(errors="replace")
+            for waiter in list(self._waiters.of(request_id)):
+                expired = told.get(b"code") == EXPIRED.code.encode()
+                outcome, what = (EXPIRED, "waited too long") if expired else (CANCELLED, "was cancelled")
+                waiter.entry_ended(told.get(b"entry", b""), refusal(outcome, f"The request {what}.", request_id))
 
     async def _sweep_forever(self) -> None:
         """Look at reply keys: at once for those asked for, regularly for those overdue."""

@@ -147,6 +147,14 @@ class ErrorResponse(Struct, frozen=True):
     error: ErrorDetail
 
 
+class RequestState(Struct, frozen=True):
+    """How a request stands: ``queued``, ``claimed`` by a worker, so perhaps running, or ``cancelled``."""
+
+    id: str
+    model: str
+    status: str
+
+
 class ModelSummary(Struct, frozen=True):
     """One line of the list of models.
 

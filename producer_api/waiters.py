@@ -30,6 +30,7 @@ class Waiter:
         ended: nobody waits any more.
         unwanted: nobody will ask for the reply either.
         traceparent: the request's own, for the log.
+        early: how an entry ended, heard of before it was known whether it is this request's; None for nothing.
     """
 
     request_id: str
@@ -41,6 +42,7 @@ class Waiter:
     ended: bool = False
     unwanted: bool = False
     traceparent: str | None = None
+    early: tuple[bytes, bytes | RequestError] | None = None
 
     def fail(self, outcome: Outcome, message: str, retry_after_s: int = RETRY_AFTER_S) -> None:
         """End with an error, unless already ended."""
@@ -51,7 +53,21 @@ class Waiter:
 
         Its hints may go to another front end, so the reply key is looked at regularly, from now on.
         """
-        self.entry_id, self.since_s = entry_id, 0.0
+        self.since_s = 0.0
+        self.entered(entry_id)
+
+    def entered(self, entry_id: bytes) -> None:
+        """Take note of the request's entry in the stream."""
+        self.entry_id = entry_id
+        if self.early is not None and self.early[0] == entry_id:
+            self.end(self.early[1])
+
+    def entry_ended(self, entry_id: bytes, result: bytes | RequestError) -> None:
+        """End if that is the entry that is waited for. A later attempt with the same id is another one."""
+        if self.entry_id is None:
+            self.early = (entry_id, result)
+        elif self.entry_id == entry_id:
+            self.end(result)
 
     def end(self, result: bytes | RequestError) -> None:
         """End with a reply or an error, unless already ended."""

@@ -17,6 +17,7 @@ local function names(work)
     lane = lane,
     reply = head .. 'r:' .. lane .. ':',
     flight = head .. 'd:' .. lane .. ':',
+    ends = head .. 'x:' .. lane,
     stream = head .. 'rs:' .. lane .. ':',
     lanes = head .. 'lanes',
     card = head .. 'card',
@@ -64,20 +65,122 @@ end
 local BAD_KEY = { err = 'ERR KEYS[1] must be hr:{model}:q:lane' }
 local BAD_ARGS = { err = 'ERR wrong arguments' }
 
--- hr1_admit(limit, instance, cursor, acknowledged count, item count, acknowledged ids…, (id, check, message)…)
---
--- Puts requests into the lane. In passing it deletes the replies that this front end has delivered (ids it made up
--- itself) and trims its reply stream to the cursor, so that memory stays flat.
--- check '1': answer 'answered' when the reply of that id is already there.
--- check '1:ttl ms:expiry ms:fingerprint': besides, while an entry of that id is under way, no second one is added; that
--- it is under way is remembered for the expiry. Where both fingerprints are given, they must be the same.
--- Returns {length of the lane, status…}; a status is the entry's id, 'answered', 'joined …' (the id of the entry that is
--- under way), 'differs' (another fingerprint), 'full', 'absent' (no such stream) or 'error …'.
+-- What a request says besides its payload. The server's own msgpack library is no use here: it does not know 'bin', and
+-- would copy the payload. A message that cannot be read, or is made to be read for long, says what stands before that.
+
+local MOST_VALUES = 4096
+-- Bytes of the length or number behind a type byte, what follows, and its size where that is fixed.
+local SIZED = {
+  [0xc4] = { 1, 'data' }, [0xc5] = { 2, 'data' }, [0xc6] = { 4, 'data' },
+  [0xca] = { 4 }, [0xcb] = { 8 }, [0xcc] = { 1, 'number' }, [0xcd] = { 2, 'number' }, [0xce] = { 4, 'number' },
+  [0xcf] = { 8 }, [0xd0] = { 1 }, [0xd1] = { 2 }, [0xd2] = { 4 }, [0xd3] = { 8 },
+  [0xd9] = { 1, 'data' }, [0xda] = { 2, 'data' }, [0xdb] = { 4, 'data' },
+  [0xdc] = { 2, 'values', 1 }, [0xdd] = { 4, 'values', 1 }, [0xde] = { 2, 'values', 2 }, [0xdf] = { 4, 'values', 2 },
+}
+
+-- Returns where the next value begins, how many values are inside this one, and a short string or a number itself.
+local function value_at(text, at)
+  local kind = string.byte(text, at)
+  if not kind or kind <= 0x7f then
+    return kind and at + 1, 0, kind
+  elseif kind <= 0x9f then
+    return at + 1, kind <= 0x8f and 2 * (kind - 0x80) or kind - 0x90
+  elseif kind <= 0xbf then
+    return at + kind - 0x9f, 0, string.sub(text, at + 1, at + kind - 0xa0)
+  elseif kind == 0xc0 or kind == 0xc2 or kind == 0xc3 or kind >= 0xe0 then
+    return at + 1, 0
+  end
+  local width, what, each = unpack(SIZED[kind] or {})
+  if not width or at + width > #text then
+    return nil, 0
+  end
+  local size, after = 0, at + 1 + width
+  for i = at + 1, at + width do
+    size = size * 256 + string.byte(text, i)
+  end
+  if what == 'data' then
+    return after + size, 0, size <= 64 and string.sub(text, after, after + size - 1) or nil
+  elseif what == 'values' then
+    return after, size * each
+  end
+  return after, 0, what and size
+end
+
+local function members(message)
+  local found, values = {}, 0
+  local at = value_at(message, 1)
+  while at and values < MOST_VALUES do
+    local name, inside, value
+    at, inside, name = value_at(message, at)
+    if not at or inside > 0 then
+      break
+    end
+    at, inside, value = value_at(message, at)
+    if at and name and value then
+      found[name] = value
+    end
+    values = values + 2
+    while at and inside > 0 and values < MOST_VALUES do
+      local more
+      at, more = value_at(message, at)
+      inside, values = inside - 1 + more, values + 1
+    end
+  end
+  return found
+end
+
+-- Says that an entry came to its end without a consumer, to all that read the lane's stream of such ends.
+local ENDS_CAP, ENDS_MS = 10000, 3600000
+
+local function announce(key, entry, id, code)
+  redis.pcall('XADD', key.ends, 'MAXLEN', '~', ENDS_CAP, '*', 'entry', entry, 'id', id, 'code', code)
+  redis.pcall('PEXPIRE', key.ends, ENDS_MS)
+end
 
 local function milliseconds()
   local clock = redis.call('TIME')
   return clock[1] * 1000 + math.floor(clock[2] / 1000)
 end
+
+-- Deletes what waits at the head of the lane although its deadline has passed, at most so much, so that a call stays
+-- short. What consumers have claimed is theirs. Returns how many.
+local MOST_DROPPED = 32
+
+local function drop_expired(key, work)
+  local groups, after = redis.call('XINFO', 'GROUPS', work), '0-0'
+  for _, group in ipairs(groups) do
+    if field(group, 'name') == GROUP then
+      after = field(group, 'last-delivered-id')
+    end
+  end
+  local now, count = milliseconds(), 0
+  while count < MOST_DROPPED do
+    local row = redis.call('XRANGE', work, '(' .. after, '+', 'COUNT', 1)[1]
+    if not row then
+      break
+    end
+    local request, added = members(field(row[2], 'm') or ''), string.match(row[1], '^(%d+)')
+    -- an id with more digits is no time, and no whole number in Lua
+    if #added > 15 or type(request.ttl_ms) ~= 'number' or added + request.ttl_ms > now then
+      break
+    end
+    redis.call('XDEL', work, row[1])
+    announce(key, row[1], type(request.id) == 'string' and request.id or '', 'expired')
+    after, count = row[1], count + 1
+  end
+  return count
+end
+
+-- hr1_admit(limit, instance, cursor, acknowledged count, item count, acknowledged ids…, (id, check, message)…)
+--
+-- Puts requests into the lane. In passing it deletes the replies that this front end has delivered (ids it made up
+-- itself) and trims its reply stream to the cursor, so that memory stays flat. In a lane that is full, what has expired
+-- at its head makes room first.
+-- check '1': answer 'answered' when the reply of that id is already there.
+-- check '1:ttl ms:expiry ms:fingerprint': besides, while an entry of that id is under way, no second one is added; that
+-- it is under way is remembered for the expiry. Where both fingerprints are given, they must be the same.
+-- Returns {length of the lane, status…}; a status is the entry's id, 'answered', 'joined …' (the id of the entry that is
+-- under way), 'differs' (another fingerprint), 'full', 'absent' (no such stream) or 'error …'.
 
 -- What is known of an id: a status, or nothing, and then the time to live, expiry and fingerprint to remember.
 local function look_up(key, work, id, check)
@@ -122,6 +225,10 @@ local function admit(keys, args)
   end
   in_chunks(delivered, function(...) redis.pcall('UNLINK', ...) end)
   local length = redis.call('XLEN', keys[1])
+  if length >= limit and length > 0 then
+    local fine, dropped = pcall(drop_expired, key, keys[1])
+    length = length - (fine and dropped or 0)
+  end
   local answer = { length }
   for i = 6 + acks, #args, 3 do
     local id, check, message = args[i], args[i + 1], args[i + 2]
@@ -547,8 +654,8 @@ end
 
 -- hr1_requeue((letter, id)…)
 --
--- Puts dead letters back into their lane, each with a fresh deadline. An older reply to the id, what is remembered of it
--- and its cancellation are forgotten, so that it starts afresh. An empty id has none of these.
+-- Puts dead letters back into their lane, each with a fresh deadline. An older reply to the id and what is remembered of
+-- it are forgotten, so that it starts afresh. An empty id has neither.
 -- Returns a status per item: the new entry's id, 'gone' (there is no such letter), or 'error …'.
 
 local function put_back(key, work, letter, id)
@@ -563,8 +670,7 @@ local function put_back(key, work, letter, id)
   -- A lane that is not set up is made: its consumers begin at the very start.
   local entry = redis.call('XADD', work, '*', 'm', message)
   if id ~= '' then
-    local mark = string.gsub(key.flight, ':d:', ':x:', 1) .. id
-    redis.call('UNLINK', key.reply .. id, key.flight .. id, mark)
+    redis.call('UNLINK', key.reply .. id, key.flight .. id)
   end
   redis.call('XDEL', key.dead, letter)
   return entry
@@ -673,6 +779,136 @@ local function repair(keys, args)
   return { kept, dropped + (failed(left) and 0 or left) }
 end
 
+-- hr1_cancel(tell, (id, entry)…)
+--
+-- Takes requests back: one that waits is deleted; one that a consumer has claimed is taken away from it as well, so
+-- that whatever still comes of it changes nothing, and its consumer is told through the lane's stream of ends.
+-- An empty entry is the one that is under way for a client's own id. With tell '1' somebody may wait for the answer, and
+-- is told through the same stream.
+-- Returns a status per item: 'queued' or 'claimed' (what it was until now), 'answered' (there is a reply already),
+-- 'unknown' (it is not under way), or 'error …'.
+
+local function take_back(key, work, tell, id, entry)
+  if not is_name(id) then
+    return 'error the id is not a valid name'
+  end
+  local noted = string.match(redis.call('GET', key.flight .. id) or '', '^(%d+%-%d+) ')
+  if entry == '' then
+    entry = noted
+  elseif not string.find(entry, '^%d+%-%d+$') then
+    return 'error the entry is none'
+  end
+  local claimed = entry and redis.call('XACK', work, GROUP, entry) == 1
+  if not entry or redis.call('XDEL', work, entry) == 0 then
+    return redis.call('EXISTS', key.reply .. id) == 1 and 'answered' or 'unknown'
+  end
+  if noted == entry then
+    redis.call('UNLINK', key.flight .. id)
+  end
+  if claimed or tell then
+    announce(key, entry, id, 'cancelled')
+  end
+  return claimed and 'claimed' or 'queued'
+end
+
+local function each(items, step)
+  local answer = {}
+  for i = 1, #items do
+    local fine, status = pcall(step, items[i])
+    if not fine then
+      status = 'error ' .. (type(status) == 'table' and status.err or tostring(status))
+    end
+    answer[i] = status
+  end
+  return answer
+end
+
+local function cancel(keys, args)
+  local key = names(keys[1])
+  if not key then
+    return BAD_KEY
+  end
+  if (args[1] ~= '0' and args[1] ~= '1') or #args % 2 == 0 then
+    return BAD_ARGS
+  end
+  local items = {}
+  for i = 2, #args, 2 do
+    items[#items + 1] = { args[i], args[i + 1] }
+  end
+  return each(items, function(item) return take_back(key, keys[1], args[1] == '1', item[1], item[2]) end)
+end
+
+-- hr1_ask(id…)
+--
+-- Says how requests with ids of the clients' own stand: 'answered', 'queued', 'claimed' or 'unknown'. Only reads.
+
+local function standing(key, work, id)
+  if not is_name(id) then
+    return 'error the id is not a valid name'
+  end
+  if redis.call('EXISTS', key.reply .. id) == 1 then
+    return 'answered'
+  end
+  local entry = string.match(redis.call('GET', key.flight .. id) or '', '^(%d+%-%d+) ')
+  if not entry or #redis.call('XRANGE', work, entry, entry) == 0 then
+    return 'unknown'
+  end
+  local row = redis.pcall('XPENDING', work, GROUP, entry, entry, 1)
+  return (failed(row) or #row == 0) and 'queued' or 'claimed'
+end
+
+local function ask(keys, args)
+  local key = names(keys[1])
+  if not key then
+    return BAD_KEY
+  end
+  return each(args, function(id) return standing(key, keys[1], id) end)
+end
+
+-- hr1_answered(stream cap, stream expiry ms, (entry, id, instance)…)
+--
+-- Ends entries whose id has a reply already, such as requests that were sent twice: the hint carries the id only.
+-- Returns a status per item: 1 ended, 0 there is no reply, so it is to run, or 'error …'.
+
+local function end_answered(key, work, cap, entry, id, instance)
+  local fits = string.find(entry, '^%d+%-%d+$') and is_name(id) and (instance == '' or is_name(instance))
+  if not fits then
+    return 'error malformed item'
+  end
+  if redis.call('EXISTS', key.reply .. id) == 0 then
+    return 0
+  end
+  redis.call('XACK', work, GROUP, entry)
+  redis.call('XDEL', work, entry)
+  if instance ~= '' then
+    redis.call('XADD', key.stream .. instance, 'MAXLEN', '~', cap, '*', 'id', id)
+  end
+  return 1
+end
+
+local function answered(keys, args)
+  local key = names(keys[1])
+  if not key then
+    return BAD_KEY
+  end
+  local cap, stream_expiry = whole(args[1]), whole(args[2])
+  if not (cap and stream_expiry) or (#args - 2) % 3 ~= 0 then
+    return BAD_ARGS
+  end
+  local items, streams = {}, {}
+  for i = 3, #args, 3 do
+    items[#items + 1] = { args[i], args[i + 1], args[i + 2] }
+    if args[i + 2] ~= '' and is_name(args[i + 2]) then
+      streams[key.stream .. args[i + 2]] = true
+    end
+  end
+  local answer = each(items, function(item) return end_answered(key, keys[1], cap, item[1], item[2], item[3]) end)
+  for stream in pairs(streams) do
+    redis.pcall('PEXPIRE', stream, stream_expiry)
+  end
+  return answer
+end
+
 redis.register_function('hr1_admit', admit)
 redis.register_function{ function_name = 'hr1_commit', callback = commit, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'hr1_heartbeat', callback = heartbeat, flags = { 'allow-oom' } }
@@ -686,3 +922,6 @@ redis.register_function{ function_name = 'hr1_reap', callback = reap, flags = { 
 redis.register_function{ function_name = 'hr1_requeue', callback = requeue, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'hr1_lanes', callback = lanes, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'hr1_repair', callback = repair, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'hr1_cancel', callback = cancel, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'hr1_ask', callback = ask, flags = { 'no-writes' } }
+redis.register_function{ function_name = 'hr1_answered', callback = answered, flags = { 'allow-oom' } }

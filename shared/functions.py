@@ -20,6 +20,9 @@ REAP = "hr1_reap"
 REQUEUE = "hr1_requeue"
 LANES = "hr1_lanes"
 REPAIR = "hr1_repair"
+CANCEL = "hr1_cancel"
+ASK = "hr1_ask"
+ANSWERED = "hr1_answered"
 
 HINT_LIMIT_BYTES = 16 * 1024
 """Replies of this size and more are not copied into the reply stream; the hint carries the id only."""
@@ -29,6 +32,12 @@ LUA_LIMIT_BYTES = 16 * 1024
 
 REPLY_STREAM_CAP = 10_000
 """Most entries of a reply stream, approximately."""
+
+ENDS_CAP = 10_000
+"""Most entries of a stream of ends, approximately."""
+
+ENDS_MS = 3_600_000
+"""How long a stream of ends stays after the last: as long as a request may wait at most."""
 
 DEAD_LETTERS_CAP = 10_000
 """Most dead letters of a lane; the oldest are dropped."""

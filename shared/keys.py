@@ -11,6 +11,9 @@ MODELS = "hr:models"
 
 DEFAULT_LANE = "default"
 GROUP = "workers"
+FRONT_END = "fe-"
+"""What the names begin with under which front ends wait for replies."""
+
 MESSAGE_FIELD = "m"
 
 
@@ -37,6 +40,11 @@ def reply(model: str, lane: str, request_id: str) -> str:
 def flight(model: str, lane: str, request_id: str) -> str:
     """String that says which entry of a client's own id is under way, until when, and the fingerprint of its body."""
     return f"hr:{{{model}}}:d:{lane}:{request_id}"
+
+
+def ends(model: str, lane: str) -> str:
+    """Capped stream that tells which entries of a lane ended without a consumer: cancelled, or expired in the queue."""
+    return f"hr:{{{model}}}:x:{lane}"
 
 
 def reply_stream(model: str, lane: str, instance: str) -> str:

@@ -29,9 +29,11 @@ UNAUTHORIZED = Outcome("unauthorized", 401)
 NOT_FOUND = Outcome("not_found", 404)
 UNKNOWN_MODEL = Outcome("unknown_model", 404)
 UNKNOWN_LANE = Outcome("unknown_lane", 404, lasting=False)
+UNKNOWN_REQUEST = Outcome("unknown_request", 404)
 METHOD_NOT_ALLOWED = Outcome("method_not_allowed", 405)
 NOT_ACCEPTABLE = Outcome("not_acceptable", 406)
 REQUEST_TIMEOUT = Outcome("request_timeout", 408)
+ALREADY_ANSWERED = Outcome("already_answered", 409)
 BODY_TOO_LARGE = Outcome("body_too_large", 413)
 UNSUPPORTED_MEDIA_TYPE = Outcome("unsupported_media_type", 415)
 INVALID_INPUT = Outcome("invalid_input", 422)
@@ -41,6 +43,7 @@ LANE_FULL = Outcome("lane_full", 429, retry=True)
 CLIENT_LIMIT = Outcome("client_limit", 429, retry=True, lasting=False)
 WAIT_TOO_LONG = Outcome("wait_too_long", 429, retry=True)
 CLIENT_CLOSED = Outcome("client_closed", 499, lasting=False)
+CANCELLED = Outcome("cancelled", 499, lasting=False)
 MODEL_ERROR = Outcome("model_error", 500)
 CRASHED = Outcome("crashed", 500)
 INTERNAL = Outcome("internal", 500)
@@ -60,9 +63,11 @@ ALL = (
     NOT_FOUND,
     UNKNOWN_MODEL,
     UNKNOWN_LANE,
+    UNKNOWN_REQUEST,
     METHOD_NOT_ALLOWED,
     NOT_ACCEPTABLE,
     REQUEST_TIMEOUT,
+    ALREADY_ANSWERED,
     BODY_TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,
     INVALID_INPUT,
@@ -72,6 +77,7 @@ ALL = (
     CLIENT_LIMIT,
     WAIT_TOO_LONG,
     CLIENT_CLOSED,
+    CANCELLED,
     MODEL_ERROR,
     CRASHED,
     INTERNAL,

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from consumer.lanes import Turns
 from consumer.stream import Claim, Dead, Depth, Ended, Entry, StreamDown, StreamGone
 from shared.cards import Card, to_hash
@@ -74,6 +76,7 @@ class InMemoryLane:
         self.wish: Wish | None = None
         self.serving = Serving.OPEN
         self.turn: tuple[str, float] = ("", 0.0)
+        self.cancelled: list[bytes] = []
         self.others: dict[str, tuple[InMemoryLane, float]] = {}
 
     def create(self, name: str, weight: float = 1.0) -> InMemoryLane:
@@ -100,6 +103,16 @@ class InMemoryLane:
         with self.changed:
             if self.stream is not None:
                 self.stream.entries.pop(_key(entry_id), None)
+
+    def cancel(self, entry_id: bytes) -> None:
+        """Take an entry away, whoever holds it, and tell the consumers."""
+        with self.changed:
+            if self.stream is not None:
+                self.stream.entries.pop(_key(entry_id), None)
+                if self.stream.group is not None:
+                    self.stream.group.pending.pop(_key(entry_id), None)
+            self.cancelled.append(entry_id)
+            self.changed.notify_all()
 
     def reply(self, request_id: str) -> bytes | None:
         """The stored reply, unless it has expired."""
@@ -168,6 +181,7 @@ class InMemoryStream:
         self._lane, self._settings, self._worker = lane, settings, worker
         self._lanes = {DEFAULT_LANE: lane}
         self._turns = Turns({DEFAULT_LANE: 1.0})
+        self._heard: dict[str, int] = {}
 
     def _answering(self) -> None:
         if self._lane.down:
@@ -234,6 +248,19 @@ class InMemoryStream:
             claimed.append(self._entry(stream, key, held.deliveries + 1, lane))
         return claimed
 
+    def ends(self) -> list[Claim]:
+        """See the interface."""
+        with self._lane.changed:
+            self._answering()
+            self._lane.changed.wait_for(self._news, self._settings.block_ms / 1000)
+            news = self._news()
+            self._heard = {name: len(lane.cancelled) for name, lane in self._lanes.items()}
+            return news
+
+    def _news(self) -> list[Claim]:
+        heard = self._heard
+        return [(name, one) for name, lane in self._lanes.items() for one in lane.cancelled[heard.get(name, 0) :]]
+
     def begin_alone(self, entry: Entry) -> bool:
         """See the interface."""
         with self._lane.changed:
@@ -287,6 +314,19 @@ class InMemoryStream:
         self.commit(ended)
         committed()
         return self.read(max_entries)
+
+    def end_answered(self, ended: Sequence[Ended]) -> list[bool]:
+        """See the interface."""
+        with self._lane.changed:
+            self._answering()
+            lanes = [self._lanes.get(one.lane) for one in ended]
+            known = [
+                lane is not None and lane._reply(one.request_id) is not None
+                for lane, one in zip(lanes, ended, strict=True)
+            ]
+            for one in (one for one, is_known in zip(ended, known, strict=True) if is_known):
+                self._lanes[one.lane].end(replace(one, expiry_ms=1))
+            return known
 
     def bury(self, dead: Sequence[Dead]) -> list[int]:
         """See the interface."""

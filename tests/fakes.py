@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from consumer.models.base import IMAGES, RAW, Result
-from producer_api.queue import Answer, Catalogue, GiveUp, ModelState
+from producer_api.queue import Answer, Catalogue, GiveUp, ModelState, Standing
 from shared.cards import BatchSettings, Card, TensorSpec
 from shared.keys import DEFAULT_LANE
 from shared.outcomes import (
+    CANCELLED,
     EXPIRED,
     KEY_REUSED,
     LANE_FULL,
@@ -219,6 +220,39 @@ class InMemoryQueue:
                 place.queued = deque(item for item in place.queued if item.request.id != request.id)
 
         return give_up
+
+    def _lane(self, model: str, lane: str) -> _Lane:
+        if model not in self._lanes:
+            raise _no(UNKNOWN_MODEL, f"There is no model {model}.")
+        if lane not in self._lanes_of(model):
+            raise _no(UNKNOWN_LANE, f"There is no lane {lane}.")
+        if not self.redis_ok:
+            raise _no(QUEUE_UNAVAILABLE, "Redis does not answer.")
+        return self._lanes[_place(model, lane)]
+
+    async def find(self, model: str, request_id: str, lane: str = DEFAULT_LANE) -> Reply | Standing:
+        """See the interface."""
+        place = self._lane(model, lane)
+        known = place.known.get(request_id)
+        if known is None:
+            return Standing.UNKNOWN
+        if known.done():
+            return known.result()
+        return Standing.QUEUED if any(item.request.id == request_id for item in place.queued) else Standing.CLAIMED
+
+    async def cancel(self, model: str, request_id: str, lane: str = DEFAULT_LANE) -> Standing:
+        """See the interface."""
+        stood = await self.find(model, request_id, lane)
+        if isinstance(stood, Reply):
+            return Standing.ANSWERED
+        if stood is not Standing.UNKNOWN:
+            place = self._lane(model, lane)
+            place.queued = deque(item for item in place.queued if item.request.id != request_id)
+            tag = ModelTag(model, "", "")
+            fault = Fault(CANCELLED.code, "The request was cancelled.")
+            place.fingerprints.pop(request_id, None)
+            place.known.pop(request_id).set_result(Reply(request_id, tag, Timing(), fault=fault))
+        return stood
 
     async def _wait(self, lane: _Lane, request: Request, id_is_ours: bool, begun_s: float) -> Answer:
         waiting = lane.known[request.id]

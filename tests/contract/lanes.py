@@ -51,6 +51,9 @@ class Lane(Protocol):
     def delete(self, entry_id: bytes) -> None:
         """Delete an entry behind the consumers' backs."""
 
+    def cancel(self, entry_id: bytes) -> None:
+        """Take an entry away, whoever holds it, and tell the consumers."""
+
     def reply(self, request_id: str) -> bytes | None:
         """The stored reply."""
 
@@ -116,6 +119,10 @@ class MemoryLane:
     def delete(self, entry_id: bytes) -> None:
         """See the interface."""
         self.lane.delete(entry_id)
+
+    def cancel(self, entry_id: bytes) -> None:
+        """See the interface."""
+        self.lane.cancel(entry_id)
 
     def reply(self, request_id: str) -> bytes | None:
         """See the interface."""
@@ -207,6 +214,10 @@ class RedisLane:
     def delete(self, entry_id: bytes) -> None:
         """See the interface."""
         self.client.xdel(self.work, entry_id)
+
+    def cancel(self, entry_id: bytes) -> None:
+        """See the interface."""
+        self.client.fcall(functions.CANCEL, 1, self.work, "1", "any", entry_id)
 
     def reply(self, request_id: str) -> bytes | None:
         """See the interface."""

@@ -155,7 +155,6 @@ def test_nobody_but_the_administrator_administers(server: Server, user: str, com
     [
         ("front_end", ("RPUSH", REPLY, "forged")),
         ("front_end", ("XREADGROUP", "GROUP", keys.GROUP, "me", "COUNT", 1, "STREAMS", WORK, ">")),
-        ("front_end", ("XACK", WORK, keys.GROUP, "1-1")),
         ("front_end", ("XTRIM", WORK, "MAXLEN", 0)),
         ("front_end", ("UNLINK", WORK)),
         ("front_end", ("SET", keys.reply(MODEL, "default", "r1"), "forged")),
@@ -296,6 +295,31 @@ def lanes_for(role: str) -> Callable[[Server], None]:
     return lanes_and_repair
 
 
+def cancel(server: Server) -> None:
+    ask = (functions.ADMIT, 100, "fe", "0-0", 0, 1, "unwanted", "1:9000:9000:", b"message")
+    for stood in (b"queued", b"claimed"):
+        server.call("front_end", *ask)
+        if stood == b"claimed":
+            server.claim("w7")
+        assert server.call("front_end", functions.ASK, "unwanted") == [stood]
+        assert server.call("front_end", functions.CANCEL, "1", "unwanted", "") == [stood]
+        assert server.call("front_end", functions.ASK, "unwanted") == [b"unknown"]
+    ends, hints = keys.ends(MODEL, "default"), keys.reply_stream(MODEL, "default", "fe")
+    assert server.does("front_end", "XREAD", "STREAMS", hints, ends, "0", "0")
+    assert server.does("consumer", "XREAD", "STREAMS", ends, "0")
+    assert server.does("producer", "XADD", ends, "MAXLEN", "~", 10000, "*", "entry", "1-1")
+
+
+def answered(server: Server) -> None:
+    first = server.admit("sent-twice")
+    second = server.admit("sent-twice")
+    server.claim("w8")
+    ask = (functions.ANSWERED, 9, 9000, second, "sent-twice", "fe")
+    assert server.call("consumer", *ask) == [0]
+    assert server.call("consumer", functions.COMMIT, 9, 9000, 99, first, "sent-twice", "fe", 9000, "reply") == [1]
+    assert server.call("consumer", *ask) == [1]
+
+
 SCENARIOS = {
     lanes_for("consumer"): (functions.LANES, functions.REPAIR),
     lanes_for("operator"): (functions.LANES, functions.REPAIR),
@@ -303,6 +327,8 @@ SCENARIOS = {
     bury_and_requeue: (functions.DEAD, functions.REQUEUE),
     come_and_go: (functions.HEARTBEAT, functions.LEAVE, functions.REAP),
     ask_twice: (functions.ADMIT,),
+    cancel: (functions.CANCEL, functions.ASK),
+    answered: (functions.ANSWERED,),
 }
 
 

@@ -17,7 +17,7 @@ from consumer.models.echo import Echo
 from consumer.redis_stream import RedisStream
 from consumer.worker import Worker
 from producer_api.metrics import queue_metrics
-from producer_api.queue import Answer, Queue, submit
+from producer_api.queue import Answer, Queue, Standing, submit
 from producer_api.redis_queue import RedisQueue
 from shared import functions, keys, lanes
 from shared.model_config import ModelConfig
@@ -309,5 +309,60 @@ def test_an_unknown_lane_is_refused(bench: Bench, model_name: str) -> None:
         with pytest.raises(RequestError) as caught:
             await submit(queue, model_name, request("one"), id_is_ours=True, lane="gold")
         assert (caught.value.outcome.code, caught.value.outcome.status) == ("unknown_lane", 404)
+
+    bench.run(scenario)
+
+
+def test_an_answer_can_be_asked_for_by_its_id(bench: Bench, model_name: str) -> None:
+    async def scenario(queue: Queue) -> None:
+        assert await queue.find(model_name, "mine") is Standing.UNKNOWN
+        bench.hold()
+        task = asyncio.create_task(submit(queue, model_name, request("mine"), id_is_ours=False))
+        while (found := await queue.find(model_name, "mine")) is Standing.UNKNOWN:  # noqa: ASYNC110 - nothing tells when it has been admitted
+            await asyncio.sleep(0.01)
+        assert found in (Standing.QUEUED, Standing.CLAIMED)
+        bench.release()
+        answer = await task
+        assert await queue.find(model_name, "mine") == answer.reply
+        assert await queue.cancel(model_name, "mine") is Standing.ANSWERED
+        assert await queue.find(model_name, "mine") == answer.reply
+
+    bench.run(scenario)
+
+
+def test_a_cancelled_request_ends_every_wait_for_it_and_frees_its_id(bench: Bench, model_name: str) -> None:
+    async def scenario(queue: Queue) -> None:
+        assert await queue.cancel(model_name, "mine") is Standing.UNKNOWN
+        bench.hold()
+        tasks = [
+            asyncio.create_task(submit(queue, model_name, request("mine", b"first"), id_is_ours=False))
+            for _ in range(3)
+        ]
+        while await queue.find(model_name, "mine") is Standing.UNKNOWN:  # noqa: ASYNC110 - nothing tells when it has been admitted
+            await asyncio.sleep(0.01)
+        assert await queue.cancel(model_name, "mine") in (Standing.QUEUED, Standing.CLAIMED)
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [end(result) for result in results] == ["cancelled"] * 3
+        assert await queue.find(model_name, "mine") is Standing.UNKNOWN
+        bench.release()
+        answer = await submit(queue, model_name, request("mine", b"second"), id_is_ours=False)
+        assert output(answer) == b"second"
+
+    bench.run(scenario)
+
+
+def end(result: Answer | BaseException) -> str:
+    """How a request ended, whether a reply said so or an error."""
+    if isinstance(result, Answer) and result.reply.fault is not None:
+        return result.reply.fault.code
+    return code(result)
+
+
+def test_asking_for_a_model_that_is_none(bench: Bench) -> None:
+    async def scenario(queue: Queue) -> None:
+        for step in (queue.find, queue.cancel):
+            with pytest.raises(RequestError) as caught:
+                await step("nothing", "mine")
+            assert caught.value.outcome.code == "unknown_model"
 
     bench.run(scenario)

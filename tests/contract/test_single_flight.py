@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from consumer.stream import Ended, WorkStream
 from producer_api.metrics import queue_metrics
-from producer_api.queue import Answer, submit
+from producer_api.queue import Answer, Standing, submit
 from producer_api.redis_queue import RedisQueue
 from shared import functions, keys
 from shared.embedded import EmbeddedServer, ServerConfig, free_port
@@ -177,3 +177,28 @@ def test_a_check_that_is_none_is_refused_and_strands_nobody(lane: RedisLane, che
     assert answer[0] == 1
     assert answer[1] == b"error malformed check"
     assert b"-" in answer[2]
+
+
+def test_cancelling_ends_the_waits_on_every_front_end(lane: RedisLane, redis_url: str) -> None:
+    async def main() -> None:
+        async with front_ends(redis_url) as queues:
+            waits = [
+                asyncio.create_task(submit(queues[number % 2], lane.model, request("crowd"), id_is_ours=False))
+                for number in range(CROWD)
+            ]
+            stood: list[Standing] = []
+            while not all(wait.done() for wait in waits):  # the last of the crowd may come after a cancellation
+                stood.append(await queues[1].cancel(lane.model, "crowd"))
+                await asyncio.sleep(0.01)
+            assert Standing.QUEUED in stood
+            results = await asyncio.gather(*waits, return_exceptions=True)
+            assert {cancelled(result) for result in results} == {"cancelled"}
+            assert lane.length() == 0
+
+    asyncio.run(main())
+
+
+def cancelled(result: Answer | BaseException) -> str:
+    """The code a request ended with."""
+    (end,) = ends([result])
+    return end.code if isinstance(end, Fault) else str(end)

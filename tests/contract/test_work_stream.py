@@ -649,3 +649,40 @@ def kill_readers(lane: RedisLane) -> None:
     for client in lane.client.client_list():
         if client["cmd"] == "xreadgroup":
             lane.client.client_kill_filter(_id=client["id"])
+
+
+# --- what ended elsewhere ------------------------------------------------------------------------------------------
+
+
+def test_a_cancelled_entry_is_told_once_and_is_not_theirs_any_more(lane: Lane) -> None:
+    one, two = ready(lane, "one"), ready(lane, "two")
+    added(lane)
+    (entry,) = one.read(1)
+    lane.cancel(entry.entry_id)
+    assert one.ends() == two.ends() == [entry.claim]
+    later = added(lane, b"later")
+    lane.cancel(later)
+    assert one.ends() == [(MAIN, later)]
+    assert one.renew([entry.claim]) == [entry.claim]
+    assert not one.begin_alone(entry)
+    assert one.commit([ended(entry.entry_id)]) == [0]
+    assert lane.reply("a") is None
+    assert two.reclaim(1) == two.read(1) == []
+
+
+def test_news_are_waited_for_a_bounded_time(lane: Lane) -> None:
+    assert ready(lane, lease_ms=SHORT_LEASE_MS).ends() == []
+
+
+def test_what_has_an_answer_already_is_ended_and_its_sender_told_to_look(lane: Lane) -> None:
+    stream = ready(lane)
+    for _ in range(3):
+        added(lane)
+    first, second, third = stream.read(3)
+    repeats = [ended(second.entry_id, to="me"), ended(third.entry_id, "b", to="me")]
+    assert stream.end_answered(repeats) == [False, False]
+    stream.commit([ended(first.entry_id, reply=b"first")])
+    assert stream.end_answered(repeats) == [True, False]
+    assert (lane.reply("a"), lane.reply_count("a"), lane.hints("me")) == (b"first", 1, [("a", None)])
+    assert lane.length() == 1
+    assert stream.renew([second.claim, third.claim]) == [second.claim]

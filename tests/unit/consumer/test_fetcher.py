@@ -12,12 +12,13 @@ import pytest
 
 from consumer import fetcher as module
 from consumer.batcher import Batcher
+from consumer.cancelled import Cancelled
 from consumer.fetcher import Fetcher
 from consumer.intake import Intake
 from consumer.items import Item, Refused
 from consumer.lease import LeaseBook
 from consumer.stream import Ended, Entry
-from shared.outcomes import CRASHED, EXPIRED, INTERNAL, INVALID_INPUT, MALFORMED
+from shared.outcomes import CANCELLED, CRASHED, EXPIRED, INTERNAL, INVALID_INPUT, MALFORMED
 from tests.fake_stream import InMemoryLane, InMemoryStream
 from tests.helpers import eventually
 from tests.unit.consumer.parts import CARD, RAW, SETTINGS, Toy, joined, message, on_thread
@@ -38,6 +39,7 @@ class Bench:
         self.intake = Intake(Batcher(64, 0.0))
         self.decoders = ThreadPoolExecutor(1, "decode")
         self.refused: list[Refused] = []
+        self.cancelled = Cancelled()
         self.gone = threading.Event()
         self.malformed: list[int] = []
         self.recovered: list[int] = []
@@ -54,6 +56,7 @@ class Bench:
             on_recovered=self.recovered.append,
             max_rows=MAX_ROWS,
             scan_s=0.0,
+            cancelled=self.cancelled,
         )
 
     def refuse(self, some: Sequence[Refused]) -> None:
@@ -447,3 +450,11 @@ def test_the_executor_does_not_read_while_something_waits_for_it(bench: Bench) -
     bench.lane.add({b"m": message("b")})
     assert not bench.fetcher.read_for_executor(bench.stop)
     assert bench.stream.depth()["default"].pending == 1
+
+
+def test_what_was_cancelled_is_refused_before_it_is_decoded(bench: Bench) -> None:
+    bench.cancelled.add([("default", bench.lane.add({b"m": message("gone", b"picture")}) or b"")], 0.0)
+    bench.fetcher.accept(bench.stream.read(1))
+    assert bench.faults() == [("gone", CANCELLED.code, None)]
+    bench.accept(message("a"))
+    assert [one.request.id for one in bench.ready()] == ["a"]

@@ -14,7 +14,7 @@ from prometheus_client.registry import CollectorRegistry
 from producer_api.exchange import Desk, Exchange
 from producer_api.express import MOST_BYTES, Express, Heads, KnownHead
 from producer_api.metrics import ApiMetrics
-from producer_api.queue import Answer, Catalogue, GiveUp, ModelState, submit
+from producer_api.queue import Answer, Catalogue, GiveUp, ModelState, Standing, submit
 from shared.outcomes import LANE_FULL, RequestError
 from shared.settings import Settings
 from shared.wire import Fault, ModelTag, Reply, Request, Tensor, Timing
@@ -121,6 +121,12 @@ class Told:
 
     async def close(self) -> None:
         """See the interface."""
+
+    async def find(self, model: str, request_id: str) -> Standing:
+        """See the interface."""
+        return Standing.UNKNOWN
+
+    cancel = find
 
     def catalogue(self) -> Catalogue:
         """See the interface."""

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 from starlette.routing import Route
 
 from shared.outcomes import ALL
-from tests.unit.producer_api.asgi import Api, Response
+from tests.unit.producer_api.asgi import Api, Response, call
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_path_parameters_are_declared_and_operations_are_named(document: Any) ->
 
 def test_every_outcome_of_predict_is_documented(document: Any) -> None:
     responses = document["paths"]["/v1/models/{model}/predict"]["post"]["responses"]
-    elsewhere = {"ok", "not_found", "method_not_allowed", "client_closed"}
+    elsewhere = {"ok", "not_found", "method_not_allowed", "client_closed", "unknown_request", "already_answered"}
     for outcome in ALL:
         if outcome.code not in elsewhere:
             assert f"`{outcome.code}`" in responses[str(outcome.status)]["description"]
@@ -96,7 +96,7 @@ def test_real_answers_are_as_documented(api: Api, document: Any) -> None:
         _check(document, predict, "post", answer)
     for path in _routes(api):
         if path != predict:
-            _check(document, path, "get", api.get(path.format(model="imagenet")))
+            _check(document, path, "get", api.get(path.format(model="imagenet", id="nothing")))
     _check(document, "/v1/models/{model}", "get", api.get("/v1/models/nobody"))
     for model in ("echo", "imagenet"):
         api.queue.set_workers(model, 0)
@@ -146,3 +146,21 @@ def test_the_page_shows_every_route_and_loads_nothing(api: Api, document: Any) -
     assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
     assert len(page.ids) == len(set(page.ids))
     assert "{{" not in text
+
+
+def test_asking_and_cancelling_by_id_are_as_documented(api: Api, document: Any) -> None:
+    path = "/v1/models/{model}/requests/{id}"
+    kind = [("Content-Type", "application/octet-stream")]
+    assert api.together(call(api.app, "POST", "/v1/models/echo/predict?id=done", kind, b"x"))[0].status == 200
+    for method, target, status in (
+        ("GET", "echo/requests/done", 200),
+        ("DELETE", "echo/requests/done", 409),
+        ("GET", "echo/requests/nothing", 404),
+        ("DELETE", "echo/requests/nothing", 404),
+        ("GET", "nobody/requests/done", 404),
+        ("GET", "echo/requests/no%20name", 400),
+        ("DELETE", "echo/requests/no%20name", 400),
+    ):
+        (answer,) = api.together(call(api.app, method, f"/v1/models/{target}"))
+        assert answer.status == status
+        _check(document, path, method.lower(), answer)

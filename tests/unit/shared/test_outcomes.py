@@ -25,7 +25,7 @@ def test_codes_are_unique_and_fit_for_labels() -> None:
 
 @pytest.mark.parametrize("outcome", ALL, ids=lambda outcome: outcome.code)
 def test_statuses_are_valid(outcome: Outcome) -> None:
-    # 499 (the client went away) is no status of the standard; it is only ever counted, since nobody is left to read it.
+    # 499 (nobody wants the answer any more) is no status of the standard, but usual.
     assert outcome.status == 499 or HTTPStatus(outcome.status)
     assert (outcome is outcomes.OK) == (outcome.status < 400)
     assert outcome.retry == (outcome.status in (429, 503))
@@ -33,6 +33,7 @@ def test_statuses_are_valid(outcome: Outcome) -> None:
 
 def test_expired_work_is_never_stored() -> None:
     assert not outcomes.EXPIRED.lasting
+    assert not outcomes.CANCELLED.lasting
     assert outcomes.OK.lasting
     assert outcomes.INVALID_INPUT.lasting
 

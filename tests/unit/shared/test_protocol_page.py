@@ -11,6 +11,7 @@ import pytest
 from shared import functions, keys, wire
 from shared.cards import ITEM_BYTES, Card
 from shared.outcomes import (
+    CANCELLED,
     CRASHED,
     EXPIRED,
     INTERNAL,
@@ -55,7 +56,7 @@ def test_every_field_of_a_card_is_listed() -> None:
 
 def test_every_key_is_described() -> None:
     made = [keys.MODELS, keys.card("M"), keys.lanes("M"), keys.workers("M"), keys.worker("M", "WORKER")]
-    made += [keys.wish("M"), keys.turn("M"), keys.flight("M", "LANE", "ID")]
+    made += [keys.wish("M"), keys.turn("M"), keys.flight("M", "LANE", "ID"), keys.ends("M", "LANE")]
     made += [keys.work("M", "LANE"), keys.reply("M", "LANE", "ID"), keys.reply_stream("M", "LANE", "INSTANCE")]
     for key in made:
         assert f"| `{key}` |" in section("Keys"), key
@@ -76,7 +77,7 @@ def test_every_function_is_described() -> None:
 
 @pytest.mark.parametrize(
     "outcome",
-    [MALFORMED, UNSUPPORTED_MEDIA_TYPE, INVALID_INPUT, MODEL_ERROR, CRASHED, INTERNAL, EXPIRED],
+    [MALFORMED, UNSUPPORTED_MEDIA_TYPE, INVALID_INPUT, MODEL_ERROR, CRASHED, INTERNAL, EXPIRED, CANCELLED],
     ids=lambda outcome: outcome.code,
 )
 def test_what_a_consumer_answers_is_described_and_stored_as_described(outcome: Outcome) -> None:

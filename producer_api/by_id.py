@@ -1,0 +1,74 @@
+"""Asking for requests by id, and taking them back [I/O]."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from shared import functions, keys
+from shared.fast_wire import decode_reply
+from shared.outcomes import INTERNAL, QUEUE_UNAVAILABLE, RequestError
+from shared.redis import AsyncClient, ClientError, Link, ServerError
+from shared.wire import Reply, WireError
+
+from .admission import refusal
+from .queue import Standing
+
+log = logging.getLogger(__name__)
+
+
+class ById:
+    """What ``hr1_ask`` and ``hr1_cancel`` say, on a connection that is opened when it is first needed."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._link, self._one_at_a_time = Link(client), asyncio.Lock()
+
+    async def find(self, model: str, lane: str, request_id: str) -> Reply | Standing:
+        """Return the stored reply, or how the request stands.
+
+        Raises:
+            RequestError: ``QUEUE_UNAVAILABLE``, ``INTERNAL``.
+        """
+        look = ("LINDEX", keys.reply(model, lane, request_id), 0)
+        # In this order: what has no reply yet when it is looked for stands as it did a moment before.
+        statuses, message = await self._call(model, lane, request_id, (functions.ASK, request_id), look)
+        if message is None:
+            standing = Standing(statuses[0].decode())
+            return Standing.UNKNOWN if standing is Standing.ANSWERED else standing  # taken or expired in between
+        try:
+            return decode_reply(message)
+        except WireError as error:
+            log.error("A consumer's reply cannot be read: %r", error)
+            raise RequestError(INTERNAL, "The reply cannot be read.", request_id=request_id) from None
+
+    async def cancel(self, model: str, lane: str, request_id: str) -> Standing:
+        """Take a request back; returns how it stood.
+
+        Raises:
+            RequestError: ``QUEUE_UNAVAILABLE``.
+        """
+        (statuses,) = await self._call(model, lane, request_id, (functions.CANCEL, "1", request_id, ""))
+        return Standing(statuses[0].decode())
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._link.close()
+
+    async def _call(self, model: str, lane: str, request_id: str, step: tuple[Any, ...], *more: Any) -> list[Any]:
+        """Call a function, and further commands in the same round trip; loads the functions where they are missing."""
+        function, *arguments = step
+        commands = (("FCALL", function, 1, keys.work(model, lane), *arguments), *more)
+        try:
+            async with self._one_at_a_time:
+                answers = await self._link.call_many(commands)
+                if isinstance(answers[0], ServerError) and functions.is_missing(answers[0]):
+                    await self._link.call("FUNCTION", "LOAD", "REPLACE", functions.source())
+                    answers = await self._link.call_many(commands)
+            for answer in answers:
+                if isinstance(answer, ServerError):
+                    raise answer
+        except (ClientError, OSError) as error:
+            log.warning("%s failed: %s", function, error)
+            raise refusal(QUEUE_UNAVAILABLE, "Redis did not answer; ask again.", request_id) from None
+        return answers

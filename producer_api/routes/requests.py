@@ -1,0 +1,77 @@
+"""GET and DELETE /v1/models/{model}/requests/{id}: ask for an answer again, and take a request back."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from producer_api.auth import Client
+from producer_api.encoding import encode_reply
+from producer_api.errors import from_fault
+from producer_api.negotiation import choose
+from producer_api.queue import Queue, Standing
+from producer_api.schemas import RequestState
+from shared.keys import DEFAULT_LANE
+from shared.names import is_name
+from shared.outcomes import ALREADY_ANSWERED, UNKNOWN_REQUEST, RequestError, malformed
+from shared.wire import Reply
+
+from .models import json_response
+
+PATH = "/v1/models/{model}/requests/{id}"
+
+
+class Requests:
+    """The two routes."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+
+    async def answer(self, request: Request) -> Response:
+        """Answer either method."""
+        return await (self._cancel(request) if request.method == "DELETE" else self._find(request))
+
+    async def _find(self, request: Request) -> Response:
+        """Give the stored answer, or say how the request stands."""
+        media_type = choose(request.headers.get("accept", "").encode("latin-1"))
+        model, request_id, lane = _names(request)
+        found = await self._queue.find(model, request_id, lane)
+        if isinstance(found, Reply):
+            return _answer(found, request_id, media_type)
+        if found is Standing.UNKNOWN:
+            raise _unknown(request_id)
+        response = json_response(RequestState(request_id, model, found.value), 202)
+        response.headers["Retry-After"] = "1"
+        return response
+
+    async def _cancel(self, request: Request) -> Response:
+        """Take a request back."""
+        model, request_id, lane = _names(request)
+        stood = await self._queue.cancel(model, request_id, lane)
+        if stood is Standing.UNKNOWN:
+            raise _unknown(request_id)
+        if stood is Standing.ANSWERED:
+            raise RequestError(ALREADY_ANSWERED, "There is an answer already; GET gives it.", request_id=request_id)
+        return json_response(RequestState(request_id, model, "cancelled"))
+
+
+def _names(request: Request) -> tuple[str, str, str]:
+    """Model, id and lane, which is that of the API key."""
+    model, request_id = request.path_params["model"], request.path_params["id"]
+    if not is_name(request_id):
+        raise malformed("An id is 1 to 64 letters, digits, '_' or '-'.", "id")
+    client: Client | None = request.scope.get("api_client")
+    return model, request_id, DEFAULT_LANE if client is None else client.key.lane
+
+
+def _unknown(request_id: str) -> RequestError:
+    message = "No answer is kept under this id, and no request with this id of a client's own is under way."
+    return RequestError(UNKNOWN_REQUEST, message, request_id=request_id)
+
+
+def _answer(reply: Reply, request_id: str, media_type: str) -> Response:
+    if reply.fault is not None:
+        raise from_fault(reply.fault, request_id)
+    timing = reply.timing
+    payload = encode_reply(reply, (timing.queue + timing.wait + timing.run) / 1e6, media_type)
+    return Response(payload, media_type=media_type, headers={"X-Request-Id": request_id})
