@@ -90,8 +90,9 @@ def _password_file(url: str) -> tuple[str, dict[str, Any]]:
     path = query.pop("password_file", None)
     if path is None:
         return url, {}
-    rest = parts._replace(netloc=parts.netloc.rpartition("@")[2], query=urlencode(query))
-    return rest.geturl(), {"credential_provider": _PasswordFile(unquote(parts.username or "default"), path)}
+    # Not by urlunsplit, which leaves the slashes of unix:// out.
+    rest = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{'?' if query else ''}{urlencode(query)}"
+    return rest, {"credential_provider": _PasswordFile(unquote(parts.username or "default"), path)}
 
 
 def connect(url: str, timeout_s: float = 3.0) -> redis.Redis:

@@ -8,7 +8,16 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from shared.redis import ClientError, Link, OutOfMemory, ServerError, SyncLink, connect, connect_async
+from shared.redis import (
+    ClientError,
+    Link,
+    OutOfMemory,
+    ServerError,
+    SyncLink,
+    _password_file,
+    connect,
+    connect_async,
+)
 from tests.helpers import eventually
 from tests.unit.shared.scripted import HANG_UP, Answer, ScriptedServer
 
@@ -36,6 +45,23 @@ def half(connection: socket.socket) -> None:
 
 def nothing(connection: socket.socket) -> None:
     """Stay silent."""
+
+
+@pytest.mark.parametrize(
+    ("url", "rest", "user"),
+    [
+        ("redis://host:1/0", "redis://host:1/0", None),
+        ("redis://me@host:1/0?password_file=/a%20b", "redis://host:1/0", "me"),
+        ("rediss://a%40b@host?ssl_ca_certs=/ca.pem&password_file=/p", "rediss://host?ssl_ca_certs=%2Fca.pem", "a@b"),
+        ("redis+sentinel://me@one:1,two:2/s/0?password_file=/p", "redis+sentinel://one:1,two:2/s/0", "me"),
+        ("unix:///run/redis.sock?password_file=/p", "unix:///run/redis.sock", "default"),
+    ],
+)
+def test_a_password_file_is_taken_out_of_the_address(url: str, rest: str, user: str | None) -> None:
+    found, options = _password_file(url)
+    assert found == rest
+    provider = options.get("credential_provider")
+    assert (None if provider is None else provider._user) == user
 
 
 def test_answers_come_back_in_order() -> None:
