@@ -416,6 +416,9 @@ local function claimed(keys, args)
     return BAD_ARGS
   end
   local rows = redis.pcall('XPENDING', keys[1], GROUP, '(' .. args[2], '+', count, args[1])
+  if failed(rows) and string.find(rows.err, 'invalid start ID', 1, true) then
+    rows = {} -- nothing lies behind the highest id there is, which anybody who may add can give an entry
+  end
   if failed(rows) then
     return rows
   end

@@ -488,3 +488,14 @@ def test_a_bound_of_no_dead_letters_is_refused_before_anything_is_written(server
     with pytest.raises(redis.ResponseError, match="wrong arguments"):
         server.call(functions.DEAD, CAP, STREAM_MS, HINT_LIMIT, 0, 100, entry, "a", "", 1000, b"reply", "why", 0)
     assert server.pending() == 1
+
+
+def test_what_is_held_ends_with_the_highest_id_there_is(server: Server) -> None:
+    """Its lane's producer may write it; a consumer that lost a connection asked for what lies behind it, for ever."""
+    server.heartbeat()
+    highest = f"{2**64 - 1}-{2**64 - 1}"
+    server.client.xadd(server.work, {"m": b"x"}, id=highest)
+    assert server.claim(1) == [highest.encode()]
+    last, *rows = server.call(functions.CLAIMED, "one", "0-0", 10)
+    assert (last, len(rows)) == (highest.encode(), 1)
+    assert server.call(functions.CLAIMED, "one", last, 10) == [b""]
