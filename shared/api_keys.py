@@ -60,8 +60,8 @@ def parse(text: str) -> tuple[ApiKey, ...]:
     """
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        # Its message may show a part of the file.
+    except (ValueError, RecursionError) as error:
+        # Its message may show a part of the file. A number of thousands of digits is a ValueError, too.
         line = re.search(r"line \d+", str(error))
         raise ValueError(f"It is not TOML{f' ({line[0]})' if line else ''}.") from None
     tables = document.get("keys")

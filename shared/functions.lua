@@ -236,7 +236,11 @@ local function admit(keys, args)
     if not is_name(id) then
       status = 'error the id is not a valid name'
     elseif check ~= '0' then
-      status, ttl, expiry, print = look_up(key, keys[1], id, check)
+      local fine
+      fine, status, ttl, expiry, print = pcall(look_up, key, keys[1], id, check)
+      if not fine then -- what is remembered of the id is not ours
+        status = 'error ' .. (type(status) == 'table' and status.err or tostring(status))
+      end
     end
     if status then
       -- it is not added
@@ -519,6 +523,9 @@ local function claimed(keys, args)
     return BAD_ARGS
   end
   local rows = redis.pcall('XPENDING', keys[1], GROUP, '(' .. args[2], '+', count, args[1])
+  if failed(rows) and string.find(rows.err, 'invalid start ID', 1, true) then
+    rows = {} -- nothing lies behind the highest id there is, which anybody who may add can give an entry
+  end
   if failed(rows) then
     return rows
   end
@@ -602,7 +609,7 @@ local function dead(keys, args)
       return BAD_ARGS
     end
   end
-  if (#args - 5) % 7 ~= 0 then
+  if (#args - 5) % 7 ~= 0 or whole(args[4]) == 0 then -- a bound of none would drop the letter and strand its entry
     return BAD_ARGS
   end
   local answer = {}

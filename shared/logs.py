@@ -16,6 +16,9 @@ from .trace import trace_id
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))} | {0x0A: "\\n"}
+_TERMINAL_CONTROLS = {code: text for code, text in _CONTROLS.items() if code not in (0x09, 0x0A)}
+
 _SECRET = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)[^\s/]*@")
 _SECRET_PARAMETER = re.compile(r"([?&](?:\w*password|\w*username|\w*secret|\w*token)=)[^\s&#]*")
 
@@ -49,14 +52,14 @@ class TextFormatter(logging.Formatter):
         self._one_line = one_line
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """Add the ids before the traceback."""
-        line = super().formatMessage(record)
+        """Add the ids before the traceback. What a client sent can neither begin a line nor speak to a terminal."""
+        line = super().formatMessage(record).translate(_CONTROLS)
         ids = [f"{name}={value}" for name, value in _named(record).items() if value not in line]
         return f"{line} [{' '.join(ids)}]" if ids else line
 
     def format(self, record: logging.LogRecord) -> str:
         """Return what is written."""
-        text = without_secrets(super().format(record))
+        text = without_secrets(super().format(record)).translate(_TERMINAL_CONTROLS)
         return text.replace("\n", "\\n") if self._one_line else text
 
 

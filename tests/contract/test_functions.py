@@ -469,3 +469,33 @@ def test_a_letter_goes_back_on_a_server_that_is_full(server: Server) -> None:
     finally:
         server.client.config_set("maxmemory", limit["maxmemory"])
     assert b"-" in entry
+
+
+def test_what_others_left_in_the_place_of_an_id_strands_nobody(server: Server) -> None:
+    server.heartbeat()
+    server.client.rpush(keys.flight(server.model, LANE, "list"), "x")
+    server.client.set(keys.flight(server.model, LANE, "huge"), f"{10**30}-1 {10**15} ")
+    check = "1:1000:5000:"
+    length, *statuses = server.admit(*((name, check, b"m") for name in ("first", "list", "huge", "last")))
+    assert length == 2
+    assert [status.partition(b" ")[0] for status in statuses[1:3]] == [b"error", b"error"]
+    assert server.client.xlen(server.work) == 2
+
+
+def test_a_bound_of_no_dead_letters_is_refused_before_anything_is_written(server: Server) -> None:
+    server.heartbeat()
+    (entry,) = server.admitted("a")
+    with pytest.raises(redis.ResponseError, match="wrong arguments"):
+        server.call(functions.DEAD, CAP, STREAM_MS, HINT_LIMIT, 0, 100, entry, "a", "", 1000, b"reply", "why", 0)
+    assert server.pending() == 1
+
+
+def test_what_is_held_ends_with_the_highest_id_there_is(server: Server) -> None:
+    """Its lane's producer may write it; a consumer that lost a connection asked for what lies behind it, for ever."""
+    server.heartbeat()
+    highest = f"{2**64 - 1}-{2**64 - 1}"
+    server.client.xadd(server.work, {"m": b"x"}, id=highest)
+    assert server.claim(1) == [highest.encode()]
+    last, *rows = server.call(functions.CLAIMED, "one", "0-0", 10)
+    assert (last, len(rows)) == (highest.encode(), 1)
+    assert server.call(functions.CLAIMED, "one", last, 10) == [b""]

@@ -154,6 +154,18 @@ def test_a_removed_key_falls_on_an_open_connection_and_comes_back(server: HttpSe
         eventually(lambda: ask(connection, bearer(ALICE))[0] == 200)
 
 
+@pytest.mark.parametrize("text", ["a = " + "[" * 5000, "a = " + "9" * 5000, "\0", "[keys.alice]"])
+def test_no_file_ends_the_watch_for_the_next(
+    server: HttpServer, keys_file: Path, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    write(keys_file, text)
+    eventually(lambda: "the old keys stay in force" in caplog.text)
+    with server.connect() as connection:
+        assert ask(connection, bearer(ALICE))[0] == 200
+        write(keys_file, line("bob", BOB))
+        eventually(lambda: ask(connection, bearer(ALICE))[0] == 401)
+
+
 def test_a_file_that_is_broken_or_gone_leaves_the_old_keys_in_force(
     keys_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

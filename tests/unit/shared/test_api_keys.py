@@ -46,6 +46,8 @@ def test_the_shortest_line_has_no_limits() -> None:
         ("[keys.a]\nsha256 = '{hash}'\nlane = 5", "keys.a.lane"),
         ("[keys.a]\nsha256 = '{hash}'\n[keys.b]\nsha256 = '{hash}'", "the same key"),
         ("[keys.a]\nsha256 = {hash}", "not TOML"),
+        ("a = " + "[" * 5000, "not TOML"),
+        ("a = " + "9" * 5000, "not TOML"),
     ],
 )
 def test_what_is_wrong_is_named_and_no_hash_shown(text: str, sentence: str) -> None:

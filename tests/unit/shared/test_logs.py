@@ -121,3 +121,13 @@ def test_a_malformed_traceparent_names_no_trace(text: str | None) -> None:
 def test_a_trace_that_is_not_sampled_is_not_worth_showing(flags: str, found: str | None) -> None:
     assert sampled_trace_id(f"00-{TRACE}-{SPAN}-{flags}") == found
     assert sampled_trace_id(None) is sampled_trace_id("nonsense") is None
+
+
+@pytest.mark.parametrize("one_line", [True, False])
+def test_what_a_client_sent_cannot_speak_to_the_terminal_or_begin_a_line(one_line: bool) -> None:
+    hostile = "/a\r\n2026-01-01 INFO headrace: all is well\x1b[2J\x9b2J\x00\x7f"
+    text = TextFormatter(one_line=one_line).format(record("GET %s failed.", hostile, error=ValueError(hostile)))
+    first = text.replace("\\n", "\n").split("\n")[0] if one_line else text.split("\n")[0]
+    assert "GET /a\\x0d" in first
+    assert not set(text) & set(map(chr, (*range(9), *range(11, 32), *range(127, 160))))
+    assert ("\n" in text) is not one_line
