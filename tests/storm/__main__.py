@@ -163,7 +163,7 @@ class Storm:
                     "s": round(time.monotonic() - self._begun_s, 1),
                     "redis_bytes": info.get("used_memory"),
                     "processes": {
-                        name: {"kib": one.resident_kib, "redis": one.redis, "clients": one.clients, "other": one.other}
+                        name: {"kib": one.resident_kib, "redis": one.redis, "cut": one.cut, "clients": one.clients, "other": one.other}
                         for name, one in world.census().items()
                     },
                 }
