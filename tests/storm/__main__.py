@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -162,10 +162,7 @@ class Storm:
                 {
                     "s": round(time.monotonic() - self._begun_s, 1),
                     "redis_bytes": info.get("used_memory"),
-                    "processes": {
-                        name: {"kib": one.resident_kib, "redis": one.redis, "cut": one.cut, "clients": one.clients, "other": one.other}
-                        for name, one in world.census().items()
-                    },
+                    "processes": {name: asdict(one) for name, one in world.census().items()},
                 }
             )
             await asyncio.sleep(SAMPLE_S)
