@@ -47,7 +47,11 @@ def id_of_key(key: bytes, secret: bytes = b"") -> str:
 
 
 def fingerprint(kind: str, query: bytes, body: bytes) -> str:
-    """Return what two requests with the same type, options and body have in common, and no others."""
-    digest = hashlib.sha256(b"%b\0%b\0" % (kind.encode(), query))
+    """Return what two requests with the same type, options and body have in common, and no others.
+
+    How long the client waits is no part of what it asks for: after a 504 it may give the same request more time.
+    """
+    options = b"&".join(option for option in query.split(b"&") if not option.startswith(b"timeout_ms="))
+    digest = hashlib.sha256(b"%b\0%b\0" % (kind.encode(), options))
     digest.update(body)
     return digest.hexdigest()[:32]

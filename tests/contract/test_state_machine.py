@@ -283,7 +283,9 @@ class Lane(RuleBasedStateMachine):
     def begin_alone(self, data: Any) -> None:
         """Count a delivery, if the worker still owns the entry."""
         name = data.draw(strategies.sampled_from([name for name in WORKERS if self.held[name]]))
-        entry = data.draw(strategies.sampled_from(self.held[name]))
+        self._begin(name, data.draw(strategies.sampled_from(self.held[name])))
+
+    def _begin(self, name: str, entry: Entry) -> None:
         life = self.truth.entries.get(entry.entry_id)
         begun = self.streams[name].begin_alone(entry)
         if life is None or life.owner != name:
@@ -357,7 +359,10 @@ class Lane(RuleBasedStateMachine):
     def bury(self, data: Any) -> None:
         """Make a dead letter of one."""
         name, entries = self._drawn(data)
-        ended = self._ended(name, entries[0], EXPIRY_MS)
+        self._bury(name, entries[0])
+
+    def _bury(self, name: str, entry: Entry) -> None:
+        ended = self._ended(name, entry, EXPIRY_MS)
         life = self.truth.entries.get(ended.entry_id)
         (status,) = self.streams[name].bury([Dead(ended, "as told", 2)])
         if life is not None and life.owner and not life.deleted:
@@ -367,7 +372,46 @@ class Lane(RuleBasedStateMachine):
             self.truth.hinted.add((ended.reply_to, ended.request_id))
         else:
             self._ended_as(ended, status, dict(self.truth.entries))
-        self._put_down(name, entries[:1])
+        self._put_down(name, [entry])
+
+    # ---- workers that come late
+
+    def _stale(self) -> list[tuple[str, Entry]]:
+        """What workers hold that has ended, or is another's by now, or nobody's."""
+        return [
+            (name, entry)
+            for name, entries in self.held.items()
+            for entry in entries
+            if (life := self.truth.entries.get(entry.entry_id)) is None or life.owner != name
+        ]
+
+    @precondition(lambda self: self.truth.made and any(life.owner for life in self.truth.entries.values()))
+    @rule(name=NAMES, stored=strategies.booleans())
+    def take_over_and_end(self, name: str, stored: bool) -> None:
+        """Somebody takes over the oldest entry and ends it, whoever else still holds it."""
+        before = len(self.held[name])
+        self.reclaim(name)
+        for entry in self.held[name][before:]:
+            self.commit(name, [entry], stored=stored)
+
+    @precondition(lambda self: self._stale())
+    @rule(data=strategies.data(), last=strategies.integers(0, 3))
+    def commit_late(self, data: Any, last: int) -> None:
+        """A worker ends what is not its own any more, together with what is."""
+        name, entry = data.draw(strategies.sampled_from(self._stale()))
+        self.commit(name, [*self.held[name][:last], entry])
+
+    @precondition(lambda self: self.truth.made and self._stale())
+    @rule(data=strategies.data())
+    def begin_late(self, data: Any) -> None:
+        """A worker begins to run what is not its own any more."""
+        self._begin(*data.draw(strategies.sampled_from(self._stale())))
+
+    @precondition(lambda self: self._stale())
+    @rule(data=strategies.data())
+    def bury_late(self, data: Any) -> None:
+        """A worker makes a dead letter of what is not its own any more."""
+        self._bury(*data.draw(strategies.sampled_from(self._stale())))
 
     @rule(name=NAMES)
     def leave(self, name: str) -> None:
@@ -471,7 +515,7 @@ def run(url: str, prefix: str, examples: int, *, derandomize: bool) -> None:
 
 @pytest.mark.timeout(120)
 def test_the_promises_hold_whatever_happens(valkey_url: str, model_name: str) -> None:
-    run(valkey_url, model_name, 60, derandomize=True)
+    run(valkey_url, model_name, 80, derandomize=True)
 
 
 @pytest.mark.soak

@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from tests.storm.ledger import End, Kind, Ledger, Task
 from tests.storm.plan import draw
 from tests.storm.rest import Load, RestClient
 from tests.storm.show import Show
-from tests.storm.world import HORIZON_S, World
+from tests.storm.world import HORIZON_S, LANES, World
 
 CLIENTS = {Kind.OWN: 8, Kind.KEY: 6, Kind.MADE: 12}
 SIMPLE_PRODUCERS, FAST_PRODUCERS, FAST_AT_ONCE = 6, 2, 20
@@ -88,9 +88,9 @@ class Storm:
         made: list[Any] = []
         for kind, count in CLIENTS.items():
             made += [RestClient(load, world.front_ends, world.model, kind, next(rngs)) for _ in range(count)]
-        url = world.server.url
-        made += [SimpleProducer(load, url, world.model, next(rngs)) for _ in range(SIMPLE_PRODUCERS)]
-        made += [FastProducer(load, url, world.model, next(rngs), FAST_AT_ONCE) for _ in range(FAST_PRODUCERS)]
+        common = load, world.server.url, world.model
+        made += [SimpleProducer(*common, LANES[0], next(rngs)) for _ in range(SIMPLE_PRODUCERS)]
+        made += [FastProducer(*common, LANES[1], next(rngs), FAST_AT_ONCE) for _ in range(FAST_PRODUCERS)]
         return made
 
     async def _poison_is_over(self) -> None:
@@ -162,10 +162,7 @@ class Storm:
                 {
                     "s": round(time.monotonic() - self._begun_s, 1),
                     "redis_bytes": info.get("used_memory"),
-                    "processes": {
-                        name: {"kib": one.resident_kib, "redis": one.redis, "clients": one.clients, "other": one.other}
-                        for name, one in world.census().items()
-                    },
+                    "processes": {name: asdict(one) for name, one in world.census().items()},
                 }
             )
             await asyncio.sleep(SAMPLE_S)

@@ -9,13 +9,26 @@ from shared import keys
 from shared.wire import decode_request
 from tests.storm.census import Census
 from tests.storm.ledger import End, Ledger, nonce_of
-from tests.storm.world import World
+from tests.storm.world import LANES, World
 
-LANE = keys.DEFAULT_LANE
 REDIS_MAY_GROW_BYTES = 4 << 20
 """Buffers of connections, and the functions."""
 MAY_GROW, MAY_GROW_KIB = 1.2, 16 * 1024
 """How much a process may grow between the middle and the end: what it keeps does not depend on how long it lives."""
+
+
+async def _left_in(world: World, work: str, workers: set[str]) -> list[str]:
+    """Return what is left in a lane: entries, claims, names of consumers that are gone."""
+    entries: Any = await world.redis.xrange(work)
+    left = [
+        f"entry {entry_id.decode()} of {nonce_of(decode_request(fields[b'm']).body or b'')}"
+        for entry_id, fields in entries
+    ]
+    pending: Any = await world.redis.xpending(work, keys.GROUP)
+    if pending["pending"]:
+        left.append(f"{pending['pending']} pending entries in {work}")
+    consumers: Any = await world.redis.xinfo_consumers(work, keys.GROUP)
+    return left + [f"name {name} in {work}" for one in consumers if (name := one["name"].decode()) not in workers]
 
 
 async def keys_left(world: World, ledger: Ledger) -> list[str]:
@@ -27,20 +40,13 @@ async def keys_left(world: World, ledger: Ledger) -> list[str]:
         keys.card(world.model),
         keys.lanes(world.model),
         keys.workers(world.model),
-        keys.work(world.model, LANE),
-        keys.dead_letters(world.model, LANE),
+        *(keys.work(world.model, lane) for lane in LANES),
+        *(keys.dead_letters(world.model, lane) for lane in LANES),
         *(keys.worker(world.model, name) for name in workers),
     }
     left = [key.decode() async for key in world.redis.scan_iter(count=1000) if key.decode() not in expected]
-    work = keys.work(world.model, LANE)
-    entries: Any = await world.redis.xrange(work)
-    for entry_id, fields in entries:
-        left.append(f"entry {entry_id.decode()} of {nonce_of(decode_request(fields[b'm']).body or b'')}")
-    pending: Any = await world.redis.xpending(work, keys.GROUP)
-    if pending["pending"]:
-        left.append(f"{pending['pending']} pending entries")
-    consumers: Any = await world.redis.xinfo_consumers(work, keys.GROUP)
-    left += [f"name {name} in the group" for one in consumers if (name := one["name"].decode()) not in workers]
+    for lane in LANES:
+        left += await _left_in(world, keys.work(world.model, lane), workers)
     for what in left:
         ledger.breach("leaked keys", what)
     return left
@@ -48,7 +54,9 @@ async def keys_left(world: World, ledger: Ledger) -> list[str]:
 
 async def dead_letters(world: World, ledger: Ledger) -> dict[str, int]:
     """Hold the dead letters against the account: each is one that was sent; each that ended as dead has one."""
-    letters: Any = await world.redis.xrange(keys.dead_letters(world.model, LANE))
+    letters: Any = [
+        letter for lane in LANES for letter in await world.redis.xrange(keys.dead_letters(world.model, lane)) or ()
+    ]
     reasons: dict[str, int] = {}
     named = set()
     for _, fields in letters:
@@ -91,9 +99,9 @@ async def connections_left(world: World, ledger: Ledger) -> int:
 
 async def memory(world: World, before: dict[str, Census], redis_bytes: int, ledger: Ledger) -> dict[str, Any]:
     """Compare memory with before: Redis's without the dead letters, which stay, and that of those who lived through."""
-    letters: Any = await world.redis.memory_usage(keys.dead_letters(world.model, LANE), samples=0)
+    sizes: Any = [await world.redis.memory_usage(keys.dead_letters(world.model, lane), samples=0) for lane in LANES]
     info: Any = await world.redis.info("memory")
-    now = info["used_memory"] - (letters or 0)
+    now = info["used_memory"] - sum(size or 0 for size in sizes)
     if now > redis_bytes + REDIS_MAY_GROW_BYTES:
         ledger.breach("memory", f"Redis holds {now:,} bytes, and at the start {redis_bytes:,}.")
     found: dict[str, Any] = {"Redis, bytes": [redis_bytes, now]}

@@ -15,7 +15,6 @@ from shared.wire import Request, decode_reply, encode_request
 from tests.storm.ledger import Case, End, Kind, Task
 from tests.storm.rest import LONG_TTL_MS, THINK_S, Load
 
-LANE = keys.DEFAULT_LANE
 BLOCK_S = 1
 LOOK_S = 1.0
 RETRY_S = 0.2
@@ -27,10 +26,10 @@ may be found expired."""
 class Producer:
     """What both tiers share: a client, and knowing how a request ended."""
 
-    def __init__(self, load: Load, url: str, model: str, rng: random.Random) -> None:
-        self._load, self._model, self._rng = load, model, rng
+    def __init__(self, load: Load, url: str, model: str, lane: str, rng: random.Random) -> None:
+        self._load, self._model, self._lane, self._rng = load, model, lane, rng
         self._redis = connect_async(url, BLOCK_S + 4.0)
-        self._work = keys.work(model, LANE)
+        self._work = keys.work(model, lane)
 
     def _message(self, case: Case, instance: str | None = None) -> bytes:
         return encode_request(
@@ -38,7 +37,7 @@ class Producer:
         )
 
     def _reply_key(self, case: Case) -> str:
-        return keys.reply(self._model, LANE, case.request_id)
+        return keys.reply(self._model, self._lane, case.request_id)
 
     def _read(self, case: Case, message: bytes) -> None:
         reply = decode_reply(message)
@@ -119,11 +118,11 @@ class SimpleProducer(Producer):
 class FastProducer(Producer):
     """Many at once, all replies from one stream of its own."""
 
-    def __init__(self, load: Load, url: str, model: str, rng: random.Random, at_once: int) -> None:
-        super().__init__(load, url, model, rng)
+    def __init__(self, load: Load, url: str, model: str, lane: str, rng: random.Random, at_once: int) -> None:
+        super().__init__(load, url, model, lane, rng)
         self._at_once = at_once
         self._instance = f"storm-{secrets.token_hex(4)}"
-        self._stream, self._cursor = keys.reply_stream(model, LANE, self._instance), b"0-0"
+        self._stream, self._cursor = keys.reply_stream(model, lane, self._instance), b"0-0"
         self._waiting: dict[str, tuple[Case, bytes | None]] = {}
         self._unsure: list[Case] = []
         self._read_keys: list[str] = []

@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.storm.carrier import Answer, BrokenError, Http, NotSentError
 from tests.storm.ledger import Case, End, Kind, Ledger, Task
-from tests.storm.world import Child
+from tests.storm.world import NEW_S, Child
 
 THINK_S = 0.08
 AFTER_S = 6.0
@@ -153,7 +153,7 @@ class RestClient:
         self._sent_s = time.monotonic()
         answer = await self._connections[child.name].post(target, case.body, ttl_ms / 1000 + AFTER_S, header)
         late_s = time.monotonic() - self._sent_s - ttl_ms / 1000
-        if child.troubled_s < self._sent_s and not child.paused:
+        if child.troubled_s < self._sent_s - NEW_S and not child.paused:
             late_ms = round(late_s * 1000)
             self._load.ledger.seen["latest answer after its deadline, ms"] = max(
                 self._load.ledger.seen["latest answer after its deadline, ms"], late_ms

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from shared import keys
 from shared.embedded import EmbeddedServer, ServerConfig, dies_with_parent, free_port
+from shared.lanes import encode
 from shared.redis import ClientError, connect_async
 from tests.children import ROOT, clean_environment
 from tests.storm import census
@@ -27,6 +28,9 @@ LOOK_S = 0.02
 READY_S = 30.0
 NEW_S = 3.0
 FRONT_ENDS = 2
+OF_PRODUCERS = "producers"
+LANES = (keys.DEFAULT_LANE, OF_PRODUCERS)
+"""Front ends and simple producers use the first; fast producers have the other."""
 REWRITE_AT = "16mb"
 """The append-only file is rewritten from this size on, so that this, too, happens under fire."""
 
@@ -178,6 +182,8 @@ class World:
         for _ in range(LEAST_CONSUMERS + 1):
             self.add_consumer()
         await self.eventually(self._workers_are(LEAST_CONSUMERS + 1), "the consumers are there")
+        await self.redis.hset(keys.lanes(self.model), OF_PRODUCERS, encode(1000, 1.0))
+        await self.eventually(self._has_lane, "the lane of the producers is there")
         for number in range(FRONT_ENDS):
             port = free_port()
             environment = {**self._environment, "HEADRACE_PORT": str(port)}
@@ -266,6 +272,9 @@ class World:
             self.add_consumer()
         else:
             self.leaving.append(asyncio.create_task(self.consumers.pop().end()))
+
+    async def _has_lane(self) -> bool:
+        return bool(await self.redis.exists(keys.work(self.model, OF_PRODUCERS)))
 
     def _workers_are(self, count: int) -> Any:
         async def probe() -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
+import socket
 
 import pytest
 
-from tests.storm.census import Census
+from tests.storm.census import Census, take
 from tests.storm.ledger import Case, End, Kind, Ledger, Task, answer_to, body_of, nonce_of
 from tests.storm.plan import Deed, Step, draw
 
@@ -81,10 +83,21 @@ def test_everything_happens_and_who_is_spared_is_not_killed() -> None:
 @pytest.mark.parametrize(
     ("now", "more"),
     [
-        (Census(4, 0, 10, 999), {}),
-        (Census(5, 2, 12, 0), {"connections to Redis": 1, "connections of clients": 2, "descriptors": 2}),
-        (Census(3, 0, 9, 0), {}),
+        (Census(4, 0, 0, 10, 999), {}),
+        (Census(7, 2, 2, 12, 0), {"connections to Redis": 1, "connections of clients": 2, "descriptors": 2}),
+        (Census(7, 1, 0, 10, 0), {}),
+        (Census(3, 0, 0, 9, 0), {}),
     ],
 )
 def test_what_is_more_than_before(now: Census, more: dict[str, int]) -> None:
-    assert now.over(Census(4, 0, 10, 100)) == more
+    assert now.over(Census(4, 0, 0, 10, 100)) == more
+
+
+def test_a_census_tells_connections_from_other_descriptors() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        before = take(os.getpid(), port)
+        one, other = socket.socketpair()
+        with socket.create_connection(("127.0.0.1", port)), socket.socket(), one, other:
+            now = take(os.getpid(), port)
+        assert [now.redis - before.redis, now.cut - before.cut, now.other - before.other] == [1, 1, 2]

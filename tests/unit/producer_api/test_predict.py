@@ -402,10 +402,19 @@ def test_an_idempotency_key_stands_for_one_request(api: Api) -> None:
     assert first.json["outputs"] == second.json["outputs"]
     assert first.headers["x-request-id"] == second.headers["x-request-id"]
     assert len(api.queue.submitted) == 1
-    for body, query in ((b"another", ""), (b"hello", "timeout_ms=5")):
+    for body, query in ((b"another", ""), (b"hello", "top_k=5")):
         refused = api.post("echo", body, headers=key, query=query)
         assert (refused.status, refused.error["code"]) == (422, "key_reused")
     assert api.post("echo", b"another", headers=[("Idempotency-Key", "7f3c-1c1f")]).status == 200
+
+
+def test_a_repeat_under_the_same_key_may_have_more_time(api: Api) -> None:
+    answers = [
+        api.post("echo", b"hello", headers=[("Idempotency-Key", "patience")], query=query)
+        for query in ("timeout_ms=50", "timeout_ms=5000", "")
+    ]
+    assert [(answer.status, answer.json["id"]) for answer in answers] == [(200, answers[0].json["id"])] * 3
+    assert len(api.queue.submitted) == 1
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "x" * 256, "\x7f", "\xe9"])
