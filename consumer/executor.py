@@ -80,6 +80,11 @@ class Executor:
         counted_s = self._model.device_busy_s()
         return self._ran_s if counted_s is None else counted_s - self._counted_before_s
 
+    @property
+    def working_rows(self) -> int | None:
+        """Rows that at most run at once since memory ran out; None while it never did."""
+        return self._model.working_rows()
+
     def run(self, reader: Reader | None = None, stop: threading.Event | None = None) -> None:
         """Run batches until the intake is closed and empty.
 

@@ -18,6 +18,7 @@ from .circumstances import circumstances
 from .config import ConsumerConfig
 from .events import Parity
 from .models.base import Model
+from .models.fitting import Fitting
 from .notes import Notes
 from .precision import free_memory, prepare
 
@@ -68,6 +69,8 @@ def load_model(build: Callable[[], Model], config: ConsumerConfig) -> tuple[Mode
 
     def tuned() -> Model:
         model = build()
+        if config.model.family == "python":
+            model = Fitting(model, lambda: free_memory(device))
         model.tune(notes, config.settings.recipe_steps)
         return model
 

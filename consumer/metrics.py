@@ -121,9 +121,14 @@ class ConsumerMetrics:
         """Export what a batch costs, read at scrape time, and how many rows it should have."""
         self._batching.cost, self._batching.preferred = cost, preferred
 
-    def watch(self, depth: Callable[[], Mapping[str, Depth]], busy_s: Callable[[], float]) -> None:
-        """Export what waits in Redis and how busy the device is, both asked at scrape time."""
-        self.registry.register(_Live(self._model, depth, busy_s))
+    def watch(
+        self,
+        depth: Callable[[], Mapping[str, Depth]],
+        busy_s: Callable[[], float],
+        working_rows: Callable[[], int | None],
+    ) -> None:
+        """Export what waits in Redis, how busy the device is and how many rows fit, all asked at scrape time."""
+        self.registry.register(_Live(self._model, depth, busy_s, working_rows))
 
     def serve(self, host: str, port: int) -> int:
         """Serve ``/metrics`` from a thread of its own; returns the port.
@@ -181,16 +186,21 @@ class _Batching(Collector):
 
 
 class _Live(Collector):
-    def __init__(self, model: str, depth: Callable[[], Mapping[str, Depth]], busy_s: Callable[[], float]) -> None:
-        self._model, self._depth, self._busy_s = model, depth, busy_s
+    def __init__(
+        self,
+        model: str,
+        depth: Callable[[], Mapping[str, Depth]],
+        busy_s: Callable[[], float],
+        working_rows: Callable[[], int | None],
+    ) -> None:
+        self._model, self._depth, self._busy_s, self._working_rows = model, depth, busy_s, working_rows
         self._last = (time.monotonic(), 0.0)
 
     def collect(self) -> Iterator[Metric]:
-        busy = GaugeMetricFamily(
-            "headrace_device_busy_ratio", "Run time over wall time since the last scrape", labels=("model",)
-        )
-        busy.add_metric((self._model,), self._ratio())
-        yield busy
+        yield self._gauge("headrace_device_busy_ratio", "Run time over wall time since the last scrape", self._ratio())
+        if (rows := self._working_rows()) is not None:
+            help_text = "Rows that at most run at once: the largest batch, or fewer once memory has run out"
+            yield self._gauge("headrace_batch_working_rows", help_text, rows)
         try:
             depths = self._depth()
         except (StreamDown, StreamGone):
@@ -212,3 +222,8 @@ class _Live(Collector):
         now_s, busy_s = time.monotonic(), self._busy_s()
         (last_s, last_busy_s), self._last = self._last, (now_s, busy_s)
         return min(1.0, (busy_s - last_busy_s) / max(now_s - last_s, 1e-9))
+
+    def _gauge(self, name: str, help_text: str, value: float) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(name, help_text, labels=("model",))
+        family.add_metric((self._model,), value)
+        return family

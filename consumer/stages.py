@@ -72,6 +72,15 @@ class Stages:
         executor = self._executor
         return self._ran_s + (executor.busy_s if executor is not None else 0.0)
 
+    @property
+    def working_rows(self) -> int | None:
+        """Rows that at most run at once: the largest batch, or fewer once memory has run out; None between models."""
+        executor = self._executor
+        if executor is None:
+            return None
+        most, working = self._config.max_batch, executor.working_rows
+        return most if working is None else min(most, working)
+
     def halt(self) -> None:
         """Claim nothing more, finish what is here, and let ``run`` return."""
         self._halt.set()

@@ -122,7 +122,7 @@ class Worker:
         if not self._stop.is_set():
             self._pulse.first(self._stop)
             self._look_first()
-            self._metrics.watch(self._stream.depth, lambda: self._stages.busy_s)
+            self._metrics.watch(self._stream.depth, lambda: self._stages.busy_s, lambda: self._stages.working_rows)
             self._serve()
         self._over.set()
 

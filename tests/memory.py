@@ -1,4 +1,4 @@
-"""How much memory this process holds."""
+"""How much memory a process holds."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 
-_STATM = Path("/proc/self/statm")
-
 
 def resident_bytes() -> int:
     """Return the resident size of this process; skips the test where the kernel does not tell."""
-    if not _STATM.exists():
-        pytest.skip("only Linux tells a process its size in /proc")
     gc.collect()
-    return int(_STATM.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return resident_bytes_of(os.getpid())
+
+
+def resident_bytes_of(pid: int) -> int:
+    """Return the resident size of a process; skips the test where the kernel does not tell."""
+    told = Path(f"/proc/{pid}/statm")
+    if not told.exists():
+        pytest.skip("only Linux tells the size of a process in /proc")
+    return int(told.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")

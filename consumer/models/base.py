@@ -116,6 +116,10 @@ class Model(ABC):
         """Return the seconds that the device has computed so far; None where that is the time spent in ``run``."""
         return None
 
+    def working_rows(self) -> int | None:
+        """Return how many rows at most run at once since memory ran out; None while it never did."""
+        return None
+
     def decodes(self, request: Request) -> bool:
         """Say whether ``preprocess`` does real work for this request, such as decoding a picture.
 

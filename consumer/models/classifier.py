@@ -151,6 +151,10 @@ class Classifier(Model):
         """Return the time between events of a GPU's own clock; None on a CPU."""
         return None if self._runner is None else self._runner.busy_s
 
+    def working_rows(self) -> int | None:
+        """See the interface."""
+        return None if self._runner is None else self._runner.working_rows
+
     def decodes(self, request: Request) -> bool:
         """Say yes for pictures; raw pixels are only viewed."""
         return request.inputs is None and request.content_type != RAW

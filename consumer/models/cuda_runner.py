@@ -102,6 +102,11 @@ class CudaRunner:
         """
         return self._in_parts(rows)
 
+    @property
+    def working_rows(self) -> int | None:
+        """Rows that at most run at once since memory ran out; None while it never did."""
+        return self._in_parts.working_rows
+
     def _run_part(self, rows: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         slot = self._slots[0]
         self._slots.rotate(-1)

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
-Floats = NDArray[np.float32]
+
+class Outputs(Protocol):
+    """One output per row, in a list or an array."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+OutputsT = TypeVar("OutputsT", bound=Outputs)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -23,47 +33,70 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
 
 
-class Halving:
+class Halving(Generic[OutputsT]):
     """Runs rows in parts of at most ``most`` rows, a number that is halved for good whenever memory runs out.
 
+    Where even one row is too much, it is to blame and not the number of rows, so the number goes back to what it was
+    before the call: a single request must not make all later batches small.
+
     Args:
-        run: runs a part, returns its outputs as an array.
+        run: runs a part, returns one output per row.
         most: rows of the largest part, at first.
         recover: called between a failure and the next try, outside of the ``except`` block: while an error is being
             handled, its traceback keeps the tensors of the failed attempt alive.
     """
 
     def __init__(
-        self, run: Callable[[Sequence[Any]], Floats], most: int, recover: Callable[[], None] = lambda: None
+        self,
+        run: Callable[[Sequence[Any]], OutputsT],
+        most: int = sys.maxsize,
+        recover: Callable[[], None] = lambda: None,
     ) -> None:
         self._run, self._recover = run, recover
-        self.most = most
+        self._first = self.most = most
 
-    def __call__(self, rows: Sequence[Any]) -> Floats:
+    @property
+    def working_rows(self) -> int | None:
+        """How many rows at most are run at once since memory ran out; None while it never did."""
+        return None if self.most == self._first else self.most
+
+    def __call__(self, rows: Sequence[Any]) -> OutputsT:
         """Return the outputs of ``rows``, in order.
 
         Raises:
+            ValueError: ``run`` did not return one output per row.
             Exception: whatever ``run`` raises, a lack of memory for a single row included.
         """
-        parts: list[Floats] = []
-        done = 0
+        parts: list[OutputsT] = []
+        done, before = 0, self.most
         while done < len(rows):
             part = rows[done : done + self.most]
-            outputs = self._attempt(part)
+            outputs = self._attempt(part, before)
             if outputs is None:
                 self._recover()
                 self.most = len(part) // 2
                 log.warning("Memory ran out at %d rows; from here on at most %d run at once.", len(part), self.most)
-            else:
-                parts.append(outputs)
-                done += len(part)
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+                continue
+            if len(outputs) != len(part):  # the next part's would be taken for what is missing
+                raise ValueError(f"the model returned {len(outputs)} outputs for {len(part)} rows")
+            parts.append(outputs)
+            done += len(part)
+        return parts[0] if len(parts) == 1 else _joined(parts)
 
-    def _attempt(self, part: Sequence[Any]) -> Floats | None:
+    def _attempt(self, part: Sequence[Any], before: int) -> OutputsT | None:
         """Run a part; None says that memory ran out and fewer rows may do."""
         try:
             return self._run(part)
         except Exception as error:
-            if len(part) < 2 or not is_out_of_memory(error):
+            if not is_out_of_memory(error):
+                raise
+            if len(part) < 2:
+                self.most = before
                 raise
         return None
+
+
+def _joined(parts: list[OutputsT]) -> OutputsT:
+    arrays = [part for part in parts if isinstance(part, np.ndarray)]
+    joined: Any = np.concatenate(arrays) if len(arrays) == len(parts) else list(chain.from_iterable(parts))
+    return joined  # type: ignore[no-any-return]

@@ -49,10 +49,14 @@ class Runner(Protocol):
     Attributes:
         ring: where rows are best written to before they are run; None for anywhere.
         busy_s: seconds that the device has computed; None where that is the time spent in ``run``.
+        working_rows: rows that at most run at once since memory ran out; None while it never did.
     """
 
     ring: RowRing | None
     busy_s: float | None
+
+    @property
+    def working_rows(self) -> int | None: ...
 
     def run(self, rows: Sequence[Pixels]) -> NDArray[np.float32]:
         """Return the logits of ``rows``, (n, classes), as a fresh array.

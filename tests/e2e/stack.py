@@ -54,6 +54,11 @@ class Process:
         assert self.popen.stdout is not None
         self._output = Output(self.popen.stdout)
 
+    @property
+    def lines(self) -> list[str]:
+        """What it has written so far."""
+        return list(self._output.lines)
+
     def until(self, text: str) -> str:
         """Wait for a line that contains ``text`` and return it; fails when the process ends first."""
         line = self._output.first(lambda line: line if text in line else None)

@@ -29,6 +29,7 @@ CONSUMER_LIVE = {
     "headrace_queue_backlog",
     "headrace_queue_pending",
     "headrace_queue_oldest_age_seconds",
+    "headrace_batch_working_rows",
     "headrace_model_info",
     "headrace_precision_top1_agreement",
     "headrace_precision_largest_difference",

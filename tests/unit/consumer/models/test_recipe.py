@@ -165,6 +165,7 @@ class Pretending:
 
     ring: RowRing | None = None
     busy_s: float | None = None
+    working_rows: int | None = None
 
     def __init__(self, clock: list[float], takes_s: float, error: float = 0.0) -> None:
         self.clock, self.takes_s, self.error = clock, takes_s, error

@@ -1,0 +1,61 @@
+"""Messages made to harm, from a seed: what rows 27 and 31 to 33 send through REST and straight onto the stream."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Iterator
+
+import msgpack
+
+RAW = "application/octet-stream"
+MEGABYTE = 1 << 20
+
+
+def int_keys(count: int) -> bytes:
+    """A map with so many whole numbers as keys."""
+    return b"\xdf" + struct.pack(">I", count) + b"".join(b"\xce" + struct.pack(">I", n) + b"\0" for n in range(count))
+
+
+PROMISES = [
+    start + code + b"\xff\xff\xff\xff\x01"
+    for code in (b"\xdd", b"\xdf", b"\xdb", b"\xc6", b"\xc9")
+    for start in (b"", b"\x81\xa6inputs", b"\x82\xa1v\x01\xa4body")
+]
+"""A few bytes that declare a length of 2^32 - 1: a list, a map, a string, bytes, an extension."""
+
+NESTED = [b"\x91" * MEGABYTE, b"\x81\xa1a" * (MEGABYTE // 3), b"\x81\xa6inputs" + b"\x91" * MEGABYTE]
+
+ODD = [
+    int_keys(10),
+    msgpack.packb({1: 2}),
+    msgpack.packb(msgpack.Timestamp(1, 2)),
+    msgpack.packb({"inputs": msgpack.Timestamp(1)}),
+    msgpack.packb(msgpack.ExtType(1, bytes(1000))),
+    msgpack.packb({"inputs": msgpack.ExtType(5, b"x"), "v": 1}),
+    msgpack.packb({"parameters": {"top_k": msgpack.Timestamp(1)}}),
+]
+
+TENSOR = {"name": "input", "shape": [4], "datatype": "UINT8", "data": b"\1\2\3\4"}
+DOCUMENT = msgpack.packb({"inputs": [TENSOR], "parameters": {"timeout_ms": 5000}})
+"""A good body of a REST request."""
+
+
+def broken(whole: bytes, count: int, seed: int) -> Iterator[bytes]:
+    """Give ``count`` messages that cannot be read: cut off, random, promising too much, nested, with odd keys.
+
+    Every thousandth or so is a megabyte of nesting.
+    """
+    generator = random.Random(seed)
+    for number in range(count):
+        kind = generator.randrange(4)
+        if number % 1000 == 999:
+            yield generator.choice(NESTED)
+        elif kind == 0:
+            yield whole[: generator.randrange(1, len(whole))]
+        elif kind == 1:  # never used by msgpack, so that it cannot be something good by accident
+            yield generator.randbytes(generator.randrange(200)) + b"\xc1"
+        elif kind == 2:
+            yield generator.choice(PROMISES)
+        else:
+            yield generator.choice(ODD)
