@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -98,7 +99,7 @@ def test_row_17_a_crowd_goes_away_while_it_waits(site: Site) -> None:
     head = f"hr:{{{site.model}}}:"
     keys: Any = list(site.redis.scan_iter(match=f"{head}*", count=1000))
     stay = {f"{head}{name}".encode() for name in ("card", "lanes", f"q:{LANE}")}
-    assert [key for key in keys if key not in stay and site.redis.pttl(key) < 0] == []  # type: ignore[operator]
+    assert [key for key in keys if key not in stay and site.redis.pttl(key) < 0] == []
     assert len([key for key in keys if key.startswith(f"{head}r:".encode())]) <= OWN + 1
 
 
@@ -108,7 +109,7 @@ def test_row_21_a_hundred_at_once_are_one(site: Site, how: str) -> None:
     site.consumer()
     site.stack.wait(site.model)
     for door in doors:
-        wait_until(lambda door=door: site.ready(door))
+        wait_until(partial(site.ready, door))
     before, together = site.added(), threading.Barrier(AT_ONCE)
     path = f"/v1/models/{site.model}/predict?timeout_ms=30000" + ("&id=same" if how == "id" else "")
     headers = {"Idempotency-Key": "7f3c1c1e-4d1b"} if how == "key" else {}
@@ -129,7 +130,7 @@ def test_a_request_is_cancelled_at_another_front_end(site: Site) -> None:
     site.consumer()
     site.stack.wait(site.model)
     for door in doors:
-        wait_until(lambda door=door: site.ready(door))
+        wait_until(partial(site.ready, door))
     place = f"/v1/models/{site.model}/requests/mine"
     stands: Callable[[str], Response] = lambda door: call(f"{door}{place}")  # noqa: E731
     hold = site.hold()

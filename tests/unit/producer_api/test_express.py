@@ -15,6 +15,7 @@ from producer_api.exchange import Desk, Exchange
 from producer_api.express import MOST_BYTES, Express, Heads, KnownHead
 from producer_api.metrics import ApiMetrics
 from producer_api.queue import Answer, Catalogue, GiveUp, ModelState, Standing, submit
+from shared.keys import DEFAULT_LANE
 from shared.outcomes import LANE_FULL, RequestError
 from shared.settings import Settings
 from shared.wire import Fault, ModelTag, Reply, Request, Tensor, Timing
@@ -122,7 +123,7 @@ class Told:
     async def close(self) -> None:
         """See the interface."""
 
-    async def find(self, model: str, request_id: str) -> Standing:
+    async def find(self, model: str, request_id: str, lane: str = DEFAULT_LANE) -> Standing:
         """See the interface."""
         return Standing.UNKNOWN
 
