@@ -89,6 +89,7 @@ class Batcher(Generic[T]):
         self._cost = cost or BatchCost()
         self._adaptive = adaptive
         self._items: deque[T] = deque()
+        self._ahead = 0
         self._rows = 0
         self._unnoted_rows = 0
         self._running_rows = 0
@@ -107,13 +108,21 @@ class Batcher(Generic[T]):
         """Most rows of a batch."""
         return self._max_rows
 
+    def waiting(self) -> Sequence[T]:
+        """Return what waits, in the order in which it is handed out."""
+        return list(self._items)
+
     def waits(self) -> bool:
         """Say whether an idle device may be kept waiting for company, as things are."""
         return self._window_s > 0.0 if self._adaptive is None else self._adaptive.waits()
 
-    def add(self, item: T) -> None:
-        """Append an item."""
-        self._items.append(item)
+    def add(self, item: T, *, ahead: bool = False) -> None:
+        """Append an item, or put it ahead of all but those that were put ahead before."""
+        if ahead:
+            self._items.insert(self._ahead, item)
+            self._ahead += 1
+        else:
+            self._items.append(item)
         self._rows += item.row_count
         self._unnoted_rows += item.row_count
         self._note_times(item)
@@ -184,6 +193,7 @@ class Batcher(Generic[T]):
                 rows += item.row_count
             self._items.popleft()
             self._rows -= item.row_count
+        self._ahead = max(0, self._ahead - len(items) - len(expired))
         self._first_arrival_s = self._first_deadline_s = _NEVER
         for item in self._items:
             self._note_times(item)

@@ -27,6 +27,9 @@ from .stream import FUTURE_MS, Dead, Ended, Entry, StreamDown, StreamGone, WorkS
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.2
+
+POLL_S = 0.005
+"""Time between two looks, while the next batch is full, for lanes that have no part in it."""
 ROWS = "rows"
 """What making the rows of requests just read is called in the progress."""
 
@@ -115,11 +118,12 @@ class Fetcher:
             self._pause.rest()
             stop.wait(RETRY_S)
             return
-        room = self._intake.wait_for_room(RETRY_S)
-        if room == 0:
+        several = self._stream.has_several_lanes()
+        room = self._intake.wait_for_room(POLL_S if several else RETRY_S)
+        if room == 0 and not several:
             return
         try:
-            abandoned = self._recover()
+            abandoned = self._recover() if room else ()
             entries = () if abandoned else self._read(room, replies)
         except StreamGone:
             self._on_gone()
@@ -135,9 +139,11 @@ class Fetcher:
                 self._down = False
             if abandoned:
                 self._take_over(abandoned)
-            self.accept(entries)
+            self.accept(entries, ahead=room == 0)
 
     def _read(self, room: int, replies: Replies | None) -> Sequence[Entry]:
+        if room == 0:  # the next batch is full, perhaps of one lane
+            return self._stream.read_ahead(self._intake.max_rows, self._intake.lanes())
         held = replies.held if replies is not None else None
         if replies is None or held is None:
             return self._stream.read(room)
@@ -174,11 +180,12 @@ class Fetcher:
             return False
         return True
 
-    def accept(self, entries: Sequence[Entry], *, lone: bool = False) -> None:
+    def accept(self, entries: Sequence[Entry], *, lone: bool = False, ahead: bool = False) -> None:
         """Take claimed entries: ready ones go to the intake, pictures to the decoders, bad ones back to the sender.
 
         Args:
             lone: these were taken over, and are neither decoded nor run together with others.
+            ahead: they go ahead of what waits in the intake.
         """
         ready: list[Item] = []
         suspects: list[Item] = []
@@ -192,6 +199,7 @@ class Fetcher:
                 continue
             try:
                 item = self._item(entry, now_s, now_ms, lone)
+                item.goes_ahead = ahead
                 if lone:
                     suspects.append(item)
                 elif not may_repeat(item.request):
@@ -306,7 +314,7 @@ class Fetcher:
             raise _Refusal(item, fault) from None
 
     def _decode_later(self, item: Item) -> None:
-        self._intake.begin_decoding(1)
+        self._intake.begin_decoding(1, item.entry.lane)
         self._decoders.submit(self._decode, item)
 
     def _decode(self, item: Item) -> None:
@@ -322,7 +330,7 @@ class Fetcher:
             self._refuse([refuse(item, refusal.error)])
         finally:
             self._progress.end(item.entry.claim)
-            self._intake.end_decoding(done)
+            self._intake.end_decoding(done, item.entry.lane)
 
     def _discard(self, dead: Sequence[Dead]) -> None:
         log.warning("%d entries without a readable request id are dead letters now; nobody can be told.", len(dead))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
+
+from shared.keys import DEFAULT_LANE
 
 from .batcher import Batch, Batcher, CloseReason
 from .items import Item
@@ -26,6 +29,7 @@ class Intake:
     def __init__(self, batcher: Batcher[Item]) -> None:
         self._batcher = batcher
         self._decoding = 0
+        self._decoding_of: Counter[str] = Counter()
         self._rows_per_entry = 1.0
         self._closed = False
         self._lone: Item | None = None
@@ -48,7 +52,7 @@ class Intake:
 
     def _take(self, item: Item) -> None:
         self._rows_per_entry += USUAL_WEIGHT * (item.row_count - self._rows_per_entry)
-        self._batcher.add(item)
+        self._batcher.add(item, ahead=item.goes_ahead)
 
     def is_empty(self) -> bool:
         """Say whether nothing waits here, neither ready nor being decoded."""
@@ -58,15 +62,27 @@ class Intake:
         """Say whether a batch may be held back for company although the device is idle."""
         return self._batcher.waits()
 
-    def begin_decoding(self, count: int) -> None:
+    @property
+    def max_rows(self) -> int:
+        """Most rows of a batch."""
+        return self._batcher.max_rows
+
+    def lanes(self) -> set[str]:
+        """Return the lanes that have something here."""
+        with self._changed:
+            return {item.entry.lane for item in self._batcher.waiting()} | set(+self._decoding_of)
+
+    def begin_decoding(self, count: int, lane: str = DEFAULT_LANE) -> None:
         """Reserve room for requests whose rows are still being made."""
         with self._changed:
             self._decoding += count
+            self._decoding_of[lane] += count
 
-    def end_decoding(self, item: Item | None) -> None:
+    def end_decoding(self, item: Item | None, lane: str = DEFAULT_LANE) -> None:
         """Turn one reservation into an item, or give it up."""
         with self._changed:
             self._decoding -= 1
+            self._decoding_of[lane] -= 1
             if item is not None:
                 self._take(item)
                 self._batcher.ready(time.monotonic())

@@ -17,7 +17,10 @@ from .stream import Ended, Entry
 
 @dataclass(slots=True)
 class Item:
-    """One request on its way through the stages. Times are monotonic seconds, ``decode_s`` is a duration."""
+    """One request on its way through the stages. Times are monotonic seconds, ``decode_s`` is a duration.
+
+    ``goes_ahead`` says that its lane has a share of the next batch, although others have filled that already.
+    """
 
     entry: Entry
     request: Request
@@ -27,6 +30,7 @@ class Item:
     rows: Sequence[Any] = ()
     row_count: int = 1
     decode_s: float = 0.0
+    goes_ahead: bool = False
 
     def about(self) -> dict[str, str]:
         """Return what a log line about it carries besides its words."""

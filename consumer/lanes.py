@@ -14,7 +14,7 @@ See M. Shreedhar and G. Varghese, Efficient Fair Queueing Using Deficit Round Ro
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 MOST_AGEING = 1000.0
@@ -115,5 +115,28 @@ class Turns:
         self._since_s = {lane: self._since_s.get(lane, now_s) for lane, count in counts.items() if count > 0}
         waiting = {lane: Waiting(counts[lane], now_s - since_s) for lane, since_s in self._since_s.items()}
         taken = self._lanes.share(room, waiting)
-        self._since_s.update(dict.fromkeys(taken, now_s))
+        self._note_turns(taken, now_s)
         return taken
+
+    def share_ahead(
+        self, rows: int, counts: Mapping[str, int], present: Collection[str], now_s: float
+    ) -> dict[str, int]:
+        """Return how many requests may go ahead into a batch that is full.
+
+        They are of lanes with no part in it, as many as their share of it is. A lane whose weight is too small for one
+        request waits for its turn.
+
+        Args:
+            rows: of the batch.
+            counts: requests that nobody has claimed, by lane.
+            present: lanes with a part in the batch.
+        """
+        absent = {lane: count for lane, count in counts.items() if count > 0 and lane not in present}
+        total = sum(self.weights[lane] for lane in {*absent, *present} if lane in self.weights)
+        shares = {lane: min(count, int(rows * self.weights[lane] / total)) for lane, count in absent.items()}
+        taken = {lane: count for lane, count in shares.items() if count > 0}
+        self._note_turns(taken, now_s)
+        return taken
+
+    def _note_turns(self, taken: Mapping[str, int], now_s: float) -> None:
+        self._since_s.update(dict.fromkeys(taken, now_s))

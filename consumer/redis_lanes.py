@@ -8,7 +8,7 @@ that a lane which fills at that moment does not fill the whole batch.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from shared import keys
@@ -80,9 +80,19 @@ class LaneReader:
             ClientError: the connection failed, or a stream is missing and nothing was claimed from the others.
         """
         lanes = tuple(turns.weights)
+        shares = turns.share(max_entries, self._counts(lanes), time.monotonic())
+        return self._claimed(shares) or self._wait(lanes)
+
+    def take_ahead(self, turns: Turns, rows: int, present: Collection[str]) -> list[Entry]:
+        """As :meth:`take`, of lanes with no part in a full batch, and without waiting."""
+        counts = self._counts(tuple(turns.weights))
+        return self._claimed(turns.share_ahead(rows, counts, present, time.monotonic()))
+
+    def _counts(self, lanes: Sequence[str]) -> dict[str, int]:
         answers = received(self._link, 2 * len(lanes))
-        counts = {lane: _waiting(*answers[2 * index : 2 * index + 2]) for index, lane in enumerate(lanes)}
-        shares = turns.share(max_entries, counts, time.monotonic())
+        return {lane: _waiting(*answers[2 * index : 2 * index + 2]) for index, lane in enumerate(lanes)}
+
+    def _claimed(self, shares: Mapping[str, int]) -> list[Entry]:
         claimed: list[Entry] = []
         if shares:
             works = {lane: keys.work(self._model, lane) for lane in shares}
@@ -90,7 +100,7 @@ class LaneReader:
             for lane, answer in zip(shares, received(self._link, len(shares)), strict=True):
                 if not isinstance(answer, ServerError):  # one lane's fault is not the others'
                     claimed += entries(answer, lane)
-        return claimed or self._wait(lanes)
+        return claimed
 
     def _wait(self, lanes: Sequence[str]) -> list[Entry]:
         works = {keys.work(self._model, lane).encode(): lane for lane in lanes}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from shared import cards, functions, keys, lanes, wishes
@@ -60,6 +60,22 @@ class RedisStream:
         try:
             self._guard(lambda: self._reading.send(*self._reads(turns, max_entries)))
             return self._guard(lambda: self._receive_read(turns, max_entries))
+        except StreamDown:
+            self._note_lost_answer()
+            raise
+
+    def has_several_lanes(self) -> bool:
+        """See the interface."""
+        return len(self._turns.weights) > 1
+
+    def read_ahead(self, rows: int, present: Collection[str]) -> list[Entry]:
+        """See the interface."""
+        turns = self._turns
+        if self._claimed_after or len(turns.weights) == 1:
+            return []
+        try:
+            self._guard(lambda: self._reading.send(*self._lanes.look(tuple(turns.weights))))
+            return self._guard(lambda: self._lanes.take_ahead(turns, rows, present))
         except StreamDown:
             self._note_lost_answer()
             raise

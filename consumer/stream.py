@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -114,6 +114,17 @@ class WorkStream(Protocol):
 
         Raises:
             StreamGone: the stream or group is missing.
+        """
+
+    def has_several_lanes(self) -> bool:
+        """Say whether there are other lanes than ``default``."""
+
+    def read_ahead(self, rows: int, present: Collection[str]) -> list[Entry]:
+        """Claim entries that go ahead into a full batch, of lanes with no part in it; does not wait.
+
+        Args:
+            rows: of the batch; a lane gets at most its share of them.
+            present: lanes with a part in it.
         """
 
     def commit_and_read(self, ended: Sequence[Ended], committed: Callable[[], None], max_entries: int) -> list[Entry]:

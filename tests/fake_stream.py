@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -205,6 +205,19 @@ class InMemoryStream:
                     break
                 self._lane.changed.wait(left_s)
             shares = self._turns.share(max_entries, {lane: len(keys) for lane, keys in fresh.items()}, time.monotonic())
+            return [entry for lane, count in shares.items() for entry in self._claim(lane, fresh[lane][:count])]
+
+    def has_several_lanes(self) -> bool:
+        """See the interface."""
+        return len(self._lanes) > 1
+
+    def read_ahead(self, rows: int, present: Collection[str]) -> list[Entry]:
+        """See the interface."""
+        with self._lane.changed:
+            self._answering()
+            fresh = {lane: self._fresh(lane) for lane in self._lanes}
+            counts = {lane: len(keys) for lane, keys in fresh.items()}
+            shares = self._turns.share_ahead(rows, counts, present, time.monotonic())
             return [entry for lane, count in shares.items() for entry in self._claim(lane, fresh[lane][:count])]
 
     def _fresh(self, lane: str) -> list[EntryKey]:

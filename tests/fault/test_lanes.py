@@ -147,7 +147,7 @@ def bench(tmp_path: Path, model_name: str) -> Iterator[Bench]:
 
 
 def test_row_28_a_flood_costs_the_other_lane_one_batch_at_most(bench: Bench) -> None:
-    """The batch that runs, the batch that waits, and then one with a share for it: three, instead of one."""
+    """What runs at that moment has to end; then its own batch begins, although a whole one of the flood waits."""
 
     async def main() -> tuple[list[float], list[float], float]:
         async with bench.front_end() as queue:
@@ -164,8 +164,8 @@ def test_row_28_a_flood_costs_the_other_lane_one_batch_at_most(bench: Bench) -> 
     bench.start()
     quiet, flooded, behind_s = asyncio.run(main())
     batch_s = max(statistics.median(quiet), BATCH_MS / 1000)
-    assert statistics.median(flooded) < 3.5 * batch_s
-    assert sorted(flooded)[int(0.9 * len(flooded))] < 5 * batch_s
+    assert statistics.median(flooded) < 2.6 * batch_s
+    assert sorted(flooded)[int(0.9 * len(flooded))] < 4 * batch_s
     assert behind_s > 4 * statistics.median(flooded)  # who floods waits for itself
 
 

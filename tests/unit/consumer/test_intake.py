@@ -241,3 +241,31 @@ def test_the_real_intake_waits_for_returning_clients_on_a_virtual_clock(monkeypa
         arrivals.sort(key=lambda pair: pair[0])
     assert sizes[0] == 1
     assert sizes[-10:] == [4] * 10
+
+
+def test_who_goes_ahead_rides_in_the_next_batch_and_nobody_is_lost() -> None:
+    meeting = intake(4)
+    meeting.add([item(f"flood-{number}") for number in range(4)])
+    late = [item("late-1"), item("late-2")]
+    for one in late:
+        one.goes_ahead = True
+    meeting.add(late)
+    meeting.add([item("last")])
+    first, second = meeting.next_batch(0.0), meeting.next_batch(0.0)
+    assert first is not None
+    assert second is not None
+    assert [one.request.id for one in first.items] == ["late-1", "late-2", "flood-0", "flood-1"]
+    meeting.close()
+    rest = [one.request.id for one in second.items]
+    assert rest == ["flood-2", "flood-3", "last"]
+
+
+def test_the_lanes_that_have_something_here() -> None:
+    meeting = intake(4)
+    assert meeting.lanes() == set()
+    meeting.add([item("a")])
+    meeting.begin_decoding(1, "gold")
+    assert meeting.lanes() == {"default", "gold"}
+    meeting.end_decoding(None, "gold")
+    meeting.next_batch(0.0)
+    assert meeting.lanes() == set()
