@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 RETRY_S = 0.2
 
 POLL_S = 0.005
-"""Time between two looks, while the next batch is full, for lanes that have no part in it."""
+"""Time between two looks, while the next batch is full, for lanes that have less than their share of it."""
 ROWS = "rows"
 """What making the rows of requests just read is called in the progress."""
 

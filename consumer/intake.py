@@ -67,10 +67,10 @@ class Intake:
         """Most rows of a batch."""
         return self._batcher.max_rows
 
-    def lanes(self) -> set[str]:
-        """Return the lanes that have something here."""
+    def lanes(self) -> dict[str, int]:
+        """Return how many requests each lane has here."""
         with self._changed:
-            return {item.entry.lane for item in self._batcher.waiting()} | set(+self._decoding_of)
+            return dict(Counter(item.entry.lane for item in self._batcher.waiting()) + self._decoding_of)
 
     def begin_decoding(self, count: int, lane: str = DEFAULT_LANE) -> None:
         """Reserve room for requests whose rows are still being made."""

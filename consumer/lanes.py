@@ -14,7 +14,7 @@ See M. Shreedhar and G. Varghese, Efficient Fair Queueing Using Deficit Round Ro
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 MOST_AGEING = 1000.0
@@ -119,22 +119,25 @@ class Turns:
         return taken
 
     def share_ahead(
-        self, rows: int, counts: Mapping[str, int], present: Collection[str], now_s: float
+        self, rows: int, counts: Mapping[str, int], present: Mapping[str, int], now_s: float
     ) -> dict[str, int]:
         """Return how many requests may go ahead into a batch that is full.
 
-        They are of lanes with no part in it, as many as their share of it is. A lane whose weight is too small for one
-        request waits for its turn.
+        They are of lanes with less than their share of it. A lane whose weight is too small for one request waits for
+        its turn.
 
         Args:
             rows: of the batch.
             counts: requests that nobody has claimed, by lane.
-            present: lanes with a part in the batch.
+            present: requests that wait for the batch already, by lane.
         """
-        absent = {lane: count for lane, count in counts.items() if count > 0 and lane not in present}
-        total = sum(self.weights[lane] for lane in {*absent, *present} if lane in self.weights)
-        shares = {lane: min(count, int(rows * self.weights[lane] / total)) for lane, count in absent.items()}
-        taken = {lane: count for lane, count in shares.items() if count > 0}
+        wanting = {lane: count for lane, count in counts.items() if count > 0}
+        total = sum(self.weights[lane] for lane in {*wanting, *present} if lane in self.weights)
+        taken = {}
+        for lane, count in wanting.items():
+            count = min(count, int(rows * self.weights[lane] / total) - present.get(lane, 0))
+            if count > 0:
+                taken[lane] = count
         self._note_turns(taken, now_s)
         return taken
 

@@ -8,7 +8,7 @@ that a lane which fills at that moment does not fill the whole batch.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shared import keys
@@ -83,8 +83,8 @@ class LaneReader:
         shares = turns.share(max_entries, self._counts(lanes), time.monotonic())
         return self._claimed(shares) or self._wait(lanes)
 
-    def take_ahead(self, turns: Turns, rows: int, present: Collection[str]) -> list[Entry]:
-        """As :meth:`take`, of lanes with no part in a full batch, and without waiting."""
+    def take_ahead(self, turns: Turns, rows: int, present: Mapping[str, int]) -> list[Entry]:
+        """As :meth:`take`, of lanes with less than their share of a full batch, and without waiting."""
         counts = self._counts(tuple(turns.weights))
         return self._claimed(turns.share_ahead(rows, counts, present, time.monotonic()))
 

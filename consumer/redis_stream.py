@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from shared import cards, functions, keys, lanes, wishes
@@ -68,7 +68,7 @@ class RedisStream:
         """See the interface."""
         return len(self._turns.weights) > 1
 
-    def read_ahead(self, rows: int, present: Collection[str]) -> list[Entry]:
+    def read_ahead(self, rows: int, present: Mapping[str, int]) -> list[Entry]:
         """See the interface."""
         turns = self._turns
         if self._claimed_after or len(turns.weights) == 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -119,12 +119,12 @@ class WorkStream(Protocol):
     def has_several_lanes(self) -> bool:
         """Say whether there are other lanes than ``default``."""
 
-    def read_ahead(self, rows: int, present: Collection[str]) -> list[Entry]:
-        """Claim entries that go ahead into a full batch, of lanes with no part in it; does not wait.
+    def read_ahead(self, rows: int, present: Mapping[str, int]) -> list[Entry]:
+        """Claim entries that go ahead into a full batch, of lanes with less than their share of it; does not wait.
 
         Args:
-            rows: of the batch; a lane gets at most its share of them.
-            present: lanes with a part in it.
+            rows: of the batch.
+            present: requests that wait for it already, by lane.
         """
 
     def commit_and_read(self, ended: Sequence[Ended], committed: Callable[[], None], max_entries: int) -> list[Entry]:

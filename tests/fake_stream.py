@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -211,7 +211,7 @@ class InMemoryStream:
         """See the interface."""
         return len(self._lanes) > 1
 
-    def read_ahead(self, rows: int, present: Collection[str]) -> list[Entry]:
+    def read_ahead(self, rows: int, present: Mapping[str, int]) -> list[Entry]:
         """See the interface."""
         with self._lane.changed:
             self._answering()

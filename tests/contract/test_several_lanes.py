@@ -107,7 +107,7 @@ def test_a_read_waits_for_whichever_lane_fills_first(lane: Lane) -> None:
     assert [(entry.lane, entry.entry_id) for entry in entries] == [("gold", entry_id)]
 
 
-def test_who_has_no_part_in_a_full_batch_is_claimed_ahead(lane: Lane) -> None:
+def test_who_has_less_than_its_share_of_a_full_batch_is_claimed_ahead(lane: Lane) -> None:
     stream = ready(lane)
     assert not stream.has_several_lanes()
     gold = lane.other("gold")
@@ -115,11 +115,11 @@ def test_who_has_no_part_in_a_full_batch_is_claimed_ahead(lane: Lane) -> None:
     assert stream.has_several_lanes()
     added(lane, 20)
     assert counted(stream.read(8)) == {MAIN: 8}
-    assert stream.read_ahead(8, {MAIN}) == []
+    assert stream.read_ahead(8, {MAIN: 8}) == []
     added(gold, 6)
-    assert stream.read_ahead(8, {MAIN, "gold"}) == []
-    assert counted(stream.read_ahead(8, {MAIN})) == {"gold": 4}
-    assert counted(stream.read_ahead(8, {MAIN})) == {"gold": 2}
+    assert stream.read_ahead(8, {MAIN: 8, "gold": 4}) == []
+    assert counted(stream.read_ahead(8, {MAIN: 8, "gold": 1})) == {"gold": 3}
+    assert counted(stream.read_ahead(8, {MAIN: 8})) == {"gold": 3}
 
 
 def test_each_reply_goes_to_the_lane_of_its_request(lane: Lane) -> None:

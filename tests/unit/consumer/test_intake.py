@@ -262,10 +262,10 @@ def test_who_goes_ahead_rides_in_the_next_batch_and_nobody_is_lost() -> None:
 
 def test_the_lanes_that_have_something_here() -> None:
     meeting = intake(4)
-    assert meeting.lanes() == set()
+    assert meeting.lanes() == {}
     meeting.add([item("a")])
     meeting.begin_decoding(1, "gold")
-    assert meeting.lanes() == {"default", "gold"}
+    assert meeting.lanes() == {"default": 1, "gold": 1}
     meeting.end_decoding(None, "gold")
     meeting.next_batch(0.0)
-    assert meeting.lanes() == set()
+    assert meeting.lanes() == {}
