@@ -209,7 +209,7 @@ class Lane(RuleBasedStateMachine):
             request_id = truth.entries[entry].id
             noted, _ = truth.flights.get(request_id, (b"", ""))
         life = truth.entries.pop(entry or noted, None)
-        (status,) = self.client.fcall(functions.CANCEL, 1, self.work, str(int(told)), request_id, entry)  # type: ignore[misc]
+        (status,) = self.client.fcall(functions.CANCEL, 1, self.work, str(int(told)), request_id, entry)
         if life is None or life.deleted:
             assert status == (b"answered" if request_id in truth.visible else b"unknown")
             return
@@ -220,7 +220,7 @@ class Lane(RuleBasedStateMachine):
     @rule(request_id=IDS)
     def ask(self, request_id: str) -> None:
         """Somebody asks how an id stands."""
-        (status,) = self.client.fcall(functions.ASK, 1, self.work, request_id)  # type: ignore[misc]
+        (status,) = self.client.fcall(functions.ASK, 1, self.work, request_id)
         life = self.truth.in_stream.get(self.truth.flights.get(request_id, (b"", ""))[0])
         if request_id in self.truth.visible:
             assert status == b"answered"
