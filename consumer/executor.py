@@ -198,12 +198,13 @@ class Executor:
         return None
 
     def _not_cancelled(self, items: Sequence[Item]) -> Sequence[Item]:
-        gone = [item for item in items if self._cancelled.holds(item.entry.claim)]
-        if not gone:
+        # Asked once for each: what is heard of meanwhile must not fall out of both lists.
+        holds = [self._cancelled.holds(item.entry.claim) for item in items]
+        if True not in holds:
             return items
         error = RequestError(CANCELLED, "The request was cancelled.")
-        self._replies.refuse([refuse(item, error) for item in gone])
-        return [item for item in items if item not in gone]
+        self._replies.refuse([refuse(item, error) for item, gone in zip(items, holds, strict=True) if gone])
+        return [item for item, gone in zip(items, holds, strict=True) if not gone]
 
     def _refuse_expired(self, items: Sequence[Item]) -> None:
         error = RequestError(EXPIRED, "The deadline passed before inference could start.")

@@ -34,7 +34,7 @@ class ById:
         # In this order: what has no reply yet when it is looked for stands as it did a moment before.
         statuses, message = await self._call(model, lane, request_id, (functions.ASK, request_id), look)
         if message is None:
-            standing = Standing(statuses[0].decode())
+            standing = _standing(statuses[0], request_id)
             return Standing.UNKNOWN if standing is Standing.ANSWERED else standing  # taken or expired in between
         try:
             return decode_reply(message)
@@ -49,7 +49,7 @@ class ById:
             RequestError: ``QUEUE_UNAVAILABLE``.
         """
         (statuses,) = await self._call(model, lane, request_id, (functions.CANCEL, "1", request_id, ""))
-        return Standing(statuses[0].decode())
+        return _standing(statuses[0], request_id)
 
     async def close(self) -> None:
         """Close the connection."""
@@ -72,3 +72,10 @@ class ById:
             log.warning("%s failed: %s", function, error)
             raise refusal(QUEUE_UNAVAILABLE, "Redis did not answer; ask again.", request_id) from None
         return answers
+
+
+def _standing(status: bytes, request_id: str) -> Standing:
+    if status.startswith(b"error"):
+        log.error("Redis refused to look for a request: %s", status.decode(errors="replace"))
+        raise RequestError(INTERNAL, "The request cannot be looked for; it has been logged.", request_id=request_id)
+    return Standing(status.decode())

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from shared.fast_wire import decode_reply
 from shared.keys import DEFAULT_LANE, FRONT_END
 from shared.logs import about
-from shared.outcomes import INTERNAL, SHUTTING_DOWN, UNKNOWN_OUTCOME, RequestError
+from shared.outcomes import INTERNAL, QUEUE_UNAVAILABLE, SHUTTING_DOWN, UNKNOWN_OUTCOME, RequestError
 from shared.redis import ClientError, Link, NotPrimary, connect_async
 from shared.settings import Settings
 from shared.trace import sampled_trace_id
@@ -193,6 +193,8 @@ class RedisQueue:
 
     def _check_place(self, model: str, lane: str) -> None:
         state = find_model(self._catalogue, model)
+        if not self._catalogue.redis_ok:
+            raise refusal(QUEUE_UNAVAILABLE, "Redis does not answer.")
         if lane != DEFAULT_LANE:
             check_lane(state, lane)
 

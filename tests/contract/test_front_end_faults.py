@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from consumer.stream import Ended, WorkStream
 from producer_api.channel import Wait
 from producer_api.metrics import queue_metrics
-from producer_api.queue import Answer, submit
+from producer_api.queue import Answer, Standing, submit
 from producer_api.redis_queue import RedisQueue
 from producer_api.waiters import Waiter
 from shared import keys
@@ -354,3 +354,80 @@ def test_a_server_that_is_nearly_full_gets_no_more_requests(redis_url: str, lane
         run(redis_url, scenario)
     finally:
         lane.client.config_set("maxmemory", allowed["maxmemory"])
+
+
+def test_what_is_given_up_is_taken_away_even_from_its_consumer(lane: RedisLane, redis_url: str) -> None:
+    stream = lane.stream("one")
+    stream.heartbeat(card(lane.model), {})
+
+    async def scenario(queue: RedisQueue) -> None:
+        asked = [
+            asyncio.create_task(
+                submit(
+                    queue, lane.model, Request(name, 20_000, "application/octet-stream", b"x"), id_is_ours=name != "own"
+                )
+            )
+            for name in ("claimed", "own", "queued")
+        ]
+        while lane.length() < 3:  # noqa: ASYNC110 - nothing tells when they have been admitted
+            await asyncio.sleep(0.01)
+        (claimed,) = await asyncio.to_thread(stream.read, 1)
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+        while lane.length() > 1:  # noqa: ASYNC110 - nothing tells when they have been taken back
+            await asyncio.sleep(0.01)
+        assert await asyncio.to_thread(stream.ends) == [claimed.claim]
+        (left,) = await asyncio.to_thread(stream.read, 5)
+        assert decode_request(left.message or b"").id == "own"
+
+    run(redis_url, scenario)
+
+
+def test_what_timed_out_while_redis_was_silent_is_not_admitted_any_more(lane: RedisLane, redis_url: str) -> None:
+    lane.stream("one").heartbeat(card(lane.model), {})
+
+    async def scenario(queue: RedisQueue) -> None:
+        assert await outcome(queue, lane, "opens-the-connection", 20) == "unknown_outcome"
+        lane.client.client_pause(500, all=True)
+        sent = asyncio.create_task(outcome(queue, lane, "sent", 100))
+        await asyncio.sleep(0.02)  # it is on its way; the next ones wait for the answer to it
+        waiting = [asyncio.create_task(outcome(queue, lane, f"waits-{number}", 100)) for number in range(3)]
+        assert await asyncio.gather(sent, *waiting) == ["unknown_outcome"] * 4
+        assert await outcome(queue, lane, "afterwards", 1000) == "unknown_outcome"
+
+    run(redis_url, scenario)
+    entries: Any = lane.client.xrange(lane.work)
+    ids = [decode_request(fields[b"m"]).id for _, fields in entries]
+    assert ids == ["opens-the-connection", "sent", "afterwards"]
+
+
+def test_asking_by_id_survives_what_it_finds(lane: RedisLane, redis_url: str) -> None:
+    lane.stream("one").heartbeat(card(lane.model), {})
+    lane.client.rpush(keys.reply(lane.model, keys.DEFAULT_LANE, "garbled"), b"\xc1")
+    lane.client.rpush(keys.flight(lane.model, keys.DEFAULT_LANE, "odd"), b"no string")
+
+    async def scenario(queue: RedisQueue) -> None:
+        async def code(step: Callable[..., Awaitable[object]], request_id: str) -> str:
+            with pytest.raises(RequestError) as caught:
+                await step(lane.model, request_id)
+            return caught.value.outcome.code
+
+        assert await code(queue.find, "garbled") == "internal"
+        assert [await code(step, "odd") for step in (queue.find, queue.cancel)] == ["internal"] * 2
+        lane.client.function_flush()
+        assert await queue.find(lane.model, "nothing") is Standing.UNKNOWN
+        lane.client.function_flush()
+        assert await queue.cancel(lane.model, "nothing") is Standing.UNKNOWN
+        lane.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        found = [await code_or(queue.find(lane.model, "nothing")) for _ in range(2)]
+        assert found[0] in ("queue_unavailable", Standing.UNKNOWN)
+        assert found[1] is Standing.UNKNOWN
+
+    async def code_or(step: Awaitable[object]) -> object:
+        try:
+            return await step
+        except RequestError as error:
+            return error.outcome.code
+
+    run(redis_url, scenario)

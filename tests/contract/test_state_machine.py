@@ -199,6 +199,34 @@ class Lane(RuleBasedStateMachine):
         else:
             del self.truth.entries[entry]
 
+    @rule(request_id=IDS, told=strategies.booleans(), data=strategies.data())
+    def cancel(self, request_id: str, told: bool, data: Any) -> None:
+        """A request is taken back: the one that is remembered for an id, or one whose entry is known."""
+        truth = self.truth
+        noted, _ = truth.flights.get(request_id, (b"", ""))
+        entry = data.draw(strategies.sampled_from([b"", *sorted(truth.entries)]))
+        if entry:
+            request_id = truth.entries[entry].id
+            noted, _ = truth.flights.get(request_id, (b"", ""))
+        life = truth.entries.pop(entry or noted, None)
+        (status,) = self.client.fcall(functions.CANCEL, 1, self.work, str(int(told)), request_id, entry)
+        if life is None or life.deleted:
+            assert status == (b"answered" if request_id in truth.visible else b"unknown")
+            return
+        assert status == (b"claimed" if life.owner else b"queued")
+        if noted == (entry or noted):
+            truth.flights.pop(request_id, None)
+
+    @rule(request_id=IDS)
+    def ask(self, request_id: str) -> None:
+        """Somebody asks how an id stands."""
+        (status,) = self.client.fcall(functions.ASK, 1, self.work, request_id)
+        life = self.truth.in_stream.get(self.truth.flights.get(request_id, (b"", ""))[0])
+        if request_id in self.truth.visible:
+            assert status == b"answered"
+        else:
+            assert status == (b"unknown" if life is None else b"claimed" if life.owner else b"queued")
+
     # ---- workers
 
     @rule(name=NAMES)
@@ -309,6 +337,20 @@ class Lane(RuleBasedStateMachine):
         """End requests, late ones, the same one twice and one that is none among them; or say that they expired."""
         name, entries = self._drawn(data)
         self.commit(name, entries, stored=stored)
+
+    @precondition(lambda self: any(self.held.values()))
+    @rule(data=strategies.data())
+    def end_answered(self, data: Any) -> None:
+        """End what was sent twice, where there is a reply."""
+        name, entries = self._drawn(data)
+        known = self.streams[name].end_answered([self._ended(name, entry, EXPIRY_MS) for entry in entries])
+        for entry, is_known in zip(entries, known, strict=True):
+            one = self._ended(name, entry, EXPIRY_MS)
+            assert is_known == (one.request_id in self.truth.visible)
+            if is_known:
+                self.truth.entries.pop(entry.entry_id, None)
+                self.truth.hinted.add((one.reply_to, one.request_id))
+                self._put_down(name, [entry])
 
     def commit(self, name: str, entries: list[Entry], *, stored: bool = True) -> None:
         """See the rule; each reply says who made it of which entry."""

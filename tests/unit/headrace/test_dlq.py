@@ -55,14 +55,13 @@ def test_a_requeued_letter_starts_afresh(lane: tuple[str, Any, list[str]]) -> No
     client.rpush(keys.reply(MODEL, "default", "r1"), b"it crashed")
     client.rpush(kept, b"another's")
     client.set(keys.flight(MODEL, "default", "r1"), "1-1 9 print")
-    client.set(f"hr:{{{MODEL}}}:x:default:r1", "1")
     done = headrace(url, "dlq", "requeue", MODEL, entries[1], "--yes", "--json")
     assert (done.code, done.json) == (0, {"requeued": 1, "gone": 0})
     [(entry, fields)] = client.xrange(WORK)
     assert fields == {b"m": message(1)}
     assert int(entry.partition(b"-")[0]) >= int(entries[1].partition("-")[0])
     forgotten = (keys.reply(MODEL, "default", "r1"), keys.flight(MODEL, "default", "r1"))
-    assert client.exists(*forgotten, f"hr:{{{MODEL}}}:x:default:r1") == 0
+    assert client.exists(*forgotten) == 0
     assert client.exists(kept) == 1
     assert client.xlen(PLACE) == 2
     assert headrace(url, "dlq", "requeue", MODEL, "--all", "--yes").code == 0
