@@ -102,7 +102,8 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
         Rights(f"{_CONNECTION} info multi exec"),
         Rights("fcall xadd xgroup|create xinfo|consumers xinfo|groups xinfo|stream xlen xpending", "hr:{m}:q:*"),
         Rights("unlink xadd xdel xgroup|create xlen xrange", "hr:{m}:q:* hr:{m}:repair:*"),
-        Rights("exists unlink xdel xlen xrange xrevrange", "hr:{m}:dlq:*"),
+        Rights("exists xdel xlen xrange xrevrange", "hr:{m}:dlq:*"),
+        Rights("unlink", "hr:{m}:q:* hr:{m}:dlq:*"),  # both in one command
         Rights("unlink", "hr:{m}:r:* hr:{m}:d:*"),
         Rights("zrange zrevrange zscore", "%R~hr:models %R~hr:{m}:workers"),
         Rights("hget hgetall hmget", "%R~hr:{m}:card %R~hr:{m}:lanes %R~hr:{m}:w:* %R~hr:{m}:wish"),

@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -100,6 +102,15 @@ def test_a_whole_stack_needs_no_right_that_it_has_not(place: Place, tmp_path: Pa
         ):
             said = headrace(operator, *command)
             assert (said.code, said.err.count("NOPERM")) == (0, 0), said
+        assert headrace(operator, "pause", model_name).code == 0
+        one = f"{stack.url}/v1/models/{model_name}/requests/taken-back"
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(stack.predict, model_name, b"z", query="?id=taken-back")
+            eventually(lambda: call(one).status == 202)
+            with urlopen(Request(one, method="DELETE"), timeout=10) as taken:
+                assert taken.status == 200
+            assert waiting.result().body["error"]["code"] == "cancelled"
+        assert headrace(operator, "resume", model_name).code == 0
         eventually(lambda: administrator.xlen(place_of_letters) == 1)  # unreadable, so it is given up again
         assert headrace(operator, "dlq", "drop", model_name, "--all", "--yes").code == 0
         eventually(lambda: call(f"{stack.url}/readyz").status == 200)
