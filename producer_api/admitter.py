@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from shared import functions, keys
 from shared.logs import about
 from shared.outcomes import KEY_REUSED, LANE_FULL, NO_WORKER, QUEUE_OUT_OF_MEMORY, QUEUE_UNAVAILABLE
-from shared.redis import ClientError, InPieces, Link, OutOfMemory, ServerError
+from shared.redis import ClientError, InPieces, Link, OutOfMemory, ServerError, Silence
 
 from .prediction import Backlog
 from .waiters import Waiter
@@ -193,6 +193,9 @@ class Admitter:
         except (ClientError, OSError) as error:
             self._delivered += delivered  # deleting twice is harmless; not deleting leaves them until they expire
             self._failed((*small, *large), error)
+            if isinstance(error, Silence):  # those that came meanwhile would wait as long again
+                waiting, self._pending = self._pending, []
+                self._failed(waiting, error)
             return
         for one, status in zip(large, added[: len(large)], strict=True):
             self._set_status(one.waiter, b"absent" if status is None else status)
@@ -247,6 +250,8 @@ class Admitter:
         for one in batch:
             if isinstance(error, OutOfMemory):
                 one.waiter.fail(QUEUE_OUT_OF_MEMORY, "The queue is out of memory.")
+            elif isinstance(error, ServerError):  # it may not write now: its disk is full, or it is a replica
+                one.waiter.fail(QUEUE_UNAVAILABLE, "The queue refused the request; the front end's log says why.")
             else:
                 one.waiter.fail(
                     QUEUE_UNAVAILABLE,

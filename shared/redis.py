@@ -38,6 +38,9 @@ ServerError = ResponseError
 OutOfMemory = OutOfMemoryError
 """Redis refused to store more (maxmemory with noeviction)."""
 
+Silence = TimeoutError
+"""Redis has not answered for the whole timeout."""
+
 
 class NotPrimary(ConnectionError):
     """The server is a replica, where nothing can be asked for; a new connection may lead to the primary."""
@@ -314,7 +317,7 @@ class Link:
             await self.close()
             raise
         self._since_s = None
-        if any(is_demoted(answer) for answer in answers):
+        if any(isinstance(answer, ResponseError) and is_demoted(answer) for answer in answers):
             await self.close()
         return answers
 

@@ -2,7 +2,8 @@
 
 ``hang-before`` and ``hang-after`` do so when their rows are made, and when their answer is.
 ``hold`` waits while the file of that name exists; ``linger`` does so, too, after it was computed and before its reply
-is committed. ``grip-2`` keeps the interpreter's lock for two seconds. Everything else is given back as it is.
+is committed. ``grip-2`` keeps the interpreter's lock for two seconds. Everything else is given back, up to a
+thousand bytes of it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from shared.cards import TensorSpec
 from shared.wire import Request, Tensor
 
 POLL_S = 0.005
+MOST_BYTES = 1000
 SPEC = (TensorSpec("input", "UINT8", (-1,)),)
 
 
@@ -40,7 +42,7 @@ class Fragile(Model):
         """One row per request."""
         while request.body == b"hang-before":
             time.sleep(POLL_S)
-        return [request.body or b""]
+        return [(request.body or b"")[:MOST_BYTES]]
 
     def run(self, rows: Sequence[Any]) -> Sequence[Any]:
         """Misbehave as told. Every batch is noted, for the test to read."""

@@ -50,6 +50,15 @@ def test_a_redis_that_is_away_is_named_without_its_password() -> None:
     assert "secret" not in str(caught.value)
 
 
+def test_sentinels_that_are_away_are_named_without_passwords() -> None:
+    place = f"127.0.0.1:{free_port()}"
+    with pytest.raises(
+        SettingsError, match=f"HEADRACE_REDIS_URL: .*No Sentinel at {place} says where 'queue' is"
+    ) as caught:
+        checks.check_redis(f"redis+sentinel://:secret@{place}/queue?sentinel_password=secret")
+    assert "secret" not in str(caught.value)
+
+
 def test_a_unix_socket_that_is_away_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="no Redis at"):
         checks.check_redis(f"unix://{tmp_path}/redis.sock")
