@@ -399,13 +399,18 @@ class Lane(RuleBasedStateMachine):
             self.commit(name, [entry], stored=stored)
 
     @precondition(lambda self: len(self.truth.unclaimed) > 1)
-    @rule(slow=NAMES, thief=NAMES, stored=strategies.booleans())
-    def be_late(self, slow: str, thief: str, stored: bool) -> None:
-        """A worker is slow: another ends one of its entries, and then it ends them all in one call."""
+    @rule(slow=NAMES, thief=NAMES, stored=strategies.booleans(), ends=strategies.booleans())
+    def be_late(self, slow: str, thief: str, stored: bool, ends: bool) -> None:
+        """A worker is slow: another takes over the oldest entry, and perhaps ends it; then it ends its own at once."""
         before = len(self.held[slow])
         self.read(slow, 3)
         claimed = self.held[slow][before:]
-        self.take_over_and_end(thief, stored)
+        if ends:
+            self.take_over_and_end(thief, stored)
+        else:
+            self.reclaim(thief)
+            for entry in self.held[slow]:
+                self._begin(slow, entry)
         self.as_it_must_be()
         self.commit(slow, claimed)
 
