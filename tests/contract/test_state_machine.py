@@ -229,7 +229,12 @@ class Lane(RuleBasedStateMachine):
 
     # ---- workers
 
-    @rule(name=NAMES)
+    @rule(name=NAMES, what=strategies.sampled_from(["beat", "renew", "leave", "reap"]))
+    def keep_house(self, name: str, what: str) -> None:
+        """What a worker does beside its work."""
+        if what != "reap" or self.truth.made:
+            getattr(self, what)(name)
+
     def beat(self, name: str) -> None:
         """A heartbeat makes what is missing; a lost group begins at 0."""
         self.streams[name].heartbeat(card(self.model), {})
@@ -275,7 +280,6 @@ class Lane(RuleBasedStateMachine):
         self.held[name] = []
         self.streams[name]._claimed_after = {}
 
-    @rule(name=NAMES)
     def renew(self, name: str) -> None:
         """What is told to be lost is what the worker does not own."""
         claims = [entry.claim for entry in self.held[name]]
@@ -436,6 +440,22 @@ class Lane(RuleBasedStateMachine):
         for entry in self.held[name][before:]:
             self.commit(name, [entry], stored=stored)
 
+    @precondition(lambda self: len(self.truth.unclaimed) > 1)
+    @rule(slow=NAMES, thief=NAMES, stored=strategies.booleans(), ends=strategies.booleans())
+    def be_late(self, slow: str, thief: str, stored: bool, ends: bool) -> None:
+        """A worker is slow: another takes over the oldest entry, and perhaps ends it; then it ends its own at once."""
+        before = len(self.held[slow])
+        self.read(slow, 3)
+        claimed = self.held[slow][before:]
+        if ends:
+            self.take_over_and_end(thief, stored)
+        else:
+            self.reclaim(thief)
+            for entry in self.held[slow]:
+                self._begin(slow, entry)
+        self.as_it_must_be()
+        self.commit(slow, claimed)
+
     @precondition(lambda self: self._stale())
     @rule(data=strategies.data(), last=strategies.integers(0, 3))
     def commit_late(self, data: Any, last: int) -> None:
@@ -455,20 +475,24 @@ class Lane(RuleBasedStateMachine):
         """A worker makes a dead letter of what is not its own any more."""
         self._bury(*data.draw(strategies.sampled_from(self._stale())))
 
-    @rule(name=NAMES)
     def leave(self, name: str) -> None:
         """A worker signs off: what it still has stays pending."""
         self.streams[name].leave()
 
-    @precondition(lambda self: self.truth.made)
-    @rule(name=NAMES)
     def reap(self, name: str) -> None:
         """Names without work go; nothing pending is stranded."""
         self.hungry[name].reap()
 
     # ---- the server
 
-    @rule()
+    @rule(what=strategies.sampled_from(["nothing", "nothing", "nothing", "group", "everything"]))
+    def lose(self, what: str) -> None:
+        """The server loses something, though not often."""
+        if what == "group":
+            self.lose_group()
+        elif what == "everything":
+            self.flush()
+
     def lose_group(self) -> None:
         """The group is deleted; the next heartbeat makes it again, and everything is read anew."""
         if self.truth.made:
@@ -476,7 +500,6 @@ class Lane(RuleBasedStateMachine):
             self.truth.entries = {entry: Life(life.id) for entry, life in self.truth.in_stream.items()}
             self.beat("a")
 
-    @rule()
     def flush(self) -> None:
         """The server loses everything."""
         found: Any = list(self.client.scan_iter(match=f"hr:{{{self.model}}}:*", count=1000))
@@ -546,7 +569,7 @@ def run(url: str, prefix: str, examples: int, *, derandomize: bool) -> None:
         machine,
         settings=settings(
             max_examples=examples,
-            stateful_step_count=40,
+            stateful_step_count=50,
             deadline=None,
             derandomize=derandomize,
             database=None,
