@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Generic, Protocol, TypeVar
 
-import numpy as np
-
 log = logging.getLogger(__name__)
 
 
@@ -97,6 +95,9 @@ class Halving(Generic[OutputsT]):
 
 
 def _joined(parts: list[OutputsT]) -> OutputsT:
-    arrays = [part for part in parts if isinstance(part, np.ndarray)]
-    joined: Any = np.concatenate(arrays) if len(arrays) == len(parts) else list(chain.from_iterable(parts))
+    numpy = sys.modules.get("numpy")  # not imported for models that do without it
+    if numpy is not None and all(isinstance(part, numpy.ndarray) for part in parts):
+        joined: Any = numpy.concatenate(parts)
+    else:
+        joined = list(chain.from_iterable(parts))
     return joined  # type: ignore[no-any-return]

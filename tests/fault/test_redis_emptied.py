@@ -67,7 +67,7 @@ def test_row_11_what_waited_is_gone(server: EmbeddedServer, tmp_path: Path, mode
         wait_until(lambda: site.length() == 4)
         deletes(site.redis, site.work)
         gone_s = time.monotonic()
-        made = wait_until(lambda: group(site))
+        made: Any = wait_until(lambda: group(site))
         assert time.monotonic() - gone_s < AT_MOST_S
         assert made["last-delivered-id"] == b"0-0"
         ends = [one.result() for one in waiting]
