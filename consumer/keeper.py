@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 
@@ -39,7 +40,7 @@ class Keeper:
         self._stream, self._leases, self._progress = stream, leases, progress
         self._lease_s, self._longest_s = lease_s, longest_s
         self._cancelled = Cancelled() if cancelled is None else cancelled
-        self._reaped_s = time.monotonic()
+        self._reaped_s = -math.inf
 
     def run(self, stop: threading.Event) -> None:
         """Renew until ``stop`` is set.
@@ -47,7 +48,7 @@ class Keeper:
         Raises:
             Hung: what is under way will not end.
         """
-        wait_s = self._lease_s / 4
+        wait_s = 0.0  # consumers that all die before a lease is over must clear up behind each other, too
         while not stop.wait(wait_s):
             now_s = time.monotonic()
             taken_s = self._progress.longest_s(now_s)

@@ -76,6 +76,20 @@ def test_a_queue_that_goes_away_is_tried_until_it_answers() -> None:
     assert joined(running)
 
 
+def test_what_the_dead_left_is_cleared_up_by_consumers_that_do_not_live_for_a_lease_themselves() -> None:
+    bench = Bench()
+    InMemoryStream(bench.lane, SETTINGS, "dead").read(1)
+    bench.now_ms += 5 * SETTINGS.lease_ms
+    bench.stream.heartbeat(CARD, {})
+    keeper = Keeper(bench.stream, bench.leases, bench.progress, lease_s=3600.0, longest_s=60.0)
+    running = on_thread("keep", lambda: keeper.run(bench.stop))
+    group = bench.lane.stream.group  # type: ignore[union-attr]
+    assert group is not None
+    eventually(lambda: "dead" not in group.consumers)
+    bench.stop.set()
+    assert joined(running)
+
+
 def test_progress_is_as_old_as_the_oldest_of_what_is_under_way() -> None:
     progress = Progress()
     assert progress.longest_s(5.0) == 0.0
