@@ -51,6 +51,7 @@ class RedisStream:
         self._scanned = 0
         self._has_loaded = False
         self._set_backs = 0
+        self._was_demoted = False
 
     def read(self, max_entries: int) -> list[Entry]:
         """See the interface; waits for at most ``settings.block_ms``."""
@@ -230,6 +231,10 @@ class RedisStream:
             [self._worker, self._settings.lease_ms, self._settings.lane_limit, len(fields), *fields, *published],
         )
         self.clock.observe(now_ms, before_s, time.monotonic())
+        if self._was_demoted:  # what only reads would stay with a server that is a replica now, without an error
+            self._was_demoted = False
+            self._listening.renew()
+            self._client.connection_pool.disconnect(inuse_connections=False)
         if self.clock.set_backs > self._set_backs:
             self._make_lanes_anew()
         # The list of models lives in another hash slot, so it cannot be part of the function's step. A full server
@@ -379,8 +384,7 @@ class RedisStream:
         try:
             return step()
         except ServerError as error:
-            if is_demoted(error):  # connections that only read would stay with a server that is a replica now
-                self._client.connection_pool.disconnect(inuse_connections=False)
+            self._was_demoted = self._was_demoted or is_demoted(error)
             if str(error).startswith(("NOGROUP", "UNBLOCKED")):
                 raise StreamGone(str(error)) from error
             raise StreamDown(str(error)) from error

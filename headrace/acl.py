@@ -19,7 +19,9 @@ ANY_MODEL: Final = "*"
 FUNCTIONS: Final[Mapping[str, str]] = {
     functions.ADMIT: "exists get pexpire set time unlink xadd xdel xinfo|groups xlen xrange xtrim",
     functions.COMMIT: "pexpire rpop rpush xack xadd xdel xrange",
-    functions.HEARTBEAT: "hget hset pexpire time xgroup|create xlen zadd zremrangebyscore",
+    functions.HEARTBEAT: (
+        "hget hgetall hset pexpire time xclaim xgroup|create xlen xpending zadd zrange zremrangebyscore"
+    ),
     functions.LEAVE: "unlink xgroup|delconsumer xpending zrem",
     functions.RENEW: "xclaim xpending",
     functions.RECLAIM: "xack xclaim xpending xrange",

@@ -51,6 +51,10 @@ class ById:
         (statuses,) = await self._call(model, lane, request_id, (functions.CANCEL, "1", request_id, ""))
         return _standing(statuses[0], request_id)
 
+    def connect_anew(self) -> None:
+        """Have the connection opened anew before it is used again."""
+        self._link.renew()
+
     async def close(self) -> None:
         """Close the connection."""
         await self._link.close()

@@ -59,7 +59,7 @@ class CatalogueReader:
         for name in names:
             commands += (
                 ("HGETALL", keys.card(name)),
-                ("ZCOUNT", keys.workers(name), now_ms - self._alive_ms, "+inf"),
+                ("ZCOUNT", keys.workers(name), now_ms - self._alive_ms, now_ms + self._alive_ms),
                 ("HGET", keys.wish(name), SERVING),
                 ("HGETALL", keys.lanes(name)),
                 *(("XLEN", keys.work(name, lane)) for lane in self._lanes.get(name, DEFAULT_ONLY)),

@@ -60,7 +60,7 @@ class RedisQueue:
         self._channels: dict[tuple[str, str], Channel] = {}
         self._max_wait_s = settings.max_wait_ms / 1000 or math.inf
         self._in_flight = 0
-        self._closed = False
+        self._closed = self._was_demoted = False
         self._refresher: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -98,16 +98,23 @@ class RedisQueue:
             self._catalogue = Catalogue({**away, **fresh.models}, redis_ok=True, memory_full=fresh.memory_full)
             for (model, lane), channel in self._channels.items():
                 channel.set_limit(self._catalogue.models[model].lanes.get(lane))
+            if self._was_demoted:
+                self._connect_anew()
         except (ClientError, OSError) as error:
             if self._catalogue.redis_ok:
                 log.warning("Redis does not answer: %s", error)
             self._instruments.redis_errors.inc()
             self._catalogue = Catalogue(self._catalogue.models, redis_ok=False)
-            if isinstance(error, NotPrimary):
-                for channel in self._channels.values():
-                    channel.connect_anew()
+            self._was_demoted = self._was_demoted or isinstance(error, NotPrimary)
         except Exception:  # whatever stands in Redis, the next snapshot must be taken
             log.exception("The list of models cannot be read.")
+
+    def _connect_anew(self) -> None:
+        """Leave a server that is a replica now, with everything: what only reads would stay there without an error."""
+        self._was_demoted = False
+        self._by_id.connect_anew()
+        for channel in self._channels.values():
+            channel.connect_anew()
 
     def _tell_backlogs(self, fresh: Catalogue, asked_s: float) -> None:
         now_s, before = time.perf_counter(), self._catalogue.models

@@ -373,6 +373,24 @@ local function commit(keys, args)
   return answer
 end
 
+-- A clock that was set back leaves workers that were seen in the future, and would be alive until then, and entries
+-- that were delivered in the future, and would never be idle: the list begins anew, and so do all leases.
+local function clock_was_set_back(key, now, expiry)
+  local newest = redis.call('ZRANGE', key.workers, -1, -1, 'WITHSCORES')
+  if not newest[2] or tonumber(newest[2]) <= now + expiry then
+    return
+  end
+  redis.call('ZREMRANGEBYSCORE', key.workers, '(' .. now, '+inf')
+  local lanes = redis.call('HGETALL', key.lanes)
+  for i = 1, #lanes, 2 do
+    local work = key.head .. 'q:' .. lanes[i]
+    local pending = redis.pcall('XPENDING', work, GROUP, '-', '+', 1000000)
+    for _, row in ipairs(failed(pending) and {} or pending) do
+      redis.call('XCLAIM', work, GROUP, row[2], 0, row[1], 'IDLE', 0, 'JUSTID')
+    end
+  end
+end
+
 -- hr1_heartbeat(worker, worker expiry ms, lane limit, worker field count, worker fields…, card fields…)
 --
 -- Says that a worker lives, publishes its model's card, and makes the lane's stream and group where they are missing,
@@ -397,6 +415,7 @@ local function heartbeat(keys, args)
   if not (known and string.find(known, ',', 1, true)) then -- with a comma it is an operator's
     redis.call('HSET', key.lanes, key.lane, limit)
   end
+  clock_was_set_back(key, now, expiry)
   redis.call('ZADD', key.workers, now, args[1])
   redis.call('ZREMRANGEBYSCORE', key.workers, '-inf', now - expiry)
   redis.call('PEXPIRE', key.workers, expiry)

@@ -153,6 +153,7 @@ class SyncLink:
     def __init__(self, client: redis.Redis) -> None:
         self._pool = client.connection_pool
         self._connection: Any = None
+        self._is_stale = False
 
     def call(self, *command: Any) -> Any:
         """Send one command and return its answer as Redis gave it.
@@ -170,6 +171,8 @@ class SyncLink:
         Raises:
             ClientError: the connection failed; which commands took effect is unknown.
         """
+        if self._is_stale:
+            self.close()
         if self._connection is None:
             self._connection = self._pool.get_connection()
         packed = [hiredis.pack_command(tuple(command)) for command in commands]
@@ -198,9 +201,13 @@ class SyncLink:
             self.close()
             raise
 
+    def renew(self) -> None:
+        """Have the next command open the connection anew; from any thread."""
+        self._is_stale = True
+
     def close(self) -> None:
         """Close the connection and give it back to its pool."""
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._is_stale = self._connection, None, False
         if connection is not None:
             connection.disconnect()
             self._pool.release(connection)

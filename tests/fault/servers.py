@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -52,11 +53,18 @@ def with_password(url: str, password: str) -> str:
 
 
 @contextmanager
-def process(argv: Sequence[str], port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def process(
+    argv: Sequence[str], port: int, log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """A server of any kind, from the moment that it answers until it is killed."""
     with log.open("wb") as output:
         running = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, preexec_fn=dies_with_parent()
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **(environment or {})},
+            preexec_fn=dies_with_parent(),
         )
         try:
             eventually(lambda: answers(port) or running.poll() is not None, 20.0)

@@ -90,7 +90,7 @@ def test_a_slow_network_loses_nothing(server: EmbeddedServer, tmp_path: Path, mo
         site.front_end()
         site.consumer()
         site.stack.wait(model_name)
-        way.delay_s = 0.3
+        way.delay_s = 0.1
         with Load(site, timeout_ms=10_000) as load:
             wait_until(lambda: load.answered >= 20)
         assert load.wrong == []

@@ -69,6 +69,7 @@ def test_row_11_what_waited_is_gone(server: EmbeddedServer, tmp_path: Path, mode
         gone_s = time.monotonic()
         made: Any = wait_until(lambda: group(site))
         assert time.monotonic() - gone_s < AT_MOST_S
+        assert made is not None
         assert made["last-delivered-id"] == b"0-0"
         ends = [one.result() for one in waiting]
         assert [(end.status, end.body["error"]["code"]) for end in ends] == [(504, "unknown_outcome")] * 4
