@@ -35,8 +35,8 @@ help: ## show the verbs
 up: $(STAMP) ## start Redis, the consumers and the front end; Ctrl-C stops them
 	@exec $(BIN)/python -m headrace up
 
-test: $(STAMP) ## run the tests
-	@$(BIN)/python -m pytest -n 2
+test: $(STAMP) ## run the tests; four at a time, since many of them wait for processes
+	@$(BIN)/python -m pytest -n 4
 
 lint: $(STAMP) ## check style and types
 	@$(BIN)/ruff check .

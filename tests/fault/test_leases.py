@@ -196,20 +196,3 @@ def test_row_19_an_item_that_raises_errs_alone(bench: Bench) -> None:
     assert bodies(answers) == [b"%d" % number for number in range(7)]
     assert (culprit.status, culprit.body["error"]["code"]) == (500, "model_error")
     assert bench.dead() == []
-
-
-def test_row_25_consumers_killed_again_and_again_leave_no_names(bench: Bench) -> None:
-    """A few real kills; the contract suite does the hundred."""
-    for _ in range(3):
-        consumer = bench.consumer(WINDOW_MS="0")
-        bench.stack.wait(bench.model)
-        consumer.signal(signal.SIGKILL)
-        consumer.popen.wait()
-    bench.consumer(WINDOW_MS="0")
-
-    def names() -> int:
-        found: Any = bench.redis.xinfo_consumers(keys.work(bench.model, LANE), keys.GROUP)
-        return len(found)
-
-    wait_until(lambda: names() == 1)
-    assert bench.redis.zcard(keys.workers(bench.model)) == 1
