@@ -36,7 +36,7 @@ up: $(STAMP) ## start Redis, the consumers and the front end; Ctrl-C stops them
 	@exec $(BIN)/python -m headrace up
 
 test: $(STAMP) ## run the tests; four at a time, since many of them wait for processes
-	@$(BIN)/python -m pytest -n 4
+	@$(BIN)/python -m pytest -n 4 --dist worksteal
 
 lint: $(STAMP) ## check style and types
 	@$(BIN)/ruff check .
