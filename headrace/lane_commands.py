@@ -7,10 +7,9 @@ import sys
 
 import click
 
-# `up` needs no Redis client, so nothing that needs one is imported here.
+from .options import as_json_option, yes_option
 
-as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+# `up` needs no Redis client, so nothing that needs one is imported here.
 
 
 @click.group()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .lane_commands import lane
+from .options import as_json_option, yes_option
 
 if TYPE_CHECKING:
     from shared.wishes import Serving
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 Command = Callable[..., Any]
 
 # The modules of the commands are imported inside them: `up` needs no Redis client.
-
-as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
 @click.command()
@@ -214,7 +213,6 @@ def load_rules() -> None:
 
 lane_option = click.option("--lane", default="default", show_default=True, help="The lane.")
 all_option = click.option("--all", "every", is_flag=True, help="All of them.")
-yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 @click.group()

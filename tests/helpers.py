@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -24,3 +25,10 @@ def eventually(probe: Callable[[], T], within_s: float = 10.0) -> T:
         assert time.monotonic() < give_up_s, f"nothing came within {within_s:g} s; the last answer was {found!r}"
         pause.wait(POLL_S)
     return found
+
+
+def write_models_file(folder: Path, name: str, entry: str) -> Path:
+    """Write a models file into ``folder`` that has a Python model ``name``, whose option ``folder`` is that folder."""
+    path = folder / "models.toml"
+    path.write_text(f'[models.{name}]\nfamily = "python"\nentry = "{entry}"\noptions = {{ folder = "{folder}" }}\n')
+    return path

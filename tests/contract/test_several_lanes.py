@@ -13,23 +13,11 @@ import pytest
 from consumer.redis_stream import RedisStream
 from consumer.stream import Dead, Ended, Entry, StreamDown, WorkStream
 from shared import functions, keys
-from tests.contract.lanes import Lane, MemoryLane, RedisLane, card
+from tests.contract.lanes import Lane, RedisLane, card
 from tests.helpers import eventually
 
 SHORT_LEASE_MS = 500
 MAIN = keys.DEFAULT_LANE
-
-
-@pytest.fixture(params=["memory", "valkey", "redis7"])
-def lane(request: pytest.FixtureRequest, model_name: str) -> Iterator[Lane]:
-    """The lane ``default``, in memory, and on each real server."""
-    made: Lane
-    if request.param == "memory":
-        made = MemoryLane(model_name)
-    else:
-        made = RedisLane(model_name, request.getfixturevalue(f"{request.param}_url"))
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -13,24 +13,12 @@ from shared import functions, keys
 from shared.cards import from_hash
 from shared.functions import HINT_LIMIT_BYTES
 from shared.wishes import Serving, Wish
-from tests.contract.lanes import Lane, MemoryLane, RedisLane, card
+from tests.contract.lanes import Lane, RedisLane, card
 from tests.helpers import eventually
 
 SHORT_LEASE_MS = 500
 KEPT_MS = 60_000
 MAIN = keys.DEFAULT_LANE
-
-
-@pytest.fixture(params=["memory", "valkey", "redis7"])
-def lane(request: pytest.FixtureRequest, model_name: str) -> Iterator[Lane]:
-    """The lane in memory, and on each real server."""
-    made: Lane
-    if request.param == "memory":
-        made = MemoryLane(model_name)
-    else:
-        made = RedisLane(model_name, request.getfixturevalue(f"{request.param}_url"))
-    yield made
-    made.close()
 
 
 def ready(lane: Lane, worker: str = "one", lease_ms: int = 15_000) -> WorkStream:

@@ -16,6 +16,7 @@ import numpy as np
 from consumer.models.base import Description, Model, Result
 from shared.cards import TensorSpec
 from shared.wire import Request, Tensor
+from tests.helpers import write_models_file
 
 POLL_S = 0.005
 SPEC = (TensorSpec("input", "UINT8", (-1,)),)
@@ -77,9 +78,4 @@ def create(options: dict[str, Any]) -> Model:
 
 def models_file(folder: Path, name: str) -> Path:
     """Write a models file with this model under ``name``."""
-    path = folder / "models.toml"
-    path.write_text(
-        f'[models.{name}]\nfamily = "python"\nentry = "tests.e2e.switchable:create"\n'
-        f'options = {{ folder = "{folder}" }}\n'
-    )
-    return path
+    return write_models_file(folder, name, "tests.e2e.switchable:create")

@@ -19,6 +19,7 @@ from typing import Any
 from consumer.models.base import Description, Model, Result
 from shared.cards import TensorSpec
 from shared.wire import Request, Tensor
+from tests.helpers import write_models_file
 
 POLL_S = 0.005
 MOST_BYTES = 1000
@@ -86,9 +87,4 @@ def create(options: dict[str, Any]) -> Model:
 
 def models_file(folder: Path, name: str) -> Path:
     """Write a models file with this model under ``name``."""
-    path = folder / "models.toml"
-    path.write_text(
-        f'[models.{name}]\nfamily = "python"\nentry = "tests.fault.fragile:create"\n'
-        f'options = {{ folder = "{folder}" }}\n'
-    )
-    return path
+    return write_models_file(folder, name, "tests.fault.fragile:create")

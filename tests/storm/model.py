@@ -12,6 +12,7 @@ from typing import Any
 from consumer.models.base import Description, Model, Result
 from shared.cards import TensorSpec
 from shared.wire import Request, Tensor
+from tests.helpers import write_models_file
 from tests.storm.ledger import Task, answer_to, body_of, nonce_of
 
 FIXED_S, PER_ROW_S = 0.003, 0.0003
@@ -71,8 +72,4 @@ def create(options: dict[str, Any]) -> Model:
 
 def models_file(folder: Path, name: str) -> Path:
     """Write a models file with this model under ``name``; its notes go to ``folder``, too."""
-    path = folder / "models.toml"
-    path.write_text(
-        f'[models.{name}]\nfamily = "python"\nentry = "tests.storm.model:create"\noptions = {{ folder = "{folder}" }}\n'
-    )
-    return path
+    return write_models_file(folder, name, "tests.storm.model:create")
