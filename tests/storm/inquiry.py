@@ -27,7 +27,8 @@ WATCH_S = 0.25
 EARLY_MS = 1000.0
 """A consumer that starts while Redis is paused may take its clock to be half a socket timeout further than it is."""
 TOLD_S = 2.5
-"""A front end looks at the reply key itself after a second; nobody hears later than this of a reply that is there."""
+"""A front end looks at the reply keys itself after a second, and then four times a second: nobody hears later than this
+of a reply that is there, whatever hint was lost before."""
 GRACE_S = 2.0
 """So long after a pause, a restart or a cut a front end may be occupied with connecting anew."""
 SETTLE_S = 6.0
@@ -84,7 +85,7 @@ class Look:
 
     @property
     def known(self) -> bytes:
-        """What there is of it, empty for nothing: the same twice is the same request in the same state."""
+        """What there is of it: its reply, its entry, or nothing."""
         return b"reply" if self.left_ms is not None else self.entry if self.is_there else b""
 
     def replied_s(self, ttl_ms: int) -> float:
@@ -128,7 +129,7 @@ class Circumstances:
             return False
         if self.age_s > self.ttl_s + BUSY_S:
             return True
-        if why is Why.NOT_TOLD and self.service_s > min(self.replied_s, self.age_s) + GRACE_S:
+        if why is Why.NOT_TOLD and min(self.replied_s, self.age_s, self.service_s - GRACE_S) > TOLD_S:
             return False
         if why is Why.NOT_ADMITTED and self.service_s > self.age_s + GRACE_S:
             return False

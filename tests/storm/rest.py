@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.storm.carrier import Answer, BrokenError, Http, NotSentError
-from tests.storm.inquiry import Inquiry
+from tests.storm.inquiry import Inquiry, id_of
 from tests.storm.ledger import Case, End, Kind, Ledger, Task
 from tests.storm.world import NEW_S, Child
 
@@ -123,6 +123,7 @@ class RestClient:
                 if not case.request_id:
                     load.ledger.close(case, End.ORPHANED, time.monotonic())
                     return
+                await self._get(case, id_of(case))
                 maybe = True
                 continue
             code = self._code(answer)
@@ -201,7 +202,7 @@ class RestClient:
         if answer.status == 200 and case.task is Task.PLAIN:
             ledger.check(case, self._content(answer) or b"")
         elif code == "unknown_request":
-            if known and known == await self._inquiry.known(request_id):
+            if known and await self._inquiry.known(request_id) in (known, b"reply"):
                 sentence = f"{case.nonce}: GET from {child.name} knows nothing of {request_id}; Redis knows {known!r}."
                 ledger.breach("denied", sentence)
         elif answer.status not in (200, 202, 503) and code not in ("model_error", "crashed", "unknown_model"):

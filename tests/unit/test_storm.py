@@ -151,8 +151,9 @@ def test_in_a_calm_nothing_excuses_who_was_overtaken(why: Why) -> None:
 
 
 def test_what_happens_to_consumers_excuses_no_front_end() -> None:
-    assert not replace(HAPPENED, service_s=5.5).excuse(Why.NOT_TOLD)
-    assert replace(HAPPENED, service_s=4.5).excuse(Why.NOT_TOLD)
+    assert not replace(HAPPENED, service_s=4.6).excuse(Why.NOT_TOLD)
+    assert replace(HAPPENED, service_s=4.4).excuse(Why.NOT_TOLD)
+    assert replace(HAPPENED, service_s=60.0, age_s=2.0).excuse(Why.NOT_TOLD), "the reply was there before the request"
     assert not replace(HAPPENED, service_s=6.5).excuse(Why.NOT_ADMITTED)
     assert replace(HAPPENED, service_s=6.5).excuse(Why.EXPIRED)
 
