@@ -125,9 +125,11 @@ class Fetcher:
         room = self._intake.wait_for_room(POLL_S if several else RETRY_S)
         if room == 0 and not several:
             return
+        # While one that was taken over waits for its turn, there may be more: nothing new is waited for.
+        has_lone = self._intake.has_lone()
         try:
-            abandoned = self._recover() if room else ()
-            entries = () if abandoned else self._read(room, replies)
+            abandoned = self._recover() if room and not has_lone else ()
+            entries = () if abandoned else self._read(room, replies, wait=not has_lone)
         except StreamGone:
             self._on_gone()
             stop.wait(RETRY_S)
@@ -143,19 +145,21 @@ class Fetcher:
             if abandoned:
                 self._take_over(abandoned)
             self.accept(entries, ahead=room == 0)
+            if has_lone and room and not entries:
+                self._intake.wait_for_lone(RETRY_S)
 
-    def _read(self, room: int, replies: Replies | None) -> Sequence[Entry]:
+    def _read(self, room: int, replies: Replies | None, *, wait: bool) -> Sequence[Entry]:
         if room == 0:  # the next batch is full, perhaps of one lane
             return self._stream.read_ahead(self._intake.max_rows, self._intake.lanes())
         held = replies.held if replies is not None else None
         if replies is None or held is None:
-            return self._stream.read(room)
+            return self._stream.read(room, wait=wait)
         # What is held is committed in any case: here, or by the executor once this returns.
         return self._stream.commit_and_read(held.ended, lambda: replies.settle(held), room)
 
     def _recover(self) -> Sequence[Entry]:
         """Take over one abandoned entry, if there is one: it runs alone, since it may be what ended its consumer."""
-        if time.monotonic() < self._next_scan_s or self._intake.has_lone():
+        if time.monotonic() < self._next_scan_s:
             return ()
         claimed = self._stream.reclaim(1)
         if not claimed:

@@ -101,6 +101,11 @@ class Intake:
         """Say whether an item that must run alone waits here."""
         return self._lone is not None
 
+    def wait_for_lone(self, timeout_s: float) -> None:
+        """Wait until the item that must run alone has been handed out."""
+        with self._room:
+            self._room.wait_for(lambda: self._lone is None, timeout_s)
+
     def add_lone(self, item: Item) -> None:
         """Add the one item that must run alone; it is handed out next."""
         with self._changed:
@@ -143,6 +148,7 @@ class Intake:
 
     def _take_lone(self, item: Item, now_s: float) -> Batch[Item]:
         self._lone = None
+        self._room.notify()
         if item.deadline_s <= now_s:
             return Batch([], [item], CloseReason.LONE)
         return Batch([item], [], CloseReason.LONE)

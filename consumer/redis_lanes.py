@@ -73,15 +73,18 @@ class LaneReader:
         works = [keys.work(self._model, lane) for lane in lanes]
         return [command for work in works for command in (("XLEN", work), ("XPENDING", work, keys.GROUP))]
 
-    def take(self, turns: Turns, max_entries: int) -> list[Entry]:
+    def take(self, turns: Turns, max_entries: int, wait: bool = True) -> list[Entry]:
         """Claim entries after :meth:`look` was sent.
+
+        Args:
+            wait: for the first entry, where none is there.
 
         Raises:
             ClientError: the connection failed, or a stream is missing and nothing was claimed from the others.
         """
         lanes = tuple(turns.weights)
         shares = turns.share(max_entries, self._counts(lanes), time.monotonic())
-        return self._claimed(shares) or self._wait(lanes)
+        return self._claimed(shares) or (self._wait(lanes) if wait else [])
 
     def take_ahead(self, turns: Turns, rows: int, present: Mapping[str, int]) -> list[Entry]:
         """As :meth:`take`, of lanes with less than their share of a full batch, and without waiting."""

@@ -53,14 +53,14 @@ class RedisStream:
         self._set_backs = 0
         self._was_demoted = False
 
-    def read(self, max_entries: int) -> list[Entry]:
+    def read(self, max_entries: int, *, wait: bool = True) -> list[Entry]:
         """See the interface; waits for at most ``settings.block_ms``."""
         if self._claimed_after:
             return self._read_claimed(max_entries)
         turns = self._turns
         try:
-            self._guard(lambda: self._reading.send(*self._reads(turns, max_entries)))
-            return self._guard(lambda: self._receive_read(turns, max_entries))
+            self._guard(lambda: self._reading.send(*self._reads(turns, max_entries, wait)))
+            return self._guard(lambda: self._receive_read(turns, max_entries, wait))
         except StreamDown:
             self._note_lost_answer()
             raise
@@ -101,16 +101,16 @@ class RedisStream:
     def _taken(self, rows: Iterable[Any], lane: str) -> list[Entry]:
         return [Entry(entry_id, milliseconds(entry_id), message, seen + 1, lane) for entry_id, seen, message in rows]
 
-    def _reads(self, turns: Turns, max_entries: int) -> Sequence[tuple[Any, ...]]:
+    def _reads(self, turns: Turns, max_entries: int, wait: bool = True) -> Sequence[tuple[Any, ...]]:
         """Return the commands of one read, whose answers :meth:`_receive_read` receives."""
         if len(turns.weights) > 1:
             return self._lanes.look(tuple(turns.weights))
-        count = ("COUNT", max_entries, "BLOCK", self._settings.block_ms)
+        count = ("COUNT", max_entries, *(("BLOCK", self._settings.block_ms) if wait else ()))
         return (("XREADGROUP", "GROUP", keys.GROUP, self._worker, *count, "STREAMS", self._work, b">"),)
 
-    def _receive_read(self, turns: Turns, max_entries: int) -> list[Entry]:
+    def _receive_read(self, turns: Turns, max_entries: int, wait: bool = True) -> list[Entry]:
         if len(turns.weights) > 1:
-            return self._lanes.take(turns, max_entries)
+            return self._lanes.take(turns, max_entries, wait)
         return entries(self._reading.receive(), MAIN)
 
     def commit_and_read(self, ended: Sequence[Ended], committed: Callable[[], None], max_entries: int) -> list[Entry]:

@@ -133,10 +133,13 @@ class WorkStream(Protocol):
 
     clock: RedisClock
 
-    def read(self, max_entries: int) -> list[Entry]:
+    def read(self, max_entries: int, *, wait: bool = True) -> list[Entry]:
         """Claim up to ``max_entries`` new entries; waits a bounded time for the first.
 
         Where that wait ends with the first entries of several lanes at once, it is one of each.
+
+        Args:
+            wait: False takes what is there.
 
         Raises:
             StreamGone: the stream or group is missing.

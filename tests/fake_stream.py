@@ -193,10 +193,10 @@ class InMemoryStream:
             raise StreamGone("NOGROUP There is no such stream or group.")
         return stream, stream.group
 
-    def read(self, max_entries: int) -> list[Entry]:
+    def read(self, max_entries: int, *, wait: bool = True) -> list[Entry]:
         """See the interface."""
         with self._lane.changed:
-            give_up_s = time.monotonic() + self._settings.block_ms / 1000
+            give_up_s = time.monotonic() + (self._settings.block_ms / 1000 if wait else 0.0)
             while True:
                 self._answering()
                 fresh = {lane: self._fresh(lane) for lane in self._lanes}

@@ -85,6 +85,17 @@ def test_a_read_of_empty_lanes_returns_nothing_in_bounded_time(lane: Lane) -> No
     assert ready(lane, lease_ms=SHORT_LEASE_MS).read(1) == []
 
 
+def test_a_read_of_several_lanes_that_does_not_wait(lane: Lane) -> None:
+    """One that does would take a second each time."""
+    gold = lane.other("gold")
+    stream = ready(lane)
+    begun_s = time.monotonic()
+    assert [stream.read(1, wait=False) for _ in range(20)] == [[]] * 20
+    assert time.monotonic() - begun_s < 10
+    (entry_id,) = added(gold)
+    assert [(entry.lane, entry.entry_id) for entry in stream.read(2, wait=False)] == [("gold", entry_id)]
+
+
 def test_a_read_waits_for_whichever_lane_fills_first(lane: Lane) -> None:
     gold = lane.other("gold")
     stream = ready(lane)

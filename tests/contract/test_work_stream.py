@@ -61,6 +61,16 @@ def test_a_read_of_an_empty_stream_returns_nothing_in_bounded_time(lane: Lane) -
     assert ready(lane, lease_ms=SHORT_LEASE_MS).read(1) == []
 
 
+def test_a_read_that_does_not_wait(lane: Lane) -> None:
+    """One that does would take a second each time."""
+    stream = ready(lane)
+    begun_s = time.monotonic()
+    assert [stream.read(1, wait=False) for _ in range(20)] == [[]] * 20
+    assert time.monotonic() - begun_s < 10
+    entry_id = added(lane)
+    assert [entry.entry_id for entry in stream.read(2, wait=False)] == [entry_id]
+
+
 def test_no_two_consumers_read_the_same_entry(lane: Lane) -> None:
     one, two = ready(lane, "one"), ready(lane, "two")
     ids = {added(lane) for _ in range(10)}

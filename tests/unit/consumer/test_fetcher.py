@@ -469,3 +469,31 @@ def test_what_was_cancelled_is_refused_before_it_is_decoded(bench: Bench) -> Non
     assert bench.faults() == [("gone", CANCELLED.code, None)]
     bench.accept(message("a"))
     assert [one.request.id for one in bench.ready()] == ["a"]
+
+
+def test_abandoned_work_does_not_wait_for_new_work(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other is taken over; a read that waits in between would take its whole time for each of them."""
+    count, waited = 20, list[int]()
+    for number in range(count):
+        bench.lane.add({b"m": message(f"a{number}")})
+    InMemoryStream(bench.lane, SETTINGS, "dead").read(count)
+    bench.now_ms += SETTINGS.lease_ms
+    read = bench.stream.read
+
+    def watched(most: int, *, wait: bool = True) -> list[Entry]:
+        if wait:
+            waited.append(len(bench.recovered))
+        return read(most, wait=wait)
+
+    monkeypatch.setattr(bench.stream, "read", watched)
+    running = on_thread("fetch", lambda: bench.fetcher.run(bench.stop))
+    ids: list[str] = []
+    while len(ids) < count:
+        batch = bench.intake.next_batch(10.0)
+        assert batch is not None
+        ids += [one.request.id for one in batch.items]
+    eventually(lambda: waited)
+    bench.stop.set()
+    assert joined(running)
+    assert ids == [f"a{number}" for number in range(count)]
+    assert min(waited) == count
