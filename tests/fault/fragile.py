@@ -1,9 +1,8 @@
-"""A model that does what its input says: ``kill`` ends the process, ``raise`` raises, ``hang`` never returns.
+"""A model that does what its input says: ``kill`` ends the process, ``raise`` raises.
 
-``hang-before`` and ``hang-after`` do so when their rows are made, and when their answer is.
-``hold`` waits while the file of that name exists; ``linger`` does so, too, after it was computed and before its reply
-is committed. ``grip-2`` keeps the interpreter's lock for two seconds. Everything else is given back, up to a
-thousand bytes of it.
+While the file `hold` is in its folder, ``dawdle`` waits when its rows are made, ``hold`` and what begins so waits in
+``run``, and ``linger`` after it was computed and before its reply is committed. ``grip-2`` keeps the interpreter's lock
+for two seconds. Everything else is given back, up to a thousand bytes of it.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ SPEC = (TensorSpec("input", "UINT8", (-1,)),)
 
 
 class Fragile(Model):
-    """See the module; ``folder`` is where ``hold`` is."""
+    """See the module; every batch is noted in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -41,7 +40,7 @@ class Fragile(Model):
 
     def preprocess(self, request: Request) -> Sequence[Any]:
         """One row per request."""
-        while request.body == b"hang-before":
+        while request.body == b"dawdle" and self._is_held():
             time.sleep(POLL_S)
         return [(request.body or b"")[:MOST_BYTES]]
 
@@ -53,9 +52,7 @@ class Fragile(Model):
             signal.raise_signal(signal.SIGSEGV)  # on this thread, so that it does not go on
         if b"raise" in rows:
             raise ZeroDivisionError("as told")
-        while b"hang" in rows:
-            time.sleep(POLL_S)
-        while b"hold" in rows and (self._folder / "hold").exists():
+        while any(row.startswith(b"hold") for row in rows) and self._is_held():
             time.sleep(POLL_S)
         for row in rows:
             if row.startswith(b"grip-"):
@@ -64,9 +61,7 @@ class Fragile(Model):
 
     def postprocess(self, outputs: Sequence[Any], request: Request) -> Result:
         """The bytes again."""
-        while outputs[0] == b"hang-after":
-            time.sleep(POLL_S)
-        while outputs[0] == b"linger" and (self._folder / "hold").exists():
+        while outputs[0] == b"linger" and self._is_held():
             (self._folder / "lingers").touch()
             time.sleep(POLL_S)
         return Result(outputs=(Tensor("output", "UINT8", (1, len(outputs[0])), outputs[0]),))
@@ -78,6 +73,9 @@ class Fragile(Model):
     def decodes(self, request: Request) -> bool:
         """Nothing is decoded."""
         return False
+
+    def _is_held(self) -> bool:
+        return (self._folder / "hold").exists()
 
 
 def create(options: dict[str, Any]) -> Model:

@@ -6,9 +6,10 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
-from tests.fault.site import Site, body_of
+from tests.e2e.stack import Response
+from tests.fault.site import body_of
 
 PAUSE_S = 0.02
 GIVE_UP_S = 45.0
@@ -27,21 +28,30 @@ class Try:
     took_s: float
 
 
+class Answering(Protocol):
+    """What answers requests, such as a :class:`~tests.fault.site.Site`."""
+
+    def ask(self, body: bytes, request_id: str, timeout_ms: int) -> Response:
+        """Send a request and wait for its answer."""
+
+
 class Load:
     """Some clients, one request each at a time, until told to stop; a context manager that ends with all answered.
 
     Each body is the request's own id, and the model gives it back: an answer that belongs to another request is seen.
 
     Attributes:
-        answered: how many requests have had their answer.
+        asked: the ids of all requests.
+        answered: how many of them have had their answer.
         tries: every try.
         wrong: what was answered wrongly, or not at all.
     """
 
-    def __init__(self, site: Site, clients: int = 4, timeout_ms: int = 3000) -> None:
+    def __init__(self, site: Answering, clients: int = 4, timeout_ms: int = 3000) -> None:
         self._site, self._timeout_ms = site, timeout_ms
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._ask_on, args=(number,)) for number in range(clients)]
+        self.asked: list[str] = []
         self.answered = 0
         self.tries: list[Try] = []
         self.wrong: list[str] = []
@@ -67,6 +77,7 @@ class Load:
             self._ask(f"c{client}-{number}")
 
     def _ask(self, request_id: str) -> None:
+        self.asked.append(request_id)
         give_up_s = time.monotonic() + GIVE_UP_S
         pause = threading.Event()
         while time.monotonic() < give_up_s:

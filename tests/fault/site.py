@@ -87,6 +87,12 @@ class Site:
         found: Any = self.redis.xinfo_stream(self.work)
         return int(found["entries-added"])
 
+    def newest_age_ms(self) -> int:
+        """Age of the newest entry in the lane, on the server's clock."""
+        found: Any = self.redis.time()
+        newest: Any = self.redis.xrevrange(self.work, count=1)
+        return int(found[0]) * 1000 + int(found[1]) // 1000 - int(newest[0][0].partition(b"-")[0])
+
     def replies(self, request_id: str) -> list[bytes]:
         """What the reply key of an id holds."""
         found: Any = self.redis.lrange(keys.reply(self.model, LANE, request_id), 0, -1)
@@ -98,6 +104,17 @@ class Site:
     def __exit__(self, *raised: object) -> None:
         self.stack.__exit__(*raised)
         self.redis.close()
+
+
+def metric(stack: Stack, process: Process, series: str) -> float:
+    """A metric of a consumer, 0 while there is none; ``series`` is its name with all its labels."""
+    lines = stack.metrics(process).splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{series} "))
+
+
+def redeliveries(stack: Stack, model: str, process: Process) -> float:
+    """What a consumer counts as taken over."""
+    return metric(stack, process, f'headrace_redeliveries_total{{model="{model}"}}')
 
 
 def body_of(answer: Response) -> bytes:
