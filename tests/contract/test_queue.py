@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -28,6 +29,8 @@ from shared.wire import Request
 from tests.fakes import ECHO, InMemoryQueue, echo
 
 LANE_LIMIT = 8
+LATE_S = 2.0
+"""Generous: how late a wait may end on a machine with much to do."""
 POISON = b"poison"
 
 Scenario = Callable[[Queue], Awaitable[None]]
@@ -228,8 +231,10 @@ def test_a_full_lane_refuses(bench: Bench, model_name: str) -> None:
 def test_a_wait_ends_at_its_deadline_and_names_the_id(bench: Bench, model_name: str) -> None:
     async def scenario(queue: Queue) -> None:
         bench.hold()
+        begun_s = time.monotonic()
         with pytest.raises(RequestError) as caught:
             await submit(queue, model_name, request("late", ttl_ms=50), id_is_ours=False)
+        assert 0.05 <= time.monotonic() - begun_s < 0.05 + LATE_S
         assert (caught.value.outcome.code, caught.value.request_id) == ("unknown_outcome", "late")
         bench.release()
 

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -24,6 +25,9 @@ pytestmark = [pytest.mark.fault, pytest.mark.timeout(120)]
 CROWD = 1000
 OWN = 100
 AT_ONCE = 100
+TTL_S = 0.5
+LATE_S = 2.0
+"""Generous: how late the answer to a request may be that has run out of time, on a machine with much to do."""
 
 
 @pytest.fixture
@@ -159,3 +163,31 @@ def test_a_request_is_cancelled_at_another_front_end(site: Site) -> None:
     assert body_of(stands(doors[0])) == b"again"
     late = send(doors[0], "DELETE", place)
     assert (late.status, late.body["error"]["code"]) == (409, "already_answered")
+
+
+def test_row_22_a_deadline_that_passes_while_others_run(site: Site) -> None:
+    """One runs, one is claimed and waits for it, one is in the lane: neither answer is later because of that."""
+    site.front_end()
+    site.consumer(MAX_BATCH="1")
+    site.stack.wait(site.model)
+    hold = site.hold()
+
+    def ask(name: str) -> tuple[Response, float]:
+        begun_s = time.monotonic()
+        return site.ask(name.encode(), name, int(TTL_S * 1000)), time.monotonic() - begun_s
+
+    with ThreadPoolExecutor(3) as pool:
+        running = pool.submit(site.ask, b"hold", "running", 60_000)
+        wait_until(lambda: site.runs_of("hold") == 1)
+        late = [pool.submit(ask, f"late-{number}") for number in range(2)]
+        wait_until(lambda: (site.length(), site.pending()) == (3, 2))
+        for answer, took_s in (one.result() for one in late):
+            assert (answer.status, answer.body["error"]["code"]) == (504, "unknown_outcome")
+            assert TTL_S - 0.01 <= took_s < TTL_S + LATE_S
+        # The client's deadline begins a moment before the entry's.
+        wait_until(lambda: site.newest_age_ms() > 2000 * TTL_S)
+        assert not running.done()
+        hold.unlink()
+        assert body_of(running.result()) == b"hold"
+    wait_until(lambda: site.length() == 0)
+    assert [site.runs_of(f"late-{number}") for number in range(2)] == [0, 0]
