@@ -121,6 +121,10 @@ class Connection:
         self._file.close()
         self._socket.close()
 
+    def fileno(self) -> int:
+        """So that ``select`` can say whether something has come."""
+        return self._socket.fileno()
+
     def send(self, data: bytes) -> None:
         """Send bytes."""
         self._socket.sendall(data)

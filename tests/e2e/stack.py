@@ -106,12 +106,12 @@ class Stack:
         self._processes: list[Process] = []
         self.url = ""
 
-    def start_front_end(self, **settings: str) -> Process:
+    def start_front_end(self, module: str = "producer_api", **settings: str) -> Process:
         """Start ``python -m producer_api`` and wait until it serves; ``url`` is the address of the latest."""
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         own = {f"HEADRACE_{name}": value for name, value in settings.items()}
-        process = self._start(["-m", "producer_api"], {"HEADRACE_PORT": str(port), **own})
+        process = self._start(["-m", module], {"HEADRACE_PORT": str(port), **own})
         process.until("Serving on")
         return process
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 import select
 import socket
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -21,6 +23,7 @@ from shared.embedded import EmbeddedServer, ServerConfig, free_port
 from shared.redis import connect
 from tests.e2e.http_server import Connection
 from tests.e2e.stack import Process, Stack
+from tests.fault.impatient import PATIENCE_S
 from tests.helpers import eventually
 from tests.memory import resident_bytes_of
 from tests.unit.consumer.models.test_images import encoded, png
@@ -51,18 +54,18 @@ class House:
         return Connection(self.port)
 
     def ask(
-        self, model: str, body: bytes, content_type: str = "application/octet-stream", headers: str = ""
+        self, model: str, body: bytes, content_type: str = "application/octet-stream", headers: str = "", port: int = 0
     ) -> tuple[int, dict[str, str], Any]:
         """Send a request with the valid key, on a connection of its own."""
         headers = f"Authorization: Bearer {KEY}\r\nContent-Type: {content_type}\r\n{headers}"
         head = f"POST /v1/models/{model}/predict HTTP/1.1\r\nHost: test\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
-        with self.connect() as connection:
+        with Connection(port or self.port) as connection:
             connection.send(head.encode() + body)
             return connection.response()
 
-    def served(self) -> bool:
+    def served(self, port: int = 0) -> bool:
         """Say whether another client is."""
-        status, _, answer = self.ask("echo", b"hello")
+        status, _, answer = self.ask("echo", b"hello", port=port)
         return status == 200 and answer["outputs"][0]["data"] == list(b"hello")
 
     def admitted(self, model: str = "echo") -> int:
@@ -208,15 +211,39 @@ def test_row_37_malformed_heads(house: House, kind: str) -> None:
 
 
 def test_row_37_two_hundred_slow_clients(house: House) -> None:
-    """They dribble their heads and bodies, one byte after the other; another client does not wait for them."""
-    whole = b"POST /v1/models/echo/predict HTTP/1.1\r\n" + HEAD + b"Content-Length: 9\r\n\r\nsmuggled!"
+    """Half of them dribble a head that never ends, half a body, all with a valid key; others do not wait for them."""
+    front_end = house.stack.start_front_end("tests.fault.impatient")
+    port = int(house.stack.url.rpartition(":")[2])
+    wait_until(lambda: house.served(port))
+    key = b"Authorization: Bearer %s\r\n" % KEY.encode()
+    whole = b"POST /v1/models/echo/predict HTTP/1.1\r\n" + HEAD + key + b"Content-Length: 60000\r\nX-Slow: 0\r\n\r\n"
+    before, asked, longest_s = house.admitted(), 0, 0.0
     with contextlib.ExitStack() as held:
-        slow = [held.enter_context(house.connect()) for _ in range(200)]
-        for place in range(0, len(whole) - 1, 7):
-            for connection in slow:
-                with contextlib.suppress(ConnectionError):
-                    connection.send(whole[place : place + 1])
-            assert house.served()
+        heads, bodies = ([held.enter_context(Connection(port)) for _ in range(100)] for _ in range(2))
+        for connection in bodies:
+            connection.send(whole)
+        waiting, give_up_s = [*heads, *bodies], time.monotonic() + 10 * PATIENCE_S
+        for place in itertools.count():
+            told = set(select.select(waiting, [], [], 0)[0])
+            waiting = [connection for connection in waiting if connection not in told]
+            if not waiting:
+                break
+            assert time.monotonic() < give_up_s, f"{len(waiting)} slow clients are still waited for"
+            for connection in waiting:
+                connection.send(whole[:-4][place : place + 1] or b"0")
+            begun_s = time.monotonic()
+            assert house.served(port)
+            longest_s, asked = max(longest_s, time.monotonic() - begun_s), asked + 1
+        answers = [connection.response() for connection in (*heads, *bodies)]
+    assert {(status, answer["error"]["code"]) for status, _, answer in answers} == {(408, "request_timeout")}
+    assert {answer["error"]["message"].partition(" was ")[0] for _, _, answer in answers[:100]} == {
+        "The head of the request"
+    }
+    assert {answer["error"]["message"].partition(" was ")[0] for _, _, answer in answers[100:]} == {"The body"}
+    assert asked > 10
+    assert longest_s < PATIENCE_S  # nobody waited until the slow ones had been given up
+    assert house.admitted() == before + asked
+    assert front_end.terminate() == 0
 
 
 SMUGGLED = b"POST /v1/models/echo/predict HTTP/1.1\r\n" + HEAD + b"Content-Length: 9\r\n\r\nsmuggled!"
