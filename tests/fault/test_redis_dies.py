@@ -100,6 +100,8 @@ def test_row_9_everysec_and_a_power_failure(everysec: EmbeddedServer, tmp_path: 
         site.front_end()
         consumer = site.consumer(WINDOW_MS="0", MAX_BATCH="1")
         site.stack.wait(model_name)
+        # What is cut off below must be what this setting may lose.
+        assert site.redis.config_get("appendfsync") == {"appendfsync": "everysec"}
         assert body_of(site.ask(b"before", "before")) == b"before"
         held = site.hold()
         kept = [
