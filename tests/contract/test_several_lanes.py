@@ -116,8 +116,8 @@ def test_who_has_less_than_its_share_of_a_full_batch_is_claimed_ahead(lane: Lane
     assert counted(stream.read(8)) == {MAIN: 8}
     assert stream.read_ahead(8, {MAIN: 8}) == []
     added(gold, 6)
-    assert stream.read_ahead(8, {MAIN: 8, "gold": 4}) == []
-    assert counted(stream.read_ahead(8, {MAIN: 8, "gold": 1})) == {"gold": 3}
+    assert stream.read_ahead(8, {MAIN: 4, "gold": 4}) == []
+    assert counted(stream.read_ahead(8, {MAIN: 8, "gold": 5})) == {"gold": 3}
     assert counted(stream.read_ahead(8, {MAIN: 8})) == {"gold": 3}
 
 
