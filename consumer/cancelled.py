@@ -12,6 +12,8 @@ from .stream import Claim, StreamDown, StreamGone, WorkStream
 log = logging.getLogger(__name__)
 
 MOST = 10_000
+"""Of each lane, so that what one tells does not push out what another told."""
+
 KEPT_S = 3600.0
 """An entry's time to live is at most that, so nobody comes to it later."""
 RETRY_S = 0.2
@@ -25,24 +27,31 @@ class Cancelled:
     """
 
     def __init__(self) -> None:
-        self._since_s: dict[Claim, float] = {}
+        self._since_s: dict[str, dict[bytes, float]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._since_s)
 
     def __len__(self) -> int:
-        return len(self._since_s)
+        return sum(len(since_s) for since_s in list(self._since_s.values()))
 
     def holds(self, claim: Claim) -> bool:
         """Say whether an entry was cancelled."""
-        return claim in self._since_s
+        lane, entry_id = claim
+        return entry_id in self._since_s.get(lane, ())
 
     def add(self, claims: Iterable[Claim], now_s: float) -> None:
-        """Take note of news, and forget the oldest where they are too many or too old."""
-        since_s = self._since_s
-        for claim in claims:
-            since_s[claim] = now_s
-        for claim, noted_s in list(since_s.items()):
-            if len(since_s) <= MOST and now_s - noted_s <= KEPT_S:
-                break
-            del since_s[claim]
+        """Take note of news, and forget the oldest of a lane where they are too many or too old."""
+        for lane, entry_id in claims:
+            self._since_s.setdefault(lane, {}).setdefault(entry_id, now_s)
+        for lane, since_s in list(self._since_s.items()):
+            while since_s:
+                oldest = next(iter(since_s))
+                if len(since_s) <= MOST and now_s - since_s[oldest] <= KEPT_S:
+                    break
+                del since_s[oldest]
+            if not since_s:
+                del self._since_s[lane]
 
 
 class Listener:

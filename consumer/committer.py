@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
+
+import msgspec
 
 from shared.fast_wire import encode_reply
 from shared.outcomes import BY_CODE, INTERNAL, OK, RequestError
 from shared.settings import Settings
 from shared.tracing import Tracing
-from shared.wire import Fault, ModelTag, Reply, Timing
+from shared.wire import Fault, ModelTag, Reply, Timing, decode_reply
 
 from .events import BatchDone, ItemDone
 from .items import Finished, Item, Prepared, Refused, end_of
 from .lease import LeaseBook, Progress
 from .models.base import Model
 from .repeats import Repeats
-from .stream import Dead, Ended, OnDead, StreamDown, StreamGone, WorkStream
+from .stream import Claim, Dead, Ended, OnDead, StreamDown, StreamGone, WorkStream
 from .traces import traced
 
 log = logging.getLogger(__name__)
@@ -30,7 +34,13 @@ WAITING_BATCHES = 3
 FEW_REPLIES = 4
 MOST_BYTES = 4 * 1024 * 1024
 """Replies of one commit, unless a single one is larger. A call must fit into the socket's timeout on a slow network,
-or it would be repeated for ever; the server does nothing else meanwhile."""
+or it would be repeated for nothing; the server does nothing else meanwhile."""
+
+LARGE_BYTES = 1024 * 1024
+"""What every server takes: the least that ``proto-max-bulk-len`` can be set to. Only more may be too much."""
+
+MOST_TRIES = 3
+"""Of committing more than that, while the server takes other commits."""
 
 Work = Finished | Sequence[Refused] | None
 
@@ -154,8 +164,8 @@ class Committer:
         return Prepared(finished, ended, done, begun_s, time.monotonic())
 
     def _commit_prepared(self, prepared: Prepared) -> None:
-        self._commit(prepared.ended)
-        self._report_batch(prepared)
+        lost = self._commit(prepared.ended)
+        self._report_batch(_without(prepared, lost) if lost else prepared)
 
     def _report_batch(self, prepared: Prepared) -> None:
         finished = prepared.finished
@@ -241,24 +251,69 @@ class Committer:
             self._leases.release(one.ended.claim for one in dead)
         self._report(BatchDone(items=done))
 
-    def _commit(self, ended: Sequence[Ended]) -> None:
+    def _commit(self, ended: Sequence[Ended]) -> set[Claim]:
+        """Commit; returns the entries whose answer could not be stored, and which ended with an error in its place."""
+        lost: set[Claim] = set()
         for portion in portions(ended):
-            self._commit_portion(portion)
+            lost |= self._commit_portion(portion)
+        return lost
 
-    def _commit_portion(self, ended: Sequence[Ended]) -> None:
-        """Commit, repeating until Redis has answered: a repeated commit changes nothing."""
-        self._until_answered(lambda: self._stream.commit(ended), len(ended))
-        self._leases.release(item.claim for item in ended)
+    def _commit_portion(self, ended: Sequence[Ended]) -> set[Claim]:
+        """Commit, repeating until Redis has answered: a repeated commit changes nothing.
 
-    def _until_answered(self, step: Callable[[], object], count: int) -> None:
+        What it does not take although it takes other commits is cut in halves, down to the one answer that it never
+        takes: that ends with an error, and does not hold up all others for ever.
+        """
+        tries = itertools.count(1)
+
+        def is_in_vain() -> bool:
+            return self._is_too_much(ended) and next(tries) >= MOST_TRIES
+
+        if self._until_answered(lambda: self._stream.commit(ended), len(ended), is_in_vain):
+            self._leases.release(item.claim for item in ended)
+            return set()
+        if len(ended) == 1:
+            return self._commit_error(ended[0])
+        middle = len(ended) // 2
+        return self._commit_portion(ended[:middle]) | self._commit_portion(ended[middle:])
+
+    def _commit_error(self, one: Ended) -> set[Claim]:
+        """End a request whose answer cannot be stored with an error in its place."""
+        size_bytes = len(one.reply)
+        log.error("The answer to request %s, %d bytes, cannot be stored; it gets an error.", one.request_id, size_bytes)
+        error = Fault(INTERNAL.code, f"The answer, {size_bytes} bytes, could not be stored.", None)
+        answer = decode_reply(one.reply)
+        told = msgspec.structs.replace(answer, predictions=None, outputs=None, warnings=(), fault=error)
+        end = msgspec.structs.replace(one, reply=encode_reply(told))
+        self._until_answered(lambda: self._stream.commit([end]), 1)
+        self._leases.release([one.claim])
+        return {one.claim}
+
+    def _is_too_much(self, ended: Sequence[Ended]) -> bool:
+        """Say whether a commit that failed is large, and one of nothing succeeds: an entry 0-1 there never is."""
+        if sum(len(one.reply) for one in ended) <= LARGE_BYTES:
+            return False
+        nothing = [Ended(b"0-1", "nothing", "", 0, b"", lane) for lane in {one.lane for one in ended}]
+        try:
+            self._stream.commit(nothing)
+        except (StreamDown, StreamGone):
+            return False
+        return True
+
+    def _until_answered(
+        self, step: Callable[[], object], count: int, is_in_vain: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Repeat until Redis has answered, or waiting is over; False when ``is_in_vain`` says so after a failure."""
         while True:
             try:
                 step()
-                break
+                return True
             except (StreamDown, StreamGone) as error:
                 log.warning("Committing %d replies failed (%s); trying again.", count, error)
                 if self._give_up.wait(RETRY_S):
-                    break
+                    return True
+                if is_in_vain():
+                    return False
 
 
 def portions(ended: Sequence[Ended], most_bytes: int = MOST_BYTES) -> Iterator[Sequence[Ended]]:
@@ -271,3 +326,12 @@ def portions(ended: Sequence[Ended], most_bytes: int = MOST_BYTES) -> Iterator[S
         size += len(one.reply)
     if start < len(ended):
         yield ended[start:]
+
+
+def _without(prepared: Prepared, lost: Collection[Claim]) -> Prepared:
+    """Return a batch in whose report those whose answer was lost have failed."""
+    done = [
+        msgspec.structs.replace(one, outcome=INTERNAL.code) if item.entry.claim in lost else one
+        for item, one in zip(prepared.finished.items, prepared.done, strict=True)
+    ]
+    return replace(prepared, done=done)

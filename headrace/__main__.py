@@ -8,6 +8,7 @@ import sys
 import click
 
 from .operations import COMMANDS
+from .options import as_json_option
 from .up import up as run_up
 
 
@@ -56,16 +57,21 @@ def functions() -> None:
 
 
 @functions.command()
-def load() -> None:
+@as_json_option
+def load(as_json: bool) -> None:
     """Load the functions into the server at HEADRACE_REDIS_URL, replacing older ones."""
     # Imported here: `up` needs no Redis client.
     from shared import functions as library
 
+    from .output import print_json
     from .redis_access import connected
 
     with connected(os.environ, "The functions could not be loaded", named=True) as client:
         library.load(client)
-    click.echo("headrace: the functions are loaded.")
+    if as_json:
+        print_json({"loaded": list(library.names())})
+    else:
+        click.echo("headrace: the functions are loaded.")
 
 
 for one in COMMANDS:

@@ -94,9 +94,9 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
         Rights(_CONNECTION),
         Rights("zadd", "hr:models"),
         Rights(
-            "del exists fcall get hget hgetall hmget hset lindex pexpire rpop rpush set time unlink xack xadd"
-            " xautoclaim xclaim xdel xgroup|create xgroup|delconsumer xinfo|consumers xinfo|groups xinfo|stream xlen"
-            " xpending xrange xread xreadgroup xrevrange xtrim zadd zrange zrem zremrangebyscore zscore",
+            "del exists fcall get hget hgetall hmget hset lindex memory|usage pexpire rpop rpush set time unlink xack"
+            " xadd xautoclaim xclaim xdel xgroup|create xgroup|delconsumer xinfo|consumers xinfo|groups xinfo|stream"
+            " xlen xpending xrange xread xreadgroup xrevrange xtrim zadd zrange zrem zremrangebyscore zscore",
             "hr:{m}:*",
         ),
     ),
@@ -105,7 +105,7 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
         Rights("fcall xadd xgroup|create xinfo|consumers xinfo|groups xinfo|stream xlen xpending", "hr:{m}:q:*"),
         Rights("unlink xadd xdel xgroup|create xlen xrange", "hr:{m}:q:* hr:{m}:repair:*"),
         Rights("exists xdel xlen xrange xrevrange", "hr:{m}:dlq:*"),
-        Rights("unlink", "hr:{m}:q:* hr:{m}:dlq:*"),  # both in one command
+        Rights("unlink", "hr:{m}:q:* hr:{m}:dlq:* hr:{m}:x:*"),  # all in one command
         Rights("unlink", "hr:{m}:r:* hr:{m}:d:*"),
         Rights("zrange zrevrange zscore", "%R~hr:models %R~hr:{m}:workers"),
         Rights("hget hgetall hmget", "%R~hr:{m}:card %R~hr:{m}:lanes %R~hr:{m}:w:* %R~hr:{m}:wish"),

@@ -101,12 +101,23 @@ def remove_lane(model: str, name: str, yes: bool, as_json: bool) -> None:
     show_default=True,
     help="Seconds between two looks.",
 )
+@click.option(
+    "--memory-mib",
+    type=click.IntRange(1),
+    default=1024,
+    show_default=True,
+    help="MiB of memory that a lane may take.",
+)
 @click.option("--once", is_flag=True, help="Look once; the exit code is 1 when a lane is flooded.")
 @as_json_option
-def guard_lanes(times: float, interval_s: float, once: bool, as_json: bool) -> None:
-    """Watch all lanes, and switch off the user of one that is flooded past its limit. Run it as the administrator."""
+def guard_lanes(times: float, interval_s: float, memory_mib: int, once: bool, as_json: bool) -> None:
+    """Watch all lanes, and switch off the user of one that is flooded past its limit. Run it as the administrator.
+
+    It goes on over outages of Redis. With --json each flood is one line.
+    """
     from . import lane_guard as command
     from .redis_access import connected
 
+    bounds = command.Bounds(times, memory_mib * command.MEBIBYTE)
     with connected(os.environ) as client:
-        sys.exit(command.run(client, times, interval_s, once, as_json))
+        sys.exit(command.run(client, bounds, interval_s, once, as_json))

@@ -1,4 +1,4 @@
-"""`headrace lane guard`: switches off the users of lanes that are flooded past their limit [I/O].
+"""`headrace lane guard`: switches off the users of lanes that are flooded past what they may hold [I/O].
 
 Only a direct producer can fill a lane past its limit: the front ends respect it. Nothing in Redis stops one but its
 own rights, and the memory it takes is everybody's. Who it is, its rights say: a user that may XADD to this lane and to
@@ -7,17 +7,18 @@ no other. The front ends' user may write to all, and so is never one.
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
-from shared import keys
+from shared import functions, keys
 from shared.names import is_name
-from shared.redis import ServerError
+from shared.redis import ClientError, ServerError
 
 from . import inspection
 from .output import print_json
@@ -25,39 +26,85 @@ from .output import print_json
 EXIT_QUIET = 0
 EXIT_FLOODED = 1
 
+MEBIBYTE = 1024 * 1024
+_SAMPLES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a lane may hold.
+
+    Attributes:
+        times: so many times its limit, in requests.
+        memory_bytes: of Redis's memory, its requests and its stream of ends together.
+    """
+
+    times: float
+    memory_bytes: int
+
 
 @dataclass(frozen=True, slots=True)
 class Flood:
-    """A lane past its limit, and the users that were switched off for it."""
+    """A lane past its bounds, what is wrong with it, and the users that were switched off for it."""
 
     model: str
     lane: str
     depth: int
-    limit: int
+    limit: int | None
+    memory_bytes: int
+    what: str
     users: tuple[str, ...]
 
 
-def run(client: Any, times: float, interval_s: float, once: bool, as_json: bool) -> int:
-    """Look at all lanes, again and again unless ``once``; 1 when a single look found a flood.
+def run(client: Any, bounds: Bounds, interval_s: float, once: bool, as_json: bool) -> int:
+    """Look at all lanes, again and again unless ``once``; 1 when a single look found a flood."""
+    if not once:
+        watch(client, bounds, interval_s, as_json)
+    found = list(look(client, bounds))
+    if as_json:
+        print_json({"floods": [asdict(one) for one in found]})
+    else:
+        click.echo("\n".join(map(_sentence, found)) or "headrace: no lane is past its limit.")
+    return EXIT_FLOODED if found else EXIT_QUIET
 
-    Args:
-        times: a lane is flooded when it holds so many times its limit.
+
+def watch(client: Any, bounds: Bounds, interval_s: float, as_json: bool) -> NoReturn:
+    """Look again and again. Once it has worked a Redis that is away is waited for, whatever the reason.
+
+    Raises:
+        shared.redis.ClientError: the first look failed.
     """
+    told = _look_and_tell(client, bounds, set(), as_json)
+    is_away = False
     while True:
-        found = list(look(client, times))
-        if once and as_json:
-            print_json({"floods": [asdict(one) for one in found]})
-        else:
-            for one in found:
-                click.echo(_sentence(one))
-        if once:
-            if not found and not as_json:
-                click.echo("headrace: no lane is past its limit.")
-            return EXIT_FLOODED if found else EXIT_QUIET
         time.sleep(interval_s)
+        try:
+            told = _look_and_tell(client, bounds, told, as_json)
+        except ClientError as error:
+            if not is_away:
+                click.echo(f"headrace: Redis cannot be watched ({error}); trying on.", err=True)
+            is_away = True
+        else:
+            if is_away:
+                click.echo("headrace: Redis is watched again.", err=True)
+            is_away = False
 
 
-def look(client: Any, times: float) -> Iterator[Flood]:
+def _look_and_tell(client: Any, bounds: Bounds, told: set[tuple[str, str]], as_json: bool) -> set[tuple[str, str]]:
+    """Look, and tell of each flood at once; where nobody can be switched off, only when it is new.
+
+    Returns:
+        The lanes that are flooded.
+    """
+    found: set[tuple[str, str]] = set()
+    for flood in look(client, bounds):
+        found.add((flood.model, flood.lane))
+        if flood.users or (flood.model, flood.lane) not in told:
+            click.echo(json.dumps(asdict(flood)) if as_json else _sentence(flood))
+    return found
+
+
+def look(client: Any, bounds: Bounds) -> Iterator[Flood]:
     """Switch off who floods.
 
     Raises:
@@ -69,11 +116,25 @@ def look(client: Any, times: float) -> Iterator[Flood]:
             continue
         for lane, (limit, _) in inspection.lane_settings(client, model).items():
             depth = _length(client, keys.work(model, lane))
-            if limit is not None and depth > times * limit:
+            ends_bytes = _bytes(client, keys.ends(model, lane))
+            memory_bytes = ends_bytes + _bytes(client, keys.work(model, lane))
+            what = _wrong(depth, limit, ends_bytes, memory_bytes, bounds)
+            if what:
                 users = producers(client, model, lane)
                 for user in users:
                     _switch_off(client, user)
-                yield Flood(model, lane, depth, limit, tuple(users))
+                yield Flood(model, lane, depth, limit, memory_bytes, what, tuple(users))
+
+
+def _wrong(depth: int, limit: int | None, ends_bytes: int, memory_bytes: int, bounds: Bounds) -> str:
+    """Say what is wrong with a lane that holds so much, nothing when it is within its bounds."""
+    if limit is not None and depth > bounds.times * limit:
+        return f"holds {depth} requests, its limit is {limit}"
+    if ends_bytes > functions.ENDS_BYTES:
+        return f"tells of cancelled requests in {_mib(ends_bytes)}, where {_mib(functions.ENDS_BYTES)} are plenty"
+    if memory_bytes > bounds.memory_bytes:
+        return f"takes {_mib(memory_bytes)} of memory, and may take {_mib(bounds.memory_bytes)}"
+    return ""
 
 
 def producers(client: Any, model: str, lane: str) -> list[str]:
@@ -105,8 +166,17 @@ def _length(client: Any, work: str) -> int:
         return 0
 
 
+def _bytes(client: Any, stream: str) -> int:
+    """Return the memory of a stream, exactly unless it is so long that counting would hold up the server."""
+    return int(client.memory_usage(stream, samples=_SAMPLES) or 0)
+
+
+def _mib(count_bytes: int) -> str:
+    return f"{count_bytes / MEBIBYTE:,.0f} MiB"
+
+
 def _sentence(flood: Flood) -> str:
-    where = f"headrace: lane {flood.lane} of {flood.model} holds {flood.depth} requests, its limit is {flood.limit}"
+    where = f"headrace: lane {flood.lane} of {flood.model} {flood.what}"
     if not flood.users:
         return f"{where}; no user that is on has rights for this lane alone, so nobody was switched off."
     back = " ".join(f"`ACL SETUSER {user} on`" for user in flood.users)

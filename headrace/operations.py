@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .key_commands import keys
 from .lane_commands import lane
 from .options import as_json_option, yes_option
 
@@ -121,32 +122,6 @@ def drain(model: str, timeout_s: float, as_json: bool) -> None:
 
 
 @click.group()
-def keys() -> None:
-    """Look after API keys."""
-
-
-@keys.command("new")
-@click.argument("name")
-def new_key(name: str) -> None:
-    """Make an API key for NAME.
-
-    The key itself goes to standard output, and what belongs into HEADRACE_KEYS_FILE to standard error.
-    """
-    from shared import api_keys
-    from shared.names import check_name
-
-    from .redis_access import EXIT_USAGE, end
-
-    try:
-        check_name(name, "The name")
-    except ValueError as error:
-        end(str(error), EXIT_USAGE)
-    key = api_keys.new_key()
-    click.echo(f'[keys.{name}]\nsha256 = "{api_keys.digest_of(key.encode()).hex()}"', err=True)
-    click.echo(key)
-
-
-@click.group()
 def acl() -> None:
     """Redis ACL rules, one user for each role."""
 
@@ -185,30 +160,40 @@ def print_rules(producers: tuple[tuple[str, str, str], ...], model: str, as_json
 @acl.command("write")
 @click.argument("folder", type=click.Path(file_okay=False))
 @producer_option
-def write_rules(folder: str, producers: tuple[tuple[str, str, str], ...]) -> None:
+@as_json_option
+def write_rules(folder: str, producers: tuple[tuple[str, str, str], ...], as_json: bool) -> None:
     """Write users and their passwords into FOLDER, for a server that reads them with `aclfile`.
 
     FOLDER/server gets the rules with hashed passwords, and FOLDER/USER the password of each. A password is that of the
     variable REDIS_PASSWORD_USER, else the one that is there, else a random one. None is printed.
     """
     from . import users
+    from .output import print_json
     from .redis_access import EXIT_USAGE, end
 
     try:
-        users.write(Path(folder), os.environ, producers)
+        written = users.write(Path(folder), os.environ, producers)
     except (OSError, ValueError) as error:
         end(f"The users could not be written: {error}", EXIT_USAGE)
-    click.echo("headrace: the users are written.")
+    if as_json:
+        print_json({"folder": folder, "users": written})
+    else:
+        click.echo("headrace: the users are written.")
 
 
 @acl.command("load")
-def load_rules() -> None:
+@as_json_option
+def load_rules(as_json: bool) -> None:
     """Have the server at HEADRACE_REDIS_URL read its file of users again."""
+    from .output import print_json
     from .redis_access import connected
 
     with connected(os.environ, "The users could not be loaded", named=True) as client:
         client.acl_load()
-    click.echo("headrace: the users are loaded.")
+    if as_json:
+        print_json({"loaded": "users"})
+    else:
+        click.echo("headrace: the users are loaded.")
 
 
 lane_option = click.option("--lane", default="default", show_default=True, help="The lane.")

@@ -18,7 +18,7 @@ NOBODY = "user default reset off"
 """The user that everybody is who gives no name."""
 
 
-def write(folder: Path, environment: Mapping[str, str], producers: Sequence[tuple[str, str, str]] = ()) -> None:
+def write(folder: Path, environment: Mapping[str, str], producers: Sequence[tuple[str, str, str]] = ()) -> list[str]:
     """Write ``server/users.acl``, and ``USER/password`` for each role and direct producer, into ``folder``.
 
     Args:
@@ -27,6 +27,9 @@ def write(folder: Path, environment: Mapping[str, str], producers: Sequence[tupl
         producers: name, model and lane of each direct producer.
 
     Run again it keeps the passwords, unless the environment has others, and writes the rules anew.
+
+    Returns:
+        The names of the users.
 
     Raises:
         ValueError: a name is none, or a password of the environment cannot be used; the sentence does not show it.
@@ -46,6 +49,7 @@ def write(folder: Path, environment: Mapping[str, str], producers: Sequence[tupl
     lines = [NOBODY, *(rule(f"#{hashes[user]}") for user, rule in rules.items())]
     # Read by the server, which runs as another user; who reads it learns nothing that lets him in.
     _replace(folder / "server" / "users.acl", "".join(f"{line}\n" for line in lines), 0o444)
+    return list(rules)
 
 
 def _password(place: Path, given: str | None, user: str) -> str:

@@ -750,8 +750,9 @@ end
 --
 -- Makes the lane's stream and group anew and puts its entries back in their order, the oldest first and at most so
 -- many, with ids of now: so their time to live begins anew. Whatever consumers hold of the lane is among them. This is
--- the way back from an id so high that XADD makes no more: XSETID does not lead down everywhere. With ahead ms nothing
--- is done unless the newest id lies so far in the future.
+-- the way back from an id so high that XADD makes no more: XSETID does not lead down everywhere. The lane's stream of
+-- ends is cleared as well. With ahead ms nothing is done unless the newest id lies so far in the future, and the stream
+-- of ends stays.
 -- Returns {kept, dropped}.
 
 -- Moves up to so many entries to another stream, the first under the given id, those after it under what follows.
@@ -802,6 +803,9 @@ local function repair(keys, args)
   -- Not 0 as the first number of this millisecond: an id that a consumer still holds must not come again.
   move(shelf, keys[1], kept, milliseconds() .. '-1099511627776')
   redis.call('UNLINK', shelf)
+  if #args == 1 then -- after a clock was set back its ids must go on from where all have read it
+    redis.pcall('UNLINK', key.ends)
+  end
   return { kept, dropped + (failed(left) and 0 or left) }
 end
 

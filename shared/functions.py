@@ -36,6 +36,9 @@ REPLY_STREAM_CAP = 10_000
 ENDS_CAP = 10_000
 """Most entries of a stream of ends, approximately."""
 
+ENDS_BYTES = 4 * 1024 * 1024
+"""A stream of ends that takes more memory was not filled with ends: so many take a third of it."""
+
 ENDS_MS = 3_600_000
 """How long a stream of ends stays after the last: as long as a request may wait at most."""
 

@@ -130,6 +130,11 @@ def is_demoted(error: object) -> bool:
     )
 
 
+def _ends_connection(error: ResponseError) -> bool:
+    """Say whether the server closes the connection after this answer, as when a command is too large for it."""
+    return str(error).startswith("Protocol error")
+
+
 class InPieces(tuple[bytes, ...]):
     """An argument of a command in pieces, which a :class:`Link` sends one after the other without joining them."""
 
@@ -194,7 +199,7 @@ class SyncLink:
         try:
             return self._connection.read_response()
         except ResponseError as error:
-            if is_demoted(error):
+            if is_demoted(error) or _ends_connection(error):
                 self.close()
             raise
         except BaseException:

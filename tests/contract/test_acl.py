@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from consumer.redis_ends import EndsReader
 from headrace import acl
 from shared import functions, keys
 from shared.embedded import EmbeddedServer, ServerConfig, answers, find_server, free_port, server_argv
-from shared.redis import ClientError, ServerError, connect
+from shared.redis import ClientError, ServerError, SyncLink, connect
 from tests.children import ROOT, clean_environment
 from tests.helpers import eventually
 
@@ -216,6 +217,90 @@ def test_a_front_end_cannot_commit_through_the_function(server: Server) -> None:
     assert server.does("administrator", "EXISTS", keys.reply(MODEL, "default", "r9")) == 0
 
 
+def documented() -> dict[str, list[str]]:
+    """What docs/security.md says that each role cannot do."""
+    lines = (ROOT / "docs" / "security.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.count("|") == 4]
+    head = rows.index(["role", "does", "cannot"])
+    return {role.strip("`"): cannot.split(", ") for role, _, cannot in rows[head + 2 :]}
+
+
+WRITE_REPLIES: list[tuple[Any, ...]] = [("RPUSH", REPLY, "x"), ("SET", REPLY, "x"), ("LPUSH", REPLY, "x")]
+READ_REPLIES: list[tuple[Any, ...]] = [
+    ("LINDEX", REPLY, 0),
+    ("LRANGE", REPLY, 0, -1),
+    ("BLPOP", REPLY, 1),
+    ("LPOP", REPLY),
+]
+CHANGE_CARDS: list[tuple[Any, ...]] = [("HSET", keys.card(MODEL), "name", "x"), ("UNLINK", keys.card(MODEL))]
+CHANGE_WISHES: list[tuple[Any, ...]] = [("HSET", keys.wish(MODEL), "serving", "paused"), ("UNLINK", keys.wish(MODEL))]
+CANNOT: dict[str, list[tuple[Any, ...]]] = {
+    "write replies": WRITE_REPLIES,
+    "read or write replies": [*WRITE_REPLIES, *READ_REPLIES],
+    "claim work": [
+        ("XREADGROUP", "GROUP", keys.GROUP, "me", "COUNT", 1, "STREAMS", WORK, ">"),
+        ("XCLAIM", WORK, keys.GROUP, "me", 0, "1-1"),
+        ("XAUTOCLAIM", WORK, keys.GROUP, "me", 0, "0"),
+    ],
+    "empty a lane": [("XTRIM", WORK, "MAXLEN", 0), ("UNLINK", WORK), ("XADD", WORK, "MAXLEN", 0, "*", "m", "x")],
+    "end work": [("XACK", WORK, keys.GROUP, "1-1"), ("XDEL", WORK, "1-1"), ("UNLINK", WORK)],
+    "change cards": CHANGE_CARDS,
+    "change cards or wishes": [*CHANGE_CARDS, *CHANGE_WISHES],
+    "read dead letters": [("XRANGE", keys.dead_letters(MODEL, "default"), "-", "+")],
+    "load functions": [("FUNCTION", "LOAD", "REPLACE", functions.source()), ("FUNCTION", "FLUSH")],
+    "configure": [("CONFIG", "SET", "maxmemory", "0"), ("CONFIG", "GET", "*")],
+    "flush": [("FLUSHALL",), ("FLUSHDB",)],
+    "destroy groups": [("XGROUP", "DESTROY", WORK, keys.GROUP)],
+    "leave `hr:`": [("SET", "elsewhere", "x"), ("GET", "elsewhere"), ("UNLINK", "elsewhere")],
+    "anything else": [("INFO",), ("GET", keys.wish(MODEL)), ("XLEN", WORK)],
+    "see or touch anything else": [("XLEN", WORK), ("XADD", OTHER_WORK, "*", "m", "x"), ("HGETALL", keys.card(MODEL))],
+    "read other lanes' replies": [("LINDEX", keys.reply(MODEL, "other", "r1"), 0)],
+}
+"""How one would try what the documentation says a role cannot do."""
+
+
+def test_what_the_documentation_says_a_role_cannot_do_is_refused(server: Server) -> None:
+    users = {"a direct producer": "producer"}
+    found = documented()
+    assert {users.get(role, role) for role in found} == {*acl.ROLES, "producer"}
+    assert found.pop(acl.ADMINISTRATOR) == [""]
+    for role, phrases in found.items():
+        for command in (command for phrase in phrases for command in CANNOT[phrase]):
+            with pytest.raises(ServerError, match=r"(?i)no permissions|can't run this command|not allowed"):
+                server.does(users.get(role, role), *command)
+
+
+def test_what_the_documentation_says_that_no_rule_can_forbid(server: Server) -> None:
+    """Should a server have a rule for it one day, the sentence is to go."""
+    work = keys.work(MODEL, "spare")
+
+    def add() -> Any:
+        return server.does("front_end", "XADD", work, "*", "m", "x")
+
+    for user in ("front_end", "operator"):
+        add()
+        assert server.does(user, "XDEL", work, add()) == 1
+        server.does(user, "XADD", work, "MAXLEN", 0, "*", "m", "x")
+        assert server.does("administrator", "XLEN", work) == 0
+    assert server.does("operator", "UNLINK", work) == 1
+
+
+def test_a_consumer_whose_rules_are_older_still_hears_of_ends(server: Server) -> None:
+    """It may not ask for the size of a stream."""
+    ends = keys.ends(MODEL, "older")
+    with connect(f"redis://administrator:{PASSWORD}@{server.place}/0") as client:
+        head, *selectors = acl.rule("consumer", f">{PASSWORD}").replace("+memory|usage ", "").split(" (")
+        arguments = [*head.replace("user consumer", "user older").split()[1:], *(f"({one}" for one in selectors)]
+        client.execute_command("ACL", "SETUSER", *arguments)
+        client.xadd(ends, {"entry": "1-1"})
+    with connect(f"redis://older:{PASSWORD}@{server.place}/0") as client:
+        with pytest.raises(ServerError, match=r"(?i)no permissions"):
+            client.memory_usage(ends)
+        link = SyncLink(client)
+        assert EndsReader(link, MODEL, 10).read(["older"]) == [("older", b"1-1")]
+        link.close()
+
+
 def functions_by_source() -> dict[str, set[str]]:
     """The commands inside each function of the library, read from its text."""
     text = functions.source()
@@ -287,9 +372,12 @@ def lanes_for(role: str) -> Callable[[Server], None]:
         server.does("operator", "HSET", keys.lanes(MODEL), f"made-by-{role}", "10,1")
         server.does(role, "FCALL", functions.LANES, 1, WORK)
         server.does("front_end", "XADD", work, "NOMKSTREAM", "*", "m", b"message")
+        ends = keys.ends(MODEL, f"made-by-{role}")
+        server.does("front_end", "XADD", ends, "*", "entry", "1-1")
         assert server.does(role, "FCALL", functions.REPAIR, 1, work, 10) == [1, 0]
+        assert server.does("administrator", "EXISTS", ends) == 0
         server.does("operator", "HDEL", keys.lanes(MODEL), f"made-by-{role}")
-        assert server.does("operator", "UNLINK", work) == 1
+        assert server.does("operator", "UNLINK", work, ends) == 1
 
     lanes_and_repair.__name__ = f"lanes_and_repair_as_{role}"
     return lanes_and_repair
@@ -307,6 +395,7 @@ def cancel(server: Server) -> None:
     ends, hints = keys.ends(MODEL, "default"), keys.reply_stream(MODEL, "default", "fe")
     assert server.does("front_end", "XREAD", "STREAMS", hints, ends, "0", "0")
     assert server.does("consumer", "XREAD", "STREAMS", ends, "0")
+    assert server.does("consumer", "MEMORY", "USAGE", ends, "SAMPLES", 0) > 0
     assert server.does("producer", "XADD", ends, "MAXLEN", "~", 10000, "*", "entry", "1-1")
 
 

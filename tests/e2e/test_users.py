@@ -140,6 +140,7 @@ def test_passwords_stay_change_on_demand_and_open_connections_find_the_new_one(p
             client.ping()
         done = headrace(place.url("administrator"), "acl", "load")
         assert (done.code, done.out) == (0, "headrace: the users are loaded.\n")
+        assert headrace(place.url("administrator"), "acl", "load", "--json").json == {"loaded": "users"}
         assert client.ping()
 
 

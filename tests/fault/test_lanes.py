@@ -29,6 +29,7 @@ from shared.wire import Request, encode_request
 from tests.children import ROOT, clean_environment
 from tests.e2e.stack import Process, Stack
 from tests.helpers import eventually
+from tests.memory import resident_bytes_of
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(120)]
 
@@ -37,6 +38,7 @@ LIMIT = 100
 GOLD, SHOP = "gold", "shop"
 PASSWORD = "only-for-this-test"
 HIGHEST = "18446744073709551615-18446744073709551615"
+NOISES, NOISE_BYTES = 4, 40 * 1024 * 1024
 
 
 class Bench:
@@ -138,7 +140,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path, model_name: str) -> Iterator[Bench]:
-    with EmbeddedServer(ServerConfig(tmp_path / "redis", free_port(), "no", 256)) as server:
+    with EmbeddedServer(ServerConfig(tmp_path / "redis", free_port(), "no", 512)) as server:
         made = Bench(server.url, model_name, tmp_path)
         try:
             yield made
@@ -257,6 +259,37 @@ def test_row_28_a_guard_switches_off_who_floods(bench: Bench) -> None:
     assert bench.headrace("lane", "repair", bench.model, SHOP, "--yes", "--keep", "0").returncode == 0
     bench.send("let-in-again")
     assert eventually(lambda: bench.reply("let-in-again"))
+
+
+def test_row_28_what_a_lane_tells_of_cancelled_requests_fills_no_consumer(bench: Bench) -> None:
+    """It is not kept, and a consumer that starts does not read it all: else one after the other would die of it."""
+    consumer = bench.start()
+    bench.send("before")
+    assert eventually(lambda: bench.reply("before"))
+    before_bytes = resident_bytes_of(consumer.popen.pid)
+    ends = keys.ends(bench.model, SHOP)
+    for _ in range(NOISES):
+        bench.producer.xadd(ends, {"entry": bytes(NOISE_BYTES)})
+    consumer.until(f"What lane {SHOP} tells of cancelled requests takes")
+    late = bench.stack.start_consumer(bench.model)
+    late.until(f"What lane {SHOP} tells of cancelled requests takes")
+
+    async def main() -> None:
+        async with bench.front_end() as queue:
+            assert len(await bench.waits_s(queue, 10)) == 10
+
+    asyncio.run(main())
+    for process in (consumer, late):
+        grown_bytes = resident_bytes_of(process.popen.pid) - before_bytes
+        assert grown_bytes < 2 * NOISE_BYTES, f"{grown_bytes} bytes"
+    caught = bench.headrace("lane", "guard", "--once")
+    assert (caught.returncode, f"switched off {SHOP} " in caught.stdout) == (1, True)
+    assert bench.headrace("lane", "repair", bench.model, SHOP, "--yes").returncode == 0
+    assert not bench.redis.exists(ends)
+    consumer.until(f"What lane {SHOP} tells of cancelled requests is read again")
+    bench.redis.execute_command("ACL", "SETUSER", SHOP, "on")
+    bench.send("after")
+    assert eventually(lambda: bench.reply("after"))
 
 
 def test_row_29_a_lane_cannot_read_anothers_reply(bench: Bench) -> None:

@@ -36,18 +36,41 @@ def test_entries_of_two_lanes_may_have_the_same_id() -> None:
     assert (cancelled.holds(("gold", b"1-0")), cancelled.holds(("default", b"1-0"))) == (True, False)
 
 
-@given(st.lists(st.tuples(st.integers(0, MOST * 2), st.floats(0.0, 3 * KEPT_S)), max_size=8))
-def test_it_is_bounded_and_forgets_what_nobody_can_come_to_any_more(news: list[tuple[int, float]]) -> None:
+def test_what_one_lane_tells_does_not_push_out_what_another_told() -> None:
+    cancelled = Cancelled()
+    cancelled.add([("gold", b"1-0")], 0.0)
+    cancelled.add([("shop", b"%d-0" % number) for number in range(3 * MOST)], 1.0)
+    assert cancelled.holds(("gold", b"1-0"))
+    assert len(cancelled) == MOST + 1
+
+
+def test_what_is_told_again_is_not_lost_and_forgotten_with_the_first() -> None:
+    cancelled = Cancelled()
+    for now_s in (0.0, KEPT_S - 1.0):
+        cancelled.add([("gold", b"1-0")], now_s)
+        assert cancelled.holds(("gold", b"1-0"))
+    cancelled.add([], KEPT_S + 1.0)
+    assert not cancelled
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["default", "gold"]), st.integers(0, MOST * 2), st.floats(0.0, 3 * KEPT_S)),
+        max_size=8,
+    )
+)
+def test_it_is_bounded_and_forgets_what_nobody_can_come_to_any_more(news: list[tuple[str, int, float]]) -> None:
     cancelled, now_s, number = Cancelled(), 0.0, 0
-    for count, pause_s in news:
+    for lane, count, pause_s in news:
         now_s += pause_s
-        claims = [("default", b"%d-0" % (number + one)) for one in range(count)]
+        claims = [(lane, b"%d-0" % (number + one)) for one in range(count)]
         number += count
         cancelled.add(claims, now_s)
-        assert len(cancelled) <= MOST
+        assert len(cancelled) <= 2 * MOST
         assert all(cancelled.holds(claim) for claim in claims[-MOST:])
     cancelled.add([], now_s + KEPT_S + 1.0)
     assert not cancelled
+    assert len(cancelled) == 0
 
 
 def test_it_listens_while_the_queue_goes_away_and_comes_back() -> None:

@@ -17,7 +17,7 @@ from consumer.events import BatchDone
 from consumer.items import Finished, Item, Refused, refuse
 from consumer.lease import LeaseBook
 from consumer.metrics import ConsumerMetrics
-from consumer.stream import Cause, Ended, Entry
+from consumer.stream import Cause, Ended, Entry, StreamDown
 from shared.outcomes import CRASHED, EXPIRED, INTERNAL, INVALID_INPUT, MALFORMED, MODEL_ERROR, RequestError, invalid
 from shared.wire import Reply, decode_reply
 from tests.fake_stream import InMemoryLane, InMemoryStream
@@ -342,3 +342,120 @@ def test_what_was_held_and_committed_elsewhere_is_settled(bench: Bench) -> None:
     bench.committer.settle(held)
     bench.committer.flush()
     assert (bench.codes(), len(bench.leases), bench.lane.commits) == (["ok"], 0, 1)
+
+
+class Picky(InMemoryStream):
+    """Takes no commit with more than so many bytes of replies in it, whoever asks how often."""
+
+    def __init__(self, lane: InMemoryLane, most_bytes: int) -> None:
+        super().__init__(lane, SETTINGS, "one")
+        self.most_bytes, self.refused = most_bytes, 0
+
+    def commit(self, ended: Sequence[Ended]) -> list[int]:
+        if sum(len(one.reply) for one in ended) > self.most_bytes:
+            self.refused += 1
+            raise StreamDown("Connection reset by peer.")
+        return super().commit(ended)
+
+
+def picky(bench: Bench, monkeypatch: pytest.MonkeyPatch, most_bytes: int) -> Picky:
+    """Have the bench's committer speak to a stream that takes replies up to a size only."""
+    monkeypatch.setattr(module, "LARGE_BYTES", 1000)
+    stream = Picky(bench.lane, most_bytes)
+    bench.committer = bench.made(stream)
+    return stream
+
+
+@pytest.mark.parametrize("idle", [False, True])
+def test_an_answer_that_can_never_be_stored_ends_with_an_error_and_its_batchmates_do_not(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, idle: bool
+) -> None:
+    stream = picky(bench, monkeypatch, 5_000)
+    items = bench.claimed(item("a"), item("huge"), item("c"), item("d"))
+    bench.finish(items, [[b"A"], [bytes(20_000)], [b"C"], [b"D"]], idle=idle)
+    bench.done()
+    reply = bench.reply("huge")
+    assert reply.fault is not None
+    assert (reply.fault.code, reply.outputs, reply.attempt) == (INTERNAL.code, None, 1)
+    assert "bytes, could not be stored" in reply.fault.message
+    assert reply.timing.run == 250_000
+    for name in "acd":
+        assert bench.reply(name).fault is None
+    assert bench.codes() == ["ok", INTERNAL.code, "ok", "ok"]
+    assert len(bench.leases) == 0
+    assert stream.refused == module.MOST_TRIES * 3  # all four, then two, then the one
+
+
+def test_answers_that_are_too_many_at_once_are_committed_in_halves(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picky(bench, monkeypatch, 5_000)
+    items = bench.claimed(*(item(f"r{number}") for number in range(9)))
+    bench.finish(items, [[bytes(2_000)]] * 9)
+    bench.done()
+    assert bench.codes() == ["ok"] * 9
+    assert all(bench.reply(f"r{number}").fault is None for number in range(9))
+    assert len(bench.leases) == 0
+
+
+def test_an_error_that_takes_the_place_of_an_answer_lives_as_long(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picky(bench, monkeypatch, 5_000)
+    (one,) = bench.claimed(item("huge"))
+    before_ms = bench.lane.now_ms()
+    bench.finish([one], [[bytes(20_000)]])
+    bench.done()
+    assert bench.lane.replies["huge"][1] >= before_ms + one.request.ttl_ms
+
+
+@pytest.mark.parametrize("away", ["down", "refuses commits"])
+def test_a_large_answer_outlives_any_time_in_which_nothing_is_taken(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, away: str
+) -> None:
+    stream = picky(bench, monkeypatch, 50_000)
+    items = bench.claimed(item("huge"))
+    if away == "down":
+        bench.lane.down = True
+    else:
+        stream.most_bytes = -1  # every other call is answered, as while the disk is full
+    tried = threading.Event()
+    commit, tries = stream.commit, iter(range(1_000_000))
+
+    def counted(ended: Sequence[Ended]) -> list[int]:
+        if next(tries) == 10 * module.MOST_TRIES:
+            tried.set()
+        return commit(ended)
+
+    monkeypatch.setattr(stream, "commit", counted)
+    bench.finish(items, [[bytes(20_000)]])
+    bench.start()
+    assert tried.wait(10)
+    bench.lane.down, stream.most_bytes = False, 50_000
+    bench.done()
+    assert bench.reply("huge").fault is None
+    assert bench.codes() == ["ok"]
+
+
+def test_a_small_answer_is_tried_without_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = picky(bench, monkeypatch, 10)
+    monkeypatch.setattr(module, "LARGE_BYTES", 1_000_000)
+    items = bench.claimed(item("a"))
+    bench.finish(items, [[b"A"]])
+    bench.start()
+    eventually(lambda: stream.refused > 10 * module.MOST_TRIES)
+    stream.most_bytes = 5_000
+    bench.done()
+    assert bench.codes() == ["ok"]
+
+
+def test_giving_up_ends_the_tries_of_a_large_answer_too(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = picky(bench, monkeypatch, -1)
+    items = bench.claimed(item("huge"))
+    bench.finish(items, [[bytes(20_000)]])
+    bench.start()
+    eventually(lambda: stream.refused > module.MOST_TRIES)
+    bench.committer.give_up()
+    bench.done()
+    assert len(bench.leases) == 0
+    assert bench.lane.reply("huge") is None

@@ -4,10 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from headrace import acl
 from shared import functions
 from shared.api_keys import digest_of, parse
 from shared.embedded import EmbeddedServer, ServerConfig, free_port
 from shared.redis import connect
+from tests.unit.headrace.operators import headrace
 from tests.unit.headrace.stacks import Running
 
 HEADRACE = [sys.executable, "-m", "headrace"]
@@ -57,3 +59,17 @@ def test_keys_new_prints_the_key_and_apart_from_it_the_line_for_the_file() -> No
 def test_keys_new_takes_only_names() -> None:
     refused = subprocess.run([*HEADRACE, "keys", "new", "a b"], capture_output=True, text=True)
     assert (refused.returncode, refused.stdout) == (2, "")
+
+
+def test_keys_new_says_all_of_it_as_json(tmp_path: Path) -> None:
+    made = headrace("redis://127.0.0.1:1/0", "keys", "new", "alice", "--json")
+    assert made.err == ""
+    assert made.json["sha256"] == digest_of(made.json["key"].encode()).hex()
+    assert (made.json["name"], made.json["file"]) == ("alice", None)
+
+
+def test_what_loads_and_writes_says_so_as_json(tmp_path: Path) -> None:
+    with EmbeddedServer(ServerConfig(tmp_path, free_port(), "no")) as server:
+        assert headrace(server.url, "functions", "load", "--json").json == {"loaded": list(functions.names())}
+    written = headrace("redis://127.0.0.1:1/0", "acl", "write", str(tmp_path), "--producer", "shop", "m", "l", "--json")
+    assert written.json == {"folder": str(tmp_path), "users": [*acl.ROLES, "shop"]}

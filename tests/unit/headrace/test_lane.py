@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,9 +13,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from headrace import acl
-from shared import keys
+from shared import functions, keys
+from shared.embedded import EmbeddedServer, ServerConfig, free_port
 from shared.redis import ClientError, connect
 from tests.children import ROOT, Output, clean_environment
+from tests.helpers import eventually
 from tests.unit.headrace.operators import MODEL, add, headrace, serve, server
 
 HIGHEST = "18446744073709551615-18446744073709551615"
@@ -135,7 +138,17 @@ def test_who_floods_its_lane_is_switched_off_and_nobody_else(place: tuple[str, A
         caught = headrace(url, "lane", "guard", "--once", "--json")
         assert (caught.code, caught.json["floods"]) == (
             1,
-            [{"model": MODEL, "lane": "gold", "depth": 21, "limit": 10, "users": ["shop"]}],
+            [
+                {
+                    "model": MODEL,
+                    "lane": "gold",
+                    "depth": 21,
+                    "limit": 10,
+                    "memory_bytes": client.memory_usage(GOLD, samples=0),
+                    "what": "holds 21 requests, its limit is 10",
+                    "users": ["shop"],
+                }
+            ],
         )
         with pytest.raises(ClientError):
             shop.xadd(GOLD, {"m": b"again"})
@@ -171,3 +184,115 @@ def test_a_guard_that_keeps_watching(place: tuple[str, Any]) -> None:
         guard.kill()
         guard.wait()
         output.close()
+
+
+@pytest.mark.parametrize(
+    ("stream", "said"),
+    [
+        (keys.ends(MODEL, "gold"), "where 4 MiB are plenty"),
+        (GOLD, "of memory, and may take 4 MiB"),
+    ],
+)
+def test_who_fills_the_memory_is_switched_off_though_the_lane_is_short(
+    place: tuple[str, Any], stream: str, said: str
+) -> None:
+    url, client = place
+    headrace(url, "lane", "create", MODEL, "gold", "--limit", "10")
+    user(client, acl.producer_rule("shop", MODEL, "gold", f">{PASSWORD}"))
+    client.xadd(stream, {"m": bytes(2 * functions.ENDS_BYTES // 5)})
+    bounds = ("--memory-mib", "4")
+    assert headrace(url, "lane", "guard", "--once", *bounds).code == 0
+    client.xadd(stream, {"m": bytes(functions.ENDS_BYTES)})
+    caught = headrace(url, "lane", "guard", "--once", *bounds)
+    assert (caught.code, said in caught.out, "switched off shop " in caught.out) == (1, True, True)
+    assert headrace(url, "lane", "repair", MODEL, "gold", "--yes", "--keep", "0").code == 0
+    assert headrace(url, "lane", "guard", "--once", *bounds).code == 0
+    client.xadd(keys.ends(MODEL, "gold"), {"entry": "1-1"})
+    assert headrace(url, "lane", "remove", MODEL, "gold", "--yes").code == 0
+    assert client.exists(keys.ends(MODEL, "gold")) == 0
+
+
+class Guard:
+    """A guard that keeps watching, and what it says on either stream."""
+
+    def __init__(self, url: str, *arguments: str) -> None:
+        self._popen = subprocess.Popen(
+            [sys.executable, "-m", "headrace", "lane", "guard", "--interval", "0.05", *arguments],
+            cwd=ROOT,
+            env=clean_environment(HEADRACE_REDIS_URL=url),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._popen.stdout is not None
+        assert self._popen.stderr is not None
+        self.out, self.err = Output(self._popen.stdout), Output(self._popen.stderr)
+
+    def __enter__(self) -> Guard:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._popen.kill()
+        self._popen.wait()
+        self.out.close()
+        self.err.close()
+
+
+def flood(client: Any) -> None:
+    user(client, acl.producer_rule("shop", MODEL, "gold", f">{PASSWORD}"))
+    for number in range(5):
+        client.xadd(GOLD, {"m": b"%d" % number})
+
+
+def test_a_guard_goes_on_after_an_outage_and_says_so_once(tmp_path: Path) -> None:
+    with EmbeddedServer(ServerConfig(tmp_path, free_port(), "always", 64)) as running:
+        with connect(running.url) as client:
+            functions.load(client)
+            serve(running.url)
+            headrace(running.url, "lane", "create", MODEL, "gold", "--limit", "2")
+        with Guard(running.url, "--json") as guard:
+            for count in (1, 2):  # users are not kept over a restart, the lane and its limit are
+                with connect(running.url) as client:
+                    flood(client)
+                    eventually(lambda: len(switched_off(guard)) == count, 20.0)  # noqa: B023 - called at once
+                if count == 1:
+                    running.kill()
+                    assert guard.err.first(lambda line: "trying on" in line, 20.0)
+                    running.start()
+                    assert guard.err.first(lambda line: "watched again" in line, 20.0)
+            assert switched_off(guard) == [["shop"], ["shop"]]
+            assert len(guard.err.lines) == 2
+
+
+def switched_off(guard: Guard) -> list[list[str]]:
+    """Whom it has switched off, flood by flood."""
+    found = [json.loads(line)["users"] for line in guard.out.lines]
+    return [users for users in found if users]
+
+
+def test_a_guard_tells_once_of_a_flood_that_nobody_can_be_switched_off_for(place: tuple[str, Any]) -> None:
+    url, client = place
+    headrace(url, "lane", "create", MODEL, "gold", "--limit", "2")
+    headrace(url, "lane", "create", MODEL, "silver", "--limit", "2")
+    for number in range(5):
+        client.xadd(GOLD, {"m": b"%d" % number})
+    with Guard(url) as guard:
+        assert guard.out.first(lambda line: "lane gold" in line, 20.0)
+        looks = looked(client)
+        eventually(lambda: looked(client) > looks + 20)
+        for number in range(5):
+            client.xadd(keys.work(MODEL, "silver"), {"m": b"%d" % number})
+        assert guard.out.first(lambda line: "lane silver" in line, 20.0)
+        assert len(guard.out.lines) == 2
+
+
+def looked(client: Any) -> int:
+    """How often somebody has asked who the users are."""
+    return int(client.info("commandstats")["cmdstat_acl|users"]["calls"])
+
+
+def test_a_guard_that_may_not_look_says_so_and_ends(place: tuple[str, Any]) -> None:
+    url, client = place
+    user(client, acl.rule("operator", f">{PASSWORD}"))
+    said = headrace(f"redis://operator:{PASSWORD}@{urlsplit(url).netloc}/0", "lane", "guard")
+    assert (said.code, len(said.err.splitlines())) == (1, 1)

@@ -1,0 +1,46 @@
+"""An answer that Redis does not take, on a real server: its request ends, and so do the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from consumer.batcher import CloseReason
+from consumer.committer import Committer
+from consumer.events import BatchDone
+from consumer.items import Finished
+from consumer.lease import LeaseBook
+from shared.embedded import EmbeddedServer, ServerConfig, free_port
+from shared.outcomes import INTERNAL
+from shared.wire import decode_reply
+from tests.contract.lanes import RedisLane, card
+from tests.unit.consumer.parts import SETTINGS, TAG, Toy, item, joined, on_thread
+
+MEGABYTE = 1024 * 1024
+
+
+def test_an_answer_larger_than_redis_takes_ends_with_an_error(tmp_path: Path, model_name: str) -> None:
+    with EmbeddedServer(ServerConfig(tmp_path, free_port(), "no", 256)) as server:
+        lane = RedisLane(model_name, server.url)
+        stream = lane.stream("one")
+        stream.heartbeat(card(model_name), {})
+        lane.client.config_set("proto-max-bulk-len", MEGABYTE)
+        items = [item("small"), item("huge"), item("last")]
+        for _ in items:
+            lane.add(b"message")
+        for one, entry in zip(items, stream.read(len(items)), strict=True):
+            one.entry = entry
+        events: list[BatchDone] = []
+        committer = Committer(stream, Toy(), LeaseBook(), TAG, (), SETTINGS, events.append, lambda *_: None)
+        committing = on_thread("commit", committer.run)
+        outputs = [[b"S"], [bytes(3 * MEGABYTE)], [b"L"]]
+        committer.finish(Finished(items, outputs, 0.0, 0.0, 3, CloseReason.FULL), idle=False)
+        committer.close()
+        try:
+            assert joined(committing)
+        finally:
+            committer.give_up()
+        replies = [decode_reply(lane.reply(one.request.id) or b"") for one in items]
+        assert [reply.fault and reply.fault.code for reply in replies] == [None, INTERNAL.code, None]
+        assert lane.length() == 0
+        assert [one.outcome for one in events[0].items] == ["ok", INTERNAL.code, "ok"]
+        lane.close()
