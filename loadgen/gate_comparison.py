@@ -158,7 +158,7 @@ def find_contradiction(compare: CompareFile) -> str | None:
 
 def _decided(settings: GateSettings, decision: comparison.Decision, pairs: int) -> list[Check]:
     """Put the decision into checks: one on the noise, and one for each metric."""
-    widest = max(decision.first, key=lambda finding: finding.half_width)
+    widest = max(decision.last, key=lambda finding: finding.half_width)
     limit = f"within {settings.too_noisy:.0%}"
     noisy = decision.outcome in ("noisy", "incomplete")
     if decision.outcome == "incomplete":

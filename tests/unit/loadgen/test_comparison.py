@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from loadgen import comparison, gate_comparison
 from loadgen.budgets import GateSettings, ModelBudget, parse_budgets
@@ -186,3 +188,35 @@ def test_what_differs_by_the_services_own_account_is_noted() -> None:
 def test_infinities_never_reach_a_verdict() -> None:
     huge = comparison.findings([pair(number, 1e200) for number in range(10)], SETTINGS, 0.01)
     assert all(math.isfinite(finding.p) for finding in huge)
+
+
+def test_a_flag_that_noise_keeps_from_being_confirmed_is_too_noisy_to_tell() -> None:
+    pairs = noisy_pairs(10, 1.3, 0.01, 1) + noisy_pairs(20, 1.0, 0.6, 3, batch=2)
+    found = judge(BUDGETS, good_run(), comparison_of(pairs))
+    assert found.exit_code == 20
+    assert found.reasons[0].startswith("Too noisy to tell: after 20 pairs the ratio of ")
+
+
+def test_a_metric_that_was_never_known_is_no_pass_beside_a_flag_on_another() -> None:
+    rng = random.Random(5)
+    wild = [pair(number, 1.3, throughput_per_s=600 * rng.lognormvariate(0, 0.6)) for number in range(20)]
+    decision = comparison.decide([*wild, *noisy_pairs(10, 1.0, 0.01, 1, batch=2)], SETTINGS)
+    assert [finding.metric for finding in decision.first if finding.flagged] == ["mean", "p95"]
+    assert decision.outcome == "noisy"
+    compare = comparison_of([*wild, *noisy_pairs(10, 1.0, 0.01, 1, batch=2)])
+    assert "after 20 pairs the ratio of throughput is known no better than" in verdict(compare)[1][0]
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    ratios=st.tuples(st.floats(0.8, 1.5), st.floats(0.8, 1.5)),
+    noise=st.tuples(st.floats(0.001, 0.8), st.floats(0.001, 0.8)),
+    seed=st.integers(0, 1000),
+)
+def test_nothing_passes_whose_ratio_is_not_known(
+    ratios: tuple[float, float], noise: tuple[float, float], seed: int
+) -> None:
+    pairs = noisy_pairs(10, ratios[0], noise[0], seed) + noisy_pairs(10, ratios[1], noise[1], seed, batch=2)
+    decision = comparison.decide(pairs, SETTINGS)
+    if decision.outcome in ("clear", "suspicion"):
+        assert not comparison.is_noisy(decision.last, SETTINGS)
