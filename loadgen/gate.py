@@ -155,13 +155,15 @@ def judge_validity(settings: GateSettings, run: RunFile) -> list[Check]:
             "something else asked, or something died or was restarted.",
         )
     workers, left = (run.service.card or {}).get("workers"), run.service.workers_after
-    if isinstance(workers, int) and left is not None:
+    if isinstance(workers, int):
         check(
             "workers alive",
-            f"{left} of {workers}",
+            f"{'unknown' if left is None else left} of {workers}",
             f"all {workers}",
-            left >= workers,
-            f"Of {workers} workers {left} were left when the run was over.",
+            left is not None and left >= workers,
+            f"Of {workers} workers {left} were left when the run was over."
+            if left is not None
+            else f"There were {workers} workers, and when the run was over the service did not say how many are left.",
         )
     return checks
 
@@ -231,8 +233,16 @@ def notes(run: RunFile) -> tuple[str, ...]:
         found.append(
             f"The machine's clock was set by {number(step_ms, ' ms')} during the run; no figure depends on it."
         )
-    if run.service.requests is None:
-        found.append("The service shows no request counter, so its count was not compared with the generator's.")
+    card = run.service.card or {}
+    unknown = (
+        (run.service.requests is None, "The service shows no request counter, so its count"),
+        (run.service.items is None, "No consumer's counter was read (--metrics names their addresses), so their count"),
+    )
+    found += [f"{what} was not compared with the generator's." for is_unknown, what in unknown if is_unknown]
+    if card.get("name") is None:
+        found.append("The service shows no card with the model's name, so what it served was not compared with it.")
+    if not isinstance(card.get("workers"), int):
+        found.append("The service does not say how many workers live, so it was not looked whether all are left.")
     warnings = (run.service.card or {}).get("warnings")
     if isinstance(warnings, list):
         found += [f"The model's card says: {warning}" for warning in warnings if isinstance(warning, str)]

@@ -39,6 +39,11 @@ def judge(
     decision = comparison.decide(compare.pairs, settings)
     checks += _decided(settings, decision, len(compare.pairs))
     notes = list(_differences(compare))
+    for name, side in (("base", compare.base), ("candidate", compare.candidate)):
+        if side.items is None:
+            notes.append(
+                f"The {name} showed no consumer's counter, so their count was not compared with the generator's."
+            )
     if decision.outcome == "suspicion":
         names = ", ".join(finding.metric for finding in decision.first if finding.flagged)
         notes.append(f"A first batch of pairs flagged {names}; a second, independent one did not confirm it.")

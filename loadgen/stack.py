@@ -163,6 +163,8 @@ def _addresses(lines: list[str], pid: int) -> RunningStack:
     if consumers and last is not None:
         host, first = consumers[0]
         consumers = [(host, port) for port in range(first, int(last[1]) + 1)]
+    if not consumers:  # without them nobody would notice a consumer that dies
+        raise LoadgenError("The stack printed no address of a consumer's metrics.")
     return RunningStack(url[1], tuple(f"{host}:{port}" for host, port in consumers), pid)
 
 
