@@ -53,6 +53,8 @@ def judge(
     if compare is not None:
         compared, more = gate_comparison.judge(budgets.gate, budget, model, compare, expected_commit)
         checks, said = [*checks, *compared], (*said, *more)
+        if not isinstance(compare, str):
+            warnings = (*warnings, *gate_comparison.warnings_on(compare))
     return Verdict(model, tuple(checks), said, warnings)
 
 

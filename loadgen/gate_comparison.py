@@ -32,8 +32,8 @@ def judge(
     checks = judge_validity(settings, model, compare)
     if budget is not None:
         for name, side, commit in (
-            ("base's ", compare.base, None),
-            ("candidate's ", compare.candidate, expected_commit),
+            ("base's ", compare.base, _checked_out(compare.base)),
+            ("candidate's ", compare.candidate, expected_commit or _checked_out(compare.candidate)),
         ):
             checks += judge_served("comparison", name, side.card, side.version, budget, commit)
     decision = comparison.decide(compare.pairs, settings)
@@ -136,12 +136,36 @@ def judge_served(
         )
         passed = served == budget.precision
         checks.append(Check(kind, f"{whose}precision", str(served or "unknown"), budget.precision, passed, sentence))
-    commit = (version or {}).get("commit")
-    if expected_commit is not None and isinstance(commit, str) and commit:
-        sentence = f"The {whose}service is of commit {commit[:12]}, not {expected_commit[:12]}."
+    if expected_commit is not None:
+        commit, expected = reported_commit(version), expected_commit[:12]
+        sentence = f"The {whose}service is of commit {(commit or '')[:12]}, not {expected}."
+        if commit is None:
+            sentence = f"The {whose}service does not say of which commit it is; {expected} is expected."
         passed = commit == expected_commit
-        checks.append(Check(kind, f"{whose}commit", commit[:12], expected_commit[:12], passed, sentence))
+        checks.append(Check(kind, f"{whose}commit", (commit or "unknown")[:12], expected, passed, sentence))
     return checks
+
+
+def reported_commit(version: Mapping[str, Any] | None) -> str | None:
+    """Return the commit that a service says it is of, or None where it says nothing."""
+    commit = (version or {}).get("commit")
+    return commit if isinstance(commit, str) and commit else None
+
+
+def _checked_out(side: Side) -> str | None:
+    """Return the commit that a side must be of, that of its checkout; None where the service does not say its own."""
+    return None if side.commit is None or reported_commit(side.version) is None else side.commit.id
+
+
+def warnings_on(compare: CompareFile) -> tuple[str, ...]:
+    """Say what asks for a second look at a comparison, and is no reason to fail."""
+    base, candidate = compare.base, compare.candidate
+    if base.commit is None or base.commit != candidate.commit or base.commit.dirty is not False:
+        return ()
+    if base.settings != candidate.settings:
+        return ()
+    same = base.commit.id[:12]
+    return (f"Base and candidate are the same commit, {same}: this shows how noisy the comparison is, and no change.",)
 
 
 def find_contradiction(compare: CompareFile) -> str | None:

@@ -25,6 +25,7 @@ from .errors import LoadgenError
 _START_S: Final = 300.0
 _STOP_S: Final = 30.0
 _SET_PARENT_DEATH_SIGNAL: Final = 1
+_COMMIT: Final = "GIT_COMMIT"
 _NOT_NOTES: Final = shutil.ignore_patterns("redis", "*.lock", "*.part")
 """What lies in a stack's data folder besides what it found out."""
 
@@ -119,7 +120,8 @@ def running_stack(
 
 
 def _environment(folder: Path, model: str, settings: Mapping[str, str], data: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+    # A stack says of which commit it is; a GIT_COMMIT from outside would be said by every stack, whatever it runs.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_") and name != _COMMIT}
     free = dict.fromkeys(("HEADRACE_PORT", "HEADRACE_REDIS_PORT", "HEADRACE_METRICS_PORT"), "0")
     own = {"HEADRACE_DATA_DIR": str(data), "HEADRACE_MODELS": model, "PYTHONUNBUFFERED": "1", **free}
     return {**kept, "PYTHONPATH": str(folder.resolve()), **own, **settings}

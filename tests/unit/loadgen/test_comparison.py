@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from loadgen import comparison, gate_comparison
 from loadgen.budgets import GateSettings, ModelBudget, parse_budgets
-from loadgen.comparefile import CompareFile, Pair
+from loadgen.comparefile import CompareFile, Pair, Side
 from loadgen.gate import judge
-from loadgen.runfile import RequestCounter
+from loadgen.runfile import Commit, RequestCounter
 from tests.unit.loadgen.comparisons import comparison_of, noisy_pairs, pair, window
 from tests.unit.loadgen.runs import good_run
 
@@ -220,3 +220,47 @@ def test_nothing_passes_whose_ratio_is_not_known(
     decision = comparison.decide(pairs, SETTINGS)
     if decision.outcome in ("clear", "suspicion"):
         assert not comparison.is_noisy(decision.last, SETTINGS)
+
+
+def checked_out(base: Side, candidate: Side) -> CompareFile:
+    return msgspec.structs.replace(GOOD, base=base, candidate=candidate)
+
+
+def side_of(commit: str, serves: str | None, dirty: bool = False, **settings: str) -> Side:
+    version = {"version": "1", "commit": serves}
+    return msgspec.structs.replace(GOOD.base, commit=Commit(commit, dirty), version=version, settings=settings)
+
+
+OLD, NEW = "a" * 40, "b" * 40
+
+
+@pytest.mark.parametrize(
+    ("base", "candidate", "says"),
+    [
+        (side_of(OLD, OLD), side_of(NEW, NEW), None),
+        (side_of(OLD, None), side_of(NEW, None), None),  # they do not say
+        (side_of(OLD, NEW), side_of(NEW, NEW), "The base's service is of commit bbbbbbbbbbbb, not aaaaaaaaaaaa."),
+        (side_of(OLD, OLD), side_of(NEW, OLD), "The candidate's service is of commit aaaaaaaaaaaa, not bbbbbbbbbbbb."),
+    ],
+)
+def test_each_side_serves_the_commit_of_its_checkout(base: Side, candidate: Side, says: str | None) -> None:
+    code, reasons, _ = verdict(checked_out(base, candidate))
+    assert (code, reasons) == ((0, ()) if says is None else (20, (says,)))
+
+
+def test_a_commit_that_must_be_served_and_is_not_told_is_invalid() -> None:
+    found = judge(BUDGETS, good_run(), checked_out(side_of(OLD, OLD), side_of(NEW, None)), expected_commit=NEW)
+    assert "The candidate's service does not say of which commit it is; bbbbbbbbbbbb is expected." in [
+        check.sentence for check in found.checks if not check.passed
+    ]
+
+
+def test_a_commit_compared_with_itself_passes_with_a_warning() -> None:
+    same = checked_out(side_of(OLD, OLD), side_of(OLD, OLD))
+    found = judge(BUDGETS, good_run(), same)
+    assert found.exit_code == 0
+    assert found.warnings == (
+        "Base and candidate are the same commit, aaaaaaaaaaaa: this shows how noisy the comparison is, and no change.",
+    )
+    for other in (side_of(OLD, OLD, dirty=True), side_of(OLD, OLD, HEADRACE_MAX_BATCH="1"), side_of(NEW, NEW)):
+        assert judge(BUDGETS, good_run(), checked_out(side_of(OLD, OLD), other)).warnings == ()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -29,3 +31,14 @@ def test_a_banner_without_a_consumer_is_refused() -> None:
     settings = replace(Settings(), redis_url="redis://127.0.0.1:6399/0", port=8123, models=("flowers",))
     with pytest.raises(LoadgenError, match="no address of a consumer's metrics"):
         stack._addresses(plan.banner(settings, {}, [], 1.0).splitlines(), 7)
+
+
+def test_a_started_stack_takes_nothing_over_that_would_lie_about_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Some CI systems export GIT_COMMIT; with it base and candidate would both claim that commit."""
+    monkeypatch.setenv("GIT_COMMIT", "f" * 40)
+    monkeypatch.setenv("HEADRACE_MAX_BATCH", "1")
+    found = stack._environment(tmp_path, "echo", {"HEADRACE_WINDOW_MS": "3"}, tmp_path)
+    assert not {"GIT_COMMIT", "HEADRACE_MAX_BATCH"} & found.keys()
+    assert (found["HEADRACE_WINDOW_MS"], found["PATH"]) == ("3", os.environ["PATH"])
