@@ -14,6 +14,7 @@ from . import gate, github, results, text
 from .budgets import Budgets, GateSettings, ModelBudget, parse_budgets
 from .comparefile import CompareFile
 from .errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, LoadgenError
+from .gate_terms import Hashes
 from .runfile import RunFile
 from .scenario import JSON, MSGPACK, Scenario, Target, default_warmup_s, load_payloads, parse_target
 from .schedule import Arrivals
@@ -192,7 +193,8 @@ def judge_files(
     base_budgets = base_budgets_of(base_budgets_path)
     run = _read(run_path, RunFile)
     compared = None if compare_path is None else _read(compare_path, CompareFile)
-    verdict = gate.judge(budgets, run, compared, base_budgets, expected_commit)
+    payload = payload_hashes(budgets, run, budgets_path.parent)
+    verdict = gate.judge(budgets, run, compared, base_budgets, expected_commit, payload)
     click.echo(text.verdict_text(verdict))
     measured = None if isinstance(run, str) else run
     summary_path = environment.get("GITHUB_STEP_SUMMARY")
@@ -249,15 +251,14 @@ def read_budgets(path: Path) -> Budgets:
     return parse_budgets(found, str(path))
 
 
-def base_budgets_of(path: Path | None) -> Budgets | None:
-    """Return the merge base's budgets; None when it has none, or none that this version can read."""
+def base_budgets_of(path: Path | None) -> Budgets | str | None:
+    """Return the merge base's budgets, or the sentence that says why they cannot be read; None when it has none."""
     if path is None:
         return None
     try:
         return read_budgets(path)
     except LoadgenError as error:
-        click.echo(f"loadgen: the base's budgets were not compared: {error}", err=True)
-        return None
+        return str(error)
 
 
 def model_budget(path: Path | None, model: str) -> tuple[ModelBudget | None, Path]:
@@ -265,6 +266,21 @@ def model_budget(path: Path | None, model: str) -> tuple[ModelBudget | None, Pat
     if path is None:
         return None, Path()
     return read_budgets(path).models.get(model), path.parent
+
+
+def payload_hashes(budgets: Budgets, run: RunFile | str, folder: Path) -> Hashes:
+    """Return the hash of each file that the budgets name as payload of a run's model, or why they cannot be read.
+
+    Args:
+        folder: where those files are looked for.
+    """
+    budget = None if isinstance(run, str) else budgets.models.get(run.configuration.model)
+    if budget is None or not budget.payloads:
+        return None
+    try:
+        return tuple(file.sha256 for file in load_payloads(tuple(folder / path for path in budget.payloads)))
+    except LoadgenError as error:
+        return str(error)
 
 
 def precision_setting(budget: ModelBudget | None) -> dict[str, str]:

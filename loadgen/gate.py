@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from . import gate_comparison, stats, summary
+from . import gate_comparison, gate_terms, stats, summary
 from .budgets import Budgets, GateSettings, ModelBudget, loosened
 from .comparefile import CompareFile
 from .runfile import RunFile
@@ -23,17 +23,24 @@ def judge(
     budgets: Budgets,
     run: RunFile | str,
     compare: CompareFile | str | None = None,
-    base_budgets: Budgets | None = None,
+    base_budgets: Budgets | str | None = None,
     expected_commit: str | None = None,
+    payload: gate_terms.Hashes = None,
 ) -> Verdict:
     """Judge a run against the budgets of the model it measured, and a comparison if there is one.
 
     Args:
         run, compare: the files; a text is the sentence that says why there is none to be read.
-        base_budgets: those of the merge base; what was loosened since is warned of.
+        base_budgets: those of the merge base, or the sentence that says why they cannot be read; what was loosened
+            since is warned of.
         expected_commit: the commit that must have been served; None when that is not known.
+        payload: hashes of what the budgets name as payload of this model.
     """
-    warnings = loosened(base_budgets, budgets) if base_budgets else ()
+    warnings: tuple[str, ...] = ()
+    if isinstance(base_budgets, str):
+        warnings = (f"Nobody saw whether budgets were loosened: {base_budgets}",)
+    elif base_budgets is not None:
+        warnings = loosened(base_budgets, budgets)
     if isinstance(run, str):
         return Verdict(None, (unusable(run),), (), warnings)
     model = run.configuration.model
@@ -47,19 +54,21 @@ def judge(
         sentence = f"The run measured {model!r}, for which there are no budgets (there are: {known})."
         checks.append(Check("validity", "model", model, known, False, sentence))
     else:
-        checks += judge_terms(budget, run, expected_commit)
+        checks += judge_terms(budget, run, expected_commit, payload)
         checks += judge_budget(budget, run) if run.counts.scheduled else []
     said = notes(run)
     if compare is not None:
-        compared, more = gate_comparison.judge(budgets.gate, budget, model, compare, expected_commit)
+        compared, more = gate_comparison.judge(budgets.gate, budget, model, compare, expected_commit, payload)
         checks, said = [*checks, *compared], (*said, *more)
         if not isinstance(compare, str):
             warnings = (*warnings, *gate_comparison.warnings_on(compare))
     return Verdict(model, tuple(checks), said, warnings)
 
 
-def judge_terms(budget: ModelBudget, run: RunFile, expected_commit: str | None) -> list[Check]:
-    """Judge whether what was measured is what the budgets speak of: the load, the precision, the commit."""
+def judge_terms(
+    budget: ModelBudget, run: RunFile, expected_commit: str | None, payload: gate_terms.Hashes
+) -> list[Check]:
+    """Judge whether what was measured is what the budgets speak of: load, payload, precision, commit."""
     checks: list[Check] = []
     if budget.rate_per_s is not None:
         rate, least = run.configuration.rate_per_s, budget.rate_per_s
@@ -67,6 +76,8 @@ def judge_terms(budget: ModelBudget, run: RunFile, expected_commit: str | None) 
         passed = rate is not None and rate >= least
         required = f"at least {number(least, '/s')}"
         checks.append(Check("validity", "rate planned", number(rate, "/s"), required, passed, sentence))
+    checks += gate_terms.judge_arrivals(budget, run.configuration)
+    checks += gate_terms.judge_payload("validity", "run", run.configuration.payloads, payload)
     checks += gate_comparison.judge_served(
         "validity", "", run.service.card, run.service.version, budget, expected_commit
     )

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from . import comparison
+from . import comparison, gate_terms
 from .budgets import GateSettings, ModelBudget
 from .comparefile import CompareFile, Pair, Side, Window
 from .verdict import Check, Kind, number, percent, unusable
@@ -18,11 +18,13 @@ def judge(
     model: str,
     compare: CompareFile | str,
     expected_commit: str | None,
+    payload: gate_terms.Hashes = None,
 ) -> tuple[list[Check], tuple[str, ...]]:
     """Return the checks on a comparison, and what is worth knowing besides.
 
     Args:
         compare: the file, or the sentence that says why there is none to be read.
+        payload: hashes of what the budgets name as payload of this model.
     """
     if isinstance(compare, str):
         return [unusable(compare, kind="comparison")], ()
@@ -31,6 +33,8 @@ def judge(
         return [unusable(f"The comparison contradicts itself: {contradiction}.", kind="comparison")], ()
     checks = judge_validity(settings, model, compare)
     if budget is not None:
+        checks += gate_terms.judge_plan(budget, compare.plan)
+        checks += gate_terms.judge_payload("comparison", "comparison", compare.plan.payloads, payload)
         for name, side, commit in (
             ("base's ", compare.base, _checked_out(compare.base)),
             ("candidate's ", compare.candidate, expected_commit or _checked_out(compare.candidate)),

@@ -49,7 +49,6 @@ duration_s = {RUN_S}
 payload = "payload.bin"
 precision = "fp32"
 window_s = 0.6
-offline_requests = 128
 concurrency = 32
 """
 
@@ -58,7 +57,8 @@ concurrency = 32
 class Mutant:
     """One fault, and the exit code that it must lead to.
 
-    `options` are the model's, `settings` the stack's. `compares`: whether the base is measured as well.
+    `options` are the model's, `settings` the stack's. `compares`: whether the base is measured as well, with windows of
+    `offline_requests`.
     `least_share`: in how many of many repetitions the code must come out.
     """
 
@@ -68,7 +68,7 @@ class Mutant:
     options: dict[str, float] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
     compares: bool = False
-    compare_with: tuple[str, ...] = ()
+    offline_requests: int = 128
     least_share: float = 1.0
     on_request: bool = False
 
@@ -90,7 +90,7 @@ MUTANTS: Final = (
         EXIT_REGRESSION,
         settings={"HEADRACE_MAX_BATCH": "1"},
         compares=True,
-        compare_with=("--requests", "32"),
+        offline_requests=32,
         least_share=0.95,
     ),
     Mutant("errors", "5% of the requests fail", EXIT_INVALID, {"fail_every": 20}),
@@ -135,7 +135,8 @@ class Trial:
     def write_files(self, mutant: Mutant) -> None:
         """Write budgets, payload and the two models files."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "budgets.toml").write_text(BUDGETS, encoding="utf-8")
+        budgets = f"{BUDGETS}offline_requests = {mutant.offline_requests}\n"
+        (self.folder / "budgets.toml").write_text(budgets, encoding="utf-8")
         (self.folder / "payload.bin").write_bytes(b"headrace" * 8)
         for name, options in (("base", {}), ("candidate", mutant.options)):
             (self.folder / f"{name}.toml").write_text(models_file(options), encoding="utf-8")
@@ -215,7 +216,6 @@ def _compare(mutant: Mutant, trial: Trial) -> None:
         str(trial.seed),
         "--out",
         str(trial.folder),
-        *mutant.compare_with,
     ]
     process = trial.loadgen("compare", *arguments, log="compare.log")
     try:
