@@ -11,7 +11,8 @@ from typing import Any, Final
 import click
 
 from . import results
-from .command import Load, broken_off, model_budget
+from .budgets import GateSettings
+from .command import Load, broken_off, model_budget, read_budgets
 from .errors import EXIT_OK, EXIT_USAGE, LoadgenError
 from .machine import describe_machine
 from .progress import choose_progress
@@ -22,7 +23,6 @@ from .sweepfile import FORMAT, VERSION, Point, SweepFile
 from .text import figures
 from .verdict import number
 
-_LEAST_RATE_SHARE: Final = 0.95
 _FIRST_RATE_PER_S: Final = 5.0
 _GROWTH: Final = 2.0
 _PRECISION: Final = 1.05
@@ -63,7 +63,17 @@ def next_rate(points: list[Point], first: float, least: float = 0.1) -> float | 
     return None if worst <= best * _PRECISION else (best * worst) ** 0.5
 
 
-def point_of(run: RunFile, rate: float, target: LatencyTarget) -> Point:
+def generators_fault(run: RunFile, rules: GateSettings) -> str | None:
+    """Say how the generator itself was the limit of a run, by the rules that the gate has for it; None: it was not."""
+    lag_ms, share = run.validity.pacing_lag.p99_ms, run.validity.generator_cpu_share
+    if lag_ms is None or lag_ms > rules.max_pacing_lag_ms:
+        return f"the generator was late (p99 {number(lag_ms, ' ms')})"
+    if share is None or share > rules.max_cpu_share:
+        return f"the generator used {'an unknown part' if share is None else f'{share:.0%}'} of a core"
+    return None
+
+
+def point_of(run: RunFile, rate: float, target: LatencyTarget, rules: GateSettings) -> Point:
     """Return a point of the curve from a run. Pure."""
     counts, achieved = run.counts, run.validity.achieved_rate_per_s
     done_s = max(run.requests.done_us, default=0) / 1e6
@@ -73,7 +83,9 @@ def point_of(run: RunFile, rate: float, target: LatencyTarget) -> Point:
         completed_per_s=counts.ok / max(done_s, run.configuration.duration_s) if done_s else None,
         scheduled=counts.scheduled,
         failed=counts.scheduled - counts.ok,
-        fit=counts.ok == counts.scheduled and (achieved or 0) >= _LEAST_RATE_SHARE * rate,
+        fit=counts.ok == counts.scheduled
+        and (achieved or 0) >= rules.min_rate_share * rate
+        and generators_fault(run, rules) is None,
         within=target.met_by(run),
         latency=run.latency.from_planned,
     )
@@ -103,6 +115,7 @@ def carry_out(
     if budget is not None:
         mean_ms, p95_ms = mean_ms or budget.mean_ms, p95_ms or budget.p95_ms
     target = LatencyTarget(mean_ms, p95_ms)
+    rules = read_budgets(budgets_path).gate if budgets_path else GateSettings()
     if search and mean_ms is None and p95_ms is None:
         raise LoadgenError("--search needs a latency target: --p95-ms, --mean-ms or --budgets.", EXIT_USAGE)
     if search == bool(rates):
@@ -110,7 +123,7 @@ def carry_out(
     path = results.prepare_folder(out, "sweep.json")
     load = Load(model=model, rate=rates[0] if rates else _FIRST_RATE_PER_S, duration_s=duration_s, **options)
     scenario = load.scenario(parse_target(url), budget, folder)
-    points, card, stopped_by = _measure(scenario, rates, target, lambda line: click.echo(line))
+    points, card, stopped_by = _measure(scenario, rates, target, rules, lambda line: click.echo(line))
     points.sort(key=lambda point: point.rate_per_s)
     good = [point.rate_per_s for point in points if point.fit and point.within]
     found = SweepFile(
@@ -137,7 +150,11 @@ def carry_out(
 
 
 def _measure(
-    scenario: Scenario, rates: tuple[float, ...] | None, target: LatencyTarget, say: Callable[[str], None]
+    scenario: Scenario,
+    rates: tuple[float, ...] | None,
+    target: LatencyTarget,
+    rules: GateSettings,
+    say: Callable[[str], None],
 ) -> tuple[list[Point], dict[str, Any] | None, int | None]:
     points: list[Point] = []
     card: dict[str, Any] | None = None
@@ -156,8 +173,15 @@ def _measure(
         if stopped_by is not None:
             return points, card, stopped_by
         card = run.service.card
-        point = point_of(run, rate, target)
+        point = point_of(run, rate, target, rules)
         points.append(point)
-        verdict = "" if point.within is None else "  within" if point.within and point.fit else "  beyond the target"
+        fault = generators_fault(run, rules)
+        verdict = f"  not counted: {fault}" if fault is not None else _verdict(point)
         failed = f"  {point.failed} failed" if point.failed else ""
         say(f"{number(rate, '/s'):>9}  {figures(point.latency)}{failed}{verdict}")
+
+
+def _verdict(point: Point) -> str:
+    if point.within is None:
+        return ""
+    return "  within" if point.within and point.fit else "  beyond the target"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from loadgen.nullserver import null_server
+from loadgen.nullserver import Behaviour, null_server
+from loadgen.scenario import Payload, Scenario, parse_target
+from loadgen.windows import WindowMaker
 from tests.e2e.bench import Bench, make_bench, only_sentence
 
 BUDGETS = """\
@@ -60,3 +63,21 @@ def test_an_address_of_metrics_that_nobody_answers_ends_the_run_before_it_begins
         assert (refused.returncode, server.inferences) == (1, 0)
     assert only_sentence(refused) == "loadgen: Cannot read http://127.0.0.1:9/metrics."
     assert not bench.result.exists()
+
+
+def test_a_window_says_how_busy_the_generator_was() -> None:
+    with null_server(Behaviour(delay_s=0.02)) as server:
+        scenario = Scenario(
+            target=parse_target(f"http://127.0.0.1:{server.port}"),
+            model="null",
+            payloads=(Payload("photo.jpg", "image/jpeg", b"not really a photo"),),
+            duration_s=0.1,
+            warmup_s=0.0,
+            seed=1,
+            rate_per_s=200.0,
+        )
+        window = asyncio.run(WindowMaker(scenario, offline_requests=30, concurrency=10).measure(1))
+    assert window is not None
+    assert window.ok == window.scheduled == 50
+    assert window.cpu_share is not None
+    assert 0 < window.cpu_share < 0.8  # it waits for the server most of the time

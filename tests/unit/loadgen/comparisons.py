@@ -12,7 +12,7 @@ from loadgen.runfile import Machine
 
 
 def window(mean_ms: float = 30.0, p95_ms: float = 40.0, throughput_per_s: float = 600.0, **changes: Any) -> Window:
-    made = Window(100, 100, {}, mean_ms, p95_ms, throughput_per_s, 0.5)
+    made = Window(100, 100, {}, mean_ms, p95_ms, throughput_per_s, 0.5, 0.1)
     return msgspec.structs.replace(made, **changes)
 
 

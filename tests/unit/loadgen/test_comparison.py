@@ -142,7 +142,7 @@ INVALID: dict[str, tuple[CompareFile | str, str]] = {
     "failures": (comparison_of([*GOOD.pairs, pair(10, **DEAD)]), "5 requests of the candidate failed: 5 x status 504"),
     "late": (
         comparison_of([pair(number, lag_p95_ms=300.0) for number in range(10)]),
-        "The generator itself was late",
+        "the generator itself was late",
     ),
     "dead consumer": (served(GOOD, items=RequestCounter("c", 0.0, 10.0, 10.0)), "or a consumer died"),
     "restarted consumer": (served(GOOD, items=RequestCounter("c", 9.0, 1.0, None)), "unknown (a restart)"),
@@ -264,3 +264,33 @@ def test_a_commit_compared_with_itself_passes_with_a_warning() -> None:
     )
     for other in (side_of(OLD, OLD, dirty=True), side_of(OLD, OLD, HEADRACE_MAX_BATCH="1"), side_of(NEW, NEW)):
         assert judge(BUDGETS, good_run(), checked_out(side_of(OLD, OLD), other)).warnings == ()
+
+
+def windows(
+    late: int = 0, lag_ms: float = 300.0, base: float | None = 0.1, candidate: float | None = 0.1
+) -> list[Pair]:
+    """Ten pairs; in the first `late` of them the generator was late to the candidate."""
+    made = []
+    for number in range(10):
+        lag = lag_ms if number < late else 0.5
+        one = pair(number, lag_p95_ms=lag, cpu_share=candidate)
+        made.append(msgspec.structs.replace(one, base=window(cpu_share=base)))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("pairs", "says"),
+    [
+        (windows(late=5), None),  # of twenty windows
+        (windows(late=6), "In a quarter of the windows the generator itself was late (p95 300 ms or more)"),
+        (windows(base=0.8, candidate=0.8), None),
+        (windows(base=0.95), "The generator used 95% of a core in half of the windows of one side"),
+        (windows(candidate=0.81), "The generator used 81% of a core"),
+        (windows(base=None), "The generator used an unknown part of a core"),
+    ],
+)
+def test_a_comparison_in_which_the_generator_was_the_limit_proves_nothing(pairs: list[Pair], says: str | None) -> None:
+    """A base that waits for the generator hides how much slower the candidate is."""
+    code, reasons, _ = verdict(comparison_of(pairs))
+    assert code == (0 if says is None else 20)
+    assert [reason[: len(says or "")] for reason in reasons] == ([] if says is None else [says])
