@@ -44,6 +44,8 @@ class Behaviour:
     status: int = 503
     silent_every: int = 0
     """Every n-th inference is never answered (0: none)."""
+    drop_every: int = 0
+    """At every n-th inference the connection is closed after `delay_s` and nothing is answered (0: none)."""
     close_every: int = 0
     """Connections are closed without notice after so many answers (0: never)."""
     say_close: bool = False
@@ -137,6 +139,9 @@ class _Connection(asyncio.Protocol):
             threading.Event().wait(behaviour.stall_s)  # the loop stands still, and every connection with it
         if found is None:
             return
+        if behaviour.drop_every and self._server.inferences % behaviour.drop_every == 0:
+            self._loop.call_later(behaviour.delay_s, self._drop)
+            return
         self._answered += 1
         keep = not (behaviour.close_every and self._answered % behaviour.close_every == 0)
         if behaviour.delay_s:
@@ -147,6 +152,10 @@ class _Connection(asyncio.Protocol):
     def _finish(self, status: int, body: bytes, keep: bool) -> None:
         self._server.under_way -= 1
         self._reply(status, body, keep)
+
+    def _drop(self) -> None:
+        self._server.under_way -= 1
+        self._transport.close()
 
     def _reply(self, status: int, body: bytes, keep: bool) -> None:
         if self._transport.is_closing():
