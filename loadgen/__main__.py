@@ -113,6 +113,7 @@ def compare(base: str, candidate: str, **options: Any) -> int:
 @click.option("--budgets", "budgets_path", type=FILES, default="budgets.toml", show_default=True)
 @click.option("--run", "run_path", type=PATH, required=True, help="The run.json to judge.")
 @click.option("--compare", "compare_path", type=PATH, help="The compare.json to judge as well.")
+@click.option("--no-base", help="Why nothing was compared, in a sentence; it is shown as a warning.")
 @click.option("--base-budgets", "base_budgets_path", type=PATH, help="The merge base's budgets: loosening is shown.")
 @click.option("--commit", "expected_commit", help="The commit that must have been served.")
 @click.option("--report", "report_folder", type=PATH, help="Write report.html and report.md into this folder.")
@@ -121,6 +122,7 @@ def gate(
     budgets_path: Path,
     run_path: Path,
     compare_path: Path | None,
+    no_base: str | None,
     base_budgets_path: Path | None,
     expected_commit: str | None,
     report_folder: Path | None,
@@ -130,7 +132,15 @@ def gate(
     from .command import judge_files
 
     return judge_files(
-        budgets_path, run_path, compare_path, base_budgets_path, expected_commit, report_folder, github, os.environ
+        budgets_path,
+        run_path,
+        compare_path,
+        base_budgets_path,
+        expected_commit,
+        report_folder,
+        github,
+        os.environ,
+        no_base,
     )
 
 

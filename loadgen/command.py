@@ -182,17 +182,25 @@ def judge_files(
     report_folder: Path | None,
     on_github: bool,
     environment: Mapping[str, str],
+    no_base: str | None = None,
 ) -> int:
     """Carry out `gate` and return its exit code.
 
+    Args:
+        no_base: why there is nothing to compare with, a sentence that becomes a warning.
+
     Raises:
-        LoadgenError: usage, when the budgets cannot be read.
+        LoadgenError: usage, when the budgets cannot be read, or there is a comparison and a reason why there is none.
     """
+    if compare_path is not None and no_base is not None:
+        raise LoadgenError("Give --compare or --no-base, not both.", EXIT_USAGE)
     budgets = read_budgets(budgets_path)
     base_budgets = base_budgets_of(base_budgets_path)
     run = _read(run_path, RunFile)
     compared = None if compare_path is None else _read(compare_path, CompareFile)
     verdict = gate.judge(budgets, run, compared, base_budgets, expected_commit)
+    if no_base is not None:
+        verdict = replace(verdict, warnings=(*verdict.warnings, no_base))
     click.echo(text.verdict_text(verdict))
     measured = None if isinstance(run, str) else run
     summary_path = environment.get("GITHUB_STEP_SUMMARY")

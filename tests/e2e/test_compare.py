@@ -191,7 +191,7 @@ def test_loosened_budgets_are_shown_as_annotations(bench: Bench) -> None:
     summary = bench.folder / "summary.md"
     shown = bench.gate("--base-budgets", "base.toml", environment={"GITHUB_STEP_SUMMARY": str(summary)})
     assert shown.returncode == 0, shown.stdout
-    assert "::warning title=Budgets loosened::null: mean_ms was loosened from 100 to 250." in shown.stdout
+    assert "::warning title=Worth a second look::null: mean_ms was loosened from 100 to 250." in shown.stdout
     assert "mean\\_ms was loosened" in summary.read_text()
     unreadable = bench.gate("--base-budgets", "missing.toml")
     assert unreadable.returncode == 0
