@@ -344,3 +344,13 @@ def test_a_model_that_the_base_does_not_know_is_held_to_its_budgets_alone(clone:
 def test_a_comparison_and_a_reason_for_none_exclude_each_other(bench: Bench) -> None:
     refused = bench.gate("--compare", "out/compare.json", "--no-base", "There is none.")
     assert (refused.returncode, only_sentence(refused)) == (2, "loadgen: Give --compare or --no-base, not both.")
+
+
+@pytest.mark.timeout(90)
+def test_a_mutant_whose_measurement_fails_is_not_right(bench: Bench) -> None:
+    """The gate says 20 to a result that is not there, and 20 is what this mutant asks for."""
+    (bench.folder / "out" / "few" / "run.json").mkdir(parents=True)
+    done = bench.run("mutants", "--only", "few", "--stack", str(ROOT), "--out", "out", timeout=80)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "The measurement itself ended with exit code 1; see " in only_sentence(done)
+    assert json.loads((bench.folder / "out" / "mutants.json").read_text())["mutants"]["few"]["codes"] == [1]
