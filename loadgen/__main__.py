@@ -13,7 +13,8 @@ from typing import Any
 
 import click
 
-from .errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_INVALID, EXIT_OK, LoadgenError
+from .ending import raise_on_sigterm
+from .errors import EXIT_FAILED, EXIT_INVALID, EXIT_OK, LoadgenError, stop_code
 from .options import DURATION, FILES, PATH, RATE, RATES, SETTING, load_options
 
 
@@ -58,6 +59,7 @@ def run(scenario: str | None, **options: Any) -> int:
     """Send a planned load and write what became of it to OUT/run.json."""
     from . import command
 
+    raise_on_sigterm()
     names = ("url", "stack", "budgets_path", "metrics_urls", "out")
     other = {name: options.pop(name) for name in names}
     settings = dict(options.pop("settings"))
@@ -82,6 +84,7 @@ def sweep(**options: Any) -> int:
     """Measure latency against rate, and write the curve to OUT/sweep.json."""
     from .sweeping import carry_out
 
+    raise_on_sigterm()
     return carry_out(**options)
 
 
@@ -103,6 +106,7 @@ def compare(base: str, candidate: str, **options: Any) -> int:
     """Measure two versions or configurations side by side, and write every pair to OUT/compare.json."""
     from . import command
 
+    raise_on_sigterm()
     settings = (dict(options.pop("base_set")), dict(options.pop("candidate_set")))
     shape = (options.pop("requests"), options.pop("concurrency"))
     other = {name: options.pop(name) for name in ("budgets_path", "pairs", "window_s", "out")}
@@ -181,6 +185,7 @@ def mutants(**options: Any) -> int:
     """Prove that the gate can fail: break the service in ten ways and compare the exit codes."""
     from .mutants import carry_out
 
+    raise_on_sigterm()
     return carry_out(**options)
 
 
@@ -194,9 +199,9 @@ def main() -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as stop:  # click makes an Abort of a KeyboardInterrupt
         click.echo("loadgen: interrupted.", err=True)
-        return EXIT_INTERRUPTED
+        return stop_code(stop.__cause__ or stop)
     except BrokenPipeError:
         # Whoever read the output went away; what was to be said could not be, so this is no success.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -140,7 +140,7 @@ def compare(
     shape: tuple[int | None, int | None],
     out: Path,
 ) -> int:
-    """Carry out `compare` and return its exit code: 0, or 128 + signal when it was broken off.
+    """Carry out `compare` and return its exit code: 0, 1 when a side was lost, or 128 + signal when it was broken off.
 
     Raises:
         LoadgenError: nothing was measured, or the result could not be written.
@@ -165,12 +165,12 @@ def compare(
         comparing.Source(side, {**own, **more} if not side.startswith(("http://", "redis://")) else more)
         for side, more in zip(sides, settings, strict=True)
     )
-    found, stopped_by = comparing.compare(
+    found, code = comparing.compare(
         base, candidate, scenario, rules, (requests, concurrency), out, lambda line: click.echo(line, err=True)
     )
     results.write_atomically(path, results.encode(found))
     click.echo(text.compare_text(found, rules, path))
-    return EXIT_OK if stopped_by is None else broken_off(stopped_by)
+    return code
 
 
 def judge_files(

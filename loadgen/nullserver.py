@@ -56,6 +56,8 @@ class Behaviour:
     ready_at: int = 1
     """The number of the first inference that succeeds; earlier ones get 503."""
     metrics: bool = True
+    uncounted: int = 0
+    """So many of the inferences are missing in the metrics."""
 
 
 class NullServer:
@@ -64,6 +66,7 @@ class NullServer:
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
         self.inferences = 0
+        self.metrics_read = 0
         self.connections = 0
         self.port = 0
         self.under_way = self.most_under_way = 0
@@ -79,9 +82,11 @@ class NullServer:
         if path == b"/version":
             return 200, b'{"version":"null"}'
         if path == b"/metrics" and self.behaviour.metrics:
+            self.metrics_read += 1
+            counted = max(0, self.inferences - self.behaviour.uncounted)
             return 200, (
                 "# TYPE headrace_requests_total counter\n"
-                f'headrace_requests_total{{model="null",outcome="ok"}} {self.inferences}\n'
+                f'headrace_requests_total{{model="null",outcome="ok"}} {counted}\n'
                 f'headrace_batch_size_bucket{{model="null",le="1.0"}} {self.inferences}\n'
                 f'headrace_batch_size_bucket{{model="null",le="+Inf"}} {self.inferences}\n'
                 f'headrace_batch_size_count{{model="null"}} {self.inferences}\n'

@@ -11,8 +11,8 @@ from typing import Any, Final
 import click
 
 from . import results
-from .command import Load, broken_off, model_budget
-from .errors import EXIT_OK, EXIT_USAGE, LoadgenError
+from .command import Load, model_budget
+from .errors import EXIT_OK, EXIT_USAGE, LoadgenError, stop_code
 from .machine import describe_machine
 from .progress import choose_progress
 from .runfile import RunFile
@@ -110,14 +110,14 @@ def carry_out(
     path = results.prepare_folder(out, "sweep.json")
     load = Load(model=model, rate=rates[0] if rates else _FIRST_RATE_PER_S, duration_s=duration_s, **options)
     scenario = load.scenario(parse_target(url), budget, folder)
-    points, card, stopped_by = _measure(scenario, rates, target, lambda line: click.echo(line))
+    points, card, code = _measure(scenario, rates, target, lambda line: click.echo(line))
     points.sort(key=lambda point: point.rate_per_s)
     good = [point.rate_per_s for point in points if point.fit and point.within]
     found = SweepFile(
         format=FORMAT,
         version=VERSION,
         started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        partial=stopped_by is not None,
+        partial=code != EXIT_OK,
         url=scenario.target.shown,
         model=model,
         seed=scenario.seed,
@@ -133,12 +133,13 @@ def carry_out(
     if mean_ms is not None or p95_ms is not None:
         click.echo(f"Highest rate within the target: {number(found.best_per_s, '/s') if good else 'none'}")
     click.echo(f"written to {path}")
-    return EXIT_OK if stopped_by is None else broken_off(stopped_by)
+    return code
 
 
 def _measure(
     scenario: Scenario, rates: tuple[float, ...] | None, target: LatencyTarget, say: Callable[[str], None]
-) -> tuple[list[Point], dict[str, Any] | None, int | None]:
+) -> tuple[list[Point], dict[str, Any] | None, int]:
+    """Return the points, the model's card, and the exit code: not 0 when it was cut short after the first point."""
     points: list[Point] = []
     card: dict[str, Any] | None = None
     left = list(rates or ())
@@ -146,15 +147,22 @@ def _measure(
     while True:
         rate = next_rate(points, _FIRST_RATE_PER_S, least) if rates is None else left.pop(0) if left else None
         if rate is None:
-            return points, card, None
+            return points, card, EXIT_OK
         title = f"{scenario.model} at {number(rate, '/s')}"
-        run, stopped_by = perform(
-            replace(scenario, rate_per_s=rate),
-            (scenario.target,),
-            lambda title=title: choose_progress(title),  # type: ignore[misc]
-        )
+        try:
+            run, stopped_by = perform(
+                replace(scenario, rate_per_s=rate),
+                (scenario.target,),
+                lambda title=title: choose_progress(title),  # type: ignore[misc]
+            )
+        except (LoadgenError, KeyboardInterrupt) as stop:  # the points measured so far are worth keeping
+            if not points:
+                raise
+            if isinstance(stop, LoadgenError):
+                click.echo(f"loadgen: {stop}", err=True)
+            return points, card, stop_code(stop)
         if stopped_by is not None:
-            return points, card, stopped_by
+            return points, card, 128 + stopped_by
         card = run.service.card
         point = point_of(run, rate, target)
         points.append(point)
