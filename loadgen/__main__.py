@@ -31,11 +31,12 @@ def cli() -> None:
 @click.option("--payload", type=FILES, help="What to send. Without it: zeros of the size the model's card declares.")
 def wait(url: str, models: tuple[str, ...], timeout_s: float, payload: Path | None, workers: int) -> int:
     """Wait until one real inference has succeeded for each model."""
-    from .scenario import load_payloads, parse_target
+    from .scenario import api_key, load_payloads, parse_target
     from .waiting import wait_for
 
     body = load_payloads((payload,))[0] if payload else None
-    wait_for(parse_target(url), models, body, timeout_s, lambda sentence: click.echo(sentence, err=True), workers)
+    target = parse_target(url, api_key(os.environ))
+    wait_for(target, models, body, timeout_s, lambda sentence: click.echo(sentence, err=True), workers)
     return EXIT_OK
 
 

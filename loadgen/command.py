@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -15,7 +16,17 @@ from .budgets import Budgets, GateSettings, ModelBudget, parse_budgets
 from .comparefile import CompareFile
 from .errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, LoadgenError
 from .runfile import RunFile
-from .scenario import JSON, MSGPACK, Scenario, Target, default_warmup_s, load_payloads, parse_target
+from .scenario import (
+    JSON,
+    MSGPACK,
+    Scenario,
+    Target,
+    api_key,
+    default_warmup_s,
+    is_address,
+    load_payloads,
+    parse_target,
+)
 from .schedule import Arrivals
 from .verdict import Verdict
 
@@ -107,7 +118,8 @@ def measure(
             "Give exactly one of --url (a running service) and --stack (a checkout to start).", EXIT_USAGE
         )
     budget, folder = model_budget(budgets_path, load.model)
-    target = parse_target(url or "http://127.0.0.1")
+    key = None if url is None else api_key(os.environ)  # a stack that is started here asks for none
+    target = parse_target(url or "http://127.0.0.1", key)
     scenario = load.scenario(target, budget, folder)  # refused before anything is started
     path = results.prepare_folder(out)
     with ExitStack() as held:
@@ -117,7 +129,7 @@ def measure(
             started = held.enter_context(running_stack(stack, load.model, own, out / "stack.log", out / "notes"))
             target, metrics_urls = parse_target(started.url), (*started.metrics_urls, *metrics_urls)
             scenario = replace(scenario, target=target)
-        metrics = (target, *(metrics_target(address) for address in metrics_urls))
+        metrics = (target, *(metrics_target(address, key) for address in metrics_urls))
         run, stopped_by = perform(scenario, metrics, lambda: choose_progress(f"{load.model} at {target.shown}"))
         results.write_atomically(path, results.encode(run))
     click.echo(text.run_text(run, path))
@@ -148,6 +160,8 @@ def compare(
     from . import comparing
 
     path = results.prepare_folder(out, "compare.json")
+    for side in filter(is_address, sides):
+        parse_target(side)  # refused before anything is started
     budget, folder = model_budget(budgets_path, load.model)
     rules = read_budgets(budgets_path).gate if budgets_path else GateSettings()
     if pairs is not None:
@@ -160,9 +174,9 @@ def compare(
     if scenario.rate_per_s is None:
         raise LoadgenError("Say at which --rate to compare, or give a budgets file that states it.", EXIT_USAGE)
     requests, concurrency = (shape[0] or filled.offline_requests, shape[1] or filled.concurrency)
-    own = precision_setting(budget)
+    own, key = precision_setting(budget), api_key(os.environ)
     base, candidate = (
-        comparing.Source(side, {**own, **more} if not side.startswith(("http://", "redis://")) else more)
+        comparing.Source(side, more, key) if is_address(side) else comparing.Source(side, {**own, **more})
         for side, more in zip(sides, settings, strict=True)
     )
     found, code = comparing.compare(
@@ -295,9 +309,9 @@ def with_pairs(rules: GateSettings, pairs: int) -> GateSettings:
         raise LoadgenError(f"--pairs cannot be {pairs}: {error}.", EXIT_USAGE) from error
 
 
-def metrics_target(address: str) -> Target:
+def metrics_target(address: str, key: str | None) -> Target:
     """Return the target of a `/metrics` address, with or without that path."""
-    return parse_target(address.rstrip("/").removesuffix("/metrics"))
+    return parse_target(address.rstrip("/").removesuffix("/metrics"), key)
 
 
 def broken_off(number: int) -> int:

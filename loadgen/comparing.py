@@ -24,7 +24,7 @@ from .errors import EXIT_OK, LoadgenError, stop_code
 from .machine import current_commit, describe_machine
 from .runfile import Commit, PayloadInfo, Service
 from .runner import allow_open_files
-from .scenario import Scenario, Target, parse_target
+from .scenario import Scenario, Target, is_address, parse_target
 from .stack import running_stack
 from .windows import WindowMaker
 
@@ -35,11 +35,13 @@ Say = Callable[[str], None]
 class Source:
     """Where one side comes from: an address (`http://…`), a checkout's folder, or `git:REVISION`.
 
-    `settings` are `HEADRACE_` variables it is started with; they belong to checkouts only.
+    `settings` are `HEADRACE_` variables it is started with; they belong to checkouts only. `key` is the API key for an
+    address.
     """
 
     text: str
     settings: Mapping[str, str] = field(default_factory=dict)
+    key: str | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)
@@ -121,8 +123,8 @@ def _open(
 ) -> _Side:
     commit: Commit | None = None
     metrics: tuple[Target, ...] = ()
-    if source.text.startswith(("http://", "redis://")):
-        target = parse_target(source.text)
+    if is_address(source.text):
+        target = parse_target(source.text, source.key)
     else:
         checkout: Checkout = held.enter_context(open_checkout(source.text))
         commit = current_commit(checkout.folder)
@@ -215,7 +217,7 @@ def _described(side: _Side, service: Service | None) -> comparefile.Side:
     if service is None:
         service = Service(side.before.version, side.before.card, None, None, None, None)
     return comparefile.Side(
-        source=side.target.shown if side.source.text.startswith(("http://", "redis://")) else side.source.text,
+        source=side.target.shown if is_address(side.source.text) else side.source.text,
         settings=dict(side.source.settings),
         commit=side.commit,
         version=service.version,

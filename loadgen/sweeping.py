@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from .machine import describe_machine
 from .progress import choose_progress
 from .runfile import RunFile
 from .runner import perform
-from .scenario import Scenario, parse_target
+from .scenario import Scenario, api_key, parse_target
 from .sweepfile import FORMAT, VERSION, Point, SweepFile
 from .text import figures
 from .verdict import number
@@ -109,7 +110,7 @@ def carry_out(
         raise LoadgenError("Give either --rates or --search.", EXIT_USAGE)
     path = results.prepare_folder(out, "sweep.json")
     load = Load(model=model, rate=rates[0] if rates else _FIRST_RATE_PER_S, duration_s=duration_s, **options)
-    scenario = load.scenario(parse_target(url), budget, folder)
+    scenario = load.scenario(parse_target(url, api_key(os.environ)), budget, folder)
     points, card, code = _measure(scenario, rates, target, lambda line: click.echo(line))
     points.sort(key=lambda point: point.rate_per_s)
     good = [point.rate_per_s for point in points if point.fit and point.within]
