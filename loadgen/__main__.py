@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
 from .ending import raise_on_sigterm
-from .errors import EXIT_FAILED, EXIT_INVALID, EXIT_OK, LoadgenError, stop_code
+from .errors import EXIT_FAILED, EXIT_INVALID, EXIT_OK, EXIT_USAGE, LoadgenError, stop_code
 from .options import DURATION, FILES, PATH, RATE, RATES, SETTING, load_options
 
 
@@ -190,15 +191,38 @@ def mutants(**options: Any) -> int:
     return carry_out(**options)
 
 
+def _result_path(arguments: list[str]) -> Path | None:
+    """Return where the measurement that these arguments ask for would be written; None when they ask for none."""
+    if arguments[:1] not in (["run"], ["compare"], ["sweep"]):
+        return None
+    for text, following in reversed(list(zip(arguments, [*arguments[1:], ""], strict=True))):
+        name, is_whole, value = text.partition("=")
+        folder = value if is_whole else following
+        if name == "--out" and folder:
+            return Path(folder, f"{arguments[0]}.json")
+    return None
+
+
+def _remove_old_result() -> None:
+    """Remove an earlier result where options were refused: the gate would take it for that of this measurement."""
+    path = _result_path(sys.argv[1:])
+    if path is not None:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
 def main() -> int:
     """Run the command line and return the exit code; errors become one sentence on stderr."""
     try:
         code = cli.main(standalone_mode=False)
     except LoadgenError as error:
         click.echo(f"loadgen: {error}", err=True)
+        if error.exit_code == EXIT_USAGE:
+            _remove_old_result()
         return error.exit_code
     except click.ClickException as error:
         error.show()
+        _remove_old_result()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt) as stop:  # click makes an Abort of a KeyboardInterrupt
         click.echo("loadgen: interrupted.", err=True)

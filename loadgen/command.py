@@ -113,6 +113,7 @@ def measure(
     from .runner import perform
     from .stack import running_stack
 
+    path = results.prepare_folder(out)
     if (url is None) == (stack is None):
         raise LoadgenError(
             "Give exactly one of --url (a running service) and --stack (a checkout to start).", EXIT_USAGE
@@ -121,7 +122,6 @@ def measure(
     key = None if url is None else api_key(os.environ)  # a stack that is started here asks for none
     target = parse_target(url or "http://127.0.0.1", key)
     scenario = load.scenario(target, budget, folder)  # refused before anything is started
-    path = results.prepare_folder(out)
     with ExitStack() as held:
         if stack is not None:
             click.echo(f"Starting the stack of {stack}; its output goes to {out / 'stack.log'}.", err=True)

@@ -98,6 +98,7 @@ def carry_out(
     Raises:
         LoadgenError: usage, or nothing was measured.
     """
+    path = results.prepare_folder(out, "sweep.json")
     if url is None:
         raise LoadgenError("Give --url, the address of a running service.", EXIT_USAGE)
     budget, folder = model_budget(budgets_path, model)
@@ -108,7 +109,6 @@ def carry_out(
         raise LoadgenError("--search needs a latency target: --p95-ms, --mean-ms or --budgets.", EXIT_USAGE)
     if search == bool(rates):
         raise LoadgenError("Give either --rates or --search.", EXIT_USAGE)
-    path = results.prepare_folder(out, "sweep.json")
     load = Load(model=model, rate=rates[0] if rates else _FIRST_RATE_PER_S, duration_s=duration_s, **options)
     scenario = load.scenario(parse_target(url, api_key(os.environ)), budget, folder)
     points, card, code = _measure(scenario, rates, target, lambda line: click.echo(line))
