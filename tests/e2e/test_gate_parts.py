@@ -202,11 +202,17 @@ def test_every_step_of_the_performance_workflow(checkout: Path, tmp_path: Path) 
 
 def test_every_step_of_the_nightly_workflow(checkout: Path, tmp_path: Path) -> None:
     values = {"${{ matrix.only }}": "empty", "${{ matrix.repeat }}": "2"}
-    summary = tmp_path / "summary.md"
-    codes = run_steps("nightly.yml", "trust", checkout, values, GITHUB_STEP_SUMMARY=str(summary))
-    assert codes[:2] == [0, 0], (checkout / "step2.log").read_text()
-    assert codes[2] in (0, 2)  # beside other tests the generator may find itself unfit
-    assert "send lag, p99" in (checkout / "step3.log").read_text()
+    summary, installed = tmp_path / "summary.md", tmp_path / "installed"
+    sudo = tmp_path / "bin" / "sudo"  # nothing is installed here
+    sudo.parent.mkdir()
+    sudo.write_text(f'#!/bin/sh\necho "$@" >> {installed}\n')
+    sudo.chmod(0o755)
+    path = f"{sudo.parent}:{os.environ['PATH']}"
+    codes = run_steps("nightly.yml", "trust", checkout, values, GITHUB_STEP_SUMMARY=str(summary), PATH=path)
+    assert codes[:3] == [0, 0, 0], (checkout / "step3.log").read_text()
+    assert "install -y -qq wrk" in installed.read_text()
+    assert codes[3] in (0, 2)  # beside other tests the generator may find itself unfit
+    assert "send lag, p99" in (checkout / "step4.log").read_text()
     assert "| empty | the result is missing, then empty | 20 | 2 | 2 x 20 |" in summary.read_text()
 
 
@@ -354,3 +360,9 @@ def test_a_mutant_whose_measurement_fails_is_not_right(bench: Bench) -> None:
     assert done.returncode == 1, done.stdout + done.stderr
     assert "The measurement itself ended with exit code 1; see " in only_sentence(done)
     assert json.loads((bench.folder / "out" / "mutants.json").read_text())["mutants"]["few"]["codes"] == [1]
+
+
+def test_the_selftest_says_that_it_was_not_compared_with_wrk(bench: Bench) -> None:
+    done = bench.run("selftest", "--duration", "100ms", timeout=50, environment={"PATH": str(bench.folder)})
+    assert done.returncode in (0, 20), done.stderr
+    assert "like wrk         not installed, not compared\n" in done.stdout
