@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -16,7 +17,17 @@ from .comparefile import CompareFile
 from .errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, LoadgenError
 from .gate_terms import Hashes
 from .runfile import RunFile
-from .scenario import JSON, MSGPACK, Scenario, Target, default_warmup_s, load_payloads, parse_target
+from .scenario import (
+    JSON,
+    MSGPACK,
+    Scenario,
+    Target,
+    api_key,
+    default_warmup_s,
+    is_address,
+    load_payloads,
+    parse_target,
+)
 from .schedule import Arrivals
 from .verdict import Verdict
 
@@ -103,14 +114,15 @@ def measure(
     from .runner import perform
     from .stack import running_stack
 
+    path = results.prepare_folder(out)
     if (url is None) == (stack is None):
         raise LoadgenError(
             "Give exactly one of --url (a running service) and --stack (a checkout to start).", EXIT_USAGE
         )
     budget, folder = model_budget(budgets_path, load.model)
-    target = parse_target(url or "http://127.0.0.1")
+    key = None if url is None else api_key(os.environ)  # a stack that is started here asks for none
+    target = parse_target(url or "http://127.0.0.1", key)
     scenario = load.scenario(target, budget, folder)  # refused before anything is started
-    path = results.prepare_folder(out)
     with ExitStack() as held:
         if stack is not None:
             click.echo(f"Starting the stack of {stack}; its output goes to {out / 'stack.log'}.", err=True)
@@ -118,7 +130,7 @@ def measure(
             started = held.enter_context(running_stack(stack, load.model, own, out / "stack.log", out / "notes"))
             target, metrics_urls = parse_target(started.url), (*started.metrics_urls, *metrics_urls)
             scenario = replace(scenario, target=target)
-        metrics = (target, *(metrics_target(address) for address in metrics_urls))
+        metrics = (target, *(metrics_target(address, key) for address in metrics_urls))
         run, stopped_by = perform(scenario, metrics, lambda: choose_progress(f"{load.model} at {target.shown}"))
         results.write_atomically(path, results.encode(run))
     click.echo(text.run_text(run, path))
@@ -141,7 +153,7 @@ def compare(
     shape: tuple[int | None, int | None],
     out: Path,
 ) -> int:
-    """Carry out `compare` and return its exit code: 0, or 128 + signal when it was broken off.
+    """Carry out `compare` and return its exit code: 0, 1 when a side was lost, or 128 + signal when it was broken off.
 
     Raises:
         LoadgenError: nothing was measured, or the result could not be written.
@@ -149,6 +161,8 @@ def compare(
     from . import comparing
 
     path = results.prepare_folder(out, "compare.json")
+    for side in filter(is_address, sides):
+        parse_target(side)  # refused before anything is started
     budget, folder = model_budget(budgets_path, load.model)
     rules = read_budgets(budgets_path).gate if budgets_path else GateSettings()
     if pairs is not None:
@@ -161,17 +175,17 @@ def compare(
     if scenario.rate_per_s is None:
         raise LoadgenError("Say at which --rate to compare, or give a budgets file that states it.", EXIT_USAGE)
     requests, concurrency = (shape[0] or filled.offline_requests, shape[1] or filled.concurrency)
-    own = precision_setting(budget)
+    own, key = precision_setting(budget), api_key(os.environ)
     base, candidate = (
-        comparing.Source(side, {**own, **more} if not side.startswith(("http://", "redis://")) else more)
+        comparing.Source(side, more, key) if is_address(side) else comparing.Source(side, {**own, **more})
         for side, more in zip(sides, settings, strict=True)
     )
-    found, stopped_by = comparing.compare(
+    found, code = comparing.compare(
         base, candidate, scenario, rules, (requests, concurrency), out, lambda line: click.echo(line, err=True)
     )
     results.write_atomically(path, results.encode(found))
     click.echo(text.compare_text(found, rules, path))
-    return EXIT_OK if stopped_by is None else broken_off(stopped_by)
+    return code
 
 
 def judge_files(
@@ -183,18 +197,26 @@ def judge_files(
     report_folder: Path | None,
     on_github: bool,
     environment: Mapping[str, str],
+    no_base: str | None = None,
 ) -> int:
     """Carry out `gate` and return its exit code.
 
+    Args:
+        no_base: why there is nothing to compare with, a sentence that becomes a warning.
+
     Raises:
-        LoadgenError: usage, when the budgets cannot be read.
+        LoadgenError: usage, when the budgets cannot be read, or there is a comparison and a reason why there is none.
     """
+    if compare_path is not None and no_base is not None:
+        raise LoadgenError("Give --compare or --no-base, not both.", EXIT_USAGE)
     budgets = read_budgets(budgets_path)
     base_budgets = base_budgets_of(base_budgets_path)
     run = _read(run_path, RunFile)
     compared = None if compare_path is None else _read(compare_path, CompareFile)
     payload = payload_hashes(budgets, run, budgets_path.parent)
     verdict = gate.judge(budgets, run, compared, base_budgets, expected_commit, payload)
+    if no_base is not None:
+        verdict = replace(verdict, warnings=(*verdict.warnings, no_base))
     click.echo(text.verdict_text(verdict))
     measured = None if isinstance(run, str) else run
     summary_path = environment.get("GITHUB_STEP_SUMMARY")
@@ -303,9 +325,9 @@ def with_pairs(rules: GateSettings, pairs: int) -> GateSettings:
         raise LoadgenError(f"--pairs cannot be {pairs}: {error}.", EXIT_USAGE) from error
 
 
-def metrics_target(address: str) -> Target:
+def metrics_target(address: str, key: str | None) -> Target:
     """Return the target of a `/metrics` address, with or without that path."""
-    return parse_target(address.rstrip("/").removesuffix("/metrics"))
+    return parse_target(address.rstrip("/").removesuffix("/metrics"), key)
 
 
 def broken_off(number: int) -> int:

@@ -17,6 +17,8 @@ from .verdict import Check, Verdict, number, unusable
 
 _ROUNDING_US = 1
 _NOTED_CLOCK_STEP_MS = 500
+_REQUESTS_PER_RESENT = 100
+"""At most one request in so many may have met a connection that was just being closed; that is chance, and rare."""
 
 
 def judge(
@@ -118,6 +120,15 @@ def judge_validity(settings: GateSettings, run: RunFile) -> list[Check]:
         "0",
         failed == 0,
         f"{failed} of {counts.scheduled} requests failed: {failure_text(run)}.",
+    )
+    most_resent = counts.scheduled // _REQUESTS_PER_RESENT
+    check(
+        "sent again",
+        str(counts.resent),
+        f"at most {most_resent}",
+        counts.resent <= most_resent,
+        f"{counts.resent} requests had to be sent again, since the service closed the connections they went over; at "
+        "most 1% may.",
     )
     rate, achieved = configuration.rate_per_s, validity.achieved_rate_per_s
     if configuration.scenario == "open":

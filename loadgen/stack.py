@@ -96,10 +96,13 @@ def running_stack(
     data = Path(tempfile.mkdtemp(prefix="headrace-gate-"))
     try:
         known = notes is not None and notes.is_dir()
-        if notes is not None and known:
-            shutil.copytree(notes, data, dirs_exist_ok=True)
-        with open(log_path, "a", encoding="utf-8") as log:
-            process = _start(folder, _environment(folder, model, settings, data))
+        with _starting(folder):
+            if notes is not None and known:
+                shutil.copytree(notes, data, dirs_exist_ok=True)
+            log = open(log_path, "a", encoding="utf-8")  # noqa: SIM115, it is closed below
+        with log:
+            with _starting(folder):
+                process = _start(folder, _environment(folder, model, settings, data))
             assert process.stdout is not None
             output = _Output(process.stdout, log)
             try:
@@ -107,16 +110,27 @@ def running_stack(
                     last = next((line for line in reversed(output.lines) if line.strip()), "it printed nothing")
                     raise LoadgenError(f"The stack of {folder} did not get ready: {last.strip()} (see {log_path}).")
                 if notes is not None and not known:
-                    shutil.copytree(data, notes, ignore=_NOT_NOTES)
+                    with _starting(folder):
+                        shutil.copytree(data, notes, ignore=_NOT_NOTES)
                 yield _addresses(output.lines, process.pid)
             finally:
                 _stop(process)
                 output.close()
                 process.stdout.close()
-    except OSError as error:
-        raise LoadgenError(f"The stack of {folder} cannot be started: {error.strerror}.") from error
     finally:
         shutil.rmtree(data, ignore_errors=True)
+
+
+@contextmanager
+def _starting(folder: Path) -> Iterator[None]:
+    """Say in one sentence what was wrong with a file or a process that a stack's start needs."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if isinstance(error, shutil.Error):  # it lists source, destination and reason of all that was not copied
+            reason = str(error.args[0][0][2])
+        raise LoadgenError(f"The stack of {folder} cannot be started: {reason}.") from error
 
 
 def _environment(folder: Path, model: str, settings: Mapping[str, str], data: Path) -> dict[str, str]:

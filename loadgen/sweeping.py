@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,13 +13,13 @@ import click
 
 from . import results
 from .budgets import GateSettings
-from .command import Load, broken_off, model_budget, read_budgets
-from .errors import EXIT_OK, EXIT_USAGE, LoadgenError
+from .command import Load, model_budget, read_budgets
+from .errors import EXIT_OK, EXIT_USAGE, LoadgenError, stop_code
 from .machine import describe_machine
 from .progress import choose_progress
 from .runfile import RunFile
 from .runner import perform
-from .scenario import Scenario, parse_target
+from .scenario import Scenario, api_key, parse_target
 from .sweepfile import FORMAT, VERSION, Point, SweepFile
 from .text import figures
 from .verdict import number
@@ -109,6 +110,7 @@ def carry_out(
     Raises:
         LoadgenError: usage, or nothing was measured.
     """
+    path = results.prepare_folder(out, "sweep.json")
     if url is None:
         raise LoadgenError("Give --url, the address of a running service.", EXIT_USAGE)
     budget, folder = model_budget(budgets_path, model)
@@ -120,17 +122,16 @@ def carry_out(
         raise LoadgenError("--search needs a latency target: --p95-ms, --mean-ms or --budgets.", EXIT_USAGE)
     if search == bool(rates):
         raise LoadgenError("Give either --rates or --search.", EXIT_USAGE)
-    path = results.prepare_folder(out, "sweep.json")
     load = Load(model=model, rate=rates[0] if rates else _FIRST_RATE_PER_S, duration_s=duration_s, **options)
-    scenario = load.scenario(parse_target(url), budget, folder)
-    points, card, stopped_by = _measure(scenario, rates, target, rules, lambda line: click.echo(line))
+    scenario = load.scenario(parse_target(url, api_key(os.environ)), budget, folder)
+    points, card, code = _measure(scenario, rates, target, rules, lambda line: click.echo(line))
     points.sort(key=lambda point: point.rate_per_s)
     good = [point.rate_per_s for point in points if point.fit and point.within]
     found = SweepFile(
         format=FORMAT,
         version=VERSION,
         started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        partial=stopped_by is not None,
+        partial=code != EXIT_OK,
         url=scenario.target.shown,
         model=model,
         seed=scenario.seed,
@@ -146,7 +147,7 @@ def carry_out(
     if mean_ms is not None or p95_ms is not None:
         click.echo(f"Highest rate within the target: {number(found.best_per_s, '/s') if good else 'none'}")
     click.echo(f"written to {path}")
-    return EXIT_OK if stopped_by is None else broken_off(stopped_by)
+    return code
 
 
 def _measure(
@@ -155,7 +156,8 @@ def _measure(
     target: LatencyTarget,
     rules: GateSettings,
     say: Callable[[str], None],
-) -> tuple[list[Point], dict[str, Any] | None, int | None]:
+) -> tuple[list[Point], dict[str, Any] | None, int]:
+    """Return the points, the model's card, and the exit code: not 0 when it was cut short after the first point."""
     points: list[Point] = []
     card: dict[str, Any] | None = None
     left = list(rates or ())
@@ -163,15 +165,22 @@ def _measure(
     while True:
         rate = next_rate(points, _FIRST_RATE_PER_S, least) if rates is None else left.pop(0) if left else None
         if rate is None:
-            return points, card, None
+            return points, card, EXIT_OK
         title = f"{scenario.model} at {number(rate, '/s')}"
-        run, stopped_by = perform(
-            replace(scenario, rate_per_s=rate),
-            (scenario.target,),
-            lambda title=title: choose_progress(title),  # type: ignore[misc]
-        )
+        try:
+            run, stopped_by = perform(
+                replace(scenario, rate_per_s=rate),
+                (scenario.target,),
+                lambda title=title: choose_progress(title),  # type: ignore[misc]
+            )
+        except (LoadgenError, KeyboardInterrupt) as stop:  # the points measured so far are worth keeping
+            if not points:
+                raise
+            if isinstance(stop, LoadgenError):
+                click.echo(f"loadgen: {stop}", err=True)
+            return points, card, stop_code(stop)
         if stopped_by is not None:
-            return points, card, stopped_by
+            return points, card, 128 + stopped_by
         card = run.service.card
         point = point_of(run, rate, target, rules)
         points.append(point)
