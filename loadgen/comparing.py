@@ -19,7 +19,7 @@ from . import comparefile, comparison, observation
 from .budgets import GateSettings
 from .checkout import Checkout, open_checkout
 from .comparefile import SideName
-from .ending import sigterm_kept
+from .ending import signals_kept
 from .errors import EXIT_OK, LoadgenError, stop_code
 from .machine import current_commit, describe_machine
 from .runfile import Commit, PayloadInfo, Service
@@ -166,7 +166,7 @@ def _measure(
     gc.freeze()
     gc.disable()
     try:
-        with sigterm_kept(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with signals_kept(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(measure())
     finally:
         gc.enable()

@@ -1,4 +1,4 @@
-"""[I/O] SIGTERM ends the process as Ctrl-C does, so that stacks are stopped and worktrees removed."""
+"""[I/O] Ctrl-C and SIGTERM end the process alike, so that stacks are stopped and worktrees removed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ def raise_on_sigterm() -> None:
 
 
 @contextmanager
-def sigterm_kept() -> Iterator[None]:
-    """Give SIGTERM back whom it had, after an event loop that took it for itself: such a loop leaves the default."""
-    before = signal.getsignal(signal.SIGTERM)
+def signals_kept() -> Iterator[None]:
+    """Give Ctrl-C and SIGTERM back whom they had, after an event loop that took them for itself.
+
+    uvloop leaves its own handlers behind, which do nothing once it is closed: both signals would be lost from then on.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:

@@ -16,7 +16,7 @@ from typing import Final
 import uvloop
 
 from . import observation, runfile, summary
-from .ending import sigterm_kept
+from .ending import signals_kept
 from .engine import Engine
 from .errors import LoadgenError, Terminated
 from .machine import current_commit, describe_machine
@@ -132,7 +132,7 @@ def drive(engine: Engine, scenario: Scenario, open_progress: Callable[[], Progre
     gc.freeze()
     gc.disable()
     try:
-        with sigterm_kept(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with signals_kept(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(drive())
     finally:
         gc.enable()
