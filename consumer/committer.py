@@ -20,7 +20,7 @@ from .items import Finished, Item, Prepared, Refused, end_of
 from .lease import LeaseBook, Progress
 from .models.base import Model
 from .repeats import Repeats
-from .stream import Dead, Ended, StreamDown, StreamGone, WorkStream
+from .stream import Dead, Ended, OnDead, StreamDown, StreamGone, WorkStream
 from .traces import traced
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ class Committer:
         warnings: sentences that every answer carries.
         settings: expiry of replies.
         report: called after each commit with what happened, for the metrics.
+        on_dead: told of dead letters, for the metrics.
         tracing: told of batches with traced requests in them; None for nobody.
         progress: is told when making the answers of a batch begins and ends.
         repeats: which ids are under way.
@@ -60,6 +61,7 @@ class Committer:
         warnings: Sequence[str],
         settings: Settings,
         report: Callable[[BatchDone], None],
+        on_dead: OnDead,
         tracing: Tracing | None = None,
         progress: Progress | None = None,
         repeats: Repeats | None = None,
@@ -67,7 +69,8 @@ class Committer:
         self._repeats = Repeats() if repeats is None else repeats
         self._stream, self._model, self._leases = stream, model, leases
         self._tag, self._warnings, self._settings = tag, warnings, settings
-        self._report, self._tracing, self._progress = report, tracing, progress or Progress()
+        self._report, self._on_dead = report, on_dead
+        self._tracing, self._progress = tracing, progress or Progress()
         self.held: Prepared | None = None
         self._work: queue.Queue[Work] = queue.Queue(WAITING_BATCHES)
         self._give_up = threading.Event()
@@ -234,7 +237,7 @@ class Committer:
             done.append(ItemDone(error.outcome.code, 0.0, 0.0, 0.0))
         self._commit(ended)
         if dead:
-            self._until_answered(lambda: self._stream.bury(dead), len(dead))
+            self._until_answered(lambda: self._on_dead(dead, self._stream.bury(dead)), len(dead))
             self._leases.release(one.ended.claim for one in dead)
         self._report(BatchDone(items=done))
 

@@ -73,6 +73,7 @@ class Executor:
         self._decodes = False
         self._ran_s = 0.0
         self._counted_before_s = model.device_busy_s() or 0.0  # warming up is not serving
+        self._padded_before = model.padded_rows()
 
     @property
     def busy_s(self) -> float:
@@ -84,6 +85,11 @@ class Executor:
     def working_rows(self) -> int | None:
         """Rows that at most run at once since memory ran out; None while it never did."""
         return self._model.working_rows()
+
+    @property
+    def padded_rows(self) -> int:
+        """Rows that the device has computed for nothing, to fill batches up."""
+        return self._model.padded_rows() - self._padded_before
 
     def run(self, reader: Reader | None = None, stop: threading.Event | None = None) -> None:
         """Run batches until the intake is closed and empty.

@@ -22,7 +22,7 @@ from .lease import MOST_CRASHES, LeaseBook, Progress
 from .models.base import Model
 from .pause import Pause
 from .repeats import Repeats, may_repeat
-from .stream import FUTURE_MS, Dead, Ended, Entry, StreamDown, StreamGone, WorkStream
+from .stream import FUTURE_MS, Dead, Ended, Entry, OnDead, StreamDown, StreamGone, WorkStream
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ class Fetcher:
         refuse: takes requests that end here, without inference.
         on_gone: called when stream or group are missing, to have them made again.
         on_malformed: called with the number of entries that were no requests.
+        on_dead: told of dead letters, for the metrics.
         on_recovered: called with the number of entries taken over from another consumer.
         scan_s: time between two searches for abandoned work that find none.
         progress: is told when decoding, and making rows here, begins and ends.
@@ -62,6 +63,7 @@ class Fetcher:
         refuse: Callable[[Sequence[Refused]], None],
         on_gone: Callable[[], None],
         on_malformed: Callable[[int], None],
+        on_dead: OnDead,
         on_recovered: Callable[[int], None],
         max_rows: int,
         scan_s: float,
@@ -72,7 +74,8 @@ class Fetcher:
     ) -> None:
         self._stream, self._model, self._intake, self._leases = stream, model, intake, leases
         self._decoders, self._refuse = decoders, refuse
-        self._on_gone, self._on_malformed, self._on_recovered = on_gone, on_malformed, on_recovered
+        self._on_gone, self._on_malformed, self._on_dead = on_gone, on_malformed, on_dead
+        self._on_recovered = on_recovered
         self._max_rows, self._scan_s = max_rows, scan_s
         self._progress, self._cancelled = progress or Progress(), Cancelled() if cancelled is None else cancelled
         self._pause, self._repeats = pause or Pause(lambda: None), Repeats() if repeats is None else repeats
@@ -336,7 +339,7 @@ class Fetcher:
         log.warning("%d entries without a readable request id are dead letters now; nobody can be told.", len(dead))
         self._on_malformed(len(dead))
         try:
-            self._stream.bury(dead)
+            self._on_dead(dead, self._stream.bury(dead))
         except (StreamDown, StreamGone):
             log.warning("The queue went away meanwhile; they come back after their lease.")
         self._leases.release(one.ended.claim for one in dead)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, start_http_server
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from shared.cards import Card
 from shared.metrics import BATCH_SIZE_BUCKETS, LATENCY_BUCKETS_S, Histogram
+from shared.outcomes import CRASHED, EXPIRED, INTERNAL, MODEL_ERROR, OK
 from shared.trace import sampled_trace_id
 
 from .cost import BatchCost
 from .events import BatchDone, ItemDone, Parity
-from .stream import Depth, StreamDown, StreamGone
+from .stream import Cause, Dead, Depth, StreamDown, StreamGone
+
+ENDS = (OK, MODEL_ERROR, CRASHED, INTERNAL, EXPIRED)
+"""How a request ends unless its sender is to blame. Shown at 0 from the start: to Prometheus a series that is born with
+its first failures has not grown."""
 
 
 class ConsumerMetrics:
@@ -56,6 +61,8 @@ class ConsumerMetrics:
             "headrace_batches", "Batches by the reason they closed", ("model", "reason"), registry=registry
         )
         self._items = Counter("headrace_items", "Requests by outcome", ("model", "outcome"), registry=registry)
+        for outcome in ENDS:
+            self._items.labels(model, outcome.code)
         self._redeliveries = Counter(
             "headrace_redeliveries",
             "Entries taken over from a consumer that did not finish",
@@ -65,6 +72,10 @@ class ConsumerMetrics:
         self._malformed = Counter(
             "headrace_malformed_entries", "Entries without a readable request id", ("model",), registry=registry
         ).labels(model)
+        dead_letters = Counter(
+            "headrace_dead_letters", "Dead letters by why they are some", ("model", "reason"), registry=registry
+        )
+        self._dead_letters = {cause: dead_letters.labels(model, cause.value) for cause in Cause}
         self._batching = _Batching(model)
         registry.register(self._batching)
 
@@ -106,6 +117,12 @@ class ConsumerMetrics:
         """Count entries that were no requests."""
         self._malformed.inc(count)
 
+    def buried(self, dead: Sequence[Dead], statuses: Sequence[int]) -> None:
+        """Count dead letters, except for those that this consumer had lost to another one; see ``WorkStream.bury``."""
+        for one, status in zip(dead, statuses, strict=True):
+            if status > 0:
+                self._dead_letters[one.cause].inc()
+
     def describe(self, card: Card, parity: Parity) -> None:
         """Export what runs: version, precision, device, and how close the precision is to fp32.
 
@@ -126,9 +143,13 @@ class ConsumerMetrics:
         depth: Callable[[], Mapping[str, Depth]],
         busy_s: Callable[[], float],
         working_rows: Callable[[], int | None],
+        padded_rows: Callable[[], int],
     ) -> None:
-        """Export what waits in Redis, how busy the device is and how many rows fit, all asked at scrape time."""
-        self.registry.register(_Live(self._model, depth, busy_s, working_rows))
+        """Export what waits in Redis, how busy the device is, how many rows fit and how many only fill up batches.
+
+        All is asked at scrape time.
+        """
+        self.registry.register(_Live(self._model, depth, busy_s, working_rows, padded_rows))
 
     def serve(self, host: str, port: int) -> int:
         """Serve ``/metrics`` from a thread of its own; returns the port.
@@ -192,8 +213,10 @@ class _Live(Collector):
         depth: Callable[[], Mapping[str, Depth]],
         busy_s: Callable[[], float],
         working_rows: Callable[[], int | None],
+        padded_rows: Callable[[], int],
     ) -> None:
-        self._model, self._depth, self._busy_s, self._working_rows = model, depth, busy_s, working_rows
+        self._model, self._depth, self._busy_s = model, depth, busy_s
+        self._working_rows, self._padded_rows = working_rows, padded_rows
         self._last = (time.monotonic(), 0.0)
 
     def collect(self) -> Iterator[Metric]:
@@ -201,6 +224,11 @@ class _Live(Collector):
         if (rows := self._working_rows()) is not None:
             help_text = "Rows that at most run at once: the largest batch, or fewer once memory has run out"
             yield self._gauge("headrace_batch_working_rows", help_text, rows)
+        padded = CounterMetricFamily(
+            "headrace_batch_padded_rows", "Rows computed for nothing, to fill batches up", labels=("model",)
+        )
+        padded.add_metric((self._model,), self._padded_rows())
+        yield padded
         try:
             depths = self._depth()
         except (StreamDown, StreamGone):

@@ -64,7 +64,7 @@ class Stages:
         self._stopped = False
         self._committer: Committer | None = None
         self._executor: Executor | None = None
-        self._ran_s = 0.0
+        self._ran_s, self._padded_rows = 0.0, 0
 
     @property
     def busy_s(self) -> float:
@@ -80,6 +80,13 @@ class Stages:
             return None
         most, working = self._config.max_batch, executor.working_rows
         return most if working is None else min(most, working)
+
+    @property
+    def padded_rows(self) -> int:
+        """Rows that were computed for nothing, over all models."""
+        with self._lock:  # between two models it must not fall, or it would seem to have begun anew
+            executor = self._executor
+            return self._padded_rows + (executor.padded_rows if executor is not None else 0)
 
     def halt(self) -> None:
         """Claim nothing more, finish what is here, and let ``run`` return."""
@@ -119,6 +126,7 @@ class Stages:
             card.warnings,
             config.settings,
             self._metrics.batch_done,
+            self._metrics.buried,
             self._tracing,
             progress,
             repeats,
@@ -141,6 +149,7 @@ class Stages:
                 refuse=committer.refuse,
                 on_gone=self._on_gone,
                 on_malformed=self._metrics.malformed,
+                on_dead=self._metrics.buried,
                 on_recovered=self._metrics.redelivered,
                 max_rows=config.max_batch,
                 scan_s=lease_s / 3,
@@ -164,6 +173,7 @@ class Stages:
         with self._lock:
             self._committer = self._executor = None
             self._ran_s += executor.busy_s
+            self._padded_rows += executor.padded_rows
             self._halt.clear()  # not at the start: a halt that comes between two models is meant for the next
 
     def _drain(self, fetch: threading.Thread, decoders: ThreadPoolExecutor, intake: Intake) -> None:

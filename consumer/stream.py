@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 import msgspec
@@ -73,6 +74,20 @@ class Ended(msgspec.Struct, frozen=True):
         return self.lane, self.entry_id
 
 
+class Cause(StrEnum):
+    """Why something is a dead letter.
+
+    Attributes:
+        CRASHED: consumers died while it ran alone.
+        UNREADABLE: it is no request.
+        FUTURE_ID: the id of its entry lies in the future, in a lane of its own.
+    """
+
+    CRASHED = "crashed"
+    UNREADABLE = "unreadable"
+    FUTURE_ID = "future_id"
+
+
 class Dead(msgspec.Struct, frozen=True):
     """One request that ends as a dead letter.
 
@@ -85,6 +100,17 @@ class Dead(msgspec.Struct, frozen=True):
     ended: Ended
     reason: str
     crashes: int
+
+    @property
+    def cause(self) -> Cause:
+        """What the metrics call the reason."""
+        if not self.ended.request_id:
+            return Cause.UNREADABLE
+        return Cause.CRASHED if self.crashes else Cause.FUTURE_ID
+
+
+OnDead = Callable[[Sequence[Dead], Sequence[int]], object]
+"""Told of dead letters and of what :meth:`WorkStream.bury` said to each."""
 
 
 @dataclass(frozen=True, slots=True)

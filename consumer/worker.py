@@ -122,7 +122,10 @@ class Worker:
         if not self._stop.is_set():
             self._pulse.first(self._stop)
             self._look_first()
-            self._metrics.watch(self._stream.depth, lambda: self._stages.busy_s, lambda: self._stages.working_rows)
+            stages = self._stages
+            self._metrics.watch(
+                self._stream.depth, lambda: stages.busy_s, lambda: stages.working_rows, lambda: stages.padded_rows
+            )
             self._serve()
         self._over.set()
 

@@ -68,7 +68,7 @@ def create_app(
         shared.settings.SettingsError: the file of API keys cannot be used.
     """
     gate = None if settings.keys_file is None else Gate(settings.keys_file)
-    metrics = ApiMetrics(registry, __version__, commit, settings.max_in_flight)
+    metrics = ApiMetrics(registry, __version__, commit, settings.max_in_flight, lambda: queue.catalogue().models)
     desk = Desk(settings, queue, metrics)
     document = openapi.document(settings)
     models, service = Models(queue), Service(queue, metrics, commit, document, render(document))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 
 from prometheus_client import Counter, Gauge, ProcessCollector
 from prometheus_client.core import CounterMetricFamily
@@ -15,6 +16,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from shared.metrics import LATENCY_BUCKETS_S, PAYLOAD_BUCKETS_BYTES, Histogram, Series
+from shared.outcomes import ALL, OK
 from shared.settings import Settings, SettingsError
 from shared.wire import VERSION
 
@@ -27,6 +29,10 @@ UNKNOWN = "unknown"
 OTHER_ROUTE = "other"
 
 _CODE_CLASSES = ("0xx", "1xx", "2xx", "3xx", "4xx", "5xx")
+
+_EXPECTED = tuple(one.code for one in ALL if one is OK or one.status == 429 or one.status >= 500)
+"""Outcomes that objectives and alerts count. Shown at 0 from the start: to Prometheus a series that is born with its
+first failures has not grown."""
 
 
 def new_registry() -> Registry:
@@ -86,17 +92,30 @@ def queue_metrics(registry: Registry) -> QueueMetrics:
 
 
 class Tally(Collector):
-    """A labelled counter written by one thread, without prometheus_client's lock per increment."""
+    """A labelled counter written by one thread, without prometheus_client's lock per increment.
 
-    def __init__(self, name: str, help: str, labels: tuple[str, ...], registry: Registry) -> None:
-        self._name, self._help, self._labels = name, help, labels
+    Args:
+        expected: asked at each scrape for the labels of series that are shown at 0 before anything is counted.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        help: str,
+        labels: tuple[str, ...],
+        registry: Registry,
+        expected: Callable[[], Iterable[tuple[str, ...]]] = tuple,
+    ) -> None:
+        self._name, self._help, self._labels, self._expected = name, help, labels, expected
         self.counts: defaultdict[tuple[str, ...], int] = defaultdict(int)
         registry.register(self)
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         """Yield the family, as a registry asks for it."""
         family = CounterMetricFamily(self._name, self._help, labels=self._labels)
-        for values, count in list(self.counts.items()):
+        counts = dict.fromkeys(self._expected(), 0)
+        counts.update(list(self.counts.items()))  # a list first: requests are counted meanwhile
+        for values, count in counts.items():
             family.add_metric(values, count)
         yield family
 
@@ -107,6 +126,7 @@ class ApiMetrics:
     Args:
         version, commit: of what runs.
         most_in_flight: the limit of ``in_flight``, exported beside it.
+        models: asked at each scrape for the models that are known.
 
     Attributes:
         in_flight: predict requests between their first byte and their answer.
@@ -114,10 +134,23 @@ class ApiMetrics:
         received, sent: payload sizes in bytes of predict requests and their answers.
     """
 
-    def __init__(self, registry: Registry, version: str, commit: str | None, most_in_flight: int) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        version: str,
+        commit: str | None,
+        most_in_flight: int,
+        models: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
         self._registry = registry
         self.in_flight = 0
-        self.requests = Tally("headrace_requests", "Predict requests by outcome.", ("model", "outcome"), registry)
+        self.requests = Tally(
+            "headrace_requests",
+            "Predict requests by outcome.",
+            ("model", "outcome"),
+            registry,
+            lambda: product((*models(), UNKNOWN), _EXPECTED),
+        )
         self._duration = Histogram(
             "headrace_http_request_duration_seconds",
             "Time from the headers of a request to the end of its response.",

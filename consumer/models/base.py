@@ -120,6 +120,10 @@ class Model(ABC):
         """Return how many rows at most run at once since memory ran out; None while it never did."""
         return None
 
+    def padded_rows(self) -> int:
+        """Return how many rows were computed for nothing so far, because batches are filled up to a certain size."""
+        return 0
+
     def decodes(self, request: Request) -> bool:
         """Say whether ``preprocess`` does real work for this request, such as decoding a picture.
 

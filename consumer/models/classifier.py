@@ -155,6 +155,10 @@ class Classifier(Model):
         """See the interface."""
         return None if self._runner is None else self._runner.working_rows
 
+    def padded_rows(self) -> int:
+        """See the interface."""
+        return 0 if self._runner is None else self._runner.padded_rows
+
     def decodes(self, request: Request) -> bool:
         """Say yes for pictures; raw pixels are only viewed."""
         return request.inputs is None and request.content_type != RAW

@@ -36,6 +36,7 @@ class CpuRunner:
     # Putting 32 rows together takes a hundredth of the time that they are computed in.
     ring: RowRing | None = None
     busy_s: float | None = None
+    padded_rows: int = 0
 
     def __init__(self, network: Network, precision: str, steps: recipe.Steps, max_batch: int) -> None:
         dtype = _DTYPES[precision]

@@ -86,6 +86,7 @@ class CudaRunner:
         self._buckets = buckets(max_batch, GPU_SIZES)
         self.busy_s: float | None = 0.0
         """Between events on the stream that computes; copies are not counted."""
+        self.padded_rows = 0
         torch.cuda.synchronize()  # what was made so far was made on another stream
         if "cuda_graph" in steps:
             self._capture_all()
@@ -119,6 +120,7 @@ class CudaRunner:
     def _start(self, slot: _Slot, rows: Sequence[NDArray[np.uint8]]) -> None:
         """Queue the copy in, the computation and the copy out; returns before they are done."""
         bucket = bucket_of(len(rows), self._buckets)
+        self.padded_rows += bucket - len(rows)
         slot.returned.synchronize()  # whoever used the slot before has its answers
         staged = self._side_by_side(slot, rows)
         with torch.inference_mode():

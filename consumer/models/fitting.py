@@ -33,6 +33,10 @@ class Fitting(Model):
         """See the interface."""
         return self._in_parts.working_rows
 
+    def padded_rows(self) -> int:
+        """See the interface."""
+        return self._model.padded_rows()
+
     def describe(self) -> Description:
         """See the interface."""
         return self._model.describe()

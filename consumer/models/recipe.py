@@ -49,11 +49,13 @@ class Runner(Protocol):
     Attributes:
         ring: where rows are best written to before they are run; None for anywhere.
         busy_s: seconds that the device has computed; None where that is the time spent in ``run``.
+        padded_rows: rows computed for nothing so far, because batches are filled up to a certain size.
         working_rows: rows that at most run at once since memory ran out; None while it never did.
     """
 
     ring: RowRing | None
     busy_s: float | None
+    padded_rows: int
 
     @property
     def working_rows(self) -> int | None: ...

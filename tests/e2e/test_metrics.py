@@ -16,6 +16,7 @@ import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from consumer.stream import Cause
 from tests.children import ROOT
 from tests.e2e.stack import Stack
 from tests.e2e.switchable import models_file
@@ -29,6 +30,7 @@ ACCEPT_OF_PROMETHEUS = (
 )
 ADDED_BY_PROMETHEUS = {"instance", "job"}
 _NAME = r"(?<![:\w])(headrace_\w+)(?!:)"
+OUTCOME = r'headrace_requests_total\{[^}]*outcome=~?"([\w|]+)"'
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +87,14 @@ def expressions() -> list[str]:
     return asked
 
 
+def documented() -> set[str]:
+    return set(re.findall(r"`(headrace_\w+)", (ROOT / "docs/metrics.md").read_text()))
+
+
+def families(texts: dict[str, str]) -> set[str]:
+    return {re.sub(r"_(bucket|sum|count)$", "", name) for name in exported(texts)}
+
+
 def test_everything_that_is_asked_for_is_exported(texts: dict[str, str]) -> None:
     asked = {name for expression in expressions() for name in re.findall(_NAME, expression)}
     assert len(asked) > 30
@@ -103,9 +113,23 @@ def test_every_label_that_is_asked_for_is_there(texts: dict[str, str]) -> None:
 
 
 def test_everything_in_the_documents_is_exported(texts: dict[str, str]) -> None:
-    documented = set(re.findall(r"`(headrace_\w+)", (ROOT / "docs/metrics.md").read_text()))
-    names = {re.sub(r"_(bucket|sum|count)$", "", name) for name in exported(texts)}
-    assert documented - names == set()
+    assert documented() - families(texts) == set()
+
+
+def test_everything_exported_is_in_the_documents(texts: dict[str, str]) -> None:
+    ours = {name for name in families(texts) if name.startswith("headrace_") and not name.endswith("_created")}
+    assert len(ours) > 30
+    assert ours - documented() == set()
+
+
+def test_what_alerts_ask_for_is_there_before_it_happens(texts: dict[str, str]) -> None:
+    """To Prometheus a series that is born with its first failures has not grown."""
+    shown = {line.rpartition(" ")[0] for text in texts.values() for line in text.splitlines()}
+    asked = {code for rule in expressions() for codes in re.findall(OUTCOME, rule) for code in codes.split("|")}
+    assert len(asked) > 10
+    series = {f'headrace_requests_total{{model="test-metrics",outcome="{code}"}}' for code in asked}
+    series |= {f'headrace_dead_letters_total{{model="test-metrics",reason="{one}"}}' for one in Cause}
+    assert series - shown == set()
 
 
 @pytest.mark.parametrize("process", ["front end", "consumer"])

@@ -16,16 +16,20 @@ from shared.embedded import HOST, ServerConfig, find_server, free_port, server_a
 from tests.fault import servers
 from tests.fault.load import Load
 from tests.fault.site import Site, body_of, wait_until
+from tests.needs import is_missing
 
 HOUR_S = 3600
 NORMAL_WITHIN_S = 5.0
 FOUND = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 
-pytestmark = [
-    pytest.mark.fault,
-    pytest.mark.timeout(60),
-    pytest.mark.skipif(not FOUND, reason="libfaketime is not installed (Debian and Ubuntu: apt install faketime)"),
-]
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(60), pytest.mark.usefixtures("faketime")]
+
+
+@pytest.fixture
+def faketime() -> None:
+    """The library that sets a clock is installed."""
+    if not FOUND:
+        is_missing("libfaketime is not installed (Debian and Ubuntu: apt install faketime).")
 
 
 class Clock:
@@ -55,7 +59,7 @@ class Clock:
 
 
 @pytest.fixture
-def clock(tmp_path: Path) -> Iterator[Clock]:
+def clock(faketime: None, tmp_path: Path) -> Iterator[Clock]:
     clock = Clock(tmp_path)
     argv = server_argv(find_server(), clock.config)
     with servers.process(argv, clock.config.port, tmp_path / "server.log", clock.environment):

@@ -183,6 +183,8 @@ def test_row_18_an_item_that_kills_the_process_ends_alone_in_the_dead_letters(be
     assert b"kill" in letter[b"m"]
     assert bench.deaths == 3  # once in company, twice alone
     assert [batch for batch in bench.batches() if "kill" in batch][1:] != []
+    counted = f'headrace_dead_letters_total{{model="{bench.model}",reason="crashed"}} 1.0'
+    wait_until(lambda: counted in bench.stack.metrics(bench.stack.latest))
     wait_until(lambda: bench.length() == 0)
 
 

@@ -19,6 +19,7 @@ from consumer.worker import SOFTWARE_ERROR
 from tests.storm import audit
 from tests.storm.census import Census
 from tests.storm.direct import FastProducer, SimpleProducer
+from tests.storm.inquiry import Inquiry
 from tests.storm.ledger import End, Kind, Ledger, Task
 from tests.storm.plan import draw
 from tests.storm.rest import Load, RestClient
@@ -29,6 +30,8 @@ CLIENTS = {Kind.OWN: 8, Kind.KEY: 6, Kind.MADE: 12}
 SIMPLE_PRODUCERS, FAST_PRODUCERS, FAST_AT_ONCE = 6, 2, 20
 EVERY_S = 1.0
 CALM_S = 3.0
+LULL_EVERY_S, LULL_S = 300.0, 14.0
+"""Every five minutes nothing is done for so long: then nothing excuses a request that is not answered in its time."""
 FINISH_S = 120.0
 FIRST_SHARE = 2 / 3
 """For the rest of the time one process of each kind is spared, so that what leaks has time to show."""
@@ -59,19 +62,20 @@ class Storm:
         self._begun_s = time.monotonic()
         async with World(self.folder, self.fsync) as world:
             self.redis_bytes = int((await world.redis.info("memory"))["used_memory"])
-            load = Load(self.ledger, asyncio.Event())
+            self._load = load = Load(self.ledger, asyncio.Event())
+            inquiry = Inquiry(world, self.ledger, load.stop)
             sampling = asyncio.create_task(self._sample(world))
-            clients = [asyncio.create_task(client.run()) for client in self._clients(world, load)]
+            clients = [asyncio.create_task(client.run()) for client in self._clients(world, load, inquiry)]
+            clients.append(asyncio.create_task(inquiry.watch()))
+            await self._calm(clients, CALM_S)
             await self._rage(world, clients, CALM_S + self.lasts_s * FIRST_SHARE, [])
-            load.poison = False
-            await world.settled()
-            await self._poison_is_over()
-            await self._calm(clients)
+            await self._lull(world, clients, CALM_S)
             self.before = world.census()
             spared = [world.front_ends[0].name, world.consumers[0].name]
             await self._rage(world, clients, self.lasts_s + CALM_S, spared)
             load.stop.set()
             await self._finish(clients)
+            await inquiry.close()
             if not await world.settled():
                 self.ledger.breach("does not recover", "Not everything came back after the storm.")
             await self._audit(world)
@@ -83,11 +87,12 @@ class Storm:
                     self.ledger.breach("exit status", f"A consumer that was told to stop ended with {status}.")
         self._show.close()
 
-    def _clients(self, world: World, load: Load) -> list[Any]:
+    def _clients(self, world: World, load: Load, inquiry: Inquiry) -> list[Any]:
         rngs = iter(random.Random(f"{self.seed}/{number}") for number in range(1000))
         made: list[Any] = []
         for kind, count in CLIENTS.items():
-            made += [RestClient(load, world.front_ends, world.model, kind, next(rngs)) for _ in range(count)]
+            shared = load, inquiry, world.front_ends, world.model, kind
+            made += [RestClient(*shared, next(rngs)) for _ in range(count)]
         common = load, world.server.url, world.model
         made += [SimpleProducer(*common, LANES[0], next(rngs)) for _ in range(SIMPLE_PRODUCERS)]
         made += [FastProducer(*common, LANES[1], next(rngs), FAST_AT_ONCE) for _ in range(FAST_PRODUCERS)]
@@ -100,16 +105,23 @@ class Storm:
                 break
             await asyncio.sleep(1.0)
 
-    async def _calm(self, clients: list[asyncio.Task[None]]) -> None:
+    async def _lull(self, world: World, clients: list[asyncio.Task[None]], lasts_s: float) -> None:
+        """Let everything get well, and do nothing for a while; nothing is poisonous any more."""
+        self._load.poison = False
+        await world.settled()
+        await self._poison_is_over()
+        await self._calm(clients, lasts_s)
+
+    async def _calm(self, clients: list[asyncio.Task[None]], lasts_s: float) -> None:
         self._show.deed("calm")
-        await asyncio.sleep(CALM_S)
+        await asyncio.sleep(lasts_s)
+        self._calmed_s = time.monotonic()
         for client in clients:
             if client.done():
                 client.result()  # a fault of the storm's own
 
     async def _rage(self, world: World, clients: list[asyncio.Task[None]], until_s: float, spared: list[str]) -> None:
-        if not spared:
-            await self._calm(clients)
+        poison = self._load.poison
         while time.monotonic() - self._begun_s < until_s:
             names = [child.name for child in world.consumers], [child.name for child in world.front_ends]
             step = draw(self._rng, *names, spared)
@@ -120,6 +132,9 @@ class Storm:
             for client in clients:
                 if client.done():
                     client.result()
+            if time.monotonic() - self._calmed_s > LULL_EVERY_S:
+                await self._lull(world, clients, LULL_S)
+                self._load.poison = poison
 
     async def _finish(self, clients: list[asyncio.Task[None]]) -> None:
         """Let the clients ask to the end; what is not known then is lost."""

@@ -50,6 +50,25 @@ class Http:
             NotSentError: there is nobody to connect to.
             BrokenError: there was no answer, or only a part of one.
         """
+        more = f"Content-Type: application/octet-stream\r\n{headers}Content-Length: {len(body)}\r\n"
+        return await self._ask(f"POST {target}", more, body, timeout_s)
+
+    async def get(self, target: str, timeout_s: float) -> Answer:
+        """Ask for ``target`` and return the answer.
+
+        Raises:
+            NotSentError: there is nobody to connect to.
+            BrokenError: there was no answer, or only a part of one.
+        """
+        return await self._ask(f"GET {target}", "", b"", timeout_s)
+
+    async def _ask(self, line: str, headers: str, body: bytes, timeout_s: float) -> Answer:
+        """Send a request and return its answer.
+
+        Raises:
+            NotSentError: there is nobody to connect to.
+            BrokenError: there was no answer, or only a part of one.
+        """
         now_s = asyncio.get_running_loop().time()
         if self._streams is not None and now_s - self._used_s > IDLE_S:
             self.close()
@@ -62,7 +81,7 @@ class Http:
                 raise NotSentError(str(error)) from None
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._exchange(*self._streams, target, body, headers)
+                return await self._exchange(*self._streams, line, headers, body)
         except (OSError, EOFError, TimeoutError, ValueError) as error:
             self.close()
             raise BrokenError(f"{type(error).__name__}: {error}") from None
@@ -71,12 +90,9 @@ class Http:
             raise
 
     async def _exchange(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: str, body: bytes, more: str
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line: str, more: str, body: bytes
     ) -> Answer:
-        head = (
-            f"POST {target} HTTP/1.1\r\nHost: storm\r\nAccept: application/msgpack\r\n"
-            f"Content-Type: application/octet-stream\r\n{more}Content-Length: {len(body)}\r\n\r\n"
-        )
+        head = f"{line} HTTP/1.1\r\nHost: storm\r\nAccept: application/msgpack\r\n{more}\r\n"
         writer.write(head.encode() + body)
         await writer.drain()
         first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]

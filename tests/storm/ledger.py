@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 DIGEST_BYTES = 16
 MOST_SHOWN = 50
+LATEST = 4000
+"""As many as are answered in ten seconds or so."""
 
 
 class Kind(StrEnum):
@@ -101,6 +103,7 @@ class Ledger:
         broken: sentences about what should never have happened; the first of them are kept.
         breaches: how many there were of each sort.
         seen: what happened on the way and is no fault: refusals, repeats, connections lost with their front end.
+        latest: when the requests were sent that were answered last, without those of the other lane.
     """
 
     cases: dict[str, Case] = field(default_factory=dict)
@@ -113,6 +116,7 @@ class Ledger:
     breaches: Counter[str] = field(default_factory=Counter)
     seen: Counter[str] = field(default_factory=Counter)
     longest_s: float = 0.0
+    latest: deque[float] = field(default_factory=lambda: deque(maxlen=LATEST))
 
     def send(self, kind: Kind, task: Task, request_id: str, ttl_ms: int, now_s: float, padding: int = 0) -> Case:
         """Open the account of a new request; ``request_id`` may be left empty, and is the nonce when it is ``*``."""
@@ -133,8 +137,14 @@ class Ledger:
         self.ends[end] += 1
         self.by_kind[case.kind, end] += 1
         self.longest_s = max(self.longest_s, case.took_s)
+        if end is End.ANSWERED and case.kind is not Kind.FAST:
+            self.latest.append(case.sent_s)
         if end is End.LOST:
             self.breach("lost", f"{case.nonce} ({case.kind}, id {case.request_id or 'unknown'}) is lost.")
+
+    def overtakers(self, sent_s: float) -> int:
+        """Return how many requests have been answered that were sent after ``sent_s``."""
+        return sum(other_s > sent_s for other_s in self.latest)
 
     def check(self, case: Case, content: bytes) -> bool:
         """Hold an answer's content against what it must be; False, and a breach, when it is something else."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.storm.carrier import Answer, BrokenError, Http, NotSentError
+from tests.storm.inquiry import Inquiry, id_of
 from tests.storm.ledger import Case, End, Kind, Ledger, Task
 from tests.storm.world import NEW_S, Child
 
@@ -24,6 +25,7 @@ KILL_TTL_MS = 8000
 SHARES = {Task.PLAIN: 0.9895, Task.RAISE: 0.01, Task.KILL: 0.0005}
 GIVE_UP_SHARE, ASK_AGAIN_SHARE, SHORT_SHARE, LARGE_SHARE = 0.3, 0.05, 0.05, 0.03
 LEAVE_SHARE = 0.02
+LOOK_TIMEOUT_S = 8.0
 CLEAN = {"lane_full", "wait_too_long", "client_limit", "no_worker", "overloaded", "queue_out_of_memory"}
 """Refusals after which nothing was admitted for certain. Others leave it open, and the same id is asked again."""
 
@@ -71,9 +73,11 @@ class Load:
 class RestClient:
     """Asks one request after another, each until its end is known."""
 
-    def __init__(self, load: Load, front_ends: list[Child], model: str, kind: Kind, rng: random.Random) -> None:
-        self._load, self._front_ends, self._kind, self._rng = load, front_ends, kind, rng
-        self._target = f"/v1/models/{model}/predict"
+    def __init__(
+        self, load: Load, inquiry: Inquiry, front_ends: list[Child], model: str, kind: Kind, rng: random.Random
+    ) -> None:
+        self._load, self._inquiry, self._front_ends, self._kind, self._rng = load, inquiry, front_ends, kind, rng
+        self._target, self._requests = f"/v1/models/{model}/predict", f"/v1/models/{model}/requests/"
         self._connections = {child.name: Http(child.port) for child in front_ends}
 
     async def run(self) -> None:
@@ -119,10 +123,14 @@ class RestClient:
                 if not case.request_id:
                     load.ledger.close(case, End.ORPHANED, time.monotonic())
                     return
+                await self._get(case, id_of(case))
                 maybe = True
                 continue
             code = self._code(answer)
             seen[f"{answer.status} {code}"] += 1
+            if answer.status == 504 and ttl_ms >= LONG_TTL_MS and await self._is_lost(child, case, answer, ttl_ms):
+                load.ledger.close(case, End.LOST, time.monotonic())
+                return
             if answer.status == 200 or code in ("model_error", "crashed"):
                 load.answered(case, code, self._content(answer))
             elif code == "expired":
@@ -152,6 +160,7 @@ class RestClient:
         target = f"{self._target}?timeout_ms={ttl_ms}{name}"
         self._sent_s = time.monotonic()
         answer = await self._connections[child.name].post(target, case.body, ttl_ms / 1000 + AFTER_S, header)
+        self._inquiry.note_calm(time.monotonic() - self._sent_s)
         late_s = time.monotonic() - self._sent_s - ttl_ms / 1000
         if child.troubled_s < self._sent_s - NEW_S and not child.paused:
             late_ms = round(late_s * 1000)
@@ -170,6 +179,35 @@ class RestClient:
             sentence = f"{case.nonce}: the connection to {child.name} broke ({error}), and nothing was done to it."
             self._load.ledger.breach("broken connection", sentence)
 
+    async def _is_lost(self, child: Child, case: Case, answer: Answer, ttl_ms: int) -> bool:
+        """A 504 needs a cause, and what GET says of the request must be so; say whether it is lost."""
+        request_id = str(answer.body["error"]["id"] or "")
+        if not request_id:
+            return False
+        lost = await self._inquiry.is_lost(case, request_id, child, self._sent_s, ttl_ms)
+        await self._get(case, request_id)
+        return lost
+
+    async def _get(self, case: Case, request_id: str) -> None:
+        """Look for a request without sending it again."""
+        ledger, known = self._load.ledger, await self._inquiry.known(request_id)
+        child = self._rng.choice(self._front_ends)
+        try:
+            answer = await self._connections[child.name].get(self._requests + request_id, LOOK_TIMEOUT_S)
+        except (NotSentError, BrokenError):
+            ledger.seen["GET: no answer"] += 1
+            return
+        code = "under way" if answer.status == 202 else self._code(answer)
+        ledger.seen[f"GET: {answer.status} {code}"] += 1
+        if answer.status == 200 and case.task is Task.PLAIN:
+            ledger.check(case, self._content(answer) or b"")
+        elif code == "unknown_request":
+            if known and await self._inquiry.known(request_id) in (known, b"reply"):
+                sentence = f"{case.nonce}: GET from {child.name} knows nothing of {request_id}; Redis knows {known!r}."
+                ledger.breach("denied", sentence)
+        elif answer.status not in (200, 202, 503) and code not in ("model_error", "crashed", "unknown_model"):
+            ledger.breach("unexpected answer", f"{case.nonce}: GET {answer.status} {answer.body}")
+
     async def _repeat(self, case: Case) -> None:
         """Ask once more for what was answered: the answer must be the same, on whichever front end."""
         for _ in range(20):
@@ -179,6 +217,8 @@ class RestClient:
             except (NotSentError, BrokenError):
                 await asyncio.sleep(0.1)
                 continue
+            if answer.status == 504:
+                await self._is_lost(child, case, answer, LONG_TTL_MS)
             if answer.status in (429, 503, 504):
                 await asyncio.sleep(0.2)
                 continue

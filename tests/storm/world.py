@@ -58,6 +58,7 @@ class Child:
         troubled_s: when it was last paused or killed; who waited then may have waited long.
         died_s: when it was last killed or seen ending; connections from before are broken.
         paused: it is stopped by SIGSTOP now.
+        started_s: when it was started last.
     """
 
     def __init__(self, name: str, argv: list[str], environment: dict[str, str], log: Path, port: int = 0) -> None:
@@ -67,7 +68,7 @@ class Child:
         self._wanted = True
         self._keeper: asyncio.Task[None] | None = None
         self.paused = False
-        self.died_s = self.troubled_s = self._started_s = -1e9
+        self.died_s = self.troubled_s = self.started_s = -1e9
 
     @property
     def pid(self) -> int | None:
@@ -100,7 +101,7 @@ class Child:
                 preexec_fn=dies_with_parent(),
             )
         self.life += 1
-        self._started_s = time.monotonic()
+        self.started_s = time.monotonic()
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal that ends it, if it runs."""
@@ -127,7 +128,7 @@ class Child:
         One that has hardly begun does not know the signal yet, and ends by it: that, too, is 0.
         """
         self._wanted = False
-        process, is_new = self._process, time.monotonic() - self._started_s < NEW_S
+        process, is_new = self._process, time.monotonic() - self.started_s < NEW_S
         if process is None:
             return 0
         if process.poll() is None:
@@ -156,6 +157,7 @@ class World:
     Attributes:
         redis: a client of the storm's own.
         troubled_s: when Redis was last killed, paused or its connections cut.
+        disturbed_s: when anything was last done to anybody.
     """
 
     def __init__(self, folder: Path, fsync: str) -> None:
@@ -172,7 +174,7 @@ class World:
         self.front_ends: list[Child] = []
         self.consumers: list[Child] = []
         self.leaving: list[asyncio.Task[int | None]] = []
-        self.troubled_s = -1e9
+        self.troubled_s = self.disturbed_s = -1e9
         self._made = 0
         self._server_lock = asyncio.Lock()
         self._pauses: set[asyncio.Task[None]] = set()
@@ -212,6 +214,7 @@ class World:
 
     async def do(self, step: Step, rng: random.Random) -> None:
         """Do one deed. Pauses and Redis's absence end by themselves."""
+        self.disturbed_s = time.monotonic()
         match step.deed:
             case Deed.KILL_CONSUMER | Deed.KILL_FRONT_END:
                 self._named(step.whom).send(signal.SIGKILL)
@@ -225,6 +228,20 @@ class World:
                 await self._cut(step.share, rng)
             case Deed.SCALE:
                 self._scale(rng)
+
+    def quiet_s(self, *children: Child) -> float:
+        """Return for how long nothing has happened to Redis, its connections and ``children``."""
+        if self._server_lock.locked() or any(child.paused or child.pid is None for child in children):
+            return 0.0
+        marks = [mark for child in children for mark in (child.troubled_s, child.died_s, child.started_s)]
+        return time.monotonic() - max([self.troubled_s, *marks])
+
+    def calm_s(self) -> float:
+        """Return for how long nothing has happened to anybody."""
+        if self._pauses:
+            return 0.0
+        quiet_s = self.quiet_s(*self.front_ends, *self.consumers)
+        return min(quiet_s, time.monotonic() - self.disturbed_s)
 
     def _named(self, name: str) -> Child:
         return next(child for child in (*self.front_ends, *self.consumers) if child.name == name)

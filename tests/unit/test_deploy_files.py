@@ -272,3 +272,34 @@ def test_lint_looks_at_the_workflows() -> None:
 def test_the_checks_bring_promtool_for_the_tests_of_the_rules(path: str) -> None:
     text = (ROOT / path).read_text()
     assert 0 < text.index(".ci/promtool ") < text.index("make test")
+
+
+def test_the_workflow_runs_what_needs_a_tool_or_a_right() -> None:
+    """`tests/needs.py` has these fail there when something is missing; elsewhere they are skipped."""
+    steps = [step.get("run", "") for step in _yaml(".github/workflows/ci.yml")["jobs"]["tests"]["steps"]]
+    tests = steps.index("make test")
+    assert any("apt-get install" in step and " faketime " in f"{step} " for step in steps[:tests])
+    (as_root,) = [step for step in steps if "row_13" in step]
+    assert as_root.startswith("sudo --preserve-env=CI,GITHUB_ACTIONS ")
+    assert (ROOT / "tests" / "fault" / "test_redis_full.py").read_text().count("def test_row_13") == 1
+
+
+def test_there_is_a_storm_every_night() -> None:
+    commands = [step.get("run", "") for step in _yaml(".github/workflows/nightly.yml")["jobs"]["storm"]["steps"]]
+    assert 'make storm MINUTES=10 SEED="$GITHUB_RUN_NUMBER"' in commands
+
+
+@pytest.mark.parametrize(("fails", "status"), [("tests.storm", 2), ("-n 2", 2), ("-n 0", 2), ("nothing", 0)])
+def test_a_soak_goes_to_its_end_and_knows_what_failed(tmp_path: Path, fails: str, status: int) -> None:
+    called = tmp_path / "called"
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\necho "$*" >> {called}\ncase "$*" in *"{fails}"*) exit 1;; esac\n')
+    python.chmod(0o755)
+    (tmp_path / "stamp").touch()
+    command = ["make", "--silent", "soak", f"BIN={tmp_path}", f"STAMP={tmp_path}/stamp", "MINUTES=3", "SEED=4"]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True).returncode == status
+    storm, beside, alone = called.read_text().splitlines()
+    assert storm == "-m tests.storm --minutes 3 --seed 4"
+    chosen = alone.partition(" -k ")[2]
+    assert alone == f"-m pytest -m soak -n 0 -k {chosen}"
+    assert beside == f"-m pytest -m soak -n 2 -k not ({chosen})"

@@ -30,6 +30,7 @@ CONSUMER_LIVE = {
     "headrace_queue_pending",
     "headrace_queue_oldest_age_seconds",
     "headrace_batch_working_rows",
+    "headrace_batch_padded_rows_total",
     "headrace_model_info",
     "headrace_precision_top1_agreement",
     "headrace_precision_largest_difference",

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import random
 import socket
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from producer_api.ids import id_of_key
 from tests.storm.census import Census, take
+from tests.storm.inquiry import KEPT_MS, Circumstances, Look, Why, id_of
 from tests.storm.ledger import Case, End, Kind, Ledger, Task, answer_to, body_of, nonce_of
 from tests.storm.plan import Deed, Step, draw
 
@@ -101,3 +105,73 @@ def test_a_census_tells_connections_from_other_descriptors() -> None:
         with socket.create_connection(("127.0.0.1", port)), socket.socket(), one, other:
             now = take(os.getpid(), port)
         assert [now.redis - before.redis, now.cut - before.cut, now.other - before.other] == [1, 1, 2]
+
+
+def look(**what: Any) -> Look:
+    return replace(Look(now_ms=10_000.0, entry=b"1-0", deadline_ms=9_990, is_there=False, left_ms=None), **what)
+
+
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [
+        ({}, Why.EXPIRED),
+        ({"is_there": True}, Why.UNDER_WAY),
+        ({"deadline_ms": 10_900}, Why.EXPIRED),
+        ({"deadline_ms": 11_100}, Why.VANISHED),
+        ({"deadline_ms": 11_100, "is_there": True}, Why.UNDER_WAY),
+        ({"deadline_ms": 11_100, "left_ms": KEPT_MS + 3_900}, Why.JUST_ANSWERED),
+        ({"left_ms": KEPT_MS + 1_000}, Why.NOT_TOLD),
+        ({"entry": b"", "deadline_ms": 0}, Why.NOT_ADMITTED),
+        ({"entry": b"", "deadline_ms": 0, "left_ms": KEPT_MS + 1_000}, Why.NOT_TOLD),
+    ],
+)
+def test_what_redis_knows_says_why_a_request_was_not_answered(what: dict[str, Any], why: Why) -> None:
+    assert look(**what).why(ttl_ms=4_000, is_remembered=True) is why
+
+
+def test_of_an_id_made_up_by_a_front_end_nothing_is_remembered() -> None:
+    assert look(entry=b"", deadline_ms=0).why(ttl_ms=4_000, is_remembered=False) is Why.FORGOTTEN
+
+
+HAPPENED = Circumstances(age_s=4.0, ttl_s=4.0, replied_s=3.0, service_s=0.1, calm_s=0.1, overtakers=500)
+
+
+@pytest.mark.parametrize("why", [why for why in Why if why is not Why.VANISHED])
+def test_what_has_happened_excuses_whoever_was_late(why: Why) -> None:
+    assert HAPPENED.excuse(why)
+    assert replace(HAPPENED, age_s=5.5, service_s=60.0, calm_s=60.0).excuse(why), "the machine was busy"
+
+
+@pytest.mark.parametrize("why", list(Why))
+def test_in_a_calm_nothing_excuses_who_was_overtaken(why: Why) -> None:
+    calm = replace(HAPPENED, calm_s=10.5, service_s=10.5)
+    assert not calm.excuse(why)
+    if why not in (Why.VANISHED, Why.NOT_TOLD, Why.NOT_ADMITTED):
+        assert replace(calm, overtakers=3).excuse(why), "everything was slow"
+
+
+def test_what_happens_to_consumers_excuses_no_front_end() -> None:
+    assert not replace(HAPPENED, service_s=4.6).excuse(Why.NOT_TOLD)
+    assert replace(HAPPENED, service_s=4.4).excuse(Why.NOT_TOLD)
+    assert replace(HAPPENED, service_s=60.0, age_s=2.0).excuse(Why.NOT_TOLD), "the reply was there before the request"
+    assert not replace(HAPPENED, service_s=6.5).excuse(Why.NOT_ADMITTED)
+    assert replace(HAPPENED, service_s=6.5).excuse(Why.EXPIRED)
+
+
+def test_nothing_excuses_an_entry_that_goes_too_early() -> None:
+    assert not HAPPENED.excuse(Why.VANISHED)
+
+
+def test_who_overtakes_was_sent_later_and_answered_in_the_same_lane() -> None:
+    ledger = Ledger()
+    for number, kind in enumerate([Kind.OWN, Kind.MADE, Kind.FAST, Kind.SIMPLE]):
+        case = ledger.send(kind, Task.PLAIN, "*", 1000, float(number))
+        ledger.close(case, End.ANSWERED, 9.0)
+    assert [ledger.overtakers(sent_s) for sent_s in (-1.0, 0.0, 1.0, 2.0, 3.0)] == [3, 2, 1, 1, 0]
+
+
+def test_a_request_under_a_key_is_known_by_what_the_front_end_makes_of_it() -> None:
+    ledger = Ledger()
+    own, key = sent(ledger), sent(ledger, Kind.KEY)
+    assert id_of(own) == own.request_id
+    assert id_of(key) == id_of_key(key.request_id.encode())

@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from prometheus_client import CollectorRegistry
 
 from consumer import committer as module
 from consumer.batcher import CloseReason
 from consumer.committer import Committer, portions
 from consumer.events import BatchDone
-from consumer.items import Finished, Item, Refused
+from consumer.items import Finished, Item, Refused, refuse
 from consumer.lease import LeaseBook
-from consumer.stream import Ended, Entry
-from shared.outcomes import EXPIRED, INTERNAL, INVALID_INPUT, MALFORMED, MODEL_ERROR, RequestError, invalid
+from consumer.metrics import ConsumerMetrics
+from consumer.stream import Cause, Ended, Entry
+from shared.outcomes import CRASHED, EXPIRED, INTERNAL, INVALID_INPUT, MALFORMED, MODEL_ERROR, RequestError, invalid
 from shared.wire import Reply, decode_reply
 from tests.fake_stream import InMemoryLane, InMemoryStream
 from tests.fakes import RecordedTracing
@@ -35,8 +37,20 @@ class Bench:
         self.stream.heartbeat(CARD, {})
         self.leases = LeaseBook()
         self.events: list[BatchDone] = []
-        self.committer = Committer(self.stream, Toy(), self.leases, TAG, WARNINGS, SETTINGS, self.events.append)
+        self.registry = CollectorRegistry()
+        self.metrics = ConsumerMetrics(self.registry, "toy")
+        self.committer = self.made(self.stream)
         self.thread: threading.Thread | None = None
+
+    def made(self, stream: InMemoryStream, warnings: Sequence[str] = WARNINGS, **others: Any) -> Committer:
+        """A committer that reports to this bench."""
+        report, on_dead = self.events.append, self.metrics.buried
+        return Committer(stream, Toy(), self.leases, TAG, warnings, SETTINGS, report, on_dead, **others)
+
+    def dead_letters(self) -> dict[str, float | None]:
+        """How many have been counted, by reason."""
+        name = "headrace_dead_letters_total"
+        return {one: self.registry.get_sample_value(name, {"model": "toy", "reason": one}) for one in Cause}
 
     def claimed(self, *wanted: Item) -> list[Item]:
         """Put entries for these items on the stream, and claim them."""
@@ -113,7 +127,7 @@ def test_a_few_replies_are_committed_at_once_while_nothing_else_waits(bench: Ben
 
 def test_tracing_is_told_of_traced_requests_only(bench: Bench) -> None:
     tracing, parent = RecordedTracing(), f"00-{'a' * 32}-{'b' * 16}-01"
-    bench.committer = Committer(bench.stream, Toy(), bench.leases, TAG, (), SETTINGS, bench.events.append, tracing)
+    bench.committer = bench.made(bench.stream, (), tracing=tracing)
     followed, plain, alone = bench.claimed(item("followed"), item("plain"), item("alone"))
     followed.request = replace(followed.request, traceparent=parent)
     bench.finish([followed, plain], [[b"X"], [b"X"]])
@@ -199,6 +213,21 @@ def test_lasting_refusals_are_stored_and_expired_ones_only_hinted(bench: Bench) 
     assert bench.events[0].reason is None
 
 
+def test_dead_letters_are_counted_by_reason_once_they_are_written(bench: Bench) -> None:
+    poison, ahead, lost = bench.claimed(item("poison"), item("ahead"), item("lost"))
+    bench.stream.commit([Ended(lost.entry.entry_id, "lost", "", 1000, b"another consumer was faster")])
+    assert bench.dead_letters() == {"crashed": 0, "unreadable": 0, "future_id": 0}
+    crashed = RequestError(CRASHED, "No more."), "It ended 2 consumers while it ran alone.", 2
+    future = RequestError(MALFORMED, "No."), "Its id lies in the future."
+    bench.lane.down = True
+    bench.committer.refuse([refuse(poison, *crashed), refuse(ahead, *future), refuse(lost, *crashed)])
+    bench.start()
+    bench.lane.down = False
+    bench.done()
+    assert len(bench.lane.dead) == 2
+    assert bench.dead_letters() == {"crashed": 1, "unreadable": 0, "future_id": 1}
+
+
 def test_a_reply_outlives_its_deadline_by_four_leases(bench: Bench) -> None:
     (one,) = bench.claimed(item("a"))
     before_ms = bench.lane.now_ms()
@@ -280,7 +309,7 @@ def test_what_is_held_is_not_committed_while_the_committing_thread_commits(
     if large:
         monkeypatch.setattr(module, "MOST_BYTES", 0)
     stream = Narrow(bench.lane)
-    committer = Committer(stream, Toy(), bench.leases, TAG, WARNINGS, SETTINGS, bench.events.append)
+    committer = bench.made(stream)
     dead, kept = bench.claimed(item("dead"), item("kept"))
     committing = on_thread("commit", committer.run)
     committer.refuse([Refused(dead.entry, "dead", "me", 0, RequestError(EXPIRED, "Too late."))])

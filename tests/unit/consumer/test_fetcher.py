@@ -9,6 +9,7 @@ from typing import Any
 
 import msgpack
 import pytest
+from prometheus_client import CollectorRegistry
 
 from consumer import fetcher as module
 from consumer.batcher import Batcher
@@ -17,6 +18,7 @@ from consumer.fetcher import Fetcher
 from consumer.intake import Intake
 from consumer.items import Item, Refused
 from consumer.lease import LeaseBook
+from consumer.metrics import ConsumerMetrics
 from consumer.stream import Ended, Entry
 from shared.outcomes import CANCELLED, CRASHED, EXPIRED, INTERNAL, INVALID_INPUT, MALFORMED
 from tests.fake_stream import InMemoryLane, InMemoryStream
@@ -42,6 +44,7 @@ class Bench:
         self.cancelled = Cancelled()
         self.gone = threading.Event()
         self.malformed: list[int] = []
+        self.registry = CollectorRegistry()
         self.recovered: list[int] = []
         self.stop = threading.Event()
         self.fetcher = Fetcher(
@@ -53,6 +56,7 @@ class Bench:
             refuse=self.refuse,
             on_gone=self.gone.set,
             on_malformed=self.malformed.append,
+            on_dead=ConsumerMetrics(self.registry, "toy").buried,
             on_recovered=self.recovered.append,
             max_rows=MAX_ROWS,
             scan_s=0.0,
@@ -75,6 +79,11 @@ class Bench:
         while (batch := self.intake.next_batch()) is not None:
             items += [*batch.items, *batch.expired]
         return items
+
+    def unreadable(self) -> float | None:
+        """How many dead letters of this kind have been counted."""
+        labels = {"model": "toy", "reason": "unreadable"}
+        return self.registry.get_sample_value("headrace_dead_letters_total", labels)
 
     def faults(self) -> list[tuple[str, str, str | None]]:
         return [(one.request_id, one.error.outcome.code, one.error.field) for one in self.refused]
@@ -188,6 +197,7 @@ def test_messages_nobody_can_be_told_about_are_kept_for_the_operator(bench: Benc
     ((reason, crashes, kept),) = bench.lane.dead
     assert reason.endswith(".")
     assert (crashes, kept) == (0, b"\xc1")
+    assert bench.unreadable() == 1
 
 
 def test_an_entry_without_the_field_m_is_removed(bench: Bench) -> None:
@@ -261,6 +271,7 @@ def test_removing_bad_entries_survives_a_queue_that_goes_away(bench: Bench) -> N
     bench.lane.down = True
     bench.fetcher.accept(entries)
     assert bench.malformed == [1]
+    assert bench.unreadable() == 0  # it is not written yet, and comes back
     assert len(bench.leases) == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
@@ -14,12 +15,15 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from consumer.config import ConsumerConfig, resolve
-from consumer.metrics import ConsumerMetrics
+from consumer.metrics import ENDS, ConsumerMetrics
 from consumer.models.base import Model
+from consumer.stream import Cause
 from consumer.worker import SOFTWARE_ERROR, WRONG_CONFIGURATION, Worker
+from shared import outcomes
 from shared.settings import Settings
 from shared.wire import Reply, decode_reply
 from shared.wishes import Wish
+from tests.children import ROOT
 from tests.fake_stream import InMemoryLane, InMemoryStream
 from tests.helpers import eventually
 from tests.unit.consumer.parts import Toy, joined, message
@@ -68,6 +72,21 @@ def configured(folder: Path, **settings: str) -> ConsumerConfig:
     return resolve(Settings.from_env(environment), "toy", 0)
 
 
+class Padding(Heavy):
+    """Fills every batch up to four rows."""
+
+    padded = 0
+
+    def run(self, rows: Sequence[Any]) -> Sequence[Any]:
+        """Count the rows that are missing."""
+        self.padded += -len(rows) % 4
+        return super().run(rows)
+
+    def padded_rows(self) -> int:
+        """All so far, of warming up too."""
+        return self.padded
+
+
 class House:
     """A worker on a thread, its queue, and what it exports."""
 
@@ -105,6 +124,10 @@ class House:
 
     def state(self) -> dict[str, str]:
         return dict(self.lane.worker_fields.get("me", {}))
+
+    def counter(self, name: str, **labels: str) -> float | None:
+        """What is exported."""
+        return self.registry.get_sample_value(f"headrace_{name}_total", {"model": "toy", **labels})
 
     def settled(self, token: str) -> dict[str, str]:
         """Wait until a wish is done or refused; returns what the worker says then."""
@@ -207,3 +230,37 @@ def test_a_wish_while_the_queue_is_away_is_followed_when_it_is_back(tmp_path: Pa
         house.lane.wish = Wish("bf16", "w1")
         house.lane.down = False
         assert house.settled("w1")["precision"] == "bf16"
+
+
+def test_padding_is_counted_while_it_serves_and_over_a_switch(tmp_path: Path) -> None:
+    with House(configured(tmp_path), Padding).open() as house:
+        house.ask("a")
+        assert house.counter("batch_padded_rows") == 3
+        house.lane.wish = Wish("bf16", "w1")
+        assert house.settled("w1")["progress"] == "done"
+        assert house.counter("batch_padded_rows") == 3
+        house.ask("b")
+        assert house.counter("batch_padded_rows") == 6
+
+
+def test_failures_and_dead_letters_are_at_0_until_there_are_some(tmp_path: Path) -> None:
+    with House(configured(tmp_path)).open() as house:
+        house.ask("a")
+        assert [house.counter("items", outcome=one.code) for one in ENDS[1:]] == [0] * len(ENDS[1:])
+        assert [house.counter("dead_letters", reason=one) for one in Cause] == [0, 0, 0]
+        house.lane.add({b"m": b"\xc1"})
+        eventually(lambda: house.counter("dead_letters", reason="unreadable") == 1)
+        assert house.counter("malformed_entries") == 1
+
+
+def test_every_failure_that_a_consumer_names_is_at_0_from_the_start() -> None:
+    imports = [
+        node
+        for path in (ROOT / "consumer").rglob("*.py")
+        if path.name != "metrics.py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module == "shared.outcomes"
+    ]
+    named = [getattr(outcomes, alias.name) for node in imports for alias in node.names]
+    failures = {one for one in named if isinstance(one, outcomes.Outcome) and one.status >= 500}
+    assert failures == set(ENDS) - {outcomes.OK}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 import pytest
@@ -10,8 +11,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from consumer.models.base import Result
 from producer_api.metrics import queue_metrics
+from shared.outcomes import ALL
 from shared.version import __version__
 from shared.wire import VERSION
+from tests.children import ROOT
 from tests.fakes import CLASSIFIER, InMemoryQueue, demo_queue
 from tests.unit.producer_api.asgi import Api
 
@@ -143,3 +146,18 @@ def test_metrics(api: Api) -> None:
     assert api.metric("headrace_http_request_duration_seconds_count", route=predict, code="4xx") == 301
     assert api.metric("headrace_http_request_duration_seconds_count", route="other", code="4xx") == 300
     assert api.metric("headrace_build_info", version=__version__, protocol=str(VERSION), commit="abc123") == 1
+
+
+def test_what_objectives_and_alerts_count_is_at_0_before_it_happens(api: Api) -> None:
+    """To Prometheus a series that is born with its first failures has not grown."""
+    rules = "".join(path.read_text() for path in (ROOT / "deploy/prometheus/rules").glob("*.yml"))
+    counted = {code for codes in re.findall(r'outcome=~?"([\w|]+)"', rules) for code in codes.split("|")}
+    counted |= {outcome.code for outcome in ALL if outcome.status >= 500} | {"ok"}
+    for model in ("echo", "imagenet", "unknown"):
+        shown = {code: api.metric("headrace_requests_total", model=model, outcome=code) for code in counted}
+        assert shown == dict.fromkeys(counted, 0)
+    assert api.metric("headrace_requests_total", model="new", outcome="internal") is None
+    api.queue.serve("new", None, lambda request: Result())
+    assert api.metric("headrace_requests_total", model="new", outcome="internal") == 0
+    assert api.post("new", b"x").status == 503
+    assert api.metric("headrace_requests_total", model="new", outcome="no_worker") == 1

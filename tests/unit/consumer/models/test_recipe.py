@@ -165,6 +165,7 @@ class Pretending:
 
     ring: RowRing | None = None
     busy_s: float | None = None
+    padded_rows: int = 0
     working_rows: int | None = None
 
     def __init__(self, clock: list[float], takes_s: float, error: float = 0.0) -> None:
@@ -341,6 +342,7 @@ def test_on_a_gpu_padding_and_graphs_change_nothing(steps: tuple[str, ...], prec
         outputs = runner.run(rows[:count])
         assert np.abs(outputs - expected[:count]).max() < 0.01 * np.abs(expected).max()
     assert runner.busy_s
+    assert runner.padded_rows == 1 + 3 + 1  # 3 in 4, 5 in 8, and 11 in 8 and 4
     assert runner.ring is not None
     placed = [runner.ring.place(row) for row in rows]
     np.testing.assert_array_equal(runner.run(placed), runner.run(rows))  # from the ring, and from a copy
