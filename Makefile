@@ -1,6 +1,6 @@
 # The verbs of the house. Each makes .venv when it is missing; the second time nothing is left to do.
 #
-#   make up      start everything on this machine        make lint   ruff and mypy
+#   make up      start everything on this machine        make lint   ruff, mypy, workflows
 #   make test    run the tests                           make bench  measure this machine (docs/benchmarks.md)
 #   make gate    hold this checkout against budgets.toml and its merge base
 #   make storm   kill, pause or cut something every second, and account for every request
@@ -40,10 +40,12 @@ up: $(STAMP) ## start Redis, the consumers and the front end; Ctrl-C stops them
 test: $(STAMP) ## run the tests; four at a time, since many of them wait for processes
 	@$(BIN)/python -m pytest -n 4 --dist worksteal
 
-lint: $(STAMP) ## check style and types
+lint: $(STAMP) ## check style, types and workflows
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/zizmor --offline --quiet .github/workflows
 
 bench: $(STAMP) ## measure this machine, about 12 minutes; BENCH=--quick for 2, BENCH=--write to put it into the documents
 	@$(BIN)/python -m tests.perf.bench $(BENCH)

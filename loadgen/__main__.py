@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_INVALID, EXIT_OK, LoadgenError
+from .ending import raise_on_sigterm
+from .errors import EXIT_FAILED, EXIT_INVALID, EXIT_OK, EXIT_USAGE, LoadgenError, stop_code
 from .options import DURATION, FILES, PATH, RATE, RATES, SETTING, load_options
 
 
@@ -30,11 +32,12 @@ def cli() -> None:
 @click.option("--payload", type=FILES, help="What to send. Without it: zeros of the size the model's card declares.")
 def wait(url: str, models: tuple[str, ...], timeout_s: float, payload: Path | None, workers: int) -> int:
     """Wait until one real inference has succeeded for each model."""
-    from .scenario import load_payloads, parse_target
+    from .scenario import api_key, load_payloads, parse_target
     from .waiting import wait_for
 
     body = load_payloads((payload,))[0] if payload else None
-    wait_for(parse_target(url), models, body, timeout_s, lambda sentence: click.echo(sentence, err=True), workers)
+    target = parse_target(url, api_key(os.environ))
+    wait_for(target, models, body, timeout_s, lambda sentence: click.echo(sentence, err=True), workers)
     return EXIT_OK
 
 
@@ -58,6 +61,7 @@ def run(scenario: str | None, **options: Any) -> int:
     """Send a planned load and write what became of it to OUT/run.json."""
     from . import command
 
+    raise_on_sigterm()
     names = ("url", "stack", "budgets_path", "metrics_urls", "out")
     other = {name: options.pop(name) for name in names}
     settings = dict(options.pop("settings"))
@@ -82,6 +86,7 @@ def sweep(**options: Any) -> int:
     """Measure latency against rate, and write the curve to OUT/sweep.json."""
     from .sweeping import carry_out
 
+    raise_on_sigterm()
     return carry_out(**options)
 
 
@@ -103,6 +108,7 @@ def compare(base: str, candidate: str, **options: Any) -> int:
     """Measure two versions or configurations side by side, and write every pair to OUT/compare.json."""
     from . import command
 
+    raise_on_sigterm()
     settings = (dict(options.pop("base_set")), dict(options.pop("candidate_set")))
     shape = (options.pop("requests"), options.pop("concurrency"))
     other = {name: options.pop(name) for name in ("budgets_path", "pairs", "window_s", "out")}
@@ -113,6 +119,7 @@ def compare(base: str, candidate: str, **options: Any) -> int:
 @click.option("--budgets", "budgets_path", type=FILES, default="budgets.toml", show_default=True)
 @click.option("--run", "run_path", type=PATH, required=True, help="The run.json to judge.")
 @click.option("--compare", "compare_path", type=PATH, help="The compare.json to judge as well.")
+@click.option("--no-base", help="Why nothing was compared, in a sentence; it is shown as a warning.")
 @click.option("--base-budgets", "base_budgets_path", type=PATH, help="The merge base's budgets: loosening is shown.")
 @click.option("--commit", "expected_commit", help="The commit that must have been served.")
 @click.option("--report", "report_folder", type=PATH, help="Write report.html and report.md into this folder.")
@@ -121,6 +128,7 @@ def gate(
     budgets_path: Path,
     run_path: Path,
     compare_path: Path | None,
+    no_base: str | None,
     base_budgets_path: Path | None,
     expected_commit: str | None,
     report_folder: Path | None,
@@ -130,7 +138,15 @@ def gate(
     from .command import judge_files
 
     return judge_files(
-        budgets_path, run_path, compare_path, base_budgets_path, expected_commit, report_folder, github, os.environ
+        budgets_path,
+        run_path,
+        compare_path,
+        base_budgets_path,
+        expected_commit,
+        report_folder,
+        github,
+        os.environ,
+        no_base,
     )
 
 
@@ -171,7 +187,28 @@ def mutants(**options: Any) -> int:
     """Prove that the gate can fail: break the service in ten ways and compare the exit codes."""
     from .mutants import carry_out
 
+    raise_on_sigterm()
     return carry_out(**options)
+
+
+def _result_path(arguments: list[str]) -> Path | None:
+    """Return where the measurement that these arguments ask for would be written; None when they ask for none."""
+    if arguments[:1] not in (["run"], ["compare"], ["sweep"]):
+        return None
+    for text, following in reversed(list(zip(arguments, [*arguments[1:], ""], strict=True))):
+        name, is_whole, value = text.partition("=")
+        folder = value if is_whole else following
+        if name == "--out" and folder:
+            return Path(folder, f"{arguments[0]}.json")
+    return None
+
+
+def _remove_old_result() -> None:
+    """Remove an earlier result where options were refused: the gate would take it for that of this measurement."""
+    path = _result_path(sys.argv[1:])
+    if path is not None:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def main() -> int:
@@ -180,13 +217,16 @@ def main() -> int:
         code = cli.main(standalone_mode=False)
     except LoadgenError as error:
         click.echo(f"loadgen: {error}", err=True)
+        if error.exit_code == EXIT_USAGE:
+            _remove_old_result()
         return error.exit_code
     except click.ClickException as error:
         error.show()
+        _remove_old_result()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as stop:  # click makes an Abort of a KeyboardInterrupt
         click.echo("loadgen: interrupted.", err=True)
-        return EXIT_INTERRUPTED
+        return stop_code(stop.__cause__ or stop)
     except BrokenPipeError:
         # Whoever read the output went away; what was to be said could not be, so this is no success.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -108,28 +108,56 @@ def parse_budgets(text: str, name: str) -> Budgets:
 
 
 def loosened(base: Budgets, now: Budgets) -> tuple[str, ...]:
-    """Say what is easier to pass with the budgets of now than with those of the base; empty when nothing is."""
+    """Say what is easier to pass with the budgets of now than with those of the base; empty when nothing is.
+
+    Of the payload, the windows' rate and their concurrency nobody can say which is easier: each change is named.
+    """
     found = []
     for model, before in sorted(base.models.items()):
         after = now.models.get(model)
         if after is None:
             found.append(f"The budgets of {model!r} were removed.")
-            continue
-        for name in ("mean_ms", "p95_ms"):
-            was, is_now = getattr(before, name), getattr(after, name)
-            if was is not None and (is_now is None or is_now > was):
-                found.append(
-                    f"{model}: {name} was loosened from {was:g} to {'nothing' if is_now is None else f'{is_now:g}'}."
-                )
-        if before.rate_per_s and (after.rate_per_s or 0) < before.rate_per_s:
-            found.append(f"{model}: the rate was lowered from {before.rate_per_s:g}/s to {after.rate_per_s or 0:g}/s.")
-        if before.precision and after.precision != before.precision:
-            found.append(f"{model}: the precision was changed from {before.precision} to {after.precision or 'any'}.")
+        else:
+            found += [f"{model}: {what}." for what in (*_loosened_limits(before, after), *_changed_load(before, after))]
     for name, easier in _EASIER.items():
         was, is_now = getattr(base.gate, name), getattr(now.gate, name)
         if (is_now - was) * easier > 0:
             found.append(f"gate: {name} was loosened from {was:g} to {is_now:g}.")
     return tuple(found)
+
+
+def _loosened_limits(before: ModelBudget, after: ModelBudget) -> list[str]:
+    found = []
+    for name in ("mean_ms", "p95_ms"):
+        was, is_now = getattr(before, name), getattr(after, name)
+        if was is not None and (is_now is None or is_now > was):
+            found.append(f"{name} was loosened from {was:g} to {_said(is_now)}")
+    return found
+
+
+def _changed_load(before: ModelBudget, after: ModelBudget) -> list[str]:
+    found = []
+    if before.rate_per_s and (after.rate_per_s or 0) < before.rate_per_s:
+        found.append(f"the rate was lowered from {before.rate_per_s:g}/s to {after.rate_per_s or 0:g}/s")
+    if before.precision and after.precision != before.precision:
+        found.append(f"the precision was changed from {before.precision} to {after.precision or 'any'}")
+    if before.payload is not None and after.payloads != before.payloads:
+        found.append(
+            f"the payload was changed from {', '.join(before.payloads)} to {', '.join(after.payloads) or 'any'}"
+        )
+    for name in ("duration_s", "window_s", "offline_requests"):
+        was, is_now = getattr(before, name), getattr(after, name)
+        if is_now < was:
+            found.append(f"{name} was lowered from {was:g} to {is_now:g}")
+    for name in ("window_rate_per_s", "concurrency"):
+        was, is_now = getattr(before, name), getattr(after, name)
+        if is_now != was:
+            found.append(f"{name} was changed from {_said(was)} to {_said(is_now)}")
+    return found
+
+
+def _said(value: float | None) -> str:
+    return "nothing" if value is None else f"{value:g}"
 
 
 _EASIER = {
@@ -141,5 +169,7 @@ _EASIER = {
     "p95_margin": 1,
     "throughput_margin": 1,
     "too_noisy": 1,
+    "pairs": -1,
+    "most_pairs": 1,
 }
 """Settings that make the gate easier to pass when they grow (1) or shrink (-1)."""

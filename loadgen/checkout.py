@@ -43,9 +43,9 @@ def open_checkout(source: str) -> Iterator[Checkout]:
         )
     with tempfile.TemporaryDirectory(prefix="headrace-base-") as parent:
         folder = Path(parent) / "checkout"
-        if git("worktree", "add", "--detach", "--quiet", str(folder), commit) is None:
-            raise LoadgenError(f"git could not make a worktree of {revision}.")
         try:
+            if git("worktree", "add", "--detach", "--quiet", str(folder), commit) is None:
+                raise LoadgenError(f"git could not make a worktree of {revision}.")
             yield Checkout(folder, f"commit {commit[:12]} in a worktree")
         finally:
             git("worktree", "remove", "--force", str(folder))

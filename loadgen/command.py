@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -14,8 +15,19 @@ from . import gate, github, results, text
 from .budgets import Budgets, GateSettings, ModelBudget, parse_budgets
 from .comparefile import CompareFile
 from .errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, LoadgenError
+from .gate_terms import Hashes
 from .runfile import RunFile
-from .scenario import JSON, MSGPACK, Scenario, Target, default_warmup_s, load_payloads, parse_target
+from .scenario import (
+    JSON,
+    MSGPACK,
+    Scenario,
+    Target,
+    api_key,
+    default_warmup_s,
+    is_address,
+    load_payloads,
+    parse_target,
+)
 from .schedule import Arrivals
 from .verdict import Verdict
 
@@ -102,14 +114,15 @@ def measure(
     from .runner import perform
     from .stack import running_stack
 
+    path = results.prepare_folder(out)
     if (url is None) == (stack is None):
         raise LoadgenError(
             "Give exactly one of --url (a running service) and --stack (a checkout to start).", EXIT_USAGE
         )
     budget, folder = model_budget(budgets_path, load.model)
-    target = parse_target(url or "http://127.0.0.1")
+    key = None if url is None else api_key(os.environ)  # a stack that is started here asks for none
+    target = parse_target(url or "http://127.0.0.1", key)
     scenario = load.scenario(target, budget, folder)  # refused before anything is started
-    path = results.prepare_folder(out)
     with ExitStack() as held:
         if stack is not None:
             click.echo(f"Starting the stack of {stack}; its output goes to {out / 'stack.log'}.", err=True)
@@ -117,7 +130,7 @@ def measure(
             started = held.enter_context(running_stack(stack, load.model, own, out / "stack.log", out / "notes"))
             target, metrics_urls = parse_target(started.url), (*started.metrics_urls, *metrics_urls)
             scenario = replace(scenario, target=target)
-        metrics = (target, *(metrics_target(address) for address in metrics_urls))
+        metrics = (target, *(metrics_target(address, key) for address in metrics_urls))
         run, stopped_by = perform(scenario, metrics, lambda: choose_progress(f"{load.model} at {target.shown}"))
         results.write_atomically(path, results.encode(run))
     click.echo(text.run_text(run, path))
@@ -140,7 +153,7 @@ def compare(
     shape: tuple[int | None, int | None],
     out: Path,
 ) -> int:
-    """Carry out `compare` and return its exit code: 0, or 128 + signal when it was broken off.
+    """Carry out `compare` and return its exit code: 0, 1 when a side was lost, or 128 + signal when it was broken off.
 
     Raises:
         LoadgenError: nothing was measured, or the result could not be written.
@@ -148,6 +161,8 @@ def compare(
     from . import comparing
 
     path = results.prepare_folder(out, "compare.json")
+    for side in filter(is_address, sides):
+        parse_target(side)  # refused before anything is started
     budget, folder = model_budget(budgets_path, load.model)
     rules = read_budgets(budgets_path).gate if budgets_path else GateSettings()
     if pairs is not None:
@@ -160,17 +175,17 @@ def compare(
     if scenario.rate_per_s is None:
         raise LoadgenError("Say at which --rate to compare, or give a budgets file that states it.", EXIT_USAGE)
     requests, concurrency = (shape[0] or filled.offline_requests, shape[1] or filled.concurrency)
-    own = precision_setting(budget)
+    own, key = precision_setting(budget), api_key(os.environ)
     base, candidate = (
-        comparing.Source(side, {**own, **more} if not side.startswith(("http://", "redis://")) else more)
+        comparing.Source(side, more, key) if is_address(side) else comparing.Source(side, {**own, **more})
         for side, more in zip(sides, settings, strict=True)
     )
-    found, stopped_by = comparing.compare(
+    found, code = comparing.compare(
         base, candidate, scenario, rules, (requests, concurrency), out, lambda line: click.echo(line, err=True)
     )
     results.write_atomically(path, results.encode(found))
     click.echo(text.compare_text(found, rules, path))
-    return EXIT_OK if stopped_by is None else broken_off(stopped_by)
+    return code
 
 
 def judge_files(
@@ -182,17 +197,26 @@ def judge_files(
     report_folder: Path | None,
     on_github: bool,
     environment: Mapping[str, str],
+    no_base: str | None = None,
 ) -> int:
     """Carry out `gate` and return its exit code.
 
+    Args:
+        no_base: why there is nothing to compare with, a sentence that becomes a warning.
+
     Raises:
-        LoadgenError: usage, when the budgets cannot be read.
+        LoadgenError: usage, when the budgets cannot be read, or there is a comparison and a reason why there is none.
     """
+    if compare_path is not None and no_base is not None:
+        raise LoadgenError("Give --compare or --no-base, not both.", EXIT_USAGE)
     budgets = read_budgets(budgets_path)
     base_budgets = base_budgets_of(base_budgets_path)
     run = _read(run_path, RunFile)
     compared = None if compare_path is None else _read(compare_path, CompareFile)
-    verdict = gate.judge(budgets, run, compared, base_budgets, expected_commit)
+    payload = payload_hashes(budgets, run, budgets_path.parent)
+    verdict = gate.judge(budgets, run, compared, base_budgets, expected_commit, payload)
+    if no_base is not None:
+        verdict = replace(verdict, warnings=(*verdict.warnings, no_base))
     click.echo(text.verdict_text(verdict))
     measured = None if isinstance(run, str) else run
     summary_path = environment.get("GITHUB_STEP_SUMMARY")
@@ -249,15 +273,14 @@ def read_budgets(path: Path) -> Budgets:
     return parse_budgets(found, str(path))
 
 
-def base_budgets_of(path: Path | None) -> Budgets | None:
-    """Return the merge base's budgets; None when it has none, or none that this version can read."""
+def base_budgets_of(path: Path | None) -> Budgets | str | None:
+    """Return the merge base's budgets, or the sentence that says why they cannot be read; None when it has none."""
     if path is None:
         return None
     try:
         return read_budgets(path)
     except LoadgenError as error:
-        click.echo(f"loadgen: the base's budgets were not compared: {error}", err=True)
-        return None
+        return str(error)
 
 
 def model_budget(path: Path | None, model: str) -> tuple[ModelBudget | None, Path]:
@@ -265,6 +288,21 @@ def model_budget(path: Path | None, model: str) -> tuple[ModelBudget | None, Pat
     if path is None:
         return None, Path()
     return read_budgets(path).models.get(model), path.parent
+
+
+def payload_hashes(budgets: Budgets, run: RunFile | str, folder: Path) -> Hashes:
+    """Return the hash of each file that the budgets name as payload of a run's model, or why they cannot be read.
+
+    Args:
+        folder: where those files are looked for.
+    """
+    budget = None if isinstance(run, str) else budgets.models.get(run.configuration.model)
+    if budget is None or not budget.payloads:
+        return None
+    try:
+        return tuple(file.sha256 for file in load_payloads(tuple(folder / path for path in budget.payloads)))
+    except LoadgenError as error:
+        return str(error)
 
 
 def precision_setting(budget: ModelBudget | None) -> dict[str, str]:
@@ -287,9 +325,9 @@ def with_pairs(rules: GateSettings, pairs: int) -> GateSettings:
         raise LoadgenError(f"--pairs cannot be {pairs}: {error}.", EXIT_USAGE) from error
 
 
-def metrics_target(address: str) -> Target:
+def metrics_target(address: str, key: str | None) -> Target:
     """Return the target of a `/metrics` address, with or without that path."""
-    return parse_target(address.rstrip("/").removesuffix("/metrics"))
+    return parse_target(address.rstrip("/").removesuffix("/metrics"), key)
 
 
 def broken_off(number: int) -> int:

@@ -59,7 +59,8 @@ class Window(_Record, frozen=True):
 
     `scheduled` and `ok` count both parts. `mean_ms` and `p95_ms` are latencies from the planned time, of the first
     part; null when a request failed. `throughput_per_s` is of the second: requests over the time they all took.
-    `lag_p95_ms` is how late the generator turned to its requests. `failures` counts requests by how they failed.
+    `lag_p95_ms` is how late the generator turned to its requests, `cpu_share` its processor time over wall time, in the
+    busier part. `failures` counts requests by how they failed.
     """
 
     scheduled: Count
@@ -69,6 +70,7 @@ class Window(_Record, frozen=True):
     p95_ms: float | None
     throughput_per_s: float | None
     lag_p95_ms: float | None
+    cpu_share: Amount | None
 
 
 class Pair(_Record, frozen=True):

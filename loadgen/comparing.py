@@ -19,10 +19,12 @@ from . import comparefile, comparison, observation
 from .budgets import GateSettings
 from .checkout import Checkout, open_checkout
 from .comparefile import SideName
+from .ending import signals_kept
+from .errors import EXIT_OK, LoadgenError, stop_code
 from .machine import current_commit, describe_machine
 from .runfile import Commit, PayloadInfo, Service
 from .runner import allow_open_files
-from .scenario import Scenario, Target, parse_target
+from .scenario import Scenario, Target, is_address, parse_target
 from .stack import running_stack
 from .windows import WindowMaker
 
@@ -33,11 +35,13 @@ Say = Callable[[str], None]
 class Source:
     """Where one side comes from: an address (`http://…`), a checkout's folder, or `git:REVISION`.
 
-    `settings` are `HEADRACE_` variables it is started with; they belong to checkouts only.
+    `settings` are `HEADRACE_` variables it is started with; they belong to checkouts only. `key` is the API key for an
+    address.
     """
 
     text: str
     settings: Mapping[str, str] = field(default_factory=dict)
+    key: str | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)
@@ -58,8 +62,8 @@ def compare(
     shape: tuple[int, int],
     log_folder: Path,
     say: Say,
-) -> tuple[comparefile.CompareFile, int | None]:
-    """Measure both and return the comparison, with the signal that cut it short (None: it ran to its end).
+) -> tuple[comparefile.CompareFile, int]:
+    """Measure both and return the comparison, with the exit code: not 0 when it was cut short after the first pair.
 
     Args:
         scenario: the planned load of a window; its target is replaced by each side's.
@@ -69,6 +73,7 @@ def compare(
 
     Raises:
         LoadgenError: one of the sides cannot be had; nothing was measured then.
+        KeyboardInterrupt: nothing was measured yet.
     """
     with ExitStack() as held:
         started_at = datetime.now(UTC)
@@ -78,21 +83,33 @@ def compare(
             sides[name] = _open(name, source, scenario, shape, log_folder, held, say)
         allow_open_files(scenario.connections)
         pairs: list[comparefile.Pair] = []
-        stopped_by = _measure(sides, settings, scenario.seed, pairs, say)
-        described = {name: _describe(side, scenario.model) for name, side in sides.items()}
-        plan = _plan(scenario, settings, shape)
+        services: dict[SideName, Service] = {}
+        code = EXIT_OK
+        try:
+            stopped_by = _measure(sides, settings, scenario.seed, pairs, say)
+            code = EXIT_OK if stopped_by is None else 128 + stopped_by
+            for name, side in sides.items():
+                services[name] = observation.after(
+                    side.before, side.target, scenario.model, side.metrics, side.maker.answered
+                )
+        except (LoadgenError, KeyboardInterrupt) as stop:  # the pairs measured so far are worth keeping
+            if not pairs:
+                raise
+            code = stop_code(stop)
+            if isinstance(stop, LoadgenError):
+                say(f"loadgen: {stop}")
         found = comparefile.CompareFile(
             format=comparefile.FORMAT,
             version=comparefile.VERSION,
             started_at=started_at.isoformat(timespec="milliseconds"),
-            partial=stopped_by is not None,
-            plan=plan,
+            partial=code != EXIT_OK,
+            plan=_plan(scenario, settings, shape),
             machine=describe_machine(),
-            base=described["base"],
-            candidate=described["candidate"],
+            base=_described(sides["base"], services.get("base")),
+            candidate=_described(sides["candidate"], services.get("candidate")),
             pairs=pairs,
         )
-        return found, stopped_by
+        return found, code
 
 
 def _open(
@@ -106,8 +123,8 @@ def _open(
 ) -> _Side:
     commit: Commit | None = None
     metrics: tuple[Target, ...] = ()
-    if source.text.startswith(("http://", "redis://")):
-        target = parse_target(source.text)
+    if is_address(source.text):
+        target = parse_target(source.text, source.key)
     else:
         checkout: Checkout = held.enter_context(open_checkout(source.text))
         commit = current_commit(checkout.folder)
@@ -149,7 +166,7 @@ def _measure(
     gc.freeze()
     gc.disable()
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with signals_kept(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(measure())
     finally:
         gc.enable()
@@ -195,10 +212,12 @@ def _line(pair: comparefile.Pair, number: int, settings: GateSettings) -> str:
     return f"{batch} {number:2} of {most}  {'  '.join(parts)}"
 
 
-def _describe(side: _Side, model: str) -> comparefile.Side:
-    service: Service = observation.after(side.before, side.target, model, side.metrics, side.maker.answered)
+def _described(side: _Side, service: Service | None) -> comparefile.Side:
+    """Return what there is to say of a side; without its last words, what it said at first."""
+    if service is None:
+        service = Service(side.before.version, side.before.card, None, None, None, None)
     return comparefile.Side(
-        source=side.target.shown if side.source.text.startswith(("http://", "redis://")) else side.source.text,
+        source=side.target.shown if is_address(side.source.text) else side.source.text,
         settings=dict(side.source.settings),
         commit=side.commit,
         version=service.version,

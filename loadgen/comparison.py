@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from .budgets import GateSettings
@@ -45,7 +45,8 @@ class Decision:
     """What a comparison says.
 
     `clear`: no regression; `suspicion`: flagged, and the second batch does not confirm it; `incomplete`: flagged, and
-    there is no whole second batch; `noisy`: no flag, and known too badly to say that there is none.
+    there is no whole second batch; `noisy`: no flag, or none that was confirmed, and known too badly to say that there
+    is nothing to flag.
     """
 
     outcome: Literal["clear", "suspicion", "regression", "noisy", "incomplete"]
@@ -56,6 +57,11 @@ class Decision:
     def regressed(self) -> tuple[Finding, ...]:
         """The findings that were flagged in both batches, as the second batch has them."""
         return tuple(finding for finding in self.second if finding.flagged) if self.outcome == "regression" else ()
+
+    @property
+    def last(self) -> tuple[Finding, ...]:
+        """The finding that decides on each metric: the second batch's where there is one."""
+        return tuple({finding.metric: finding for finding in (*self.first, *self.second)}.values())
 
 
 def worsening(metric: Metric, pair: Pair) -> float | None:
@@ -117,7 +123,8 @@ def decide(pairs: Sequence[Pair], settings: GateSettings) -> Decision:
     """Decide on all pairs of a comparison.
 
     A flag of the first batch must be raised again by the second, on the same metric, with pairs that had no part in
-    raising it. Without a flag the batch must have been quiet enough to trust that there is nothing to flag.
+    raising it. Where no regression is found, each metric must be known well enough to trust that there is none: from
+    the second batch where the first flagged it, else from the first.
     """
     batches = [[pair for pair in pairs if pair.batch == number] for number in (1, 2)]
     first = findings(batches[0], settings, ALPHA)
@@ -127,5 +134,7 @@ def decide(pairs: Sequence[Pair], settings: GateSettings) -> Decision:
     if len(batches[1]) < settings.pairs:
         return Decision("incomplete", first, ())
     second = findings(batches[1], settings, CONFIRM_ALPHA, flagged)
-    confirmed = any(finding.flagged for finding in second)
-    return Decision("regression" if confirmed else "suspicion", first, second)
+    if any(finding.flagged for finding in second):
+        return Decision("regression", first, second)
+    decision = Decision("suspicion", first, second)
+    return replace(decision, outcome="noisy") if is_noisy(decision.last, settings) else decision

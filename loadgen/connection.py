@@ -21,7 +21,7 @@ class Owner(Protocol):
         """The connection is gone; `index` is the request it carried, or IDLE.
 
         `untouched`: it had answered before and not one byte of this answer came, so the server may have closed it
-        between two requests. `garbled`: what came was not HTTP.
+        between two requests, or taken the request and dropped it. `garbled`: what came was not HTTP.
         """
 
 

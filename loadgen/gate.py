@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from . import gate_comparison, stats, summary
+from . import gate_comparison, gate_terms, stats, summary
 from .budgets import Budgets, GateSettings, ModelBudget, loosened
 from .comparefile import CompareFile
 from .runfile import RunFile
@@ -17,23 +17,32 @@ from .verdict import Check, Verdict, number, unusable
 
 _ROUNDING_US = 1
 _NOTED_CLOCK_STEP_MS = 500
+_REQUESTS_PER_RESENT = 100
+"""At most one request in so many may have met a connection that was just being closed; that is chance, and rare."""
 
 
 def judge(
     budgets: Budgets,
     run: RunFile | str,
     compare: CompareFile | str | None = None,
-    base_budgets: Budgets | None = None,
+    base_budgets: Budgets | str | None = None,
     expected_commit: str | None = None,
+    payload: gate_terms.Hashes = None,
 ) -> Verdict:
     """Judge a run against the budgets of the model it measured, and a comparison if there is one.
 
     Args:
         run, compare: the files; a text is the sentence that says why there is none to be read.
-        base_budgets: those of the merge base; what was loosened since is warned of.
+        base_budgets: those of the merge base, or the sentence that says why they cannot be read; what was loosened
+            since is warned of.
         expected_commit: the commit that must have been served; None when that is not known.
+        payload: hashes of what the budgets name as payload of this model.
     """
-    warnings = loosened(base_budgets, budgets) if base_budgets else ()
+    warnings: tuple[str, ...] = ()
+    if isinstance(base_budgets, str):
+        warnings = (f"Nobody saw whether budgets were loosened: {base_budgets}",)
+    elif base_budgets is not None:
+        warnings = loosened(base_budgets, budgets)
     if isinstance(run, str):
         return Verdict(None, (unusable(run),), (), warnings)
     model = run.configuration.model
@@ -47,17 +56,21 @@ def judge(
         sentence = f"The run measured {model!r}, for which there are no budgets (there are: {known})."
         checks.append(Check("validity", "model", model, known, False, sentence))
     else:
-        checks += judge_terms(budget, run, expected_commit)
+        checks += judge_terms(budget, run, expected_commit, payload)
         checks += judge_budget(budget, run) if run.counts.scheduled else []
     said = notes(run)
     if compare is not None:
-        compared, more = gate_comparison.judge(budgets.gate, budget, model, compare, expected_commit)
+        compared, more = gate_comparison.judge(budgets.gate, budget, model, compare, expected_commit, payload)
         checks, said = [*checks, *compared], (*said, *more)
+        if not isinstance(compare, str):
+            warnings = (*warnings, *gate_comparison.warnings_on(compare))
     return Verdict(model, tuple(checks), said, warnings)
 
 
-def judge_terms(budget: ModelBudget, run: RunFile, expected_commit: str | None) -> list[Check]:
-    """Judge whether what was measured is what the budgets speak of: the load, the precision, the commit."""
+def judge_terms(
+    budget: ModelBudget, run: RunFile, expected_commit: str | None, payload: gate_terms.Hashes
+) -> list[Check]:
+    """Judge whether what was measured is what the budgets speak of: load, payload, precision, commit."""
     checks: list[Check] = []
     if budget.rate_per_s is not None:
         rate, least = run.configuration.rate_per_s, budget.rate_per_s
@@ -65,6 +78,8 @@ def judge_terms(budget: ModelBudget, run: RunFile, expected_commit: str | None) 
         passed = rate is not None and rate >= least
         required = f"at least {number(least, '/s')}"
         checks.append(Check("validity", "rate planned", number(rate, "/s"), required, passed, sentence))
+    checks += gate_terms.judge_arrivals(budget, run.configuration)
+    checks += gate_terms.judge_payload("validity", "run", run.configuration.payloads, payload)
     checks += gate_comparison.judge_served(
         "validity", "", run.service.card, run.service.version, budget, expected_commit
     )
@@ -105,6 +120,15 @@ def judge_validity(settings: GateSettings, run: RunFile) -> list[Check]:
         "0",
         failed == 0,
         f"{failed} of {counts.scheduled} requests failed: {failure_text(run)}.",
+    )
+    most_resent = counts.scheduled // _REQUESTS_PER_RESENT
+    check(
+        "sent again",
+        str(counts.resent),
+        f"at most {most_resent}",
+        counts.resent <= most_resent,
+        f"{counts.resent} requests had to be sent again, since the service closed the connections they went over; at "
+        "most 1% may.",
     )
     rate, achieved = configuration.rate_per_s, validity.achieved_rate_per_s
     if configuration.scenario == "open":
@@ -155,13 +179,15 @@ def judge_validity(settings: GateSettings, run: RunFile) -> list[Check]:
             "something else asked, or something died or was restarted.",
         )
     workers, left = (run.service.card or {}).get("workers"), run.service.workers_after
-    if isinstance(workers, int) and left is not None:
+    if isinstance(workers, int):
         check(
             "workers alive",
-            f"{left} of {workers}",
+            f"{'unknown' if left is None else left} of {workers}",
             f"all {workers}",
-            left >= workers,
-            f"Of {workers} workers {left} were left when the run was over.",
+            left is not None and left >= workers,
+            f"Of {workers} workers {left} were left when the run was over."
+            if left is not None
+            else f"There were {workers} workers, and when the run was over the service did not say how many are left.",
         )
     return checks
 
@@ -231,8 +257,16 @@ def notes(run: RunFile) -> tuple[str, ...]:
         found.append(
             f"The machine's clock was set by {number(step_ms, ' ms')} during the run; no figure depends on it."
         )
-    if run.service.requests is None:
-        found.append("The service shows no request counter, so its count was not compared with the generator's.")
+    card = run.service.card or {}
+    unknown = (
+        (run.service.requests is None, "The service shows no request counter, so its count"),
+        (run.service.items is None, "No consumer's counter was read (--metrics names their addresses), so their count"),
+    )
+    found += [f"{what} was not compared with the generator's." for is_unknown, what in unknown if is_unknown]
+    if card.get("name") is None:
+        found.append("The service shows no card with the model's name, so what it served was not compared with it.")
+    if not isinstance(card.get("workers"), int):
+        found.append("The service does not say how many workers live, so it was not looked whether all are left.")
     warnings = (run.service.card or {}).get("warnings")
     if isinstance(warnings, list):
         found += [f"The model's card says: {warning}" for warning in warnings if isinstance(warning, str)]

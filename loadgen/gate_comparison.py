@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-from . import comparison
+from . import comparison, gate_terms, stats
 from .budgets import GateSettings, ModelBudget
 from .comparefile import CompareFile, Pair, Side, Window
 from .verdict import Check, Kind, number, percent, unusable
+
+_WINDOWS_IN_TIME: Final = 0.75
+"""Share of the windows in which the generator must have been in time; a hiccup of the machine spoils a few."""
 
 
 def judge(
@@ -18,11 +21,13 @@ def judge(
     model: str,
     compare: CompareFile | str,
     expected_commit: str | None,
+    payload: gate_terms.Hashes = None,
 ) -> tuple[list[Check], tuple[str, ...]]:
     """Return the checks on a comparison, and what is worth knowing besides.
 
     Args:
         compare: the file, or the sentence that says why there is none to be read.
+        payload: hashes of what the budgets name as payload of this model.
     """
     if isinstance(compare, str):
         return [unusable(compare, kind="comparison")], ()
@@ -31,14 +36,21 @@ def judge(
         return [unusable(f"The comparison contradicts itself: {contradiction}.", kind="comparison")], ()
     checks = judge_validity(settings, model, compare)
     if budget is not None:
+        checks += gate_terms.judge_plan(budget, compare.plan)
+        checks += gate_terms.judge_payload("comparison", "comparison", compare.plan.payloads, payload)
         for name, side, commit in (
-            ("base's ", compare.base, None),
-            ("candidate's ", compare.candidate, expected_commit),
+            ("base's ", compare.base, _checked_out(compare.base)),
+            ("candidate's ", compare.candidate, expected_commit or _checked_out(compare.candidate)),
         ):
             checks += judge_served("comparison", name, side.card, side.version, budget, commit)
     decision = comparison.decide(compare.pairs, settings)
     checks += _decided(settings, decision, len(compare.pairs))
     notes = list(_differences(compare))
+    for name, side in (("base", compare.base), ("candidate", compare.candidate)):
+        if side.items is None:
+            notes.append(
+                f"The {name} showed no consumer's counter, so their count was not compared with the generator's."
+            )
     if decision.outcome == "suspicion":
         names = ", ".join(finding.metric for finding in decision.first if finding.flagged)
         notes.append(f"A first batch of pairs flagged {names}; a second, independent one did not confirm it.")
@@ -75,13 +87,23 @@ def judge_validity(settings: GateSettings, model: str, compare: CompareFile) -> 
         f"Only {count} pairs of windows were measured; {settings.pairs} are needed for a verdict.",
     )
     lags = [lag for pair in compare.pairs for window in _windows(pair) if (lag := window.lag_p95_ms) is not None]
-    lag_ms = statistics.median(lags) if lags else None
+    lag_ms = stats.percentile(sorted(lags), _WINDOWS_IN_TIME) if lags else None
     check(
-        "generator's lag, median of windows' p95",
+        f"generator's lag, p95, in {_WINDOWS_IN_TIME:.0%} of the windows",
         number(lag_ms, " ms"),
         f"at most {number(settings.max_pacing_lag_ms, ' ms')}",
         lag_ms is not None and lag_ms <= settings.max_pacing_lag_ms,
-        f"The generator itself was late (median {number(lag_ms, ' ms')}), so the ratios are not the service's.",
+        f"In a quarter of the windows the generator itself was late (p95 {number(lag_ms, ' ms')} or more), so the "
+        "ratios are not the service's.",
+    )
+    share = _cpu_share(compare.pairs)
+    check(
+        "generator's processor share, median",
+        "unknown" if share is None else f"{share:.0%}",
+        f"at most {settings.max_cpu_share:.0%}",
+        share is not None and share <= settings.max_cpu_share,
+        f"The generator used {'an unknown part' if share is None else f'{share:.0%}'} of a core in half of the windows "
+        "of one side, so it may have been the bottleneck and the ratios its own.",
     )
     for name, side in (("base", compare.base), ("candidate", compare.candidate)):
         windows = [getattr(pair, name) for pair in compare.pairs]
@@ -131,12 +153,36 @@ def judge_served(
         )
         passed = served == budget.precision
         checks.append(Check(kind, f"{whose}precision", str(served or "unknown"), budget.precision, passed, sentence))
-    commit = (version or {}).get("commit")
-    if expected_commit is not None and isinstance(commit, str) and commit:
-        sentence = f"The {whose}service is of commit {commit[:12]}, not {expected_commit[:12]}."
+    if expected_commit is not None:
+        commit, expected = reported_commit(version), expected_commit[:12]
+        sentence = f"The {whose}service is of commit {(commit or '')[:12]}, not {expected}."
+        if commit is None:
+            sentence = f"The {whose}service does not say of which commit it is; {expected} is expected."
         passed = commit == expected_commit
-        checks.append(Check(kind, f"{whose}commit", commit[:12], expected_commit[:12], passed, sentence))
+        checks.append(Check(kind, f"{whose}commit", (commit or "unknown")[:12], expected, passed, sentence))
     return checks
+
+
+def reported_commit(version: Mapping[str, Any] | None) -> str | None:
+    """Return the commit that a service says it is of, or None where it says nothing."""
+    commit = (version or {}).get("commit")
+    return commit if isinstance(commit, str) and commit else None
+
+
+def _checked_out(side: Side) -> str | None:
+    """Return the commit that a side must be of, that of its checkout; None where the service does not say its own."""
+    return None if side.commit is None or reported_commit(side.version) is None else side.commit.id
+
+
+def warnings_on(compare: CompareFile) -> tuple[str, ...]:
+    """Say what asks for a second look at a comparison, and is no reason to fail."""
+    base, candidate = compare.base, compare.candidate
+    if base.commit is None or base.commit != candidate.commit or base.commit.dirty is not False:
+        return ()
+    if base.settings != candidate.settings:
+        return ()
+    same = base.commit.id[:12]
+    return (f"Base and candidate are the same commit, {same}: this shows how noisy the comparison is, and no change.",)
 
 
 def find_contradiction(compare: CompareFile) -> str | None:
@@ -158,7 +204,7 @@ def find_contradiction(compare: CompareFile) -> str | None:
 
 def _decided(settings: GateSettings, decision: comparison.Decision, pairs: int) -> list[Check]:
     """Put the decision into checks: one on the noise, and one for each metric."""
-    widest = max(decision.first, key=lambda finding: finding.half_width)
+    widest = max(decision.last, key=lambda finding: finding.half_width)
     limit = f"within {settings.too_noisy:.0%}"
     noisy = decision.outcome in ("noisy", "incomplete")
     if decision.outcome == "incomplete":
@@ -188,6 +234,13 @@ def _decided(settings: GateSettings, decision: comparison.Decision, pairs: int) 
 
 def _margin(metric: comparison.Metric, settings: GateSettings) -> float:
     return settings.mean_margin if metric == "mean" else settings.p95_margin
+
+
+def _cpu_share(pairs: Sequence[Pair]) -> float | None:
+    """Return the generator's processor share in the middle window of the side that kept it busier; None if unknown."""
+    sides = [[pair.base.cpu_share for pair in pairs], [pair.candidate.cpu_share for pair in pairs]]
+    known = [[share for share in shares if share is not None] for shares in sides]
+    return max(map(statistics.median, known)) if all(known) else None
 
 
 def _failures(windows: list[Window]) -> str:

@@ -15,10 +15,10 @@ MOST_SUMMARY_BYTES = 1_000_000
 
 
 def annotation_lines(verdict: Verdict) -> list[str]:
-    """Return GitHub's workflow commands: reasons as errors, what was loosened as warnings; ten at most."""
+    """Return GitHub's workflow commands: reasons as errors, warnings as such; ten at most."""
     title = f"Performance gate%3A {verdict.status}"
     errors = [f"::error title={title}::{_escaped(reason)}" for reason in verdict.reasons]
-    lines = errors + [f"::warning title=Budgets loosened::{_escaped(warning)}" for warning in verdict.warnings]
+    lines = errors + [f"::warning title=Worth a second look::{_escaped(warning)}" for warning in verdict.warnings]
     if len(lines) > MOST_ANNOTATIONS:
         left = len(lines) - MOST_ANNOTATIONS + 1
         command = "error" if len(errors) >= MOST_ANNOTATIONS else "warning"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter
+from typing import Final
 
 from .connection import IDLE, Connection
 from .ledger import CONNECTION, MALFORMED, OK, OPEN, Ledger
@@ -13,6 +14,9 @@ from .replies import ReplyCheck, error_code
 from .scenario import Scenario
 
 Ended = Callable[[int, int, float], None]
+_CROSSING_S: Final = 0.05
+"""A close that crosses a request on its way is there within a round trip. One that comes later than this may be the
+service's answer to the request: a handler that crashed, a process that died over its work."""
 
 
 class HttpCarrier:
@@ -89,7 +93,7 @@ class HttpCarrier:
             self._gone(connection)
             return
         del self._carrying[index]
-        if untouched and not garbled:
+        if untouched and not garbled and at_s - self._ledger.sent_s[index] < _CROSSING_S:
             # The server closed between two requests, as HTTP allows it to: once more, on another connection, with
             # the latency still counted from the due time. A kept one might be closing too, so it waits for a new one,
             # which is never `untouched`: if that one breaks, the request has failed.

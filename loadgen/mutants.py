@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -49,37 +49,42 @@ duration_s = {RUN_S}
 payload = "payload.bin"
 precision = "fp32"
 window_s = 0.6
-offline_requests = 128
 concurrency = 32
 """
+VERDICTS: Final = (EXIT_OK, EXIT_OVER_BUDGET, EXIT_REGRESSION, EXIT_INVALID)
+_SLOWER: Final = "Two independent batches say so"
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
     """One fault, and the exit code that it must lead to.
 
-    `options` are the model's, `settings` the stack's. `compares`: whether the base is measured as well.
+    `says` must stand in what the gate prints: 20 is also the code of a result that is not there, for whatever reason.
+    `options` are the model's, `settings` the stack's. `compares`: whether the base is measured as well, with windows of
+    `offline_requests`.
     `least_share`: in how many of many repetitions the code must come out.
     """
 
     name: str
     what: str
     expected: int
+    says: str
     options: dict[str, float] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
     compares: bool = False
-    compare_with: tuple[str, ...] = ()
+    offline_requests: int = 128
     least_share: float = 1.0
     on_request: bool = False
 
 
 MUTANTS: Final = (
-    Mutant("none", "nothing is wrong", EXIT_OK, compares=True, least_share=0.9),
-    Mutant("delayed", "each answer comes 600 ms later", EXIT_OVER_BUDGET),
+    Mutant("none", "nothing is wrong", EXIT_OK, f"{MODEL}: PASS", compares=True, least_share=0.9),
+    Mutant("delayed", "each answer comes 600 ms later", EXIT_OVER_BUDGET, "The mean latency is "),
     Mutant(
         "slower",
         "inference takes 1.3 times as long, budgets still met",
         EXIT_REGRESSION,
+        _SLOWER,
         {"slower": 1.3},
         compares=True,
         least_share=0.95,
@@ -88,21 +93,29 @@ MUTANTS: Final = (
         "unbatched",
         "batching is off",
         EXIT_REGRESSION,
+        _SLOWER,
         settings={"HEADRACE_MAX_BATCH": "1"},
         compares=True,
-        compare_with=("--requests", "32"),
+        offline_requests=32,
         least_share=0.95,
     ),
-    Mutant("errors", "5% of the requests fail", EXIT_INVALID, {"fail_every": 20}),
-    Mutant("killed", "a consumer is killed in the middle", EXIT_INVALID),
-    Mutant("few", "only 50 requests are measured", EXIT_INVALID),
-    Mutant("throttled", "the generator is stopped half of the time", EXIT_INVALID),
-    Mutant("empty", "the result is missing, then empty", EXIT_INVALID),
-    Mutant("precision", "another precision is served", EXIT_INVALID, settings={"HEADRACE_PRECISION": "bf16"}),
+    Mutant("errors", "5% of the requests fail", EXIT_INVALID, "x status 422 invalid_input", {"fail_every": 20}),
+    Mutant("killed", "a consumer is killed in the middle", EXIT_INVALID, "The consumers counted "),
+    Mutant("few", "only 50 requests are measured", EXIT_INVALID, "Only 50 requests were measured"),
+    Mutant("throttled", "the generator is stopped half of the time", EXIT_INVALID, "The generator itself was late"),
+    Mutant("empty", "the result is missing, then empty", EXIT_INVALID, "run.json is empty"),
+    Mutant(
+        "precision",
+        "another precision is served",
+        EXIT_INVALID,
+        "The service served bf16; the budgets hold for fp32",
+        settings={"HEADRACE_PRECISION": "bf16"},
+    ),
     Mutant(
         "slightly-slower",
         "inference takes 1.1 times as long",
         EXIT_REGRESSION,
+        _SLOWER,
         {"slower": 1.1},
         compares=True,
         least_share=0.7,
@@ -135,7 +148,8 @@ class Trial:
     def write_files(self, mutant: Mutant) -> None:
         """Write budgets, payload and the two models files."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "budgets.toml").write_text(BUDGETS, encoding="utf-8")
+        budgets = f"{BUDGETS}offline_requests = {mutant.offline_requests}\n"
+        (self.folder / "budgets.toml").write_text(budgets, encoding="utf-8")
         (self.folder / "payload.bin").write_bytes(b"headrace" * 8)
         for name, options in (("base", {}), ("candidate", mutant.options)):
             (self.folder / f"{name}.toml").write_text(models_file(options), encoding="utf-8")
@@ -165,19 +179,21 @@ def run_trial(mutant: Mutant, trial: Trial) -> int:
     """Carry out the gate on a mutant and return its exit code.
 
     Raises:
-        LoadgenError: the stack did not start.
+        LoadgenError: the trial shows nothing: the stack did not start, a measurement failed, or the gate has the right
+            code for another reason.
     """
     trial.write_files(mutant)
     if mutant.name == "empty":
-        missing = _gate(trial)
+        (trial.folder / "run.json").unlink(missing_ok=True)
+        missing = _gate(replace(mutant, says="Cannot read "), trial)
         (trial.folder / "run.json").write_text("")
-        empty = _gate(trial)
+        empty = _gate(mutant, trial)
         return missing if missing == empty else EXIT_FAILED
     with running_stack(trial.stack, MODEL, trial.settings(mutant), trial.folder / "stack.log") as stack:
         _run(mutant, trial, stack)
     if mutant.compares:
         _compare(mutant, trial)
-    return _gate(trial, *(("--compare", str(trial.folder / "compare.json")) if mutant.compares else ()))
+    return _gate(mutant, trial, *(("--compare", str(trial.folder / "compare.json")) if mutant.compares else ()))
 
 
 def _run(mutant: Mutant, trial: Trial, stack: RunningStack) -> None:
@@ -198,7 +214,7 @@ def _run(mutant: Mutant, trial: Trial, stack: RunningStack) -> None:
                 _await_text(trial.folder / "run.log", "measure", process)
                 if not faults.kill_consumer(stack.pid):
                     raise LoadgenError("No consumer was found that could be killed.")
-            process.wait(_LIMIT_S)
+            _must_succeed(process, trial.folder / "run.log")
         finally:
             _end(process)
 
@@ -215,18 +231,39 @@ def _compare(mutant: Mutant, trial: Trial) -> None:
         str(trial.seed),
         "--out",
         str(trial.folder),
-        *mutant.compare_with,
     ]
     process = trial.loadgen("compare", *arguments, log="compare.log")
     try:
-        process.wait(_LIMIT_S)
+        _must_succeed(process, trial.folder / "compare.log")
     finally:
         _end(process)
 
 
-def _gate(trial: Trial, *more: str) -> int:
+def _gate(mutant: Mutant, trial: Trial, *more: str) -> int:
     arguments = ["--budgets", trial.budgets, "--run", str(trial.folder / "run.json"), *more]
-    return trial.loadgen("gate", *arguments, log="gate.log").wait(_LIMIT_S)
+    code = trial.loadgen("gate", *arguments, log="gate.log").wait(_LIMIT_S)
+    path = trial.folder / "gate.log"
+    check_reason(mutant, code, path.read_text(encoding="utf-8"), path)
+    return code
+
+
+def check_reason(mutant: Mutant, code: int, printed: str, path: Path) -> None:
+    """Check that a gate with the right exit code has it for the right reason.
+
+    Raises:
+        LoadgenError: what it printed does not say so.
+    """
+    if code == mutant.expected and mutant.says not in printed:
+        raise LoadgenError(f"The gate ended with {code}, and not because {mutant.what}: {path} lacks {mutant.says!r}.")
+
+
+def _must_succeed(process: subprocess.Popen[str], log: Path) -> None:
+    try:
+        code = process.wait(_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        raise LoadgenError(f"The measurement did not end within {_LIMIT_S:g} s; see {log}.") from None
+    if code != EXIT_OK:
+        raise LoadgenError(f"The measurement itself ended with exit code {code}; see {log}.")
 
 
 def _end(process: subprocess.Popen[str]) -> None:
@@ -252,7 +289,10 @@ def enough(mutant: Mutant, codes: Sequence[int]) -> bool:
     """Whether the exit codes of a mutant's repetitions are good enough. Pure.
 
     Of a version against itself at most one run in sixty (rounded up) may be called slow; the others may be too noisy.
+    A trial that came to no verdict is never good enough.
     """
+    if any(code not in VERDICTS for code in codes):
+        return False
     right = sum(code == mutant.expected for code in codes)
     if mutant.expected == EXIT_OK:
         alarms = sum(code in (EXIT_OVER_BUDGET, EXIT_REGRESSION) for code in codes)

@@ -44,6 +44,8 @@ class Behaviour:
     status: int = 503
     silent_every: int = 0
     """Every n-th inference is never answered (0: none)."""
+    drop_every: int = 0
+    """At every n-th inference the connection is closed after `delay_s` and nothing is answered (0: none)."""
     close_every: int = 0
     """Connections are closed without notice after so many answers (0: never)."""
     say_close: bool = False
@@ -54,6 +56,8 @@ class Behaviour:
     ready_at: int = 1
     """The number of the first inference that succeeds; earlier ones get 503."""
     metrics: bool = True
+    uncounted: int = 0
+    """So many of the inferences are missing in the metrics."""
 
 
 class NullServer:
@@ -62,6 +66,7 @@ class NullServer:
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
         self.inferences = 0
+        self.metrics_read = 0
         self.connections = 0
         self.port = 0
         self.under_way = self.most_under_way = 0
@@ -77,9 +82,11 @@ class NullServer:
         if path == b"/version":
             return 200, b'{"version":"null"}'
         if path == b"/metrics" and self.behaviour.metrics:
+            self.metrics_read += 1
+            counted = max(0, self.inferences - self.behaviour.uncounted)
             return 200, (
                 "# TYPE headrace_requests_total counter\n"
-                f'headrace_requests_total{{model="null",outcome="ok"}} {self.inferences}\n'
+                f'headrace_requests_total{{model="null",outcome="ok"}} {counted}\n'
                 f'headrace_batch_size_bucket{{model="null",le="1.0"}} {self.inferences}\n'
                 f'headrace_batch_size_bucket{{model="null",le="+Inf"}} {self.inferences}\n'
                 f'headrace_batch_size_count{{model="null"}} {self.inferences}\n'
@@ -137,6 +144,9 @@ class _Connection(asyncio.Protocol):
             threading.Event().wait(behaviour.stall_s)  # the loop stands still, and every connection with it
         if found is None:
             return
+        if behaviour.drop_every and self._server.inferences % behaviour.drop_every == 0:
+            self._loop.call_later(behaviour.delay_s, self._drop)
+            return
         self._answered += 1
         keep = not (behaviour.close_every and self._answered % behaviour.close_every == 0)
         if behaviour.delay_s:
@@ -147,6 +157,10 @@ class _Connection(asyncio.Protocol):
     def _finish(self, status: int, body: bytes, keep: bool) -> None:
         self._server.under_way -= 1
         self._reply(status, body, keep)
+
+    def _drop(self) -> None:
+        self._server.under_way -= 1
+        self._transport.close()
 
     def _reply(self, status: int, body: bytes, keep: bool) -> None:
         if self._transport.is_closing():

@@ -29,12 +29,17 @@ def before(target: Target, model: str, metrics: tuple[Target, ...]) -> ServiceBe
     """Ask for the model's card, the version and the metrics.
 
     Raises:
-        LoadgenError: the service cannot be reached or has no such model.
+        LoadgenError: the service cannot be reached or has no such model, or there are no metrics at a further address.
     """
+    card = _read_card(target, model)
+    readings = tuple(_read_metrics(address) for address in metrics)
+    for address, reading in zip(metrics[1:], readings[1:], strict=True):
+        if reading is None:
+            raise LoadgenError(f"Cannot read {address.shown}/metrics.")
     return ServiceBefore(
-        card=_read_card(target, model),
+        card=card,
         version=None if target.is_stream else read_json(target, "/version", _ASK_S),
-        metrics=tuple(_read_metrics(address) for address in metrics),
+        metrics=readings,
     )
 
 
@@ -97,14 +102,10 @@ def _requests(model: str, before: _Readings, after: _Readings) -> runfile.Reques
 
 def _items(model: str, before: _Readings, after: _Readings) -> runfile.RequestCounter | None:
     """Return the consumers' counters as one; its delta is null as soon as one of them went backwards or vanished."""
-    found: list[runfile.RequestCounter] = []
-    lost = False
-    for first, last in zip(before, after, strict=True):
-        if first is not None and last is None and any(name == exposition.ITEMS for name, _ in first):
-            lost = True
-        counter = _counter(exposition.ITEMS, model, first, last)
-        if counter is not None:
-            found.append(counter)
+    pairs = list(zip(before, after, strict=True))
+    # The first address is the front end's. Of the others a consumer without a request so far shows no counter yet.
+    lost = any(first is not None and last is None for first, last in pairs[1:])
+    found = [counter for pair in pairs if (counter := _counter(exposition.ITEMS, model, *pair)) is not None]
     if not found and not lost:
         return None
     deltas = [counter.delta for counter in found]
@@ -120,10 +121,13 @@ def _items(model: str, before: _Readings, after: _Readings) -> runfile.RequestCo
 def _counter(
     name: str, model: str, before: exposition.Samples | None, after: exposition.Samples | None
 ) -> runfile.RequestCounter | None:
-    if before is None or after is None:
-        return None
-    first, last = (exposition.counter_total(samples, name, model) for samples in (before, after))
+    """Return what a counter did; None where it was never known. One that was there and is gone has no delta."""
+    first, last = (
+        None if samples is None else exposition.counter_total(samples, name, model) for samples in (before, after)
+    )
     if last is None:
+        return None if first is None else runfile.RequestCounter(name, first, first, None)
+    if before is None:
         return None
     first = first or 0.0  # a counter with labels is not exposed before the first request
     return runfile.RequestCounter(name, first, last, last - first if last >= first else None)

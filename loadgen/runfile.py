@@ -77,7 +77,10 @@ class Commit(_Record, frozen=True):
 
 
 class RequestCounter(_Record, frozen=True):
-    """The service's own count of this model's requests. `delta` is null when it went backwards (a restart)."""
+    """The service's own count of this model's requests.
+
+    `delta` is null when it went backwards or vanished (a restart).
+    """
 
     name: str
     before: Amount

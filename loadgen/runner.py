@@ -16,8 +16,9 @@ from typing import Final
 import uvloop
 
 from . import observation, runfile, summary
+from .ending import signals_kept
 from .engine import Engine
-from .errors import LoadgenError
+from .errors import LoadgenError, Terminated
 from .machine import current_commit, describe_machine
 from .progress import Progress, Snapshot
 from .scenario import Scenario, Target
@@ -72,9 +73,9 @@ def perform(
     answered = _answered(engine)
     try:
         service = observation.after(before, scenario.target, scenario.model, metrics, answered)
-    except KeyboardInterrupt:  # the load is over, and its figures are worth keeping
+    except KeyboardInterrupt as stop:  # the load is over, and its figures are worth keeping
         service = runfile.Service(before.version, before.card, None, None, None, None)
-        stopped_by = signal.SIGINT
+        stopped_by = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
     requests = summary.columns(engine.ledger, engine.start_s)
     run = runfile.RunFile(
         format=runfile.FORMAT,
@@ -131,7 +132,7 @@ def drive(engine: Engine, scenario: Scenario, open_progress: Callable[[], Progre
     gc.freeze()
     gc.disable()
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with signals_kept(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(drive())
     finally:
         gc.enable()

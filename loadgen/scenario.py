@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import SplitResult, quote, unquote, urlsplit
@@ -28,6 +29,9 @@ Kind = Literal["open", "closed", "offline", "ramp"]
 _DURATION = re.compile(r"(?:(?P<m>\d+(?:\.\d+)?)m(?!s))?(?:(?P<s>\d+(?:\.\d+)?)s)?(?:(?P<ms>\d+(?:\.\d+)?)ms)?")
 _HOST_NAME = re.compile(r"[A-Za-z0-9._:-]+")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+API_KEY: Final = "HEADRACE_API_KEY"
+"""The variable with the key that a service asks for; an option would show it to every user of the machine."""
+_API_KEY_VALUE = re.compile(r"[\x21-\x7e]{1,4096}")
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(?:\s*;[\x20-\x7e]*)?")
 _LONGEST_RUN_S: Final = 24 * 3600.0
 _MOST_REQUESTS: Final = 2_000_000
@@ -38,6 +42,7 @@ class Target:
     """Where the front end listens, or the Redis whose stream is written to.
 
     `prefix` is the path before `/v1`, without a slash at its end. `shown` is the address without its password.
+    `key` is sent as `Authorization: Bearer`; it is part of no result and no message.
     """
 
     url: str
@@ -48,6 +53,7 @@ class Target:
     username: str | None = None
     password: str | None = None
     database: int = 0
+    key: str | None = field(default=None, repr=False)
 
     @property
     def shown(self) -> str:
@@ -161,11 +167,13 @@ class Scenario:
 
     def encode(self, payload: Payload) -> bytes:
         """Return the request for a payload, head and body, as the bytes that go over the wire."""
+        authorization = f"Authorization: Bearer {self.target.key}\r\n" if self.target.key else ""
         head = (
             f"POST {self.target.predict_path(self.model)} HTTP/1.1\r\n"
             f"Host: {self.target.host_header}\r\n"
             f"User-Agent: headrace-loadgen\r\n"
             f"Accept: {self.accept}\r\n"
+            f"{authorization}"
             f"Content-Type: {payload.content_type}\r\n"
             f"Content-Length: {len(payload.body)}\r\n\r\n"
         )
@@ -196,8 +204,28 @@ def parse_duration_s(text: str) -> float:
     return seconds
 
 
-def parse_target(url: str) -> Target:
+def api_key(environment: Mapping[str, str]) -> str | None:
+    """Return the API key to send, or None when there is none.
+
+    Raises:
+        LoadgenError: usage, when no header can carry it; the sentence does not show it.
+    """
+    key = environment.get(API_KEY, "")
+    if key and not _API_KEY_VALUE.fullmatch(key):
+        raise LoadgenError(f"{API_KEY} must be printable ASCII without spaces.", EXIT_USAGE)
+    return key or None
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is meant as an address, and not as a folder or a revision."""
+    return "://" in text
+
+
+def parse_target(url: str, key: str | None = None) -> Target:
     """Return the target an address such as `http://127.0.0.1:8000` names.
+
+    Args:
+        key: what an HTTP service is to be sent as API key.
 
     Raises:
         LoadgenError: usage, for anything that is neither a plain http address nor redis://host:port.
@@ -210,10 +238,15 @@ def parse_target(url: str) -> Target:
     host = parts.hostname or ""
     if parts.scheme == "redis":
         return _stream_target(url, parts, host, port)
+    if parts.scheme == "https":
+        raise LoadgenError(
+            f"{url!r} is not a plain http address, and the load generator speaks no TLS; write http://127.0.0.1:8000.",
+            EXIT_USAGE,
+        )
     plain = parts.scheme == "http" and not parts.query and not parts.fragment and parts.username is None
     if not plain or not _HOST_NAME.fullmatch(host):
         raise LoadgenError(f"{url!r} is not a plain http address; write http://127.0.0.1:8000.", EXIT_USAGE)
-    return Target(url=url, host=host, port=port, prefix=quote(parts.path.rstrip("/"), safe="/%"))
+    return Target(url=url, host=host, port=port, prefix=quote(parts.path.rstrip("/"), safe="/%"), key=key)
 
 
 def _stream_target(url: str, parts: SplitResult, host: str, port: int) -> Target:

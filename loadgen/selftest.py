@@ -95,6 +95,8 @@ def carry_out(*, duration_s: float, rate: float, least_ceiling: float, most_lag_
         ours, theirs = against_wrk(ceiling / 2, duration_s)
         text = f"{ours:,.0f}/s, wrk {theirs:,.0f}/s, on a server that does half the ceiling"
         lines.append(("like wrk", text, abs(ours / theirs - 1) <= _WRK_TOLERANCE))
+    else:
+        lines.append(("like wrk", "not installed, not compared", True))
     for name, value, fit in lines:
         click.echo(f"{name:16} {value}{'' if fit else '  NOT FIT'}")
     good = all(fit for _, _, fit in lines)

@@ -15,7 +15,7 @@ from math import prod
 from typing import Any, Final
 
 from .errors import LoadgenError
-from .scenario import OCTET_STREAM, Payload, Target
+from .scenario import API_KEY, OCTET_STREAM, Payload, Target
 
 _BYTES_PER_ELEMENT: Final = {
     **dict.fromkeys(("BOOL", "INT8", "UINT8"), 1),
@@ -23,6 +23,7 @@ _BYTES_PER_ELEMENT: Final = {
     **dict.fromkeys(("INT32", "UINT32", "FP32"), 4),
     **dict.fromkeys(("INT64", "UINT64", "FP64"), 8),
 }
+UNAUTHORIZED: Final = (401, 403)
 _MOST_ZERO_BYTES: Final = 256 * 1024 * 1024
 
 
@@ -73,6 +74,8 @@ def ask(
     headers = {"Accept": "application/json", "Connection": "close", "Host": target.host_header}
     if content_type is not None:
         headers["Content-Type"] = content_type
+    if target.key is not None:
+        headers["Authorization"] = f"Bearer {target.key}"
     connection = http.client.HTTPConnection(target.host, target.port, timeout=timeout_s)
     try:
         connection.request(method, path, body=body, headers=headers)
@@ -94,16 +97,26 @@ def read_card(target: Target, model: str, timeout_s: float) -> dict[str, Any] | 
     Raises:
         Unreachable: see `ask`.
         UnknownModel: the service serves models, but not this one.
+        LoadgenError: it wants another API key than the one it was sent, if any.
     """
     reply = ask(target, "GET", target.model_path(model), timeout_s)
     card = reply.json()
     if reply.status == 200 and isinstance(card, dict):
         return card
+    if reply.status in UNAUTHORIZED:
+        raise refusal(target, model, reply)
     if reply.status == 404:
         names = _model_names(ask(target, "GET", f"{target.prefix}/v1/models", timeout_s))
         served = f"; it serves {', '.join(names)}" if names else ""
         raise UnknownModel(f"{target.url} has no model named {model!r}{served}.")
     return None
+
+
+def refusal(target: Target, model: str, reply: Reply) -> LoadgenError:
+    """Return the error for a question that the service will refuse however often it is asked."""
+    hint = f"; what {API_KEY} holds is sent as the key" if reply.status in UNAUTHORIZED else ""
+    said = reply.error_sentence().rstrip(".")
+    return LoadgenError(f"{target.url} refuses the request for {model!r} with {said}{hint}.")
 
 
 def read_json(target: Target, path: str, timeout_s: float) -> dict[str, Any] | None:

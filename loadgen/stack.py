@@ -25,6 +25,7 @@ from .errors import LoadgenError
 _START_S: Final = 300.0
 _STOP_S: Final = 30.0
 _SET_PARENT_DEATH_SIGNAL: Final = 1
+_COMMIT: Final = "GIT_COMMIT"
 _NOT_NOTES: Final = shutil.ignore_patterns("redis", "*.lock", "*.part")
 """What lies in a stack's data folder besides what it found out."""
 
@@ -95,10 +96,13 @@ def running_stack(
     data = Path(tempfile.mkdtemp(prefix="headrace-gate-"))
     try:
         known = notes is not None and notes.is_dir()
-        if notes is not None and known:
-            shutil.copytree(notes, data, dirs_exist_ok=True)
-        with open(log_path, "a", encoding="utf-8") as log:
-            process = _start(folder, _environment(folder, model, settings, data))
+        with _starting(folder):
+            if notes is not None and known:
+                shutil.copytree(notes, data, dirs_exist_ok=True)
+            log = open(log_path, "a", encoding="utf-8")  # noqa: SIM115, it is closed below
+        with log:
+            with _starting(folder):
+                process = _start(folder, _environment(folder, model, settings, data))
             assert process.stdout is not None
             output = _Output(process.stdout, log)
             try:
@@ -106,20 +110,32 @@ def running_stack(
                     last = next((line for line in reversed(output.lines) if line.strip()), "it printed nothing")
                     raise LoadgenError(f"The stack of {folder} did not get ready: {last.strip()} (see {log_path}).")
                 if notes is not None and not known:
-                    shutil.copytree(data, notes, ignore=_NOT_NOTES)
+                    with _starting(folder):
+                        shutil.copytree(data, notes, ignore=_NOT_NOTES)
                 yield _addresses(output.lines, process.pid)
             finally:
                 _stop(process)
                 output.close()
                 process.stdout.close()
-    except OSError as error:
-        raise LoadgenError(f"The stack of {folder} cannot be started: {error.strerror}.") from error
     finally:
         shutil.rmtree(data, ignore_errors=True)
 
 
+@contextmanager
+def _starting(folder: Path) -> Iterator[None]:
+    """Say in one sentence what was wrong with a file or a process that a stack's start needs."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if isinstance(error, shutil.Error):  # it lists source, destination and reason of all that was not copied
+            reason = str(error.args[0][0][2])
+        raise LoadgenError(f"The stack of {folder} cannot be started: {reason}.") from error
+
+
 def _environment(folder: Path, model: str, settings: Mapping[str, str], data: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+    # A stack says of which commit it is; a GIT_COMMIT from outside would be said by every stack, whatever it runs.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_") and name != _COMMIT}
     free = dict.fromkeys(("HEADRACE_PORT", "HEADRACE_REDIS_PORT", "HEADRACE_METRICS_PORT"), "0")
     own = {"HEADRACE_DATA_DIR": str(data), "HEADRACE_MODELS": model, "PYTHONUNBUFFERED": "1", **free}
     return {**kept, "PYTHONPATH": str(folder.resolve()), **own, **settings}
@@ -163,6 +179,8 @@ def _addresses(lines: list[str], pid: int) -> RunningStack:
     if consumers and last is not None:
         host, first = consumers[0]
         consumers = [(host, port) for port in range(first, int(last[1]) + 1)]
+    if not consumers:  # without them nobody would notice a consumer that dies
+        raise LoadgenError("The stack printed no address of a consumer's metrics.")
     return RunningStack(url[1], tuple(f"{host}:{port}" for host, port in consumers), pid)
 
 

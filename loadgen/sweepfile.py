@@ -13,7 +13,10 @@ VERSION: Final = 1
 
 
 class Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One rate. `fit` is whether the measurement is one: every request answered, the rate reached, no lag.
+    """One rate.
+
+    `fit` is whether the measurement is one: every request answered, the rate reached, the generator neither late nor
+    busy.
 
     `within` is whether the latency target was met; null without a target. `completed_per_s` is the rate of answers.
     """

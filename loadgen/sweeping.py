@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -11,18 +12,18 @@ from typing import Any, Final
 import click
 
 from . import results
-from .command import Load, broken_off, model_budget
-from .errors import EXIT_OK, EXIT_USAGE, LoadgenError
+from .budgets import GateSettings
+from .command import Load, model_budget, read_budgets
+from .errors import EXIT_OK, EXIT_USAGE, LoadgenError, stop_code
 from .machine import describe_machine
 from .progress import choose_progress
 from .runfile import RunFile
 from .runner import perform
-from .scenario import Scenario, parse_target
+from .scenario import Scenario, api_key, parse_target
 from .sweepfile import FORMAT, VERSION, Point, SweepFile
 from .text import figures
 from .verdict import number
 
-_LEAST_RATE_SHARE: Final = 0.95
 _FIRST_RATE_PER_S: Final = 5.0
 _GROWTH: Final = 2.0
 _PRECISION: Final = 1.05
@@ -63,7 +64,17 @@ def next_rate(points: list[Point], first: float, least: float = 0.1) -> float | 
     return None if worst <= best * _PRECISION else (best * worst) ** 0.5
 
 
-def point_of(run: RunFile, rate: float, target: LatencyTarget) -> Point:
+def generators_fault(run: RunFile, rules: GateSettings) -> str | None:
+    """Say how the generator itself was the limit of a run, by the rules that the gate has for it; None: it was not."""
+    lag_ms, share = run.validity.pacing_lag.p99_ms, run.validity.generator_cpu_share
+    if lag_ms is None or lag_ms > rules.max_pacing_lag_ms:
+        return f"the generator was late (p99 {number(lag_ms, ' ms')})"
+    if share is None or share > rules.max_cpu_share:
+        return f"the generator used {'an unknown part' if share is None else f'{share:.0%}'} of a core"
+    return None
+
+
+def point_of(run: RunFile, rate: float, target: LatencyTarget, rules: GateSettings) -> Point:
     """Return a point of the curve from a run. Pure."""
     counts, achieved = run.counts, run.validity.achieved_rate_per_s
     done_s = max(run.requests.done_us, default=0) / 1e6
@@ -73,7 +84,9 @@ def point_of(run: RunFile, rate: float, target: LatencyTarget) -> Point:
         completed_per_s=counts.ok / max(done_s, run.configuration.duration_s) if done_s else None,
         scheduled=counts.scheduled,
         failed=counts.scheduled - counts.ok,
-        fit=counts.ok == counts.scheduled and (achieved or 0) >= _LEAST_RATE_SHARE * rate,
+        fit=counts.ok == counts.scheduled
+        and (achieved or 0) >= rules.min_rate_share * rate
+        and generators_fault(run, rules) is None,
         within=target.met_by(run),
         latency=run.latency.from_planned,
     )
@@ -97,27 +110,28 @@ def carry_out(
     Raises:
         LoadgenError: usage, or nothing was measured.
     """
+    path = results.prepare_folder(out, "sweep.json")
     if url is None:
         raise LoadgenError("Give --url, the address of a running service.", EXIT_USAGE)
     budget, folder = model_budget(budgets_path, model)
     if budget is not None:
         mean_ms, p95_ms = mean_ms or budget.mean_ms, p95_ms or budget.p95_ms
     target = LatencyTarget(mean_ms, p95_ms)
+    rules = read_budgets(budgets_path).gate if budgets_path else GateSettings()
     if search and mean_ms is None and p95_ms is None:
         raise LoadgenError("--search needs a latency target: --p95-ms, --mean-ms or --budgets.", EXIT_USAGE)
     if search == bool(rates):
         raise LoadgenError("Give either --rates or --search.", EXIT_USAGE)
-    path = results.prepare_folder(out, "sweep.json")
     load = Load(model=model, rate=rates[0] if rates else _FIRST_RATE_PER_S, duration_s=duration_s, **options)
-    scenario = load.scenario(parse_target(url), budget, folder)
-    points, card, stopped_by = _measure(scenario, rates, target, lambda line: click.echo(line))
+    scenario = load.scenario(parse_target(url, api_key(os.environ)), budget, folder)
+    points, card, code = _measure(scenario, rates, target, rules, lambda line: click.echo(line))
     points.sort(key=lambda point: point.rate_per_s)
     good = [point.rate_per_s for point in points if point.fit and point.within]
     found = SweepFile(
         format=FORMAT,
         version=VERSION,
         started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        partial=stopped_by is not None,
+        partial=code != EXIT_OK,
         url=scenario.target.shown,
         model=model,
         seed=scenario.seed,
@@ -133,12 +147,17 @@ def carry_out(
     if mean_ms is not None or p95_ms is not None:
         click.echo(f"Highest rate within the target: {number(found.best_per_s, '/s') if good else 'none'}")
     click.echo(f"written to {path}")
-    return EXIT_OK if stopped_by is None else broken_off(stopped_by)
+    return code
 
 
 def _measure(
-    scenario: Scenario, rates: tuple[float, ...] | None, target: LatencyTarget, say: Callable[[str], None]
-) -> tuple[list[Point], dict[str, Any] | None, int | None]:
+    scenario: Scenario,
+    rates: tuple[float, ...] | None,
+    target: LatencyTarget,
+    rules: GateSettings,
+    say: Callable[[str], None],
+) -> tuple[list[Point], dict[str, Any] | None, int]:
+    """Return the points, the model's card, and the exit code: not 0 when it was cut short after the first point."""
     points: list[Point] = []
     card: dict[str, Any] | None = None
     left = list(rates or ())
@@ -146,18 +165,32 @@ def _measure(
     while True:
         rate = next_rate(points, _FIRST_RATE_PER_S, least) if rates is None else left.pop(0) if left else None
         if rate is None:
-            return points, card, None
+            return points, card, EXIT_OK
         title = f"{scenario.model} at {number(rate, '/s')}"
-        run, stopped_by = perform(
-            replace(scenario, rate_per_s=rate),
-            (scenario.target,),
-            lambda title=title: choose_progress(title),  # type: ignore[misc]
-        )
+        try:
+            run, stopped_by = perform(
+                replace(scenario, rate_per_s=rate),
+                (scenario.target,),
+                lambda title=title: choose_progress(title),  # type: ignore[misc]
+            )
+        except (LoadgenError, KeyboardInterrupt) as stop:  # the points measured so far are worth keeping
+            if not points:
+                raise
+            if isinstance(stop, LoadgenError):
+                click.echo(f"loadgen: {stop}", err=True)
+            return points, card, stop_code(stop)
         if stopped_by is not None:
-            return points, card, stopped_by
+            return points, card, 128 + stopped_by
         card = run.service.card
-        point = point_of(run, rate, target)
+        point = point_of(run, rate, target, rules)
         points.append(point)
-        verdict = "" if point.within is None else "  within" if point.within and point.fit else "  beyond the target"
+        fault = generators_fault(run, rules)
+        verdict = f"  not counted: {fault}" if fault is not None else _verdict(point)
         failed = f"  {point.failed} failed" if point.failed else ""
         say(f"{number(rate, '/s'):>9}  {figures(point.latency)}{failed}{verdict}")
+
+
+def _verdict(point: Point) -> str:
+    if point.within is None:
+        return ""
+    return "  within" if point.within and point.fit else "  beyond the target"

@@ -8,14 +8,14 @@ from typing import Final
 
 from .errors import LoadgenError
 from .scenario import Payload, Target
-from .service import UnknownModel, Unreachable, infer, is_answer, read_card, sample_payload
+from .service import UNAUTHORIZED, UnknownModel, Unreachable, infer, is_answer, read_card, refusal, sample_payload
 
 _ATTEMPT_S: Final = 15.0
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 0.5
 _QUIET_S: Final = 2.0
 _SAY_EVERY_S: Final = 5.0
-_HOPELESS: Final = (400, 405, 406, 413, 415, 422)
+_HOPELESS: Final = (400, *UNAUTHORIZED, 405, 406, 413, 415, 422)
 """Statuses that more waiting does not change: the service is up and refuses this request."""
 
 
@@ -42,7 +42,7 @@ def attempt(target: Target, model: str, payload: Payload | None, timeout_s: floa
     if is_answer(reply):
         return
     if reply.status in _HOPELESS:
-        raise LoadgenError(f"{target.url} refuses the request for {model!r} with {reply.error_sentence()}.")
+        raise refusal(target, model, reply)
     reason = "an answer without predictions or outputs" if reply.status == 200 else reply.error_sentence()
     raise NotYet(f"{model!r} answers with {reason}".rstrip("."))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import dataclass, replace
+from time import perf_counter, process_time
 
 from . import comparefile, summary
 from .engine import Engine
@@ -13,6 +14,14 @@ from .scenario import Scenario
 
 _PAUSE_S = 0.03
 """Between the parts, so that what the last answers leave to do does not fall into the next part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a window, carried out. `cpu_share`: of a core that the generator used for it."""
+
+    engine: Engine
+    cpu_share: float
 
 
 @dataclass(slots=True)
@@ -53,20 +62,23 @@ class WindowMaker:
         if self.engine is not None:
             self.engine.stop()
 
-    async def _carry_out(self, scenario: Scenario) -> Engine | None:
+    async def _carry_out(self, scenario: Scenario) -> Part | None:
         if self.stopped:
             return None
         engine = self.engine = make_engine(scenario)
+        wall_s, cpu_s = perf_counter(), process_time()
         await engine.run()
+        cpu_share = (process_time() - cpu_s) / max(perf_counter() - wall_s, 1e-9)
         self.engine = None
         kinds = [outcome.kind for outcome in engine.ledger.outcomes]
         self.answered += sum(kinds[outcome] in ("ok", "http") for outcome in engine.ledger.outcome)
         await asyncio.sleep(_PAUSE_S)
-        return None if self.stopped else engine
+        return None if self.stopped else Part(engine, round(cpu_share, 4))
 
 
-def combine(planned: Engine, offline: Engine) -> comparefile.Window:
+def combine(first: Part, second: Part) -> comparefile.Window:
     """Return the figures of both parts."""
+    planned, offline = first.engine, second.engine
     requests, fast = (summary.columns(engine.ledger, engine.start_s) for engine in (planned, offline))
     latency = summary.latency(requests).from_planned
     counted = (summary.counts(requests, 0), summary.counts(fast, 0))
@@ -87,4 +99,5 @@ def combine(planned: Engine, offline: Engine) -> comparefile.Window:
         p95_ms=latency.p95_ms,
         throughput_per_s=counted[1].ok / took_s if took_s > 0 and not counted[1].scheduled - counted[1].ok else None,
         lag_p95_ms=summary.pacing_lag(planned.ledger).p95_ms,
+        cpu_share=max(first.cpu_share, second.cpu_share),
     )

@@ -131,8 +131,8 @@ class Settings:
         return ttl_ms + self.lease_ms + self.reply_expiry_ms(ttl_ms)
 
 
-# Names that share the prefix but configure the test suite or are handed from `headrace up` to its children.
-_NOT_SETTINGS = frozenset({"HEADRACE_TEST_COMPOSE", "HEADRACE_TEST_REDIS_URL"})
+# Names that share the prefix but configure the test suite, or the load generator in the same shell (its API key).
+_NOT_SETTINGS = frozenset({"HEADRACE_TEST_COMPOSE", "HEADRACE_TEST_REDIS_URL", "HEADRACE_API_KEY"})
 
 _KNOWN = {PREFIX + field.name.upper(): field.name for field in fields(Settings)}
 

@@ -202,11 +202,17 @@ def test_every_step_of_the_performance_workflow(checkout: Path, tmp_path: Path) 
 
 def test_every_step_of_the_nightly_workflow(checkout: Path, tmp_path: Path) -> None:
     values = {"${{ matrix.only }}": "empty", "${{ matrix.repeat }}": "2"}
-    summary = tmp_path / "summary.md"
-    codes = run_steps("nightly.yml", "trust", checkout, values, GITHUB_STEP_SUMMARY=str(summary))
-    assert codes[:2] == [0, 0], (checkout / "step2.log").read_text()
-    assert codes[2] in (0, 2)  # beside other tests the generator may find itself unfit
-    assert "send lag, p99" in (checkout / "step3.log").read_text()
+    summary, installed = tmp_path / "summary.md", tmp_path / "installed"
+    sudo = tmp_path / "bin" / "sudo"  # nothing is installed here
+    sudo.parent.mkdir()
+    sudo.write_text(f'#!/bin/sh\necho "$@" >> {installed}\n')
+    sudo.chmod(0o755)
+    path = f"{sudo.parent}:{os.environ['PATH']}"
+    codes = run_steps("nightly.yml", "trust", checkout, values, GITHUB_STEP_SUMMARY=str(summary), PATH=path)
+    assert codes[:3] == [0, 0, 0], (checkout / "step3.log").read_text()
+    assert "install -y -qq wrk" in installed.read_text()
+    assert codes[3] in (0, 2)  # beside other tests the generator may find itself unfit
+    assert "send lag, p99" in (checkout / "step4.log").read_text()
     assert "| empty | the result is missing, then empty | 20 | 2 | 2 x 20 |" in summary.read_text()
 
 
@@ -291,3 +297,72 @@ NONE, SLOWER = MUTANTS[0], next(mutant for mutant in MUTANTS if mutant.name == "
 )  # fmt: skip
 def test_how_often_the_right_code_must_come_out(mutant: Mutant, codes: list[int], good: bool) -> None:
     assert enough(mutant, codes) is good
+
+
+def gate_command(folder: Path, **variables: str) -> dict[str, Any]:
+    """Return how `.ci/gate` is started there, as arguments of subprocess."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GITHUB_", "HEADRACE_"))}
+    environment = {**kept, "PYTHON": sys.executable, "OUT": "out", **variables}
+    return {"args": [".ci/gate"], "cwd": folder, "env": environment, "text": True}
+
+
+@pytest.fixture
+def clone(checkout: Path, tmp_path: Path) -> Path:
+    """A clone of the checkout, for tests that change it."""
+    git(tmp_path, "clone", "--quiet", str(checkout), "clone")
+    return tmp_path / "clone"
+
+
+@pytest.mark.timeout(100)
+def test_after_ctrl_c_the_gate_calls_the_run_invalid_and_compares_nothing(clone: Path) -> None:
+    (clone / "budgets.toml").write_text(SHORT.replace("duration_s = 1\n", "duration_s = 60\n"))
+    command = gate_command(clone, MODEL="synthetic", BASE="HEAD^")
+    shown: list[str] = []
+    with subprocess.Popen(
+        **command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            shown.append(line)
+            if line.startswith("measure"):
+                os.killpg(process.pid, signal.SIGINT)
+                break
+        shown += process.stdout
+        assert process.wait(30) == 20, "".join(shown)
+    assert any("The run was broken off" in line for line in shown)
+    assert not (clone / "out" / "base.log").exists()
+    assert json.loads((clone / "out" / "run.json").read_text())["partial"] is True
+
+
+@pytest.mark.timeout(100)
+def test_a_model_that_the_base_does_not_know_is_held_to_its_budgets_alone(clone: Path) -> None:
+    for name, text in (("models.toml", SYNTHETIC), ("budgets.toml", SHORT)):
+        table = text.split("[gate]")[0].replace("[models.synthetic]", "[models.flowers]")
+        (clone / name).write_text(f"{table}\n{text}")
+    git(clone, "commit", "--quiet", "--all", "--message", "another model")
+    done = subprocess.run(**gate_command(clone, MODEL="flowers", BASE="HEAD^"), capture_output=True, timeout=90)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "warning: The base does not know the model flowers" in done.stdout
+    assert not (clone / "out" / "compare.json").exists()
+    assert not (clone / "out" / "base.log").exists()
+
+
+def test_a_comparison_and_a_reason_for_none_exclude_each_other(bench: Bench) -> None:
+    refused = bench.gate("--compare", "out/compare.json", "--no-base", "There is none.")
+    assert (refused.returncode, only_sentence(refused)) == (2, "loadgen: Give --compare or --no-base, not both.")
+
+
+@pytest.mark.timeout(90)
+def test_a_mutant_whose_measurement_fails_is_not_right(bench: Bench) -> None:
+    """The gate says 20 to a result that is not there, and 20 is what this mutant asks for."""
+    (bench.folder / "out" / "few" / "run.json").mkdir(parents=True)
+    done = bench.run("mutants", "--only", "few", "--stack", str(ROOT), "--out", "out", timeout=80)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "The measurement itself ended with exit code 1; see " in only_sentence(done)
+    assert json.loads((bench.folder / "out" / "mutants.json").read_text())["mutants"]["few"]["codes"] == [1]
+
+
+def test_the_selftest_says_that_it_was_not_compared_with_wrk(bench: Bench) -> None:
+    done = bench.run("selftest", "--duration", "100ms", timeout=50, environment={"PATH": str(bench.folder)})
+    assert done.returncode in (0, 20), done.stderr
+    assert "like wrk         not installed, not compared\n" in done.stdout

@@ -183,9 +183,14 @@ def test_a_full_disk_is_one_sentence(bench: Bench) -> None:
         (("--payload", "missing.jpg"), 2, "'missing.jpg' does not exist"),
         (("--out", "photo.jpg"), 1, "Cannot write into photo.jpg"),
         (("--burst",), 2, "No such option"),
+        (("--scenario", "ramp"), 2, "--scenario ramp takes --rate and --rate-end"),
+        (("--budgets", "photo.jpg"), 2, "photo.jpg is not TOML"),
     ],
 )
 def test_mistakes_get_one_sentence(bench: Bench, arguments: tuple[str, ...], code: int, says: str) -> None:
+    if "--out" not in arguments:
+        bench.result.parent.mkdir()
+        bench.result.write_text("that of an earlier run")  # the gate must not take it for this one's
     with null_server() as server:
         failed = bench.load(server.port, *arguments)
     assert failed.returncode == code

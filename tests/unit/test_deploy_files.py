@@ -262,6 +262,12 @@ def test_what_people_run_and_what_ci_runs_is_the_same() -> None:
         assert command in (ROOT / ".github" / "workflows" / "ci.yml").read_text()
 
 
+def test_lint_looks_at_the_workflows() -> None:
+    lint = (ROOT / "Makefile").read_text().partition("\nlint:")[2].partition("\n\n")[0]
+    assert "check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml" in lint
+    assert re.search(r"zizmor --offline .*\.github/workflows$", lint, re.MULTILINE)
+
+
 @pytest.mark.parametrize("path", [".ci/run", ".github/workflows/ci.yml"])
 def test_the_checks_bring_promtool_for_the_tests_of_the_rules(path: str) -> None:
     text = (ROOT / path).read_text()

@@ -12,7 +12,7 @@ from loadgen.runfile import Machine
 
 
 def window(mean_ms: float = 30.0, p95_ms: float = 40.0, throughput_per_s: float = 600.0, **changes: Any) -> Window:
-    made = Window(100, 100, {}, mean_ms, p95_ms, throughput_per_s, 0.5)
+    made = Window(100, 100, {}, mean_ms, p95_ms, throughput_per_s, 0.5, 0.1)
     return msgspec.structs.replace(made, **changes)
 
 
@@ -34,7 +34,7 @@ def comparison_of(pairs: list[Pair], model: str = "imagenet", **changes: Any) ->
         version=VERSION,
         started_at="2026-11-23T10:00:00.000+00:00",
         partial=False,
-        plan=Plan(model, 40.0, "poisson", 1.0, 0.1, 60, 16, 10_000.0, 1, 10, 20, []),
+        plan=Plan(model, 40.0, "poisson", 3.0, 0.3, 64, 16, 10_000.0, 1, 10, 20, []),
         machine=Machine("Linux", None, 2, None, "3.11", None),
         base=side,
         candidate=side,

@@ -8,12 +8,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from loadgen import comparison, gate_comparison
 from loadgen.budgets import GateSettings, ModelBudget, parse_budgets
-from loadgen.comparefile import CompareFile, Pair
+from loadgen.comparefile import CompareFile, Pair, Side
 from loadgen.gate import judge
-from loadgen.runfile import RequestCounter
+from loadgen.runfile import Commit, RequestCounter
 from tests.unit.loadgen.comparisons import comparison_of, noisy_pairs, pair, window
 from tests.unit.loadgen.runs import good_run
 
@@ -140,7 +142,7 @@ INVALID: dict[str, tuple[CompareFile | str, str]] = {
     "failures": (comparison_of([*GOOD.pairs, pair(10, **DEAD)]), "5 requests of the candidate failed: 5 x status 504"),
     "late": (
         comparison_of([pair(number, lag_p95_ms=300.0) for number in range(10)]),
-        "The generator itself was late",
+        "the generator itself was late",
     ),
     "dead consumer": (served(GOOD, items=RequestCounter("c", 0.0, 10.0, 10.0)), "or a consumer died"),
     "restarted consumer": (served(GOOD, items=RequestCounter("c", 9.0, 1.0, None)), "unknown (a restart)"),
@@ -186,3 +188,111 @@ def test_what_differs_by_the_services_own_account_is_noted() -> None:
 def test_infinities_never_reach_a_verdict() -> None:
     huge = comparison.findings([pair(number, 1e200) for number in range(10)], SETTINGS, 0.01)
     assert all(math.isfinite(finding.p) for finding in huge)
+
+
+def test_a_flag_that_noise_keeps_from_being_confirmed_is_too_noisy_to_tell() -> None:
+    pairs = noisy_pairs(10, 1.3, 0.01, 1) + noisy_pairs(20, 1.0, 0.6, 3, batch=2)
+    found = judge(BUDGETS, good_run(), comparison_of(pairs))
+    assert found.exit_code == 20
+    assert found.reasons[0].startswith("Too noisy to tell: after 20 pairs the ratio of ")
+
+
+def test_a_metric_that_was_never_known_is_no_pass_beside_a_flag_on_another() -> None:
+    rng = random.Random(5)
+    wild = [pair(number, 1.3, throughput_per_s=600 * rng.lognormvariate(0, 0.6)) for number in range(20)]
+    decision = comparison.decide([*wild, *noisy_pairs(10, 1.0, 0.01, 1, batch=2)], SETTINGS)
+    assert [finding.metric for finding in decision.first if finding.flagged] == ["mean", "p95"]
+    assert decision.outcome == "noisy"
+    compare = comparison_of([*wild, *noisy_pairs(10, 1.0, 0.01, 1, batch=2)])
+    assert "after 20 pairs the ratio of throughput is known no better than" in verdict(compare)[1][0]
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    ratios=st.tuples(st.floats(0.8, 1.5), st.floats(0.8, 1.5)),
+    noise=st.tuples(st.floats(0.001, 0.8), st.floats(0.001, 0.8)),
+    seed=st.integers(0, 1000),
+)
+def test_nothing_passes_whose_ratio_is_not_known(
+    ratios: tuple[float, float], noise: tuple[float, float], seed: int
+) -> None:
+    pairs = noisy_pairs(10, ratios[0], noise[0], seed) + noisy_pairs(10, ratios[1], noise[1], seed, batch=2)
+    decision = comparison.decide(pairs, SETTINGS)
+    if decision.outcome in ("clear", "suspicion"):
+        assert not comparison.is_noisy(decision.last, SETTINGS)
+
+
+def checked_out(base: Side, candidate: Side) -> CompareFile:
+    return msgspec.structs.replace(GOOD, base=base, candidate=candidate)
+
+
+def side_of(commit: str, serves: str | None, dirty: bool = False, **settings: str) -> Side:
+    version = {"version": "1", "commit": serves}
+    return msgspec.structs.replace(GOOD.base, commit=Commit(commit, dirty), version=version, settings=settings)
+
+
+OLD, NEW = "a" * 40, "b" * 40
+
+
+@pytest.mark.parametrize(
+    ("base", "candidate", "says"),
+    [
+        (side_of(OLD, OLD), side_of(NEW, NEW), None),
+        (side_of(OLD, None), side_of(NEW, None), None),  # they do not say
+        (side_of(OLD, NEW), side_of(NEW, NEW), "The base's service is of commit bbbbbbbbbbbb, not aaaaaaaaaaaa."),
+        (side_of(OLD, OLD), side_of(NEW, OLD), "The candidate's service is of commit aaaaaaaaaaaa, not bbbbbbbbbbbb."),
+    ],
+)
+def test_each_side_serves_the_commit_of_its_checkout(base: Side, candidate: Side, says: str | None) -> None:
+    code, reasons, _ = verdict(checked_out(base, candidate))
+    assert (code, reasons) == ((0, ()) if says is None else (20, (says,)))
+
+
+def test_a_commit_that_must_be_served_and_is_not_told_is_invalid() -> None:
+    found = judge(BUDGETS, good_run(), checked_out(side_of(OLD, OLD), side_of(NEW, None)), expected_commit=NEW)
+    assert "The candidate's service does not say of which commit it is; bbbbbbbbbbbb is expected." in [
+        check.sentence for check in found.checks if not check.passed
+    ]
+
+
+def test_a_commit_compared_with_itself_passes_with_a_warning() -> None:
+    same = checked_out(side_of(OLD, OLD), side_of(OLD, OLD))
+    found = judge(BUDGETS, good_run(), same)
+    assert found.exit_code == 0
+    assert found.warnings == (
+        "Base and candidate are the same commit, aaaaaaaaaaaa: this shows how noisy the comparison is, and no change.",
+    )
+    changed = side_of(OLD, OLD, dirty=True)
+    assert judge(BUDGETS, good_run(), checked_out(changed, changed)).warnings == ()  # nobody knows how
+    for other in (changed, side_of(OLD, OLD, HEADRACE_MAX_BATCH="1"), side_of(NEW, NEW)):
+        assert judge(BUDGETS, good_run(), checked_out(side_of(OLD, OLD), other)).warnings == ()
+
+
+def windows(
+    late: int = 0, lag_ms: float = 300.0, base: float | None = 0.1, candidate: float | None = 0.1
+) -> list[Pair]:
+    """Ten pairs; in the first `late` of them the generator was late to the candidate."""
+    made = []
+    for number in range(10):
+        lag = lag_ms if number < late else 0.5
+        one = pair(number, lag_p95_ms=lag, cpu_share=candidate)
+        made.append(msgspec.structs.replace(one, base=window(cpu_share=base)))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("pairs", "says"),
+    [
+        (windows(late=5), None),  # of twenty windows
+        (windows(late=6), "In a quarter of the windows the generator itself was late (p95 300 ms or more)"),
+        (windows(base=0.8, candidate=0.8), None),
+        (windows(base=0.95), "The generator used 95% of a core in half of the windows of one side"),
+        (windows(candidate=0.81), "The generator used 81% of a core"),
+        (windows(base=None), "The generator used an unknown part of a core"),
+    ],
+)
+def test_a_comparison_in_which_the_generator_was_the_limit_proves_nothing(pairs: list[Pair], says: str | None) -> None:
+    """A base that waits for the generator hides how much slower the candidate is."""
+    code, reasons, _ = verdict(comparison_of(pairs))
+    assert code == (0 if says is None else 20)
+    assert [reason[: len(says or "")] for reason in reasons] == ([] if says is None else [says])

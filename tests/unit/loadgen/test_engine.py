@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 import uvloop
 
+from loadgen import http_carrier
 from loadgen.engine import Engine
 from loadgen.ledger import OPEN
 from loadgen.nullserver import ANSWER, Behaviour, null_server
@@ -120,7 +121,8 @@ def test_a_server_that_announces_closing_loses_nothing(chunked: bool) -> None:
     assert server.connections >= counts.ok // 3
 
 
-def test_a_server_that_closes_without_notice_loses_nothing() -> None:
+def test_a_server_that_closes_without_notice_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_carrier, "_CROSSING_S", 5.0)  # beside other tests this one may be late to see the close
     counts, _, server = measure(Behaviour(close_every=3), rate_per_s=None, concurrency=4)
     assert counts.ok == counts.scheduled == server.inferences
     assert failures(counts) == {}
@@ -205,3 +207,14 @@ def test_stopping_ends_at_once_and_leaves_nothing_open() -> None:
     assert set(kinds) == {"interrupted"}
     assert OPEN not in engine.ledger.outcome
     assert engine.in_flight == 0
+
+
+def test_a_request_that_the_service_took_and_dropped_has_failed() -> None:
+    """On a kept connection, and long after a close could have crossed it: it is not sent again."""
+    counts, _, server = measure(
+        Behaviour(drop_every=5, delay_s=0.15), rate_per_s=None, concurrency=4, duration_s=1.0, connections=4
+    )
+    assert counts.resent == 0
+    assert failures(counts) == {"connection": server.inferences // 5}
+    assert counts.connection > 0
+    assert counts.scheduled == server.inferences

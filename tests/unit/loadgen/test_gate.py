@@ -284,7 +284,12 @@ def test_what_was_measured_must_be_what_the_budgets_speak_of(run: runfile.RunFil
 def test_the_right_precision_rate_and_commit_pass() -> None:
     run = served(good_run(), card={"name": "imagenet", "precision": "fp32"}, version={"commit": COMMIT})
     assert judge(TERMS, run, expected_commit=COMMIT).exit_code == 0
-    assert judge(TERMS, served(run, version={"commit": None}), expected_commit=COMMIT).exit_code == 0  # it does not say
+    silent = served(run, version={"commit": None})
+    assert judge(TERMS, silent).exit_code == 0
+    assert (
+        "does not say of which commit it is; cccccccccccc is expected"
+        in judge(TERMS, silent, None, None, COMMIT).reasons[0]
+    )
 
 
 def test_a_clock_that_was_set_is_noted() -> None:
