@@ -23,6 +23,7 @@ from producer_api.waiters import Waiter
 from shared import keys
 from shared.cards import BatchSettings
 from shared.outcomes import EXPIRED, QUEUE_UNAVAILABLE, WAIT_TOO_LONG, RequestError
+from shared.settings import Settings
 from shared.wire import Fault, ModelTag, Reply, Request, Tensor, Timing, decode_request, encode_reply
 from shared.wishes import Serving
 from tests.contract.lanes import RedisLane, card, settings
@@ -38,9 +39,11 @@ def lane(redis_url: str, model_name: str) -> Iterator[RedisLane]:
     made.close()
 
 
-def run(url: str, scenario: Callable[[RedisQueue], Awaitable[None]]) -> None:
+def run(
+    url: str, scenario: Callable[[RedisQueue], Awaitable[None]], make: Callable[[str], Settings] = settings
+) -> None:
     async def main() -> None:
-        queue = RedisQueue(settings(url), queue_metrics(CollectorRegistry()))
+        queue = RedisQueue(make(url), queue_metrics(CollectorRegistry()))
         await queue.start()
         try:
             await scenario(queue)
@@ -431,3 +434,62 @@ def test_asking_by_id_survives_what_it_finds(lane: RedisLane, redis_url: str) ->
             return error.outcome.code
 
     run(redis_url, scenario)
+
+
+SILENT_MS = 2500
+
+
+class Impatient(Settings):
+    """A silent server counts as lost after 0.4 to 0.6 s."""
+
+    @property
+    def socket_timeout_s(self) -> float:
+        return 0.4
+
+
+def impatient(url: str) -> Settings:
+    return Impatient.from_env({"HEADRACE_REDIS_URL": url, "HEADRACE_LEASE_MS": "1500"})
+
+
+def test_asking_by_id_of_a_silent_server_takes_no_turns(lane: RedisLane, redis_url: str) -> None:
+    """One after the other they would wait a whole timeout each: the last ones would find the server back."""
+    lane.stream("one").heartbeat(card(lane.model), {})
+
+    async def scenario(queue: RedisQueue) -> None:
+        async def code(step: Awaitable[object]) -> object:
+            try:
+                return await step
+            except RequestError as error:
+                return error.outcome.code
+
+        assert await queue.find(lane.model, "nothing") is Standing.UNKNOWN
+        lane.client.client_pause(SILENT_MS, all=True)
+        steps = [step(lane.model, f"r{number}") for number in range(8) for step in (queue.find, queue.cancel)]
+        assert await asyncio.gather(*map(code, steps)) == ["queue_unavailable"] * 16
+
+    run(redis_url, scenario, impatient)
+    assert lane.client.ping()  # the next test finds it talking
+
+
+def test_large_requests_with_an_id_are_refused_too_when_the_server_falls_silent(
+    lane: RedisLane, redis_url: str
+) -> None:
+    """They go out a few at a time: one call after the other would wait a whole timeout each."""
+    lane.stream("one").heartbeat(card(lane.model), {})
+
+    async def scenario(queue: RedisQueue) -> None:
+        assert await outcome(queue, lane, "opens-the-connection", 20) == "unknown_outcome"
+        lane.client.client_pause(SILENT_MS, all=True)
+        requests = [Request(f"r{number}", 8000, "application/octet-stream", bytes(150_000)) for number in range(60)]
+        ends = await asyncio.gather(
+            *(submit(queue, lane.model, one, id_is_ours=False) for one in requests), return_exceptions=True
+        )
+        errors = [end for end in ends if isinstance(end, RequestError)]
+        assert [one.outcome.code for one in errors] == ["queue_unavailable"] * 60
+        never_sent = {one.request_id for one in errors if "was not admitted" in one.message}
+        assert len(never_sent) > 40
+        await asyncio.to_thread(lane.client.ping)  # it talks again
+        entered: Any = lane.client.xrange(lane.work)
+        assert never_sent.isdisjoint(decode_request(fields[b"m"]).id for _, fields in entered)
+
+    run(redis_url, scenario, impatient)
