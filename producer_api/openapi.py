@@ -122,7 +122,7 @@ def document(settings: Settings) -> dict[str, Any]:
                     "Can it infer?",
                     "service",
                     "ready",
-                    "Redis answers and a model has a live worker.",
+                    "Redis answers and has memory left, and a model has a live worker.",
                     "Readiness",
                     {
                         "503": {

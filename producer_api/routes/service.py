@@ -18,11 +18,16 @@ from .models import json_response, summaries
 
 
 def readiness(catalogue: Catalogue) -> Readiness:
-    """Say whether a request sent now can be answered: Redis answers and a described model has a live worker."""
+    """Say whether a request sent now can be answered.
+
+    Redis answers and has memory left, and a described model has a live worker.
+    """
     models = summaries(catalogue)
     reasons = []
     if not catalogue.redis_ok:
         reasons.append("Redis does not answer.")
+    if catalogue.memory_full:
+        reasons.append("Redis is nearly out of memory.")
     if not models:
         reasons.append("No model has been served yet.")
     elif not any(model.ready for model in models):

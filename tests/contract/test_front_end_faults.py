@@ -19,6 +19,7 @@ from producer_api.channel import Wait
 from producer_api.metrics import queue_metrics
 from producer_api.queue import Answer, Standing, submit
 from producer_api.redis_queue import RedisQueue
+from producer_api.routes.service import readiness
 from producer_api.waiters import Waiter
 from shared import keys
 from shared.cards import BatchSettings
@@ -349,6 +350,7 @@ def test_a_server_that_is_nearly_full_gets_no_more_requests(redis_url: str, lane
             lane.client.config_set("maxmemory", int(used * 1.03))
             await asyncio.sleep(0.05)
         assert await outcome(queue, lane, "one", 1_000) == "queue_out_of_memory"
+        assert "Redis is nearly out of memory." in readiness(queue.catalogue()).reasons
         lane.client.config_set("maxmemory", allowed["maxmemory"])
         while queue.catalogue().memory_full:  # noqa: ASYNC110 - the interface offers snapshots only
             await asyncio.sleep(0.01)
