@@ -75,7 +75,7 @@ def create_app(
     )
     desk = Desk(settings, queue, metrics, arrivals)
     document = openapi.document(settings)
-    models, service = Models(queue), Service(queue, metrics, commit, document, render(document))
+    models, service = Models(queue), Service(queue, metrics, commit, document, render(document), gate)
     routes: list[BaseRoute] = [
         Route(predict.PATH, predict.Predict(desk, tracing), methods=["POST"], name="predict"),
         Route(requests.PATH, requests.Requests(queue).answer, methods=["GET", "DELETE"]),
