@@ -7,6 +7,7 @@ import contextlib
 import gc
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import msgpack
@@ -17,13 +18,13 @@ from prometheus_client import CollectorRegistry
 from consumer.stream import Ended, WorkStream
 from producer_api.channel import Wait
 from producer_api.metrics import queue_metrics
-from producer_api.queue import Answer, Standing, submit
+from producer_api.queue import Answer, GiveUp, Standing, submit
 from producer_api.redis_queue import RedisQueue
 from producer_api.routes.service import readiness
 from producer_api.waiters import Waiter
 from shared import keys
 from shared.cards import BatchSettings
-from shared.outcomes import EXPIRED, QUEUE_UNAVAILABLE, WAIT_TOO_LONG, RequestError
+from shared.outcomes import EXPIRED, OVERLOADED, QUEUE_UNAVAILABLE, WAIT_TOO_LONG, RequestError
 from shared.settings import Settings
 from shared.wire import Fault, ModelTag, Reply, Request, Tensor, Timing, decode_request, encode_reply
 from shared.wishes import Serving
@@ -436,6 +437,29 @@ def test_asking_by_id_survives_what_it_finds(lane: RedisLane, redis_url: str) ->
             return error.outcome.code
 
     run(redis_url, scenario)
+
+
+def test_no_more_wait_than_may_whenever_their_bodies_were_complete(lane: RedisLane, redis_url: str) -> None:
+    """A request that found room when its head came is asked again here, once it is whole."""
+    lane.stream("one").heartbeat(card(lane.model), {})
+
+    async def scenario(queue: RedisQueue) -> None:
+        def begin(request_id: str) -> GiveUp:
+            request = Request(request_id, 20_000, "a/b", b"x")
+            return queue.begin(lane.model, request, id_is_ours=True, done=lambda result: None)
+
+        give_up = [begin(f"r{number}") for number in range(3)]
+        with pytest.raises(RequestError) as caught:
+            begin("r3")
+        assert caught.value.outcome is OVERLOADED
+        give_up[0]()
+        give_up[0]()  # harmless
+        begin("r4")
+        with pytest.raises(RequestError) as caught:
+            begin("r5")
+        assert caught.value.outcome is OVERLOADED
+
+    run(redis_url, scenario, lambda url: replace(settings(url), max_in_flight=3))
 
 
 SILENT_MS = 2500
