@@ -194,8 +194,7 @@ class Admitter:
             self._delivered += delivered  # deleting twice is harmless; not deleting leaves them until they expire
             self._failed((*small, *large), error)
             if isinstance(error, Silence):  # those that came meanwhile would wait as long again
-                waiting, self._pending = self._pending, []
-                self._failed(waiting, error)
+                self._refuse_waiting()
             return
         for one, status in zip(large, added[: len(large)], strict=True):
             self._set_status(one.waiter, b"absent" if status is None else status)
@@ -243,6 +242,12 @@ class Admitter:
             waiter.entered(status)
             if waiter.unwanted:
                 self.cancel(waiter)
+
+    def _refuse_waiting(self) -> None:
+        waiting, self._pending = [*self._pending, *self._heavy], []
+        self._heavy.clear()
+        for one in waiting:
+            one.waiter.fail(QUEUE_UNAVAILABLE, "Redis does not answer; the request was not admitted.")
 
     def _failed(self, batch: Sequence[Pending], error: BaseException) -> None:
         self._instruments.redis_errors.inc()

@@ -15,6 +15,7 @@ from shared.tracing import Tracing
 from shared.version import __version__
 
 from . import openapi
+from .arrivals import Arrivals
 from .auth import Gate
 from .docs_page import render
 from .exchange import Desk
@@ -68,10 +69,13 @@ def create_app(
         shared.settings.SettingsError: the file of API keys cannot be used.
     """
     gate = None if settings.keys_file is None else Gate(settings.keys_file)
-    metrics = ApiMetrics(registry, __version__, commit, settings.max_in_flight, lambda: queue.catalogue().models)
-    desk = Desk(settings, queue, metrics)
+    arrivals = Arrivals(settings.receiving_limit_bytes)
+    metrics = ApiMetrics(
+        registry, __version__, commit, settings.max_in_flight, arrivals, lambda: queue.catalogue().models
+    )
+    desk = Desk(settings, queue, metrics, arrivals)
     document = openapi.document(settings)
-    models, service = Models(queue), Service(queue, metrics, commit, document, render(document))
+    models, service = Models(queue), Service(queue, metrics, commit, document, render(document), gate)
     routes: list[BaseRoute] = [
         Route(predict.PATH, predict.Predict(desk, tracing), methods=["POST"], name="predict"),
         Route(requests.PATH, requests.Requests(queue).answer, methods=["GET", "DELETE"]),

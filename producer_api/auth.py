@@ -18,8 +18,8 @@ log = logging.getLogger("headrace.auth")
 
 RELOAD_S = 1.0
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
-"""Paths that need no key: probes cannot send one, and the documentation says nothing of this installation but its
-limits."""
+"""Paths that need no key: probes cannot send one, and are told yes or no; the documentation says nothing of this
+installation but its limits."""
 
 _SCHEME = b"bearer "
 # Looked up by a part of the hash: nobody can choose what a key hashes to, so the time of that tells nothing.
@@ -102,6 +102,14 @@ class Gate:
         if not known or client is None or len(offered) > LONGEST_BYTES or self._is_over(client.key):
             raise unauthorized()
         return client
+
+    def knows(self, credentials: Iterable[bytes]) -> bool:
+        """Say whether :meth:`check` would let their sender in."""
+        try:
+            self.check(credentials)
+        except RequestError:
+            return False
+        return True
 
     def _is_over(self, key: ApiKey) -> bool:
         return key.expires_s is not None and key.expires_s <= self._now_s()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, suppress
+from functools import partial
 from typing import Any
 
 from starlette.types import Message, Receive, Send
 
-from shared.outcomes import BODY_TOO_LARGE, REQUEST_TIMEOUT, RequestError
+from shared.outcomes import BODY_TOO_LARGE, OVERLOADED, REQUEST_TIMEOUT, RequestError
 
+from .admission import refusal
+from .arrivals import Arrival
 from .errors import Headers, send_error
 
 BODY_TIMEOUT_S = 30.0
@@ -37,11 +41,20 @@ def declared_bytes(headers: Mapping[bytes, bytes]) -> int | None:
     return None if b"transfer-encoding" in headers else 0
 
 
-async def read(receive: Receive, declared: int | None, max_bytes: int, timeout_s: float = BODY_TIMEOUT_S) -> bytes:
+async def read(
+    receive: Receive,
+    declared: int | None,
+    max_bytes: int,
+    arriving: Callable[[], AbstractContextManager[Arrival]],
+    timeout_s: float = BODY_TIMEOUT_S,
+) -> bytes:
     """Read a body to its end.
 
+    Args:
+        arriving: what to enter while the body comes in pieces.
+
     Raises:
-        RequestError: ``BODY_TOO_LARGE`` as soon as that is known, ``REQUEST_TIMEOUT``.
+        RequestError: ``BODY_TOO_LARGE`` as soon as that is known, ``OVERLOADED``, ``REQUEST_TIMEOUT``.
         Disconnected: the client went away.
     """
     if declared is not None and declared > max_bytes:
@@ -60,14 +73,18 @@ async def read(receive: Receive, declared: int | None, max_bytes: int, timeout_s
         begun = None
     else:
         begun = _Begun(step, waiting)
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await _collect(message if begun is None else await begun, receive, max_bytes)
-    except TimeoutError:
-        raise RequestError(REQUEST_TIMEOUT, f"The body was not complete after {timeout_s:g} s.") from None
+    with suppress(TimeoutError), arriving() as arrival:
+        async with asyncio.timeout(timeout_s) as limit:
+            arrival.on_given_up = partial(_end, limit)
+            return await _collect(message if begun is None else await begun, receive, max_bytes, arrival)
+    # Not where that is caught: the error that is raised here would know the other, which knows all that came.
+    if arrival.is_given_up:
+        raise _too_much()
+    raise RequestError(REQUEST_TIMEOUT, f"The body was not complete after {timeout_s:g} s.")
 
 
-async def _collect(message: Message, receive: Receive, max_bytes: int) -> bytes:
+async def _collect(message: Message, receive: Receive, max_bytes: int, arrival: Arrival) -> bytes:
+    now_s = asyncio.get_running_loop().time
     blocks: list[bytes] = []
     parts: list[bytes] = []
     size = 0
@@ -79,11 +96,22 @@ async def _collect(message: Message, receive: Receive, max_bytes: int) -> bytes:
         parts.append(part)
         if not message.get("more_body"):
             return b"".join((*blocks, *parts))
+        if not arrival.take(len(part), now_s()):
+            raise _too_much()
         if len(parts) == _PARTS:  # a body that trickles in must not cost many times its size
             blocks.append(b"".join(parts))
             parts.clear()
         message = await receive()
     raise Disconnected
+
+
+def _end(limit: asyncio.Timeout) -> None:
+    if not limit.expired():
+        limit.reschedule(0.0)
+
+
+def _too_much() -> RequestError:
+    return refusal(OVERLOADED, "This front end is receiving too many bodies at once, or too slow ones.")
 
 
 class _Begun:

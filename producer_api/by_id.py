@@ -19,10 +19,14 @@ log = logging.getLogger(__name__)
 
 
 class ById:
-    """What ``hr1_ask`` and ``hr1_cancel`` say, on a connection that is opened when it is first needed."""
+    """What ``hr1_ask`` and ``hr1_cancel`` say, on a connection that is opened when it is first needed.
 
-    def __init__(self, client: AsyncClient) -> None:
-        self._link, self._one_at_a_time = Link(client), asyncio.Lock()
+    Args:
+        timeout_s: what one question may take, waiting for those before it included.
+    """
+
+    def __init__(self, client: AsyncClient, timeout_s: float) -> None:
+        self._link, self._one_at_a_time, self._timeout_s = Link(client), asyncio.Lock(), timeout_s
 
     async def find(self, model: str, lane: str, request_id: str) -> Reply | Standing:
         """Return the stored reply, or how the request stands.
@@ -64,7 +68,7 @@ class ById:
         function, *arguments = step
         commands = (("FCALL", function, 1, keys.work(model, lane), *arguments), *more)
         try:
-            async with self._one_at_a_time:
+            async with asyncio.timeout(self._timeout_s), self._one_at_a_time:
                 answers = await self._link.call_many(commands)
                 if isinstance(answers[0], ServerError) and functions.is_missing(answers[0]):
                     await self._link.call("FUNCTION", "LOAD", "REPLACE", functions.source())
@@ -72,8 +76,8 @@ class ById:
             for answer in answers:
                 if isinstance(answer, ServerError):
                     raise answer
-        except (ClientError, OSError) as error:
-            log.warning("%s failed: %s", function, error)
+        except (ClientError, OSError) as error:  # TimeoutError is an OSError, and says nothing
+            log.warning("%s failed: %s", function, str(error) or "no answer in time")
             raise refusal(QUEUE_UNAVAILABLE, "Redis did not answer; ask again.", request_id) from None
         return answers
 

@@ -6,7 +6,8 @@ without ASGI.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -17,6 +18,7 @@ from shared.outcomes import INTERNAL, NO_WORKER, OK, UNSUPPORTED_MEDIA_TYPE, Req
 from shared.settings import Settings
 
 from .admission import admit, check_lane, refusal
+from .arrivals import Arrival, Arrivals
 from .auth import Client
 from .decoding import Decoded, Limits, decode
 from .encoding import encode_reply
@@ -73,8 +75,8 @@ def head_of(model: str, query: bytes, headers: Mapping[bytes, bytes], client: Cl
 class Desk:
     """What all exchanges of an application share."""
 
-    def __init__(self, settings: Settings, queue: Queue, metrics: ApiMetrics) -> None:
-        self.queue, self.metrics = queue, metrics
+    def __init__(self, settings: Settings, queue: Queue, metrics: ApiMetrics, arrivals: Arrivals) -> None:
+        self.queue, self.metrics, self.arrivals = queue, metrics, arrivals
         self.ids = RequestIds()
         self.limits = Limits(settings.default_timeout_ms, settings.max_timeout_ms)
         self.max_body_bytes = settings.max_body_bytes
@@ -141,6 +143,17 @@ class Exchange:
             raise RequestError(UNSUPPORTED_MEDIA_TYPE, "Bodies are taken uncompressed only.", field="Content-Encoding")
         self._kind = body_type(head.content_type, card.content_types)
         self._card = card
+
+    @contextmanager
+    def arriving(self) -> Iterator[Arrival]:
+        """Receive the body in pieces. Meanwhile the request takes no place of those that wait for an answer."""
+        metrics, arrival = self._desk.metrics, self._desk.arrivals.begin()
+        metrics.in_flight -= 1
+        try:
+            yield arrival
+        finally:
+            metrics.in_flight += 1
+            arrival.end()
 
     def decode(self, body: bytes) -> Decoded:
         """Make the request for the queue.

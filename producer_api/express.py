@@ -112,10 +112,11 @@ class Express:
 
     Attributes:
         heads: the heads seen before.
+        arrivals: the bodies that are being received, on either way.
     """
 
     def __init__(self, desk: Desk, gate: Gate | None = None) -> None:
-        self._desk = desk
+        self._desk, self.arrivals = desk, desk.arrivals
         self.heads = Heads(desk.max_body_bytes, gate=gate)
 
     def begin(self, head: Head, body: bytes, respond: Respond) -> UnderWay | None:

@@ -6,6 +6,7 @@ import asyncio
 from asyncio import TimerHandle
 from typing import Any, ClassVar
 
+from .arrivals import Arrival
 from .express import END, MOST_BYTES, START, Express, KnownHead, UnderWay
 from .http_guard import GuardedProtocol
 
@@ -33,6 +34,7 @@ class ExpressProtocol(GuardedProtocol):
     _partial: tuple[KnownHead, bytes] | None = None
     _parts: list[memoryview]
     _missing_bytes = 0
+    _arrival: Arrival
     _held: list[bytes]
     _idle_timer: TimerHandle | None = None
     _idle_since_s: float | None = None
@@ -42,7 +44,8 @@ class ExpressProtocol(GuardedProtocol):
         self._held = []
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._partial = None
+        if self._partial is not None:
+            self._end_collecting()
         self._held = []
         if self._under_way is not None and self.express is not None:
             self.express.abandon(self._under_way)
@@ -95,6 +98,9 @@ class ExpressProtocol(GuardedProtocol):
             self._partial = (known, head)
             self._parts, self._missing_bytes = [memoryview(data)[end:]], known.body_bytes - (len(data) - end)
             self._timer = self.loop.call_later(self.patience_s, self._hand_over)
+            self._arrival = self.express.arrivals.begin()
+            if not self._arrival.take(len(data) - end, self.loop.time()):
+                self._hand_over()
 
     def _take_ordinary_way(self, data: bytes, head: bytes | None) -> None:
         self._candidate, self._idle_since_s = head, None
@@ -116,10 +122,10 @@ class ExpressProtocol(GuardedProtocol):
         self._parts.append(memoryview(data)[: self._missing_bytes])
         self._missing_bytes -= len(self._parts[-1])
         if self._missing_bytes > 0:
+            if not self._arrival.take(len(self._parts[-1]), self.loop.time()):
+                self._hand_over()  # that way it is refused
             return
-        self._disarm()
-        (known, _), self._partial = self._partial, None
-        parts, self._parts = self._parts, []
+        known, _, parts = self._end_collecting()
         if rest:
             self._held.append(rest)
         self._begin(known, b"".join(parts))
@@ -128,10 +134,17 @@ class ExpressProtocol(GuardedProtocol):
         """Let the ordinary way have what has come of a body."""
         if self._partial is None:
             return
-        self._disarm()
-        (_, head), self._partial = self._partial, None
-        parts, self._parts = self._parts, []
+        _, head, parts = self._end_collecting()
         self._take_ordinary_way(b"".join((head, *parts)), None)
+
+    def _end_collecting(self) -> tuple[KnownHead, bytes, list[memoryview]]:
+        """Collect no more of a body; returns what its head says, the head, and what has come of the body."""
+        assert self._partial is not None
+        self._disarm()
+        self._arrival.end()
+        (known, head), self._partial = self._partial, None
+        parts, self._parts = self._parts, []
+        return known, head, parts
 
     def _begin(self, known: KnownHead, body: bytes) -> None:
         assert self.express is not None

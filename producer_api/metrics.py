@@ -20,6 +20,8 @@ from shared.outcomes import ALL, OK
 from shared.settings import Settings, SettingsError
 from shared.wire import VERSION
 
+from .arrivals import Arrivals
+
 log = logging.getLogger("headrace.http")
 
 Registry = CollectorRegistry
@@ -126,10 +128,12 @@ class ApiMetrics:
     Args:
         version, commit: of what runs.
         most_in_flight: the limit of ``in_flight``, exported beside it.
+        arrivals: the bodies that are being received; what is here of them is exported.
         models: asked at each scrape for the models that are known.
 
     Attributes:
-        in_flight: predict requests between their first byte and their answer.
+        in_flight: predict requests between their first byte and their answer, except while a body comes in pieces and
+            is not complete.
         requests: predict requests by model and outcome.
         received, sent: payload sizes in bytes of predict requests and their answers.
     """
@@ -140,6 +144,7 @@ class ApiMetrics:
         version: str,
         commit: str | None,
         most_in_flight: int,
+        arrivals: Arrivals,
         models: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self._registry = registry
@@ -166,6 +171,8 @@ class ApiMetrics:
         in_flight.set_function(lambda: self.in_flight)
         limit = Gauge("headrace_requests_in_flight_limit", "Beyond so many 503 is the answer.", registry=registry)
         limit.set(most_in_flight)
+        receiving = Gauge("headrace_receiving_bytes", "What has come of incomplete bodies.", registry=registry)
+        receiving.set_function(lambda: arrivals.held_bytes)
         info = Gauge("headrace_build_info", "What runs.", ("version", "protocol", "commit"), registry=registry)
         info.labels(version, str(VERSION), commit or "").set(1)
         self._series: dict[tuple[str, int], Series] = {}

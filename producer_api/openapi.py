@@ -56,7 +56,7 @@ _MEANINGS: dict[Outcome, str] = {
     outcomes.QUEUE_OUT_OF_MEMORY: "Redis is full.",
     outcomes.NO_WORKER: "No worker serves the model now.",
     outcomes.DRAINING: "An operator drains the model.",
-    outcomes.OVERLOADED: "This front end holds too many requests.",
+    outcomes.OVERLOADED: "This front end holds too many requests, or is receiving too much.",
     outcomes.SHUTTING_DOWN: "This front end is stopping.",
     outcomes.EXPIRED: "The request waited longer than it was worth and was not run.",
     outcomes.UNKNOWN_OUTCOME: "No answer came in time; whether the model ran is unknown. Ask again with the same id.",
@@ -122,7 +122,7 @@ def document(settings: Settings) -> dict[str, Any]:
                     "Can it infer?",
                     "service",
                     "ready",
-                    "Redis answers and a model has a live worker.",
+                    "Redis answers and has memory left, and a model has a live worker.",
                     "Readiness",
                     {
                         "503": {

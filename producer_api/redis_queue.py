@@ -66,7 +66,8 @@ class RedisQueue:
     async def start(self) -> None:
         """See the interface."""
         self._client = connect_async(self._settings.redis_address, self._settings.socket_timeout_s)
-        self._catalogue_link, self._by_id = Link(self._client), ById(self._client)
+        self._catalogue_link = Link(self._client)
+        self._by_id = ById(self._client, self._settings.socket_timeout_s)
         self._reader = CatalogueReader(self._catalogue_link, self._settings.lease_ms)
         await self._refresh()
         self._refresher = asyncio.create_task(self._refresh_forever())

@@ -209,10 +209,14 @@ class Health(Struct, frozen=True):
 
 
 class Readiness(Struct, frozen=True):
-    """Whether a request sent now can be answered, and why not."""
+    """Whether a request sent now can be answered, and why not.
+
+    Where API keys are asked for and none that is valid was sent, only ``ready`` is told: ``redis`` is null, and
+    there are no ``models``.
+    """
 
     ready: bool
-    redis: bool
+    redis: bool | None
     reasons: list[str]
     models: list[ModelSummary]
 

@@ -68,6 +68,7 @@ class Settings:
     metrics_port: int = 9101
     metrics_host: str = "127.0.0.1"
     max_body_bytes: int = 16 * 1024 * 1024
+    max_receiving_bytes: int = 0
     max_wait_ms: int = 0
     max_in_flight: int = 4096
     log_level: str = "info"
@@ -114,6 +115,11 @@ class Settings:
     def heartbeat_ms(self) -> int:
         """Time between two heartbeats of a consumer: a fifth of the lease, 1 s at most."""
         return self.block_ms
+
+    @property
+    def receiving_limit_bytes(self) -> int:
+        """What bodies may hold together while they are received: as set, else sixteen times the largest body."""
+        return self.max_receiving_bytes or 16 * self.max_body_bytes
 
     @property
     def recipe_steps(self) -> frozenset[str] | None:
@@ -227,6 +233,7 @@ _INTEGERS: dict[str, tuple[int, int]] = {
     "consumers": (0, MOST_CONSUMERS),
     "metrics_port": (0, 65535),
     "max_body_bytes": (1024, 512 * 1024 * 1024),
+    "max_receiving_bytes": (0, 1 << 40),
     "max_wait_ms": (0, 3_600_000),
     "max_in_flight": (1, 1_000_000),
     "allow_anonymous": (0, 1),
@@ -272,6 +279,11 @@ def _check_together(settings: Settings) -> None:
         )
     if (settings.tls_cert_file is None) != (settings.tls_key_file is None):
         raise SettingsError("HEADRACE_TLS_CERT_FILE and HEADRACE_TLS_KEY_FILE go together: set both or none.")
+    if settings.receiving_limit_bytes < settings.max_body_bytes:
+        raise SettingsError(
+            f"HEADRACE_MAX_RECEIVING_BYTES ({settings.max_receiving_bytes}) must not be less than "
+            f"HEADRACE_MAX_BODY_BYTES ({settings.max_body_bytes})."
+        )
     check_window(settings.window_ms or 0, settings, "HEADRACE_WINDOW_MS")
 
 

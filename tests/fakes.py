@@ -117,11 +117,12 @@ class InMemoryQueue:
 
     One task per model takes requests in order and calls the model's function. A client's own id is answered once and
     remembered; the lane has a limit; a request whose time is over is not run. ``hold`` keeps requests queued,
-    ``set_workers`` and ``redis_ok`` change what the catalogue shows.
+    ``set_workers``, ``redis_ok`` and ``memory_full`` change what the catalogue shows.
     """
 
     def __init__(self, *, lane_limit: int = 1024) -> None:
         self.redis_ok = True
+        self.memory_full = False
         self.submitted: list[Request] = []
         self.lanes_used: list[str] = []
         self._lane_limit = lane_limit
@@ -176,7 +177,7 @@ class InMemoryQueue:
             for name, lane in list(self._lanes.items())
             if ":" not in name
         }
-        return Catalogue(states, self.redis_ok)
+        return Catalogue(states, self.redis_ok, self.memory_full)
 
     def _lanes_of(self, model: str) -> list[str]:
         others = [name.partition(":")[2] for name in list(self._lanes) if name.startswith(f"{model}:")]

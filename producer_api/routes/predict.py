@@ -53,7 +53,8 @@ class Predict:
         unread = True
         try:
             exchange.enter()
-            body = await bodies.read(receive, bodies.declared_bytes(headers), desk.max_body_bytes, self.body_timeout_s)
+            declared = bodies.declared_bytes(headers)
+            body = await bodies.read(receive, declared, desk.max_body_bytes, exchange.arriving, self.body_timeout_s)
             unread = False
             decoded = exchange.decode(body)
             del body
@@ -71,7 +72,7 @@ class Predict:
                 span.answered(answer.reply.timing)
             await _send_ok(send, exchange.payload(answer), exchange)
         except RequestError as error:
-            await _refuse(receive, send, exchange.failed(error), headers, unread)
+            await _refuse(receive, send, exchange, error, headers, unread)
         except bodies.Disconnected:
             exchange.outcome = CLIENT_CLOSED
         except asyncio.CancelledError:
@@ -82,11 +83,12 @@ class Predict:
             await send_error(send, end, [(b"connection", b"close")])
         except Exception:
             _log.exception("A request for %s failed.", exchange.head.model[:64], extra=exchange.about())
-            fault = exchange.failed(RequestError(INTERNAL, "Something went wrong here; it has been logged."))
-            await _refuse(receive, send, fault, headers, unread)
+            fault = RequestError(INTERNAL, "Something went wrong here; it has been logged.")
+            await _refuse(receive, send, exchange, fault, headers, unread)
         finally:
             scope.pop(ON_GONE, None)
-            exchange.close()
+            if not exchange.closed:
+                exchange.close()
             if span is not None:
                 span.end(exchange.request_id, exchange.outcome)
 
@@ -120,8 +122,12 @@ async def _send_ok(send: Send, payload: bytes, exchange: Exchange) -> None:
 
 
 async def _refuse(
-    receive: Receive, send: Send, error: RequestError, headers: Mapping[bytes, bytes], unread: bool
+    receive: Receive, send: Send, exchange: Exchange, error: RequestError, headers: Mapping[bytes, bytes], unread: bool
 ) -> None:
+    exchange.failed(error)
+    # Throwing away the rest of the body may take a while. Meanwhile the request takes no place, and no memory.
+    exchange.close()
+    error.__traceback__ = None  # its frames hold what has come of the body
     if error.outcome is REQUEST_TIMEOUT:
         await send_error(send, error, [(b"connection", b"close")])
     elif unread:

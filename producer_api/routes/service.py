@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from producer_api.auth import Gate
 from producer_api.encoding import json_encoder
 from producer_api.metrics import ApiMetrics
 from producer_api.negotiation import wants_openmetrics
@@ -18,11 +19,16 @@ from .models import json_response, summaries
 
 
 def readiness(catalogue: Catalogue) -> Readiness:
-    """Say whether a request sent now can be answered: Redis answers and a described model has a live worker."""
+    """Say whether a request sent now can be answered.
+
+    Redis answers and has memory left, and a described model has a live worker.
+    """
     models = summaries(catalogue)
     reasons = []
     if not catalogue.redis_ok:
         reasons.append("Redis does not answer.")
+    if catalogue.memory_full:
+        reasons.append("Redis is nearly out of memory.")
     if not models:
         reasons.append("No model has been served yet.")
     elif not any(model.ready for model in models):
@@ -35,13 +41,30 @@ def readiness(catalogue: Catalogue) -> Readiness:
     return Readiness(not reasons, catalogue.redis_ok, reasons, models)
 
 
+def in_brief(state: Readiness) -> Readiness:
+    """Say no more than whether it is ready: names of models and the lengths of their queues are not for everybody."""
+    reasons = [] if state.ready else ["Not ready; with a valid API key the reasons are told."]
+    return Readiness(state.ready, None, reasons, [])
+
+
 class Service:
-    """The routes; ``document`` is the OpenAPI document and ``page`` the documentation made from it."""
+    """The routes.
+
+    Args:
+        document, page: the OpenAPI document, and the documentation made from it.
+        gate: knows who may be told the state of each model; None for everybody.
+    """
 
     def __init__(
-        self, queue: Queue, metrics: ApiMetrics, commit: str | None, document: dict[str, object], page: str
+        self,
+        queue: Queue,
+        metrics: ApiMetrics,
+        commit: str | None,
+        document: dict[str, object],
+        page: str,
+        gate: Gate | None = None,
     ) -> None:
-        self._queue, self._metrics = queue, metrics
+        self._queue, self._metrics, self._gate = queue, metrics, gate
         self._version = VersionInfo("headrace", __version__, VERSION, commit)
         self._document, self._page = json_encoder.encode(document), page
 
@@ -50,8 +73,11 @@ class Service:
         return json_response(Health("ok"))
 
     async def ready(self, request: Request) -> Response:
-        """Answer 200 when inference can work, else 503 and the reasons."""
+        """Answer 200 when inference can work, else 503; where API keys are asked for, why is told to their holders."""
         state = readiness(self._queue.catalogue())
+        if self._gate is not None:
+            credentials = (value for name, value in request.scope["headers"] if name == b"authorization")
+            state = state if self._gate.knows(credentials) else in_brief(state)
         response = json_response(state, 200 if state.ready else 503)
         if not state.ready:
             response.headers["Retry-After"] = "1"

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import msgpack
@@ -17,12 +18,14 @@ from prometheus_client import CollectorRegistry
 from consumer.stream import Ended, WorkStream
 from producer_api.channel import Wait
 from producer_api.metrics import queue_metrics
-from producer_api.queue import Answer, Standing, submit
+from producer_api.queue import Answer, GiveUp, Standing, submit
 from producer_api.redis_queue import RedisQueue
+from producer_api.routes.service import readiness
 from producer_api.waiters import Waiter
 from shared import keys
 from shared.cards import BatchSettings
-from shared.outcomes import EXPIRED, QUEUE_UNAVAILABLE, WAIT_TOO_LONG, RequestError
+from shared.outcomes import EXPIRED, OVERLOADED, QUEUE_UNAVAILABLE, WAIT_TOO_LONG, RequestError
+from shared.settings import Settings
 from shared.wire import Fault, ModelTag, Reply, Request, Tensor, Timing, decode_request, encode_reply
 from shared.wishes import Serving
 from tests.contract.lanes import RedisLane, card, settings
@@ -38,9 +41,11 @@ def lane(redis_url: str, model_name: str) -> Iterator[RedisLane]:
     made.close()
 
 
-def run(url: str, scenario: Callable[[RedisQueue], Awaitable[None]]) -> None:
+def run(
+    url: str, scenario: Callable[[RedisQueue], Awaitable[None]], make: Callable[[str], Settings] = settings
+) -> None:
     async def main() -> None:
-        queue = RedisQueue(settings(url), queue_metrics(CollectorRegistry()))
+        queue = RedisQueue(make(url), queue_metrics(CollectorRegistry()))
         await queue.start()
         try:
             await scenario(queue)
@@ -346,6 +351,7 @@ def test_a_server_that_is_nearly_full_gets_no_more_requests(redis_url: str, lane
             lane.client.config_set("maxmemory", int(used * 1.03))
             await asyncio.sleep(0.05)
         assert await outcome(queue, lane, "one", 1_000) == "queue_out_of_memory"
+        assert "Redis is nearly out of memory." in readiness(queue.catalogue()).reasons
         lane.client.config_set("maxmemory", allowed["maxmemory"])
         while queue.catalogue().memory_full:  # noqa: ASYNC110 - the interface offers snapshots only
             await asyncio.sleep(0.01)
@@ -431,3 +437,85 @@ def test_asking_by_id_survives_what_it_finds(lane: RedisLane, redis_url: str) ->
             return error.outcome.code
 
     run(redis_url, scenario)
+
+
+def test_no_more_wait_than_may_whenever_their_bodies_were_complete(lane: RedisLane, redis_url: str) -> None:
+    """A request that found room when its head came is asked again here, once it is whole."""
+    lane.stream("one").heartbeat(card(lane.model), {})
+
+    async def scenario(queue: RedisQueue) -> None:
+        def begin(request_id: str) -> GiveUp:
+            request = Request(request_id, 20_000, "a/b", b"x")
+            return queue.begin(lane.model, request, id_is_ours=True, done=lambda result: None)
+
+        give_up = [begin(f"r{number}") for number in range(3)]
+        with pytest.raises(RequestError) as caught:
+            begin("r3")
+        assert caught.value.outcome is OVERLOADED
+        give_up[0]()
+        give_up[0]()  # harmless
+        begin("r4")
+        with pytest.raises(RequestError) as caught:
+            begin("r5")
+        assert caught.value.outcome is OVERLOADED
+
+    run(redis_url, scenario, lambda url: replace(settings(url), max_in_flight=3))
+
+
+SILENT_MS = 2500
+
+
+class Impatient(Settings):
+    """A silent server counts as lost after 0.4 to 0.6 s."""
+
+    @property
+    def socket_timeout_s(self) -> float:
+        return 0.4
+
+
+def impatient(url: str) -> Settings:
+    return Impatient.from_env({"HEADRACE_REDIS_URL": url, "HEADRACE_LEASE_MS": "1500"})
+
+
+def test_asking_by_id_of_a_silent_server_takes_no_turns(lane: RedisLane, redis_url: str) -> None:
+    """One after the other they would wait a whole timeout each: the last ones would find the server back."""
+    lane.stream("one").heartbeat(card(lane.model), {})
+
+    async def scenario(queue: RedisQueue) -> None:
+        async def code(step: Awaitable[object]) -> object:
+            try:
+                return await step
+            except RequestError as error:
+                return error.outcome.code
+
+        assert await queue.find(lane.model, "nothing") is Standing.UNKNOWN
+        lane.client.client_pause(SILENT_MS, all=True)
+        steps = [step(lane.model, f"r{number}") for number in range(8) for step in (queue.find, queue.cancel)]
+        assert await asyncio.gather(*map(code, steps)) == ["queue_unavailable"] * 16
+
+    run(redis_url, scenario, impatient)
+    assert lane.client.ping()  # the next test finds it talking
+
+
+def test_large_requests_with_an_id_are_refused_too_when_the_server_falls_silent(
+    lane: RedisLane, redis_url: str
+) -> None:
+    """They go out a few at a time: one call after the other would wait a whole timeout each."""
+    lane.stream("one").heartbeat(card(lane.model), {})
+
+    async def scenario(queue: RedisQueue) -> None:
+        assert await outcome(queue, lane, "opens-the-connection", 20) == "unknown_outcome"
+        lane.client.client_pause(SILENT_MS, all=True)
+        requests = [Request(f"r{number}", 8000, "application/octet-stream", bytes(150_000)) for number in range(60)]
+        ends = await asyncio.gather(
+            *(submit(queue, lane.model, one, id_is_ours=False) for one in requests), return_exceptions=True
+        )
+        errors = [end for end in ends if isinstance(end, RequestError)]
+        assert [one.outcome.code for one in errors] == ["queue_unavailable"] * 60
+        never_sent = {one.request_id for one in errors if "was not admitted" in one.message}
+        assert len(never_sent) > 40
+        await asyncio.to_thread(lane.client.ping)  # it talks again
+        entered: Any = lane.client.xrange(lane.work)
+        assert never_sent.isdisjoint(decode_request(fields[b"m"]).id for _, fields in entered)
+
+    run(redis_url, scenario, impatient)

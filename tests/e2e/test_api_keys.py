@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import json
 import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,7 +126,37 @@ def test_what_needs_a_key(server: HttpServer, target: str) -> None:
 
 @pytest.mark.parametrize("target", ["/healthz", "/readyz", "/docs", "/openapi.json"])
 def test_what_needs_none(server: HttpServer, target: str) -> None:
-    assert server.get(target)[0] == 200
+    status, _, body = server.get(target)
+    assert status == 200
+    if target in ("/healthz", "/readyz"):
+        assert "imagenet" not in json.dumps(body)
+
+
+def readiness(server: HttpServer, headers: str) -> tuple[int, Any]:
+    with server.connect() as connection:
+        connection.send(f"GET /readyz HTTP/1.1\r\nHost: test\r\n{headers}\r\n".encode())
+        status, _, body = connection.response()
+        return status, body
+
+
+@pytest.mark.parametrize("headers", WRONG, ids=range(len(WRONG)))
+def test_without_a_key_readiness_is_yes_or_no(server: HttpServer, headers: str) -> None:
+    assert readiness(server, headers) == (200, {"ready": True, "redis": None, "reasons": [], "models": []})
+    server.queue.set_workers("echo", 0)
+    server.queue.set_workers("imagenet", 0)
+    reasons = ["Not ready; with a valid API key the reasons are told."]
+    no = (503, {"ready": False, "redis": None, "reasons": reasons, "models": []})
+    assert readiness(server, headers) == no
+    server.queue.redis_ok = False
+    assert readiness(server, headers) == no
+
+
+def test_with_a_key_readiness_tells_everything(server: HttpServer) -> None:
+    status, body = readiness(server, bearer(BOB))
+    assert (status, body["ready"], body["redis"]) == (200, True, True)
+    assert [model["name"] for model in body["models"]] == ["echo", "imagenet"]
+    server.queue.redis_ok = False
+    assert readiness(server, bearer(BOB))[1]["reasons"] == ["Redis does not answer."]
 
 
 def test_a_keys_requests_go_to_its_lane(keys_file: Path) -> None:

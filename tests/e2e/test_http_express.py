@@ -445,7 +445,8 @@ def test_a_slow_body_ends_up_on_the_ordinary_way() -> None:
     with HttpServer(protocol=kind) as server, server.connect() as connection:
         teach(server, post(b"12345"))
         connection.send(post(b"12", length=5))
-        assert eventually(lambda: server.metric("headrace_requests_in_flight") == 1)
+        assert eventually(lambda: server.metric("headrace_receiving_bytes") == 2)
+        assert eventually(lambda: all(one._partial is None for one in server.connections()))
         connection.send(b"345" + post(b"54321"))
         assert bytes(answer(connection)) == b"12345"
         assert bytes(answer(connection)) == b"54321"

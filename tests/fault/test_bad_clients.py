@@ -212,7 +212,7 @@ def test_row_37_malformed_heads(house: House, kind: str) -> None:
 
 def test_row_37_two_hundred_slow_clients(house: House) -> None:
     """Half of them dribble a head that never ends, half a body, all with a valid key; others do not wait for them."""
-    front_end = house.stack.start_front_end("tests.fault.impatient")
+    front_end = house.stack.start_front_end("tests.fault.impatient", MAX_IN_FLIGHT="100")
     port = int(house.stack.url.rpartition(":")[2])
     wait_until(lambda: house.served(port))
     key = b"Authorization: Bearer %s\r\n" % KEY.encode()

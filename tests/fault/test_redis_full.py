@@ -18,7 +18,7 @@ from shared import keys
 from shared.embedded import EmbeddedServer
 from shared.redis import OutOfMemory
 from shared.wire import Request, encode_request
-from tests.e2e.stack import Response
+from tests.e2e.stack import Response, call
 from tests.fault.servers import server_in
 from tests.fault.site import Site, body_of, wait_until
 from tests.needs import is_missing
@@ -70,11 +70,14 @@ def test_row_12_memory_is_full(server: EmbeddedServer, tmp_path: Path, model_nam
         site.redis.config_set("maxmemory", site.redis.info("memory")["used_memory"] - ROOM_BYTES // 3)
         wait_until(lambda: refused(site.ask(b"small", timeout_ms=300)) == (503, "queue_out_of_memory", True))
         assert refused(site.ask(LARGE, timeout_ms=1000)) == (503, "queue_out_of_memory", True)
+        readyz = f"{site.stack.url}/readyz"
+        wait_until(lambda: "Redis is nearly out of memory." in call(readyz).body["reasons"])
         consumer.signal(SIGCONT)
         assert [body_of(one.result()) for one in admitted] == [b"0", b"1", b"2", b"3"]
         wait_until(lambda: site.length() == 0)
         assert [len(site.replies(f"direct-{number}")) for number in range(taken)] == [1] * taken
         wait_until(lambda: site.ask(b"as before").status == 200)
+        wait_until(site.ready)
         assert consumer.popen.poll() is None
 
 

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from consumer.metrics import ConsumerMetrics
 from consumer.models.base import Model
+from producer_api.arrivals import Arrivals
 from producer_api.metrics import ApiMetrics, queue_metrics
 from shared.outcomes import RequestError
 from shared.settings import PREFIX, Settings
@@ -53,7 +54,7 @@ def test_every_setting_has_a_line_with_its_default() -> None:
 def test_every_metric_has_a_line() -> None:
     registry = CollectorRegistry()
     ConsumerMetrics(registry, "m")
-    ApiMetrics(registry, "0", None, 1)
+    ApiMetrics(registry, "0", None, 1, Arrivals(1))
     queue_metrics(registry)
     suffix = {"counter": "_total"}
     exported = {family.name + suffix.get(family.type, "") for family in registry.collect()} | CONSUMER_LIVE

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client.registry import CollectorRegistry
 
+from producer_api.arrivals import Arrivals
 from producer_api.exchange import Desk, Exchange
 from producer_api.express import MOST_BYTES, Express, Heads, KnownHead
 from producer_api.metrics import ApiMetrics
@@ -167,7 +168,8 @@ GOOD = reply(outputs=(Tensor("output", "UINT8", (1, 3), b"abc"),))
 
 def asked(answer: Answer | Exception | None, *, at_once: bool = False, body: bytes = b"abc") -> tuple[Desk, list[Any]]:
     """One request on the express way; what the connection was told to send."""
-    desk = Desk(Settings(), Told(answer, at_once=at_once), ApiMetrics(CollectorRegistry(), "1", None, 1))
+    metrics = ApiMetrics(CollectorRegistry(), "1", None, 1, arrivals := Arrivals(1))
+    desk = Desk(Settings(), Told(answer, at_once=at_once), metrics, arrivals)
     sent: list[Any] = []
 
     async def main() -> None:

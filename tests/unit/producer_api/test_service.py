@@ -44,6 +44,17 @@ def test_ready(api: Api) -> None:
     assert api.get("/readyz").json["reasons"][0] == "Redis does not answer."
 
 
+def test_not_ready_while_requests_are_refused_for_want_of_memory(api: Api) -> None:
+    api.queue.memory_full = True
+    assert api.post("echo", b"x").error["code"] == "queue_out_of_memory"
+    answer = api.get("/readyz")
+    assert answer.status == 503
+    assert answer.json["reasons"] == ["Redis is nearly out of memory."]
+    api.queue.memory_full = False
+    assert api.post("echo", b"x").status == 200
+    assert api.get("/readyz").status == 200
+
+
 def test_not_ready_when_a_worker_has_no_card_or_nothing_was_served() -> None:
     queue = InMemoryQueue()
     with Api(queue=queue) as api:

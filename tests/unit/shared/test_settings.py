@@ -157,6 +157,14 @@ def test_a_window_beyond_the_longest_batch_is_refused_with_both() -> None:
     assert read(WINDOW_MS="999", LONGEST_BATCH_MS="1000").window_ms == 999
 
 
+def test_the_room_for_bodies_that_are_received_follows_the_largest_body_and_holds_one() -> None:
+    assert read().receiving_limit_bytes == 256 << 20
+    assert read(MAX_BODY_BYTES="5000").receiving_limit_bytes == 80_000
+    assert read(MAX_BODY_BYTES="5000", MAX_RECEIVING_BYTES="5000").receiving_limit_bytes == 5000
+    said = refusal(MAX_BODY_BYTES="5000", MAX_RECEIVING_BYTES="4999")
+    assert said == "HEADRACE_MAX_RECEIVING_BYTES (4999) must not be less than HEADRACE_MAX_BODY_BYTES (5000)."
+
+
 def test_a_models_window_is_held_to_the_same_rule() -> None:
     with pytest.raises(SettingsError, match="window_ms of model echo"):
         check_window(10_000, Settings(), "window_ms of model echo")
