@@ -150,6 +150,11 @@ class Stack:
             text: str = answer.read().decode()
         return text
 
+    def ended(self, process: Process, outcome: str) -> float:
+        """How many requests a consumer counts that ended so, whatever their model."""
+        lines = [line for line in self.metrics(process).splitlines() if line.startswith("headrace_items_total{")]
+        return sum(float(line.rpartition(" ")[2]) for line in lines if f'outcome="{outcome}"' in line)
+
     def __enter__(self) -> Self:
         return self
 

@@ -157,7 +157,7 @@ def test_a_deadline_that_passes_in_the_queue_is_504_and_no_inference(
     wait_until(lambda: age_ms(server, model_name) > 600)
     consumer.signal(signal.SIGCONT)
     wait_until(lambda: depth(server, model_name) == (0, 0))
-    wait_until(lambda: 'outcome="expired"' in stack.metrics(consumer))
+    wait_until(lambda: stack.ended(consumer, "expired") > 0)
     again = stack.predict(model_name, b"x", query="?id=slow-1")
     assert again.status == 200
 
