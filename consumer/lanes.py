@@ -75,9 +75,8 @@ class Lanes:
             for lane in left:
                 self._credit[lane] += total * weights[lane] / sum_of_weights
             by_credit = sorted(left, key=lambda name: -self._credit[name])
-            total -= sum(
-                self._take(lane, min(total, int(self._credit[lane] + 1e-9)), left, taken) for lane in by_credit
-            )
+            for lane in by_credit:  # what is owed may be more than there is, so each takes of what the one before left
+                total -= self._take(lane, min(total, int(self._credit[lane] + 1e-9)), left, taken)
             # Fractions are left: whoever is owed most gets a whole one and owes the rest.
             for lane in sorted(left, key=lambda name: -self._credit[name])[:total]:
                 total -= self._take(lane, 1, left, taken)

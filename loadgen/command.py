@@ -71,7 +71,8 @@ class Load:
         if not payloads and budget is not None:
             payloads = tuple(folder / path for path in budget.payloads)
         if not payloads:
-            raise LoadgenError("Say what to send: --payload FILE, or a budgets file that names a payload.", EXIT_USAGE)
+            sentence = f"Say what to send: --payload FILE, or a budgets file with a payload for {self.model}."
+            raise LoadgenError(sentence, EXIT_USAGE)
         duration_s = self.duration_s
         if duration_s is None:
             duration_s = _FALLBACK_DURATION_S if budget is None else budget.duration_s

@@ -290,6 +290,8 @@ class Lane(RuleBasedStateMachine):
         lost = self.streams[name].renew(claims)
         owned = {entry for entry, life in self.truth.entries.items() if life.owner == name}
         assert [claim for claim in claims if claim[1] not in owned] == lost
+        for gone in [claim[1] for claim in claims if claim[1] in owned and self.truth.entries[claim[1]].deleted]:
+            del self.truth.entries[gone]  # XCLAIM takes what is not there any more off the list
 
     @precondition(lambda self: self.truth.made)
     @rule(name=NAMES)

@@ -87,9 +87,19 @@ def broken(whole: bytes, count: int, seed: int) -> Iterator[tuple[Kind, bytes]]:
             yield Kind.NESTED, generator.choice(NESTED)
         elif kind == 0:
             yield Kind.CUT, whole[: generator.randrange(1, len(whole))]
-        elif kind == 1:  # never used by msgpack, so that it cannot be something good by accident
-            yield Kind.RANDOM, generator.randbytes(generator.randrange(200)) + b"\xc1"
+        elif kind == 1:
+            yield Kind.RANDOM, _noise(generator)
         elif kind == 2:
             yield Kind.PROMISE, generator.choice(PROMISES)
         else:
             yield generator.choice(odd)
+
+
+def _noise(generator: random.Random) -> bytes:
+    """Random bytes that are nothing in msgpack, not even a number by accident."""
+    while True:
+        noise = generator.randbytes(generator.randrange(1, 200))
+        try:
+            msgpack.unpackb(noise, strict_map_key=False)
+        except (ValueError, TypeError):
+            return noise

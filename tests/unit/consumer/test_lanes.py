@@ -34,6 +34,13 @@ def test_room_is_filled_as_far_as_anything_waits_and_never_beyond(
         assert all(0 < count <= known[lane] for lane, count in taken.items())
 
 
+def test_no_more_is_taken_than_there_is_room_for_although_more_is_owed() -> None:
+    lanes = Lanes(dict.fromkeys("abc", 1.0))
+    for room, counts in ((4, (1, 3, 3)), (2, (1, 2, 3)), (1, (0, 1, 3))):
+        taken = lanes.share(room, {lane: Waiting(count) for lane, count in zip("abc", counts, strict=True)})
+        assert sum(taken.values()) == room
+
+
 @given(WEIGHTS, st.lists(st.integers(1, 64), min_size=1, max_size=100))
 def test_who_competes_gets_a_share_in_proportion(weights: dict[str, float], rooms: list[int]) -> None:
     lanes, got = Lanes(weights), dict.fromkeys(weights, 0)
