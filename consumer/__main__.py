@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 from prometheus_client import CollectorRegistry
 
+from shared.exit_codes import WRONG_CONFIGURATION
 from shared.logs import configure
 from shared.settings import Settings, SettingsError
 from shared.tracing import start
@@ -21,7 +22,7 @@ from .config import resolve
 from .metrics import ConsumerMetrics
 from .models.registry import build
 from .redis_stream import RedisStream
-from .worker import WRONG_CONFIGURATION, Worker
+from .worker import Worker
 
 log = logging.getLogger("consumer")
 

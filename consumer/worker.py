@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from shared import wishes
 from shared.cards import BatchSettings, Card
+from shared.exit_codes import SOFTWARE_ERROR, WRONG_CONFIGURATION
 from shared.tracing import Tracing
 
 from .calibration import Calibration
@@ -28,9 +29,6 @@ from .switch import Switch
 
 log = logging.getLogger(__name__)
 
-SOFTWARE_ERROR = 70
-"""Exit status when a stage crashed (EX_SOFTWARE of sysexits.h); a supervisor starts the consumer again."""
-WRONG_CONFIGURATION = 2
 LOOK_UP_S = 0.1
 
 

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from shared.embedded import HOST, ServerConfig, answers, find_server, free_port, server_argv
+from shared.exit_codes import WRONG_CONFIGURATION
 from shared.exposure import check_exposure
 from shared.machine import this_machine
 from shared.settings import Settings, SettingsError
@@ -21,7 +22,6 @@ from .child import ChildSpec
 from .console import Console
 from .supervisor import Supervisor
 
-EXIT_USAGE = 2
 LAST_PORT = 65535
 
 
@@ -35,7 +35,7 @@ def up(environment: Mapping[str, str], commands: plan.Commands | None = None) ->
             return _run(Settings.from_env(environment), environment, commands or plan.Commands(), held)
     except SettingsError as error:
         print(f"headrace: {error}", file=sys.stderr)
-        return EXIT_USAGE
+        return WRONG_CONFIGURATION
 
 
 def _run(settings: Settings, environment: Mapping[str, str], commands: plan.Commands, held: ExitStack) -> int:

@@ -18,8 +18,9 @@ from consumer.config import ConsumerConfig, resolve
 from consumer.metrics import ENDS, ConsumerMetrics
 from consumer.models.base import Model
 from consumer.stream import Cause
-from consumer.worker import SOFTWARE_ERROR, WRONG_CONFIGURATION, Worker
+from consumer.worker import Worker
 from shared import outcomes
+from shared.exit_codes import SOFTWARE_ERROR, WRONG_CONFIGURATION
 from shared.settings import Settings
 from shared.wire import Reply, decode_reply
 from shared.wishes import Wish
