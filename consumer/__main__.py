@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from shared.exit_codes import WRONG_CONFIGURATION
 from shared.logs import configure
+from shared.service_links import notice
 from shared.settings import Settings, SettingsError
 from shared.tracing import start
 
@@ -42,6 +43,8 @@ def main(model_name: str, index: int, cores: str) -> None:
     except SettingsError as error:
         _refuse(str(error))
     configure(config.settings.log_level, config.settings.log_format)
+    if ignored := notice(os.environ):
+        log.info("%s", ignored)
     metrics = ConsumerMetrics(CollectorRegistry(), model_name)
     host = config.settings.metrics_host
     try:

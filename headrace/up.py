@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
+from shared import service_links
 from shared.embedded import HOST, ServerConfig, answers, find_server, free_port, server_argv
 from shared.exit_codes import WRONG_CONFIGURATION
 from shared.exposure import check_exposure
@@ -59,7 +60,9 @@ def _run(settings: Settings, environment: Mapping[str, str], commands: plan.Comm
     probes = plan.probe_specs(settings, commands, places)
     console = Console([spec.name for spec in (*services, *probes)])
     console.say(f"headrace: starting {', '.join(spec.name for spec in services)}.")
-    inherited = {"GIT_COMMIT": _commit(), **environment}
+    if ignored := service_links.notice(environment):
+        console.say(f"headrace: {ignored}")
+    inherited = {"GIT_COMMIT": _commit(), **service_links.without(environment)}
     supervisor = Supervisor(services, probes, plan.child_environment(settings, inherited), os.getcwd(), console)
 
     def on_ready() -> None:

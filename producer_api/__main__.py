@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
@@ -9,6 +10,7 @@ import click
 
 from shared.allocator import keep_freed_memory
 from shared.exposure import check_exposure
+from shared.service_links import notice
 from shared.settings import Settings, SettingsError
 from shared.tracing import start
 
@@ -33,6 +35,8 @@ def main() -> None:
     # The heap shrank and grew with every few pictures that passed through: half of the front end's time for them.
     keep_freed_memory(most_bytes=32 << 20, step_bytes=4 << 20)
     server.configure_logging(settings.log_level, settings.log_format)
+    if ignored := notice(os.environ):
+        logging.getLogger("headrace").info("%s", ignored)
     registry = new_registry()
     queue = RedisQueue(settings, queue_metrics(registry))
     try:

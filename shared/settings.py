@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Any
 
-from . import redis_url
+from . import redis_url, service_links
 from .names import check_name
 
 PREFIX = "HEADRACE_"
@@ -82,14 +82,14 @@ class Settings:
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Settings:
-        """Read every ``HEADRACE_`` name from ``environment``.
+        """Read every ``HEADRACE_`` name from ``environment``, except those that tell of a Service of Kubernetes.
 
         Raises:
             SettingsError: a name is unknown, a value is malformed or out of range, or two settings contradict.
         """
         values: dict[str, Any] = {}
         for name, text in environment.items():
-            if name.startswith(PREFIX) and name not in _NOT_SETTINGS:
+            if name.startswith(PREFIX) and name not in _NOT_SETTINGS and not service_links.is_link(name, text):
                 field = _field_of(name)
                 values[field] = _parse(field, name, text)
         settings = cls(**values)

@@ -85,6 +85,19 @@ def test_a_second_up_on_the_same_data_says_so(environment: dict[str, str]) -> No
         assert first.end() == 0
 
 
+def test_what_kubernetes_sets_for_a_service_of_our_name_is_told_once_and_ignored(environment: dict[str, str]) -> None:
+    links = {
+        "HEADRACE_UI_SERVICE_HOST": "10.0.0.7",
+        "HEADRACE_API_METRICS_PORT": "tcp://10.0.0.7:9101",
+        "HEADRACE_UI_PORT_8000_TCP_ADDR": "10.0.0.7",
+    }
+    with _up(environment, **links) as stack:
+        _ready(stack, 2)
+        assert stack.output.count("headrace: Ignored HEADRACE_API_METRICS_PORT, HEADRACE_UI_PORT_8000_TCP_ADDR and 1") == 1
+        stack.signal(signal.SIGTERM)
+        assert stack.end() == 0
+
+
 @pytest.mark.parametrize("setting", ["HEADRACE_PORT", "HEADRACE_REDIS_PORT", "HEADRACE_METRICS_PORT"])
 def test_a_port_in_use_is_one_sentence_and_exit_2(environment: dict[str, str], setting: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
