@@ -20,6 +20,7 @@ from shared.tracing import Tracing
 from shared.wire import Fault, ModelTag, Reply, Timing, decode_reply
 
 from .events import BatchDone, ItemDone
+from .failures import answer_to
 from .items import Finished, Item, Prepared, Refused, end_of
 from .lease import LeaseBook, Progress
 from .models.base import Model
@@ -206,11 +207,8 @@ class Committer:
                     warnings=self._warnings,
                 )
                 return encode_reply(reply), OK.code
-            except RequestError as error:
-                outputs = error
-            except Exception:
-                log.exception("Postprocessing failed for request %s", item.request.id, extra=item.about())
-                outputs = RequestError(INTERNAL, "Postprocessing failed; the consumer's log says why.")
+            except BaseException as error:
+                outputs = answer_to(error, item, "Postprocessing")
         return self._refusal(item.request.id, timing, attempt, outputs), outputs.outcome.code
 
     def _refusal(self, request_id: str, timing: Timing, attempt: int, error: RequestError) -> bytes:

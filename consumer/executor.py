@@ -11,11 +11,12 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any, Protocol
 
-from shared.outcomes import CANCELLED, EXPIRED, MODEL_ERROR, RequestError
+from shared.outcomes import CANCELLED, EXPIRED, RequestError
 
 from .batcher import Batch, CloseReason
 from .cancelled import Cancelled
 from .cost import BatchCost
+from .failures import answer_to, described
 from .intake import Intake
 from .items import Finished, Item, Replies, refuse
 from .lease import Progress
@@ -145,7 +146,7 @@ class Executor:
             outputs = self._outputs(batch.items, self._run_rows(rows))
             run_s = monotonic() - taken_s
             self._cost.observe(len(rows), run_s)
-        except Exception as error:
+        except BaseException as error:  # a panic, or `sys.exit()`: whatever it is, it is this batch's
             outputs = self._split(batch.items, error)
             run_s = monotonic() - taken_s
         self._progress.end(BATCH)
@@ -168,16 +169,16 @@ class Executor:
             start += item.row_count
         return shares
 
-    def _split(self, items: Sequence[Item], error: Exception) -> list[Sequence[Any] | RequestError]:
+    def _split(self, items: Sequence[Item], error: BaseException) -> list[Sequence[Any] | RequestError]:
         """Find those that a failed batch failed for: each half runs again, and again in halves where it fails.
 
         One culprit among n costs about 2 log2(n) further runs. A batch too large for the device's memory is answered
         by its halves.
         """
         if len(items) == 1:
-            log.error("Inference failed for request %s: %r", items[0].request.id, error, extra=items[0].about())
-            return [RequestError(MODEL_ERROR, "The model failed on this input; the consumer's log says why.")]
-        log.warning("Inference failed for a batch of %d requests (%r); running it in halves.", len(items), error)
+            return [answer_to(error, items[0], "Inference")]
+        what = described(error)
+        log.warning("Inference failed for a batch of %d requests (%s); running it in halves.", len(items), what)
         middle = len(items) // 2
         shares: list[Sequence[Any] | RequestError] = []
         for half in (items[:middle], items[middle:]):
@@ -193,7 +194,7 @@ class Executor:
             return []
         try:
             return self._outputs(items, self._run_rows([row for item in items for row in item.rows]))
-        except Exception as again:
+        except BaseException as again:
             return self._split(items, again)
 
     def _end_without_running(self, item: Item, now_s: float) -> RequestError | None:

@@ -6,16 +6,17 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
 from shared.clock import RedisClock
 from shared.fast_wire import decode_request
 from shared.keys import DEFAULT_LANE
-from shared.outcomes import CANCELLED, CRASHED, EXPIRED, INTERNAL, MALFORMED, RequestError, invalid
+from shared.outcomes import CANCELLED, CRASHED, EXPIRED, MALFORMED, RequestError, invalid
 from shared.wire import WireError
 
 from .cancelled import Cancelled
+from .failures import answer_to
 from .intake import Intake
 from .items import Item, Refused, Replies, end_of, refuse
 from .lease import MOST_CRASHES, LeaseBook, Progress
@@ -34,6 +35,10 @@ ROWS = "rows"
 """What making the rows of requests just read is called in the progress."""
 
 
+OnCrash = Callable[[str, BaseException], None]
+"""Told of the name of a stage that crashed, and of why."""
+
+
 class Fetcher:
     """Reads the stream until told to stop.
 
@@ -48,6 +53,7 @@ class Fetcher:
         pause: says when nothing is to be claimed, neither new nor abandoned work.
         cancelled: entries that are not to run.
         repeats: which ids are under way.
+        on_crash: told of what ended a thread of the pool, other than the model's failures: this consumer is broken.
 
     Attributes:
         overlaps: set while reading overlaps with running, on a thread of its own; cleared while the executor reads.
@@ -71,7 +77,9 @@ class Fetcher:
         pause: Pause | None = None,
         cancelled: Cancelled | None = None,
         repeats: Repeats | None = None,
+        on_crash: OnCrash = lambda name, error: None,
     ) -> None:
+        self._on_crash = on_crash
         self._stream, self._model, self._intake, self._leases = stream, model, intake, leases
         self._decoders, self._refuse = decoders, refuse
         self._on_gone, self._on_malformed, self._on_dead = on_gone, on_malformed, on_dead
@@ -301,11 +309,9 @@ class Fetcher:
 
     def _decodes(self, item: Item) -> bool:
         try:
-            return self._model.decodes(item.request)
-        except Exception:
-            log.exception("Choosing how to preprocess request %s failed", item.request.id, extra=item.about())
-            fault = RequestError(INTERNAL, "Preprocessing failed; the consumer's log says why.")
-            raise _Refusal(item, fault) from None
+            return bool(self._model.decodes(item.request))
+        except BaseException as error:
+            raise _Refusal(item, answer_to(error, item, "Choosing how to preprocess")) from None
 
     def _make_rows(self, item: Item) -> None:
         try:
@@ -313,16 +319,18 @@ class Fetcher:
             item.row_count = len(item.rows)
             if not 1 <= item.row_count <= self._max_rows:
                 raise invalid(f"A request must have 1 to {self._max_rows} rows, not {item.row_count}.", "inputs")
-        except RequestError as error:
-            raise _Refusal(item, error) from None
-        except Exception:
-            log.exception("Preprocessing failed for request %s", item.request.id, extra=item.about())
-            fault = RequestError(INTERNAL, "Preprocessing failed; the consumer's log says why.")
-            raise _Refusal(item, fault) from None
+        except BaseException as error:
+            raise _Refusal(item, answer_to(error, item, "Preprocessing")) from None
 
     def _decode_later(self, item: Item) -> None:
         self._intake.begin_decoding(1, item.entry.lane)
-        self._decoders.submit(self._decode, item)
+        self._decoders.submit(self._decode, item).add_done_callback(self._see_end)
+
+    def _see_end(self, decoding: Future[None]) -> None:
+        """Read a future of the pool, which else keeps to itself what ended it. The model's failures are answers."""
+        error = decoding.exception()
+        if error is not None:
+            self._on_crash("decode", error)
 
     def _decode(self, item: Item) -> None:
         begun_s = time.monotonic()

@@ -15,6 +15,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from .events import Parity
+from .failures import described
 from .models.base import Model
 from .notes import Notes
 
@@ -129,8 +130,9 @@ class _Trials:
         try:
             model = _loaded(self._build, self._device, name)
             measured = _measured(model, self._sizes)
-        except Exception as error:
-            self.refusals.append(f"{name} cannot run: {str(error).rstrip('.') or type(error).__name__}.")
+        except BaseException as error:
+            said = str(error) if isinstance(error, Exception) else described(error)
+            self.refusals.append(f"{name} cannot run: {said.rstrip('.') or type(error).__name__}.")
             return
         parity = _compared(self._exact, measured, name)
         times = _times(measured, self._exact)

@@ -16,7 +16,7 @@ from .cancelled import Cancelled
 from .committer import Committer
 from .config import ConsumerConfig
 from .executor import Executor
-from .fetcher import Fetcher
+from .fetcher import Fetcher, OnCrash
 from .intake import Intake
 from .keeper import Keeper
 from .lease import LeaseBook, Progress
@@ -41,6 +41,7 @@ class Stages:
         pause: says when nothing is to be claimed.
         tracing: where the spans of batches go; None for nowhere.
         cancelled: entries that are not to run; somebody else adds to it.
+        on_crash: told of what ended a thread of the pool that decodes.
     """
 
     def __init__(
@@ -53,7 +54,9 @@ class Stages:
         pause: Pause,
         tracing: Tracing | None = None,
         cancelled: Cancelled | None = None,
+        on_crash: OnCrash = lambda name, error: None,
     ) -> None:
+        self._on_crash = on_crash
         self._cancelled = Cancelled() if cancelled is None else cancelled
         self._config, self._stream, self._metrics = config, stream, metrics
         self._on_gone, self._new_thread, self._pause, self._tracing = on_gone, new_thread, pause, tracing
@@ -157,6 +160,7 @@ class Stages:
                 pause=self._pause,
                 cancelled=self._cancelled,
                 repeats=repeats,
+                on_crash=self._on_crash,
             )
             fetch = self._new_thread("fetch", lambda: fetcher.run(self._halt))
             commit = self._new_thread("commit", committer.run)
@@ -164,7 +168,12 @@ class Stages:
             keep = self._new_thread("keep", lambda: keeper.run(over))
             for thread in (fetch, commit, drain, keep):
                 thread.start()
-            executor.run(fetcher, self._halt)
+            try:
+                executor.run(fetcher, self._halt)
+            except BaseException as error:
+                # Told at once: a thread that hangs would keep the pool, and with it this stage, from ever ending.
+                self._on_crash("executor", error)
+                raise
             committer.close()
             commit.join()
             drain.join()

@@ -17,6 +17,7 @@ from .calibration import Calibration
 from .cancelled import Cancelled, Listener
 from .config import ConsumerConfig
 from .events import Parity
+from .failures import described
 from .loading import load_model
 from .metrics import ConsumerMetrics
 from .models.base import Model
@@ -64,6 +65,7 @@ class Worker:
         self._over = threading.Event()
         self._serving = False
         self._status = 0
+        self._cause: BaseException | None = None
         self._model: Model | None = None
         self._running: Running | None = None
         self._pulse = Pulse(stream, self._describe, self._look, config.settings.heartbeat_ms / 1000)
@@ -71,7 +73,15 @@ class Worker:
         cancelled = Cancelled()
         self._listener = Listener(stream, cancelled)
         self._stages = Stages(
-            config, stream, metrics, self._pulse.beat_now, self._thread, self._pause, tracing, cancelled
+            config,
+            stream,
+            metrics,
+            self._pulse.beat_now,
+            self._thread,
+            self._pause,
+            tracing,
+            cancelled,
+            self._crashed,
         )
         self._switch = Switch(stream, config.precision, self._stages.halt, self._pulse.beat_now)
 
@@ -102,8 +112,20 @@ class Worker:
     def _guarded(self, name: str, target: Callable[[], None]) -> None:
         try:
             target()
-        except Exception:
-            log.exception("The %s stage crashed; the consumer ends so that it is started again.", name)
+        except BaseException as error:  # `sys.exit()` ends a thread without a word, and a panic of Rust is no Exception
+            self._crashed(name, error)
+
+    def _crashed(self, name: str, error: BaseException) -> None:
+        """End the process with the cause in the log: with a stage missing, what it takes would never be answered."""
+        if error is self._cause:
+            return
+        self._cause = error
+        text = "The %s stage crashed; the consumer ends so that it is started again."
+        try:
+            log.error(text, name, exc_info=error)
+        except BaseException:  # what a traceback shows of a foreign error is foreign code
+            log.error(f"{text} %s", name, described(error))
+        finally:
             self._end(SOFTWARE_ERROR)
 
     def _end(self, status: int) -> None:
@@ -189,11 +211,11 @@ class Worker:
         refusal = ""
         try:
             self._load(precision)
-        except Exception as error:
+        except BaseException as error:
             # Asked for by environment and models file alone, there is nothing to go back to.
             if not self._switch.is_under_way:
                 raise
-            refusal = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            refusal = str(error) if isinstance(error, ValueError) else described(error)
         # Outside the clause: what was raised holds on to the model that was refused.
         if refusal:
             log.error("Precision %s is not taken: %s Going on with %s.", precision, refusal, before)

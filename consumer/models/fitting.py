@@ -1,21 +1,35 @@
-"""A model of the user's own whose batches are run in parts once memory has run out, as those of the networks are."""
+"""A model of the user's own, seen from the stages: what its methods return is checked, and its batches are run in parts
+once memory has run out, as those of the networks are.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from consumer.failures import described
 from shared.wire import Request
 
+from . import returned
+from .answers import AnswerCheck
 from .base import Description, Model, Result
 from .halving import Halving
 
 if TYPE_CHECKING:
     from consumer.notes import Notes
 
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
 
 class Fitting(Model):
-    """Passes everything on to ``model``, and its batches in parts that fit.
+    """Passes everything on to ``model``, and its batches in parts that fit; checks what comes back.
+
+    What cannot be used raises :class:`~consumer.models.returned.Unusable`, a ``ValueError`` of one sentence; an answer
+    that is not what the description promises raises a ``RequestError``, ``MODEL_ERROR``. Counts that are none count as
+    not kept, and the log says so once.
 
     Args:
         recover: gives back what a failed attempt held.
@@ -23,11 +37,18 @@ class Fitting(Model):
 
     def __init__(self, model: Model, recover: Callable[[], None]) -> None:
         self._model = model
-        self._in_parts: Halving[Sequence[Any]] = Halving(model.run, recover=recover)
+        self._in_parts: Halving[Sequence[Any]] = Halving(self._run_part, recover=recover)
+        self._description: Description | None = None
+        self._check: AnswerCheck | None = None
+        self._miscounts: set[str] = set()
 
     def run(self, rows: Sequence[Any]) -> Sequence[Any]:
         """See the interface."""
         return self._in_parts(rows)
+
+    def _run_part(self, rows: Sequence[Any]) -> Sequence[Any]:
+        found: Sequence[Any] = returned.outputs(self._model.run(rows), len(rows))
+        return found
 
     def working_rows(self) -> int | None:
         """See the interface."""
@@ -35,11 +56,13 @@ class Fitting(Model):
 
     def padded_rows(self) -> int:
         """See the interface."""
-        return self._model.padded_rows()
+        return self._counted("padded_rows", lambda: returned.whole(self._model.padded_rows()), 0)
 
     def describe(self) -> Description:
-        """See the interface."""
-        return self._model.describe()
+        """See the interface; asked once."""
+        if self._description is None:
+            self._description = returned.description(self._model.describe())
+        return self._description
 
     def load(self, device: str, precision: str) -> None:
         """See the interface."""
@@ -47,19 +70,25 @@ class Fitting(Model):
 
     def preprocess(self, request: Request) -> Sequence[Any]:
         """See the interface."""
-        return self._model.preprocess(request)
+        return returned.rows(self._model.preprocess(request))
 
     def postprocess(self, outputs: Sequence[Any], request: Request) -> Result:
-        """See the interface."""
-        return self._model.postprocess(outputs, request)
+        """See the interface; the answer is checked.
+
+        Raises:
+            RequestError: ``MODEL_ERROR``: it is not what description and protocol promise.
+        """
+        if self._check is None:
+            self._check = AnswerCheck(self.describe())
+        return self._check(self._model.postprocess(outputs, request), len(outputs))
 
     def sample_rows(self, count: int) -> Sequence[Any]:
         """See the interface."""
-        return self._model.sample_rows(count)
+        return returned.samples(self._model.sample_rows(count), count)
 
     def precisions(self, device: str) -> Sequence[str]:
         """See the interface."""
-        return self._model.precisions(device)
+        return returned.precisions(self._model.precisions(device))
 
     def tune(self, notes: Notes, allowed: frozenset[str] | None) -> None:
         """See the interface."""
@@ -67,12 +96,22 @@ class Fitting(Model):
 
     def recipe(self) -> tuple[str, ...]:
         """See the interface."""
-        return self._model.recipe()
+        return returned.texts(self._model.recipe(), "recipe()")
 
     def device_busy_s(self) -> float | None:
         """See the interface."""
-        return self._model.device_busy_s()
+        return self._counted("device_busy_s", lambda: returned.seconds(self._model.device_busy_s()), None)
 
     def decodes(self, request: Request) -> bool:
         """See the interface."""
-        return self._model.decodes(request)
+        return bool(self._model.decodes(request))
+
+    def _counted(self, method: str, count: Callable[[], T], otherwise: T) -> T:
+        """Ask for a count; what only metrics show must end neither a batch nor a scrape."""
+        try:
+            return count()
+        except BaseException as error:
+            if method not in self._miscounts:
+                self._miscounts.add(method)
+                log.error("%s() does not count, so nothing is counted: %s", method, described(error))
+            return otherwise

@@ -5,10 +5,17 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from enum import Enum, auto
 from itertools import chain
 from typing import Any, Generic, Protocol, TypeVar
 
 log = logging.getLogger(__name__)
+
+
+class _NoRoom(Enum):
+    """What stands for the outputs of a part that did not fit. Private: a model can return anything else, None too."""
+
+    NO_ROOM = auto()
 
 
 class Outputs(Protocol):
@@ -70,9 +77,9 @@ class Halving(Generic[OutputsT]):
         while done < len(rows):
             part = rows[done : done + self.most]
             outputs = self._attempt(part, before)
-            if outputs is None:
+            if outputs is _NoRoom.NO_ROOM:
                 self._recover()
-                self.most = len(part) // 2
+                self.most = max(1, len(part) // 2)
                 log.warning("Memory ran out at %d rows; from here on at most %d run at once.", len(part), self.most)
                 continue
             if len(outputs) != len(part):  # the next part's would be taken for what is missing
@@ -81,8 +88,8 @@ class Halving(Generic[OutputsT]):
             done += len(part)
         return parts[0] if len(parts) == 1 else _joined(parts)
 
-    def _attempt(self, part: Sequence[Any], before: int) -> OutputsT | None:
-        """Run a part; None says that memory ran out and fewer rows may do."""
+    def _attempt(self, part: Sequence[Any], before: int) -> OutputsT | _NoRoom:
+        """Run a part, or say that memory ran out and fewer rows may do."""
         try:
             return self._run(part)
         except Exception as error:
@@ -91,7 +98,7 @@ class Halving(Generic[OutputsT]):
             if len(part) < 2:
                 self.most = before
                 raise
-        return None
+        return _NoRoom.NO_ROOM
 
 
 def _joined(parts: list[OutputsT]) -> OutputsT:

@@ -29,7 +29,7 @@ def build(config: ModelConfig) -> Model:
         raise ValueError(f"entry {entry!r} must name a function or a class, but it is a {type(factory).__name__}.")
     try:
         model = factory(dict(config.options))
-    except Exception as error:
+    except BaseException as error:  # a script without a guard calls `sys.exit()`
         raise ValueError(f"{entry} failed: {type(error).__name__}: {error}.") from error
     if not isinstance(model, Model):
         raise ValueError(
@@ -50,5 +50,5 @@ def _module(name: str) -> ModuleType:
         if name == missing or name.startswith(missing + "."):
             raise ValueError(f"there is no module {name!r} that could be imported from {here}.") from error
         raise ValueError(f"module {name!r} imports {missing!r}, which is not installed.") from error
-    except Exception as error:
+    except BaseException as error:
         raise ValueError(f"importing {name!r} failed: {type(error).__name__}: {error}.") from error

@@ -158,7 +158,7 @@ def test_the_attempt_is_the_entrys(bench: Bench) -> None:
     assert bench.reply("a").attempt == 3
 
 
-@pytest.mark.parametrize(("body", "code"), [(b"sour", INVALID_INPUT.code), (b"spoilt", INTERNAL.code)])
+@pytest.mark.parametrize(("body", "code"), [(b"sour", INVALID_INPUT.code), (b"spoilt", MODEL_ERROR.code)])
 def test_an_answer_that_cannot_be_made_fails_alone(bench: Bench, body: bytes, code: str) -> None:
     items = bench.claimed(item("a"), item("bad", body), item("c"))
     bench.finish(items, [[b"A"], [b"B"], [b"C"]])
@@ -180,8 +180,8 @@ def test_an_answer_that_no_message_can_hold_fails_alone(bench: Bench) -> None:
         pytest.fail(f"the stage crashed, and with it the batchmates' answers: {error}")
     fault = bench.reply("bad").fault
     assert fault is not None
-    assert fault.code == INTERNAL.code
-    assert bench.codes() == ["ok", INTERNAL.code, "ok"]
+    assert fault.code == MODEL_ERROR.code
+    assert bench.codes() == ["ok", MODEL_ERROR.code, "ok"]
 
 
 def test_an_item_that_failed_in_the_batch_is_answered_with_its_error(bench: Bench) -> None:

@@ -20,7 +20,7 @@ from consumer.items import Item, Refused
 from consumer.lease import LeaseBook
 from consumer.metrics import ConsumerMetrics
 from consumer.stream import Ended, Entry
-from shared.outcomes import CANCELLED, CRASHED, EXPIRED, INTERNAL, INVALID_INPUT, MALFORMED
+from shared.outcomes import CANCELLED, CRASHED, EXPIRED, INVALID_INPUT, MALFORMED, MODEL_ERROR
 from tests.fake_stream import InMemoryLane, InMemoryStream
 from tests.helpers import eventually
 from tests.unit.consumer.parts import CARD, RAW, SETTINGS, Toy, joined, message, on_thread
@@ -155,7 +155,7 @@ def test_what_the_model_does_not_want_is_refused(bench: Bench, body: bytes) -> N
 
 def test_a_bug_in_preprocessing_fails_its_request_only(bench: Bench) -> None:
     bench.accept(message("bad", b"break"), message("good"))
-    assert bench.faults() == [("bad", INTERNAL.code, None)]
+    assert bench.faults() == [("bad", MODEL_ERROR.code, None)]
     assert "a bug in the model" not in bench.refused[0].error.message
     assert [one.request.id for one in bench.ready()] == ["good"]
 
@@ -171,7 +171,7 @@ def test_a_bug_in_choosing_the_decoder_fails_its_request_only(bench: Bench) -> N
         bench.accept(message("bad"), message("good"))
     except ZeroDivisionError:
         pytest.fail("the stage crashed, and would again after every restart")
-    assert [code for _, code, _ in bench.faults()] == [INTERNAL.code]
+    assert [code for _, code, _ in bench.faults()] == [MODEL_ERROR.code]
     assert [one.request.id for one in bench.ready()] == ["good"]
 
 

@@ -15,6 +15,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from consumer.config import ConsumerConfig, resolve
+from consumer.executor import Executor
+from consumer.fetcher import Fetcher
 from consumer.metrics import ENDS, ConsumerMetrics
 from consumer.models.base import Model
 from consumer.stream import Cause
@@ -22,7 +24,7 @@ from consumer.worker import Worker
 from shared import outcomes
 from shared.exit_codes import SOFTWARE_ERROR, WRONG_CONFIGURATION
 from shared.settings import Settings
-from shared.wire import Reply, decode_reply
+from shared.wire import Reply, Request, decode_reply
 from shared.wishes import Wish
 from tests.children import ROOT
 from tests.fake_stream import InMemoryLane, InMemoryStream
@@ -94,8 +96,8 @@ class House:
     def __init__(self, config: ConsumerConfig, build: type[Model] = Heavy) -> None:
         self.lane = InMemoryLane()
         self.registry = CollectorRegistry()
-        stream = InMemoryStream(self.lane, config.settings, "me")
-        self.worker = Worker(config, build, stream, ConsumerMetrics(self.registry, "toy"))
+        self.stream = InMemoryStream(self.lane, config.settings, "me")
+        self.worker = Worker(config, build, self.stream, ConsumerMetrics(self.registry, "toy"))
         self.status: int | None = None
         self.thread = threading.Thread(target=self._run, daemon=True)
 
@@ -265,3 +267,110 @@ def test_every_failure_that_a_consumer_names_is_at_0_from_the_start() -> None:
     named = [getattr(outcomes, alias.name) for node in imports for alias in node.names]
     failures = {one for one in named if isinstance(one, outcomes.Outcome) and one.status >= 500}
     assert failures == set(ENDS) - {outcomes.OK}
+
+
+class Panic(BaseException):
+    """As what Rust's extension modules raise."""
+
+
+STAGES = {"fetch": "read", "commit": "commit", "keep": "reap", "pulse": "heartbeat", "listen": "ends"}
+ENDINGS = [SystemExit(0), Panic("no more"), KeyboardInterrupt(), GeneratorExit(), ZeroDivisionError("a bug")]
+
+
+@pytest.mark.parametrize("error", ENDINGS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("stage", STAGES)
+def test_whatever_ends_a_stage_ends_the_process_with_its_cause(
+    tmp_path: Path, stage: str, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    house = House(configured(tmp_path, DEVICE="cpu"))
+
+    def breaks(*arguments: object, **options: object) -> None:
+        raise error
+
+    house.thread.start()
+    eventually(lambda: house.lane.workers)
+    setattr(house.stream, STAGES[stage], breaks)
+    for number in range(8):  # more than are committed at once
+        house.lane.add({b"m": message(f"a-{number}", b"hello")})
+    assert joined(house.thread), "a stage is gone, and nobody noticed"
+    assert house.status == SOFTWARE_ERROR
+    told = [record for record in caplog.records if "stage crashed" in record.message]
+    assert len(told) == 1
+    assert told[0].exc_info is not None
+    assert told[0].exc_info[1] is error
+
+
+def test_whatever_ends_a_thread_of_the_pool_ends_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def breaks(fetcher: Fetcher, item: object) -> None:
+        raise SystemExit(0)
+
+    monkeypatch.setattr(Fetcher, "_decode", breaks)
+    house = House(configured(tmp_path, DEVICE="cpu"))
+    house.thread.start()
+    eventually(lambda: house.lane.workers)
+    house.lane.add({b"m": message("a", b"picture")})
+    assert joined(house.thread), "a future was not read, and nobody noticed"
+    assert house.status == SOFTWARE_ERROR
+    assert "The decode stage crashed" in caplog.text
+
+
+def test_a_crash_of_the_running_thread_does_not_wait_for_a_decoder_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    class Hanging(Heavy):
+        def preprocess(self, request: Request) -> Sequence[bytes]:
+            if request.body == b"picture":
+                hangs.set()
+                goes_on.wait()
+            return super().preprocess(request)
+
+    def breaks(executor: Executor, batch: object) -> None:
+        raise Panic("no more")
+
+    house = House(configured(tmp_path, DEVICE="cpu"), Hanging)
+    house.thread.start()
+    eventually(lambda: house.lane.workers)
+    house.lane.add({b"m": message("a", b"picture")})
+    assert hangs.wait(10.0)
+    monkeypatch.setattr(Executor, "_run_batch", breaks)
+    house.lane.add({b"m": message("b", b"hello")})
+    try:
+        assert joined(house.thread)
+        assert house.status == SOFTWARE_ERROR
+    finally:
+        goes_on.set()
+
+
+@pytest.mark.parametrize("error", [SystemExit(2), Panic("no more"), ZeroDivisionError("a bug")])
+@pytest.mark.parametrize("step", ["load", "sample_rows"])
+def test_whatever_ends_loading_ends_the_process_with_its_cause(
+    tmp_path: Path, step: str, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    def breaks(*arguments: object) -> None:
+        raise error
+
+    house = House(configured(tmp_path, DEVICE="cpu"), type("Broken", (Heavy,), {step: breaks}))
+    house.thread.start()
+    assert joined(house.thread), "loading has ended, and nobody noticed"
+    assert house.status not in (None, 0)
+    assert type(error).__name__ in caplog.text
+
+
+def test_a_panic_in_another_precision_goes_on_with_the_old_one(tmp_path: Path) -> None:
+    class Picky(Heavy):
+        def load(self, device: str, precision: str) -> None:
+            if precision == "bf16":
+                raise Panic("not in bf16")
+            super().load(device, precision)
+
+    house = House(configured(tmp_path, DEVICE="cpu"), Picky)
+    with house.open():
+        assert house.ask("a") == ("fp32", "HELLO")
+        house.lane.wish = Wish("bf16", "one")
+        eventually(lambda: house.state().get("progress") == "refused")
+        assert house.ask("b") == ("fp32", "HELLO")
+        assert house.state()["refusal"] == "Panic('not in bf16')"

@@ -111,3 +111,16 @@ def test_every_batch_has_the_smallest_bucket_that_holds_it(max_batch: int, data:
 def test_a_batch_larger_than_every_bucket_is_refused() -> None:
     with pytest.raises(ValueError, match="no bucket of"):
         bucket_of(9, buckets(8, GPU_SIZES))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_a_model_that_returns_none_is_not_out_of_memory(rows: int) -> None:
+    device = Device(9)
+
+    def nothing(part: Sequence[Any]) -> Any:
+        device.tried.append(len(part))
+
+    run = Halving(nothing, 8, device.recover)
+    with pytest.raises(TypeError):
+        run(list(range(rows)))
+    assert (run.most, run.working_rows, device.tried, device.recovered) == (8, None, [rows], 0)
