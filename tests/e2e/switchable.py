@@ -19,7 +19,8 @@ from shared.wire import Request, Tensor
 from tests.helpers import write_models_file
 
 POLL_S = 0.005
-SPEC = (TensorSpec("input", "UINT8", (-1,)),)
+INPUTS = (TensorSpec("input", "UINT8", (-1,)),)
+OUTPUTS = (TensorSpec("output", "UINT8", (-1,)),)
 
 
 class Switchable(Model):
@@ -31,7 +32,7 @@ class Switchable(Model):
 
     def describe(self) -> Description:
         """Bytes in, bytes out."""
-        return Description(SPEC, SPEC)
+        return Description(INPUTS, OUTPUTS)
 
     def load(self, device: str, precision: str) -> None:
         """Wait while it is held."""

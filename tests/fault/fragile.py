@@ -22,7 +22,8 @@ from tests.helpers import write_models_file
 
 POLL_S = 0.005
 MOST_BYTES = 1000
-SPEC = (TensorSpec("input", "UINT8", (-1,)),)
+INPUTS = (TensorSpec("input", "UINT8", (-1,)),)
+OUTPUTS = (TensorSpec("output", "UINT8", (-1,)),)
 
 
 class Fragile(Model):
@@ -33,7 +34,7 @@ class Fragile(Model):
 
     def describe(self) -> Description:
         """Bytes in, bytes out."""
-        return Description(SPEC, SPEC)
+        return Description(INPUTS, OUTPUTS)
 
     def load(self, device: str, precision: str) -> None:
         """Do nothing."""

@@ -16,7 +16,8 @@ from tests.helpers import write_models_file
 from tests.storm.ledger import Task, answer_to, body_of, nonce_of
 
 FIXED_S, PER_ROW_S = 0.003, 0.0003
-SPEC = (TensorSpec("input", "UINT8", (-1,)),)
+INPUTS = (TensorSpec("input", "UINT8", (-1,)),)
+OUTPUTS = (TensorSpec("output", "UINT8", (-1,)),)
 
 
 class Storm(Model):
@@ -28,7 +29,7 @@ class Storm(Model):
 
     def describe(self) -> Description:
         """Bytes in, bytes out."""
-        return Description(SPEC, SPEC)
+        return Description(INPUTS, OUTPUTS)
 
     def load(self, device: str, precision: str) -> None:
         """Open the notes."""
