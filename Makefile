@@ -28,6 +28,15 @@ SEED ?= 1
 # These hold what they measure against a bound, so nothing else may run beside them.
 ALONE := row_23 or is_away or row_30
 
+# With SLOW_CPU=1 everything runs as on a processor without AVX-512 and bf16: torch and its libraries are forbidden to use
+# them (x86 only). tests/slow_processor.py has the same list.
+SLOW_CPU ?=
+ifeq ($(SLOW_CPU),1)
+export ONEDNN_MAX_CPU_ISA := AVX2
+export ATEN_CPU_CAPABILITY := avx2
+export MKL_ENABLE_INSTRUCTIONS := AVX2
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help up test lint bench bench-batching bench-peers gate storm soak mutants selftest clean venv
 
@@ -37,7 +46,7 @@ help: ## show the verbs
 up: $(STAMP) ## start Redis, the consumers and the front end; Ctrl-C stops them
 	@exec $(BIN)/python -m headrace up
 
-test: $(STAMP) ## run the tests; four at a time, since many of them wait for processes
+test: $(STAMP) ## run the tests, four at a time; SLOW_CPU=1 as on a processor without AVX-512
 	@$(BIN)/python -m pytest -n 4 --dist worksteal
 
 lint: $(STAMP) ## check style, types and workflows

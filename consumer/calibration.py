@@ -36,7 +36,7 @@ WORTH_REMEMBERING_S = 0.5
 """What was measured in less time than this is measured again at the next start."""
 
 BUDGET_S = 1.0
-NETWORK_BUDGET_S = 4.0
+NETWORK_BUDGET_S = 2.0
 """Once the buckets of ``ALWAYS_WARM`` are warm, no run is begun that would end later than this."""
 
 

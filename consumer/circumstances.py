@@ -26,7 +26,10 @@ def circumstances(config: ConsumerConfig, device: str) -> dict[str, str]:
     }
     torch = sys.modules.get("torch")
     if torch is not None:
-        found["torch"] = f"{torch.__version__} with {torch.get_num_threads()} threads"
+        from .models.instructions import this_processor
+
+        # Whatever forbids torch some of the processor's instructions makes it another one.
+        found["torch"] = f"{torch.__version__} with {torch.get_num_threads()} threads on {this_processor()}"
         if device == "cuda":
             found["machine"] += f" {torch.cuda.get_device_name()}"
     return found

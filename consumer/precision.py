@@ -33,14 +33,29 @@ ROUNDS = 8
 BUDGET_S = 0.3
 WORTH = 0.95
 """``auto`` takes a lower precision only if a batch takes less than this share of fp32's time; less is noise."""
+HOPELESS = 2.0
+"""A trial whose first batch takes more than so many times the best one's is given up there."""
+BRIEF_S = 0.1
+"""A first batch as short as this is run once more before it is judged: part of it is done once only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a model does with its sample rows: outputs of all batches one below the other (None: no numbers), time."""
+    """What a model does with its sample rows.
+
+    Attributes:
+        outputs: of all batches one below the other; None when they are no numbers.
+        batch_s: the shortest time of a batch of ``TIMED`` rows.
+        first_s: the time of the first and smallest batch.
+    """
 
     outputs: NDArray[Any] | None
     batch_s: float
+    first_s: float = 0.0
+
+
+class Hopeless(Exception):
+    """A trial was given up, because its first batch alone took too long."""
 
 
 class PrecisionRefused(ValueError):
@@ -79,12 +94,17 @@ def prepare(
         return _fastest(build, device, sizes, notes or Notes())
     if wanted == FP32:
         return _exact(build, device, "nothing to compare, it is what others are compared with.")
+    lacking = _lacks(device, wanted)
+    if lacking:
+        log.warning("Precision %s was asked for by name, although %s: it is emulated, and slow.", wanted, lacking)
     exact = _measured_and_freed(build, device, sizes)
     model = _loaded(build, device, wanted)
     measured = _measured(model, sizes)
     parity = _compared(exact, measured, wanted)
     if not parity.passed:
         raise PrecisionRefused(parity)
+    if lacking:
+        parity = replace(parity, reason=f"{parity.reason} It is emulated, since {lacking}.")
     if exact.outputs is not None and measured.batch_s > exact.batch_s:
         log.warning("Precision %s is slower than fp32 here: %s", wanted, _times(measured, exact))
         return model, replace(parity, reason=f"{parity.reason} It is slower than fp32: {_times(measured, exact)}")
@@ -92,9 +112,13 @@ def prepare(
 
 
 def _fastest(build: Callable[[], Model], device: str, sizes: Sequence[int], notes: Notes) -> tuple[Model, Parity]:
-    others = [name for name in build().precisions(device) if name != FP32]
-    if not others:
+    offered = [name for name in build().precisions(device) if name != FP32]
+    if not offered:
         return _exact(build, device, "it is the only precision of this model.")
+    untried = {name: f"{name} is not tried, since {why}." for name in offered if (why := _lacks(device, name))}
+    others = [name for name in offered if name not in untried]
+    if not others:
+        return _exact(build, device, f"it is the fastest precision that agrees: {' '.join(untried.values())}")
     place = f"precision {device} of {'+'.join(others)}"
     known = notes.get(place)
     if isinstance(known, dict) and known.get("precision") == FP32:
@@ -102,6 +126,7 @@ def _fastest(build: Callable[[], Model], device: str, sizes: Sequence[int], note
     known = known.get("precision") if isinstance(known, dict) else None
     exact = _measured_and_freed(build, device, sizes)
     tried = _Trials(build, device, sizes, exact)
+    tried.refusals += untried.values()
     for name in [known] if known in others else others:
         tried.attempt(name, must_be_faster=name != known)
     if tried.best is None:
@@ -117,7 +142,7 @@ class _Trials:
 
     def __init__(self, build: Callable[[], Model], device: str, sizes: Sequence[int], exact: Measured) -> None:
         self._build, self._device, self._sizes, self._exact = build, device, sizes, exact
-        self._least_s = float("inf")
+        self._least_s, self._least_first_s = float("inf"), exact.first_s
         self.best: Parity | None = None
         self.model: Model | None = None
         """The loaded model if the best one was tried last; never two at once."""
@@ -129,7 +154,10 @@ class _Trials:
         free_memory(self._device)
         try:
             model = _loaded(self._build, self._device, name)
-            measured = _measured(model, self._sizes)
+            measured = _measured(model, self._sizes, self._least_first_s if must_be_faster else None)
+        except Hopeless as error:
+            self.refusals.append(f"{name} is not faster: {error}")
+            return
         except BaseException as error:
             said = str(error) if isinstance(error, Exception) else described(error)
             self.refusals.append(f"{name} cannot run: {said.rstrip('.') or type(error).__name__}.")
@@ -143,12 +171,21 @@ class _Trials:
         elif must_be_faster and measured.batch_s > WORTH * self._exact.batch_s:
             self.refusals.append(f"{name} is not faster: {times}")
         elif measured.batch_s < self._least_s:
-            self._least_s = measured.batch_s
+            self._least_s, self._least_first_s = measured.batch_s, min(self._least_first_s, measured.first_s)
             self.best, self.model = replace(parity, reason=f"{parity.reason} {times.capitalize()}"), model
 
 
 def _exact(build: Callable[[], Model], device: str, reason: str) -> tuple[Model, Parity]:
     return _loaded(build, device, FP32), Parity(FP32, 0, 1.0, 0.0, 1.0, True, reason)
+
+
+def _lacks(device: str, name: str) -> str:
+    """Say what the device has not that ``name`` needs; a model that does without torch knows best itself."""
+    if "torch" not in sys.modules:
+        return ""
+    from .models.instructions import lacks
+
+    return lacks(device, name)
 
 
 def _compared(exact: Measured, measured: Measured, name: str) -> Parity:
@@ -187,25 +224,38 @@ def free_memory(device: str) -> None:
         torch.cuda.empty_cache()
 
 
-def _measured(model: Model, sizes: Sequence[int]) -> Measured:
-    """Run batches of all ``sizes``, each of the first so many sample rows, and time a batch of ``TIMED`` rows."""
+def _measured(model: Model, sizes: Sequence[int], best_s: float | None = None) -> Measured:
+    """Run batches of all ``sizes``, each of the first so many sample rows, and time a batch of ``TIMED`` rows.
+
+    Args:
+        best_s: the time of the best first batch so far; None when this one is not to be given up.
+
+    Raises:
+        Hopeless: the first batch took more than ``HOPELESS`` times that.
+    """
     samples = model.sample_rows(sizes[-1])
+    first_s = _run_s(model, samples[: sizes[0]])
+    if best_s is not None and first_s > HOPELESS * best_s:
+        if first_s < BRIEF_S:
+            first_s = min(first_s, _run_s(model, samples[: sizes[0]]))
+        if first_s > HOPELESS * best_s:
+            raise Hopeless(f"its first batch took {first_s * 1000:.3g} ms, of the best {best_s * 1000:.3g} ms.")
     parts = [_as_array(model.run(samples[:size])) for size in sizes]
     if any(part is None for part in parts):
-        return Measured(None, 0.0)
+        return Measured(None, 0.0, first_s)
     import numpy as np
 
     try:
         outputs = np.concatenate([part for part in parts if part is not None])
     except ValueError:
-        return Measured(None, 0.0)
+        return Measured(None, 0.0, first_s)
     timed = samples[:TIMED]
     shortest_s, begun_s = _run_s(model, timed), perf_counter()
     for _ in range(ROUNDS):
         shortest_s = min(shortest_s, _run_s(model, timed))
         if perf_counter() - begun_s > BUDGET_S:
             break
-    return Measured(outputs, shortest_s)
+    return Measured(outputs, shortest_s, first_s)
 
 
 def _run_s(model: Model, rows: Sequence[Any]) -> float:

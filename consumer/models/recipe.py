@@ -7,6 +7,7 @@ a step does not fit runs without it, and one that none fits runs plainly.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any, Protocol
@@ -34,6 +35,12 @@ BUDGET_S = 0.3
 """Time for one comparison. At least ``LEAST_ROUNDS`` are run, and no more than it takes to see a clear difference."""
 LEAST_ROUNDS = 2
 CLEAR = 0.85
+HOPELESS = 2.0
+"""What takes more than so many times the best at its first batch is given up there."""
+BRIEF_S = 0.1
+"""A first batch as short as this is run once more before it is judged: part of it is done once only."""
+SEARCH_S = 6.0
+"""No further step is tried once the search has taken this long: a start must not last because a batch does."""
 EXACT = Threshold(0.99999, 0.001, 0.995)
 """How close fp32 with a recipe must come to fp32 without: it only computes in another order."""
 
@@ -115,8 +122,9 @@ def choose(
     reference: NDArray[Any],
     precision: str,
     likely: Steps = (),
+    plain_s: float = math.inf,
 ) -> tuple[Runner, Steps]:
-    """Try the steps one after the other, each on top of those kept before it.
+    """Try the steps one after the other, each on top of those kept before it, for ``SEARCH_S`` at most.
 
     Args:
         offered: names of steps, in the order to try them.
@@ -126,6 +134,8 @@ def choose(
         precision: sets how close the outputs must come.
         likely: steps that were found to help in another precision. Together they are tried first, and kept if they
             agree and are faster than none: each start would otherwise go through the whole search twice.
+        plain_s: what a batch takes in plain fp32. Where this precision takes more than ``HOPELESS`` times as long, no
+            step makes up for that, and none is tried.
 
     Returns:
         The runner with all steps that are kept, and their names.
@@ -133,13 +143,22 @@ def choose(
     Raises:
         Exception: what ``make`` raises without any step.
     """
+    begun_s = perf_counter()
     best = make(())
-    best.run(rows)
+    best_s, _ = first_run(best, rows, plain_s)
+    if best_s > HOPELESS * plain_s:
+        log.info("No step is tried in %s: a batch takes %.3g s, in fp32 %.3g s.", precision, best_s, plain_s)
+        return best, ()
 
     def fitting(steps: Steps) -> Runner | None:
+        nonlocal best_s
         try:
             candidate = make(steps)
-            return candidate if agrees(reference, candidate.run(rows), precision) else None
+            took_s, outputs = first_run(candidate, rows, best_s)
+            if took_s > HOPELESS * best_s or not agrees(reference, outputs, precision):
+                return None
+            best_s = min(best_s, took_s)
+            return candidate
         except Exception as error:
             log.info("The steps %s do not fit: %s", ", ".join(steps), error)
             return None
@@ -148,6 +167,9 @@ def choose(
         return candidate, likely
     kept: Steps = ()
     for step in offered:
+        if perf_counter() - begun_s > SEARCH_S:
+            log.info("No time is left to try %s.", step)
+            break
         candidate = fitting((*kept, step))
         if candidate is not None and _is_faster(candidate, best, rows):
             best, kept = candidate, (*kept, step)
@@ -171,6 +193,16 @@ def _is_faster(candidate: Runner, best: Runner, rows: Sequence[Any]) -> bool:
         least_s = min(least_s, run_s(candidate, rows))
         to_beat_s = min(to_beat_s, run_s(best, rows))
     return least_s < to_beat_s * WORTH
+
+
+def first_run(runner: Runner, rows: Sequence[Any], best_s: float) -> tuple[float, NDArray[Any]]:
+    """Run the first batch, and once more if it is short and looks hopeless beside ``best_s``; seconds and outputs."""
+    begun_s = perf_counter()
+    outputs = runner.run(rows)
+    took_s = perf_counter() - begun_s
+    if took_s > HOPELESS * best_s and took_s < BRIEF_S:
+        took_s = min(took_s, run_s(runner, rows))
+    return took_s, outputs
 
 
 def run_s(runner: Runner, rows: Sequence[Any]) -> float:

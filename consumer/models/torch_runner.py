@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 import torch
 
@@ -52,7 +53,7 @@ def make(
     if not offered:
         return (plain if precision == "fp32" else _runner(network, device, precision, (), max_batch)), ()
     rows = recipe.samples_of(network, min(recipe.ROWS, max_batch))
-    reference = plain.run(rows)
+    plain_s, reference = recipe.first_run(plain, rows, math.inf)
 
     def make_one(steps: recipe.Steps) -> recipe.Runner:
         return _runner(network, device, precision, steps, max_batch)
@@ -69,8 +70,10 @@ def make(
                 return runner, known
         except Exception as error:
             log.info("The recipe of an earlier start does not work any more: %s", error)
-    likely = noted("fp32") or ()
-    runner, steps = recipe.choose(offered, make_one, rows, reference, precision, likely)
+    # On every processor that was tried, all steps together were as fast as the best choice among them.
+    likely = noted("fp32") or (offered if device == "cpu" else ())
+    to_match_s = math.inf if precision == "fp32" else plain_s
+    runner, steps = recipe.choose(offered, make_one, rows, reference, precision, likely, to_match_s)
     notes.put(f"recipe {device} {precision} of {'+'.join(offered)}", list(steps))
     return runner, steps
 

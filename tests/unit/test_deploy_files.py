@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from deploy.group_requirements import requirements
 from headrace import acl, users
 from shared import embedded
 from shared.settings import PREFIX, Settings
+from tests.slow_processor import FORBID_AVX512
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -287,6 +289,21 @@ def test_the_workflow_runs_what_needs_a_tool_or_a_right() -> None:
 def test_there_is_a_storm_every_night() -> None:
     commands = [step.get("run", "") for step in _yaml(".github/workflows/nightly.yml")["jobs"]["storm"]["steps"]]
     assert 'make storm MINUTES=10 SEED="$GITHUB_RUN_NUMBER"' in commands
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"), [("SLOW_CPU=1", FORBID_AVX512), ("SLOW_CPU=", {}), ("SLOW_CPU=0", {})]
+)
+def test_one_setting_makes_the_processor_slow(tmp_path: Path, argument: str, expected: dict[str, str]) -> None:
+    seen, python = tmp_path / "seen", tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nenv > {seen}\n")
+    python.chmod(0o755)
+    (tmp_path / "stamp").touch()
+    command = ["make", "--silent", "test", f"BIN={tmp_path}", f"STAMP={tmp_path}/stamp", argument]
+    environment = {name: value for name, value in os.environ.items() if name not in FORBID_AVX512}
+    assert subprocess.run(command, cwd=ROOT, env=environment, capture_output=True).returncode == 0
+    given = dict(line.split("=", 1) for line in seen.read_text().splitlines() if "=" in line)
+    assert {name: given[name] for name in FORBID_AVX512 if name in given} == expected
 
 
 @pytest.mark.parametrize(("fails", "status"), [("tests.storm", 2), ("-n 2", 2), ("-n 0", 2), ("nothing", 0)])

@@ -13,6 +13,7 @@ import pytest
 
 from consumer import precision
 from consumer.events import Parity
+from consumer.models import instructions
 from consumer.models.base import Description, Model, Result
 from consumer.models.registry import build
 from consumer.notes import Notes
@@ -177,6 +178,18 @@ class Timed(Doubling):
         return [row * 2 + self.error for row in rows]
 
 
+def lack(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let the device lack instructions for these, and for no others."""
+    why = "this processor has no instructions for it"
+    monkeypatch.setattr(instructions, "lacks", lambda device, name: why if name in names else "")
+
+
+@pytest.fixture(autouse=True)
+def every_instruction(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried does not depend on the machine that runs the tests."""
+    lack(monkeypatch)
+
+
 def automatic(
     monkeypatch: pytest.MonkeyPatch, notes: Notes | None = None, **effects: tuple[float, float]
 ) -> tuple[str, Parity, list[str]]:
@@ -282,6 +295,100 @@ def one_thread() -> Any:
     torch.set_num_threads(threads)
 
 
+def test_auto_does_not_try_what_there_are_no_instructions_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    lack(monkeypatch, "bf16")
+    name, parity, loads = automatic(monkeypatch, bf16=(0.001, 0.5))
+    assert name == "fp32"
+    assert loads == ["load fp32"]
+    assert "bf16 is not tried, since this processor has no instructions for it." in parity.reason
+
+
+def test_auto_tries_the_others_and_tells_of_what_it_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    lack(monkeypatch, "tf32", "bf16")
+    name, _, loads = automatic(monkeypatch, tf32=(0.001, 0.5), fp16=(0.001, 0.8), bf16=(0.001, 0.5))
+    assert name == "fp16"
+    assert loads == ["load fp32", "load fp16"]
+    name, parity, _ = automatic(monkeypatch, tf32=(0.001, 0.5), fp16=(9.0, 0.8), bf16=(0.001, 0.5))
+    assert name == "fp32"
+    for part in ("tf32 is not tried", "bf16 is not tried", "fp16: against fp32"):
+        assert part in parity.reason
+
+
+def test_a_name_is_tried_without_instructions_too_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lack(monkeypatch, "bf16")
+    monkeypatch.setattr(precision, "perf_counter", lambda: Timed.clock)
+    monkeypatch.setattr(Timed, "effects", {"fp32": (0.0, 1.0), "bf16": (0.001, 50.0)})
+    with caplog.at_level(logging.WARNING):
+        _, parity = precision.prepare(lambda: Timed([]), "cpu", "bf16")
+    assert (parity.precision, parity.passed) == ("bf16", True)
+    assert "It is emulated, since this processor has no instructions for it. It is slower than fp32" in parity.reason
+    assert "asked for by name, although this processor has no instructions for it" in caplog.text
+    monkeypatch.setattr(Timed, "effects", {"fp32": (0.0, 1.0), "bf16": (9.0, 50.0)})
+    with pytest.raises(precision.PrecisionRefused):
+        precision.prepare(lambda: Timed([]), "cpu", "bf16")
+
+
+class Counting(Timed):
+    """Counts its runs in each precision."""
+
+    runs: ClassVar[list[str]] = []
+
+    def run(self, rows: Sequence[Any]) -> Sequence[Any]:
+        Counting.runs.append(self.precision)
+        return super().run(rows)
+
+
+@pytest.mark.parametrize(("takes_s", "runs"), [(2.01, 1), (1.99, 4)])
+def test_a_trial_twice_as_slow_is_given_up_at_its_first_batch(
+    monkeypatch: pytest.MonkeyPatch, takes_s: float, runs: int
+) -> None:
+    monkeypatch.setattr(precision, "perf_counter", lambda: Timed.clock)
+    monkeypatch.setattr(Timed, "effects", {"fp32": (0.0, 1.0), "bf16": (0.001, takes_s)})
+    monkeypatch.setattr(Counting, "runs", [])
+    model, parity = precision.prepare(lambda: Counting([]), "cpu", "auto", 1)
+    assert isinstance(model, Timed)
+    assert model.precision == "fp32"
+    assert Counting.runs.count("bf16") == runs
+    assert "bf16 is not faster: " in parity.reason
+    if runs == 1:
+        assert "its first batch took 2.01e+03 ms, of the best 1e+03 ms." in parity.reason
+
+
+def test_the_best_so_far_is_what_a_trial_is_given_up_against(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "perf_counter", lambda: Timed.clock)
+    monkeypatch.setattr(Timed, "effects", {"fp32": (0.0, 1.0), "tf32": (0.001, 0.3), "bf16": (0.001, 0.7)})
+    monkeypatch.setattr(Counting, "runs", [])
+    _, parity = precision.prepare(lambda: Counting([]), "cpu", "auto", 1)
+    assert parity.precision == "tf32"
+    assert Counting.runs.count("bf16") == 1
+
+
+def test_what_is_done_once_only_does_not_make_a_short_trial_hopeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unpacking(Timed):
+        """Its first run takes three times as long."""
+
+        ran = False
+
+        def run(self, rows: Sequence[Any]) -> Sequence[Any]:
+            if self.precision == "bf16" and not self.ran:
+                self.ran = True
+                Timed.clock += 2 * self.takes_s
+            return super().run(rows)
+
+    monkeypatch.setattr(precision, "perf_counter", lambda: Timed.clock)
+    monkeypatch.setattr(Timed, "effects", {"fp32": (0.0, 0.01), "bf16": (0.001, 0.008)})
+    _, parity = precision.prepare(lambda: Unpacking([]), "cpu", "auto", 1)
+    assert parity.precision == "bf16"
+
+
+needs_bf16 = pytest.mark.skipif(
+    instructions.lacks("cpu", "bf16") != "", reason="what is promised of bf16 holds where its instructions exist"
+)
+
+
+@needs_bf16
 @pytest.mark.parametrize("name", ["imagenet", "bench-mobilenet"])
 @pytest.mark.usefixtures("one_thread")
 def test_bf16_passes_on_the_shipped_models(name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -181,6 +182,7 @@ def chosen(
     effects: dict[str, tuple[float, float]],
     likely: tuple[str, ...] = (),
     made: list[tuple[str, ...]] | None = None,
+    plain_s: float = math.inf,
 ) -> tuple[str, ...]:
     """Choose among steps that change the time by a factor and the outputs by an error; ``made`` takes down each try."""
     clock = [0.0]
@@ -198,7 +200,7 @@ def chosen(
 
     reference = make(()).run([1])
     made.clear()
-    return recipe.choose(tuple(effects), make, [1], reference, "fp32", likely)[1]
+    return recipe.choose(tuple(effects), make, [1], reference, "fp32", likely, plain_s)[1]
 
 
 def test_a_step_is_kept_if_it_is_faster_and_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,6 +213,55 @@ def test_what_helped_in_another_precision_is_tried_first_and_alone(monkeypatch: 
     effects = {"good": (0.8, 0.0), "idle": (1.0, 0.0), "fine": (0.9, 0.0)}
     assert chosen(monkeypatch, effects, ("good", "fine"), made) == ("good", "fine")
     assert made == [(), ("good", "fine")]
+
+
+def test_what_is_twice_as_slow_is_given_up_at_its_first_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, runs = [0.0], list[str]()
+    monkeypatch.setattr(recipe, "perf_counter", lambda: clock[0])
+
+    class Counted(Pretending):
+        name = ""
+
+        def run(self, rows: Sequence[Any]) -> Any:
+            runs.append(self.name)
+            return super().run(rows)
+
+    def make(steps: tuple[str, ...]) -> Counted:
+        runner = Counted(clock, {"slow": 2.1, "idle": 1.9}.get("".join(steps), 1.0))
+        runner.name = "".join(steps)
+        return runner
+
+    assert recipe.choose(("slow", "idle"), make, [1], make(()).run([1]), "fp32")[1] == ()
+    assert runs.count("slow") == 1
+    assert runs.count("idle") > 1
+
+
+def test_no_step_makes_up_for_a_precision_that_is_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[str, ...]] = []
+    assert chosen(monkeypatch, {"good": (0.5, 0.0)}, made=made, plain_s=0.004) == ()
+    assert made == [()]
+    assert chosen(monkeypatch, {"good": (0.5, 0.0)}, plain_s=0.006) == ("good",)
+
+
+def test_the_search_for_steps_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe, "SEARCH_S", 0.05)
+    made: list[tuple[str, ...]] = []
+    effects = {"good": (0.9, 0.0), "late": (0.9, 0.0), "later": (0.9, 0.0)}
+    assert chosen(monkeypatch, effects, made=made) == ("good",)
+    assert made == [(), ("good",)]
+
+
+def test_on_a_processor_all_steps_are_tried_together_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[tuple[str, ...]] = []
+
+    def choose(offered: Any, make: Any, rows: Any, reference: Any, precision: str, likely: Any, plain_s: float) -> Any:
+        tried.append(likely)
+        return make(()), ()
+
+    monkeypatch.setattr(recipe, "choose", choose)
+    torch_runner.make(network_of("mobilenet_v3_small"), "cpu", "fp32", 8, Notes())
+    torch_runner.make(network_of("mobilenet_v3_small"), "cpu", "fp32", 8, Notes(), frozenset(("fuse_conv_bn",)))
+    assert tried == [STEPS, ("fuse_conv_bn",)]
 
 
 @pytest.mark.parametrize("other", [(1.5, 0.0), (0.1, 1.0)], ids=["slower", "wrong"])
