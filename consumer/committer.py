@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
-from shared.fast_wire import encode_reply
+from shared.fast_wire import decode_reply, encode_reply
 from shared.outcomes import BY_CODE, INTERNAL, OK, RequestError
 from shared.settings import Settings
 from shared.tracing import Tracing
-from shared.wire import Fault, ModelTag, Reply, Timing, decode_reply
+from shared.wire import Fault, ModelTag, Reply, Timing
 
 from .events import BatchDone, ItemDone
 from .failures import answer_to

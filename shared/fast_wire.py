@@ -15,20 +15,31 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from . import wire
 from .names import is_name
-from .wire import Fault, ModelTag, Prediction, Reply, Request, Tensor, Timing
+from .wire import Fault, ModelTag, Prediction, Reply, Request, Tensor, Timing, WireError
 
 ShortText = Annotated[str, Meta(max_length=wire.MAX_TEXT)]
 
 
+class _Tensor(Struct, forbid_unknown_fields=True):
+    """An input as it is read. A list that is too long is refused by its length, before anything in it is made."""
+
+    name: ShortText
+    datatype: ShortText
+    shape: Annotated[tuple[Annotated[int, Meta(ge=0, lt=1 << 31)], ...], Meta(max_length=wire.MAX_DIMENSIONS)]
+    data: bytes
+
+
 class _Request(Struct, forbid_unknown_fields=True):
-    """A request with a body and without options."""
+    """A request as it is read."""
 
     v: int
     id: str
     ttl_ms: Annotated[int, Meta(ge=1, le=wire.MAX_TTL_MS)]
-    ct: ShortText
-    body: bytes
+    ct: ShortText | None = None
+    body: bytes | None = None
+    inputs: Annotated[list[_Tensor], Meta(min_length=1, max_length=wire.MAX_INPUTS)] | None = None
     rt: str | None = None
+    params: Annotated[dict[str, wire.Scalar], Meta(max_length=wire.MAX_PARAMS)] | None = None
     tp: ShortText | None = None
 
 
@@ -73,10 +84,25 @@ def decode_request(message: bytes) -> Request:
         found = _request_decoder.decode(message)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return wire.decode_request(message)
-    reply_to = found.rt
+    reply_to, body, inputs = found.rt, found.body, None
     if found.v != wire.VERSION or not is_name(found.id) or not (reply_to is None or is_name(reply_to)):
         return wire.decode_request(message)
-    return Request(found.id, found.ttl_ms, found.ct, found.body, None, reply_to, {}, found.tp)
+    if body is None or found.ct is None or found.inputs is not None:
+        inputs = None if body is not None or found.inputs is None else _tensors(found.inputs)
+        if inputs is None:
+            return wire.decode_request(message)
+    content_type = None if body is None else found.ct
+    return Request(found.id, found.ttl_ms, content_type, body, inputs, reply_to, found.params or {}, found.tp)
+
+
+def _tensors(found: Sequence[_Tensor]) -> tuple[Tensor, ...] | None:
+    """Return the inputs, None when one of them is wrong."""
+    try:
+        for index, one in enumerate(found):
+            wire.check_data(one.datatype, one.shape, one.data, f"inputs[{index}]")
+    except WireError:
+        return None
+    return tuple(Tensor(one.name, one.datatype, one.shape, one.data) for one in found)
 
 
 def decode_reply(message: bytes) -> Reply:
@@ -84,9 +110,9 @@ def decode_reply(message: bytes) -> Reply:
     try:
         found = _reply_decoder.decode(message)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return wire.decode_reply(message)
+        return wire.decode_reply(message, wire.MAX_VALUES)
     if found.v != wire.VERSION:
-        return wire.decode_reply(message)
+        return wire.decode_reply(message, wire.MAX_VALUES)
     return Reply(
         found.id,
         found.model,

@@ -2,56 +2,42 @@
 
 Decoders treat every byte as hostile: they refuse extension types, unknown versions, unknown members, wrong types,
 names that could not be keys, and tensors whose shape disagrees with their bytes. msgpack itself bounds every declared
-length by the size of the message, so a few bytes that promise 4 GiB allocate nothing.
+length by the size of the message, so a few bytes that promise 4 GiB allocate nothing; and nothing is decoded that
+holds more values than a request has room for, so that memory stays in proportion to the bytes.
 """
 
 from __future__ import annotations
 
-import math
 import reprlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgpack
 import msgspec
 
-from .cards import ITEM_BYTES
+from .bounded import holds_more_values
 from .names import is_name
+from .wire_tensors import MAX_DIMENSIONS as MAX_DIMENSIONS
+from .wire_tensors import MAX_TEXT as MAX_TEXT
+from .wire_tensors import Tensor as Tensor
+from .wire_tensors import WireError as WireError
+from .wire_tensors import check_byte_elements_in_steps as check_byte_elements_in_steps
+from .wire_tensors import check_data as check_data
+from .wire_tensors import check_shape as check_shape
+from .wire_tensors import decode_tensor as decode_tensor
 
 VERSION = 1
 MAX_TTL_MS = 3_600_000
 MAX_INPUTS = 64
-MAX_DIMENSIONS = 16
 MAX_PARAMS = 64
-MAX_TEXT = 1024
+
+MAX_VALUES = 4096
+"""Values in a request, those inside others and keys included. 64 tensors of 16 dimensions and 64 options take 1,900."""
+
+TOO_MANY_VALUES = "The message holds more values than any message of this format."
 
 Scalar = str | int | float | bool | None
-
-
-class WireError(ValueError):
-    """A message breaks the wire format.
-
-    Attributes:
-        field: path of the offending member, such as ``inputs[0].shape``; empty for the message as a whole.
-        request_id, reply_to: set when they could still be read, so that the sender can be told.
-    """
-
-    def __init__(
-        self, message: str, field: str = "", *, request_id: str | None = None, reply_to: str | None = None
-    ) -> None:
-        super().__init__(message)
-        self.field = field
-        self.request_id = request_id
-        self.reply_to = reply_to
-
-
-class Tensor(msgspec.Struct, frozen=True):
-    """A tensor as bytes: little-endian, row-major; BYTES elements carry a 4-byte length each."""
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-    data: bytes
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -84,14 +70,19 @@ def _no_extensions(code: int, data: bytes) -> Any:
     raise WireError(f"Extension types are not part of the format; type {code} was found.")
 
 
-def unpack(message: bytes) -> Any:
+def unpack(message: bytes, most_values: int = MAX_VALUES) -> Any:
     """Decode one msgpack value that may hold maps with string keys, lists, strings, bytes, numbers, booleans, nil.
 
     Timestamps, extension type -1, come out as ``msgpack.Timestamp``; every member's check of types refuses them.
 
+    Args:
+        most_values: a message with more is refused before any is made.
+
     Raises:
-        WireError: truncated, trailing bytes, extension types, nested too deeply, or not msgpack.
+        WireError: too many values, truncated, trailing bytes, extension types, nested too deeply, or not msgpack.
     """
+    if len(message) > most_values and holds_more_values(message, most_values):
+        raise WireError(TOO_MANY_VALUES)
     try:
         return msgpack.unpackb(message, strict_map_key=True, ext_hook=_no_extensions, raw=False)
     except WireError:
@@ -140,6 +131,9 @@ def decode_request(message: bytes) -> Request:
     Raises:
         WireError: anything about it is wrong; ``request_id`` and ``reply_to`` are set when they could be read.
     """
+    if len(message) > MAX_VALUES and holds_more_values(message, MAX_VALUES):
+        request_id, reply_to = sender_of(message)
+        raise WireError(TOO_MANY_VALUES, request_id=request_id, reply_to=reply_to)
     value = unpack(message)
     if type(value) is not dict:
         raise WireError("A request must be a map.")
@@ -153,6 +147,33 @@ def decode_request(message: bytes) -> Request:
         return _checked_request(value)
     except WireError as error:
         raise WireError(str(error), error.field, request_id=request_id, reply_to=reply_to) from None
+
+
+class _Sender(msgspec.Struct):
+    id: msgspec.Raw = msgspec.Raw()
+    rt: msgspec.Raw = msgspec.Raw()
+
+
+_sender_decoder = msgspec.msgpack.Decoder(_Sender)
+_MOST_NAME_BYTES = 66  # a name of 64 letters behind the longest head that an encoder may write for it
+
+
+def sender_of(message: bytes) -> tuple[str | None, str | None]:
+    """Return id and rt of a request that is not decoded for some reason, None for what cannot be read.
+
+    Nothing else of it is made, and the two only when they are names.
+    """
+    try:
+        found = _sender_decoder.decode(message)
+        request_id, reply_to = (_name(raw) for raw in (found.id, found.rt))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None, None
+    return request_id, reply_to if request_id is not None else None
+
+
+def _name(raw: msgspec.Raw) -> str | None:
+    value = msgspec.msgpack.decode(raw) if 1 < len(raw) <= _MOST_NAME_BYTES else None
+    return value if type(value) is str and is_name(value) else None
 
 
 def _check_version(version: Any) -> None:
@@ -211,59 +232,6 @@ def _decode_inputs(inputs: Any) -> tuple[Tensor, ...]:
     if type(inputs) is not list or not 1 <= len(inputs) <= MAX_INPUTS:
         raise WireError(f"inputs must be a list of 1 to {MAX_INPUTS} tensors.", "inputs")
     return tuple(decode_tensor(tensor, f"inputs[{index}]") for index, tensor in enumerate(inputs))
-
-
-def decode_tensor(value: Any, path: str) -> Tensor:
-    """Check one ``{name, datatype, shape, data}`` map whose data are bytes.
-
-    Raises:
-        WireError: a member is missing or malformed, or the shape disagrees with the bytes; ``field`` starts with
-            ``path``.
-    """
-    if type(value) is not dict or set(value) != {"name", "datatype", "shape", "data"}:
-        raise WireError("A tensor must be a map with name, datatype, shape and data.", path)
-    name, datatype, shape, data = value["name"], value["datatype"], value["shape"], value["data"]
-    if type(name) is not str or len(name) > MAX_TEXT:
-        raise WireError("A tensor's name must be a short string.", f"{path}.name")
-    if datatype != "BYTES" and (type(datatype) is not str or datatype not in ITEM_BYTES):
-        raise WireError(f"Datatype must be one of BYTES, {', '.join(ITEM_BYTES)}.", f"{path}.datatype")
-    if type(data) is not bytes:
-        raise WireError("A tensor's data must be bytes.", f"{path}.data")
-    sizes = check_shape(shape, f"{path}.shape")
-    if datatype == "BYTES":
-        _check_byte_elements(data, math.prod(sizes), f"{path}.data")
-    elif math.prod(sizes) * ITEM_BYTES[datatype] != len(data):
-        raise WireError(
-            f"Shape {list(sizes)} of {datatype} takes {math.prod(sizes) * ITEM_BYTES[datatype]} bytes, "
-            f"but data holds {len(data)}.",
-            f"{path}.shape",
-        )
-    return Tensor(name, datatype, sizes, data)
-
-
-def check_shape(shape: Any, path: str) -> tuple[int, ...]:
-    """Check a shape: a list of at most 16 sizes, each from 0 to 2^31 - 1.
-
-    Raises:
-        WireError: it is not one.
-    """
-    if type(shape) not in (list, tuple) or len(shape) > MAX_DIMENSIONS:
-        raise WireError(f"A shape must be a list of at most {MAX_DIMENSIONS} sizes.", path)
-    for size in shape:
-        if type(size) is not int or not 0 <= size < 1 << 31:
-            raise WireError("A size in a shape must be a whole number from 0 to 2147483647.", path)
-    return tuple(shape)
-
-
-def _check_byte_elements(data: bytes, expected: int, path: str) -> None:
-    position, count = 0, 0
-    while position < len(data) and count <= expected:
-        if position + 4 > len(data):
-            raise WireError("The length of a BYTES element is cut off.", path)
-        position += 4 + int.from_bytes(data[position : position + 4], "little")
-        count += 1
-    if position != len(data) or count != expected:
-        raise WireError(f"data does not hold {expected} BYTES elements.", path)
 
 
 # --- replies -------------------------------------------------------------------------------------------------------
@@ -360,13 +328,16 @@ def encode_reply(reply: Reply) -> bytes:
     return msgpack.packb(message)  # type: ignore[no-any-return]
 
 
-def decode_reply(message: bytes) -> Reply:
+def decode_reply(message: bytes, most_values: int = sys.maxsize) -> Reply:
     """Decode a reply. Members this version does not know are ignored, so that consumers may be newer.
+
+    Args:
+        most_values: a message with more is refused before any is made; one prediction takes nine.
 
     Raises:
         WireError: not a reply of this version.
     """
-    value = unpack(message)
+    value = unpack(message, most_values)
     try:
         _check_version(value["v"])
         model, timing = value["model"], value["t"]
