@@ -10,7 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
 from shared.clock import RedisClock
-from shared.fast_wire import decode_request
 from shared.keys import DEFAULT_LANE
 from shared.outcomes import CANCELLED, CRASHED, EXPIRED, MALFORMED, RequestError, invalid
 from shared.wire import WireError
@@ -20,6 +19,7 @@ from .failures import answer_to
 from .intake import Intake
 from .items import Item, Refused, Replies, end_of, refuse
 from .lease import MOST_CRASHES, LeaseBook, Progress
+from .messages import check, is_large, read
 from .models.base import Model
 from .pause import Pause
 from .repeats import Repeats, may_repeat
@@ -54,6 +54,7 @@ class Fetcher:
         cancelled: entries that are not to run.
         repeats: which ids are under way.
         on_crash: told of what ended a thread of the pool, other than the model's failures: this consumer is broken.
+        most_message_bytes: a longer message is not decoded.
 
     Attributes:
         overlaps: set while reading overlaps with running, on a thread of its own; cleared while the executor reads.
@@ -78,8 +79,9 @@ class Fetcher:
         cancelled: Cancelled | None = None,
         repeats: Repeats | None = None,
         on_crash: OnCrash = lambda name, error: None,
+        most_message_bytes: int = 1 << 30,
     ) -> None:
-        self._on_crash = on_crash
+        self._on_crash, self._most_message_bytes = on_crash, most_message_bytes
         self._stream, self._model, self._intake, self._leases = stream, model, intake, leases
         self._decoders, self._refuse = decoders, refuse
         self._on_gone, self._on_malformed, self._on_dead = on_gone, on_malformed, on_dead
@@ -279,9 +281,7 @@ class Fetcher:
         return self._clock.now_ms(now_s)
 
     def _item(self, entry: Entry, now_s: float, now_ms: float, lone: bool) -> Item:
-        if entry.message is None:
-            raise WireError("The entry has no field m.", "m")
-        request = decode_request(entry.message)
+        request = read(entry, self._most_message_bytes)
         ahead_ms = entry.added_ms - now_ms
         added_ms = now_ms if ahead_ms > FUTURE_MS else entry.added_ms
         left_s = (added_ms + request.ttl_ms - now_ms) / 1000
@@ -309,12 +309,13 @@ class Fetcher:
 
     def _decodes(self, item: Item) -> bool:
         try:
-            return bool(self._model.decodes(item.request))
+            return is_large(item.entry) or bool(self._model.decodes(item.request))
         except BaseException as error:
             raise _Refusal(item, answer_to(error, item, "Choosing how to preprocess")) from None
 
     def _make_rows(self, item: Item) -> None:
         try:
+            check(item.request)
             item.rows = self._model.preprocess(item.request)
             item.row_count = len(item.rows)
             if not 1 <= item.row_count <= self._max_rows:

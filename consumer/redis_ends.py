@@ -15,7 +15,7 @@ from typing import Any
 from shared import functions, keys
 from shared.redis import ServerError, SyncLink
 
-from .redis_lanes import received
+from .redis_lanes import MOST_FIELDS, received
 from .stream import Claim
 
 log = logging.getLogger(__name__)
@@ -105,5 +105,7 @@ def _weighing(stream: str) -> tuple[tuple[Any, ...], ...]:
 
 def _entry(fields: list[bytes]) -> bytes | None:
     """Return the id of an entry that the fields name, None where they name none."""
-    named = dict(zip(fields[::2], fields[1::2], strict=True)).get(_ENTRY, b"")
-    return named if _ENTRY_ID.match(named) else None
+    for at in range(0, min(len(fields), 2 * MOST_FIELDS), 2):
+        if fields[at] == _ENTRY:
+            return fields[at + 1] if _ENTRY_ID.match(fields[at + 1]) else None
+    return None

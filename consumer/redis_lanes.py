@@ -19,6 +19,9 @@ from .stream import Entry
 
 _FIELD = keys.MESSAGE_FIELD.encode()
 
+MOST_FIELDS = 16
+"""Among so many fields of an entry its message is looked for; a producer may have written a million."""
+
 
 def milliseconds(entry_id: bytes) -> int:
     """Return the time in an entry's id."""
@@ -29,9 +32,10 @@ def _message(fields: Any) -> bytes | None:
     """Return the request of an entry's flat field list, None when there is none."""
     if not fields:
         return None
-    if fields[0] == _FIELD:
-        return fields[1]  # type: ignore[no-any-return]
-    return dict(zip(fields[::2], fields[1::2], strict=True)).get(_FIELD)
+    for at in range(0, min(len(fields), 2 * MOST_FIELDS), 2):
+        if fields[at] == _FIELD:
+            return fields[at + 1]  # type: ignore[no-any-return]
+    return None
 
 
 def entries(answer: Any, lane: str) -> list[Entry]:

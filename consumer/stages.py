@@ -161,6 +161,7 @@ class Stages:
                 cancelled=self._cancelled,
                 repeats=repeats,
                 on_crash=self._on_crash,
+                most_message_bytes=config.settings.max_message_bytes,
             )
             fetch = self._new_thread("fetch", lambda: fetcher.run(self._halt))
             commit = self._new_thread("commit", committer.run)

@@ -15,15 +15,18 @@ import msgspec
 from shared.cards import ITEM_BYTES, Card, TensorSpec
 from shared.names import is_name
 from shared.outcomes import invalid, malformed
-from shared.wire import Request, Scalar, Tensor, WireError, unpack
+from shared.wire import Request, Scalar, Tensor
 
 from .blame import from_validation
+from .elements import is_finite
 from .negotiation import IMAGES, JSON, MSGPACK, RAW, sniff
 from .schemas import MAX_TOP_K, Parameters, PredictMsgpack, PredictRequest
-from .tensors import check_inputs, is_finite
+from .tensors import check_inputs
 
 _any_json = msgspec.json.Decoder(msgspec.Raw)
 _json_decoder = msgspec.json.Decoder(PredictRequest)
+_any_msgpack = msgspec.msgpack.Decoder(msgspec.Raw)
+_msgpack_decoder = msgspec.msgpack.Decoder(PredictMsgpack)
 _ID_RULE = "An id is 1 to 64 letters, digits, '_' or '-'."
 _NO_OPTIONS = Parameters()
 _NO_PARAMS: Mapping[str, Scalar] = {}
@@ -153,17 +156,35 @@ def _from_json(body: bytes) -> PredictRequest:
 
 def _from_msgpack(body: bytes) -> PredictMsgpack:
     try:
-        return msgspec.convert(unpack(body), PredictMsgpack)
-    except WireError as error:
-        raise malformed(str(error), "body") from None
-    except msgspec.ValidationError as error:
-        raise from_validation(error) from None
+        try:
+            return _msgpack_decoder.decode(body)
+        except msgspec.ValidationError as error:
+            _check_msgpack(body)
+            if "got `ext`" in str(error) or " at `key` in" in str(error):
+                raise malformed(
+                    "The body is not valid: extension types and keys that are no strings.", "body"
+                ) from None
+            raise from_validation(error) from None
     except RecursionError:
         raise malformed("The message is nested too deeply.", "body") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise malformed(f"The message is not valid msgpack: {_reason(error)}.", "body") from None
+
+
+def _check_msgpack(body: bytes) -> None:
+    """Look for the first syntax error, as in JSON. What is skipped is no object; a text at the top is one.
+
+    Raises:
+        msgspec.DecodeError, UnicodeDecodeError: there is one.
+    """
+    _any_msgpack.decode(body)
+    if 0xA0 <= body[0] <= 0xBF or 0xD9 <= body[0] <= 0xDB:
+        msgspec.msgpack.decode(body, type=str)
 
 
 def _reason(error: Exception) -> str:
-    return str(error).removeprefix("JSON is malformed: ").strip().rstrip(".")[:120]
+    text = str(error).removeprefix("JSON is malformed: ").removeprefix("MessagePack data is malformed: ")
+    return text.strip().rstrip(".")[:120]
 
 
 def _payload(

@@ -9,9 +9,9 @@ from msgspec import UNSET
 
 from shared.wire import Prediction, Reply, Tensor
 
+from .elements import unpack_elements
 from .negotiation import JSON
 from .schemas import OutputTensor, PredictionOut, PredictResponse, TimingOut
-from .tensors import unpack_elements
 
 json_encoder = msgspec.json.Encoder()
 _msgpack_encoder = msgspec.msgpack.Encoder()

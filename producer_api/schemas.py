@@ -55,7 +55,7 @@ class InputTensor(TensorHead, frozen=True):
 class MsgpackTensor(TensorHead, frozen=True):
     """One input tensor in msgpack, where data may also be bytes: little-endian, row-major."""
 
-    data: Any
+    data: msgspec.Raw
 
 
 class Parameters(Struct, frozen=True, forbid_unknown_fields=True):

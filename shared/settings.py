@@ -122,6 +122,11 @@ class Settings:
         return self.max_receiving_bytes or 16 * self.max_body_bytes
 
     @property
+    def max_message_bytes(self) -> int:
+        """Longest request that consumers decode: what the largest body may become, since ``0,`` can be a FP64."""
+        return 4 * self.max_body_bytes + 1024 * 1024
+
+    @property
     def recipe_steps(self) -> frozenset[str] | None:
         """The steps of a recipe that may be tried; None for all of them."""
         if self.recipe == "auto":

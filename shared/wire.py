@@ -234,6 +234,21 @@ def _decode_inputs(inputs: Any) -> tuple[Tensor, ...]:
     return tuple(decode_tensor(tensor, f"inputs[{index}]") for index, tensor in enumerate(inputs))
 
 
+def check_elements(request: Request) -> None:
+    """Check that the BYTES elements of a request fill their tensors, as :func:`decode_request` does.
+
+    Raises:
+        WireError: they do not; ``request_id`` and ``reply_to`` are set.
+    """
+    for index, tensor in enumerate(request.inputs or ()):
+        if tensor.datatype == "BYTES":
+            try:
+                check_data(tensor.datatype, tensor.shape, tensor.data, f"inputs[{index}]")
+            except WireError as error:
+                told = {"request_id": request.id, "reply_to": request.reply_to}
+                raise WireError(str(error), error.field, **told) from None
+
+
 # --- replies -------------------------------------------------------------------------------------------------------
 
 

@@ -93,7 +93,9 @@ def test_what_kubernetes_sets_for_a_service_of_our_name_is_told_once_and_ignored
     }
     with _up(environment, **links) as stack:
         _ready(stack, 2)
-        assert stack.output.count("headrace: Ignored HEADRACE_API_METRICS_PORT, HEADRACE_UI_PORT_8000_TCP_ADDR and 1") == 1
+        assert (
+            stack.output.count("headrace: Ignored HEADRACE_API_METRICS_PORT, HEADRACE_UI_PORT_8000_TCP_ADDR and 1") == 1
+        )
         stack.signal(signal.SIGTERM)
         assert stack.end() == 0
 

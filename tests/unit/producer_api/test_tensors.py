@@ -7,14 +7,16 @@ import math
 import struct
 from typing import Any
 
+import msgpack
 import msgspec
 import numpy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from producer_api.elements import is_finite, pack_elements, unpack_elements
 from producer_api.schemas import InputTensor, MsgpackTensor
-from producer_api.tensors import check_inputs, is_finite, pack_elements, unpack_elements
+from producer_api.tensors import check_inputs
 from shared.cards import ITEM_BYTES, TensorSpec
 from shared.outcomes import RequestError
 from shared.wire import Tensor
@@ -42,9 +44,14 @@ def _in_json(shape: list[int], data: Any, datatype: str = "INT16", name: str = "
     return msgspec.json.decode(json.dumps(document), type=InputTensor)
 
 
+def _in_msgpack(shape: list[int], data: Any, datatype: str = "INT16", name: str = "x") -> MsgpackTensor:
+    document = {"name": name, "shape": shape, "datatype": datatype, "data": data}
+    return msgspec.msgpack.decode(msgpack.packb(document), type=MsgpackTensor)
+
+
 def _one(datatype: str, shape: list[int], data: Any, *, as_msgpack: bool = False) -> Tensor:
     spec = card("m", [TensorSpec("x", datatype, (-1,))], max_batch=4)
-    tensor = MsgpackTensor("x", shape, datatype, data) if as_msgpack else _in_json(shape, data, datatype)
+    tensor = _in_msgpack(shape, data, datatype) if as_msgpack else _in_json(shape, data, datatype)
     return check_inputs([tensor], spec)[0]
 
 
@@ -165,7 +172,7 @@ def test_one_row_several_rows_flat_and_nested() -> None:
 )
 def test_shapes_and_nesting_that_do_not_fit(shape: list[int], data: Any, field: str) -> None:
     assert _field_of(_in_json(shape, data)) == field
-    assert _field_of(MsgpackTensor("x", shape, "INT16", data)) == field
+    assert _field_of(_in_msgpack(shape, data)) == field
 
 
 def test_names_and_datatypes_that_do_not_fit() -> None:
