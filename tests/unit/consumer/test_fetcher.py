@@ -12,6 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from consumer import fetcher as module
+from consumer import messages, redis_lanes
 from consumer.batcher import Batcher
 from consumer.cancelled import Cancelled
 from consumer.fetcher import Fetcher
@@ -21,6 +22,7 @@ from consumer.lease import LeaseBook
 from consumer.metrics import ConsumerMetrics
 from consumer.stream import Ended, Entry
 from shared.outcomes import CANCELLED, CRASHED, EXPIRED, INVALID_INPUT, MALFORMED, MODEL_ERROR
+from shared.wire import Request, Tensor, encode_request
 from tests.fake_stream import InMemoryLane, InMemoryStream
 from tests.helpers import eventually
 from tests.unit.consumer.parts import CARD, RAW, SETTINGS, Toy, joined, message, on_thread
@@ -497,3 +499,33 @@ def test_abandoned_work_does_not_wait_for_new_work(bench: Bench, monkeypatch: py
     assert joined(running)
     assert ids == [f"a{number}" for number in range(count)]
     assert min(waited) == count
+
+
+def test_a_message_that_is_too_long_is_not_decoded_and_its_sender_is_told(bench: Bench) -> None:
+    bench.fetcher._most_message_bytes = 1000
+    bench.accept(message("a", bytes(2000)), b"\x81\xa1x" + bytes(2000), message("b", b"1"))
+    assert [one.request.id for one in bench.ready()] == ["b"]
+    assert bench.faults() == [("a", MALFORMED.code, None)]
+    assert "2" in bench.refused[0].error.message
+    assert bench.unreadable() == 1
+
+
+def test_an_entry_of_a_million_fields_is_looked_through_no_further_than_its_first() -> None:
+    fields = [b"x", b"y"] * 1_000_000
+    for place, found in ((0, b"here"), (2, b"here"), (2 * redis_lanes.MOST_FIELDS, None)):
+        answer = [[b"stream", [(b"1-1", [*fields[:place], b"m", b"here", *fields])]]]
+        assert [one.message for one in redis_lanes.entries(answer, "default")] == [found]
+
+
+def test_large_messages_are_made_rows_of_by_the_pool(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "LARGE_BYTES", 100)
+    bench.accept(message("a", bytes(200)))
+    assert [one.request.id for one in bench.ready()] == ["a"]
+    assert {name.partition("_")[0] for name in bench.model.threads} == {"decode"}
+
+
+def test_texts_that_do_not_fill_their_tensor_are_malformed(bench: Bench) -> None:
+    request = Request("a", 60_000, inputs=(Tensor("x", "BYTES", (2,), b"\0\0\0\0"),))
+    bench.accept(encode_request(request))
+    assert bench.ready() == []
+    assert bench.faults() == [("a", MALFORMED.code, "inputs[0].data")]

@@ -20,6 +20,7 @@ SIZE = 2 << 20
 MOST_TIMES = 20
 """A number of one byte can be a FP64 of eight, which are joined from pieces; the body itself is not counted."""
 
+
 def peak_bytes(step: Callable[[], Any]) -> int:
     tracemalloc.start()
     try:
@@ -43,7 +44,7 @@ def in_json(data: bytes, shape: bytes = b"[1]", datatype: bytes = b"FP32") -> by
 
 
 def in_msgpack(data: bytes, shape: list[int], datatype: str = "FP32") -> bytes:
-    head = msgpack.packb({"name": "x", "shape": shape, "datatype": datatype})
+    head: bytes = msgpack.packb({"name": "x", "shape": shape, "datatype": datatype})
     return b"\x81\xa6inputs\x91" + bytes([head[0] + 1]) + head[1:] + b"\xa4data" + data
 
 
