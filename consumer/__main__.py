@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 from prometheus_client import CollectorRegistry
 
+from shared import streams
 from shared.exit_codes import WRONG_CONFIGURATION
 from shared.logs import configure
 from shared.service_links import notice
@@ -59,8 +60,7 @@ def main(model_name: str, index: int, cores: str) -> None:
     status = worker.run()
     if tracing is not None:
         tracing.stop()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    streams.drain()
     # Threads that hang in a model or a socket must not keep a finished process alive.
     os._exit(status)
 
@@ -71,5 +71,6 @@ def _refuse(sentence: str) -> NoReturn:
 
 
 if __name__ == "__main__":
+    streams.secure()
     gc.set_threshold(50_000, 50, 100)
     main()

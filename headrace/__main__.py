@@ -7,6 +7,8 @@ import sys
 
 import click
 
+from shared import streams
+
 from .operations import COMMANDS
 from .options import as_json_option
 from .up import up as run_up
@@ -77,5 +79,20 @@ def load(as_json: bool) -> None:
 for one in COMMANDS:
     main.add_command(one)
 
+
+def _run(arguments: list[str]) -> None:
+    """Run a command whose output may fail: those that go on for long work on, the others say so at their end."""
+    goes_on = arguments[:1] == ["up"] or arguments[:2] == ["lane", "guard"]
+    streams.secure(patient=not goes_on)
+    try:
+        main(prog_name="python -m headrace")
+    except SystemExit as end:
+        lost = None if goes_on else streams.lost_output()
+        if lost is not None and not end.code:
+            click.echo(f"headrace: {lost}", err=True)
+            sys.exit(1)
+        raise
+
+
 if __name__ == "__main__":
-    main(prog_name="python -m headrace")
+    _run(sys.argv[1:])

@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from shared.embedded import dies_with_parent
 
 KEPT_LINES = 20
 LONGEST_LINE_BYTES = 16 * 1024
+CHUNK_BYTES = 64 * 1024
+MOST_CHUNKS = 16
+"""Read at a time: a process that never stops printing must not keep the others from being looked after."""
 
 
 class Stage(IntEnum):
@@ -37,6 +41,8 @@ class ChildSpec:
         stop_limit_s: seconds between SIGTERM and SIGKILL.
         ready: when given, starting goes on only once this returns True.
         environment: variables of this process alone, as pairs.
+        model: the model that a consumer serves or a probe asks for.
+        is_loaded: of a consumer, whether it has loaded its model; may block for about a second. None: nobody can say.
     """
 
     name: str
@@ -45,6 +51,12 @@ class ChildSpec:
     stop_limit_s: float = 10.0
     ready: Callable[[], bool] | None = None
     environment: tuple[tuple[str, str], ...] = ()
+    model: str = ""
+    is_loaded: Callable[[], bool] | None = None
+
+    def waiting_for(self, workers: int) -> ChildSpec:
+        """Return a probe's spec with another number of workers, which stands at the end of its command line."""
+        return replace(self, argv=(*self.argv[:-1], str(workers)))
 
 
 class Child:
@@ -55,6 +67,7 @@ class Child:
     ) -> None:
         self.spec = spec
         self.last_lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self.started_s = time.monotonic()
         self._on_line = on_line
         self._rest = b""
         self._process = subprocess.Popen(
@@ -93,16 +106,21 @@ class Child:
             self._rest = b""
         return True
 
+    @property
+    def last_words(self) -> str:
+        """Its last line that says anything; nothing when there is none."""
+        return next((line.strip() for line in reversed(self.last_lines) if line.strip()), "")
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the whole group; a group that is gone is fine."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
     def read(self) -> bool:
-        """Pass on every complete line there is. Returns False once the output has been closed."""
-        while True:
+        """Pass on the complete lines there are, up to a limit. Returns False once the output has been closed."""
+        for _ in range(MOST_CHUNKS):
             try:
-                chunk = os.read(self.output_fd, 65536)
+                chunk = os.read(self.output_fd, CHUNK_BYTES)
             except BlockingIOError:
                 return True
             except OSError:
@@ -115,6 +133,7 @@ class Child:
             if len(self._rest) > LONGEST_LINE_BYTES:
                 self._emit(self._rest)
                 self._rest = b""
+        return True
 
     def close(self) -> None:
         """Give the pipe back; nothing is read afterwards."""

@@ -7,17 +7,29 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
+from shared.streams import Outlet
+
 _COLOURS = ("36", "33", "35", "32", "34", "96", "93", "95")
 
 
 class Console:
-    """Writes prefixed lines; coloured on a terminal unless ``NO_COLOR`` is set."""
+    """Writes prefixed lines; coloured on a terminal unless ``NO_COLOR`` is set.
+
+    Writing never raises and never waits: whoever supervises works on when nobody can or will hear it.
+
+    Args:
+        stream: standard output unless given; what has no descriptor, as in a test, is written to as it is.
+    """
 
     def __init__(self, names: Sequence[str], stream: TextIO | None = None) -> None:
         self._stream = sys.stdout if stream is None else stream
+        descriptor = _descriptor_of(self._stream)
+        self._outlet = None if descriptor is None and self._stream is not None else Outlet(descriptor)
+        self._encoding = getattr(self._stream, "encoding", None) or "utf-8"
         self._width = max((len(name) for name in names), default=0)
         self._colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(names)}
-        self._coloured = self._stream.isatty() and not os.environ.get("NO_COLOR")
+        is_terminal = self._stream is not None and self._stream.isatty()
+        self._coloured = is_terminal and not os.environ.get("NO_COLOR")
 
     def line(self, name: str, text: str) -> None:
         """Write one line that the process ``name`` printed."""
@@ -30,12 +42,21 @@ class Console:
         """Write a line of the supervisor's own."""
         self._write(text)
 
+    def close(self) -> None:
+        """Wait a moment for whoever reads the last lines."""
+        if self._outlet is not None:
+            self._outlet.drain()
+
     def _write(self, text: str) -> None:
-        try:
+        if self._outlet is None:
             print(text, file=self._stream, flush=True)
-        except BrokenPipeError:
-            # A reader that went away (`up | head`) must not take the stack down with it, now or when the stream is
-            # flushed at exit: from here on the stream leads nowhere.
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
-            os.close(nowhere)
+        else:
+            self._outlet.write(f"{text}\n".encode(self._encoding, "backslashreplace"))
+
+
+def _descriptor_of(stream: TextIO | None) -> int | None:
+    """Return the descriptor behind a stream; None where there is none, or where it was closed before we started."""
+    try:
+        return None if stream is None else stream.fileno()
+    except (OSError, ValueError):
+        return None

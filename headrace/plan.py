@@ -11,6 +11,7 @@ from shared.model_config import NETWORK_FAMILIES, ModelConfig
 from shared.redis_url import shown
 from shared.settings import Settings
 
+from .bringup import Report
 from .child import ChildSpec, Stage
 from .sizing import Place
 
@@ -49,7 +50,14 @@ def _consumer_spec(settings: Settings, commands: Commands, place: Place) -> Chil
     if place.gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = place.gpu
     drain_s = settings.longest_batch_ms / 1000 + 5
-    return ChildSpec(place.name, tuple(argv), Stage.CONSUMER, drain_s, environment=tuple(environment.items()))
+    return ChildSpec(
+        place.name,
+        tuple(argv),
+        Stage.CONSUMER,
+        drain_s,
+        environment=tuple(environment.items()),
+        model=place.model,
+    )
 
 
 def redis_spec(argv: list[str], ready: Callable[[], bool]) -> ChildSpec:
@@ -71,6 +79,7 @@ def probe_specs(settings: Settings, commands: Commands, places: Sequence[Place])
             (*commands.wait, "--url", url, "--model", model, "--workers", str(count)),
             Stage.PROBE,
             stop_limit_s=1.0,
+            model=model,
         )
         for model, count in workers.items()
     ]
@@ -106,21 +115,32 @@ def _reachable(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def banner(settings: Settings, models: Mapping[str, ModelConfig], places: Sequence[Place], took_s: float) -> str:
-    """Return what is printed once the stack is ready: addresses, and a line to paste for each model."""
-    url = base_url(settings)
+def banner(
+    settings: Settings,
+    models: Mapping[str, ModelConfig],
+    places: Sequence[Place],
+    took_s: float,
+    report: Report | None = None,
+) -> str:
+    """Return what is printed once the stack is ready: addresses, and a line to paste for each model that is.
+
+    Args:
+        report: which models are ready and which failed; None: all are ready.
+    """
+    url, failed = base_url(settings), {} if report is None else report.failed
+    ready = {name: config for name, config in models.items() if name not in failed}
     return "\n".join(
         [
             "",
-            _ready_line(settings, models, took_s),
+            *_ready_lines(settings, tuple(ready), failed, took_s),
             *(f"  {line}" for line in sizing_lines(places)),
             f"  API        {url}",
             f"  docs page  {url}/docs",
             f"  Redis      {shown(settings.redis_url or '')} (for direct producers, docs/protocol.md)",
             f"  metrics    {url}/metrics",
             *_metrics_lines(settings, places),
-            "Try it:",
-            *(f"  {_curl(url, name, config)}" for name, config in models.items()),
+            *(["Try it:"] if ready else []),
+            *(f"  {_curl(url, name, config)}" for name, config in ready.items()),
             "Ctrl-C stops everything.",
             "",
         ]
@@ -133,10 +153,19 @@ def _can_ask(settings: Settings) -> bool:
     return settings.keys_file is None and settings.tls_cert_file is None
 
 
-def _ready_line(settings: Settings, models: Mapping[str, ModelConfig], took_s: float) -> str:
+def _ready_lines(settings: Settings, ready: Sequence[str], failed: Mapping[str, str], took_s: float) -> list[str]:
     if not _can_ask(settings):
-        return f"Headrace was started in {took_s:.1f} s, with API keys or TLS; /readyz says when a model is ready."
-    return f"Headrace is ready after {took_s:.1f} s: a real inference has come back from {', '.join(models)}."
+        return [f"Headrace was started in {took_s:.1f} s, with API keys or TLS; /readyz says when a model is ready."]
+    if ready:
+        lines = [f"Headrace is ready after {took_s:.1f} s: a real inference has come back from {', '.join(ready)}."]
+    else:
+        lines = [f"Headrace runs after {took_s:.1f} s, but no model is ready."]
+    lines += [f"  FAILED     {model}: {why}" for model, why in failed.items()]
+    if failed:
+        lines.append(
+            "             It is tried again after longer and longer pauses; `python -m headrace status` shows it."
+        )
+    return lines
 
 
 def sizing_lines(places: Sequence[Place]) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """Start the process again after ``delay_s`` seconds; this was its ``deaths``-th death within the window."""
+    """Start the process again after ``delay_s`` seconds; this was its ``deaths``-th death in a row."""
 
     delay_s: float
     deaths: int
@@ -22,7 +22,7 @@ class GiveUp:
 
 
 class RestartPolicy:
-    """Memory of one process's deaths.
+    """Memory of the deaths of a process without which nothing works: the front end, or Redis.
 
     The first death within a quiet minute is answered after ``first_delay_s``, each further one after twice as long,
     never longer than ``longest_delay_s``. The ``limit``-th death within ``window_s`` seconds ends it.
@@ -45,4 +45,34 @@ class RestartPolicy:
         deaths = len(self._deaths_s)
         if deaths >= self._limit:
             return GiveUp(deaths)
-        return Restart(min(self._first_delay_s * 2 ** (deaths - 1), self._longest_delay_s), deaths)
+        return Restart(doubled_s(self._first_delay_s, deaths, self._longest_delay_s), deaths)
+
+    def endless(self) -> Backoff:
+        """Return the policy of a consumer that begins with the same pause."""
+        return Backoff(first_delay_s=self._first_delay_s)
+
+
+class Backoff:
+    """Memory of the deaths of one consumer, whose trouble is its model's alone: it is started again for ever.
+
+    The first death is answered after ``first_delay_s``, each further one after twice as long, never longer than
+    ``longest_delay_s``. A life of ``good_s`` or more makes the next death the first one again.
+    """
+
+    def __init__(self, *, first_delay_s: float = 0.5, longest_delay_s: float = 60.0, good_s: float = 60.0) -> None:
+        self._first_delay_s, self._longest_delay_s, self._good_s = first_delay_s, longest_delay_s, good_s
+        self._deaths = 0
+
+    def died(self, lived_s: float) -> Restart:
+        """Record the death of a process that lived for ``lived_s`` and say when it is started again."""
+        self._deaths = 1 if lived_s >= self._good_s else self._deaths + 1
+        return Restart(doubled_s(self._first_delay_s, self._deaths, self._longest_delay_s), self._deaths)
+
+    def mended_after_s(self) -> float:
+        """Return how long a new life must last to count as one that goes on: twice the pause before it."""
+        return min(self._good_s, 2 * doubled_s(self._first_delay_s, self._deaths, self._longest_delay_s))
+
+
+def doubled_s(first_s: float, times: int, longest_s: float) -> float:
+    """Return the ``times``-th of a series of pauses, each twice as long as the one before, up to a longest."""
+    return min(first_s * 2.0 ** min(times - 1, 60), longest_s)

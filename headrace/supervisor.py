@@ -1,5 +1,8 @@
 """Starts the processes of a stack in order, keeps them running, and stops them in the opposite order.
 
+A consumer that dies is its model's trouble: it is started again after longer and longer pauses, and everything else
+runs on. Only Redis and the front end, without which nothing works, can end the stack.
+
 One thread and no locks: signals, the ends of children and restarts that are due all become events of one queue, and
 whatever part of the life is under way (bringing up, watching, stopping) takes them from there.
 """
@@ -11,14 +14,19 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from .bringup import BringUp, Report
 from .child import Child, ChildSpec, Stage
 from .console import Console
 from .guardian_link import GuardianLink
 from .restarts import GiveUp, RestartPolicy
+from .troubles import Trouble, Troubles
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _READY_POLL_S = 0.02
+_LOADED_POLL_S = 1.0
 _HURRIED_REDIS_S = 2.0
+_CANNOT_START = 127
+"""What a shell reports of a program that it cannot start."""
 # Some parents (`timeout`, a shell script) pass one Ctrl-C on twice within an instant; only a later one means "hurry".
 _SAME_STOP_S = 0.2
 
@@ -44,7 +52,15 @@ class RestartDue:
     spec: ChildSpec
 
 
-Event = Ended | StopAsked | RestartDue
+@dataclass(frozen=True, slots=True)
+class LookDue:
+    """A consumer that had died may live well again; ``loaded``: its model is loaded, None before anybody asked."""
+
+    child: Child
+    loaded: bool | None = None
+
+
+Event = Ended | StopAsked | RestartDue | LookDue
 
 
 class Supervisor:
@@ -52,12 +68,13 @@ class Supervisor:
 
     Args:
         services: processes that must run; started from the last stage to the first.
-        probes: processes started after them, which must all end with 0 before the stack counts as ready.
+        probes: processes started after them, one for each model, which end with 0 once it has answered.
         environment: environment of every child.
         cwd: working directory of every child.
         console: where output and reports go.
         new_policy: makes the restart policy of each service.
         ready_limit_s: longest wait for a service's ``ready``.
+        on_troubles: is given the consumers that died and do not live well yet, whenever that changes.
     """
 
     def __init__(
@@ -69,13 +86,17 @@ class Supervisor:
         console: Console,
         new_policy: Callable[[], RestartPolicy] = RestartPolicy,
         ready_limit_s: float = 60.0,
+        on_troubles: Callable[[Mapping[str, Trouble]], None] | None = None,
     ) -> None:
         self._services = sorted(services, key=lambda spec: -spec.stage)
-        self._probes = list(probes)
+        self._probes = {spec.model: spec for spec in probes}
         self._environment = environment
         self._cwd = cwd
         self._console = console
-        self._policies = {spec.name: new_policy() for spec in services}
+        self._policies = {spec.name: new_policy() for spec in services if spec.stage is not Stage.CONSUMER}
+        self._troubles = Troubles(lambda: new_policy().endless(), on_troubles)
+        self._bring_up = BringUp(_consumers(services), self._probes)
+        self._asks = self._is_up = False
         self._ready_limit_s = ready_limit_s
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._running: list[Child] = []
@@ -85,8 +106,8 @@ class Supervisor:
     async def run(self, on_ready: Callable[[], None]) -> int:
         """Bring the stack up, call ``on_ready``, keep it running, and return the exit code once all has stopped.
 
-        0 after Ctrl-C or SIGTERM; the code of a child that died before the stack was ready; 1 when a process kept
-        dying.
+        0 after Ctrl-C or SIGTERM; the code of Redis or the front end when one died before the stack was ready; 1 when
+        one of them kept dying.
         """
         loop = asyncio.get_running_loop()
         for number in _STOP_SIGNALS:
@@ -94,10 +115,9 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
         guardian = self._guardian = GuardianLink()
         try:
-            code = await self._bring_up()
+            code = await self._start_services()
             if code is None:
-                on_ready()
-                code = await self._watch()
+                code = await self._watch(on_ready)
         finally:
             await self._stop_all()
             guardian.close()
@@ -105,18 +125,23 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
         return code
 
-    async def _bring_up(self) -> int | None:
+    @property
+    def report(self) -> Report:
+        """What the start has come to so far."""
+        return self._bring_up.report()
+
+    async def _start_services(self) -> int | None:
         for spec in self._services:
             child = self._start(spec)
-            if child is None:
+            if child is None and spec.stage is not Stage.CONSUMER:
                 return 1
-            if spec.ready is not None and (code := await self._until_ready(child, spec.ready)) is not None:
-                return code
-        waiting = [child for spec in self._probes if (child := self._start(spec)) is not None]
-        while waiting:
-            code = self._ends_early(await self._events.get(), waiting)
-            if code is not None:
-                return code
+            if child is not None and spec.ready is not None:
+                code = await self._until_ready(child, spec.ready)
+                if code is not None:
+                    return code
+        self._asks = True
+        for spec in list(self._probes.values()):
+            self._start_probe(spec)
         return None
 
     async def _until_ready(self, child: Child, ready: Callable[[], bool]) -> int | None:
@@ -124,49 +149,122 @@ class Supervisor:
         give_up_s = loop.time() + self._ready_limit_s
         while not ready():
             event = await self._next_event(_READY_POLL_S)
-            if event is not None:
-                return self._ends_early(event, [])
+            if event is not None and (code := self._take(event)) is not None:
+                return code
             if loop.time() > give_up_s:
                 self._console.say(f"headrace: {child.spec.name} did not answer within {self._ready_limit_s:g} s.")
                 return 1
         return None
 
-    def _ends_early(self, event: Event, waiting: list[Child]) -> int | None:
-        """Exit code that ``event`` means before the stack is ready; None when a probe of ``waiting`` succeeded."""
-        if not isinstance(event, Ended):
-            self._console.say("headrace: stopping before the stack was ready.")
-            return 0
-        child = event.child
-        if child in waiting and child.exit_code == 0:
-            waiting.remove(child)
-            return None
+    async def _watch(self, on_ready: Callable[[], None]) -> int:
+        while True:
+            if not self._is_up and self._bring_up.is_settled:
+                self._is_up = True
+                on_ready()
+            code = self._take(await self._events.get())
+            if code is not None:
+                return code
+
+    def _take(self, event: Event) -> int | None:
+        """Do what an event asks for; returns the exit code when the stack is to stop."""
+        match event:
+            case StopAsked():
+                early = "headrace: stopping before the stack was ready."
+                self._console.say("\nheadrace: stopping (once more to hurry)." if self._is_up else early)
+                return 0
+            case RestartDue(spec):
+                child = self._start(spec)
+                if child is None and spec.stage is not Stage.CONSUMER:
+                    return 1
+                if child is not None and (after_s := self._troubles.mended_after_s(spec)) is not None:
+                    self._later(after_s, LookDue(child))
+            case LookDue():
+                self._look(event)
+            case Ended(child):
+                return self._ended(child)
+        return None
+
+    def _ended(self, child: Child) -> int | None:
+        match child.spec.stage:
+            case Stage.PROBE:
+                self._probe_ended(child)
+            case Stage.CONSUMER:
+                lived_s = asyncio.get_running_loop().time() - child.started_s
+                self._consumer_died(child.spec, child.exit_code or 0, child.last_words, lived_s)
+            case _ if not self._is_up:
+                self._tell_early_end(child)
+                return child.exit_code or 1
+            case _:
+                return None if self._survives(child) else 1
+        return None
+
+    def _tell_early_end(self, child: Child) -> None:
         self._console.say(
             f"headrace: {child.spec.name} ended with code {child.exit_code} before the stack was ready. "
             + ("Its last lines:" if child.last_lines else "It printed nothing.")
         )
         for line in child.last_lines:
             self._console.say(f"    {line}")
-        return child.exit_code or 1
 
-    async def _watch(self) -> int:
-        while True:
-            event = await self._events.get()
-            if isinstance(event, StopAsked):
-                self._console.say("\nheadrace: stopping (once more to hurry).")
-                return 0
-            if isinstance(event, RestartDue):
-                if self._start(event.spec) is None:
-                    return 1
-            elif not self._survives(event.child):
-                return 1
+    def _probe_ended(self, child: Child) -> None:
+        spec = child.spec
+        if self._probes.get(spec.model) is not spec:
+            return  # another took its place
+        if child.exit_code == 0:
+            self._bring_up.answered(spec.model)
+        else:
+            why = child.last_words or f"{spec.name} ended with code {child.exit_code}"
+            self._console.say(f"headrace: no answer has come from {spec.model}; everything else runs on. {why}")
+            self._bring_up.did_not_answer(spec.model, f"no answer has come from it: {why}")
+
+    def _consumer_died(self, spec: ChildSpec, exit_code: int, why: str, lived_s: float) -> None:
+        """Report the death of a consumer and arrange its restart; nothing else is touched by it."""
+        trouble = self._troubles.died(spec, exit_code, why, lived_s, asyncio.get_running_loop().time())
+        often = f", {trouble.deaths} times in a row" if trouble.deaths > 1 else ""
+        said = f" It said last: {trouble.why}" if trouble.why else ""
+        self._console.say(
+            f"headrace: {spec.name} ended with code {exit_code}{often}; starting it again in {trouble.delay_s:g} s. "
+            f"Everything else runs on.{said}"
+        )
+        self._later(trouble.delay_s, RestartDue(spec))
+        sentence = f"{spec.name} ended with code {exit_code}." + (f" {trouble.why}" if trouble.why else "")
+        workers = self._bring_up.died(spec.model, spec.name, sentence)
+        if workers is not None:
+            self._wait_for_fewer(spec.model, workers)
+
+    def _wait_for_fewer(self, model: str, workers: int) -> None:
+        """Have the probe of a model wait for no more than the consumers that have not died."""
+        old = self._probes.pop(model)
+        for child in self._running:
+            if child.spec is old:
+                child.signal(signal.SIGKILL)
+        if workers:
+            spec = self._probes[model] = old.waiting_for(workers)
+            if self._asks:
+                self._start_probe(spec)
+
+    def _start_probe(self, spec: ChildSpec) -> None:
+        if self._start(spec) is None:
+            self._bring_up.did_not_answer(spec.model, f"{spec.name} cannot be started.")
+
+    def _look(self, look: LookDue) -> None:
+        """See whether a consumer that died before lives well now: long enough, and with its model loaded."""
+        child, is_loaded = look.child, look.child.spec.is_loaded
+        if child not in self._running:
+            return
+        if look.loaded or is_loaded is None:
+            if self._troubles.mended(child.spec):
+                self._console.say(f"headrace: {child.spec.name} runs again.")
+        elif look.loaded is None:
+            asking = asyncio.get_running_loop().run_in_executor(None, is_loaded)
+            asking.add_done_callback(lambda done: self._events.put_nowait(LookDue(child, done.result())))
+        else:
+            self._later(_LOADED_POLL_S, LookDue(child))
 
     def _survives(self, child: Child) -> bool:
         """Report the death of ``child`` and arrange its restart; False when it died too often."""
-        loop = asyncio.get_running_loop()
-        policy = self._policies.get(child.spec.name)
-        if policy is None:
-            return True
-        name, decision = child.spec.name, policy.died(loop.time())
+        name, policy = child.spec.name, self._policies[child.spec.name]
+        decision = policy.died(asyncio.get_running_loop().time())
         if isinstance(decision, GiveUp):
             self._console.say(
                 f"headrace: {name} ended with code {child.exit_code}, {decision.deaths} times within "
@@ -176,8 +274,11 @@ class Supervisor:
         self._console.say(
             f"headrace: {name} ended with code {child.exit_code}; starting it again in {decision.delay_s:g} s."
         )
-        loop.call_later(decision.delay_s, self._events.put_nowait, RestartDue(child.spec))
+        self._later(decision.delay_s, RestartDue(child.spec))
         return True
+
+    def _later(self, delay_s: float, event: Event) -> None:
+        asyncio.get_running_loop().call_later(delay_s, self._events.put_nowait, event)
 
     async def _stop_all(self) -> None:
         hurried = False
@@ -225,6 +326,8 @@ class Supervisor:
             child = Child(spec, self._environment, self._cwd, lambda line: self._console.line(spec.name, line))
         except OSError as error:
             self._console.say(f"headrace: {spec.name} cannot be started: {error}.")
+            if spec.stage is Stage.CONSUMER:
+                self._consumer_died(spec, _CANNOT_START, str(error), 0.0)
             return None
         self._running.append(child)
         if self._guardian is not None:
@@ -245,3 +348,11 @@ class Supervisor:
             if self._guardian is not None:
                 self._guardian.ended(child.pid)
             self._events.put_nowait(Ended(child))
+
+
+def _consumers(services: Sequence[ChildSpec]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for spec in services:
+        if spec.stage is Stage.CONSUMER:
+            found.setdefault(spec.model, []).append(spec.name)
+    return found

@@ -66,9 +66,12 @@ def _run(settings: Settings, environment: Mapping[str, str], commands: plan.Comm
     supervisor = Supervisor(services, probes, plan.child_environment(settings, inherited), os.getcwd(), console)
 
     def on_ready() -> None:
-        console.say(plan.banner(settings, models, places, time.monotonic() - started_s))
+        console.say(plan.banner(settings, models, places, time.monotonic() - started_s, supervisor.report))
 
-    return asyncio.run(supervisor.run(on_ready))
+    try:
+        return asyncio.run(supervisor.run(on_ready))
+    finally:
+        console.close()
 
 
 def _commit() -> str:

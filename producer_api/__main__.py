@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from shared import streams
 from shared.allocator import keep_freed_memory
 from shared.exposure import check_exposure
 from shared.service_links import notice
@@ -52,4 +53,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    streams.secure()
     main()

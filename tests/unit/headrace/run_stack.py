@@ -1,7 +1,8 @@
 """Runs a supervisor over stand-in processes in a process of its own, so that tests can send it real signals.
 
-The argument is JSON: ``services`` and ``probes`` as lists of {name, stage, code, stop_limit_s}, where ``code`` is what
-``python -c`` runs; ``ready_file`` holds the start back at the stage REDIS until that file exists.
+The argument is JSON: ``services`` and ``probes`` as lists of {name, stage, code, stop_limit_s, model, loaded_file},
+where ``code`` is what ``python -c`` runs; ``ready_file`` holds the start back at the stage REDIS until that file exists,
+and a consumer counts as loaded while its ``loaded_file`` exists.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ def _spec(entry: dict[str, Any], ready_file: str | None) -> ChildSpec:
     stage = Stage[entry["stage"]]
     ready = Path(ready_file).exists if ready_file and stage is Stage.REDIS else None
     argv = tuple(entry.get("argv") or (sys.executable, "-S", "-E", "-c", entry["code"]))
-    return ChildSpec(entry["name"], argv, stage, entry.get("stop_limit_s", 10.0), ready)
+    if "workers" in entry:
+        argv = (*argv, str(entry["workers"]))
+    loaded = Path(entry["loaded_file"]).exists if "loaded_file" in entry else None
+    limit_s, model = entry.get("stop_limit_s", 10.0), entry.get("model", "")
+    return ChildSpec(entry["name"], argv, stage, limit_s, ready, model=model, is_loaded=loaded)
 
 
 def main() -> int:
@@ -41,8 +46,17 @@ def main() -> int:
         console,
         new_policy=partial(RestartPolicy, first_delay_s=0.01),
         ready_limit_s=plan.get("ready_limit_s", 20.0),
+        on_troubles=lambda troubles: console.say(f"TROUBLES {sorted(troubles)}"),
     )
-    return asyncio.run(supervisor.run(lambda: console.say("READY")))
+
+    def on_ready() -> None:
+        report = supervisor.report
+        console.say(f"READY {json.dumps([report.ready, dict(report.failed)])}")
+
+    try:
+        return asyncio.run(supervisor.run(on_ready))
+    finally:
+        console.close()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.restarts import GiveUp, Restart, RestartPolicy
+from headrace.restarts import Backoff, GiveUp, Restart, RestartPolicy
 
 
 def test_delays_double_with_each_death_of_the_last_minute() -> None:
@@ -51,3 +51,37 @@ def test_it_gives_up_exactly_when_the_limit_falls_into_one_window(limit: int, ga
         decision = policy.died(now_s)
         assert isinstance(decision, GiveUp) == (len(within) >= limit)
         assert decision.deaths == len(within)
+
+
+def test_a_consumer_waits_longer_and_longer_up_to_a_minute() -> None:
+    backoff = Backoff()
+    pauses_s = [backoff.died(0.1).delay_s for _ in range(10)]
+    assert pauses_s == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
+
+
+def test_a_good_life_makes_the_pause_short_again() -> None:
+    backoff = Backoff()
+    for _ in range(8):
+        backoff.died(59.9)
+    assert backoff.died(60.0) == Restart(0.5, 1)
+    assert backoff.died(1.0) == Restart(1.0, 2)
+
+
+@given(lives_s=st.lists(st.floats(0, 200), min_size=1, max_size=2000))
+def test_a_consumer_is_started_again_for_ever_after_a_bounded_pause(lives_s: list[float]) -> None:
+    backoff = Backoff()
+    for lived_s in lives_s:
+        restart = backoff.died(lived_s)
+        assert 0.5 <= restart.delay_s <= 60.0
+        assert restart.delay_s <= backoff.mended_after_s() <= 60.0
+        if lived_s >= 60.0:
+            assert restart.deaths == 1
+
+
+def test_a_consumer_counts_as_mended_after_twice_its_last_pause() -> None:
+    backoff = Backoff()
+    found_s = []
+    for _ in range(7):
+        backoff.died(0.0)
+        found_s.append(backoff.mended_after_s())
+    assert found_s == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0]

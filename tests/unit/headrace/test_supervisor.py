@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -65,38 +66,94 @@ def test_a_redis_that_never_answers_ends_the_stack(tmp_path: Path) -> None:
         assert "consumer |" not in stack.output
 
 
-def test_a_child_that_dies_early_ends_the_stack_with_its_code_and_last_lines() -> None:
-    dies = {**CONSUMER, "code": "for i in range(30): print('line', i)\nraise SystemExit(7)"}
-    with _stack(REDIS, dies, FRONT_END, probes=[{**PROBE, "code": SERVE}]) as stack:
+def test_a_front_end_that_dies_early_ends_the_stack_with_its_code_and_last_lines() -> None:
+    dies = {**FRONT_END, "code": "for i in range(30): print('line', i)\nraise SystemExit(7)"}
+    with _stack(REDIS, CONSUMER, dies, probes=[{**PROBE, "code": SERVE}]) as stack:
         assert stack.end() == 7
-        start = stack.lines.index("headrace: consumer ended with code 7 before the stack was ready. Its last lines:")
+        start = stack.lines.index(
+            "headrace: producer_api ended with code 7 before the stack was ready. Its last lines:"
+        )
         report = [line for line in stack.lines[start + 1 :] if line.startswith("    line")]
         assert report == [f"    line {number}" for number in range(10, 30)]
 
 
 def test_a_child_that_is_killed_early_gives_the_code_a_shell_would() -> None:
-    killed = {**CONSUMER, "code": "import os; os.kill(os.getpid(), 9)"}
-    with _stack(REDIS, killed, FRONT_END, probes=[{**PROBE, "code": SERVE}]) as stack:
+    killed = {**FRONT_END, "code": "import os; os.kill(os.getpid(), 9)"}
+    with _stack(REDIS, CONSUMER, killed, probes=[{**PROBE, "code": SERVE}]) as stack:
         assert stack.end() == 137
         assert "It printed nothing." in stack.output
 
 
-def test_a_child_that_ends_early_without_an_error_is_an_error_all_the_same() -> None:
-    with _stack(REDIS, {**CONSUMER, "code": ""}, probes=[{**PROBE, "code": SERVE}]) as stack:
+def test_a_front_end_that_ends_early_without_an_error_is_an_error_all_the_same() -> None:
+    with _stack(REDIS, {**FRONT_END, "code": ""}, probes=[{**PROBE, "code": SERVE}]) as stack:
         assert stack.end() == 1
 
 
-def test_a_probe_that_fails_ends_the_stack_with_its_code() -> None:
+@pytest.mark.parametrize("service", [REDIS, FRONT_END])
+def test_without_the_programs_of_redis_or_the_front_end_nothing_starts(service: dict[str, Any]) -> None:
+    with _stack({**service, "argv": ["/no/such/program"]}, CONSUMER) as stack:
+        assert stack.end() == 1
+        assert f"{service['name']} cannot be started" in stack.output
+
+
+def _report(stack: Running) -> Any:
+    """What the stack says of its models once all of them are ready or have failed."""
+    return json.loads(stack.until(r"READY (.*)").group(1))
+
+
+GOOD = {**CONSUMER, "name": "consumer good", "model": "good"}
+GOOD_PROBE = {**PROBE, "name": "wait good", "model": "good"}
+BAD = {**CONSUMER, "name": "consumer bad", "model": "bad", "code": "print('no weights')\nraise SystemExit(2)"}
+BAD_PROBE = {**PROBE, "name": "wait bad", "model": "bad", "code": SERVE}
+
+
+@pytest.mark.parametrize("status", [0, 1, 2, 69, 70])
+def test_a_model_that_cannot_be_loaded_fails_alone_whatever_its_consumer_ends_with(status: int) -> None:
+    bad = {**BAD, "code": f"print('no weights')\nraise SystemExit({status})"}
+    with _stack(REDIS, bad, GOOD, FRONT_END, probes=[BAD_PROBE, GOOD_PROBE]) as stack:
+        ready, failed = _report(stack)
+        assert ready == ["good"]
+        assert failed == {"bad": f"consumer bad ended with code {status}. no weights"}
+        pauses = [float(stack.until(r"consumer bad ended.* again in ([\d.]+) s").group(1)) for _ in range(6)]
+        assert all(second > first for first, second in pairwise(pauses)), pauses
+        assert stack.process.poll() is None
+        assert "consumer good ended" not in stack.output
+        stack.signal(signal.SIGTERM)
+        assert stack.end() == 0
+        stopped = {line.split("|")[0].strip() for line in stack.lines if line.endswith("| stopped")}
+        assert stopped == {"consumer good", "producer_api", "redis"}
+
+
+def test_the_first_failure_of_a_model_is_told_at_once_and_the_stack_is_up_without_any_model() -> None:
+    with _stack(REDIS, BAD, FRONT_END, probes=[BAD_PROBE]) as stack:
+        said = stack.until(r"headrace: consumer bad ended with code 2; (.*)").group(1)
+        assert said == "starting it again in 0.01 s. Everything else runs on. It said last: no weights"
+        assert _report(stack) == [[], {"bad": "consumer bad ended with code 2. no weights"}]
+        stack.signal(signal.SIGTERM)
+        assert stack.end() == 0
+
+
+def test_a_consumer_whose_program_is_missing_fails_alone() -> None:
+    with _stack(REDIS, {**BAD, "argv": ["/no/such/program"]}, GOOD, FRONT_END, probes=[BAD_PROBE, GOOD_PROBE]) as stack:
+        ready, failed = _report(stack)
+        assert (ready, list(failed)) == (["good"], ["bad"])
+        stack.until(r"consumer bad ended with code 127, 3 times in a row")
+
+
+def test_with_one_of_two_consumers_dead_the_start_waits_for_the_other() -> None:
+    counts = "import sys; print('workers', sys.argv[-1], flush=True)\nif sys.argv[-1] == '2':\n"
+    probe = {**GOOD_PROBE, "code": counts + "".join(f"    {line}\n" for line in SERVE.splitlines()), "workers": 2}
+    first, second = {**GOOD, "name": "consumer good 1"}, {**BAD, "name": "consumer good 2", "model": "good"}
+    with _stack(REDIS, first, second, FRONT_END, probes=[probe]) as stack:
+        assert _report(stack) == [["good"], {}]
+        assert "wait good       | workers 1" in stack.output
+
+
+def test_a_probe_that_fails_is_told_and_ends_nothing() -> None:
     with _stack(REDIS, CONSUMER, FRONT_END, probes=[{**PROBE, "code": "raise SystemExit('no answer')"}]) as stack:
-        assert stack.end() == 1
-        assert "wait ended with code 1" in stack.output
-        assert "    no answer" in stack.output
-
-
-def test_a_program_that_does_not_exist_ends_the_stack() -> None:
-    with _stack(REDIS, {**CONSUMER, "argv": ["/no/such/program"]}) as stack:
-        assert stack.end() == 1
-        assert "consumer cannot be started" in stack.output
+        assert _report(stack) == [[], {"": "no answer has come from it: no answer"}]
+        stack.signal(signal.SIGTERM)
+        assert stack.end() == 0
 
 
 def test_ctrl_c_before_the_stack_is_ready_stops_it() -> None:
@@ -117,17 +174,38 @@ def test_a_later_death_is_reported_and_mended() -> None:
         assert stack.end() == 0
 
 
-def test_five_deaths_in_a_minute_end_the_stack(tmp_path: Path) -> None:
+def test_five_deaths_of_the_front_end_in_a_minute_end_the_stack(tmp_path: Path) -> None:
     broken = tmp_path / "broken"
-    fragile = {**CONSUMER, "code": f"import os\nif os.path.exists({str(broken)!r}): os._exit(9)\n{SERVE}"}
-    with _stack(REDIS, fragile, FRONT_END) as stack:
+    fragile = {**FRONT_END, "code": f"import os\nif os.path.exists({str(broken)!r}): os._exit(9)\n{SERVE}"}
+    with _stack(REDIS, CONSUMER, fragile) as stack:
+        pids = _ready(stack)
+        broken.touch()
+        os.kill(pids["producer_api"], signal.SIGKILL)
+        assert stack.end() == 1
+        assert stack.output.count("starting it again in") == 4
+        assert "producer_api ended with code 9, 5 times within 60 s" in stack.output
+        wait_gone(list(pids.values()))
+
+
+def test_a_consumer_that_keeps_dying_is_trouble_until_its_model_is_loaded_and_it_has_lived_a_while(
+    tmp_path: Path,
+) -> None:
+    broken, loaded = tmp_path / "broken", tmp_path / "loaded"
+    code = f"import os\nif os.path.exists({str(broken)!r}): os._exit(9)\n{SERVE}"
+    with _stack(REDIS, {**CONSUMER, "code": code, "loaded_file": str(loaded)}, FRONT_END) as stack:
         pids = _ready(stack)
         broken.touch()
         os.kill(pids["consumer"], signal.SIGKILL)
-        assert stack.end() == 1
-        assert stack.output.count("starting it again in") == 4
-        assert "consumer ended with code 9, 5 times within 60 s" in stack.output
-        wait_gone(list(pids.values()))
+        stack.until(r"TROUBLES \['consumer'\]")
+        stack.until(r"consumer ended with code 9, 6 times in a row")
+        broken.unlink()
+        stack.until(r"consumer +\| pid (\d+)")
+        assert "consumer runs again" not in stack.output
+        loaded.touch()
+        stack.until(r"TROUBLES \[\]")
+        stack.until(r"headrace: consumer runs again.")
+        os.kill(pids["redis"], 0)
+        os.kill(pids["producer_api"], 0)
 
 
 def test_a_child_that_ignores_sigterm_is_killed_after_its_limit() -> None:
@@ -173,7 +251,7 @@ def test_nothing_is_left_when_the_supervisor_is_killed() -> None:
 
 def test_what_a_dead_child_leaves_in_its_group_is_killed() -> None:
     parent = f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-S', '-E', '-c', {SERVE!r}])\nsys.exit(3)"
-    with _stack(REDIS, {**CONSUMER, "code": parent}, probes=[{**PROBE, "code": SERVE}]) as stack:
+    with _stack(REDIS, {**FRONT_END, "code": parent}, probes=[{**PROBE, "code": SERVE}]) as stack:
         assert stack.end() == 3
 
 

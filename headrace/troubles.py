@@ -1,0 +1,74 @@
+"""Consumers that died and have not lived well since. Pure: time comes in as an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from .child import ChildSpec
+from .restarts import Backoff
+
+LONGEST_WHY = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One consumer that died.
+
+    Attributes:
+        exit_code: as a shell reports it.
+        deaths: how many there were in a row.
+        delay_s: the pause before it is started again.
+        retry_at_s: when that is, on the monotonic clock.
+        why: the last line it printed; may be empty.
+    """
+
+    spec: ChildSpec
+    exit_code: int
+    deaths: int
+    delay_s: float
+    retry_at_s: float
+    why: str
+
+
+class Troubles:
+    """Remembers each consumer's deaths and decides when it is started again.
+
+    Args:
+        on_change: is given all troubles, by the name of the consumer, whenever one comes or goes.
+    """
+
+    def __init__(
+        self,
+        new_backoff: Callable[[], Backoff] = Backoff,
+        on_change: Callable[[Mapping[str, Trouble]], None] | None = None,
+    ) -> None:
+        self._new_backoff, self._on_change = new_backoff, on_change
+        self._backoffs: dict[str, Backoff] = {}
+        self._troubles: dict[str, Trouble] = {}
+
+    def died(self, spec: ChildSpec, exit_code: int, why: str, lived_s: float, now_s: float) -> Trouble:
+        """Record a death at ``now_s`` of a process that lived for ``lived_s``."""
+        backoff = self._backoffs.setdefault(spec.name, self._new_backoff())
+        restart = backoff.died(lived_s)
+        printable = "".join(character if character.isprintable() else "?" for character in why[:LONGEST_WHY])
+        retry_at_s = now_s + restart.delay_s
+        trouble = Trouble(spec, exit_code, restart.deaths, restart.delay_s, retry_at_s, printable)
+        self._troubles[spec.name] = trouble
+        self._tell()
+        return trouble
+
+    def mended_after_s(self, spec: ChildSpec) -> float | None:
+        """Return how long a consumer that runs again must live to be no trouble any more; None when it is none."""
+        return self._backoffs[spec.name].mended_after_s() if spec.name in self._troubles else None
+
+    def mended(self, spec: ChildSpec) -> bool:
+        """Record that a consumer lives well; says whether it was a trouble before."""
+        if self._troubles.pop(spec.name, None) is None:
+            return False
+        self._tell()
+        return True
+
+    def _tell(self) -> None:
+        if self._on_change is not None:
+            self._on_change(dict(self._troubles))
