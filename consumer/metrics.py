@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -17,6 +18,9 @@ from shared.trace import sampled_trace_id
 from .cost import BatchCost
 from .events import BatchDone, ItemDone, Parity
 from .stream import Cause, Dead, Depth, StreamDown, StreamGone
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 ENDS = (OK, MODEL_ERROR, CRASHED, INTERNAL, EXPIRED)
 """How a request ends unless its sender is to blame. Shown at 0 from the start: to Prometheus a series that is born with
@@ -151,14 +155,34 @@ class ConsumerMetrics:
         """
         self.registry.register(_Live(self._model, depth, busy_s, working_rows, padded_rows))
 
-    def serve(self, host: str, port: int) -> int:
-        """Serve ``/metrics`` from a thread of its own; returns the port.
+    def serve(self, host: str, port: int, is_ready: Callable[[], bool] = lambda: False) -> int:
+        """Serve ``/metrics``, ``/healthz`` and ``/readyz`` from a thread of its own; returns the port.
+
+        Args:
+            is_ready: says whether the model is loaded and serves; asked on other threads.
 
         Raises:
             OSError: the port is taken.
         """
         server, _ = start_http_server(port, host, self.registry)
+        server.set_app(with_health(server.get_app(), is_ready))
         return int(server.server_port)
+
+
+def with_health(app: WSGIApplication, is_ready: Callable[[], bool]) -> WSGIApplication:
+    """Return a WSGI application that answers ``/healthz`` and ``/readyz`` by itself and leaves the rest to ``app``."""
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if path not in ("/healthz", "/readyz") or environ["REQUEST_METHOD"] != "GET":
+            return app(environ, start_response)
+        good = path == "/healthz" or is_ready()
+        text = b"ready\n" if good else b"The model is not loaded yet, or the consumer is stopping.\n"
+        length = ("Content-Length", str(len(text)))
+        start_response("200 OK" if good else "503 Service Unavailable", [("Content-Type", "text/plain"), length])
+        return [text]
+
+    return answer
 
 
 class _Info(Collector):

@@ -42,6 +42,7 @@ class ChildSpec:
         ready: when given, starting goes on only once this returns True.
         environment: variables of this process alone, as pairs.
         model: the model that a consumer serves or a probe asks for.
+        index: number of a consumer over all models.
         is_loaded: of a consumer, whether it has loaded its model; may block for about a second. None: nobody can say.
     """
 
@@ -52,6 +53,7 @@ class ChildSpec:
     ready: Callable[[], bool] | None = None
     environment: tuple[tuple[str, str], ...] = ()
     model: str = ""
+    index: int = 0
     is_loaded: Callable[[], bool] | None = None
 
     def waiting_for(self, workers: int) -> ChildSpec:

@@ -57,6 +57,45 @@ def doctor(as_json: bool) -> None:
         sys.exit(command.run(client, Settings.from_env(os.environ).lease_ms, as_json))
 
 
+@click.command()
+@click.argument("part", type=click.Choice(["front-end", "consumer"]), default="front-end")
+@click.option("--index", type=click.IntRange(0), default=0, help="Number of the consumer, as it was started with.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Ask this port instead of the settings' one.")
+@click.option("--alive", is_flag=True, help="Ask only whether the process runs and answers.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0.01, max=600),
+    default=3.0,
+    show_default=True,
+    help="Seconds for all of it.",
+)
+@as_json_option
+def probe(part: str, index: int, port: int | None, alive: bool, timeout_s: float, as_json: bool) -> None:
+    """Ask the front end or the consumer on this machine whether it is ready, through no proxy.
+
+    A front end is ready when a model is; a consumer, when it has loaded its model and serves it.
+
+    Exit codes: 0 ready, 1 not ready, 2 usage, 3 no answer in time.
+    """
+    from shared.settings import Settings, SettingsError
+
+    from . import probe as command
+    from .output import print_json
+
+    try:
+        asked = command.question(Settings.from_env(os.environ), part, index, port, alive)
+    except SettingsError as error:
+        click.echo(f"headrace: {error}", err=True)
+        sys.exit(2)
+    code, sentence = command.run(asked, timeout_s)
+    if as_json:
+        print_json({"part": part, "ready": code == 0, "exit_code": code, "sentence": sentence})
+    else:
+        click.echo(sentence, err=code != 0)
+    sys.exit(code)
+
+
 def _timeout_option(default_s: float) -> Callable[[Command], Command]:
     seconds = click.FloatRange(min=0)
     return click.option(
@@ -265,4 +304,4 @@ def drop_letters(model: str, entries: tuple[str, ...], lane: str, every: bool, y
         sys.exit(command.drop(client, model, lane, entries, every, yes, as_json))
 
 
-COMMANDS = (status, doctor, pause, resume, drain, lane, dlq, keys, acl)
+COMMANDS = (status, doctor, probe, pause, resume, drain, lane, dlq, keys, acl)

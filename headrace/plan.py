@@ -6,13 +6,16 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from shared.model_config import NETWORK_FAMILIES, ModelConfig
 from shared.redis_url import shown
 from shared.settings import Settings
 
+from .asking import reachable
 from .bringup import Report
 from .child import ChildSpec, Stage
+from .probe import is_loaded
 from .sizing import Place
 
 MOST_ADDRESSES = 8
@@ -57,6 +60,8 @@ def _consumer_spec(settings: Settings, commands: Commands, place: Place) -> Chil
         drain_s,
         environment=tuple(environment.items()),
         model=place.model,
+        index=place.index,
+        is_loaded=partial(is_loaded, settings, place.index),
     )
 
 
@@ -110,8 +115,7 @@ def base_url(settings: Settings) -> str:
 
 
 def _reachable(host: str) -> str:
-    if host in ("0.0.0.0", "::", ""):
-        return "127.0.0.1" if host != "::" else "[::1]"
+    host = reachable(host)
     return f"[{host}]" if ":" in host else host
 
 

@@ -21,6 +21,7 @@ from shared.settings import Settings, SettingsError
 from . import checks, plan, sizing
 from .child import ChildSpec
 from .console import Console
+from .failure_board import FailureBoard
 from .supervisor import Supervisor
 
 LAST_PORT = 65535
@@ -63,7 +64,9 @@ def _run(settings: Settings, environment: Mapping[str, str], commands: plan.Comm
     if ignored := service_links.notice(environment):
         console.say(f"headrace: {ignored}")
     inherited = {"GIT_COMMIT": _commit(), **service_links.without(environment)}
-    supervisor = Supervisor(services, probes, plan.child_environment(settings, inherited), os.getcwd(), console)
+    board = FailureBoard(redis_url, lambda sentence: console.say(f"headrace: {sentence}"))
+    children = plan.child_environment(settings, inherited)
+    supervisor = Supervisor(services, probes, children, os.getcwd(), console, on_troubles=board.show)
 
     def on_ready() -> None:
         console.say(plan.banner(settings, models, places, time.monotonic() - started_s, supervisor.report))

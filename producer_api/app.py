@@ -71,7 +71,13 @@ def create_app(
     gate = None if settings.keys_file is None else Gate(settings.keys_file)
     arrivals = Arrivals(settings.receiving_limit_bytes)
     metrics = ApiMetrics(
-        registry, __version__, commit, settings.max_in_flight, arrivals, lambda: queue.catalogue().models
+        registry,
+        __version__,
+        commit,
+        settings.max_in_flight,
+        arrivals,
+        lambda: queue.catalogue().models,
+        lambda: {name: len(state.failures) for name, state in queue.catalogue().models.items()},
     )
     desk = Desk(settings, queue, metrics, arrivals)
     document = openapi.document(settings)

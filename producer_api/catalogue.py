@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from shared import cards, keys
+from shared import cards, failures, keys
 from shared.lanes import from_pairs
 from shared.names import is_name
 from shared.redis import Link, NotPrimary, ServerError
@@ -62,6 +62,7 @@ class CatalogueReader:
                 ("ZCOUNT", keys.workers(name), now_ms - self._alive_ms, now_ms + self._alive_ms),
                 ("HGET", keys.wish(name), SERVING),
                 ("HGETALL", keys.lanes(name)),
+                ("HGETALL", keys.failures(name)),
                 *(("XLEN", keys.work(name, lane)) for lane in self._lanes.get(name, DEFAULT_ONLY)),
             )
         answers = iter(await self._link.call_many(commands) if commands else ())
@@ -69,13 +70,15 @@ class CatalogueReader:
         for name in names:
             decoded, alive = self._card(name, next(answers)), _count(next(answers))
             serving, lanes = serving_from(next(answers)), lanes_of(next(answers))
+            failed = failures_of(next(answers), now_ms)
             found_lengths = {lane: next(answers) for lane in self._lanes.get(name, DEFAULT_ONLY)}
             lengths = {lane: length for lane, length in found_lengths.items() if isinstance(length, int)}
             self._lanes[name] = lanes  # a new one's length is asked for from the next time on
             # Nothing is told of how long a request waits that nobody claims.
             paused = serving is Serving.PAUSED
             service = None if decoded is None or paused else service_of(decoded.batch, alive)
-            states[name] = ModelState(name, decoded, alive, sum(lengths.values()), service, serving, lanes, lengths)
+            queued = sum(lengths.values())
+            states[name] = ModelState(name, decoded, alive, queued, service, serving, lanes, lengths, failed)
         return Catalogue(states, redis_ok=True, memory_full=is_memory_full(memory))
 
     def _card(self, name: str, fields: Any) -> cards.Card | None:
@@ -123,6 +126,12 @@ def lanes_of(fields: Any) -> Mapping[str, int | None]:
     """Return the limit of each lane from what HGETALL answered."""
     pairs = zip(fields[::2], fields[1::2], strict=True) if isinstance(fields, list) else ()
     return {name: one.limit for name, one in from_pairs(pairs).items()}
+
+
+def failures_of(fields: Any, now_ms: int) -> Mapping[str, str]:
+    """Return what is said of each consumer that failed, from what HGETALL answered; nothing where we may not ask."""
+    pairs = zip(fields[::2], fields[1::2], strict=True) if isinstance(fields, list) else ()
+    return {place: failure.sentence(now_ms) for place, failure in failures.decode(dict(pairs), now_ms).items()}
 
 
 def _count(answer: Any) -> int:

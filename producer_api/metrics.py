@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 
 from prometheus_client import Counter, Gauge, ProcessCollector
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest, start_http_server
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector, CollectorRegistry
@@ -122,6 +122,19 @@ class Tally(Collector):
         yield family
 
 
+class _Failed(Collector):
+    def __init__(self, failed: Callable[[], Mapping[str, int]]) -> None:
+        self._failed = failed
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = GaugeMetricFamily(
+            "headrace_failed_consumers", "Consumers that died and do not live well yet.", labels=("model",)
+        )
+        for model, count in self._failed().items():
+            family.add_metric((model,), count)
+        yield family
+
+
 class ApiMetrics:
     """What the HTTP side records.
 
@@ -130,6 +143,7 @@ class ApiMetrics:
         most_in_flight: the limit of ``in_flight``, exported beside it.
         arrivals: the bodies that are being received; what is here of them is exported.
         models: asked at each scrape for the models that are known.
+        failed: asked at each scrape for how many consumers of each model have failed.
 
     Attributes:
         in_flight: predict requests between their first byte and their answer, except while a body comes in pieces and
@@ -146,6 +160,7 @@ class ApiMetrics:
         most_in_flight: int,
         arrivals: Arrivals,
         models: Callable[[], Iterable[str]] = tuple,
+        failed: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._registry = registry
         self.in_flight = 0
@@ -175,6 +190,7 @@ class ApiMetrics:
         receiving.set_function(lambda: arrivals.held_bytes)
         info = Gauge("headrace_build_info", "What runs.", ("version", "protocol", "commit"), registry=registry)
         info.labels(version, str(VERSION), commit or "").set(1)
+        registry.register(_Failed(failed))
         self._series: dict[tuple[str, int], Series] = {}
 
     def observe_request(self, route: str, status: int, seconds: float, trace_id: str | None = None) -> None:

@@ -37,6 +37,7 @@ class ModelState:
         is_open: it takes requests; told here once, since every request asks.
         lanes: the limit of each lane, None for that of the settings.
         lengths: how many requests each of those lanes holds that were asked for.
+        failures: a sentence on each consumer that died and does not live well yet, by its place.
     """
 
     name: str
@@ -47,6 +48,7 @@ class ModelState:
     serving: Serving = Serving.OPEN
     lanes: Mapping[str, int | None] = field(default_factory=lambda: DEFAULT_ONLY)
     lengths: Mapping[str, int] = field(default_factory=dict)
+    failures: Mapping[str, str] = field(default_factory=dict)
     is_open: bool = field(init=False)
 
     def __post_init__(self) -> None:

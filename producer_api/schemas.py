@@ -159,6 +159,7 @@ class ModelSummary(Struct, frozen=True):
     """One line of the list of models.
 
     ``ready``: it is described, a worker lives, and it takes requests. ``serving``: what an operator wishes of it.
+    ``failures``: a sentence on each consumer that died and does not live well yet; left out when there is none.
     """
 
     name: str
@@ -169,6 +170,7 @@ class ModelSummary(Struct, frozen=True):
     queued: int
     ready: bool
     serving: Serving = Serving.OPEN
+    failures: list[str] | UnsetType = UNSET
 
 
 class ModelList(Struct, frozen=True):

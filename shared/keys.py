@@ -62,6 +62,11 @@ def worker(model: str, worker_name: str) -> str:
     return f"hr:{{{model}}}:w:{worker_name}"
 
 
+def failures(model: str) -> str:
+    """Hash with what supervisors say of consumers that died; see ``failures.py``. Goes soon after their last word."""
+    return f"hr:{{{model}}}:failures"
+
+
 def wish(model: str) -> str:
     """Hash with what an operator wishes of a model; see ``wishes.py``. Stays until the next wish."""
     return f"hr:{{{model}}}:wish"

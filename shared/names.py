@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 
 NAME_PATTERN = r"[A-Za-z0-9_-]{1,64}"
 
@@ -27,3 +28,8 @@ def check_name(text: str, what: str) -> str:
     if not is_name(text):
         raise ValueError(f"{what} must be 1 to 64 letters, digits, '_' or '-', not {text[:80]!r}.")
     return text
+
+
+def host_name() -> str:
+    """Return this host's name as part of a name in Redis [I/O]."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:40] or "host"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -28,6 +29,7 @@ def _summary(state: ModelState) -> ModelSummary:
         queued=state.queued,
         ready=state.is_open,
         serving=state.serving,
+        failures=list(state.failures.values()) or UNSET,
     )
 
 

@@ -32,13 +32,21 @@ def readiness(catalogue: Catalogue) -> Readiness:
     if not models:
         reasons.append("No model has been served yet.")
     elif not any(model.ready for model in models):
+        failed = _failed(catalogue)
         drained = [model.name for model in models if model.serving is Serving.DRAINING and model.workers]
-        away = [model.name for model in models if model.name not in drained]
+        away = [model.name for model in models if model.name not in {*drained, *failed}]
+        reasons += [f"Model {name} has failed. {why}" for name, why in failed.items()]
         if away:
             reasons.append(f"No model has a live worker: {', '.join(away)}.")
         if drained:
             reasons.append(f"Being drained: {', '.join(drained)}.")
     return Readiness(not reasons, catalogue.redis_ok, reasons, models)
+
+
+def _failed(catalogue: Catalogue) -> dict[str, str]:
+    """Return what is said of each model that has failed and has no live worker, by its name."""
+    states = sorted(catalogue.models.items())
+    return {name: min(state.failures.values()) for name, state in states if state.failures and not state.workers}
 
 
 def in_brief(state: Readiness) -> Readiness:

@@ -1,8 +1,8 @@
 """Runs a supervisor over stand-in processes in a process of its own, so that tests can send it real signals.
 
 The argument is JSON: ``services`` and ``probes`` as lists of {name, stage, code, stop_limit_s, model, loaded_file},
-where ``code`` is what ``python -c`` runs; ``ready_file`` holds the start back at the stage REDIS until that file exists,
-and a consumer counts as loaded while its ``loaded_file`` exists.
+where ``code`` is what ``python -c`` runs; ``ready_file`` holds the start back at the stage REDIS until that file
+exists, and a consumer counts as loaded while its ``loaded_file`` exists.
 """
 
 from __future__ import annotations
