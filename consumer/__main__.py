@@ -55,6 +55,7 @@ def main(model_name: str, index: int, cores: str) -> None:
     log.info("Worker %s; metrics at http://%s:%d/metrics.", config.worker, host, port)
     stream = RedisStream(config.settings, model_name, config.worker)
     worker = Worker(config, lambda: build(model_name, config.model), stream, metrics, tracing)
+    metrics.is_ready = lambda: worker.is_ready
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
     status = worker.run()

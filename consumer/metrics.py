@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, start_http_server
+from prometheus_client import CollectorRegistry, Counter, make_wsgi_app, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -28,9 +28,14 @@ its first failures has not grown."""
 
 
 class ConsumerMetrics:
-    """Every metric of one consumer, on a registry of its own."""
+    """Every metric of one consumer, on a registry of its own.
+
+    Attributes:
+        is_ready: says whether the model is loaded and serves; asked on other threads.
+    """
 
     def __init__(self, registry: CollectorRegistry, model: str) -> None:
+        self.is_ready: Callable[[], bool] = lambda: False
         self.registry = registry
         self._model = model
         self._info: _Info | None = None
@@ -155,17 +160,14 @@ class ConsumerMetrics:
         """
         self.registry.register(_Live(self._model, depth, busy_s, working_rows, padded_rows))
 
-    def serve(self, host: str, port: int, is_ready: Callable[[], bool] = lambda: False) -> int:
+    def serve(self, host: str, port: int) -> int:
         """Serve ``/metrics``, ``/healthz`` and ``/readyz`` from a thread of its own; returns the port.
-
-        Args:
-            is_ready: says whether the model is loaded and serves; asked on other threads.
 
         Raises:
             OSError: the port is taken.
         """
         server, _ = start_http_server(port, host, self.registry)
-        server.set_app(with_health(server.get_app(), is_ready))
+        server.set_app(with_health(make_wsgi_app(self.registry), lambda: self.is_ready()))
         return int(server.server_port)
 
 

@@ -64,6 +64,7 @@ class Worker:
         self._stop = threading.Event()
         self._over = threading.Event()
         self._serving = False
+        self._is_ready = False
         self._status = 0
         self._cause: BaseException | None = None
         self._model: Model | None = None
@@ -89,6 +90,11 @@ class Worker:
         """Finish what has been claimed, then return from ``run``; a signal handler may call this."""
         # No other event than this one: the thread that runs the handler may hold another's lock.
         self._stop.set()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the model is loaded and serves, for probes; any thread may ask."""
+        return self._is_ready and not self._stop.is_set()
 
     def run(self) -> int:
         """Run until stopped; returns the exit status."""
@@ -197,7 +203,9 @@ class Worker:
             running.calibration.preferred if config.policy == "adaptive" else config.max_batch,
             config.window_ms,
         )
+        self._is_ready = True
         self._stages.run(model, running.card, running.calibration)
+        self._is_ready = False
         self._serving = self._stop.is_set()
         self._model = None
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,3 +34,20 @@ def write_models_file(folder: Path, name: str, entry: str) -> Path:
     path = folder / "models.toml"
     path.write_text(f'[models.{name}]\nfamily = "python"\nentry = "{entry}"\noptions = {{ folder = "{folder}" }}\n')
     return path
+
+
+@contextmanager
+def full_pipe() -> Iterator[tuple[int, int]]:
+    """The two ends of a pipe that holds nothing more."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    try:
+        while True:
+            os.write(writing, b"x" * 4096)
+    except BlockingIOError:
+        os.set_blocking(writing, True)
+    try:
+        yield reading, writing
+    finally:
+        os.close(reading)
+        os.close(writing)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from tests.children import ROOT, clean_environment
 
@@ -35,14 +35,19 @@ while True:
 
 
 class Running:
-    """A command in a process of its own; every line it prints is kept."""
+    """A command in a process of its own; every line it prints is kept, unless ``stdout`` leads elsewhere."""
 
-    def __init__(self, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        stdout: int | IO[bytes] = subprocess.PIPE,
+    ) -> None:
         self.process = subprocess.Popen(
             argv,
             cwd=ROOT,
             env=clean_environment(**(environment or {})),
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.STDOUT,
             text=True,
         )
@@ -81,8 +86,8 @@ class Running:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
 
 def wait_gone(pids: Sequence[int]) -> None:

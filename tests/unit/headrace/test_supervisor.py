@@ -5,13 +5,16 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.helpers import eventually, full_pipe
 from tests.unit.headrace.stacks import DEAF, SERVE, Running, wait_gone
 
 RUN_STACK = str(Path(__file__).with_name("run_stack.py"))
@@ -261,3 +264,55 @@ def test_long_lines_and_progress_bars_come_through() -> None:
         _ready(stack)
         assert "consumer     | 30%" in stack.output
         assert sum(line.count("x") for line in stack.lines if line.startswith("consumer")) == 100_000
+
+
+@contextmanager
+def _stdout(kind: str, tmp_path: Path) -> Iterator[int]:
+    """Somewhere to write that takes nothing."""
+    if kind == "full pipe":
+        with full_pipe() as (_, writing):
+            yield writing
+    elif kind == "closed pipe":
+        reading, writing = os.pipe()
+        os.close(reading)
+        yield writing
+        os.close(writing)
+    else:
+        with open("/dev/full", "wb") as full:
+            yield full.fileno()
+
+
+@pytest.mark.parametrize("kind", ["full pipe", "closed pipe", "full disk"])
+def test_it_works_when_it_cannot_speak(kind: str, tmp_path: Path) -> None:
+    # The consumer prints far more than any pipe holds, dies and is started again; all of that must go on.
+    lives = tmp_path / "lives"
+    talks = f"print('modèle 模型' * 100_000, flush=True)\nopen({str(lives)!r}, 'a').write(f'{{os.getpid()}} ')\n"
+    consumer = {**CONSUMER, "code": f"import os\n{talks}{SERVE}"}
+    argument = json.dumps({"services": [REDIS, consumer, FRONT_END]})
+    with (
+        _stdout(kind, tmp_path) as stdout,
+        Running([sys.executable, RUN_STACK, argument], {"PYTHONIOENCODING": "ascii"}, stdout) as stack,
+    ):
+        pids: list[int] = []
+        for life in range(1, 4):
+            pids = eventually(partial(_pids, lives, life), 40)
+            if life < 3:
+                os.kill(pids[-1], signal.SIGKILL)
+        stack.signal(signal.SIGTERM)
+        assert stack.process.wait(30) == 0
+        wait_gone(pids)
+
+
+def _pids(file: Path, count: int) -> list[int]:
+    """What processes have written into the file, once there are so many."""
+    found = [int(pid) for pid in file.read_text().split(" ")[:-1]] if file.exists() else []
+    return found if len(found) >= count else []
+
+
+def test_a_child_that_never_stops_printing_keeps_nobody_waiting() -> None:
+    endless = {**CONSUMER, "code": "while True: print('x' * 1000)", "stop_limit_s": 0.2}
+    with _stack(REDIS, endless, FRONT_END) as stack:
+        stack.until("READY")
+        stack.signal(signal.SIGTERM)
+        assert stack.end() == 0
+        assert "redis        | stopped" in stack.output
