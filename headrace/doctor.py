@@ -185,6 +185,9 @@ def _model(client: Any, model: inspection.Model, lease_ms: int) -> Iterator[Find
     live = {worker.name for worker in model.workers if worker.silent_s * 1000 < lease_ms}
     waiting = sum(lane.depth for lane in model.lanes)
     name = f"model {model.name}"
+    for place, failure in model.failures.items():
+        text = f"{place}: {failure.sentence(model.looked_at_ms)} {failure.why}".rstrip()
+        yield Finding(name, "warning" if live else "problem", text)
     if live:
         yield Finding(name, "ok", f"{len(live)} live workers.")
     elif waiting:

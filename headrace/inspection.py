@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from shared import keys
+from shared import failures, keys
+from shared.failures import Failure
 from shared.lanes import parse
 from shared.names import is_name
 from shared.redis import ServerError
@@ -56,8 +57,14 @@ class WorkerSeen:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model at one moment; ``card`` holds the members of its card that are short texts, ``serving`` an operator's
-    wish."""
+    """One model at one moment.
+
+    Attributes:
+        card: the members of its card that are short texts.
+        serving: an operator's wish.
+        failures: consumers that died and do not live well yet, by their place.
+        looked_at_ms: the moment, on Redis's clock.
+    """
 
     name: str
     silent_s: float
@@ -65,6 +72,8 @@ class Model:
     workers: tuple[WorkerSeen, ...]
     lanes: tuple[Lane, ...]
     serving: Serving = Serving.OPEN
+    failures: Mapping[str, Failure] = field(default_factory=dict)
+    looked_at_ms: int = 0
 
 
 def now_ms(client: Any) -> int:
@@ -120,7 +129,15 @@ def _model(client: Any, name: str, silent_s: float, now: int) -> Model:
     ]
     serving = serving_from(client.hget(keys.wish(name), SERVING))
     found = lanes(client, name, now)
-    return Model(name, silent_s, _card(client.hgetall(keys.card(name))), tuple(workers), tuple(found), serving)
+    card = _card(client.hgetall(keys.card(name)))
+    return Model(name, silent_s, card, tuple(workers), tuple(found), serving, _failures(client, name, now), now)
+
+
+def _failures(client: Any, name: str, now: int) -> dict[str, Failure]:
+    try:
+        return failures.decode(client.hgetall(keys.failures(name)), now)
+    except ServerError:  # users of before there were failures may not look
+        return {}
 
 
 def _texts(fields: Mapping[bytes, bytes]) -> dict[str, str]:

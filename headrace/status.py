@@ -39,6 +39,9 @@ def run(client: Any, interval_s: float, as_json: bool) -> int:
         click.echo("headrace: no consumer has ever served a model here.")
         return 0
     _print_workers(after)
+    for model in after:
+        for place, failure in model.failures.items():
+            click.echo(f"{model.name} at {place}: {failure.sentence(model.looked_at_ms)} {failure.why}".rstrip())
     click.echo()
     _print_lanes(after, found)
     return 0
@@ -78,6 +81,16 @@ def _record(model: Model, found: Rates) -> dict[str, Any]:
             }
             for worker in model.workers
         ],
+        "failures": [
+            {
+                "consumer": place,
+                "exit_code": failure.exit_code,
+                "deaths": failure.deaths,
+                "retry_s": round(max(0, failure.retry_at_ms - model.looked_at_ms) / 1000, 3),
+                "why": failure.why,
+            }
+            for place, failure in model.failures.items()
+        ],
         "lanes": [_lane_record(model, lane, found) for lane in model.lanes],
     }
 
@@ -99,15 +112,22 @@ def _lane_record(model: Model, lane: Lane, found: Rates) -> dict[str, Any]:
 
 
 def _print_workers(models: Sequence[Model]) -> None:
-    rows, colours = [], []
+    rows: list[tuple[str, ...]] = []
+    colours = []
     for model in models:
-        if not model.workers:
+        if not model.workers and not model.failures:
             rows.append((model.name, model.serving, "none", "-", "-", f"{model.silent_s:.0f} s ago"))
             colours.append("red")
         for worker in model.workers:
             runs, device = worker.fields.get("precision", "-"), worker.fields.get("device", "-")
             rows.append((model.name, model.serving, worker.name, runs, device, f"{worker.silent_s:.1f} s ago"))
             colours.append("green" if worker.fields and model.serving is Serving.OPEN else "yellow")
+        for place, failure in model.failures.items():
+            said = (f"exit status {failure.exit_code}", f"{failure.deaths} times")
+            rows.append(
+                (model.name, "failed", place, *said, f"{(model.looked_at_ms - failure.seen_ms) / 1000:.1f} s ago")
+            )
+            colours.append("red")
     print_table(("MODEL", "SERVES", "WORKER", "RUNS", "DEVICE", "SEEN"), rows, colours)
 
 

@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,9 @@ UP = [sys.executable, "-m", "headrace", "up"]
 
 
 def _environment(folder: Path, how: str, models: str, **changes: str) -> dict[str, str]:
-    table = '[models.{}]\nfamily = "python"\nentry = "tests.e2e.broken:create"\noptions = {{ file = "{}", how = "{}" }}\n'
+    table = (
+        '[models.{}]\nfamily = "python"\nentry = "tests.e2e.broken:create"\noptions = {{ file = "{}", how = "{}" }}\n'
+    )
     text = '[models.echo]\nfamily = "echo"\n' + table.format("broken", folder / "weights", how)
     (folder / "models.toml").write_text(text)
     return {
@@ -47,16 +50,14 @@ def _status(redis_url: str) -> Said:
     return headrace(redis_url, "status", "--interval", "0", "--json")
 
 
-@pytest.mark.parametrize(("how", "code"), [("kill", 137), ("exit", None), ("raise", None)])
-def test_a_model_that_cannot_be_loaded_is_shown_as_failed_and_the_other_serves(
-    tmp_path: Path, how: str, code: int | None
-) -> None:
-    with Running(UP, _environment(tmp_path, how, "echo,broken")) as stack:
+@pytest.mark.timeout(120)
+def test_a_model_that_cannot_be_loaded_is_shown_as_failed_and_the_other_serves(tmp_path: Path) -> None:
+    with Running(UP, _environment(tmp_path, "kill", "echo,broken")) as stack:
         url, redis_url = _addresses(stack)
         assert re.search(r"a real inference has come back from echo\.\n +FAILED +broken: consumer broken", stack.output)
-        assert code is None or f"consumer broken ended with code {code};" in stack.output
+        assert "consumer broken ended with code 137;" in stack.output
 
-        def ready() -> dict[str, dict[str, object]]:
+        def ready() -> dict[str, dict[str, Any]]:
             models = {model["name"]: model for model in call(f"{url}/readyz").body["models"]}
             return models if "failures" in models.get("broken", {}) else {}
 
@@ -64,7 +65,9 @@ def test_a_model_that_cannot_be_loaded_is_shown_as_failed_and_the_other_serves(
         assert call(f"{url}/readyz").status == 200
         assert (models["echo"]["ready"], models["broken"]["ready"]) == (True, False)
         assert "failures" not in models["echo"]
-        assert re.match(r"It ended (once|\d+ times in a row), last with exit status \d+;", models["broken"]["failures"][0])
+        assert re.match(
+            r"It ended (once|\d+ times in a row), last with exit status \d+;", models["broken"]["failures"][0]
+        )
         refused = call(f"{url}/v1/models/broken/predict", b"x", "application/octet-stream")
         assert (refused.status, refused.body["error"]["code"]) == (503, "no_worker")
         assert call(f"{url}/v1/models/echo/predict", b"x", "application/octet-stream").status == 200
@@ -78,7 +81,7 @@ def test_a_model_that_cannot_be_loaded_is_shown_as_failed_and_the_other_serves(
 
         (tmp_path / "weights").touch()
         stack.until(r"headrace: consumer broken runs again\.")
-        assert call(f"{url}/v1/models/broken/predict", b"x", "application/octet-stream").status == 200
+        eventually(lambda: call(f"{url}/v1/models/broken/predict", b"x", "application/octet-stream").status == 200)
         eventually(lambda: not any(one["failures"] for one in _status(redis_url).json["models"]))
         stack.signal(signal.SIGTERM)
         assert stack.end() == 0

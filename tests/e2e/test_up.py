@@ -146,16 +146,6 @@ def test_two_consumers_run_on_cores_of_their_own(tmp_path: Path) -> None:
         assert stack.end() == 0
 
 
-def test_a_model_that_cannot_be_built_ends_the_stack_with_its_sentence(tmp_path: Path) -> None:
-    models = tmp_path / "models.toml"
-    models.write_text('[models.broken]\nfamily = "torchvision"\narchitecture = "no_such_net"\nweights = "random"\n')
-    environment = _environment(tmp_path, HEADRACE_MODELS="broken", HEADRACE_MODELS_FILE=str(models))
-    with Running(UP, environment) as stack:
-        assert stack.end() == 2
-        assert "consumer broken ended with code 2 before the stack was ready. Its last lines:" in stack.output
-        assert "no_such_net" in stack.output
-
-
 def test_a_wrong_setting_is_refused_before_anything_starts(tmp_path: Path) -> None:
     with Running(UP, _environment(tmp_path, HEADRACE_WINDOW="5")) as stack:
         assert stack.end() == 2

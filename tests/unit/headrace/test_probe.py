@@ -73,7 +73,9 @@ def test_nobody_there_is_another_exit_code() -> None:
     assert "does not answer: Connection refused." in said.err
 
 
-@pytest.mark.parametrize("pieces", [(), (b"HTTP/1.1 200 OK\r\n",), (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab",)])
+@pytest.mark.parametrize(
+    "pieces", [(), (b"HTTP/1.1 200 OK\r\n",), (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab",)]
+)
 def test_who_answers_too_slowly_is_given_up_in_time(pieces: tuple[bytes, ...]) -> None:
     with answering(*pieces, stays=True) as port:
         begun_s = time.monotonic()
