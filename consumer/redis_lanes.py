@@ -15,7 +15,7 @@ from shared import keys
 from shared.redis import ServerError, SyncLink
 
 from .lanes import Turns
-from .stream import Entry
+from .stream import Depth, Entry
 
 _FIELD = keys.MESSAGE_FIELD.encode()
 
@@ -58,6 +58,24 @@ def received(link: SyncLink, count: int) -> list[Any]:
         except ServerError as error:
             answers.append(error)
     return answers
+
+
+def depth(client: Any, model: str, lane: str, now_ms: float) -> Depth:
+    """Look at one lane; ``now_ms`` is Redis's clock.
+
+    Raises:
+        ClientError: the server does not answer, or there is no such lane.
+    """
+    work = keys.work(model, lane)
+    length = int(client.xlen(work))
+    pending: Any = client.xpending(work, keys.GROUP)
+    claimed = int(pending["pending"])
+    oldest: Any = pending["min"]
+    if not oldest:  # only then is a whole entry, which may be large, read for the sake of its id
+        first: Any = client.xrange(work, count=1)
+        oldest = first[0][0] if first else None
+    age_ms = now_ms - milliseconds(oldest) if oldest else 0.0
+    return Depth(max(0, length - claimed), claimed, max(0.0, age_ms / 1000))
 
 
 class LaneReader:

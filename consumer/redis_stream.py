@@ -10,12 +10,14 @@ from typing import Any, TypeVar
 
 from shared import cards, functions, keys, lanes, wishes
 from shared.clock import RedisClock
+from shared.portion import Portion
 from shared.redis import ClientError, ServerError, SyncLink, connect, is_demoted
 from shared.settings import Settings
 
+from . import turn
 from .lanes import Turns
 from .redis_ends import EndsReader
-from .redis_lanes import LaneReader, entries, milliseconds, received
+from .redis_lanes import LaneReader, depth, entries, milliseconds, received
 from .stream import FUTURE_MS, Claim, Dead, Depth, Ended, Entry, StreamDown, StreamGone
 
 log = logging.getLogger(__name__)
@@ -39,14 +41,14 @@ class RedisStream:
         self._model, self._worker = model, worker
         self._work = keys.work(model, MAIN)
         # Reading, committing, beating, renewing and listening each happen on a thread and a connection of their own.
-        self._client = connect(settings.redis_address, settings.socket_timeout_s)
-        self._reading, self._committing, self._beating, self._keeping, self._listening = (
-            SyncLink(self._client) for _ in range(5)
-        )
+        self._client = connect(settings.redis_address, settings.socket_timeout_s, settings.redis_ping_s, is_spared=True)
+        self._links = tuple(SyncLink(self._client) for _ in range(5))
+        self._reading, self._committing, self._beating, self._keeping, self._listening = self._links
         self._turns = Turns({MAIN: 1.0})
         self._lanes = LaneReader(self._reading, model, worker, settings.block_ms)
         self._ends = EndsReader(self._listening, model, settings.block_ms)
         self._claimed_after: dict[str, bytes] = {}
+        self._portion = Portion()
         self._found: list[bytes] = []
         self._scanned = 0
         self._has_loaded = False
@@ -87,11 +89,16 @@ class RedisStream:
     def _read_claimed(self, max_entries: int) -> list[Entry]:
         """Read again what this worker holds: the server may have claimed entries for it whose answer was lost."""
         lane, after = next(iter(self._claimed_after.items()))
+        count = self._portion.of(max_entries)
         try:
-            last, *rows = self._call(self._reading, functions.CLAIMED, [self._worker, after, max_entries], lane)
+            last, *rows = self._call(self._reading, functions.CLAIMED, [self._worker, after, count], lane)
         except StreamGone:
             del self._claimed_after[lane]  # with the group, what was claimed is forgotten
             raise
+        except StreamDown:
+            self._portion.lost(count)
+            raise
+        self._portion.came()
         if last:
             self._claimed_after[lane] = last
         else:
@@ -241,6 +248,14 @@ class RedisStream:
         # refuses it; a consumer that could not start because of that could not empty the server either.
         with contextlib.suppress(StreamDown):
             self._guard(lambda: self._client.zadd(keys.MODELS, {self._model: now_ms}))
+        self._keep_alive()
+
+    def _keep_alive(self) -> None:
+        """Look after the connections that nobody uses just now; where one is lost others will be."""
+        if not all(link.keep_alive() for link in self._links):
+            log.warning("A connection to Redis was lost while it was idle; idle ones are opened anew.")
+            for link in self._links:
+                link.renew()
 
     def _find_lanes(self) -> None:
         found: Any = self._call(self._beating, functions.LANES, [])
@@ -303,39 +318,23 @@ class RedisStream:
 
     def take_turn(self) -> bool:
         """See the interface."""
-        key, mine, lease_ms = keys.turn(self._model), self._worker.encode(), self._settings.lease_ms
-        if self._guard(lambda: self._client.set(key, mine, nx=True, px=lease_ms)):
-            return True
-        return bool(
-            self._guard(lambda: self._client.get(key)) == mine
-            and self._guard(lambda: self._client.pexpire(key, lease_ms))
-        )
+        mine = (self._model, self._worker, self._settings.lease_ms)
+        return self._guard(lambda: turn.take(self._client, *mine))
 
     def end_turn(self) -> None:
         """See the interface."""
-        key = keys.turn(self._model)
-        if self._guard(lambda: self._client.get(key)) == self._worker.encode():
-            self._guard(lambda: self._client.delete(key))
+        self._guard(lambda: turn.end(self._client, self._model, self._worker))
 
     def depth(self) -> dict[str, Depth]:
         """See the interface. XINFO's lag is not used: it is unknown whenever the last delivered entry is deleted."""
-        return {lane: self._guard(lambda lane=lane: self._depth(lane)) for lane in self._turns.weights}  # type: ignore[misc]
-
-    def _depth(self, lane: str) -> Depth:
-        work = keys.work(self._model, lane)
-        length = int(self._client.xlen(work))
-        pending: Any = self._client.xpending(work, keys.GROUP)
-        claimed = int(pending["pending"])
-        oldest: Any = pending["min"]
-        if not oldest:  # only then is a whole entry, which may be large, read for the sake of its id
-            first: Any = self._client.xrange(work, count=1)
-            oldest = first[0][0] if first else None
-        age_ms = self.clock.now_ms() - milliseconds(oldest) if oldest else 0.0
-        return Depth(max(0, length - claimed), claimed, max(0.0, age_ms / 1000))
+        now_ms = self.clock.now_ms()
+        return self._guard(
+            lambda: {lane: depth(self._client, self._model, lane, now_ms) for lane in self._turns.weights}
+        )
 
     def close(self) -> None:
         """See the interface."""
-        for link in (self._reading, self._committing, self._beating, self._keeping, self._listening):
+        for link in self._links:
             link.close()
         self._client.close()
 

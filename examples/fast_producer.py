@@ -91,12 +91,12 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=2000)
     options = parser.parse_args()
     url = os.environ.get("HEADRACE_REDIS_URL", "redis://127.0.0.1:6399")
-    client = redis.Redis.from_url(url, socket_timeout=TTL_MS / 1000 + 5, retry=Retry(NoBackoff(), 0))
     content_type = mimetypes.guess_type(options.photo.name)[0] or "application/octet-stream"
     try:
+        client = redis.Redis.from_url(url, socket_timeout=TTL_MS / 1000 + 5, retry=Retry(NoBackoff(), 0))
         message = {"v": 1, "ttl_ms": TTL_MS, "ct": content_type, "body": options.photo.read_bytes()}
         run(FastProducer(client, options.model), message, options.count)
-    except (redis.RedisError, OSError) as error:
+    except (redis.RedisError, OSError, ValueError) as error:  # ValueError: an address that cannot be read
         sys.exit(f"fast_producer.py: {error}")
 
 

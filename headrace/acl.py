@@ -7,7 +7,7 @@ that is, and a test holds it to ``functions.lua``. Rules bind commands to the ke
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,7 +58,11 @@ CALLS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The functions that each role calls."""
 
-_CONNECTION: Final = "ping hello auth select client|setname client|id echo time"
+_CONNECTION: Final = "ping hello auth client|setname client|id time"
+"""Without ECHO and SELECT: what is sent does not come back, and there is one database, unless another is named."""
+
+_SPARED: Final = "client|no-evict"
+"""Front ends and consumers are not closed for what others leave unread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ class Rights:
 _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
     # The first of each is the user's own, the others are selectors, each for itself.
     "front_end": (
-        Rights(f"{_CONNECTION} info"),
+        Rights(f"{_CONNECTION} {_SPARED} info"),
         Rights("fcall xack xadd xdel xinfo|groups xlen xpending xrange", "hr:{m}:q:*"),
         Rights("exists lindex unlink", "hr:{m}:r:*"),
         Rights("xtrim", "hr:{m}:rs:*"),
@@ -91,7 +95,7 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
         ),
     ),
     "consumer": (
-        Rights(_CONNECTION),
+        Rights(f"{_CONNECTION} {_SPARED} info"),
         Rights("zadd", "hr:models"),
         Rights(
             "del exists fcall get hget hgetall hmget hset lindex memory|usage pexpire rpop rpush set time unlink xack"
@@ -117,12 +121,13 @@ ADMINISTRATOR: Final = "administrator"
 ROLES: Final = (ADMINISTRATOR, *_ROLES)
 
 
-def rule(role: str, password: str, model: str = ANY_MODEL) -> str:
+def rule(role: str, password: str, model: str = ANY_MODEL, database: int = 0) -> str:
     """Return the line of one role's user, as a file of ACL rules takes it.
 
     Args:
         password: as ACLs write it: ``>word``, ``#sha256`` or ``resetpass``.
         model: the one model whose keys it may use, or any.
+        database: where the keys are; a connection begins in 0 and may choose this one.
 
     Raises:
         ValueError: the model is no name.
@@ -133,13 +138,20 @@ def rule(role: str, password: str, model: str = ANY_MODEL) -> str:
     if role == ADMINISTRATOR:
         return f"{head} ~* &* +@all"
     own, *selectors = (rights.text(model) for rights in _ROLES[role])
-    return " ".join([head, "-@all", own, *(f"({selector})" for selector in selectors)])
+    return _line(f"{head} -@all", own, selectors, database)
 
 
-def producer_rule(name: str, model: str, lane: str, password: str) -> str:
+def _line(head: str, own: str, selectors: Iterable[str], database: int) -> str:
+    """Return a user's line; with one number behind SELECT it may choose that database and no other."""
+    chooses = [f"+select|{database}"] if database else []
+    return " ".join([head, own, *chooses, *(f"({selector})" for selector in selectors)])
+
+
+def producer_rule(name: str, model: str, lane: str, password: str, database: int = 0) -> str:
     """Return the line of a direct producer's user: it adds to its lane, and waits for its replies.
 
     Whoever may XADD to a stream can still empty it with MAXLEN, which rules cannot forbid: give each a lane of its own.
+    No command that it has writes to a second key, and none makes a key but its lane's two streams.
 
     Raises:
         ValueError: a name is none, or is that of a role.
@@ -151,8 +163,8 @@ def producer_rule(name: str, model: str, lane: str, password: str) -> str:
     rights = (
         Rights(_CONNECTION),
         Rights("xadd", f"%W~hr:{{m}}:q:{lane} %W~hr:{{m}}:x:{lane}"),
-        Rights("blmove blpop lindex unlink", f"hr:{{m}}:r:{lane}:*"),
+        Rights("blpop lindex unlink", f"hr:{{m}}:r:{lane}:*"),
         Rights("xread", f"%R~hr:{{m}}:rs:{lane}:* %R~hr:{{m}}:x:{lane}"),
     )
     own, *selectors = (one.text(model) for one in rights)
-    return " ".join([f"user {name} reset on {password} -@all", own, *(f"({selector})" for selector in selectors)])
+    return _line(f"user {name} reset on {password} -@all", own, selectors, database)

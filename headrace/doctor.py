@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from shared import functions
 from shared.redis import ServerError
 
-from . import inspection
+from . import inspection, server_settings
+from .findings import Finding as Finding  # callers take it from here
 from .floors import FLOORS, REDIS_FLOOR, VALKEY_FLOOR, is_below
 from .output import print_json, print_table
 
@@ -21,21 +22,6 @@ FUTURE_S = 5.0
 LIBRARY = "headrace1"
 _NO_LANE = "hr:{doctor}:q:"
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red", "unknown": "yellow"}
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        check: what was looked at.
-        state: ``ok``, ``warning``, ``problem``, or ``unknown`` when we may not look.
-        detail: what was found, and what to do when it is not well.
-    """
-
-    check: str
-    state: str
-    detail: str
 
 
 def run(client: Any, lease_ms: int, as_json: bool) -> int:
@@ -71,6 +57,19 @@ def _server(client: Any) -> Iterator[Finding]:
         yield Finding("server", "unknown", "This user may not ask for INFO; ask as the administrator.")
         return
     yield from judge_server(info)
+    own = client.connection_pool.connection_kwargs.get("db")
+    yield from server_settings.judge_use(info, int(own or 0))
+    yield from _settings(client)
+
+
+def _settings(client: Any) -> Iterator[Finding]:
+    try:
+        found = client.config_get(*server_settings.LOOKED_AT)
+    except ServerError:
+        text = "This user, or this server, has no CONFIG GET; ask as the administrator, or look where your provider"
+        yield Finding("settings", "unknown", f"{text} shows them (docs/security.md lists those that matter).")
+        return
+    yield from server_settings.judge({_text(name): _text(value) for name, value in found.items()})
 
 
 def judge_server(info: Mapping[str, Any]) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from shared.names import is_name
 from shared.redis import ClientError, ServerError
 
 from . import inspection
+from .lane_census import Census, Holding
 from .output import print_json
 
 EXIT_QUIET = 0
@@ -28,6 +29,7 @@ EXIT_FLOODED = 1
 
 MEBIBYTE = 1024 * 1024
 _SAMPLES = 10_000
+_KEYS_AT_ONCE = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Bounds:
 
     Attributes:
         times: so many times its limit, in requests.
-        memory_bytes: of Redis's memory, its requests and its stream of ends together.
+        memory_bytes: of Redis's memory: requests, stream of ends, replies and reply streams together.
     """
 
     times: float
@@ -58,9 +60,12 @@ class Flood:
 
 def run(client: Any, bounds: Bounds, interval_s: float, once: bool, as_json: bool) -> int:
     """Look at all lanes, again and again unless ``once``; 1 when a single look found a flood."""
+    census = Census(client)
     if not once:
-        watch(client, bounds, interval_s, as_json)
-    found = list(look(client, bounds))
+        watch(client, census, bounds, interval_s, as_json)
+    census.look(_KEYS_AT_ONCE)
+    found = list(look(client, census, bounds))
+    census.close()
     if as_json:
         print_json({"floods": [asdict(one) for one in found]})
     else:
@@ -68,18 +73,18 @@ def run(client: Any, bounds: Bounds, interval_s: float, once: bool, as_json: boo
     return EXIT_FLOODED if found else EXIT_QUIET
 
 
-def watch(client: Any, bounds: Bounds, interval_s: float, as_json: bool) -> NoReturn:
+def watch(client: Any, census: Census, bounds: Bounds, interval_s: float, as_json: bool) -> NoReturn:
     """Look again and again. Once it has worked a Redis that is away is waited for, whatever the reason.
 
     Raises:
         shared.redis.ClientError: the first look failed.
     """
-    told = _look_and_tell(client, bounds, set(), as_json)
+    told = _look_and_tell(client, census, bounds, set(), as_json)
     is_away = False
     while True:
         time.sleep(interval_s)
         try:
-            told = _look_and_tell(client, bounds, told, as_json)
+            told = _look_and_tell(client, census, bounds, told, as_json)
         except ClientError as error:
             if not is_away:
                 click.echo(f"headrace: Redis cannot be watched ({error}); trying on.", err=True)
@@ -90,21 +95,24 @@ def watch(client: Any, bounds: Bounds, interval_s: float, as_json: bool) -> NoRe
             is_away = False
 
 
-def _look_and_tell(client: Any, bounds: Bounds, told: set[tuple[str, str]], as_json: bool) -> set[tuple[str, str]]:
+def _look_and_tell(
+    client: Any, census: Census, bounds: Bounds, told: set[tuple[str, str]], as_json: bool
+) -> set[tuple[str, str]]:
     """Look, and tell of each flood at once; where nobody can be switched off, only when it is new.
 
     Returns:
         The lanes that are flooded.
     """
     found: set[tuple[str, str]] = set()
-    for flood in look(client, bounds):
+    census.look()
+    for flood in look(client, census, bounds):
         found.add((flood.model, flood.lane))
         if flood.users or (flood.model, flood.lane) not in told:
             click.echo(json.dumps(asdict(flood)) if as_json else _sentence(flood))
     return found
 
 
-def look(client: Any, bounds: Bounds) -> Iterator[Flood]:
+def look(client: Any, census: Census, bounds: Bounds) -> Iterator[Flood]:
     """Switch off who floods.
 
     Raises:
@@ -116,25 +124,38 @@ def look(client: Any, bounds: Bounds) -> Iterator[Flood]:
             continue
         for lane, (limit, _) in inspection.lane_settings(client, model).items():
             depth = _length(client, keys.work(model, lane))
-            ends_bytes = _bytes(client, keys.ends(model, lane))
-            memory_bytes = ends_bytes + _bytes(client, keys.work(model, lane))
-            what = _wrong(depth, limit, ends_bytes, memory_bytes, bounds)
+            ends_bytes, holding = _bytes(client, keys.ends(model, lane)), census.of(model, lane)
+            memory_bytes = ends_bytes + _bytes(client, keys.work(model, lane)) + holding.memory_bytes
+            what = _wrong(depth, limit, ends_bytes, memory_bytes, bounds, holding)
             if what:
-                users = producers(client, model, lane)
-                for user in users:
-                    _switch_off(client, user)
-                yield Flood(model, lane, depth, limit, memory_bytes, what, tuple(users))
+                yield Flood(model, lane, depth, limit, memory_bytes, what, _switched_off(client, model, lane))
+    census.let_expire()
 
 
-def _wrong(depth: int, limit: int | None, ends_bytes: int, memory_bytes: int, bounds: Bounds) -> str:
+def _wrong(depth: int, limit: int | None, ends_bytes: int, memory_bytes: int, bounds: Bounds, holding: Holding) -> str:
     """Say what is wrong with a lane that holds so much, nothing when it is within its bounds."""
     if limit is not None and depth > bounds.times * limit:
         return f"holds {depth} requests, its limit is {limit}"
     if ends_bytes > functions.ENDS_BYTES:
         return f"tells of cancelled requests in {_mib(ends_bytes)}, where {_mib(functions.ENDS_BYTES)} are plenty"
     if memory_bytes > bounds.memory_bytes:
-        return f"takes {_mib(memory_bytes)} of memory, and may take {_mib(bounds.memory_bytes)}"
+        what = f"takes {_mib(memory_bytes)} of memory, and may take {_mib(bounds.memory_bytes)}"
+        held = f"{holding.replies} replies and {holding.reply_streams} reply streams"
+        return f"{what} ({held} take {_mib(holding.memory_bytes)} of it)" if holding.memory_bytes else what
+    if holding.elsewhere:
+        found = ", ".join(f"{count} in database {number}" for number, count in sorted(holding.elsewhere.items()))
+        return f"has keys where nobody looks: {found}"
+    if holding.endless:
+        return f"has {len(holding.endless)} keys that never expire, such as {holding.endless[0]}; they get an hour"
     return ""
+
+
+def _switched_off(client: Any, model: str, lane: str) -> tuple[str, ...]:
+    """Switch off the lane's producers, and return who they are."""
+    users = producers(client, model, lane)
+    for user in users:
+        _switch_off(client, user)
+    return tuple(users)
 
 
 def producers(client: Any, model: str, lane: str) -> list[str]:

@@ -175,19 +175,29 @@ producer_option = click.option(
 )
 
 
+database_option = click.option(
+    "--database",
+    type=click.IntRange(0, 1_000_000),
+    default=0,
+    show_default=True,
+    help="Number of the database that HEADRACE_REDIS_URL names; users may choose no other.",
+)
+
+
 @acl.command("print")
 @producer_option
+@database_option
 @click.option("--model", default="*", help="Let the roles use the keys of this model only.")
 @as_json_option
-def print_rules(producers: tuple[tuple[str, str, str], ...], model: str, as_json: bool) -> None:
+def print_rules(producers: tuple[tuple[str, str, str], ...], database: int, model: str, as_json: bool) -> None:
     """Print the rules. Nobody can log in as these users until each has been given a password."""
     from . import acl as rules
     from .output import print_json
     from .redis_access import EXIT_USAGE, end
 
     try:
-        lines = [rules.rule(role, "resetpass", model) for role in rules.ROLES]
-        lines += [rules.producer_rule(*producer, "resetpass") for producer in producers]
+        lines = [rules.rule(role, "resetpass", model, database) for role in rules.ROLES]
+        lines += [rules.producer_rule(*producer, "resetpass", database) for producer in producers]
     except ValueError as error:
         end(str(error), EXIT_USAGE)
     if as_json:
@@ -199,8 +209,9 @@ def print_rules(producers: tuple[tuple[str, str, str], ...], model: str, as_json
 @acl.command("write")
 @click.argument("folder", type=click.Path(file_okay=False))
 @producer_option
+@database_option
 @as_json_option
-def write_rules(folder: str, producers: tuple[tuple[str, str, str], ...], as_json: bool) -> None:
+def write_rules(folder: str, producers: tuple[tuple[str, str, str], ...], database: int, as_json: bool) -> None:
     """Write users and their passwords into FOLDER, for a server that reads them with `aclfile`.
 
     FOLDER/server gets the rules with hashed passwords, and FOLDER/USER the password of each. A password is that of the
@@ -211,7 +222,7 @@ def write_rules(folder: str, producers: tuple[tuple[str, str, str], ...], as_jso
     from .redis_access import EXIT_USAGE, end
 
     try:
-        written = users.write(Path(folder), os.environ, producers)
+        written = users.write(Path(folder), os.environ, producers, database)
     except (OSError, ValueError) as error:
         end(f"The users could not be written: {error}", EXIT_USAGE)
     if as_json:

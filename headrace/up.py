@@ -90,7 +90,7 @@ def _server_config(settings: Settings, folder: Path) -> ServerConfig:
     port = settings.redis_port or free_port()
     checks.check_port("HEADRACE_REDIS_PORT", HOST, port)
     folder.mkdir(parents=True, exist_ok=True)
-    return ServerConfig(folder, port, settings.appendonly, settings.maxmemory_mb)
+    return ServerConfig(folder, port, settings.appendonly, settings.maxmemory_mb, databases=1)
 
 
 def _http_ports(settings: Settings, consumers: int) -> tuple[int, int]:

@@ -18,13 +18,19 @@ NOBODY = "user default reset off"
 """The user that everybody is who gives no name."""
 
 
-def write(folder: Path, environment: Mapping[str, str], producers: Sequence[tuple[str, str, str]] = ()) -> list[str]:
+def write(
+    folder: Path,
+    environment: Mapping[str, str],
+    producers: Sequence[tuple[str, str, str]] = (),
+    database: int = 0,
+) -> list[str]:
     """Write ``server/users.acl``, and ``USER/password`` for each role and direct producer, into ``folder``.
 
     Args:
         folder: made when missing.
         environment: may hold passwords.
         producers: name, model and lane of each direct producer.
+        database: the one that the keys are in.
 
     Run again it keeps the passwords, unless the environment has others, and writes the rules anew.
 
@@ -35,10 +41,10 @@ def write(folder: Path, environment: Mapping[str, str], producers: Sequence[tupl
         ValueError: a name is none, or a password of the environment cannot be used; the sentence does not show it.
         OSError: a file cannot be written.
     """
-    rules: dict[str, Callable[[str], str]] = {role: partial(acl.rule, role) for role in acl.ROLES}
+    rules: dict[str, Callable[[str], str]] = {role: partial(acl.rule, role, database=database) for role in acl.ROLES}
     for producer in producers:
         acl.producer_rule(*producer, "resetpass")  # before anything is written
-        rules[producer[0]] = partial(acl.producer_rule, *producer)
+        rules[producer[0]] = partial(acl.producer_rule, *producer, database=database)
     passwords = {
         user: _password(folder / user / "password", environment.get(f"{VARIABLE}{user.upper()}"), user)
         for user in rules

@@ -65,7 +65,10 @@ class RedisQueue:
 
     async def start(self) -> None:
         """See the interface."""
-        self._client = connect_async(self._settings.redis_address, self._settings.socket_timeout_s)
+        settings = self._settings
+        self._client = connect_async(
+            settings.redis_address, settings.socket_timeout_s, settings.redis_ping_s, is_spared=True
+        )
         self._catalogue_link = Link(self._client)
         self._by_id = ById(self._client, self._settings.socket_timeout_s)
         self._reader = CatalogueReader(self._catalogue_link, self._settings.lease_ms)

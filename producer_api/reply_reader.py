@@ -15,6 +15,7 @@ from typing import Any
 
 from shared import keys
 from shared.outcomes import CANCELLED, EXPIRED
+from shared.portion import Portion
 from shared.redis import AsyncClient, ClientError, Link
 
 from .admission import refusal
@@ -54,6 +55,7 @@ class ReplyReader:
         self._stream, self._ends = keys.reply_stream(model, lane, instance), keys.ends(model, lane)
         self._block_ms, self._on_cursor, self._on_error = block_ms, on_cursor, on_error
         self._cursor = self._ended_up_to = b"0-0"
+        self._portion = Portion()
         self._look_now = asyncio.Event()
         self._closed = False
         self._tasks: tuple[asyncio.Task[None], ...] = ()
@@ -148,10 +150,19 @@ class ReplyReader:
                 await asyncio.sleep(RETRY_S)
 
     async def _sweep(self, wanted: list[str]) -> None:
-        for start in range(0, len(wanted), MOST_PER_SWEEP):
-            some = wanted[start : start + MOST_PER_SWEEP]
+        while wanted:
+            some = wanted[: self._portion.of(MOST_PER_SWEEP)]
             lookups = [("LINDEX", keys.reply(self._model, self._lane, request_id), 0) for request_id in some]
-            for request_id, reply in zip(some, await self._sweeping.call_many(lookups), strict=True):
+            try:
+                replies = await self._sweeping.call_many(lookups)
+            except (ClientError, OSError):
+                self._portion.lost(len(some))
+                for waiter in (waiter for request_id in wanted for waiter in self._waiters.of(request_id)):
+                    waiter.look = True
+                raise
+            self._portion.came()
+            wanted = wanted[len(some) :]
+            for request_id, reply in zip(some, replies, strict=True):
                 if isinstance(reply, bytes):
                     for waiter in list(self._waiters.of(request_id)):
                         waiter.end(reply)

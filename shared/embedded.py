@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import mmap
 import os
 import random
 import re
@@ -19,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -30,6 +32,18 @@ HOST = "127.0.0.1"
 # Image traffic fills the append-only file within seconds although the live data stays small. With the server's own
 # default of 64 MB a rewrite would start again and again, each one a fork.
 REWRITE_MIN_SIZE = "512mb"
+
+CLIENTS_SHARE = 0.6
+"""What the buffers of all clients together may take of ``maxmemory``, to which the server counts them. Beyond it the
+largest is closed, unless it is a front end or a consumer: those ask to be spared."""
+
+OUTPUT_LIMITS = "normal 640mb 64mb 60 replica 256mb 64mb 60 pubsub 8mb 2mb 60"
+"""What a single client may leave unread: at once, and for so many seconds. A consumer's largest read at the shipped
+sizes is 32 requests of 16 MiB, 512 MiB."""
+
+# A newer Valkey sends large values without copying them, and then counts to nobody what a client leaves unread.
+_COPIES = "min-string-size-avoid-copy-reply"
+ALWAYS_COPIES = (f"--{_COPIES}", "2147483647")
 
 _PORTS_FOR_SERVERS = range(16_384, 32_768)
 
@@ -49,12 +63,14 @@ class ServerConfig:
         port: TCP port on 127.0.0.1.
         appendonly: ``everysec``, ``always`` or ``no``.
         maxmemory_mb: ceiling in MB; at the ceiling writes are refused and nothing is evicted.
+        databases: how many there are; a stack needs one, and what is written to others nobody sees.
     """
 
     data_dir: Path
     port: int
     appendonly: str = "everysec"
     maxmemory_mb: int = 1024
+    databases: int = 16
 
 
 def find_server() -> Path:
@@ -93,7 +109,24 @@ def server_argv(executable: Path, config: ServerConfig) -> list[str]:
         *("--auto-aof-rewrite-min-size", REWRITE_MIN_SIZE),
         *("--maxmemory", f"{config.maxmemory_mb}mb"),
         *("--maxmemory-policy", "noeviction"),
+        *("--databases", str(config.databases)),
+        *("--maxmemory-clients", f"{int(config.maxmemory_mb * CLIENTS_SHARE)}mb"),
+        *("--client-output-buffer-limit", OUTPUT_LIMITS),
+        # The log of refused commands would keep the keys that were asked for, whatever their length.
+        *("--acllog-max-len", "0"),
+        *("--tcp-keepalive", "60"),
+        *(ALWAYS_COPIES if _knows(executable, _COPIES) else ()),
     ]
+
+
+@cache
+def _knows(executable: Path, setting: str) -> bool:
+    """Say whether a server has a setting: one that it does not know would keep it from starting."""
+    try:
+        with executable.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as program:
+            return program.find(setting.encode()) >= 0
+    except (OSError, ValueError):  # ValueError: it is empty
+        return False
 
 
 def free_port(host: str = HOST) -> int:

@@ -16,6 +16,7 @@ from redis.connection import parse_url
 from redis.exceptions import ConnectionError, RedisError
 from redis.sentinel import SentinelConnectionPool
 
+from .redis_pool import Fresh
 from .redis_url import SentinelAddress
 
 ASK_TIMEOUT_S = 1.0
@@ -83,6 +84,10 @@ class _AsyncSentinels(_Sentinels):
         raise self._nobody_knows(service, failures)
 
 
+class _Pool(Fresh, SentinelConnectionPool):
+    """Connections to the primary."""
+
+
 def connect(address: SentinelAddress, options: Mapping[str, Any]) -> redis.Redis:
     """Make a synchronous client of the primary.
 
@@ -91,7 +96,7 @@ def connect(address: SentinelAddress, options: Mapping[str, Any]) -> redis.Redis
     """
     ours, theirs = _options(address, options)
     sentinels = _SyncSentinels(address, theirs)
-    return redis.Redis.from_pool(SentinelConnectionPool(address.service, sentinels, **ours))
+    return redis.Redis.from_pool(_Pool(address.service, sentinels, **ours))  # type: ignore[no-untyped-call]
 
 
 def connect_async(address: SentinelAddress, options: Mapping[str, Any]) -> redis.asyncio.Redis:

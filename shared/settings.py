@@ -6,6 +6,7 @@ gives way to the environment where both name the same thing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -42,6 +43,7 @@ class Settings:
 
     redis_url: str | None = None
     redis_port: int = 6399
+    redis_ping_ms: int = 2_000
     host: str = "127.0.0.1"
     port: int = 8000
     models: tuple[str, ...] = ("imagenet",)
@@ -100,6 +102,11 @@ class Settings:
     def redis_address(self) -> str:
         """Where Redis is: ``redis_url``, else the embedded server's port on this machine."""
         return self.redis_url or f"redis://127.0.0.1:{self.redis_port}"
+
+    @property
+    def redis_ping_s(self) -> float:
+        """How often an idle connection to Redis is asked whether it is there; infinity for never."""
+        return self.redis_ping_ms / 1000 or math.inf
 
     @property
     def block_ms(self) -> int:
@@ -225,6 +232,7 @@ def _recipe(name: str, text: str) -> str:
 
 _INTEGERS: dict[str, tuple[int, int]] = {
     "redis_port": (0, 65535),
+    "redis_ping_ms": (0, 3_600_000),
     "port": (0, 65535),
     "maxmemory_mb": (16, 1 << 20),
     "max_batch": (1, MAX_BATCH_CEILING),

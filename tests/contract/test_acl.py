@@ -141,6 +141,13 @@ ADMINISTRATION: list[tuple[Any, ...]] = [
     ("PUBLISH", "anything", "x"),
     ("SET", "somebody-elses-key", "1"),
     ("GET", "somebody-elses-key"),
+    ("ECHO", "what comes back"),
+    ("SELECT", 1),
+    ("COPY", REPLY, keys.reply(MODEL, "default", "r2")),
+    ("SORT", REPLY, "STORE", keys.reply(MODEL, "default", "r2")),
+    ("BLMOVE", REPLY, REPLY, "LEFT", "LEFT", 1),
+    ("CLIENT", "GETNAME"),
+    ("SUBSCRIBE", "anything"),
 ]
 
 
@@ -449,7 +456,7 @@ def test_each_role_can_do_its_work(server: Server) -> None:
     assert streams
     assert server.does("front_end", "LINDEX", keys.reply(MODEL, "default", "r2"), 0) == b"reply"
     own = keys.reply(MODEL, "default", "r3")
-    assert server.does("producer", "BLMOVE", own, own, "LEFT", "LEFT", 1) == b"reply"
+    assert server.does("producer", "LINDEX", own, 0) == b"reply"
     assert server.does("producer", "XREAD", "STREAMS", keys.reply_stream(MODEL, "default", "direct"), "0")
     assert server.does("producer", "BLPOP", own, 1)
     assert server.does("consumer", "FCALL", functions.LEAVE, 1, WORK, "w2") == 0
@@ -457,6 +464,36 @@ def test_each_role_can_do_its_work(server: Server) -> None:
         assert server.does("front_end", *command) is not None
     assert server.does("health", "PING")
     assert server.does("cats-only", "FCALL", functions.HEARTBEAT, 1, keys.work("cats", "default"), "w1", 9000, 100, 0)
+
+
+@pytest.mark.parametrize("user", ["front_end", "consumer", "operator", "producer"])
+def test_with_another_database_a_user_may_choose_that_one_and_no_other(server: Server, user: str) -> None:
+    name = f"{user}-in-3"
+    if user == "producer":
+        line = acl.producer_rule(name, MODEL, "default", f">{PASSWORD}", database=3)
+    else:
+        line = acl.rule(user, f">{PASSWORD}", database=3).replace(f"user {user}", f"user {name}")
+    with connect(f"redis://administrator:{PASSWORD}@{server.place}/0") as client:
+        head, *selectors = line.split(" (")
+        client.execute_command("ACL", "SETUSER", *head.split()[1:], *(f"({one}" for one in selectors))
+    with connect(f"redis://{name}:{PASSWORD}@{server.place}/3") as client:
+        assert client.ping()
+    for who, database in ((name, 4), (user, 3)):
+        with (
+            connect(f"redis://{who}:{PASSWORD}@{server.place}/{database}") as client,
+            pytest.raises(ClientError, match=f"^Database {database} cannot be used .*take database 0"),
+        ):
+            client.ping()
+
+
+def test_who_serves_is_spared_when_clients_are_closed_and_who_asks_is_not(server: Server) -> None:
+    for user, spared in (("front_end", True), ("consumer", True), ("operator", False), ("producer", False)):
+        with connect(f"redis://{user}:{PASSWORD}@{server.place}/0", is_spared=True) as client:
+            number = client.client_id()
+            listed = server.does("administrator", "CLIENT", "LIST", "ID", number)
+        flags = re.search(r"flags=(\w+)", str(listed))
+        assert flags is not None
+        assert ("e" in flags[1]) == spared
 
 
 def test_a_wrong_password_and_a_hostile_name_are_refused(server: Server) -> None:

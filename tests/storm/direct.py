@@ -75,7 +75,7 @@ class Producer:
 
 
 class SimpleProducer(Producer):
-    """One request, one wait."""
+    """One request, one wait, each under a name of its own."""
 
     async def run(self) -> None:
         """Send until told to stop."""
@@ -96,18 +96,21 @@ class SimpleProducer(Producer):
         if case.tries and await self._look(case, None) and case.end is not None:
             return
         case.tries += 1
+        instance = f"simple-{secrets.token_hex(8)}"
         try:
-            entry: Any = await self._redis.xadd(self._work, {"m": self._message(case)}, nomkstream=True)
+            entry: Any = await self._redis.xadd(self._work, {"m": self._message(case, instance)}, nomkstream=True)
         except OutOfMemory:
             self._load.ledger.close(case, End.REFUSED, time.monotonic())
             return
-        key = self._reply_key(case)
+        stream, cursor = keys.reply_stream(self._model, self._lane, instance), b"0-0"
         while True:
             try:
-                reply: Any = await self._redis.blmove(key, key, BLOCK_S, "LEFT", "LEFT")
-                if reply is not None:
-                    self._read(case, reply)
-                    return
+                hints: Any = await self._redis.xread({stream: cursor}, block=BLOCK_S * 1000)
+                for hint_id, hint in hints[0][1] if hints else ():
+                    cursor = hint_id
+                    if hint.get(b"reply") and b"entry" not in hint:
+                        self._read(case, hint[b"reply"])
+                        return
                 if await self._look(case, entry):
                     return
             except (ClientError, OSError):

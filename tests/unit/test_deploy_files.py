@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from deploy.group_requirements import requirements
-from headrace import acl, users
+from headrace import acl, server_settings, users
 from shared import embedded
 from shared.settings import PREFIX, Settings
 from tests.slow_processor import FORBID_AVX512
@@ -182,6 +182,18 @@ def test_compose_and_embedded_redis_have_the_same_settings() -> None:
     assert 'save ""' in given
     assert "maxmemory-policy noeviction" in given
     assert f"auto-aof-rewrite-min-size {embedded.REWRITE_MIN_SIZE}" in given
+    assert f"maxmemory-clients {embedded.CLIENTS_SHARE:.0%}" in given
+    limits = re.findall(r"^client-output-buffer-limit (.*)$", given, re.MULTILINE)
+    assert " ".join(limits) == embedded.OUTPUT_LIMITS
+    for line in ("databases 1", "acllog-max-len 0", "tcp-keepalive 60"):
+        assert f"\n{line}\n" in given
+
+
+def test_what_a_server_of_ones_own_is_to_be_set_to_is_what_ours_are() -> None:
+    page = (ROOT / "docs" / "security.md").read_text()
+    assert f"`{embedded.OUTPUT_LIMITS}`" in page
+    for name in server_settings.LOOKED_AT:
+        assert f"`{name}`" in page, name
 
 
 @pytest.mark.parametrize(

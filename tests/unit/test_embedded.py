@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from headrace.up import _server_config
 from shared import embedded
 from shared.embedded import EmbeddedServer, ServerConfig, free_port
 from shared.redis import connect
-from shared.settings import SettingsError
+from shared.settings import Settings, SettingsError
 
 
 @pytest.fixture
@@ -34,6 +35,10 @@ def _config(url: str, name: str) -> str:
         ("maxmemory-policy", "noeviction"),
         ("auto-aof-rewrite-min-size", str(512 * 1024 * 1024)),
         ("bind", "127.0.0.1"),
+        ("maxmemory-clients", str(38 * 1024 * 1024)),
+        ("min-string-size-avoid-copy-reply", "2147483647"),
+        ("acllog-max-len", "0"),
+        ("tcp-keepalive", "60"),
     ],
 )
 def test_the_server_runs_with_the_settings_of_a_queue(server: EmbeddedServer, name: str, value: str) -> None:
@@ -58,6 +63,25 @@ def test_what_was_written_survives_a_crash(tmp_path: Path) -> None:
     server.kill()
     with server, connect(server.url) as client:
         assert client.xlen("stream") == 1
+
+
+def test_one_client_may_leave_only_so_much_unread(server: EmbeddedServer) -> None:
+    limits = _config(server.url, "client-output-buffer-limit").split()
+    assert limits[:4] == ["normal", str(640 << 20), str(64 << 20), "60"]
+    assert "0" not in limits
+
+
+def test_a_stack_of_ones_own_has_one_database(tmp_path: Path) -> None:
+    config = _server_config(Settings(redis_port=0), tmp_path)
+    with EmbeddedServer(config) as server:
+        assert _config(server.url, "databases") == "1"
+
+
+def test_a_server_that_does_not_know_a_setting_is_not_told_of_it(tmp_path: Path) -> None:
+    older = tmp_path / "redis-server"
+    older.write_bytes(b"a program")
+    assert not {*embedded.ALWAYS_COPIES} & {*embedded.server_argv(older, ServerConfig(tmp_path, 1))}
+    assert {*embedded.ALWAYS_COPIES} < {*embedded.server_argv(embedded.find_server(), ServerConfig(tmp_path, 1))}
 
 
 def test_a_stopped_server_no_longer_answers(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from deploy.group_requirements import requirements
-from headrace.doctor import Finding, judge_server, judge_users, libraries
+from headrace.doctor import Finding, examine, judge_server, judge_users, libraries
 from headrace.floors import FLOORS, is_below
+from headrace.server_settings import judge_use
 from shared import functions, keys
 from shared.redis import connect
 from tests.helpers import eventually
@@ -127,6 +128,44 @@ def test_dead_letters_and_a_full_lane_are_warnings(tmp_path: Path) -> None:
         assert said.code == 0
         assert [detail.split(":")[0] for detail in details[:1]] == ["Full"]
         assert "1 dead letters" in details[1]
+
+
+def test_a_server_whose_clients_may_fill_it_is_told_what_to_set(tmp_path: Path) -> None:
+    with server(tmp_path) as url, connect(url) as client:
+        wanted = {"maxmemory-clients": "38mb", "acllog-max-len": "0", "timeout": "0", "tcp-keepalive": "60"}
+        checks = {"maxmemory-clients": "unread answers", "acllog-max-len": "refused commands"}
+        for name, bad in (
+            ("maxmemory-clients", "0"),
+            ("client-output-buffer-limit", "normal 0 0 0"),
+            ("min-string-size-avoid-copy-reply", "16384"),
+            ("acllog-max-len", "128"),
+            ("timeout", "300"),
+            ("tcp-keepalive", "0"),
+        ):
+            before = client.config_get(name)[name]
+            client.config_set(name, bad)
+            found = {one.check: one for one in examine(client, 5_000) if one.state != "ok"}
+            client.config_set(name, wanted.get(name, before))
+            default = "idle connections" if name in ("timeout", "tcp-keepalive") else "unread answers"
+            [only] = found.values()
+            assert (only.check, only.state) == (checks.get(name, default), "warning")
+            assert name in only.detail
+        client.execute_command("ACL", "SETUSER", "o", "on", ">p", "~hr:*", "+@all", "-config")
+        with connect(url.replace("//", "//o:p@")) as other:
+            found = {one.check: one for one in examine(other, 5_000) if one.state == "unknown"}
+        assert "CONFIG GET" in found["settings"].detail
+
+
+def test_keys_in_another_database_and_clients_that_were_closed_are_told() -> None:
+    def said(**more: object) -> dict[str, Finding]:
+        return {one.check: one for one in judge_use({"db0": {"keys": 3}, **HEALTHY, **more})}
+
+    assert said() == {}
+    assert "1 (5 keys)" in said(db1={"keys": 5})["databases"].detail
+    assert said(cluster_enabled=1)["cluster"].state == "problem"
+    assert said(role="slave", master_host="one")["primary"].state == "problem"
+    assert "3 clients" in said(evicted_clients=2, client_output_buffer_limit_disconnections=1)["closed clients"].detail
+    assert said(connected_clients=90, maxclients=100)["connections"].state == "warning"
 
 
 HEALTHY = {

@@ -1,0 +1,41 @@
+"""What can go wrong between this process and Redis: the kinds of errors, and what is known of each [I/O: none]."""
+
+from __future__ import annotations
+
+from redis.exceptions import (
+    ConnectionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
+
+ServerError = ResponseError
+"""Redis answered with an error; the connection is fine."""
+
+OutOfMemory = OutOfMemoryError
+"""Redis refused to store more (maxmemory with noeviction)."""
+
+Silence = TimeoutError
+"""Redis has not answered for the whole timeout."""
+
+
+class NotPrimary(ConnectionError):
+    """The server is a replica, where nothing can be asked for; a new connection may lead to the primary."""
+
+
+ClientError = RedisError
+"""Anything that went wrong between this process and Redis, ``ServerError`` included."""
+
+
+def is_demoted(error: object) -> bool:
+    """Say whether an error answer comes from a server that is no primary any more: a new connection may reach it."""
+    return isinstance(error, ReadOnlyError) or (
+        isinstance(error, ResponseError) and str(error).startswith(("UNBLOCKED", "MASTERDOWN"))
+    )
+
+
+def ends_connection(error: ResponseError) -> bool:
+    """Say whether the server closes the connection after this answer, as when a command is too large for it."""
+    return str(error).startswith("Protocol error")
