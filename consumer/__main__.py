@@ -21,8 +21,10 @@ from shared.tracing import start
 
 from . import pinning
 from .config import resolve
+from .ending import Ending, let_children_end
 from .metrics import ConsumerMetrics
 from .models.registry import build
+from .redis_starts import RedisBoard
 from .redis_stream import RedisStream
 from .worker import Worker
 
@@ -37,6 +39,7 @@ log = logging.getLogger("consumer")
 )
 def main(model_name: str, index: int, cores: str) -> None:
     """Serve one model: read its stream, batch, run, reply. Ends on SIGTERM when everything claimed is answered."""
+    ending = Ending()
     try:
         config = resolve(Settings.from_env(os.environ), model_name, index)
         pinning.pin(pinning.parse(cores))
@@ -54,16 +57,17 @@ def main(model_name: str, index: int, cores: str) -> None:
         _refuse(f"HEADRACE_METRICS_PORT: {host}:{config.metrics_port} cannot be used: {error.strerror}.")
     log.info("Worker %s; metrics at http://%s:%d/metrics.", config.worker, host, port)
     stream = RedisStream(config.settings, model_name, config.worker)
-    worker = Worker(config, lambda: build(model_name, config.model), stream, metrics, tracing)
+    board = RedisBoard(config.settings, model_name, config.worker, config.place)
+    worker = Worker(config, lambda: build(model_name, config.model), stream, metrics, tracing, board)
     metrics.is_ready = lambda: worker.is_ready
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
+    let_children_end()
     status = worker.run()
     if tracing is not None:
         tracing.stop()
     streams.drain()
-    # Threads that hang in a model or a socket must not keep a finished process alive.
-    os._exit(status)
+    ending.leave(status, worker.has_quiet_threads)
 
 
 def _refuse(sentence: str) -> NoReturn:

@@ -29,6 +29,12 @@ class ConsumerConfig:
     window_ms: float
     policy: str
     metrics_port: int
+    index: int = 0
+
+    @property
+    def place(self) -> str:
+        """What this consumer has in common with one that takes its place: host and index."""
+        return f"{host_name()}-{self.index}"
 
     @property
     def buckets(self) -> tuple[int, ...]:
@@ -36,10 +42,14 @@ class ConsumerConfig:
         return buckets(self.max_batch, self.settings.buckets or self.model.buckets)
 
 
+def host_name() -> str:
+    """Return this host's name as part of a name in Redis."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:40] or "host"
+
+
 def worker_name() -> str:
     """Make a name for this process: host, process id, and a few random letters against reuse of ids."""
-    host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:40] or "host"
-    return f"{host}-{os.getpid()}-{secrets.token_hex(3)}"
+    return f"{host_name()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
 def batching(settings: Settings, model: ModelConfig) -> tuple[str, float]:
@@ -81,4 +91,5 @@ def resolve(settings: Settings, model_name: str, index: int) -> ConsumerConfig:
         window_ms=window_ms,
         policy=policy,
         metrics_port=port,
+        index=index,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
@@ -17,7 +18,8 @@ from .calibration import Calibration, calibrate
 from .circumstances import circumstances
 from .config import ConsumerConfig
 from .events import Parity
-from .models.base import Model
+from .load_errors import told_as_the_models
+from .models.base import Description, Model
 from .models.fitting import Fitting
 from .notes import Notes
 from .precision import free_memory, prepare
@@ -46,15 +48,40 @@ def default_threads(device: str = "cpu") -> int:
     return 1 if device == "cuda" else max(1, usable_cores() - 1)
 
 
-def load_model(build: Callable[[], Model], config: ConsumerConfig) -> tuple[Model, Parity, str, Calibration]:
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model that is ready to serve.
+
+    Attributes:
+        description: what it said of itself after loading.
+        parity: how close its precision comes to fp32.
+        calibration: what its batches cost.
+    """
+
+    model: Model
+    description: Description
+    parity: Parity
+    device: str
+    calibration: Calibration
+
+
+def load_model(
+    build: Callable[[], Model], config: ConsumerConfig, close: Callable[[Model], None] = Model.close
+) -> Loaded:
     """Build, load, check the precision of and warm up a model.
 
-    Returns:
-        The model, how close its precision comes to fp32, its device, and what its batches cost.
+    Args:
+        close: closes a model that is let go, because another precision is tried or because this one fails.
 
     Raises:
-        ValueError: it cannot be loaded so, or its precision is too far from fp32; one sentence.
+        ModelCannotLoad: it cannot be loaded so, or its precision is too far from fp32. Whatever the model's code
+            raises, ``SystemExit`` included, is told as this.
     """
+    with told_as_the_models(config.model_name):
+        return _load_model(build, config, close)
+
+
+def _load_model(build: Callable[[], Model], config: ConsumerConfig, close: Callable[[Model], None]) -> Loaded:
     begun_s = monotonic()
     if config.model.family == "python":
         build()  # imports the entry, and with it torch if it uses torch
@@ -74,21 +101,29 @@ def load_model(build: Callable[[], Model], config: ConsumerConfig) -> tuple[Mode
         model.tune(notes, config.settings.recipe_steps)
         return model
 
-    model, parity = prepare(tuned, device, config.precision, config.max_batch, notes)
-    # The networks that were tried and let go leave more behind than the one that was kept takes.
-    free_memory(device)
-    give_back_freed_memory()
-    loaded_s = monotonic()
-    calibration = calibrate(model, config, device, notes, parity.precision)
+    model, parity = prepare(tuned, device, config.precision, config.max_batch, notes, close)
+    try:
+        # The networks that were tried and let go leave more behind than the one that was kept takes.
+        free_memory(device)
+        give_back_freed_memory()
+        loaded_s = monotonic()
+        calibration = calibrate(model, config, device, notes, parity.precision)
+        _tell(config, model, parity, device, loaded_s - begun_s, monotonic() - loaded_s)
+        return Loaded(model, model.describe(), parity, device, calibration)
+    except BaseException:
+        close(model)
+        raise
+
+
+def _tell(config: ConsumerConfig, model: Model, parity: Parity, device: str, loaded_s: float, warmed_s: float) -> None:
     log.info(
         "Loaded %s in %s on %s in %.1f s, warmed up in %.1f s. Recipe: %s. Precision %s: %s",
         config.model_name,
         parity.precision,
         device,
-        loaded_s - begun_s,
-        monotonic() - loaded_s,
+        loaded_s,
+        warmed_s,
         ", ".join(model.recipe()) or "plain",
         parity.precision,
         parity.reason,
     )
-    return model, parity, device, calibration

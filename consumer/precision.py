@@ -9,7 +9,8 @@ from __future__ import annotations
 import gc
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,40 @@ class Hopeless(Exception):
     """A trial was given up, because its first batch alone took too long."""
 
 
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """Makes loaded models, and sees that each one that was asked to load is closed.
+
+    Attributes:
+        build: makes a model that is not loaded yet.
+        close: closes one that is let go.
+    """
+
+    build: Callable[[], Model]
+    device: str
+    close: Callable[[Model], None]
+
+    def load(self, precision: str) -> Model:
+        """Make a model and load it.
+
+        Raises:
+            ValueError: it cannot be built, or not loaded so.
+        """
+        model = self.build()
+        with self.closing_on_error(model):
+            model.load(self.device, precision)
+        return model
+
+    @contextmanager
+    def closing_on_error(self, model: Model) -> Iterator[None]:
+        """Close ``model`` if what is done with it raises."""
+        try:
+            yield
+        except BaseException:
+            self.close(model)
+            raise
+
+
 class PrecisionRefused(ValueError):
     """The chosen precision is too far from fp32; ``parity`` holds the figures."""
 
@@ -69,7 +104,12 @@ class PrecisionRefused(ValueError):
 
 
 def prepare(
-    build: Callable[[], Model], device: str, wanted: str, max_batch: int = SIZES[-1], notes: Notes | None = None
+    build: Callable[[], Model],
+    device: str,
+    wanted: str,
+    max_batch: int = SIZES[-1],
+    notes: Notes | None = None,
+    close: Callable[[Model], None] = Model.close,
 ) -> tuple[Model, Parity]:
     """Build and load a model in the precision ``wanted``, or for ``auto`` in the fastest one that agrees with fp32.
 
@@ -81,6 +121,7 @@ def prepare(
         device: ``cpu`` or ``cuda``.
         max_batch: rows of the largest batch; larger ones are not compared.
         notes: what earlier starts found to be fastest; that precision is then the only one that is compared.
+        close: closes a model that is let go, and whatever it raises; called for one whose ``load`` raised, too.
 
     Returns:
         The loaded model, and how close it comes to fp32: ``precision`` is the one in force, ``reason`` says why.
@@ -90,19 +131,21 @@ def prepare(
         ValueError: the model cannot be built, or not loaded so.
     """
     sizes = sorted({min(size, max_batch) for size in SIZES})
+    maker = Maker(build, device, close)
     if wanted == AUTO:
-        return _fastest(build, device, sizes, notes or Notes())
+        return _fastest(maker, sizes, notes or Notes())
     if wanted == FP32:
-        return _exact(build, device, "nothing to compare, it is what others are compared with.")
+        return _exact(maker, "nothing to compare, it is what others are compared with.")
     lacking = _lacks(device, wanted)
     if lacking:
         log.warning("Precision %s was asked for by name, although %s: it is emulated, and slow.", wanted, lacking)
-    exact = _measured_and_freed(build, device, sizes)
-    model = _loaded(build, device, wanted)
-    measured = _measured(model, sizes)
-    parity = _compared(exact, measured, wanted)
-    if not parity.passed:
-        raise PrecisionRefused(parity)
+    exact = _measured_and_freed(maker, sizes)
+    model = maker.load(wanted)
+    with maker.closing_on_error(model):
+        measured = _measured(model, sizes)
+        parity = _compared(exact, measured, wanted)
+        if not parity.passed:
+            raise PrecisionRefused(parity)
     if lacking:
         parity = replace(parity, reason=f"{parity.reason} It is emulated, since {lacking}.")
     if exact.outputs is not None and measured.batch_s > exact.batch_s:
@@ -111,37 +154,37 @@ def prepare(
     return model, parity
 
 
-def _fastest(build: Callable[[], Model], device: str, sizes: Sequence[int], notes: Notes) -> tuple[Model, Parity]:
-    offered = [name for name in build().precisions(device) if name != FP32]
+def _fastest(maker: Maker, sizes: Sequence[int], notes: Notes) -> tuple[Model, Parity]:
+    offered = [name for name in maker.build().precisions(maker.device) if name != FP32]
     if not offered:
-        return _exact(build, device, "it is the only precision of this model.")
-    untried = {name: f"{name} is not tried, since {why}." for name in offered if (why := _lacks(device, name))}
+        return _exact(maker, "it is the only precision of this model.")
+    untried = {name: f"{name} is not tried, since {why}." for name in offered if (why := _lacks(maker.device, name))}
     others = [name for name in offered if name not in untried]
     if not others:
-        return _exact(build, device, f"it is the fastest precision that agrees: {' '.join(untried.values())}")
-    place = f"precision {device} of {'+'.join(others)}"
+        return _exact(maker, f"it is the fastest precision that agrees: {' '.join(untried.values())}")
+    place = f"precision {maker.device} of {'+'.join(others)}"
     known = notes.get(place)
     if isinstance(known, dict) and known.get("precision") == FP32:
-        return _exact(build, device, str(known.get("reason"))[:1000])
+        return _exact(maker, str(known.get("reason"))[:1000])
     known = known.get("precision") if isinstance(known, dict) else None
-    exact = _measured_and_freed(build, device, sizes)
-    tried = _Trials(build, device, sizes, exact)
+    exact = _measured_and_freed(maker, sizes)
+    tried = _Trials(maker, sizes, exact)
     tried.refusals += untried.values()
     for name in [known] if known in others else others:
         tried.attempt(name, must_be_faster=name != known)
     if tried.best is None:
         reason = f"it is the fastest precision that agrees: {' '.join(tried.refusals)}"
         notes.put(place, {"precision": FP32, "reason": reason})
-        return _exact(build, device, reason)
+        return _exact(maker, reason)
     notes.put(place, {"precision": tried.best.precision})
-    return tried.model or _loaded(build, device, tried.best.precision), tried.best
+    return tried.model or maker.load(tried.best.precision), tried.best
 
 
 class _Trials:
     """Precisions tried one after the other, of which the fastest that agrees is kept."""
 
-    def __init__(self, build: Callable[[], Model], device: str, sizes: Sequence[int], exact: Measured) -> None:
-        self._build, self._device, self._sizes, self._exact = build, device, sizes, exact
+    def __init__(self, maker: Maker, sizes: Sequence[int], exact: Measured) -> None:
+        self._maker, self._sizes, self._exact = maker, sizes, exact
         self._least_s, self._least_first_s = float("inf"), exact.first_s
         self.best: Parity | None = None
         self.model: Model | None = None
@@ -150,11 +193,14 @@ class _Trials:
 
     def attempt(self, name: str, must_be_faster: bool) -> None:
         """Load the model in precision ``name`` and see whether it is the best so far."""
+        if self.model is not None:
+            self._maker.close(self.model)
         self.model = None
-        free_memory(self._device)
+        free_memory(self._maker.device)
         try:
-            model = _loaded(self._build, self._device, name)
-            measured = _measured(model, self._sizes, self._least_first_s if must_be_faster else None)
+            model = self._maker.load(name)
+            with self._maker.closing_on_error(model):
+                measured = _measured(model, self._sizes, self._least_first_s if must_be_faster else None)
         except Hopeless as error:
             self.refusals.append(f"{name} is not faster: {error}")
             return
@@ -173,10 +219,12 @@ class _Trials:
         elif measured.batch_s < self._least_s:
             self._least_s, self._least_first_s = measured.batch_s, min(self._least_first_s, measured.first_s)
             self.best, self.model = replace(parity, reason=f"{parity.reason} {times.capitalize()}"), model
+        if self.model is not model:
+            self._maker.close(model)
 
 
-def _exact(build: Callable[[], Model], device: str, reason: str) -> tuple[Model, Parity]:
-    return _loaded(build, device, FP32), Parity(FP32, 0, 1.0, 0.0, 1.0, True, reason)
+def _exact(maker: Maker, reason: str) -> tuple[Model, Parity]:
+    return maker.load(FP32), Parity(FP32, 0, 1.0, 0.0, 1.0, True, reason)
 
 
 def _lacks(device: str, name: str) -> str:
@@ -201,18 +249,14 @@ def _times(measured: Measured, exact: Measured) -> str:
     return f"a small batch takes {measured.batch_s * 1000:.3g} ms, in fp32 {exact.batch_s * 1000:.3g} ms."
 
 
-def _loaded(build: Callable[[], Model], device: str, precision: str) -> Model:
-    model = build()
-    model.load(device, precision)
-    return model
-
-
-def _measured_and_freed(build: Callable[[], Model], device: str, sizes: Sequence[int]) -> Measured:
+def _measured_and_freed(maker: Maker, sizes: Sequence[int]) -> Measured:
     """Run fp32 and free it before returning."""
-    model = _loaded(build, device, FP32)
-    measured = _measured(model, sizes)
+    model = maker.load(FP32)
+    with maker.closing_on_error(model):
+        measured = _measured(model, sizes)
+    maker.close(model)
     del model
-    free_memory(device)
+    free_memory(maker.device)
     return measured
 
 

@@ -6,41 +6,30 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 
 from shared import wishes
-from shared.cards import BatchSettings, Card
-from shared.exit_codes import SOFTWARE_ERROR, WRONG_CONFIGURATION
+from shared.cards import Card
+from shared.exit_codes import MODEL_CANNOT_LOAD, SOFTWARE_ERROR
 from shared.tracing import Tracing
 
-from .calibration import Calibration
 from .cancelled import Cancelled, Listener
+from .closing import Closing
 from .config import ConsumerConfig
-from .events import Parity
 from .failures import described
-from .loading import load_model
+from .load_errors import ModelCannotLoad
+from .loader import Loader, Running
 from .metrics import ConsumerMetrics
 from .models.base import Model
 from .pause import Pause
-from .precision import free_memory
 from .pulse import Pulse
 from .stages import Stages
+from .starting import Board, NoBoard
 from .stream import StreamDown, StreamGone, WorkStream
 from .switch import Switch
 
 log = logging.getLogger(__name__)
 
 LOOK_UP_S = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """What is known of the loaded model without holding it."""
-
-    card: Card
-    parity: Parity
-    device: str
-    calibration: Calibration
 
 
 class Worker:
@@ -50,6 +39,7 @@ class Worker:
         build: makes the model; called on the thread that runs it.
         stream: where the work comes from.
         tracing: where the spans of batches go; None for nowhere.
+        board: where operators see how far the start is.
     """
 
     def __init__(
@@ -59,12 +49,15 @@ class Worker:
         stream: WorkStream,
         metrics: ConsumerMetrics,
         tracing: Tracing | None = None,
+        board: Board | None = None,
     ) -> None:
-        self._config, self._build, self._stream, self._metrics = config, build, stream, metrics
+        self._config, self._stream, self._metrics = config, stream, metrics
+        self._closing = Closing(self._give_model_up)
+        self._loader = Loader(config, build, board or NoBoard(), self._closing)
         self._stop = threading.Event()
         self._over = threading.Event()
-        self._serving = False
-        self._is_ready = False
+        self._is_ready = self._loads = self._is_given_up = False
+        self._has_quiet_threads = True
         self._status = 0
         self._cause: BaseException | None = None
         self._model: Model | None = None
@@ -106,11 +99,19 @@ class Worker:
             pass
         self._stages.stop()
         # A model that still loads has claimed nothing, so nothing is waited for.
-        while self._serving and executor_thread.is_alive() and self._status == 0:
+        while executor_thread.is_alive() and not (self._loads or self._is_given_up or self._status):
             executor_thread.join(LOOK_UP_S)
+        if not self._loads:
+            executor_thread.join(LOOK_UP_S)  # it may have just said its last word
+        self._has_quiet_threads = not executor_thread.is_alive()
         if self._switch.is_under_way:
             self._switch.give_up_turn()
         return self._status
+
+    @property
+    def has_quiet_threads(self) -> bool:
+        """Whether no thread is inside the model's code any more; known once ``run`` has returned."""
+        return self._has_quiet_threads
 
     def _thread(self, name: str, target: Callable[[], None]) -> threading.Thread:
         return threading.Thread(target=self._guarded, args=(name, target), name=name, daemon=True)
@@ -141,19 +142,35 @@ class Worker:
     def _load_and_execute(self) -> None:
         try:
             self._load_wanted(self._switch.at_start())
-        except ValueError as error:
-            log.error("%s", error)
-            self._end(WRONG_CONFIGURATION)
-            return
-        if not self._stop.is_set():
-            self._pulse.first(self._stop)
-            self._look_first()
-            stages = self._stages
-            self._metrics.watch(
-                self._stream.depth, lambda: stages.busy_s, lambda: stages.working_rows, lambda: stages.padded_rows
-            )
-            self._serve()
+            if not self._stop.is_set():
+                self._begin()
+                self._serve()
+            self._let_go()
+        except ModelCannotLoad as error:
+            error.tell(log)
+            self._loader.failed(error)
+            self._end(MODEL_CANNOT_LOAD)
         self._over.set()
+
+    def _begin(self) -> None:
+        self._pulse.first(self._stop)
+        self._look_first()
+        stages = self._stages
+        self._metrics.watch(
+            self._stream.depth, lambda: stages.busy_s, lambda: stages.working_rows, lambda: stages.padded_rows
+        )
+
+    def _let_go(self) -> None:
+        """Close the model and forget it."""
+        if self._model is not None:
+            self._closing.close(self._model)
+        self._model = None
+
+    def _give_model_up(self) -> None:
+        """End although the model's ``close`` has not returned; called on a thread of its own."""
+        self._is_given_up = True
+        if not self._stop.is_set():
+            self._end(MODEL_CANNOT_LOAD if self._loads else SOFTWARE_ERROR)
 
     def _look(self) -> None:
         """See what the operator wishes; called after each heartbeat."""
@@ -181,6 +198,7 @@ class Worker:
         while not self._stop.is_set():
             self._serve_model()
             if not self._stop.is_set():
+                self._let_go()
                 self._load_wanted(self._switch.wanted)
         stopped.set()
         self._pulse.beat_now()
@@ -189,11 +207,10 @@ class Worker:
         self._leave()
 
     def _serve_model(self) -> None:
-        """Run the stages around the loaded model, and let go of it when they have come to rest."""
+        """Run the stages around the loaded model until they have come to rest."""
         config, running, model = self._config, self._running, self._model
         assert running is not None
         assert model is not None
-        self._serving = True
         self._pulse.beat_now()
         log.info(
             "Ready: %s on %s, policy %s, batches of up to %d rows or %g ms.",
@@ -206,37 +223,33 @@ class Worker:
         self._is_ready = True
         self._stages.run(model, running.card, running.calibration)
         self._is_ready = False
-        self._serving = self._stop.is_set()
-        self._model = None
 
     def _load_wanted(self, precision: str) -> None:
         """Load in ``precision``. If that fails although another is known to do, load that one and say why.
 
         Raises:
-            ValueError: the model cannot be loaded as environment and models file ask for.
+            ModelCannotLoad: the model cannot be loaded as environment and models file ask for.
         """
         before = self._switch.requested
         refusal = ""
         try:
             self._load(precision)
-        except BaseException as error:
+        except ModelCannotLoad as error:
             # Asked for by environment and models file alone, there is nothing to go back to.
             if not self._switch.is_under_way:
                 raise
-            refusal = str(error) if isinstance(error, ValueError) else described(error)
+            refusal = error.why
+            error.tell(log, f"Precision {precision} is not taken: {refusal} Going on with {before}.")
         # Outside the clause: what was raised holds on to the model that was refused.
         if refusal:
-            log.error("Precision %s is not taken: %s Going on with %s.", precision, refusal, before)
             self._load(before)
         self._switch.finish(refusal)
 
     def _load(self, precision: str) -> None:
-        if self._running is not None:
-            free_memory(self._running.device)
-        self._model, parity, device, calibration = load_model(self._build, replace(self._config, precision=precision))
-        card = self._card(self._model, device, parity, calibration)
-        self._running = Running(card, parity, device, calibration)
-        self._metrics.describe(card, parity)
+        self._loads = True
+        self._model, self._running = self._loader.load(precision)
+        self._metrics.describe(self._running.card, self._running.parity)
+        self._loads = False
 
     def _describe(self) -> tuple[Card, Mapping[str, str]]:
         """Card and state, as each heartbeat publishes them."""
@@ -260,29 +273,3 @@ class Worker:
             self._stream.leave()
         except (StreamDown, StreamGone) as error:
             log.warning("Could not sign off: %s", error)
-
-    def _card(self, model: Model, device: str, parity: Parity, calibration: Calibration) -> Card:
-        config, description = self._config, model.describe()
-        cost = calibration.cost()
-        return Card(
-            name=config.model_name,
-            version=config.model.version,
-            family=config.model.family,
-            inputs=description.inputs,
-            outputs=description.outputs,
-            content_types=description.content_types,
-            precision=parity.precision,
-            device=device,
-            batch=BatchSettings(
-                config.max_batch,
-                config.window_ms,
-                config.policy,
-                calibration.preferred,
-                round(cost.fixed_s * 1000, 4),
-                round(cost.per_row_s * 1000, 4),
-            ),
-            labels=description.labels,
-            warnings=description.warnings,
-            recipe=tuple(model.recipe()),
-            precision_reason=parity.reason,
-        )

@@ -91,7 +91,8 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
         Rights("zrevrange", "%R~hr:models"),
         Rights(
             "hget hmget hgetall zcount zrange",
-            "%R~hr:{m}:card %R~hr:{m}:lanes %R~hr:{m}:workers %R~hr:{m}:w:* %R~hr:{m}:wish %R~hr:{m}:failures",
+            "%R~hr:{m}:card %R~hr:{m}:lanes %R~hr:{m}:workers %R~hr:{m}:w:* %R~hr:{m}:wish %R~hr:{m}:failures"
+            " %R~hr:{m}:starts",
         ),
     ),
     "consumer": (
@@ -112,7 +113,10 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
         Rights("unlink", "hr:{m}:q:* hr:{m}:dlq:* hr:{m}:x:*"),  # all in one command
         Rights("unlink", "hr:{m}:r:* hr:{m}:d:*"),
         Rights("zrange zrevrange zscore", "%R~hr:models %R~hr:{m}:workers"),
-        Rights("hget hgetall hmget", "%R~hr:{m}:card %R~hr:{m}:lanes %R~hr:{m}:w:* %R~hr:{m}:wish %R~hr:{m}:failures"),
+        Rights(
+            "hget hgetall hmget",
+            "%R~hr:{m}:card %R~hr:{m}:lanes %R~hr:{m}:w:* %R~hr:{m}:wish %R~hr:{m}:failures %R~hr:{m}:starts",
+        ),
         Rights("hdel hset", "hr:{m}:wish hr:{m}:lanes"),
     ),
     "health": (Rights("ping client|setname"),),

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from shared import functions
 from shared.redis import ServerError
+from shared.starts import Phase
 
 from . import inspection, server_settings
 from .findings import Finding as Finding  # callers take it from here
@@ -187,8 +188,15 @@ def _model(client: Any, model: inspection.Model, lease_ms: int) -> Iterator[Find
     for place, failure in model.failures.items():
         text = f"{place}: {failure.sentence(model.looked_at_ms)} {failure.why}".rstrip()
         yield Finding(name, "warning" if live else "problem", text)
+    for one in model.starting:
+        if one.phase is Phase.FAILED:
+            yield Finding(name, "problem", f"{one.worker} cannot load it: {one.detail}")
+        else:
+            yield Finding(name, "warning", f"{one.worker} has been loading it for {one.for_s:.0f} s: {one.detail}.")
     if live:
         yield Finding(name, "ok", f"{len(live)} live workers.")
+    elif model.starting:
+        pass
     elif waiting:
         yield Finding(name, "problem", f"No live worker, and {waiting} requests wait; start a consumer.")
     else:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared import failures, keys
+from shared import failures, keys, starts
 from shared.failures import Failure
 from shared.lanes import parse
 from shared.names import is_name
 from shared.redis import ServerError
+from shared.starts import Phase
 from shared.wishes import SERVING, Serving, serving_from
 
 MOST_MODELS = 1000
+STARTING_ALIVE_MS = 10_000
+"""A consumer says every second at the latest that it loads; one that has been silent for so long is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,18 @@ class WorkerSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class StartSeen:
+    """A consumer that loads its model, for ``for_s`` seconds now, or that could not; said ``silent_s`` seconds ago."""
+
+    place: str
+    worker: str
+    phase: Phase
+    for_s: float
+    silent_s: float
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """One model at one moment.
 
@@ -64,6 +79,7 @@ class Model:
         serving: an operator's wish.
         failures: consumers that died and do not live well yet, by their place.
         looked_at_ms: the moment, on Redis's clock.
+        starting: consumers that load it now, or could not, and how long ago they said so in seconds.
     """
 
     name: str
@@ -74,6 +90,7 @@ class Model:
     serving: Serving = Serving.OPEN
     failures: Mapping[str, Failure] = field(default_factory=dict)
     looked_at_ms: int = 0
+    starting: tuple[StartSeen, ...] = ()
 
 
 def now_ms(client: Any) -> int:
@@ -130,7 +147,9 @@ def _model(client: Any, name: str, silent_s: float, now: int) -> Model:
     serving = serving_from(client.hget(keys.wish(name), SERVING))
     found = lanes(client, name, now)
     card = _card(client.hgetall(keys.card(name)))
-    return Model(name, silent_s, card, tuple(workers), tuple(found), serving, _failures(client, name, now), now)
+    starting = _starting(client, name, now, {worker.name for worker in workers})
+    died = _failures(client, name, now)
+    return Model(name, silent_s, card, tuple(workers), tuple(found), serving, died, now, starting)
 
 
 def _failures(client: Any, name: str, now: int) -> dict[str, Failure]:
@@ -138,6 +157,19 @@ def _failures(client: Any, name: str, now: int) -> dict[str, Failure]:
         return failures.decode(client.hgetall(keys.failures(name)), now)
     except ServerError:  # users of before there were failures may not look
         return {}
+
+
+def _starting(client: Any, name: str, now: int, live: Set[str]) -> tuple[StartSeen, ...]:
+    """A worker that loads another precision lives and is not among them."""
+    try:
+        found = starts.decode(client.hgetall(keys.starts(name)))
+    except ServerError:  # users of before there were starts may not look
+        return ()
+    return tuple(
+        StartSeen(place, one.worker, one.phase, (one.seen_ms - one.since_ms) / 1000, (now - one.seen_ms) / 1000, one.detail)
+        for place, one in found.items()
+        if one.worker not in live and one.is_current(now, STARTING_ALIVE_MS)
+    )
 
 
 def _texts(fields: Mapping[bytes, bytes]) -> dict[str, str]:

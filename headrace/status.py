@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from shared.starts import Phase
 from shared.wishes import Serving
 
 from . import inspection
@@ -42,6 +43,9 @@ def run(client: Any, interval_s: float, as_json: bool) -> int:
     for model in after:
         for place, failure in model.failures.items():
             click.echo(f"{model.name} at {place}: {failure.sentence(model.looked_at_ms)} {failure.why}".rstrip())
+        for one in model.starting:
+            told = "is loading" if one.phase is Phase.LOADING else "cannot be loaded"
+            click.echo(f"{model.name} {told}: {one.detail}")
     click.echo()
     _print_lanes(after, found)
     return 0
@@ -91,6 +95,16 @@ def _record(model: Model, found: Rates) -> dict[str, Any]:
             }
             for place, failure in model.failures.items()
         ],
+        "starts": [
+            {
+                "worker": one.worker,
+                "phase": one.phase,
+                "for_s": round(one.for_s, 3),
+                "silent_s": round(one.silent_s, 3),
+                "detail": one.detail,
+            }
+            for one in model.starting
+        ],
         "lanes": [_lane_record(model, lane, found) for lane in model.lanes],
     }
 
@@ -115,7 +129,7 @@ def _print_workers(models: Sequence[Model]) -> None:
     rows: list[tuple[str, ...]] = []
     colours = []
     for model in models:
-        if not model.workers and not model.failures:
+        if not (model.workers or model.failures or model.starting):
             rows.append((model.name, model.serving, "none", "-", "-", f"{model.silent_s:.0f} s ago"))
             colours.append("red")
         for worker in model.workers:
@@ -128,6 +142,12 @@ def _print_workers(models: Sequence[Model]) -> None:
                 (model.name, "failed", place, *said, f"{(model.looked_at_ms - failure.seen_ms) / 1000:.1f} s ago")
             )
             colours.append("red")
+        for one in model.starting:
+            if one.place in model.failures:
+                continue  # its supervisor knows more
+            says = f"loading for {one.for_s:.0f} s" if one.phase is Phase.LOADING else "cannot load"
+            rows.append((model.name, says, one.worker, "-", "-", f"{one.silent_s:.1f} s ago"))
+            colours.append("yellow" if one.phase is Phase.LOADING else "red")
     print_table(("MODEL", "SERVES", "WORKER", "RUNS", "DEVICE", "SEEN"), rows, colours)
 
 

@@ -67,6 +67,12 @@ def failures(model: str) -> str:
     return f"hr:{{{model}}}:failures"
 
 
+def starts(model: str) -> str:
+    """Hash with what consumers say of themselves before they serve, and of a model that cannot be loaded; see
+    ``starts.py``. Goes an hour after the last word."""
+    return f"hr:{{{model}}}:starts"
+
+
 def wish(model: str) -> str:
     """Hash with what an operator wishes of a model; see ``wishes.py``. Stays until the next wish."""
     return f"hr:{{{model}}}:wish"

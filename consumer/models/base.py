@@ -48,7 +48,7 @@ class Result:
 
 
 class Model(ABC):
-    """A model behind the queue. ``run`` and ``load`` are called on one thread only, always the same."""
+    """A model behind the queue. ``load``, ``run`` and ``close`` are called on one thread only, always the same."""
 
     @abstractmethod
     def describe(self) -> Description:
@@ -95,6 +95,13 @@ class Model(ABC):
     @abstractmethod
     def sample_rows(self, count: int) -> Sequence[Any]:
         """Return ``count`` valid rows for warming up and for comparing precisions; the same ones every time."""
+
+    def close(self) -> None:  # noqa: B027 - most models have nothing to end
+        """End what ``load`` has started: processes, threads, connections. Nothing is called afterwards.
+
+        Called once for each ``load``, one that raised included: when the consumer stops, when another precision is
+        loaded in place of this one, and after each precision that was only tried. What it raises is logged.
+        """
 
     def precisions(self, device: str) -> Sequence[str]:
         """Say in which precisions the model can run on ``device``: those that ``auto`` tries. Asked before ``load``."""

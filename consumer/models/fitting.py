@@ -68,6 +68,10 @@ class Fitting(Model):
         """See the interface."""
         self._model.load(device, precision)
 
+    def close(self) -> None:
+        """See the interface."""
+        self._model.close()
+
     def preprocess(self, request: Request) -> Sequence[Any]:
         """See the interface."""
         return returned.rows(self._model.preprocess(request))

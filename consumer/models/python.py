@@ -7,6 +7,7 @@ import os
 import sys
 from types import ModuleType
 
+from consumer.load_errors import EntryFailed, said_by
 from shared.model_config import ModelConfig
 
 from .base import Model
@@ -16,7 +17,8 @@ def build(config: ModelConfig) -> Model:
     """Import the entry's module, call its factory with ``config.options`` and return the model it makes.
 
     Raises:
-        ValueError: the entry is malformed, cannot be imported, is not callable or makes something else than a Model.
+        ValueError: the entry is malformed, cannot be imported, is not callable or makes something else than a Model;
+            ``EntryFailed`` where the model's own code raised.
     """
     entry = config.entry or ""
     module_name, separator, attribute = entry.partition(":")
@@ -30,7 +32,7 @@ def build(config: ModelConfig) -> Model:
     try:
         model = factory(dict(config.options))
     except BaseException as error:  # a script without a guard calls `sys.exit()`
-        raise ValueError(f"{entry} failed: {type(error).__name__}: {error}.") from error
+        raise EntryFailed(f"{entry} failed: {said_by(error)}") from error
     if not isinstance(model, Model):
         raise ValueError(
             f"{entry} must return an instance of consumer.models.base.Model, but it returned a {type(model).__name__}."
@@ -49,6 +51,6 @@ def _module(name: str) -> ModuleType:
         missing = error.name or ""
         if name == missing or name.startswith(missing + "."):
             raise ValueError(f"there is no module {name!r} that could be imported from {here}.") from error
-        raise ValueError(f"module {name!r} imports {missing!r}, which is not installed.") from error
+        raise EntryFailed(f"module {name!r} imports {missing!r}, which is not installed.") from error
     except BaseException as error:
-        raise ValueError(f"importing {name!r} failed: {type(error).__name__}: {error}.") from error
+        raise EntryFailed(f"importing {name!r} failed: {said_by(error)}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from consumer.load_errors import told_as_the_models
 from shared.model_config import FAMILIES, ModelConfig
 
 from .base import Model
@@ -14,12 +15,10 @@ def build(name: str, config: ModelConfig) -> Model:
         name: the model's name in ``models.toml``, for messages.
 
     Raises:
-        ValueError: the table cannot become a model; one sentence that names the model and the reason.
+        ModelCannotLoad: the table cannot become a model; one sentence that names the model and the reason.
     """
-    try:
+    with told_as_the_models(name):
         return _build(config)
-    except ValueError as error:
-        raise ValueError(f"Model {name!r} cannot be built: {error}") from error
 
 
 def _build(config: ModelConfig) -> Model:

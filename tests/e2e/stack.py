@@ -117,10 +117,14 @@ class Stack:
 
     def start_consumer(self, model: str, **settings: str) -> Process:
         """Start ``python -m consumer`` and wait until it is ready."""
-        own = {f"HEADRACE_{name}": value for name, value in settings.items()}
-        process = self._start(["-m", "consumer", "--model", model], own)
+        process = self.begin_consumer(model, **settings)
         process.until("Ready: ")
         return process
+
+    def begin_consumer(self, model: str, **settings: str) -> Process:
+        """Start ``python -m consumer`` and wait for nothing."""
+        own = {f"HEADRACE_{name}": value for name, value in settings.items()}
+        return self._start(["-m", "consumer", "--model", model], own)
 
     def _start(self, argv: list[str], own: Mapping[str, str]) -> Process:
         process = Process(argv, {**self._environment, **own})

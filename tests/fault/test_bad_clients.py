@@ -20,6 +20,7 @@ from PIL import Image
 from shared import keys
 from shared.api_keys import digest_of
 from shared.embedded import EmbeddedServer, ServerConfig, free_port
+from shared.exit_codes import MODEL_CANNOT_LOAD
 from shared.redis import connect
 from tests.e2e.http_server import Connection
 from tests.e2e.stack import Process, Stack
@@ -427,7 +428,7 @@ def test_row_40_weights_that_are_a_pickle_with_code(
         ["-m", "consumer", "--model", model_name], {f"HEADRACE_{name}": value for name, value in settings.items()}
     )
     try:
-        assert consumer.popen.wait(100) == 2
+        assert consumer.popen.wait(100) == MODEL_CANNOT_LOAD
         consumer.until({"pt": "a pickle can run code", "safetensors": "is not a safetensors file"}[form])
         assert not proof.exists()
     finally:

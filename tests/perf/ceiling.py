@@ -84,7 +84,8 @@ def _serve(model_name: str, index: int) -> None:
     from shared.settings import Settings
 
     config = resolve(Settings.from_env(os.environ), model_name, 0)
-    model, parity, *_ = load_model(lambda: build(config.model_name, config.model), config)
+    loaded = load_model(lambda: build(config.model_name, config.model), config)
+    model, parity = loaded.model, loaded.parity
     print(f"Warm. {parity.precision}", flush=True)
     for line in sys.stdin:
         order = json.loads(line)

@@ -22,7 +22,7 @@ from consumer.models.base import Model
 from consumer.stream import Cause
 from consumer.worker import Worker
 from shared import outcomes
-from shared.exit_codes import SOFTWARE_ERROR, WRONG_CONFIGURATION
+from shared.exit_codes import MODEL_CANNOT_LOAD, SOFTWARE_ERROR
 from shared.settings import Settings
 from shared.wire import Reply, Request, decode_reply
 from shared.wishes import Wish
@@ -161,6 +161,32 @@ def test_it_switches_answers_and_tells_and_never_holds_two_models(tmp_path: Path
     assert (house.status, house.lane.workers) == (0, {})
 
 
+def test_each_load_is_closed_once_and_before_the_next(tmp_path: Path) -> None:
+    lives: list[tuple[str, int, int]] = []
+
+    class Mortal(Heavy):
+        def load(self, device: str, precision: str) -> None:
+            lives.append(("load", id(self), threading.get_ident()))
+            super().load(device, precision)
+
+        def close(self) -> None:
+            lives.append(("close", id(self), threading.get_ident()))
+
+        def precisions(self, device: str) -> Sequence[str]:
+            return ("fp32", "bf16", "tf32")
+
+    Heavy.refused = {"fp16"}
+    with House(configured(tmp_path), Mortal).open() as house:
+        for token, precision in (("w1", "bf16"), ("w2", "tf32"), ("w3", "fp16")):
+            house.lane.wish = Wish(precision, token)
+            house.settled(token)
+        house.ask("a")
+        assert [event for event, _, _ in lives[-2:]] == ["close", "load"]
+    assert len(lives) >= 16  # fp32 and two others at the start, then fp32 and another for each wish, some loaded again
+    assert [event for event, _, _ in lives] == ["load", "close"] * (len(lives) // 2)
+    assert all(loaded[1:] == closed[1:] for loaded, closed in zip(lives[::2], lives[1::2], strict=True))
+
+
 @pytest.mark.parametrize(("precision", "reason"), [("bf16", "not in bf16."), ("tf32", "largest difference")])
 def test_a_refused_wish_changes_nothing(tmp_path: Path, precision: str, reason: str) -> None:
     Heavy.refused = {"bf16"}
@@ -185,13 +211,13 @@ def test_a_wish_that_is_there_at_the_start_wins_and_a_refused_one_does_not(tmp_p
             assert house.ask("a") == (runs, "HELLO")
 
 
-def test_a_model_that_cannot_come_back_ends_the_process_to_be_started_again(tmp_path: Path) -> None:
+def test_a_model_that_cannot_come_back_ends_the_process_with_the_models_status(tmp_path: Path) -> None:
     house = House(configured(tmp_path))
     with house.open():
         Heavy.refused = {"bf16", "fp32"}
         house.lane.wish = Wish("bf16", "w1")
         assert joined(house.thread)
-    assert house.status == SOFTWARE_ERROR
+    assert house.status == MODEL_CANNOT_LOAD
 
 
 def test_a_precision_of_its_own_that_is_refused_ends_it_at_the_start(tmp_path: Path) -> None:
@@ -199,7 +225,34 @@ def test_a_precision_of_its_own_that_is_refused_ends_it_at_the_start(tmp_path: P
     house = House(configured(tmp_path, PRECISION="bf16"))
     house.thread.start()
     assert joined(house.thread)
-    assert house.status == WRONG_CONFIGURATION
+    assert house.status == MODEL_CANNOT_LOAD
+
+
+def test_a_close_that_hangs_at_a_switch_ends_the_process_to_be_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = threading.Event()
+    monkeypatch.setattr("consumer.closing.CLOSE_S", 0.1)
+
+    class Stuck(Heavy):
+        serves = False
+
+        def run(self, rows: Sequence[Any]) -> Sequence[Any]:
+            self.serves = self.serves or rows[0] != b"sample"
+            return super().run(rows)
+
+        def close(self) -> None:
+            if self.serves:
+                held.wait()
+
+    house = House(configured(tmp_path), Stuck)
+    with house.open():
+        house.ask("a")
+        house.lane.wish = Wish("bf16", "w1")
+        assert joined(house.thread)
+    held.set()
+    assert house.status == SOFTWARE_ERROR
+    assert not house.worker.has_quiet_threads
 
 
 def test_what_is_claimed_when_the_wish_comes_is_answered_first(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_a_wrong_entry_gets_one_clear_sentence(here: Path, entry: str, expected: str) -> None:
-    with pytest.raises(ValueError, match="Model 'mine' cannot be built: ") as caught:
+    with pytest.raises(ValueError, match="Model mine cannot be loaded: ") as caught:
         made(entry)
     assert expected in str(caught.value)
 
