@@ -135,6 +135,10 @@ class Worker:
         finally:
             self._end(SOFTWARE_ERROR)
 
+    @property
+    def _ends(self) -> bool:
+        return self._stop.is_set() or self._over.is_set()
+
     def _end(self, status: int) -> None:
         self._status = status
         self._over.set()
@@ -195,9 +199,9 @@ class Worker:
         listen = self._thread("listen", lambda: self._listener.run(self._stop))
         pulse.start()
         listen.start()
-        while not self._stop.is_set():
+        while not self._ends:
             self._serve_model()
-            if not self._stop.is_set():
+            if not self._ends:
                 self._let_go()
                 self._load_wanted(self._switch.wanted)
         stopped.set()

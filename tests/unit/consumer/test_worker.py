@@ -426,4 +426,4 @@ def test_a_panic_in_another_precision_goes_on_with_the_old_one(tmp_path: Path) -
         house.lane.wish = Wish("bf16", "one")
         eventually(lambda: house.state().get("progress") == "refused")
         assert house.ask("b") == ("fp32", "HELLO")
-        assert house.state()["refusal"] == "Panic('not in bf16')"
+        assert house.state()["refusal"] == "Panic: not in bf16."
