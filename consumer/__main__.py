@@ -66,7 +66,6 @@ def main(model_name: str, index: int, cores: str) -> None:
     status = worker.run()
     if tracing is not None:
         tracing.stop()
-    streams.drain()
     ending.leave(status, worker.has_quiet_threads)
 
 

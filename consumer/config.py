@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
-import socket
 from dataclasses import dataclass
 
 import msgspec
 
 from shared.model_config import ModelConfig, load, pick
+from shared.names import host_name
 from shared.settings import DEFAULT_WINDOW_MS, Settings, SettingsError, check_window
 
 from .buckets import buckets
@@ -40,11 +39,6 @@ class ConsumerConfig:
     def buckets(self) -> tuple[int, ...]:
         """Batch sizes to prepare for and to measure before reporting ready; the last one is the largest batch."""
         return buckets(self.max_batch, self.settings.buckets or self.model.buckets)
-
-
-def host_name() -> str:
-    """Return this host's name as part of a name in Redis."""
-    return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:40] or "host"
 
 
 def worker_name() -> str:

@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from shared import streams
+
 log = logging.getLogger(__name__)
 
 EXIT_S = 3.0
@@ -77,9 +79,8 @@ class Ending:
             return
         end_descendants()
         if not self._has_quiet_threads:
-            for stream in (sys.stdout, sys.stderr):
-                with suppress(OSError, ValueError):
-                    stream.flush()
+            with suppress(OSError, ValueError):
+                streams.drain()
             os._exit(self._status)
         # What libraries do in C from here on, no thread of this interpreter could end any more.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)

@@ -166,7 +166,9 @@ def _starting(client: Any, name: str, now: int, live: Set[str]) -> tuple[StartSe
     except ServerError:  # users of before there were starts may not look
         return ()
     return tuple(
-        StartSeen(place, one.worker, one.phase, (one.seen_ms - one.since_ms) / 1000, (now - one.seen_ms) / 1000, one.detail)
+        StartSeen(
+            place, one.worker, one.phase, (one.seen_ms - one.since_ms) / 1000, (now - one.seen_ms) / 1000, one.detail
+        )
         for place, one in found.items()
         if one.worker not in live and one.is_current(now, STARTING_ALIVE_MS)
     )
