@@ -95,7 +95,7 @@ def test_without_any_model_the_stack_stays_and_says_so(tmp_path: Path) -> None:
 
         def reasons() -> list[str]:
             state = call(f"{url}/readyz")
-            return state.body["reasons"] if state.status == 503 and "broken" in str(state.body["reasons"]) else []
+            return state.body["reasons"] if state.status == 503 and "has failed" in str(state.body["reasons"]) else []
 
         assert eventually(reasons)[0].startswith("Model broken has failed. It ended ")
         stack.signal(signal.SIGTERM)
