@@ -5,6 +5,7 @@ that runs torch slows the first down.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -72,6 +73,7 @@ class Executor:
         self._cost = cost or BatchCost()
         self._progress, self._cancelled = progress or Progress(), Cancelled() if cancelled is None else cancelled
         self._decodes = False
+        self._running: Sequence[Item] = ()
         self._ran_s = 0.0
         self._counted_before_s = model.device_busy_s() or 0.0  # warming up is not serving
         self._padded_before = model.padded_rows()
@@ -81,6 +83,11 @@ class Executor:
         """Seconds that the device has computed: the model's own count, or else the time spent in its ``run``."""
         counted_s = self._model.device_busy_s()
         return self._ran_s if counted_s is None else counted_s - self._counted_before_s
+
+    @property
+    def running_until_s(self) -> float:
+        """When the last of those in the running batch is not waited for any more; minus infinity while none runs."""
+        return max((item.deadline_s for item in self._running), default=-math.inf)
 
     @property
     def working_rows(self) -> int | None:
@@ -140,6 +147,7 @@ class Executor:
 
     def _run_batch(self, batch: Batch[Item]) -> Finished:
         rows = [row for item in batch.items for row in item.rows]
+        self._running = batch.items
         taken_s = monotonic()
         self._progress.begin(BATCH, taken_s)
         try:
@@ -150,6 +158,7 @@ class Executor:
             outputs = self._split(batch.items, error)
             run_s = monotonic() - taken_s
         self._progress.end(BATCH)
+        self._running = ()
         self._ran_s += run_s
         # The decoders must not run dry while the executor waits for them.
         self._decodes = any(item.decode_s > 0 for item in batch.items)

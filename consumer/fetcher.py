@@ -212,10 +212,11 @@ class Fetcher:
         now_ms = self._now_ms(entries, now_s)
         self._progress.begin(ROWS, now_s)
         for entry in entries:
-            if not self._leases.take(entry.claim):
+            if not self._leases.take(entry.claim, now_s):
                 continue
             try:
                 item = self._item(entry, now_s, now_ms, lone)
+                self._leases.promise(entry.claim, item.deadline_s)
                 item.goes_ahead = ahead
                 if lone:
                     suspects.append(item)

@@ -11,10 +11,15 @@ MOST_CRASHES = 2
 
 
 class LeaseBook:
-    """Entries between claim and commit."""
+    """Entries between claim and commit.
+
+    Attributes:
+        ended: how often some were released: while it stands still, nothing is answered.
+    """
 
     def __init__(self) -> None:
-        self._held: set[Claim] = set()
+        self._held: dict[Claim, float] = {}
+        self.ended = 0
 
     def __len__(self) -> int:
         return len(self._held)
@@ -23,12 +28,23 @@ class LeaseBook:
         """Say whether an entry is between claim and commit here."""
         return claim in self._held
 
-    def take(self, claim: Claim) -> bool:
-        """Note that an entry was claimed; False when it is held already and must not be run a second time."""
+    def take(self, claim: Claim, now_s: float = 0.0) -> bool:
+        """Note that an entry was claimed; False when it is held already and must not be run a second time.
+
+        Until :meth:`promise` says more it should be answered at once.
+        """
         if claim in self._held:
             return False
-        self._held.add(claim)
+        self._held[claim] = now_s
         return True
+
+    def promise(self, claim: Claim, due_s: float) -> None:
+        """Note until when somebody waits for an entry that is held."""
+        self._held[claim] = due_s
+
+    def due_s(self) -> list[float]:
+        """Return until when somebody waits for each that is held now; may be called from any thread."""
+        return list(self._held.values())
 
     def held(self) -> list[Claim]:
         """Return what is held now; may be called from any thread."""
@@ -36,7 +52,9 @@ class LeaseBook:
 
     def release(self, claims: Iterable[Claim]) -> None:
         """Note that entries were committed or discarded."""
-        self._held.difference_update(claims)
+        for claim in claims:
+            self._held.pop(claim, None)
+        self.ended += 1
 
 
 class Progress:
@@ -52,6 +70,11 @@ class Progress:
     def end(self, what: Hashable) -> None:
         """Note that it has come to its end."""
         self._begun_s.pop(what, None)
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether anything is."""
+        return bool(self._begun_s)
 
     def longest_s(self, now_s: float) -> float:
         """Return how long the oldest of what is under way has taken so far; 0 when nothing is."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, make_wsgi_app, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, make_wsgi_app, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -85,6 +85,12 @@ class ConsumerMetrics:
             "headrace_dead_letters", "Dead letters by why they are some", ("model", "reason"), registry=registry
         )
         self._dead_letters = {cause: dead_letters.labels(model, cause.value) for cause in Cause}
+        self._late = Gauge(
+            "headrace_late_seconds",
+            "For how long requests have been held here without answers that are due; 0 while they are answered",
+            ("model",),
+            registry=registry,
+        ).labels(model)
         self._batching = _Batching(model)
         registry.register(self._batching)
 
@@ -125,6 +131,10 @@ class ConsumerMetrics:
     def malformed(self, count: int) -> None:
         """Count entries that were no requests."""
         self._malformed.inc(count)
+
+    def late(self, seconds: float) -> None:
+        """Show for how long answers have been due that do not come."""
+        self._late.set(seconds)
 
     def buried(self, dead: Sequence[Dead], statuses: Sequence[int]) -> None:
         """Count dead letters, except for those that this consumer had lost to another one; see ``WorkStream.bury``."""
@@ -179,7 +189,9 @@ def with_health(app: WSGIApplication, is_ready: Callable[[], bool]) -> WSGIAppli
         if path not in ("/healthz", "/readyz") or environ["REQUEST_METHOD"] != "GET":
             return app(environ, start_response)
         good = path == "/healthz" or is_ready()
-        text = b"ready\n" if good else b"The model is not loaded yet, or the consumer is stopping.\n"
+        text = (
+            b"ready\n" if good else b"The model is not loaded yet, the consumer is stopping, or it answers nothing.\n"
+        )
         length = ("Content-Length", str(len(text)))
         start_response("200 OK" if good else "503 Service Unavailable", [("Content-Type", "text/plain"), length])
         return [text]

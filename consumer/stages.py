@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from shared.cards import Card
 from shared.tracing import Tracing
 from shared.wire import ModelTag
 
+from .answering import Answering
 from .calibration import Calibration
 from .cancelled import Cancelled
 from .committer import Committer
@@ -67,7 +69,16 @@ class Stages:
         self._stopped = False
         self._committer: Committer | None = None
         self._executor: Executor | None = None
+        self._progress = Progress()
+        settings = config.settings
+        self._answering = Answering(settings.lease_ms / 1000, settings.longest_batch_ms / 1000)
         self._ran_s, self._padded_rows = 0.0, 0
+
+    def late_s(self, now_s: float) -> float:
+        """Return for how many seconds work is held here without answers that are due; ask about once a second."""
+        executor, progress = self._executor, self._progress
+        until_s = -math.inf if executor is None else executor.running_until_s
+        return self._answering.late_s(now_s, self._leases.due_s(), self._leases.ended, until_s, progress.is_under_way)
 
     @property
     def busy_s(self) -> float:
@@ -119,7 +130,7 @@ class Stages:
         self._metrics.batching(cost, calibration.preferred)
         intake = Intake(batcher)
         tag = ModelTag(card.name, card.version, card.precision)
-        progress = Progress()
+        progress = self._progress = Progress()
         repeats = Repeats()
         committer = Committer(
             self._stream,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 
 from shared import wishes
@@ -59,6 +60,7 @@ class Worker:
         self._is_ready = self._loads = self._is_given_up = False
         self._has_quiet_threads = True
         self._status = 0
+        self._late_s = 0.0
         self._cause: BaseException | None = None
         self._model: Model | None = None
         self._running: Running | None = None
@@ -86,8 +88,8 @@ class Worker:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the model is loaded and serves, for probes; any thread may ask."""
-        return self._is_ready and not self._stop.is_set()
+        """Whether the model is loaded, serves, and answers what is taken, for probes; any thread may ask."""
+        return self._is_ready and not self._stop.is_set() and not self._late_s
 
     def run(self) -> int:
         """Run until stopped; returns the exit status."""
@@ -260,6 +262,7 @@ class Worker:
         running = self._running
         assert running is not None
         token, progress, refusal = self._switch.published
+        late_s = self._look_for_answers()
         state = wishes.WorkerState(
             pid=str(os.getpid()),
             precision=running.card.precision,
@@ -269,8 +272,19 @@ class Worker:
             progress=progress,
             refusal=refusal,
             serving=wishes.Serving.PAUSED if self._pause.rests else wishes.Serving.OPEN,
+            late_s=f"{late_s:.0f}" if late_s else "",
         )
         return running.card, wishes.to_hash(state)
+
+    def _look_for_answers(self) -> float:
+        late_s = self._stages.late_s(time.monotonic())
+        if late_s and not self._late_s:
+            log.error("Requests have been taken and none was answered for %.0f s; /readyz and doctor say so.", late_s)
+        elif self._late_s and not late_s:
+            log.info("Requests are answered again.")
+        self._late_s = late_s
+        self._metrics.late(late_s)
+        return late_s
 
     def _leave(self) -> None:
         try:

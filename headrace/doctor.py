@@ -10,6 +10,7 @@ from typing import Any, Final
 from shared import functions
 from shared.redis import ServerError
 from shared.starts import Phase
+from shared.wishes import LATE
 
 from . import inspection, server_settings
 from .findings import Finding as Finding  # callers take it from here
@@ -201,6 +202,12 @@ def _model(client: Any, model: inspection.Model, lease_ms: int) -> Iterator[Find
         yield Finding(name, "problem", f"No live worker, and {waiting} requests wait; start a consumer.")
     else:
         yield Finding(name, "warning", "No live worker.")
+    for worker in model.workers:
+        late_s = worker.fields.get(LATE, "")
+        if worker.name in live and late_s:
+            text = f"{worker.name} takes requests and has answered none for {late_s} s"
+            todo = f"its log says why; end its process {worker.fields.get('pid', '')} and another takes them over"
+            yield Finding(name, "problem", f"{text}; {todo}.")
     for lane in model.lanes:
         yield from _lane(client, model.name, lane, live, lease_ms)
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from shared.starts import Phase
-from shared.wishes import Serving
+from shared.wishes import LATE, Serving
 
 from . import inspection
 from .inspection import Lane, Model
@@ -82,6 +82,7 @@ def _record(model: Model, found: Rates) -> dict[str, Any]:
                 "precision": worker.fields.get("precision"),
                 "device": worker.fields.get("device"),
                 "serving": worker.fields.get("serving"),
+                "late_s": worker.fields.get(LATE) or None,
             }
             for worker in model.workers
         ],
@@ -135,7 +136,8 @@ def _print_workers(models: Sequence[Model]) -> None:
         for worker in model.workers:
             runs, device = worker.fields.get("precision", "-"), worker.fields.get("device", "-")
             rows.append((model.name, model.serving, worker.name, runs, device, f"{worker.silent_s:.1f} s ago"))
-            colours.append("green" if worker.fields and model.serving is Serving.OPEN else "yellow")
+            is_well = worker.fields and model.serving is Serving.OPEN
+            colours.append("red" if worker.fields.get(LATE) else "green" if is_well else "yellow")
         for place, failure in model.failures.items():
             said = (f"exit status {failure.exit_code}", f"{failure.deaths} times")
             rows.append(

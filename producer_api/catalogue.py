@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shared import cards, failures, keys
 from shared.lanes import from_pairs
 from shared.names import is_name
 from shared.redis import Link, NotPrimary, ServerError
-from shared.wishes import SERVING, Serving, serving_from
+from shared.wishes import LATE, SERVING, Serving, serving_from
 
 from .prediction import service_of
 from .queue import DEFAULT_ONLY, Catalogue, ModelState
@@ -36,6 +36,7 @@ class CatalogueReader:
         self._alive_ms = alive_ms
         self._decoded: dict[str, tuple[list[bytes], cards.Card | None]] = {}
         self._lanes: dict[str, Mapping[str, int | None]] = {}
+        self._workers: dict[str, Sequence[str]] = {}
 
     async def read(self) -> Catalogue:
         """Take a snapshot.
@@ -59,26 +60,31 @@ class CatalogueReader:
         for name in names:
             commands += (
                 ("HGETALL", keys.card(name)),
-                ("ZCOUNT", keys.workers(name), now_ms - self._alive_ms, now_ms + self._alive_ms),
+                ("ZRANGE", keys.workers(name), now_ms - self._alive_ms, now_ms + self._alive_ms, "BYSCORE"),
                 ("HGET", keys.wish(name), SERVING),
                 ("HGETALL", keys.lanes(name)),
                 ("HGETALL", keys.failures(name)),
                 *(("XLEN", keys.work(name, lane)) for lane in self._lanes.get(name, DEFAULT_ONLY)),
+                *(("HGET", keys.worker(name, worker), LATE) for worker in self._workers.get(name, ())),
             )
         answers = iter(await self._link.call_many(commands) if commands else ())
         states: dict[str, ModelState] = {}
         for name in names:
-            decoded, alive = self._card(name, next(answers)), _count(next(answers))
+            decoded, workers = self._card(name, next(answers)), _names(next(answers))
             serving, lanes = serving_from(next(answers)), lanes_of(next(answers))
             failed = failures_of(next(answers), now_ms)
             found_lengths = {lane: next(answers) for lane in self._lanes.get(name, DEFAULT_ONLY)}
             lengths = {lane: length for lane, length in found_lengths.items() if isinstance(length, int)}
-            self._lanes[name] = lanes  # a new one's length is asked for from the next time on
+            said = {worker: next(answers) for worker in self._workers.get(name, ())}
+            late = sum(1 for worker in workers if isinstance(said.get(worker), bytes) and said[worker])
+            # A new one is asked about from the next time on.
+            self._lanes[name], self._workers[name] = lanes, workers
+            alive = len(workers)
             # Nothing is told of how long a request waits that nobody claims.
             paused = serving is Serving.PAUSED
             service = None if decoded is None or paused else service_of(decoded.batch, alive)
             queued = sum(lengths.values())
-            states[name] = ModelState(name, decoded, alive, queued, service, serving, lanes, lengths, failed)
+            states[name] = ModelState(name, decoded, alive, queued, service, serving, lanes, lengths, failed, late)
         return Catalogue(states, redis_ok=True, memory_full=is_memory_full(memory))
 
     def _card(self, name: str, fields: Any) -> cards.Card | None:
@@ -134,5 +140,6 @@ def failures_of(fields: Any, now_ms: int) -> Mapping[str, str]:
     return {place: failure.sentence(now_ms) for place, failure in failures.decode(dict(pairs), now_ms).items()}
 
 
-def _count(answer: Any) -> int:
-    return answer if isinstance(answer, int) else 0
+def _names(answer: Any) -> list[str]:
+    found = answer if isinstance(answer, list) else ()
+    return [name for name in (raw.decode(errors="replace") for raw in found) if is_name(name)]

@@ -38,6 +38,7 @@ class ModelState:
         lanes: the limit of each lane, None for that of the settings.
         lengths: how many requests each of those lanes holds that were asked for.
         failures: a sentence on each consumer that died and does not live well yet, by its place.
+        late: of the workers that live, how many take requests and answer none.
     """
 
     name: str
@@ -49,11 +50,20 @@ class ModelState:
     lanes: Mapping[str, int | None] = field(default_factory=lambda: DEFAULT_ONLY)
     lengths: Mapping[str, int] = field(default_factory=dict)
     failures: Mapping[str, str] = field(default_factory=dict)
+    late: int = 0
     is_open: bool = field(init=False)
 
     def __post_init__(self) -> None:
         is_open = self.workers > 0 and self.card is not None and self.serving is not Serving.DRAINING
         object.__setattr__(self, "is_open", is_open)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it takes requests and, as far as is known, answers them.
+
+        One that does not answer goes on taking them: it may answer again, and another consumer may come.
+        """
+        return self.is_open and self.late < self.workers
 
 
 @dataclass(frozen=True, slots=True)

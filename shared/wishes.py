@@ -25,6 +25,10 @@ SERVING = "serving"
 """Field of the wish: a :class:`Serving`; without it the model is open."""
 
 
+LATE = "late_s"
+"""Field of a consumer's own hash: see :class:`WorkerState`."""
+
+
 class Serving(StrEnum):
     """What a model does with requests.
 
@@ -82,6 +86,7 @@ class WorkerState(msgspec.Struct, frozen=True):
         progress: a ``Progress``; empty without a wish.
         refusal: one sentence when the wish was refused.
         serving: ``paused`` once it claims nothing more because the model is paused, else ``open``.
+        late_s: for how many seconds it has held requests and answered none that it should have; empty while it answers.
     """
 
     pid: str = ""
@@ -92,6 +97,7 @@ class WorkerState(msgspec.Struct, frozen=True):
     progress: str = ""
     refusal: str = ""
     serving: str = ""
+    late_s: str = ""
 
 
 def to_hash(state: WorkerState) -> dict[str, str]:

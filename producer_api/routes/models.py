@@ -27,7 +27,7 @@ def _summary(state: ModelState) -> ModelSummary:
         precision=card.precision if card else None,
         workers=state.workers,
         queued=state.queued,
-        ready=state.is_open,
+        ready=state.is_ready,
         serving=state.serving,
         failures=list(state.failures.values()) or UNSET,
     )

@@ -21,7 +21,7 @@ from .models import json_response, summaries
 def readiness(catalogue: Catalogue) -> Readiness:
     """Say whether a request sent now can be answered.
 
-    Redis answers and has memory left, and a described model has a live worker.
+    Redis answers and has memory left, and a described model has a live worker that answers.
     """
     models = summaries(catalogue)
     reasons = []
@@ -34,10 +34,13 @@ def readiness(catalogue: Catalogue) -> Readiness:
     elif not any(model.ready for model in models):
         failed = _failed(catalogue)
         drained = [model.name for model in models if model.serving is Serving.DRAINING and model.workers]
-        away = [model.name for model in models if model.name not in {*drained, *failed}]
+        silent = [model.name for model in models if catalogue.models[model.name].is_open]
+        away = [model.name for model in models if model.name not in {*drained, *failed, *silent}]
         reasons += [f"Model {name} has failed. {why}" for name, why in failed.items()]
         if away:
             reasons.append(f"No model has a live worker: {', '.join(away)}.")
+        if silent:
+            reasons.append(f"Requests are taken and none is answered: {', '.join(silent)}.")
         if drained:
             reasons.append(f"Being drained: {', '.join(drained)}.")
     return Readiness(not reasons, catalogue.redis_ok, reasons, models)

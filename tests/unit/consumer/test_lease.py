@@ -21,3 +21,13 @@ def test_releasing_what_is_not_held_is_harmless() -> None:
     book.take(("a", b"1-0"))
     book.release([("a", b"2-0"), ("b", b"1-0")])
     assert len(book) == 1
+
+
+def test_each_that_is_held_has_its_time_and_the_count_of_ends_grows() -> None:
+    book = LeaseBook()
+    book.take(("a", b"1-0"), 5.0)
+    book.take(("a", b"2-0"), 5.0)
+    book.promise(("a", b"2-0"), 9.0)
+    assert (sorted(book.due_s()), book.ended) == ([5.0, 9.0], 0)
+    book.release([("a", b"2-0")])
+    assert (book.due_s(), book.ended) == ([5.0], 1)

@@ -1,0 +1,54 @@
+"""Does a consumer answer what it takes? Pure: a look now and then, with the time as an argument.
+
+A stage that died ends the process, and what hangs is ended by the keeper. This is for everything else that comes to
+the same for those who wait: answers that cannot be committed, work that was lost between two stages, batches that take
+longer than anybody waits. A long batch is no such thing as long as somebody waits for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+
+class Answering:
+    """Keeps in mind when a consumer last answered.
+
+    Args:
+        grace_s: an answer may come so long after its time: what began in time may run on.
+        longest_s: so long what is held may lie here without anything being under way, such as waiting for company.
+    """
+
+    def __init__(self, grace_s: float, longest_s: float) -> None:
+        self._grace_s, self._longest_s = grace_s, longest_s
+        self._ended = 0
+        self._answered_s = self._worked_s = -math.inf
+
+    def late_s(
+        self,
+        now_s: float,
+        due_s: Collection[float],
+        ended: int,
+        running_until_s: float = -math.inf,
+        works: bool = False,
+    ) -> float:
+        """Return for how many seconds answers have been due and none came; 0 while this consumer answers.
+
+        Args:
+            due_s: of each request that is held, when its time is over.
+            ended: a count that grows whenever requests come to their end.
+            running_until_s: when the last of those that run now is not waited for any more; minus infinity for none.
+            works: something is under way: a batch, its input or its answers.
+        """
+        if ended != self._ended or not due_s:
+            self._ended, self._answered_s = ended, now_s
+        if works or self._answered_s == now_s:
+            self._worked_s = now_s
+        if not due_s:
+            return 0.0
+        since_s = max(self._answered_s, min(due_s))
+        if now_s - since_s >= self._grace_s and running_until_s + self._grace_s <= now_s:
+            return now_s - since_s
+        if now_s - self._worked_s >= self._longest_s:
+            return now_s - self._worked_s
+        return 0.0
