@@ -34,7 +34,7 @@ class Site:
     """
 
     def __init__(self, url: str, model: str, folder: Path, **settings: str) -> None:
-        self.model, self._folder = model, folder
+        self.url, self.model, self._folder = url, model, folder
         self.stack = Stack(url, models_file(folder, model), **settings)
         self.redis = connect(url)
         self.work = keys.work(model, LANE)
