@@ -6,23 +6,21 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
 from shared.clock import RedisClock
 from shared.keys import DEFAULT_LANE
-from shared.outcomes import CANCELLED, CRASHED, EXPIRED, MALFORMED, RequestError, invalid
+from shared.outcomes import CRASHED, EXPIRED, MALFORMED, RequestError
 from shared.wire import WireError
 
-from .cancelled import Cancelled
-from .failures import answer_to
+from .decoding import Decoding, count_alone
 from .intake import Intake
-from .items import Item, Refused, Replies, end_of, refuse
+from .items import Item, Refusal, Refused, Replies, end_of, refuse
 from .lease import MOST_CRASHES, LeaseBook, Progress
-from .messages import check, is_large, read
-from .models.base import Model
+from .messages import read
 from .pause import Pause
 from .repeats import Repeats, may_repeat
+from .rows import Rows
 from .stream import FUTURE_MS, Dead, Ended, Entry, OnDead, StreamDown, StreamGone, WorkStream
 
 log = logging.getLogger(__name__)
@@ -35,25 +33,21 @@ ROWS = "rows"
 """What making the rows of requests just read is called in the progress."""
 
 
-OnCrash = Callable[[str, BaseException], None]
-"""Told of the name of a stage that crashed, and of why."""
-
-
 class Fetcher:
     """Reads the stream until told to stop.
 
     Args:
+        rows: makes rows of requests where that is no work.
+        decoding: makes the others.
         refuse: takes requests that end here, without inference.
         on_gone: called when stream or group are missing, to have them made again.
         on_malformed: called with the number of entries that were no requests.
         on_dead: told of dead letters, for the metrics.
         on_recovered: called with the number of entries taken over from another consumer.
         scan_s: time between two searches for abandoned work that find none.
-        progress: is told when decoding, and making rows here, begins and ends.
+        progress: is told when making rows here begins and ends.
         pause: says when nothing is to be claimed, neither new nor abandoned work.
-        cancelled: entries that are not to run.
         repeats: which ids are under way.
-        on_crash: told of what ended a thread of the pool, other than the model's failures: this consumer is broken.
         most_message_bytes: a longer message is not decoded.
 
     Attributes:
@@ -63,31 +57,27 @@ class Fetcher:
     def __init__(
         self,
         stream: WorkStream,
-        model: Model,
+        rows: Rows,
         intake: Intake,
         leases: LeaseBook,
-        decoders: ThreadPoolExecutor,
+        decoding: Decoding,
         refuse: Callable[[Sequence[Refused]], None],
         on_gone: Callable[[], None],
         on_malformed: Callable[[int], None],
         on_dead: OnDead,
         on_recovered: Callable[[int], None],
-        max_rows: int,
         scan_s: float,
         progress: Progress | None = None,
         pause: Pause | None = None,
-        cancelled: Cancelled | None = None,
         repeats: Repeats | None = None,
-        on_crash: OnCrash = lambda name, error: None,
         most_message_bytes: int = 1 << 30,
     ) -> None:
-        self._on_crash, self._most_message_bytes = on_crash, most_message_bytes
-        self._stream, self._model, self._intake, self._leases = stream, model, intake, leases
-        self._decoders, self._refuse = decoders, refuse
+        self._most_message_bytes = most_message_bytes
+        self._stream, self._rows, self._intake, self._leases = stream, rows, intake, leases
+        self._decoding, self._refuse = decoding, refuse
         self._on_gone, self._on_malformed, self._on_dead = on_gone, on_malformed, on_dead
         self._on_recovered = on_recovered
-        self._max_rows, self._scan_s = max_rows, scan_s
-        self._progress, self._cancelled = progress or Progress(), Cancelled() if cancelled is None else cancelled
+        self._scan_s, self._progress = scan_s, progress or Progress()
         self._pause, self._repeats = pause or Pause(lambda: None), Repeats() if repeats is None else repeats
         self._next_scan_s = time.monotonic()
         self._down = False
@@ -182,17 +172,17 @@ class Fetcher:
         self.accept(entries, lone=True)
 
     def begin_alone(self, item: Item) -> bool:
-        """Count that an item taken over runs now, and make its rows; False when it is not to run."""
-        try:
-            is_ours = self._stream.begin_alone(item.entry)
-        except (StreamDown, StreamGone):
-            is_ours = False  # it is taken over again when its lease has run out
-        if not is_ours:
-            self._leases.release([item.entry.claim])
+        """Count that an item taken over runs now, and make its rows; False when it is not to run.
+
+        What needs decoding comes from the decoders, where that has been counted.
+        """
+        if item.has_begun:
+            return True
+        if not count_alone(self._stream, self._leases, item):
             return False
         try:
-            self._make_rows(item)
-        except _Refusal as refusal:
+            self._rows.make(item)
+        except Refusal as refusal:
             self._refuse([refuse(item, refusal.error)])
             return False
         return True
@@ -217,7 +207,7 @@ class Fetcher:
             try:
                 item = self._item(entry, now_s, now_ms, lone)
                 self._leases.promise(entry.claim, item.deadline_s)
-                item.goes_ahead = ahead
+                item.goes_ahead, item.is_lone = ahead, lone
                 if lone:
                     suspects.append(item)
                 elif not may_repeat(item.request):
@@ -232,12 +222,12 @@ class Fetcher:
                 else:
                     fault = RequestError(MALFORMED, str(error), field=error.field or None)
                     refused.append(Refused(entry, error.request_id, error.reply_to or "", 0, fault))
-            except _Refusal as refusal:
+            except Refusal as refusal:
                 refused.append(refuse(refusal.item, refusal.error, refusal.reason, refusal.crashes))
         for item in self._unanswered(suspects):
             try:
-                self._intake.add_lone(item) if lone else self._place(item, ready)
-            except _Refusal as refusal:
+                self._place(item, ready)
+            except Refusal as refusal:
                 refused.append(refuse(refusal.item, refusal.error))
         self._progress.end(ROWS)
         if ready:
@@ -248,10 +238,12 @@ class Fetcher:
             self._discard(unreadable)
 
     def _place(self, item: Item, ready: list[Item]) -> None:
-        if self._decodes(item):
-            self._decode_later(item)
+        if self._rows.decodes(item):
+            self._decoding.add(item)
+        elif item.is_lone:
+            self._intake.add_lone(item)
         else:
-            self._make_rows(item)
+            self._rows.make(item)
             ready.append(item)
 
     def _unanswered(self, suspects: Sequence[Item]) -> Sequence[Item]:
@@ -292,62 +284,17 @@ class Fetcher:
         # First, since asking again with an id that was released would cost as many consumers once more.
         if crashes >= MOST_CRASHES:
             error = RequestError(CRASHED, "The consumer died each time it ran this request, which is not tried again.")
-            raise _Refusal(item, error, f"It ended {crashes} consumers while it ran alone.", crashes)
+            raise Refusal(item, error, f"It ended {crashes} consumers while it ran alone.", crashes)
         if left_s <= 0:
             reason = f"It ended {crashes} consumers while it ran alone, and its deadline passed." if crashes else ""
             error = RequestError(EXPIRED, "The deadline passed while the request was queued.")
-            raise _Refusal(item, error, reason, crashes)
-        self._check_cancelled(item)
+            raise Refusal(item, error, reason, crashes)
+        self._rows.check_cancelled(item)
         if ahead_ms > FUTURE_MS and entry.lane != DEFAULT_LANE and not self._clock.set_backs:
             error = RequestError(MALFORMED, "The id of the entry lies in the future; let Redis make it.")
             reason = f"Its id lies {ahead_ms / 1000:.0f} s in the future; `headrace lane repair` makes the lane anew."
-            raise _Refusal(item, error, reason)
+            raise Refusal(item, error, reason)
         return item
-
-    def _check_cancelled(self, item: Item) -> None:
-        if self._cancelled and self._cancelled.holds(item.entry.claim):
-            raise _Refusal(item, RequestError(CANCELLED, "The request was cancelled."))
-
-    def _decodes(self, item: Item) -> bool:
-        try:
-            return is_large(item.entry) or bool(self._model.decodes(item.request))
-        except BaseException as error:
-            raise _Refusal(item, answer_to(error, item, "Choosing how to preprocess")) from None
-
-    def _make_rows(self, item: Item) -> None:
-        try:
-            check(item.request)
-            item.rows = self._model.preprocess(item.request)
-            item.row_count = len(item.rows)
-            if not 1 <= item.row_count <= self._max_rows:
-                raise invalid(f"A request must have 1 to {self._max_rows} rows, not {item.row_count}.", "inputs")
-        except BaseException as error:
-            raise _Refusal(item, answer_to(error, item, "Preprocessing")) from None
-
-    def _decode_later(self, item: Item) -> None:
-        self._intake.begin_decoding(1, item.entry.lane)
-        self._decoders.submit(self._decode, item).add_done_callback(self._see_end)
-
-    def _see_end(self, decoding: Future[None]) -> None:
-        """Read a future of the pool, which else keeps to itself what ended it. The model's failures are answers."""
-        error = decoding.exception()
-        if error is not None:
-            self._on_crash("decode", error)
-
-    def _decode(self, item: Item) -> None:
-        begun_s = time.monotonic()
-        self._progress.begin(item.entry.claim, begun_s)
-        done: Item | None = None
-        try:
-            self._check_cancelled(item)
-            self._make_rows(item)
-            item.decode_s = time.monotonic() - begun_s
-            done = item
-        except _Refusal as refusal:
-            self._refuse([refuse(item, refusal.error)])
-        finally:
-            self._progress.end(item.entry.claim)
-            self._intake.end_decoding(done, item.entry.lane)
 
     def _discard(self, dead: Sequence[Dead]) -> None:
         log.warning("%d entries without a readable request id are dead letters now; nobody can be told.", len(dead))
@@ -357,8 +304,3 @@ class Fetcher:
         except (StreamDown, StreamGone):
             log.warning("The queue went away meanwhile; they come back after their lease.")
         self._leases.release(one.ended.claim for one in dead)
-
-
-class _Refusal(Exception):
-    def __init__(self, item: Item, error: RequestError, reason: str = "", crashes: int = 0) -> None:
-        self.item, self.error, self.reason, self.crashes = item, error, reason, crashes

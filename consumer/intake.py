@@ -16,6 +16,10 @@ USUAL_WEIGHT = 0.2
 """Weight of the newest request in the running estimate of how many rows one has."""
 
 
+SHORTLY_S = 0.02
+"""How long new requests may have to wait to be read while one that must run alone is being decoded."""
+
+
 class Intake:
     """Bounds what this consumer holds, and hands out batches.
 
@@ -32,7 +36,9 @@ class Intake:
         self._decoding_of: Counter[str] = Counter()
         self._rows_per_entry = 1.0
         self._closed = False
+        self._apart = 0
         self._lone: Item | None = None
+        self._lone_is_decoded = False
         lock = threading.Lock()
         self._changed = threading.Condition(lock)
         self._room = threading.Condition(lock)
@@ -56,7 +62,7 @@ class Intake:
 
     def is_empty(self) -> bool:
         """Say whether nothing waits here, neither ready nor being decoded."""
-        return self._decoding == 0 and self._batcher.rows == 0 and self._lone is None
+        return self._decoding == 0 and self._apart == 0 and self._batcher.rows == 0 and not self.has_lone()
 
     def waits(self) -> bool:
         """Say whether a batch may be held back for company although the device is idle."""
@@ -89,6 +95,21 @@ class Intake:
             self._changed.notify()
             self._room.notify()
 
+    def set_apart(self, lane: str = DEFAULT_LANE) -> None:
+        """Give up the room reserved for a request: its rows take long to make, and others need not wait for them."""
+        with self._changed:
+            self._decoding -= 1
+            self._decoding_of[lane] -= 1
+            self._apart += 1
+            self._room.notify()
+
+    def end_apart(self, item: Item | None) -> None:
+        """Add a request that was set apart, or give it up."""
+        with self._changed:
+            self._apart -= 1
+        if item is not None:
+            self.add([item])
+
     def add(self, items: Sequence[Item]) -> None:
         """Add requests that are ready to run."""
         with self._changed:
@@ -98,19 +119,26 @@ class Intake:
             self._changed.notify()
 
     def has_lone(self) -> bool:
-        """Say whether an item that must run alone waits here."""
-        return self._lone is not None
+        """Say whether an item that must run alone waits here, or is being decoded."""
+        return self._lone is not None or self._lone_is_decoded
 
     def wait_for_lone(self, timeout_s: float) -> None:
-        """Wait until the item that must run alone has been handed out."""
+        """Wait until the item that must run alone has been handed out; only shortly while it is being decoded."""
         with self._room:
-            self._room.wait_for(lambda: self._lone is None, timeout_s)
+            timeout_s = min(timeout_s, SHORTLY_S) if self._lone_is_decoded else timeout_s
+            self._room.wait_for(lambda: not self.has_lone(), timeout_s)
 
-    def add_lone(self, item: Item) -> None:
-        """Add the one item that must run alone; it is handed out next."""
+    def begin_lone(self) -> None:
+        """Note that the rows of the one item that must run alone are being made."""
         with self._changed:
-            self._lone = item
+            self._lone_is_decoded = True
+
+    def add_lone(self, item: Item | None) -> None:
+        """Add the one item that must run alone, which is handed out next; or give it up."""
+        with self._changed:
+            self._lone, self._lone_is_decoded = item, False
             self._changed.notify()
+            self._room.notify()
 
     def close(self) -> None:
         """Nothing more comes: hand out what is here at once, then report the end."""
@@ -138,7 +166,7 @@ class Intake:
                 if batch is not None:
                     self._room.notify()
                     return batch
-                if self._closed and self._decoding == 0:
+                if self._closed and self._decoding == 0 and self._apart == 0 and not self._lone_is_decoded:
                     return None
                 due_s = self._batcher.due_s(now_s)
                 if due_s is not None:

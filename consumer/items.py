@@ -19,7 +19,8 @@ from .stream import Ended, Entry
 class Item:
     """One request on its way through the stages. Times are monotonic seconds, ``decode_s`` is a duration.
 
-    ``goes_ahead`` says that its lane has a share of the next batch, although others have filled that already.
+    ``goes_ahead`` says that its lane has a share of the next batch, although others have filled that already;
+    ``is_lone`` that it was taken over and runs alone, ``has_begun`` that this delivery of it has been counted.
     """
 
     entry: Entry
@@ -31,6 +32,8 @@ class Item:
     row_count: int = 1
     decode_s: float = 0.0
     goes_ahead: bool = False
+    is_lone: bool = False
+    has_begun: bool = False
 
     def about(self) -> dict[str, str]:
         """Return what a log line about it carries besides its words."""
@@ -53,6 +56,13 @@ class Finished:
     run_s: float
     rows: int
     reason: CloseReason
+
+
+class Refusal(Exception):
+    """Why an item ends without inference; ``reason`` and ``crashes`` as in :class:`Refused`."""
+
+    def __init__(self, item: Item, error: RequestError, reason: str = "", crashes: int = 0) -> None:
+        self.item, self.error, self.reason, self.crashes = item, error, reason, crashes
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from shared.cards import Card
 from shared.metrics import BATCH_SIZE_BUCKETS, LATENCY_BUCKETS_S, Histogram
-from shared.outcomes import CRASHED, EXPIRED, INTERNAL, MODEL_ERROR, OK
+from shared.outcomes import CRASHED, EXPIRED, INTERNAL, MODEL_ERROR, OK, OVERLOADED
 from shared.trace import sampled_trace_id
 
 from .cost import BatchCost
@@ -22,7 +22,7 @@ from .stream import Cause, Dead, Depth, StreamDown, StreamGone
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-ENDS = (OK, MODEL_ERROR, CRASHED, INTERNAL, EXPIRED)
+ENDS = (OK, MODEL_ERROR, CRASHED, INTERNAL, OVERLOADED, EXPIRED)
 """How a request ends unless its sender is to blame. Shown at 0 from the start: to Prometheus a series that is born with
 its first failures has not grown."""
 

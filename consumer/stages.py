@@ -6,7 +6,6 @@ import logging
 import math
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from shared.cards import Card
 from shared.tracing import Tracing
@@ -17,8 +16,9 @@ from .calibration import Calibration
 from .cancelled import Cancelled
 from .committer import Committer
 from .config import ConsumerConfig
+from .decoding import Decoding
 from .executor import Executor
-from .fetcher import Fetcher, OnCrash
+from .fetcher import Fetcher
 from .intake import Intake
 from .keeper import Keeper
 from .lease import LeaseBook, Progress
@@ -27,6 +27,7 @@ from .models.base import Model
 from .pause import Pause
 from .policies import make_batcher
 from .repeats import Repeats
+from .rows import Rows
 from .stream import WorkStream
 
 log = logging.getLogger(__name__)
@@ -39,11 +40,11 @@ class Stages:
 
     Args:
         on_gone: called when stream or group are missing.
+        on_worn_out: called when too many threads hang; this consumer is to be stopped and another started.
         new_thread: makes a thread whose crash ends the consumer.
         pause: says when nothing is to be claimed.
         tracing: where the spans of batches go; None for nowhere.
         cancelled: entries that are not to run; somebody else adds to it.
-        on_crash: told of what ended a thread of the pool that decodes.
     """
 
     def __init__(
@@ -54,13 +55,13 @@ class Stages:
         on_gone: Callable[[], None],
         new_thread: NewThread,
         pause: Pause,
+        on_worn_out: Callable[[], None] = lambda: None,
         tracing: Tracing | None = None,
         cancelled: Cancelled | None = None,
-        on_crash: OnCrash = lambda name, error: None,
     ) -> None:
-        self._on_crash = on_crash
         self._cancelled = Cancelled() if cancelled is None else cancelled
         self._config, self._stream, self._metrics = config, stream, metrics
+        self._on_worn_out = on_worn_out
         self._on_gone, self._new_thread, self._pause, self._tracing = on_gone, new_thread, pause, tracing
         # One book for all models: what a commit could not end is still held when the next model runs.
         self._leases = LeaseBook()
@@ -73,6 +74,7 @@ class Stages:
         settings = config.settings
         self._answering = Answering(settings.lease_ms / 1000, settings.longest_batch_ms / 1000)
         self._ran_s, self._padded_rows = 0.0, 0
+        self._decodings: list[Decoding] = []
 
     def late_s(self, now_s: float) -> float:
         """Return for how many seconds work is held here without answers that are due; ask about once a second."""
@@ -101,6 +103,11 @@ class Stages:
         with self._lock:  # between two models it must not fall, or it would seem to have begun anew
             executor = self._executor
             return self._padded_rows + (executor.padded_rows if executor is not None else 0)
+
+    @property
+    def hangs(self) -> bool:
+        """Say whether a thread that decodes is still at work, of whichever model."""
+        return any(decoding.is_busy for decoding in self._decodings)
 
     def halt(self) -> None:
         """Claim nothing more, finish what is here, and let ``run`` return."""
@@ -153,53 +160,57 @@ class Stages:
             if self._stopped:
                 return
             self._committer, self._executor = committer, executor
-        with ThreadPoolExecutor(config.settings.decode_threads, "decode") as decoders:
-            fetcher = Fetcher(
-                self._stream,
-                model,
-                intake,
-                self._leases,
-                decoders,
-                refuse=committer.refuse,
-                on_gone=self._on_gone,
-                on_malformed=self._metrics.malformed,
-                on_dead=self._metrics.buried,
-                on_recovered=self._metrics.redelivered,
-                max_rows=config.max_batch,
-                scan_s=lease_s / 3,
-                progress=progress,
-                pause=self._pause,
-                cancelled=self._cancelled,
-                repeats=repeats,
-                on_crash=self._on_crash,
-                most_message_bytes=config.settings.max_message_bytes,
-            )
-            fetch = self._new_thread("fetch", lambda: fetcher.run(self._halt))
-            commit = self._new_thread("commit", committer.run)
-            drain = self._new_thread("drain", lambda: self._drain(fetch, decoders, intake))
-            keep = self._new_thread("keep", lambda: keeper.run(over))
-            for thread in (fetch, commit, drain, keep):
-                thread.start()
-            try:
-                executor.run(fetcher, self._halt)
-            except BaseException as error:
-                # Told at once: a thread that hangs would keep the pool, and with it this stage, from ever ending.
-                self._on_crash("executor", error)
-                raise
-            committer.close()
-            commit.join()
-            drain.join()
-            over.set()
-            keep.join()
+        rows = Rows(model, config.max_batch, self._cancelled)
+        decoding = Decoding(
+            self._stream,
+            rows,
+            intake,
+            self._leases,
+            committer.refuse,
+            self._on_worn_out,
+            self._new_thread,
+            config.settings,
+        )
+        fetcher = Fetcher(
+            self._stream,
+            rows,
+            intake,
+            self._leases,
+            decoding,
+            refuse=committer.refuse,
+            on_gone=self._on_gone,
+            on_malformed=self._metrics.malformed,
+            on_dead=self._metrics.buried,
+            on_recovered=self._metrics.redelivered,
+            scan_s=lease_s / 3,
+            progress=progress,
+            pause=self._pause,
+            repeats=repeats,
+            most_message_bytes=config.settings.max_message_bytes,
+        )
+        self._decodings = [one for one in self._decodings if one.is_busy] + [decoding]
+        decoding.start()
+        fetch = self._new_thread("fetch", lambda: fetcher.run(self._halt))
+        commit = self._new_thread("commit", committer.run)
+        drain = self._new_thread("drain", lambda: self._drain(fetch, decoding, intake))
+        keep = self._new_thread("keep", lambda: keeper.run(over))
+        for thread in (fetch, commit, drain, keep):
+            thread.start()
+        executor.run(fetcher, self._halt)
+        committer.close()
+        commit.join()
+        drain.join()
+        over.set()
+        keep.join()
         with self._lock:
             self._committer = self._executor = None
             self._ran_s += executor.busy_s
             self._padded_rows += executor.padded_rows
             self._halt.clear()  # not at the start: a halt that comes between two models is meant for the next
 
-    def _drain(self, fetch: threading.Thread, decoders: ThreadPoolExecutor, intake: Intake) -> None:
+    def _drain(self, fetch: threading.Thread, decoding: Decoding, intake: Intake) -> None:
         self._halt.wait()
         log.info("Draining: no more requests are claimed, those here are finished.")
         fetch.join()
-        decoders.shutdown(wait=True)
+        decoding.shutdown()
         intake.close()

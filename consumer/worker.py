@@ -59,7 +59,7 @@ class Worker:
         self._over = threading.Event()
         self._is_ready = self._loads = self._is_given_up = False
         self._has_quiet_threads = True
-        self._status = 0
+        self._status = self._status_when_drained = 0
         self._late_s = 0.0
         self._cause: BaseException | None = None
         self._model: Model | None = None
@@ -75,9 +75,9 @@ class Worker:
             self._pulse.beat_now,
             self._thread,
             self._pause,
+            self._wear_out,
             tracing,
             cancelled,
-            self._crashed,
         )
         self._switch = Switch(stream, config.precision, self._stages.halt, self._pulse.beat_now)
 
@@ -105,10 +105,15 @@ class Worker:
             executor_thread.join(LOOK_UP_S)
         if not self._loads:
             executor_thread.join(LOOK_UP_S)  # it may have just said its last word
-        self._has_quiet_threads = not executor_thread.is_alive()
+        self._has_quiet_threads = not executor_thread.is_alive() and not self._stages.hangs
         if self._switch.is_under_way:
             self._switch.give_up_turn()
-        return self._status
+        return self._status or self._status_when_drained
+
+    def _wear_out(self) -> None:
+        """Too many threads hang: finish what is here, as when stopped, and be started again."""
+        self._status_when_drained = SOFTWARE_ERROR
+        self.stop()
 
     @property
     def has_quiet_threads(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from shared.names import is_name
 from shared.outcomes import invalid, malformed
 from shared.wire import Request, Scalar, Tensor
 
+from . import base64_text
 from .blame import from_validation
 from .elements import is_finite
 from .negotiation import IMAGES, JSON, MSGPACK, RAW, sniff
@@ -201,10 +201,7 @@ def _payload(
     field = "image"
     if message.image_base64 is not None:
         field = "image_base64"
-        try:
-            picture = binascii.a2b_base64(message.image_base64, strict_mode=True)
-        except ValueError:  # binascii.Error is one; so is what characters outside ASCII raise
-            raise invalid("image_base64 is not valid base64.", field) from None
+        picture = base64_text.decode(message.image_base64, field)
     return None, *_picture(picture or b"", card, field)
 
 
@@ -218,7 +215,7 @@ def _inputs(inputs: Any, card: Card) -> tuple[Tensor, ...]:
 def _picture(picture: bytes, card: Card, field: str) -> tuple[str, bytes]:
     kind = sniff(picture)
     if kind is None:
-        raise invalid("This is not a JPEG, PNG or WebP file.", field)
+        raise invalid(f"This is not a JPEG, PNG or WebP file.{base64_text.hint(picture)}", field)
     if kind not in card.content_types:
         raise invalid(f"The model does not take {kind}.", field)
     return kind, picture

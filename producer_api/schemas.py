@@ -72,7 +72,9 @@ class PredictRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """A request in JSON: either inputs or image_base64."""
 
     inputs: Annotated[list[InputTensor], Meta(min_length=1, max_length=MAX_INPUTS)] | None = None
-    image_base64: Annotated[str, Meta(description="A JPEG, PNG or WebP file in base64.")] | None = None
+    image_base64: Annotated[str, Meta(description="A JPEG, PNG or WebP file in base64, or its data: URL.")] | None = (
+        None
+    )
     parameters: Parameters | None = None
 
 

@@ -60,6 +60,8 @@ class Settings:
     device: str = "auto"
     torch_threads: int = 0
     decode_threads: int = 2
+    decode_memory_mb: int = 1024
+    longest_decode_ms: int = 0
     default_timeout_ms: int = 10_000
     max_timeout_ms: int = 60_000
     lane_limit: int = 2048
@@ -112,6 +114,11 @@ class Settings:
     def block_ms(self) -> int:
         """Longest wait of one blocking read: a fifth of the lease, 1 s at most: a stop waits for its end."""
         return min(1000, self.lease_ms // 5)
+
+    @property
+    def decode_limit_ms(self) -> float:
+        """Time after which decoding one input is given up: as set, else half of the longest batch."""
+        return self.longest_decode_ms or self.longest_batch_ms / 2
 
     @property
     def socket_timeout_s(self) -> float:
@@ -238,6 +245,8 @@ _INTEGERS: dict[str, tuple[int, int]] = {
     "max_batch": (1, MAX_BATCH_CEILING),
     "torch_threads": (0, 1024),
     "decode_threads": (1, 256),
+    "decode_memory_mb": (16, 1 << 20),
+    "longest_decode_ms": (0, 3_600_000),
     "default_timeout_ms": (1, 3_600_000),
     "max_timeout_ms": (1, 3_600_000),
     "lane_limit": (1, 10_000_000),

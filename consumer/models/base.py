@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shared.cards import TensorSpec
+from shared.outcomes import RequestError
 from shared.wire import Prediction, Request, Tensor
 
 if TYPE_CHECKING:
     from consumer.notes import Notes
+
+    from .effort import Effort
 
 RAW = "application/octet-stream"
 IMAGES = ("image/jpeg", "image/png", "image/webp")
@@ -130,6 +133,24 @@ class Model(ABC):
     def padded_rows(self) -> int:
         """Return how many rows were computed for nothing so far, because batches are filled up to a certain size."""
         return 0
+
+    def effort(self, request: Request) -> Effort | None:
+        """Estimate what ``preprocess`` takes for this request, if that may be much; None where it is nothing special.
+
+        Asked on a thread of the pool before ``preprocess``. What is large is done by threads of its own, so that
+        others do not wait behind it. Here it is what the header of a picture says.
+
+        Raises:
+            shared.outcomes.RequestError: it would be too much, or cannot be.
+        """
+        if request.body is None or request.content_type not in IMAGES:
+            return None
+        from . import images
+
+        try:
+            return images.effort(request.body)
+        except RequestError:
+            return None  # this model may take what ours does not
 
     def decodes(self, request: Request) -> bool:
         """Say whether ``preprocess`` does real work for this request, such as decoding a picture.

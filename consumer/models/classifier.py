@@ -24,6 +24,7 @@ from . import images, samples
 from .base import IMAGES, RAW, Description, Model, Result
 
 if TYPE_CHECKING:
+    from .effort import Effort
     from .network import Network
     from .recipe import Runner
     from .row_ring import RowRing
@@ -103,7 +104,7 @@ class Classifier(Model):
         shape = self._row_shape()
         if request.inputs is not None:
             return _rows_of_input(request, shape)
-        content_type = (request.content_type or "").partition(";")[0].strip().lower()
+        content_type = _content_type(request)
         body = request.body or b""
         if content_type in IMAGES:
             preprocessing = self._loaded().preprocessing
@@ -159,6 +160,14 @@ class Classifier(Model):
         """See the interface."""
         return 0 if self._runner is None else self._runner.padded_rows
 
+    def effort(self, request: Request) -> Effort | None:
+        """Return what the header of a picture says."""
+        if request.inputs is not None or _content_type(request) not in IMAGES:
+            return None
+        preprocessing = self._loaded().preprocessing
+        resize = None if preprocessing.interpolation == "nearest" else preprocessing.resize
+        return images.effort(request.body or b"", resize)
+
     def decodes(self, request: Request) -> bool:
         """Say yes for pictures; raw pixels are only viewed."""
         return request.inputs is None and request.content_type != RAW
@@ -180,6 +189,10 @@ class Classifier(Model):
         if type(value) is not int or not 1 <= value <= classes:
             raise invalid(f"top_k must be a whole number from 1 to {classes}.", "parameters.top_k")
         return value
+
+
+def _content_type(request: Request) -> str:
+    return (request.content_type or "").partition(";")[0].strip().lower()
 
 
 def _best(logits: NDArray[np.float32], top_k: int) -> NDArray[np.intp]:

@@ -19,6 +19,8 @@ from .halving import Halving
 if TYPE_CHECKING:
     from consumer.notes import Notes
 
+    from .effort import Effort
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -105,6 +107,10 @@ class Fitting(Model):
     def device_busy_s(self) -> float | None:
         """See the interface."""
         return self._counted("device_busy_s", lambda: returned.seconds(self._model.device_busy_s()), None)
+
+    def effort(self, request: Request) -> Effort | None:
+        """See the interface."""
+        return self._model.effort(request)
 
     def decodes(self, request: Request) -> bool:
         """See the interface."""

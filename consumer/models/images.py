@@ -1,12 +1,14 @@
 """Pictures from strangers: checked by their header, decoded, turned upright and cut to the model's size.
 
 JPEG, PNG and WEBP only; Pillow's other decoders are never tried. The bytes decide which of the three it is, whatever
-the content type said. ``docs/models.md`` describes the rules for senders.
+the content type said. What a picture costs is bounded by its header (``effort.py``) before any decoder runs.
+``docs/models.md`` describes the rules for senders.
 """
 
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from pathlib import Path
 
@@ -17,7 +19,6 @@ from numpy.typing import NDArray
 from PIL import (
     Image,
     JpegImagePlugin,  # noqa: F401
-    MpoImagePlugin,  # noqa: F401 - JPEG files of phones that carry a second picture
     PngImagePlugin,  # noqa: F401
     UnidentifiedImageError,
     WebPImagePlugin,  # noqa: F401
@@ -26,9 +27,12 @@ from PIL import (
 from shared.model_config import Preprocessing
 from shared.outcomes import RequestError, invalid
 
-FORMATS = ("JPEG", "PNG", "WEBP")
+from . import jpeg, png, webp
+from .effort import MAX_PIXELS, Effort, Header, check, check_pixels, damaged, effort_of, too_many_pixels
+
+log = logging.getLogger(__name__)
+
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
-MAX_PIXELS = 50_000_000
 INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -36,7 +40,6 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
-_ORIENTATION = 0x0112
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -65,29 +68,46 @@ def decode(body: bytes, resize: int, crop: int, interpolation: str, max_pixels: 
         uint8, shape (crop, crop, 3), RGB.
 
     Raises:
-        RequestError: not a picture of a known format, more than ``max_pixels`` (found before decoding), or damaged.
+        RequestError: not a picture of a known format, damaged, or more work than :mod:`consumer.models.effort` allows,
+            which is found before decoding.
+        MemoryError: there is none left.
     """
-    if not body:
-        raise invalid("The body is empty; it must be a JPEG, PNG or WEBP image.", "body")
-    _check_pixels(_webp_canvas(body), max_pixels)
+    header = _header(body, max_pixels)
     try:
-        with Image.open(io.BytesIO(body), formats=FORMATS) as picture:
+        # The decoder sees no metadata: what it makes of them takes longer than the picture, if somebody wants it to.
+        with Image.open(io.BytesIO(header.body), formats=(header.form,)) as picture:
             # No decoder has run yet: width and height come from the header.
-            _check_pixels(picture.size, max_pixels)
+            check_pixels(*picture.size, max_pixels)
             if interpolation != "nearest":
                 _decode_small(picture, resize)
             square = _centre(_plain(picture), resize, crop, INTERPOLATIONS[interpolation])
-            turn = _TRANSPOSE.get(_orientation(picture))
+    except (RequestError, MemoryError, KeyboardInterrupt, SystemExit):
+        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_many_pixels(max_pixels) from None
+        raise too_many_pixels(max_pixels) from None
     except UnidentifiedImageError:
-        raise invalid("The body is not a JPEG, PNG or WEBP image.", "body") from None
-    except (ValueError, OSError, SyntaxError, LookupError, TypeError, ArithmeticError, EOFError) as error:
-        # Pillow's plugins raise all of these for damaged files, the struct and zlib errors of libraries included.
-        raise invalid(f"The image is damaged or incomplete: {_reason(error)}.", "body") from None
+        raise _unknown() from None
+    except (
+        BaseException
+    ) as error:  # whatever a decoder raises on a stranger's bytes, panics of other languages included
+        raise _damaged(error) from None
+    turn = _TRANSPOSE.get(header.orientation)
     if turn is not None:
         square = square.transpose(turn)
     return np.asarray(_on_white(square))
+
+
+def effort(body: bytes, resize: int | None = None, max_pixels: int = MAX_PIXELS) -> Effort:
+    """Estimate from the header what :func:`decode` will take.
+
+    Args:
+        resize: as for ``decode``; None where the picture is decoded at its full size.
+
+    Raises:
+        RequestError: ``decode`` would refuse it by its header.
+    """
+    header = _header(body, max_pixels)
+    return effort_of(header, _scale(header, resize) if resize is not None else 1)
 
 
 def read_folder(folder: Path, preprocessing: Preprocessing, most: int = 16) -> list[NDArray[np.uint8]]:
@@ -114,34 +134,33 @@ def _read_file(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
         raise ValueError(f"the sample {path} is no picture that this model takes: {error}") from None
 
 
-def _check_pixels(size: tuple[int, int] | None, max_pixels: int) -> None:
-    if size is not None and size[0] * size[1] > max_pixels:
-        raise _too_many_pixels(max_pixels, size)
+def _header(body: bytes, max_pixels: int) -> Header:
+    """Read the header and check what it promises."""
+    if not body:
+        raise invalid("The body is empty; it must be a JPEG, PNG or WEBP image.", "body")
+    header: Header | None = None
+    if body.startswith(jpeg.MAGIC):
+        header = jpeg.read_header(body)
+    elif body.startswith(png.MAGIC):
+        header = png.read_header(body)
+    elif webp.is_webp(body):
+        header = webp.read_header(body)
+    if header is None:
+        raise _unknown()
+    check(header, len(body), max_pixels)
+    return header
 
 
-def _too_many_pixels(max_pixels: int, size: tuple[int, int] | None = None) -> Exception:
-    found = f" of {size[0]} x {size[1]} pixels" if size else ""
-    return invalid(f"The image{found} is larger than the limit of {max_pixels / 1e6:g} megapixels.", "body")
+def _unknown() -> RequestError:
+    return invalid("The body is not a JPEG, PNG or WEBP image.", "body")
 
 
-def _reason(error: Exception) -> str:
-    return (str(error).strip().rstrip(".") or type(error).__name__)[:120]
-
-
-def _webp_canvas(body: bytes) -> tuple[int, int] | None:
-    """Read width and height of a WEBP file, whose decoder allocates its canvas as soon as the file is opened.
-
-    Source: the WebP container specification and RFC 6386, section 9.1 (VP8), and RFC 9649 (VP8L).
-    """
-    if len(body) < 30 or body[:4] != b"RIFF" or body[8:12] != b"WEBP":
-        return None
-    kind = body[12:16]
-    if kind == b"VP8X":
-        return int.from_bytes(body[24:27], "little") + 1, int.from_bytes(body[27:30], "little") + 1
-    if kind == b"VP8L":
-        bits = int.from_bytes(body[21:25], "little")
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    return int.from_bytes(body[26:28], "little") & 0x3FFF, int.from_bytes(body[28:30], "little") & 0x3FFF
+def _damaged(error: BaseException) -> RequestError:
+    if isinstance(error, (OSError, SyntaxError, ValueError)):
+        return damaged(str(error).strip().rstrip(".")[:120])
+    # Nothing that its sender could make use of, but perhaps a mistake of ours.
+    log.info("A decoder raised %s on a picture: %s", type(error).__name__, str(error)[:120])
+    return damaged()
 
 
 def _decode_small(picture: Image.Image, resize: int) -> None:
@@ -151,8 +170,21 @@ def _decode_small(picture: Image.Image, resize: int) -> None:
     nearly all pixels are then within three steps of 256 of a full decode. An eighth, the format's coarsest, is not.
     """
     if picture.format == "JPEG":
-        least = max(2 * resize, min(picture.size) // 4)
+        least = _least(min(picture.size), resize)
         picture.draft(None, (least, least))
+
+
+def _least(side: int, resize: int) -> int:
+    return max(2 * resize, side // 4)
+
+
+def _scale(header: Header, resize: int) -> int:
+    """Say how many times smaller :func:`_decode_small` has each side made, as ``draft`` chooses it."""
+    if header.form != "JPEG":
+        return 1
+    side = min(header.width, header.height)
+    most = side // _least(side, resize)
+    return next((scale for scale in (4, 2) if scale <= most), 1)
 
 
 def _plain(picture: Image.Image) -> Image.Image:
@@ -180,14 +212,6 @@ def _centre(picture: Image.Image, resize: int, crop: int, interpolation: Image.R
     side = min(width, height) * crop / resize
     left, top = (width - side) / 2, (height - side) / 2
     return picture.resize((crop, crop), interpolation, box=(left, top, left + side, top + side))
-
-
-def _orientation(picture: Image.Image) -> int:
-    """Return the EXIF orientation, 1 (upright) when there is none or it cannot be read."""
-    try:
-        return int(picture.getexif().get(_ORIENTATION, 1))
-    except Exception:  # Damaged metadata, in whatever way, leaves the picture as it lies; viewers do the same.
-        return 1
 
 
 def _on_white(picture: Image.Image) -> Image.Image:

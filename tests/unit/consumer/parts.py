@@ -110,9 +110,14 @@ def code_of(outcome: Sequence[Any] | RequestError) -> str | None:
 
 def on_thread(name: str, target: Callable[[], Any]) -> threading.Thread:
     """Start a thread that cannot outlive the tests."""
-    thread = threading.Thread(target=target, name=name, daemon=True)
+    thread = a_thread(name, target)
     thread.start()
     return thread
+
+
+def a_thread(name: str, target: Callable[[], Any]) -> threading.Thread:
+    """Make a thread that cannot outlive the tests."""
+    return threading.Thread(target=target, name=name, daemon=True)
 
 
 def joined(thread: threading.Thread) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgpack
@@ -15,17 +14,19 @@ from consumer import fetcher as module
 from consumer import messages, redis_lanes
 from consumer.batcher import Batcher
 from consumer.cancelled import Cancelled
+from consumer.decoding import Decoding
 from consumer.fetcher import Fetcher
 from consumer.intake import Intake
 from consumer.items import Item, Refused
 from consumer.lease import LeaseBook
 from consumer.metrics import ConsumerMetrics
+from consumer.rows import Rows
 from consumer.stream import Ended, Entry
 from shared.outcomes import CANCELLED, CRASHED, EXPIRED, INVALID_INPUT, MALFORMED, MODEL_ERROR
 from shared.wire import Request, Tensor, encode_request
 from tests.fake_stream import InMemoryLane, InMemoryStream
 from tests.helpers import eventually
-from tests.unit.consumer.parts import CARD, RAW, SETTINGS, Toy, joined, message, on_thread
+from tests.unit.consumer.parts import CARD, RAW, SETTINGS, Toy, a_thread, joined, message, on_thread
 
 MAX_ROWS = 4
 
@@ -41,28 +42,30 @@ class Bench:
         self.model = Toy()
         self.leases = LeaseBook()
         self.intake = Intake(Batcher(64, 0.0))
-        self.decoders = ThreadPoolExecutor(1, "decode")
         self.refused: list[Refused] = []
         self.cancelled = Cancelled()
-        self.gone = threading.Event()
+        self.gone, self.worn_out = threading.Event(), threading.Event()
         self.malformed: list[int] = []
         self.registry = CollectorRegistry()
         self.recovered: list[int] = []
         self.stop = threading.Event()
+        rows = Rows(self.model, MAX_ROWS, self.cancelled)
+        self.decoding = Decoding(
+            self.stream, rows, self.intake, self.leases, self.refuse, self.worn_out.set, a_thread, SETTINGS
+        )
+        self.decoding.start()
         self.fetcher = Fetcher(
             self.stream,
-            self.model,
+            rows,
             self.intake,
             self.leases,
-            self.decoders,
+            self.decoding,
             refuse=self.refuse,
             on_gone=self.gone.set,
             on_malformed=self.malformed.append,
             on_dead=ConsumerMetrics(self.registry, "toy").buried,
             on_recovered=self.recovered.append,
-            max_rows=MAX_ROWS,
             scan_s=0.0,
-            cancelled=self.cancelled,
         )
 
     def refuse(self, some: Sequence[Refused]) -> None:
@@ -75,7 +78,7 @@ class Bench:
 
     def ready(self) -> list[Item]:
         """What has reached the intake; afterwards nothing more can."""
-        self.decoders.shutdown(wait=True)
+        self.decoding.shutdown()
         self.intake.close()
         items: list[Item] = []
         while (batch := self.intake.next_batch()) is not None:
@@ -97,7 +100,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     made = Bench()
     yield made
     made.stop.set()
-    made.decoders.shutdown(wait=True)
+    made.decoding.shutdown()
 
 
 def test_good_requests_reach_the_intake_in_order(bench: Bench) -> None:
@@ -345,15 +348,25 @@ def taken_over(bench: Bench, body: bytes, crashes: int, *, ttl_ms: int = 60_000)
     return batch.items[0] if batch is not None else None
 
 
-def test_what_was_taken_over_is_touched_only_when_it_begins(bench: Bench) -> None:
-    one = taken_over(bench, b"picture", crashes=0)
-    assert one is not None
-    assert bench.model.threads == set()
-    assert bench.fetcher.begin_alone(one)
-    assert one.rows == [b"picture"]
+def test_what_was_taken_over_is_counted_when_its_decoding_begins(bench: Bench) -> None:
+    """Decoding may be what ended its consumer, and it happens on the threads for that."""
+    assert taken_over(bench, b"picture", crashes=0) is None or bench.model.threads == {"decode"}
+    assert eventually(lambda: bench.model.threads) == {"decode"}
+    bench.decoding.shutdown()
     bench.now_ms += SETTINGS.lease_ms
     (again,) = InMemoryStream(bench.lane, SETTINGS, "next").reclaim(1)
     assert again.attempt == 3
+
+
+def test_what_was_taken_over_runs_alone_once_it_is_decoded(bench: Bench) -> None:
+    item = taken_over(bench, b"picture", crashes=0)
+    if item is None:
+        batch = bench.intake.next_batch(10.0)
+        assert batch is not None
+        item = batch.items[0]
+    assert (item.rows, item.has_begun) == ([b"picture"], True)
+    bench.lane.down = True
+    assert bench.fetcher.begin_alone(item)  # nothing is asked any more
 
 
 def test_what_was_taken_over_may_be_refused(bench: Bench) -> None:

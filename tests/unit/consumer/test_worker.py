@@ -15,8 +15,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from consumer.config import ConsumerConfig, resolve
+from consumer.decoding import Decoding
 from consumer.executor import Executor
-from consumer.fetcher import Fetcher
 from consumer.metrics import ENDS, ConsumerMetrics
 from consumer.models.base import Model
 from consumer.stream import Cause
@@ -356,10 +356,10 @@ def test_whatever_ends_a_stage_ends_the_process_with_its_cause(
 def test_whatever_ends_a_thread_of_the_pool_ends_the_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def breaks(fetcher: Fetcher, item: object) -> None:
+    def breaks(decoding: Decoding, job: object) -> None:
         raise SystemExit(0)
 
-    monkeypatch.setattr(Fetcher, "_decode", breaks)
+    monkeypatch.setattr(Decoding, "_decode", breaks)
     house = House(configured(tmp_path, DEVICE="cpu"))
     house.thread.start()
     eventually(lambda: house.lane.workers)

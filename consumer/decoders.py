@@ -1,0 +1,204 @@
+"""The threads that make rows of pictures: a time limit for each, threads of their own for large ones, room for them.
+
+A thread cannot be ended. What takes too long is answered by somebody else, its thread is written off, and a new one
+takes its place; what it brings, if it ever comes back, is thrown away.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+MOST_LARGE = 16
+"""Large ones that may wait for their turn."""
+
+MOST_WRITTEN_OFF = 4
+"""Threads that may hang before the process is to be renewed. They take memory and processor time from the others."""
+
+LOOKS = 20
+"""How often it is looked at the time within the time limit."""
+
+NewThread = Callable[[str, Callable[[], None]], threading.Thread]
+Deliver = Callable[[], None]
+
+
+@dataclass(eq=False, slots=True)
+class Job(Generic[T]):
+    """Something to decode.
+
+    Attributes:
+        memory_bytes: what decoding a large one takes at its peak; 0 for any other, and as long as nobody has looked.
+    """
+
+    item: T
+    memory_bytes: int = 0
+
+    @property
+    def is_large(self) -> bool:
+        """Say whether it was found to be large."""
+        return self.memory_bytes > 0
+
+
+class Decoders(Generic[T]):
+    """Runs jobs on two sets of threads: one for what is quick, and one for what others should not wait behind.
+
+    Args:
+        work: does a job and returns what is to be done with it; that is done unless the job was given up meanwhile.
+        give_up: told of a job that took longer than ``longest_s``, on another thread.
+        no_room: told of a large job that is not done, because too many wait or too much memory is in use.
+        worn_out: called when too many threads hang, perhaps more than once; the process should finish what it has.
+        new_thread: makes a thread whose crash somebody notices.
+        threads: how many for quick jobs; half as many, but at least one, are for large ones.
+        room_bytes: memory that all large jobs may take together; each must be smaller.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Job[T]], Deliver],
+        give_up: Callable[[Job[T]], None],
+        no_room: Callable[[Job[T]], None],
+        worn_out: Callable[[], None],
+        new_thread: NewThread,
+        threads: int,
+        longest_s: float,
+        room_bytes: int,
+    ) -> None:
+        self._work, self._give_up, self._no_room = work, give_up, no_room
+        self._worn_out, self._new_thread = worn_out, new_thread
+        self._longest_s, self.room_bytes = longest_s, room_bytes
+        self._quick, self._large = _Lane[T]("decode", threads), _Lane[T]("decode-large", max(1, threads // 2))
+        self._changed = threading.Condition()
+        self._running: dict[Job[T], tuple[float, _Lane[T]]] = {}
+        self._used_bytes = self._written_off = 0
+        self._clock_s = 0.0
+        self._over = threading.Event()
+
+    @property
+    def written_off(self) -> int:
+        """Threads that hang now."""
+        return self._written_off
+
+    @property
+    def is_busy(self) -> bool:
+        """Say whether a thread is at work, or hangs."""
+        return bool(self._running) or self._written_off > 0
+
+    def start(self) -> None:
+        """Start all threads."""
+        for lane in (self._quick, self._large):
+            lane.alive = lane.threads
+            for _ in range(lane.threads):
+                self._start_thread(lane)
+        self._new_thread("decode-watch", self._watch).start()
+
+    def submit(self, job: Job[T]) -> None:
+        """Have a job done."""
+        self._quick.jobs.put(job)
+
+    def set_aside(self, job: Job[T]) -> None:
+        """Have a job done among the large ones. It is what ``work`` returns for one that turns out to be large."""
+        with self._changed:
+            has_room = self._large.waiting < MOST_LARGE
+            self._large.waiting += has_room
+        if has_room:
+            self._large.jobs.put(job)
+        else:
+            self._no_room(job)
+
+    def shutdown(self) -> None:
+        """Finish all jobs but those that hang, and end the threads."""
+        for lane in (self._quick, self._large):  # in this order: the first still fills the second
+            for _ in range(lane.threads):
+                lane.jobs.put(None)
+            with self._changed:
+                self._changed.wait_for(lambda lane=lane: lane.alive == 0)  # type: ignore[misc]
+        self._over.set()
+
+    def _start_thread(self, lane: _Lane[T]) -> None:
+        self._new_thread(lane.name, lambda: self._serve(lane)).start()
+
+    def _serve(self, lane: _Lane[T]) -> None:
+        while (job := lane.jobs.get()) is not None:
+            if lane is self._large and not self._take_room(job):
+                self._no_room(job)
+                continue
+            with self._changed:
+                self._running[job] = self._clock_s, lane
+            deliver = self._work(job)
+            if not self._end(job, lane):
+                return  # written off: another has taken this thread's place
+            deliver()
+        with self._changed:
+            lane.alive -= 1
+            self._changed.notify_all()
+
+    def _take_room(self, job: Job[T]) -> bool:
+        """Wait until a job's memory is free; False when that takes too long, as where others hang."""
+
+        def fits() -> bool:
+            return self._used_bytes + job.memory_bytes <= self.room_bytes
+
+        with self._changed:
+            has_room = self._changed.wait_for(fits, self._longest_s)
+            self._used_bytes += job.memory_bytes if has_room else 0
+            self._large.waiting -= 1
+            return has_room
+
+    def _end(self, job: Job[T], lane: _Lane[T]) -> bool:
+        """Note that a job has come to its end; False when it was given up before."""
+        with self._changed:
+            entry = self._running.pop(job, None)
+            if entry is None:
+                self._written_off -= 1
+            if lane is self._large:
+                self._used_bytes -= job.memory_bytes
+            self._changed.notify_all()
+            return entry is not None
+
+    def _watch(self) -> None:
+        """Look for jobs that take too long. A pause of the whole process is not their fault."""
+        pause_s = self._longest_s / LOOKS
+        before_s = monotonic()
+        while not self._over.wait(pause_s):
+            now_s = monotonic()
+            self._clock_s += min(now_s - before_s, 2 * pause_s)
+            before_s = now_s
+            with self._changed:
+                overdue = [job for job, (since_s, _) in self._running.items() if self._is_overdue(since_s)]
+            for job in overdue:
+                self._write_off(job)
+
+    def _is_overdue(self, since_s: float) -> bool:
+        return self._clock_s - since_s > self._longest_s
+
+    def _write_off(self, job: Job[T]) -> None:
+        with self._changed:
+            entry = self._running.pop(job, None)
+            if entry is None:
+                return  # it has just come to its end
+            self._written_off += 1
+            count = self._written_off
+        log.error("A thread that decodes takes longer than %g s; another one takes its place.", self._longest_s)
+        self._start_thread(entry[1])
+        self._give_up(job)
+        if count >= MOST_WRITTEN_OFF:
+            log.error("%d threads that decode hang; the consumer finishes what it has and ends.", count)
+            self._worn_out()
+
+
+class _Lane(Generic[T]):
+    """Jobs of one kind and the threads that do them; ``alive`` are those that have not been written off."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        self.name, self.threads = name, threads
+        self.jobs: queue.SimpleQueue[Job[T] | None] = queue.SimpleQueue()
+        self.alive = self.waiting = 0
