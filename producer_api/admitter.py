@@ -30,6 +30,9 @@ NOT_ASKED_BEFORE = "0"
 SLOW_S = 0.05
 """After a call that took longer, who waited for it may be waiting no more."""
 
+IDLE_S = 1.0
+"""A connection that was idle for so long and is found closed was probably closed before the call, which never came."""
+
 KNOWN_LENGTH_SHARE = 0.9
 """Up to this share of the lane's limit the last known length is good enough; beyond it Redis is asked first."""
 
@@ -192,7 +195,9 @@ class Admitter:
             answer, *added = await self._send(call, adds)
         except (ClientError, OSError) as error:
             self._delivered += delivered  # deleting twice is harmless; not deleting leaves them until they expire
-            self._failed((*small, *large), error)
+            again = self._safe_to_repeat(small, error)
+            self._pending = [*again, *self._pending]
+            self._failed([one for one in (*small, *large) if one not in again], error)
             if isinstance(error, Silence):  # those that came meanwhile would wait as long again
                 self._refuse_waiting()
             return
@@ -206,6 +211,16 @@ class Admitter:
         self._backlog.told(self._length + len(self._pending) + len(self._heavy), time.perf_counter())
         for one, status in zip(small, answer[1:], strict=True):
             self._set_status(one.waiter, status)
+
+    def _safe_to_repeat(self, batch: Sequence[Pending], error: BaseException) -> list[Pending]:
+        """Return those that go again on a new connection, once: where the id is looked up, a second call adds nothing.
+
+        Only after an idle connection turned out to be closed. A server that is silent, or closes a connection in use,
+        may be in trouble, and its answer is the client's to ask for.
+        """
+        if self._link.was_idle_s < IDLE_S or isinstance(error, ServerError | Silence):
+            return []
+        return [one for one in batch if one.check != NOT_ASKED_BEFORE and not one.waiter.ended]
 
     async def _send(self, call: Sequence[Any], adds: Sequence[Sequence[Any]]) -> list[Any]:
         if self.connection_is_suspect:
@@ -251,6 +266,8 @@ class Admitter:
 
     def _failed(self, batch: Sequence[Pending], error: BaseException) -> None:
         self._instruments.redis_errors.inc()
+        if not batch:
+            return
         log.warning("Admitting %d requests failed: %s", len(batch), error)
         for one in batch:
             if isinstance(error, OutOfMemory):

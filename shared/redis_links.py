@@ -240,7 +240,7 @@ class Link:
     time. While nobody calls it asks the server now and then whether it is still there.
 
     Attributes:
-        was_idle_s: how long the connection had been idle before the latest call; 0 when that call opened it.
+        was_idle_s: how long nobody had called before the latest call; 0 when that call opened the connection.
     """
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
@@ -251,7 +251,7 @@ class Link:
         self._answers = _Answers()
         self._timeout_s = 0.0
         self._since_s: float | None = None
-        self._used_s = self.was_idle_s = 0.0
+        self._used_s = self._called_s = self.was_idle_s = 0.0
         self._watchdog: asyncio.TimerHandle | None = None
 
     async def call(self, *command: Any) -> Any:
@@ -276,8 +276,8 @@ class Link:
             ClientError: the connection failed; which commands took effect is unknown.
         """
         clock = asyncio.get_running_loop().time
-        self.was_idle_s = (now_s := clock()) - self._used_s
-        if self._connection is None or self._answers.error is not None or self._is_doubtful():
+        self.was_idle_s = (now_s := clock()) - self._called_s
+        if self._connection is None or self._answers.error is not None or self._is_doubtful(now_s - self._used_s):
             await self.close()
             await self._open()
             self.was_idle_s, now_s = 0.0, clock()
@@ -291,15 +291,14 @@ class Link:
             await self.close()
             raise
         self._since_s, self._used_s = None, clock()
+        self._called_s = self._used_s
         if any(isinstance(answer, ResponseError) and is_demoted(answer) for answer in answers):
             await self.close()
         return answers
 
-    def _is_doubtful(self) -> bool:
+    def _is_doubtful(self, unused_s: float) -> bool:
         """Say whether the connection is rather replaced than trusted with a call."""
-        if self._answers.is_pinged:
-            return self.was_idle_s > DOUBT_S
-        return self._idle.is_stale(self.was_idle_s)
+        return unused_s > DOUBT_S if self._answers.is_pinged else self._idle.is_stale(unused_s)
 
     def renew(self) -> None:
         """Have the next call open the connection anew; one that is under way goes on."""

@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, unquote, unquote_to_bytes, urlsplit
 
 SENTINEL_SCHEMES = ("redis+sentinel://", "rediss+sentinel://")
 SCHEMES = ("redis://", "rediss://", "unix://", *SENTINEL_SCHEMES)
 SENTINEL_PORT = 26379
+
+OPTIONS = (
+    "db",
+    "username",
+    "password",
+    "password_file",
+    "ssl_ca_certs",
+    "ssl_ca_path",
+    "ssl_certfile",
+    "ssl_keyfile",
+    "ssl_cert_reqs",
+    "ssl_check_hostname",
+    "sentinel_username",
+    "sentinel_password",
+)
+"""What may stand behind the question mark. The library takes more, and some of those would change what it does."""
+
+MOST_HOST = 253
+_CHOICES = {"ssl_cert_reqs": ("none", "optional", "required"), "ssl_check_hostname": ("true", "false")}
+_OPTION = re.compile(r"[a-z_]{1,32}\Z")
+_NUMBER = re.compile(r"[0-9]{1,6}\Z")
+_HOST = re.compile(r"[\w.-]+\Z")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 _UNREADABLE = (
     "a port is a number up to 65535, and in user and password / ? # @ : [ are written as %2F %3F %23 %40 %3A %5B"
@@ -66,7 +91,13 @@ def parse_sentinel(url: str) -> SentinelAddress:
     )
 
 
+def _check_brackets(text: str) -> None:
+    if text.count(":") > 1 and not text.startswith("["):
+        raise ValueError("an address of IPv6 must stand in brackets, as in [::1]:6379")
+
+
 def _host_and_port(text: str) -> tuple[str, int]:
+    _check_brackets(text)
     parts = _split(f"//{text}")
     if not parts.hostname:
         raise ValueError("each Sentinel must have a host")
@@ -74,18 +105,108 @@ def _host_and_port(text: str) -> tuple[str, int]:
 
 
 def check(url: str) -> None:
-    """Refuse an address that cannot be read.
+    """Refuse an address that cannot be used, whatever is wrong with it.
 
     Raises:
-        ValueError: the message is the end of a sentence and shows no secret.
+        ValueError: the message is the end of a sentence that names the part. It shows no secret, and nothing of what
+            stands where a part of a password may stand.
     """
     parts = _split(url)
-    if "#" in url or "@" in parts.path:
-        raise ValueError("special characters of user and password must be written as %XX")
+    if "#" in url or "@" in parts.path or "@" in parts.query:
+        raise ValueError("special characters of user and password must be written as %XX, and @ in an option as %40")
+    if any(char.isspace() or not char.isprintable() for char in url):
+        raise ValueError("there are spaces or characters that cannot be printed in it; write them as %XX")
+    _check_escapes(url)
+    options = _options(parts)
     if is_sentinel(url):
         parse_sentinel(url)
+        for one in parts.netloc.rpartition("@")[2].split(","):
+            _check_place(one)
+    elif parts.scheme == "unix":
+        _check_socket(parts)
     else:
-        _port(parts)
+        _check_place(parts.netloc.rpartition("@")[2])
+        _check_database(parts.path.removeprefix("/"), options)
+    if is_sentinel(url) and "db" in options:
+        raise ValueError("the number of the database follows the service, as in /service/0, and is no option")
+    _check_options(options, is_tls=parts.scheme.startswith("rediss"), is_sentinel=is_sentinel(url))
+
+
+def _check_escapes(url: str) -> None:
+    if "%00" in url:
+        raise ValueError("there is a character in it that cannot be there, %00")
+    if _BAD_ESCAPE.search(url):
+        raise ValueError("a percent sign must be followed by two hexadecimal digits; itself it is written %25")
+    try:
+        unquote_to_bytes(url).decode()
+    except UnicodeDecodeError:
+        raise ValueError("its escapes (%XX) must be UTF-8") from None
+
+
+def _check_place(text: str) -> None:
+    """Refuse what cannot be a host and perhaps a port; ``text`` is behind user and password."""
+    _check_brackets(text)
+    parts = _split(f"//{text}")
+    if not parts.hostname:
+        raise ValueError("it must name a host, as in redis://localhost:6379/0")
+    if _port(parts) == 0:
+        raise ValueError("a port is a number from 1 to 65535")
+    if not text.startswith("[") and not _is_host(unquote(parts.hostname)):
+        raise ValueError("the host must be a name or an address, of letters, digits, dots, - and _")
+
+
+def _is_host(name: str) -> bool:
+    try:
+        return _HOST.match(name) is not None and len(name.encode("idna")) <= MOST_HOST
+    except UnicodeError:  # a part of it is empty, or longer than 63 characters
+        return False
+
+
+def _check_socket(parts: SplitResult) -> None:
+    if parts.netloc.rpartition("@")[2] or not parts.path.removeprefix("/"):
+        raise ValueError("unix:// is followed by the whole path of a socket, as in unix:///run/redis.sock")
+
+
+def _check_database(text: str, options: Mapping[str, str]) -> None:
+    if not text:
+        return
+    if not _NUMBER.match(text):
+        raise ValueError("what follows the host must be the number of a database, as in /0")
+    if "db" in options:
+        raise ValueError("the database is named twice: behind the host and by the option db")
+
+
+def _options(parts: SplitResult) -> dict[str, str]:
+    """Return the options behind the question mark.
+
+    Raises:
+        ValueError: one is not of the form name=value, or is there twice.
+    """
+    found: dict[str, str] = {}
+    for one in parts.query.split("&") if parts.query else ():
+        name, equals, value = one.partition("=")
+        if not _OPTION.match(name):
+            raise ValueError("options have the form name=value, with & between them")
+        if not equals or not value:
+            raise ValueError(f"the option {name} has no value")
+        if name in found:
+            raise ValueError(f"the option {name} is there twice")
+        found[name] = unquote(value.replace("+", " "))
+    return found
+
+
+def _check_options(options: Mapping[str, str], *, is_tls: bool, is_sentinel: bool) -> None:
+    for name, value in options.items():
+        if name not in OPTIONS:
+            raise ValueError(f"there is no option {name}; there are {', '.join(OPTIONS)}")
+        if name.startswith("ssl_") and not is_tls:
+            raise ValueError(f"the option {name} is for an address that begins with rediss")
+        if name.startswith("sentinel_") and not is_sentinel:
+            raise ValueError(f"the option {name} is for an address that names Sentinels")
+        if name == "db" and not _NUMBER.match(value):
+            raise ValueError("the option db must be the number of a database")
+        if name in _CHOICES and value.lower() not in _CHOICES[name]:
+            raise ValueError(f"the option {name} must be one of {', '.join(_CHOICES[name])}")
 
 
 def _split(text: str) -> SplitResult:

@@ -1,13 +1,15 @@
 """A network that fails as told: a TCP proxy in front of Redis that knows where commands and answers begin and end.
 
-It loses the answer to a certain command, cuts connections, delays, falls silent, refuses, and leads to another server.
-Nothing happens by chance or by time: a loss is tied to the nth command that fits, whatever the load.
+It loses the answer to a certain command, cuts and forgets connections, delays, falls silent, refuses, and leads to
+another server. Nothing happens by chance, and nothing but forgetting by time: a loss is tied to the nth command that
+fits, whatever the load.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
@@ -67,7 +69,21 @@ class _Connection:
         self._proxy, self._client, self._server = proxy, client, server
         self._unanswered: deque[list[bytes]] = deque()
         self._asked, self._answered = b"", b""
-        self._is_silent = False
+        self._is_silent = self._is_forgotten = False
+        self._used_s = asyncio.get_running_loop().time()
+
+    def is_forgotten(self) -> bool:
+        """Say whether it is, and take note that it is used now."""
+        now_s = asyncio.get_running_loop().time()
+        if not self._is_forgotten and now_s - self._used_s > self._proxy.forgets_after_s:
+            self._is_forgotten = True
+            self._proxy.forgotten += 1
+        self._used_s = now_s
+        return self._is_forgotten
+
+    def forget(self) -> None:
+        """Pass nothing on any more, and tell nobody."""
+        self._is_forgotten = True
 
     def asked(self, data: bytes) -> None:
         """Pass commands on, taking note of them."""
@@ -106,10 +122,14 @@ class Proxy:
     Attributes:
         port: where new connections are led; may be changed at any time.
         delay_s: how long each piece of an answer is held back.
+        forgets_after_s: a connection that was idle for longer is forgotten, as address translation does: it stays
+            open, and what is sent on it goes nowhere.
+        forgotten: how many were, each when somebody used it again.
     """
 
     def __init__(self, port: int) -> None:
         self.port, self.delay_s = port, 0.0
+        self.forgets_after_s, self.forgotten = math.inf, 0
         self._own = free_port()
         self._losses: list[Loss] = []
         self._watches: list[Watch] = []
@@ -136,6 +156,10 @@ class Proxy:
         watch = Watch(fits)
         self._do(lambda: self._watches.append(watch))
         return watch
+
+    def forget(self) -> None:
+        """Forget all connections; new ones are welcome."""
+        self._do(self._forget)
 
     def cut(self) -> None:
         """Cut all connections; new ones are welcome."""
@@ -195,6 +219,10 @@ class Proxy:
     def _run(self, steps: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(steps, self._loop).result(10)
 
+    def _forget(self) -> None:
+        for connection in self._connections:
+            connection.forget()
+
     def _cut(self) -> None:
         for connection in self._connections:
             connection.cut()
@@ -221,8 +249,8 @@ class Proxy:
             self._connections.add(connection)
             with self._ended(behind):
                 tasks = [
-                    asyncio.create_task(self._pass(reader, behind, connection.asked, replies=False)),
-                    asyncio.create_task(self._pass(behind_reader, writer, connection.answered, replies=True)),
+                    asyncio.create_task(self._pass(reader, behind, connection, replies=False)),
+                    asyncio.create_task(self._pass(behind_reader, writer, connection, replies=True)),
                 ]
                 try:
                     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -244,12 +272,15 @@ class Proxy:
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        step: Callable[[bytes], None],
+        connection: _Connection,
         *,
         replies: bool,
     ) -> None:
+        step = connection.answered if replies else connection.asked
         while data := await reader.read(1 << 18):
             await self._flows.wait()
+            if connection.is_forgotten():
+                continue
             if replies and self.delay_s:
                 await asyncio.sleep(self.delay_s)
             step(data)

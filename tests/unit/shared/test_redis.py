@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import Awaitable, Callable
 
 import pytest
 
+from shared.idle import DOUBT_S, IdleSchedule
 from shared.redis import (
     ClientError,
     Link,
@@ -227,3 +229,129 @@ def test_the_synchronous_link_loses_every_answer_with_its_connection(bad: Answer
         assert link.call("GET", "c") == b"c"
         assert server.connections == 2
         link.close()
+
+
+PONG = b"+PONG\r\n"
+
+
+def run_pinging(server: ScriptedServer, every_s: float, scenario: Callable[[Link], Awaitable[None]]) -> None:
+    async def main() -> None:
+        client = connect_async(server.url, 5.0, every_s)
+        link = Link(client)
+        try:
+            await scenario(link)
+        finally:
+            await link.close()
+            await client.aclose()
+
+    asyncio.run(main())
+
+
+async def until(probe: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not probe():  # noqa: ASYNC110 - the server is in a thread
+            await asyncio.sleep(0.001)
+
+
+def test_an_idle_link_asks_whether_the_server_is_there_and_stays() -> None:
+    async def scenario(link: Link) -> None:
+        assert await link.call("GET", "a") == b"a"
+        await until(lambda: len(server.commands) == 3 and not link._answers.is_pinged)
+        assert await link.call("GET", "b") == b"b"
+        assert link.was_idle_s > 0
+
+    with ScriptedServer(b"$1\r\na\r\n", PONG, b"-NOPERM no\r\n", b"$1\r\nb\r\n", PONG, PONG) as server:
+        run_pinging(server, 0.1, scenario)
+        assert [command[0] for command in server.commands[:4]] == [b"GET", b"PING", b"PING", b"GET"]
+        assert server.connections == 1
+
+
+def test_a_link_that_does_not_answer_a_ping_is_replaced_at_the_next_call() -> None:
+    async def scenario(link: Link) -> None:
+        assert await link.call("GET", "a") == b"a"
+        await until(lambda: len(server.commands) == 2)
+        await until(lambda: asyncio.get_running_loop().time() - link._used_s > DOUBT_S)
+        assert await link.call("GET", "b") == b"b"  # doubtful already, and soon given up
+        assert link.was_idle_s == 0
+        await until(lambda: link._answers.error is not None)
+        assert await link.call("GET", "c") == b"c"
+
+    with ScriptedServer(b"$1\r\na\r\n", nothing, b"$1\r\nb\r\n", nothing, b"$1\r\nc\r\n") as server:
+        run_pinging(server, 0.2, scenario)
+        assert server.connections == 3
+        assert [command[0] for command in server.commands] == [b"GET", b"PING", b"GET", b"PING", b"GET"]
+
+
+def test_a_call_behind_a_ping_gets_its_own_answer() -> None:
+    def pong_late(connection: socket.socket) -> None:
+        asked.set()
+        assert called.wait(5)
+        connection.sendall(PONG)
+
+    asked, called = threading.Event(), threading.Event()
+
+    async def scenario(link: Link) -> None:
+        assert await link.call("GET", "a") == b"a"
+        await until(asked.is_set)
+        link._used_s = asyncio.get_running_loop().time()  # not doubtful yet, however busy the machine is
+        call = asyncio.create_task(link.call("GET", "b"))
+        await asyncio.sleep(0)
+        called.set()
+        assert await call == b"b"
+
+    with ScriptedServer(b"$1\r\na\r\n", pong_late, b"$1\r\nb\r\n", PONG, PONG) as server:
+        run_pinging(server, 0.2, scenario)
+        assert server.connections == 1
+
+
+def test_a_synchronous_link_is_asked_by_another_thread_and_only_while_it_is_idle() -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def slow(connection: socket.socket) -> None:
+        asked.set()
+        assert go_on.wait(5)
+        connection.sendall(b"$1\r\na\r\n")
+
+    with ScriptedServer(slow, PONG, nothing, b"$1\r\nb\r\n") as server, connect(server.url, 5.0, 0.0) as client:
+        link = SyncLink(client)
+        link.send(("GET", "a"))
+        assert asked.wait(5)
+        assert link.keep_alive()  # in use: let be
+        go_on.set()
+        assert link.receive() == b"a"
+        assert link.keep_alive()
+        assert not link.keep_alive()  # no answer
+        assert link.call("GET", "b") == b"b"
+        assert [command[0] for command in server.commands] == [b"GET", b"PING", b"PING", b"GET"]
+        assert server.connections == 2
+        link.close()
+
+
+def test_a_link_that_nobody_could_look_after_is_not_trusted() -> None:
+    """The process itself stood still: what became of its connections meanwhile it cannot know."""
+    with ScriptedServer(b"$1\r\na\r\n", b"$1\r\nb\r\n") as server, connect(server.url, 5.0, 60.0) as client:
+        link = SyncLink(client)
+        assert link.call("GET", "a") == b"a"
+        link._used_s -= 121
+        assert link.call("GET", "b") == b"b"
+        assert server.connections == 2
+        link.close()
+
+
+def test_a_connection_that_lay_unused_in_the_pool_is_opened_anew() -> None:
+    with ScriptedServer(PONG, PONG, PONG) as server, connect(server.url, 5.0, 60.0) as client:
+        client.ping()
+        client.ping()
+        assert server.connections == 1
+        client.connection_pool._available_connections[0].unused_since_s -= 61
+        client.ping()
+        assert server.connections == 2
+
+
+def test_the_system_asks_too_and_ends_a_connection_after_three_probes() -> None:
+    with ScriptedServer(PONG) as server, connect(server.url, 5.0, 2.0) as client:
+        client.ping()
+        held = client.connection_pool._available_connections[0]._sock
+        assert held.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        found = [held.getsockopt(socket.IPPROTO_TCP, name) for name in IdleSchedule(2.0).socket_options()]
+        assert found == [2, 2, 3]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import example, given, settings, strategies
 
+from shared.redis import connect, connect_async
 from shared.redis_url import is_sentinel, parse_sentinel, shown
 from shared.settings import Settings, SettingsError
 
@@ -75,3 +77,141 @@ def test_a_password_that_is_not_escaped_is_not_shown_in_the_complaint(url: str) 
     with pytest.raises(SettingsError, match="HEADRACE_REDIS_URL is not a valid address: ") as caught:
         Settings.from_env({"HEADRACE_REDIS_URL": url})
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "part"),
+    [
+        ("redis://host?foo=bar", "there is no option foo"),
+        ("redis://host?protocol=3", "there is no option protocol"),
+        ("redis://host?decode_responses=1", "there is no option decode_responses"),
+        ("redis://host?db=x", "the option db must be the number"),
+        ("redis://host?db=1&db=2", "the option db is there twice"),
+        ("redis://host/1?db=2", "named twice"),
+        ("redis://host?db", "option db has no value"),
+        ("redis://host?=1", "name=value"),
+        ("redis://host/abc", "number of a database"),
+        ("redis://host/-1", "number of a database"),
+        ("redis://host/0/1", "number of a database"),
+        ("redis://host:99999", "a port is a number"),
+        ("redis://host:0", "a port is a number"),
+        ("redis://host:port", "a port is a number"),
+        ("redis://", "must name a host"),
+        ("redis:///0", "must name a host"),
+        ("redis://::1", "in brackets"),
+        ("redis://fe80::1:6379", "in brackets"),
+        ("redis+sentinel://::1:26379/service", "in brackets"),
+        ("redis://one,two", "must be a name or an address"),
+        (f"redis://{'a' * 64}", "must be a name or an address"),
+        ("redis://a..b", "must be a name or an address"),
+        ("redis://host%zz", "two hexadecimal digits"),
+        ("redis://host%", "two hexadecimal digits"),
+        ("redis://host%ff", "UTF-8"),
+        ("unix:///a%00b", "%00"),
+        ("redis://host name", "spaces"),
+        ("redis://host\n", "spaces"),
+        ("unix://run/redis.sock", "the whole path of a socket"),
+        ("unix://", "the whole path of a socket"),
+        ("redis://host?ssl_ca_certs=/ca.pem", "begins with rediss"),
+        ("unix:///run/redis.sock?ssl_ca_certs=/ca.pem", "begins with rediss"),
+        ("rediss://host?ssl_cert_reqs=maybe", "must be one of none, optional, required"),
+        ("rediss://host?ssl_check_hostname=perhaps", "must be one of true, false"),
+        ("redis://host?sentinel_password=x", "names Sentinels"),
+        ("redis+sentinel://host/service?db=1", "follows the service"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_refused_at_the_door_and_the_part_is_named(url: str, part: str) -> None:
+    for address in (url, url.replace("://", "://me:s3cret@")):
+        with pytest.raises(SettingsError, match=r"^HEADRACE_REDIS_URL is not a valid address: ") as caught:
+            Settings.from_env({"HEADRACE_REDIS_URL": address})
+        assert part in str(caught.value)
+        assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://host", "host:6379", "", "REDIS://host", "redis:host", "valkey://host"])
+def test_an_unknown_scheme_is_refused_with_those_there_are(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"must start with redis://, .* or rediss\+sentinel://\."):
+        Settings.from_env({"HEADRACE_REDIS_URL": url})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://host",
+        "redis://host/",
+        "redis://host:1/3",
+        "redis://host?db=3",
+        "redis://[::1]:6379/0",
+        "redis://10.0.0.1",
+        "redis://m\u00fcller.example",
+        "redis://user:p%40%2F%3F%23%5Bs@host",
+        "redis://me@host?password_file=/run/secrets/redis",
+        "rediss://host?ssl_ca_certs=/ca.pem&ssl_cert_reqs=required&ssl_check_hostname=true",
+        "unix:///run/redis.sock?db=1",
+        "redis+sentinel://:p%40@[::1]:1,two/service/1?sentinel_username=u&sentinel_password=p%40",
+        "rediss+sentinel://one/service?ssl_ca_certs=/ca.pem",
+    ],
+)
+def test_an_address_that_can_be_used_is_taken(url: str) -> None:
+    assert Settings.from_env({"HEADRACE_REDIS_URL": url}).redis_url == url
+    make_connections(url)
+
+
+def make_connections(url: str) -> None:
+    """Make what is opened later, with every option; nothing is sent."""
+    for make in (connect, connect_async):
+        make(url).connection_pool.make_connection()
+
+
+PIECES = [
+    *"abz019:/?#[]@!%=&,+-_. é\n\0",
+    "db",
+    "ssl_ca_certs",
+    "password_file",
+    "service",
+    "%40",
+    "%2F",
+    "s3cret",
+    "::1",
+]
+ADDRESSES = strategies.builds(
+    lambda scheme, pieces: scheme + "".join(pieces),
+    strategies.sampled_from(
+        ["redis://", "rediss://", "unix://", "unix:///", "redis+sentinel://", "rediss+sentinel://"]
+    ),
+    strategies.lists(strategies.sampled_from(PIECES), max_size=12),
+)
+
+
+@settings(max_examples=1500, deadline=None)
+@given(ADDRESSES)
+@example("redis://:s3cret?b=c@host")
+@example("redis://a:s3cret&db=x@host?db=y")
+def test_whatever_an_address_is_it_is_usable_or_refused_in_one_sentence(url: str) -> None:
+    sentence = "HEADRACE_REDIS_URL is fine."
+    try:
+        Settings.from_env({"HEADRACE_REDIS_URL": url})
+        make_connections(url)
+    except SettingsError as error:
+        sentence = str(error)
+    assert sentence.startswith("HEADRACE_REDIS_URL")
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+    assert "s3cret" not in sentence
+
+
+@settings(max_examples=500, deadline=None)
+@given(strategies.text(min_size=1, max_size=12), strategies.text(max_size=6))
+def test_whatever_a_password_is_no_sentence_shows_it(head: str, tail: str) -> None:
+    password = f"{head}s3cret{tail}"
+    for url in (
+        f"redis://:{password}@host",
+        f"redis+sentinel://me:{password}@one,two/service?sentinel_password={password}",
+    ):
+        sentence = ""
+        try:
+            Settings.from_env({"HEADRACE_REDIS_URL": url})
+            make_connections(url)
+        except SettingsError as error:
+            sentence = str(error)
+        assert "s3cret" not in sentence
