@@ -55,8 +55,9 @@ class FailureBoard:
             self._wake.clear()
             try:
                 self._publish(self._troubles)
-            except (ClientError, OSError) as error:
-                if isinstance(error, ServerError) and not has_complained:
+            except Exception as error:  # whatever it is, the thread must live to show what comes next
+                is_passing = isinstance(error, ClientError | OSError) and not isinstance(error, ServerError)
+                if not is_passing and not has_complained:
                     has_complained = True
                     self._complain(f"Redis does not take what is to be shown of failed consumers: {error}")
                 self._forget_client()

@@ -257,7 +257,10 @@ class Supervisor:
                 self._console.say(f"headrace: {child.spec.name} runs again.")
         elif look.loaded is None:
             asking = asyncio.get_running_loop().run_in_executor(None, is_loaded)
-            asking.add_done_callback(lambda done: self._events.put_nowait(LookDue(child, done.result())))
+            # One that cannot be asked is not known to be well.
+            asking.add_done_callback(
+                lambda done: self._events.put_nowait(LookDue(child, done.exception() is None and done.result()))
+            )
         else:
             self._later(_LOADED_POLL_S, LookDue(child))
 

@@ -7,6 +7,7 @@ import gc
 import resource
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -124,8 +125,11 @@ def drive(engine: Engine, scenario: Scenario, open_progress: Callable[[], Progre
             await engine.run()
         finally:
             shown.cancel()
-            await asyncio.gather(shown, return_exceptions=True)
+            [ended] = await asyncio.gather(shown, return_exceptions=True)
             progress.close()
+            if isinstance(ended, Exception):  # the run is none the worse for it
+                with suppress(OSError, ValueError):
+                    print(f"loadgen: Progress was not shown to the end: {ended!r}", file=sys.stderr)
 
     # A full collection of garbage would stop the generator for milliseconds; a run makes next to none.
     gc.collect()

@@ -60,16 +60,18 @@ class _Output:
         self._thread.join()
 
     def _collect(self, pipe: IO[str], log: IO[str]) -> None:
-        for line in pipe:
-            with suppress(OSError):  # a full disk must not stop the stack
-                log.write(line)
-                log.flush()
+        try:
+            for line in pipe:
+                with suppress(OSError, ValueError):  # a full disk must not stop the stack, nor what its log cannot say
+                    log.write(line)
+                    log.flush()
+                with self._changed:
+                    self.lines.append(line.rstrip("\n"))
+                    self._changed.notify_all()
+        finally:  # whoever waits for a line must hear that none will come
             with self._changed:
-                self.lines.append(line.rstrip("\n"))
+                self._ended = True
                 self._changed.notify_all()
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
 
 
 @contextmanager

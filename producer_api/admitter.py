@@ -151,10 +151,16 @@ class Admitter:
                     batch = [one for one in batch if not one.waiter.ended]
                     self._heavy = deque(one for one in self._heavy if not one.waiter.ended)
                 begun_s = loop.time()
-                if batch or not self._heavy:
-                    await self._admit(batch)
-                if self._heavy:
-                    await self._call(self._some_heavy(), [])
+                heavy: Sequence[Pending] = ()
+                try:
+                    if batch or not self._heavy:
+                        await self._admit(batch)
+                    if self._heavy:
+                        heavy = self._some_heavy()
+                        await self._call(heavy, [])
+                except Exception as error:  # nobody reads what a task ends with, and everybody here would wait
+                    log.exception("Admitting %d requests failed.", len(batch) + len(heavy))
+                    self._failed([one for one in (*batch, *heavy) if one.waiter.entry_id is None], error)
                 took_s = loop.time() - begun_s
                 self._instruments.admit_duration.observe(took_s)
         finally:

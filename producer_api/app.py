@@ -20,6 +20,7 @@ from .auth import Gate
 from .docs_page import render
 from .exchange import Desk
 from .express import Express
+from .forever import forever
 from .metrics import ApiMetrics, Registry
 from .middleware import Boundary
 from .queue import Queue
@@ -100,12 +101,13 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await queue.start()
-        watching = None if gate is None else asyncio.create_task(gate.watch())
+        watching = None if gate is None else asyncio.create_task(forever("Watching the file of API keys", gate.watch))
         try:
             yield
         finally:
             if watching is not None:
                 watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
             await queue.close()
 
     app = Application(routes, lifespan, metrics, Express(desk, gate), gate)

@@ -25,6 +25,7 @@ from .admitter import Instruments
 from .by_id import ById
 from .catalogue import CatalogueReader
 from .channel import Channel
+from .forever import forever
 from .queue import Answer, Catalogue, GiveUp, ModelState, Standing
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,9 @@ class RedisQueue:
         self._by_id = ById(self._client, self._settings.socket_timeout_s)
         self._reader = CatalogueReader(self._catalogue_link, self._settings.lease_ms)
         await self._refresh()
-        self._refresher = asyncio.create_task(self._refresh_forever())
+        self._refresher = asyncio.create_task(
+            forever("Reading the list of models", self._refresh_forever, lambda: self._closed)
+        )
 
     async def close(self) -> None:
         """See the interface."""

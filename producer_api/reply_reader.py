@@ -19,6 +19,7 @@ from shared.portion import Portion
 from shared.redis import AsyncClient, ClientError, Link
 
 from .admission import refusal
+from .forever import forever
 from .waiters import Waiter, Waiters
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,10 @@ class ReplyReader:
 
     def start(self) -> None:
         """Begin reading."""
-        self._tasks = (asyncio.create_task(self._read_forever()), asyncio.create_task(self._sweep_forever()))
+        works = {"Reading replies": self._read_forever, "Looking for replies": self._sweep_forever}
+        self._tasks = tuple(
+            asyncio.create_task(forever(what, work, lambda: self._closed)) for what, work in works.items()
+        )
 
     async def close(self) -> None:
         """Stop reading."""
@@ -88,6 +92,8 @@ class ReplyReader:
     async def _read_forever(self) -> None:
         read = ("XREAD", "COUNT", MOST_PER_READ, "BLOCK", self._block_ms, "STREAMS", self._stream, self._ends)
         mine = self._stream.encode()
+        for waiter in self._waiters.all():  # what failed before may have taken their hints with it
+            self.look(waiter)
         while not self._closed:
             try:
                 answer = await self._reading.call(*read, self._cursor, self._ended_up_to)

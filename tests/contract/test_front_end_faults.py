@@ -16,10 +16,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from consumer.stream import Ended, WorkStream
+from producer_api.admitter import Admitter
 from producer_api.channel import Wait
 from producer_api.metrics import queue_metrics
 from producer_api.queue import Answer, GiveUp, Standing, submit
 from producer_api.redis_queue import RedisQueue
+from producer_api.reply_reader import ReplyReader
 from producer_api.routes.service import readiness
 from producer_api.waiters import Waiter
 from shared import keys
@@ -292,6 +294,63 @@ def test_a_reply_that_cannot_be_read_fails_its_own_request_only(lane: RedisLane,
             stream.commit([Ended(entry.entry_id, request.id, request.reply_to or "", 60_000, reply)])
             codes.append(await asked)
         assert codes == ["internal", "internal", "internal", "ok"]
+
+    run(redis_url, scenario)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), asyncio.CancelledError()])
+@pytest.mark.parametrize("method", ["_take_hints", "_sweep"])
+def test_whatever_ends_reading_replies_nobody_waits_in_vain(
+    lane: RedisLane, redis_url: str, monkeypatch: pytest.MonkeyPatch, method: str, error: BaseException
+) -> None:
+    stream = lane.stream("one")
+    stream.heartbeat(card(lane.model), {})
+    broken = threading.Event()
+    takes = getattr(ReplyReader, method)
+
+    def breaks(reader: ReplyReader, told: Any) -> Any:
+        if not broken.is_set() and told:
+            broken.set()
+            raise error
+        return takes(reader, told)
+
+    monkeypatch.setattr(ReplyReader, method, breaks)
+
+    async def scenario(queue: RedisQueue) -> None:
+        for number in range(2):
+            asked = asyncio.create_task(outcome(queue, lane, f"r{number}", 20_000))
+            while not lane.length():  # noqa: ASYNC110 - nothing tells when it has been admitted
+                await asyncio.sleep(0.01)
+            if method == "_sweep":
+                await eventually_broken()
+            await asyncio.to_thread(end_one, stream)
+            assert await asked == "ok"
+        assert broken.is_set()
+
+    async def eventually_broken() -> None:
+        while not broken.is_set():  # noqa: ASYNC110 - what is overdue is looked for by itself
+            await asyncio.sleep(0.01)
+
+    run(redis_url, scenario)
+
+
+def test_whatever_ends_admitting_each_request_has_its_end(
+    lane: RedisLane, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = lane.stream("one")
+    stream.heartbeat(card(lane.model), {})
+
+    async def breaks(admitter: Admitter, call: Any, adds: Any) -> Any:
+        raise ZeroDivisionError("a bug")
+
+    async def scenario(queue: RedisQueue) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(Admitter, "_send", breaks)
+            codes = await asyncio.gather(*(outcome(queue, lane, f"bad{number}", 20_000) for number in range(3)))
+            assert codes == ["queue_unavailable"] * 3
+        asked = asyncio.create_task(outcome(queue, lane, "good", 20_000))
+        await asyncio.to_thread(end_one, stream)
+        assert await asked == "ok"
 
     run(redis_url, scenario)
 
