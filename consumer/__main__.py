@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from shared import streams
 from shared.exit_codes import WRONG_CONFIGURATION
 from shared.logs import configure
+from shared.metrics_server import names_of
 from shared.service_links import notice
 from shared.settings import Settings, SettingsError
 from shared.tracing import start
@@ -52,7 +53,7 @@ def main(model_name: str, index: int, cores: str) -> None:
     metrics = ConsumerMetrics(CollectorRegistry(), model_name)
     host = config.settings.metrics_host
     try:
-        port = metrics.serve(host, config.metrics_port)
+        port = metrics.serve(host, config.metrics_port, names_of(config.settings))
     except OSError as error:
         _refuse(f"HEADRACE_METRICS_PORT: {host}:{config.metrics_port} cannot be used: {error.strerror}.")
     log.info("Worker %s; metrics at http://%s:%d/metrics.", config.worker, host, port)

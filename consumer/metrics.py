@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, make_wsgi_app, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from shared.cards import Card
+from shared.hosts import Hosts
 from shared.metrics import BATCH_SIZE_BUCKETS, LATENCY_BUCKETS_S, Histogram
+from shared.metrics_server import serve
 from shared.outcomes import CRASHED, EXPIRED, INTERNAL, MODEL_ERROR, OK, OVERLOADED
 from shared.trace import sampled_trace_id
 
 from .cost import BatchCost
 from .events import BatchDone, ItemDone, Parity
 from .stream import Cause, Dead, Depth, StreamDown, StreamGone
-
-if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 ENDS = (OK, MODEL_ERROR, CRASHED, INTERNAL, OVERLOADED, EXPIRED)
 """How a request ends unless its sender is to blame. Shown at 0 from the start: to Prometheus a series that is born with
@@ -170,33 +168,16 @@ class ConsumerMetrics:
         """
         self.registry.register(_Live(self._model, depth, busy_s, working_rows, padded_rows))
 
-    def serve(self, host: str, port: int) -> int:
-        """Serve ``/metrics``, ``/healthz`` and ``/readyz`` from a thread of its own; returns the port.
+    def serve(self, host: str, port: int, hosts: Hosts) -> int:
+        """Serve ``/metrics``, ``/healthz`` and ``/readyz`` from a thread of its own to who asks for one of ``hosts``.
+
+        Returns:
+            The port.
 
         Raises:
             OSError: the port is taken.
         """
-        server, _ = start_http_server(port, host, self.registry)
-        server.set_app(with_health(make_wsgi_app(self.registry), lambda: self.is_ready()))
-        return int(server.server_port)
-
-
-def with_health(app: WSGIApplication, is_ready: Callable[[], bool]) -> WSGIApplication:
-    """Return a WSGI application that answers ``/healthz`` and ``/readyz`` by itself and leaves the rest to ``app``."""
-
-    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        path = environ["PATH_INFO"]
-        if path not in ("/healthz", "/readyz") or environ["REQUEST_METHOD"] != "GET":
-            return app(environ, start_response)
-        good = path == "/healthz" or is_ready()
-        text = (
-            b"ready\n" if good else b"The model is not loaded yet, the consumer is stopping, or it answers nothing.\n"
-        )
-        length = ("Content-Length", str(len(text)))
-        start_response("200 OK" if good else "503 Service Unavailable", [("Content-Type", "text/plain"), length])
-        return [text]
-
-    return answer
+        return serve(self.registry, host, port, hosts, lambda: self.is_ready())
 
 
 class _Info(Collector):

@@ -27,6 +27,8 @@ COPY shared/ shared/
 COPY producer_api/ producer_api/
 COPY headrace/ headrace/
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HEADRACE_HOST=0.0.0.0
+# In a container something else balances the load: it is to notice that this one goes before it is gone.
+ENV HEADRACE_DRAIN_S=5
 # Shown by /version: docker build --build-arg GIT_COMMIT=$(git rev-parse HEAD) ...
 ARG GIT_COMMIT=
 ENV GIT_COMMIT=$GIT_COMMIT

@@ -35,10 +35,10 @@ class Commands:
 def service_specs(settings: Settings, commands: Commands, places: Sequence[Place]) -> list[ChildSpec]:
     """Return the consumers and the front end.
 
-    A consumer may use the longest batch time to drain, and a front end as long as its requests may wait.
+    A consumer may use the longest batch time to drain, and a front end its grace and as long as its requests may wait.
     """
     specs = [_consumer_spec(settings, commands, place) for place in places]
-    answer_s = settings.default_timeout_ms / 1000 + 5
+    answer_s = settings.drain_s + settings.default_timeout_ms / 1000 + 5
     specs.append(ChildSpec("producer_api", commands.front_end, Stage.FRONT_END, answer_s))
     return specs
 

@@ -46,7 +46,7 @@ def main() -> None:
     except SettingsError as error:
         click.echo(str(error), err=True)
         sys.exit(2)
-    status = server.run(app, listener, server.drain_s(settings), tls)
+    status = server.run(app, listener, server.wait_s(settings), tls, settings.drain_s)
     if tracing is not None:
         tracing.stop()
     sys.exit(status)

@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Lifespan
 
+from shared import hosts
 from shared.settings import Settings
 from shared.tracing import Tracing
 from shared.version import __version__
@@ -17,6 +18,8 @@ from shared.version import __version__
 from . import openapi
 from .arrivals import Arrivals
 from .auth import Gate
+from .cors import Cors
+from .departures import Departures
 from .docs_page import render
 from .exchange import Desk
 from .express import Express
@@ -27,6 +30,7 @@ from .queue import Queue
 from .routes import predict, requests
 from .routes.models import Models
 from .routes.service import Service
+from .rules import Rules
 
 MEASURED = frozenset({predict.PATH, requests.PATH, "/v1/models", "/v1/models/{model}", "/healthz", "/readyz"})
 
@@ -36,6 +40,7 @@ class Application(Starlette):
 
     Attributes:
         express: the way around ASGI for the common predict request; ``server.config`` hands it to the protocol.
+        rules: what the protocol has to know; ``server.config`` hands it on, too.
     """
 
     def __init__(
@@ -45,10 +50,11 @@ class Application(Starlette):
         metrics: ApiMetrics,
         express: Express,
         gate: Gate | None,
+        rules: Rules,
     ) -> None:
         super().__init__(routes=routes, lifespan=lifespan)
-        self._boundary = Boundary(self.router, metrics, MEASURED, gate)
-        self.express = express
+        self._boundary = Boundary(self.router, metrics, MEASURED, gate, rules.cors)
+        self.express, self.rules = express, rules
 
     def build_middleware_stack(self) -> ASGIApp:
         return self._boundary
@@ -71,6 +77,9 @@ def create_app(
     """
     gate = None if settings.keys_file is None else Gate(settings.keys_file)
     arrivals = Arrivals(settings.receiving_limit_bytes)
+    departures = Departures(settings.sending_limit_bytes, settings.write_timeout_s)
+    cors = None if settings.cors_origins is None else Cors(settings.cors_origins)
+    rules = Rules(arrivals, departures, hosts.of_settings(settings), cors)
     metrics = ApiMetrics(
         registry,
         __version__,
@@ -79,10 +88,11 @@ def create_app(
         arrivals,
         lambda: queue.catalogue().models,
         lambda: {name: len(state.failures) for name, state in queue.catalogue().models.items()},
+        departures,
     )
     desk = Desk(settings, queue, metrics, arrivals)
     document = openapi.document(settings)
-    models, service = Models(queue), Service(queue, metrics, commit, document, render(document), gate)
+    models, service = Models(queue), Service(queue, metrics, rules, commit, document, render(document), gate)
     routes: list[BaseRoute] = [
         Route(predict.PATH, predict.Predict(desk, tracing), methods=["POST"], name="predict"),
         Route(requests.PATH, requests.Requests(queue).answer, methods=["GET", "DELETE"]),
@@ -110,6 +120,6 @@ def create_app(
                 await asyncio.gather(watching, return_exceptions=True)
             await queue.close()
 
-    app = Application(routes, lifespan, metrics, Express(desk, gate), gate)
+    app = Application(routes, lifespan, metrics, Express(desk, gate, cors), gate, rules)
     app.router.redirect_slashes = False
     return app

@@ -19,14 +19,10 @@ from .errors import Headers, send_error
 BODY_TIMEOUT_S = 30.0
 """Time a client has for sending its body."""
 
-DRAIN_BYTES = 64 * 1024 * 1024
-DRAIN_S = 5.0
-"""How much, and for how long, of a refused body is still read and thrown away. Closing a connection with unread bytes
-resets it, and the client may then never see why it was refused."""
-
 SMALL_BYTES = 64 * 1024
 
 _PARTS = 4096
+_MOST_DIGITS = 18
 
 
 class Disconnected(Exception):
@@ -37,7 +33,8 @@ def declared_bytes(headers: Mapping[bytes, bytes]) -> int | None:
     """Size of the body as Content-Length declares it; 0 when there is no body, None when it comes in chunks."""
     length = headers.get(b"content-length")
     if length is not None:
-        return int(length) if length.isdigit() else None
+        # The server refuses longer numbers. This is also asked while an error is being answered, so it must not raise.
+        return int(length) if len(length) <= _MOST_DIGITS and length.isdigit() else None
     return None if b"transfer-encoding" in headers else 0
 
 
@@ -141,30 +138,15 @@ def too_large(max_bytes: int) -> RequestError:
 
 
 async def refuse_unread(
-    receive: Receive, send: Send, error: RequestError, headers: Mapping[bytes, bytes], extra: Headers | None = None
+    send: Send, error: RequestError, headers: Mapping[bytes, bytes], extra: Headers | None = None
 ) -> None:
     """Send ``error`` while the body has not been read to its end.
 
     The rest of a small body is left to the server, which skips it, so the connection lives on. Otherwise the connection
-    ends, but only after some more has been read, so that the client finds the answer.
+    ends; the server sees to it that the client finds the answer.
     """
     declared = declared_bytes(headers)
     if declared is not None and declared <= SMALL_BYTES and b"expect" not in headers:
         await send_error(send, error, extra)
-        return
-    await send_error(send, error, [(b"connection", b"close"), *(extra or ())], last=False)
-    await _drain(receive)
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _drain(receive: Receive) -> None:
-    left = DRAIN_BYTES
-    try:
-        async with asyncio.timeout(DRAIN_S):
-            while left > 0:
-                message = await receive()
-                left -= len(message.get("body", b""))
-                if message["type"] == "http.disconnect" or not message.get("more_body"):
-                    return
-    except TimeoutError:
-        return
+    else:
+        await send_error(send, error, [(b"connection", b"close"), *(extra or ())])

@@ -14,6 +14,15 @@ DEFAULT_RETRY_AFTER_S = 1
 
 Headers = list[tuple[bytes, bytes]]
 
+EVERYWHERE = [("x-content-type-options", "nosniff")]
+"""Headers of every answer: a browser does not take one for anything but what it says it is."""
+
+NOT_KEPT = (b"cache-control", b"no-store")
+"""On errors, and on what is asked for with GET and changes."""
+
+EVERYWHERE_LINES = b"".join(f"{name}: {value}\r\n".encode() for name, value in EVERYWHERE)
+"""The same as they are sent."""
+
 
 def from_fault(fault: Fault, request_id: str) -> RequestError:
     """Turn a consumer's refusal into the error to send; codes this version does not know become ``INTERNAL``."""
@@ -32,7 +41,7 @@ def body_of(error: RequestError) -> bytes:
 
 def headers_of(error: RequestError) -> Headers:
     """Headers an error adds to its response."""
-    headers: Headers = []
+    headers: Headers = [NOT_KEPT]
     if error.outcome.retry:
         headers.append((b"retry-after", str(error.retry_after_s or DEFAULT_RETRY_AFTER_S).encode()))
     if error.outcome is UNAUTHORIZED:
@@ -42,8 +51,8 @@ def headers_of(error: RequestError) -> Headers:
     return headers
 
 
-async def send_error(send: Send, error: RequestError, extra: Headers | None = None, *, last: bool = True) -> None:
-    """Send a whole error response; with ``last=False`` the connection stays open for reading what still comes."""
+async def send_error(send: Send, error: RequestError, extra: Headers | None = None) -> None:
+    """Send a whole error response."""
     body = body_of(error)
     headers = [
         (b"content-type", b"application/json"),
@@ -52,4 +61,4 @@ async def send_error(send: Send, error: RequestError, extra: Headers | None = No
         *(extra or ()),
     ]
     await send({"type": "http.response.start", "status": error.outcome.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": not last})
+    await send({"type": "http.response.body", "body": body})

@@ -43,6 +43,7 @@ class Head:
         idempotency_key: the header as it came, None when there is none.
         client: who holds the API key, None where none is asked for.
         lane: where its requests go.
+        extra_lines: header lines that every answer to it carries, as they are sent.
     """
 
     model: str
@@ -54,9 +55,12 @@ class Head:
     idempotency_key: bytes | None = None
     client: Client | None = None
     lane: str = DEFAULT_LANE
+    extra_lines: bytes = b""
 
 
-def head_of(model: str, query: bytes, headers: Mapping[bytes, bytes], client: Client | None = None) -> Head:
+def head_of(
+    model: str, query: bytes, headers: Mapping[bytes, bytes], client: Client | None = None, extra_lines: bytes = b""
+) -> Head:
     """Collect what matters from the headers; names are in lower case."""
     trace = headers.get(b"traceparent")
     return Head(
@@ -69,6 +73,7 @@ def head_of(model: str, query: bytes, headers: Mapping[bytes, bytes], client: Cl
         headers.get(b"idempotency-key"),
         client,
         DEFAULT_LANE if client is None else client.key.lane,
+        extra_lines,
     )
 
 

@@ -20,14 +20,14 @@ from time import perf_counter
 from shared.outcomes import CANCELLED, CLIENT_CLOSED, INTERNAL, SHUTTING_DOWN, RequestError
 
 from .auth import Client, Gate
-from .errors import body_of, headers_of
+from .cors import Cors
+from .errors import EVERYWHERE_LINES, body_of, headers_of
 from .exchange import PATH, Desk, Exchange, Head, head_of
 from .queue import Answer, GiveUp
 
 log = logging.getLogger("headrace.http")
 
 START = b"POST /v1/models/"
-END = b"\r\n\r\n"
 MOST_BYTES = 4096
 """A longer head is not remembered."""
 
@@ -40,6 +40,12 @@ _LENGTH = re.compile(rb"(?:0|[1-9][0-9]{0,9})\Z")
 # These ask for more than this way can do, or differ from request to request and would push out all other heads.
 _NOT_HERE = frozenset(
     {b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer", b"traceparent", b"idempotency-key"}
+)
+
+_OK = (
+    b"HTTP/1.1 200 OK\r\n"
+    + EVERYWHERE_LINES
+    + b"content-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b\r\n%b"
 )
 
 Respond = Callable[[bytes, bool], None]
@@ -62,10 +68,13 @@ class Heads:
 
     Args:
         gate: checks the key of a head before it is remembered; None when no key is asked for.
+        cors: says what is added to answers for pages of other origins; None for nothing.
     """
 
-    def __init__(self, max_body_bytes: int, most: int = MOST_HEADS, gate: Gate | None = None) -> None:
-        self._max_body_bytes, self._most, self._gate = max_body_bytes, most, gate
+    def __init__(
+        self, max_body_bytes: int, most: int = MOST_HEADS, gate: Gate | None = None, cors: Cors | None = None
+    ) -> None:
+        self._max_body_bytes, self._most, self._gate, self._cors = max_body_bytes, most, gate, cors
         self._known: OrderedDict[bytes, KnownHead] = OrderedDict()
 
     def get(self, head: bytes) -> KnownHead | None:
@@ -102,7 +111,10 @@ class Heads:
                 client = self._gate.check([found.get(b"authorization", b"")])
             except RequestError:
                 return
-        self._known[head] = KnownHead(head_of(match[1].decode(), match[2] or b"", found, client), int(length))
+        lines = b""
+        if self._cors is not None:
+            lines = b"".join(b"%b: %b\r\n" % header for header in self._cors.headers(found.get(b"origin")))
+        self._known[head] = KnownHead(head_of(match[1].decode(), match[2] or b"", found, client, lines), int(length))
         if len(self._known) > self._most:
             self._known.popitem(last=False)
 
@@ -115,9 +127,9 @@ class Express:
         arrivals: the bodies that are being received, on either way.
     """
 
-    def __init__(self, desk: Desk, gate: Gate | None = None) -> None:
+    def __init__(self, desk: Desk, gate: Gate | None = None, cors: Cors | None = None) -> None:
         self._desk, self.arrivals = desk, desk.arrivals
-        self.heads = Heads(desk.max_body_bytes, gate=gate)
+        self.heads = Heads(desk.max_body_bytes, gate=gate, cors=cors)
 
     def begin(self, head: Head, body: bytes, respond: Respond) -> UnderWay | None:
         """Take a request; ``respond`` is called once, perhaps before this returns. Never raises.
@@ -166,10 +178,11 @@ class Express:
             payload = exchange.payload(result)
         except RequestError as error:
             return self._refusal(exchange, error)
-        response = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n\r\n%b" % (
+        response = _OK % (
             exchange.media_type.encode(),
             len(payload),
             exchange.request_id.encode(),
+            exchange.head.extra_lines,
             payload,
         )
         return response, 200, False
@@ -184,8 +197,8 @@ class Express:
             headers.append((b"connection", b"close"))
         lines = b"".join(b"%b: %b\r\n" % header for header in headers)
         return (
-            b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%b\r\n%b"
-            % (status, phrase, len(body), lines, body),
+            b"HTTP/1.1 %d %b\r\n%bcontent-type: application/json\r\ncontent-length: %d\r\n%b%b\r\n%b"
+            % (status, phrase, EVERYWHERE_LINES, len(body), lines, exchange.head.extra_lines, body),
             status,
             close,
         )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from asyncio import TimerHandle
 from typing import Any, ClassVar
 
 from .arrivals import Arrival
-from .express import END, MOST_BYTES, START, Express, KnownHead, UnderWay
-from .http_guard import GuardedProtocol
+from .express import MOST_BYTES, START, Express, KnownHead, UnderWay
+from .http_guard import END, GuardedProtocol
 
 MOST_COLLECTED_BYTES = 1024 * 1024
 """A longer body that comes in pieces goes the ordinary way, which refuses before the body is here when all is full."""
@@ -29,24 +28,17 @@ class ExpressProtocol(GuardedProtocol):
 
     _answering = False
     _under_way: UnderWay | None = None
-    _closing = False
     _candidate: bytes | None = None
     _partial: tuple[KnownHead, bytes] | None = None
     _parts: list[memoryview]
     _missing_bytes = 0
     _arrival: Arrival
-    _held: list[bytes]
     _idle_timer: TimerHandle | None = None
     _idle_since_s: float | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._held = []
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._partial is not None:
             self._end_collecting()
-        self._held = []
         if self._under_way is not None and self.express is not None:
             self.express.abandon(self._under_way)
             self._under_way = None
@@ -55,37 +47,48 @@ class ExpressProtocol(GuardedProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._answering:  # a pipelined request waits until this one has been answered
-            self._held.append(data)
-            self.flow.pause_reading()
-        elif self._partial is not None:
+        if self._partial is not None:
             self._collect(data)
-        elif not self._is_between_messages() or not data.startswith(START):
-            self._take_ordinary_way(data, None)
+        elif not self.flow.is_held and self._is_between_messages():
+            self._take(data, 0)
         else:
-            self._look_up(data)
+            super().data_received(data)
 
     def _is_between_messages(self) -> bool:
         return (
             self.express is not None
+            and not self._answering
+            and not self._held
             and not self._in_head
-            and not self._lingering
-            and not self._offered
-            and (self.cycle is None or (self.cycle.response_complete and not self.cycle.more_body))
+            and not self._in_body
+            and (self.cycle is None or self.cycle.response_complete)
+            and not self.flow.write_paused  # a client that does not read its answers is not read from
             and not self.transport.is_closing()
-            and not self.flow.write_paused  # the ordinary way waits until the client reads its answers
         )
 
-    def _look_up(self, data: bytes) -> None:
+    def _must_wait(self) -> bool:
+        return self._answering or super()._must_wait()
+
+    def _is_idle(self) -> bool:
+        return not self._answering and super()._is_idle()
+
+    def _take(self, data: bytes, at: int) -> None:
+        """Answer a request with a known head by itself; all else is parsed."""
+        if data.startswith(START, at) and self._is_between_messages():
+            self._look_up(data, at)
+        else:
+            self._take_ordinary_way(data, at, None)
+
+    def _look_up(self, data: bytes, at: int) -> None:
         assert self.express is not None
-        end = data.find(END, 0, MOST_BYTES) + len(END)
+        end = data.find(END, at, at + MOST_BYTES) + len(END)
         if end < len(END):
-            self._take_ordinary_way(data, None)
+            self._take_ordinary_way(data, at, None)
             return
-        head = data[:end]
+        head = data[at:end]
         known = self.express.heads.get(head)
         if known is None or len(data) - end > known.body_bytes:  # what follows would be a pipelined request
-            self._take_ordinary_way(data, head)
+            self._take_ordinary_way(data, at, head)
             return
         self._unset_keepalive_if_required()
         self._disarm()
@@ -93,7 +96,7 @@ class ExpressProtocol(GuardedProtocol):
         if len(data) - end == known.body_bytes:
             self._begin(known, data[end:])
         elif known.body_bytes > MOST_COLLECTED_BYTES:
-            self._take_ordinary_way(data, None)
+            self._take_ordinary_way(data, at, None)
         else:
             self._partial = (known, head)
             self._parts, self._missing_bytes = [memoryview(data)[end:]], known.body_bytes - (len(data) - end)
@@ -102,9 +105,9 @@ class ExpressProtocol(GuardedProtocol):
             if not self._arrival.take(len(data) - end, self.loop.time()):
                 self._hand_over()
 
-    def _take_ordinary_way(self, data: bytes, head: bytes | None) -> None:
+    def _take_ordinary_way(self, data: bytes, at: int, head: bytes | None) -> None:
         self._candidate, self._idle_since_s = head, None
-        super().data_received(data)
+        self._parse(data, at)
         self._candidate = None
 
     def on_headers_complete(self) -> None:
@@ -126,8 +129,9 @@ class ExpressProtocol(GuardedProtocol):
                 self._hand_over()  # that way it is refused
             return
         known, _, parts = self._end_collecting()
+        self._answering = True
         if rest:
-            self._held.append(rest)
+            self._hold(rest, 0)
         self._begin(known, b"".join(parts))
 
     def _hand_over(self) -> None:
@@ -135,7 +139,7 @@ class ExpressProtocol(GuardedProtocol):
         if self._partial is None:
             return
         _, head, parts = self._end_collecting()
-        self._take_ordinary_way(b"".join((head, *parts)), None)
+        self._take_ordinary_way(b"".join((head, *parts)), 0, None)
 
     def _end_collecting(self) -> tuple[KnownHead, bytes, list[memoryview]]:
         """Collect no more of a body; returns what its head says, the head, and what has come of the body."""
@@ -154,6 +158,7 @@ class ExpressProtocol(GuardedProtocol):
     def _respond(self, response: bytes, close: bool) -> None:
         self.server_state.total_requests += 1
         self._under_way = None  # it knows the whole request, which an idle connection must not keep
+        self._answering = False
         transport = self.transport
         if transport.is_closing():
             return
@@ -163,24 +168,11 @@ class ExpressProtocol(GuardedProtocol):
         if close:
             transport.close()
         elif self._held:
-            self.loop.call_soon(self._take_held)
+            self.loop.call_soon(self._go_on)
         else:
-            self._answering = False
             self._idle_since_s = self.loop.time()
             if self._idle_timer is None:
                 self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
-
-    def _take_held(self) -> None:
-        """Go on with what came while a request was being answered."""
-        held, self._held = b"".join(self._held), []
-        self._answering = False
-        if self.transport.is_closing():
-            return
-        if not self._closing:
-            self.flow.resume_reading()
-        self.data_received(held)
-        if self._closing:
-            self.shutdown()
 
     def _close_if_idle(self) -> None:
         """One timer for many requests: a connection that has been used meanwhile gets another look later."""
@@ -189,15 +181,15 @@ class ExpressProtocol(GuardedProtocol):
             return
         left_s = self._idle_since_s + self.timeout_keep_alive - self.loop.time()
         if left_s <= 0:
-            self.transport.close()
+            self._close_unused()
         else:
             self._idle_timer = self.loop.call_later(left_s, self._close_if_idle)
 
     def shutdown(self) -> None:
         """Close after the answer that is being made, or at once when there is none."""
         self._hand_over()
-        if self._answering:
-            self._closing = True
+        if self._answering and not self._ending:
+            self._closing = self._is_stopping = True
         else:
             super().shutdown()
 

@@ -11,15 +11,15 @@ import asyncio
 import re
 from asyncio import TimerHandle
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from shared.outcomes import HEADERS_TOO_LARGE, MALFORMED, REQUEST_TIMEOUT, RequestError
+from shared.hosts import name_of
+from shared.outcomes import HEADERS_TOO_LARGE, MALFORMED, MISDIRECTED, REQUEST_TIMEOUT, RequestError, malformed
 
-from .errors import body_of
-from .gathering import GatheringTransport
+from .errors import EVERYWHERE_LINES, body_of
+from .http_connection import Connection
 
 HEAD_TIMEOUT_S = 10.0
 """Time for the head of a request, from its first byte or from the start of the connection."""
@@ -27,23 +27,23 @@ HEAD_TIMEOUT_S = 10.0
 HEAD_BYTES = 64 * 1024
 HEAD_LINES = 100
 
-LINGER_BYTES = 1024 * 1024
-LINGER_S = 1.0
-"""How much, and for how long, is still read and thrown away after a refusal. Closing a connection with unread bytes
-resets it, and the client may then never see the refusal."""
-
 ON_GONE = "headrace.on_gone"
 """Where an endpoint puts into its scope what is to be called when the client goes away. ASGI has ``receive`` for that,
 which takes a task of its own for each request."""
 
+END: Final = b"\r\n\r\n"
+"""The end of a head, and of a body in chunks."""
+
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?\Z")
+_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
+_LENGTH = re.compile(rb"[0-9]{1,18}\Z")
 
 
 class _Refused(Exception):
     """Ends parsing; the reason is in ``GuardedProtocol._refusal``."""
 
 
-class GuardedProtocol(HttpToolsProtocol):
+class GuardedProtocol(Connection):
     """uvicorn's httptools protocol with limits on the head of a request.
 
     Attributes:
@@ -54,16 +54,16 @@ class GuardedProtocol(HttpToolsProtocol):
 
     _timer: TimerHandle | None = None
     _refusal: RequestError | None = None
-    _lingering = False
     _offered = False
-    _in_head = False
     _chunk_bytes = 0
     _first_chunk_bytes = 0
     _unclaimed_bytes = 0
+    _body_left_bytes = 0
+    _tail = b""
     _good_host: bytes | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(GatheringTransport(transport, self.loop))  # type: ignore[arg-type]
+        super().connection_made(transport)
         self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -74,26 +74,56 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._lingering:
-            self._unclaimed_bytes += len(data)
-            if self._unclaimed_bytes > LINGER_BYTES:
-                self.transport.close()
-            return
-        # Bytes that are neither body nor the end of a head or message: pieces of headers, trailers, chunk extensions.
-        # The parser collects a header's pieces in memory before it says anything.
-        self._chunk_bytes = len(data)
-        self._unclaimed_bytes += self._chunk_bytes
+        if self._ending:
+            self._drop(data)
+        elif self._held or self.flow.is_held or self._must_wait():
+            self._hold(data, 0)
+        else:
+            self._take(data, 0)
+
+    def _take(self, data: bytes, at: int) -> None:
+        self._parse(data, at)
+
+    def _parse(self, data: bytes, at: int) -> None:
+        """Parse up to the end of one request. What follows it is held: of a thousand that come at once, only one is
+        more than its bytes."""
         self._unset_keepalive_if_required()
-        self._feed(data)
-        if self._lingering or self.transport.is_closing():
-            return
-        if self._unclaimed_bytes > HEAD_BYTES:
-            self._refusal = self._too_large()
-            self.send_400_response("")
-        elif self._timer is None and (self._in_head or self._is_idle()):
+        while at < len(data):
+            end = self._end_of_piece(data, at)
+            # Bytes that are neither body nor the end of a head or message: pieces of headers, trailers, chunk
+            # extensions. The parser collects a header's pieces in memory before it says anything.
+            self._chunk_bytes = end - at
+            self._unclaimed_bytes += self._chunk_bytes
+            self._feed(data if self._chunk_bytes == len(data) else memoryview(data)[at:end])
+            at = end
+            if self.transport.is_closing():
+                return
+            if self._unclaimed_bytes > HEAD_BYTES:
+                self._refusal = self._too_large()
+                self.send_400_response("")
+                return
+            if self._must_wait():
+                break
+        self._tail = (self._tail + data[-3:])[-3:] if self._in_head or self._in_body else b""
+        if at < len(data):
+            self._hold(data, at)
+        elif self._closing and not self._is_idle():
+            self.cycle.keep_alive = False
+        if self._timer is None and (self._in_head or (self._is_idle() and not self._must_wait())):
             self._arm()
 
-    def _feed(self, data: bytes) -> None:
+    def _end_of_piece(self, data: bytes, at: int) -> int:
+        """Where the next piece ends that cannot hold more than the end of one head or one message."""
+        if self._body_left_bytes:
+            return min(len(data), at + self._body_left_bytes)
+        if at == 0 and self._tail:
+            split = (self._tail + data[: len(END)]).find(END)
+            if split >= 0:
+                return split + len(END) - len(self._tail)
+        end = data.find(END, at)
+        return len(data) if end < 0 else end + len(END)
+
+    def _feed(self, data: bytes | memoryview) -> None:
         """Parse ``data``; an offer to speak another protocol, such as h2c, is passed over as RFC 9110 allows.
 
         The parser takes what follows such an offer for that protocol, the body included, so a new one gets the head
@@ -127,13 +157,13 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        self._check_head()
+        length = self._check_head()
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
                 raise _Refused
             self._offered = True
             return
-        self._in_head = False
+        self._in_head, self._in_body, self._body_left_bytes = False, True, length
         self._unclaimed_bytes = 0
         self._disarm()
         super().on_headers_complete()
@@ -141,62 +171,84 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._unclaimed_bytes = 0
+        if self._body_left_bytes:
+            self._body_left_bytes -= len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self._offered:
             return
         self._unclaimed_bytes = 0
+        self._in_body, self._body_left_bytes = False, 0
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what cannot be parsed, in the documented shape, unless that would answer another request."""
+        """Refuse what cannot be parsed, in the documented shape, unless an answer has begun."""
         error = self._refusal or RequestError(MALFORMED, "This is not a valid HTTP/1.1 request.")
-        cycle = self.cycle
-        if cycle is not None and not cycle.response_complete:
-            if self._in_head:  # a pipelined request is broken, those before it are being answered
-                cycle.keep_alive = False
-                self.flow.pause_reading()
-                return
-            if cycle.response_started:
-                self.transport.close()
-                return
-        body = body_of(error)
-        status = error.outcome.status
-        self.transport.write(
-            b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
-            % (status, HTTPStatus(status).phrase.encode(), len(body), body)
-        )
-        self._linger()
-
-    def _linger(self) -> None:
-        if cycle := self.cycle:  # for the application the client is gone
-            cycle.disconnected = True
-            cycle.message_event.set()
-        if not self.transport.can_write_eof():
+        if not self._in_head and not self._is_idle() and self.cycle.response_started:
             self.transport.close()
             return
-        self._lingering = True
-        self._unclaimed_bytes = 0
-        self.flow.resume_reading()
-        self.transport.write_eof()
-        self._disarm()
-        self._timer = self.loop.call_later(LINGER_S, self.transport.close)
+        body, status = body_of(error), error.outcome.status
+        self.transport.write(
+            b"HTTP/1.1 %d %s\r\n%scontent-type: application/json\r\ncontent-length: %d\r\ncache-control: no-store\r\n"
+            b"connection: close\r\n%s\r\n%s"
+            % (status, HTTPStatus(status).phrase.encode(), EVERYWHERE_LINES, len(body), self._cors_lines(), body)
+        )
+        self.transport.close()
 
-    def _check_head(self) -> None:
+    def _cors_lines(self) -> bytes:
+        cors = self.rules.cors
+        if cors is None:
+            return b""
+        origin = next((value for name, value in self.headers or () if name == b"origin"), None)
+        return b"".join(b"%b: %b\r\n" % header for header in cors.headers(origin))
+
+    def _end(self) -> None:
+        self._disarm()
+        super()._end()
+
+    def _check_head(self) -> int:
+        """Refuse a head that is too large or says something twice or in a way that no two parsers read alike.
+
+        Returns:
+            The length of the body that the head declares, in bytes; 0 when it declares none.
+        """
         headers = self.headers
         # Counting is worth it only when enough bytes have come; they may include the start of the body.
         if len(headers) > HEAD_LINES or (
             self._first_chunk_bytes + self._unclaimed_bytes > HEAD_BYTES and self._head_bytes() > HEAD_BYTES
         ):
-            self._refusal = self._too_large()
-            raise _Refused
-        hosts = [value for name, value in headers if name == b"host"]
+            raise self._refused(self._too_large())
+        length, hosts = 0, []
+        for name, value in headers:
+            if name == b"host":
+                hosts.append(value)
+            elif name == b"content-length":
+                if not _LENGTH.match(value := value.strip(b" \t")):
+                    raise self._refused(malformed("Content-Length is a number of at most 18 digits.", "Content-Length"))
+                length = int(value)
         if len(hosts) == 1 and (hosts[0] == self._good_host or _HOST.match(hosts[0])):
-            self._good_host = hosts[0]
+            if hosts[0] != self._good_host:
+                self._check_name(hosts[0])
+                self._good_host = hosts[0]
         elif hosts or self.parser.get_http_version() != "1.0":
-            self._refusal = RequestError(MALFORMED, "A request needs exactly one valid Host header.", field="Host")
-            raise _Refused
+            raise self._refused(malformed("A request needs exactly one valid Host header.", "Host"))
+        if not self.url.startswith(b"/") and (absolute := _ABSOLUTE.match(self.url)):
+            self._check_name(absolute[1])  # RFC 9112, section 3.2.2: this is the host then
+        return length
+
+    def _check_name(self, host: bytes) -> None:
+        hosts = self.rules.hosts
+        if hosts is not None and not hosts.allows(host):
+            name = name_of(host.decode("latin-1"))[:80]
+            message = (
+                f"Without API keys this front end is not called {name!r}; HEADRACE_ALLOWED_HOSTS names what it is."
+            )
+            raise self._refused(RequestError(MISDIRECTED, message, field="Host"))
+
+    def _refused(self, error: RequestError) -> _Refused:
+        self._refusal = error
+        return _Refused()
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -206,9 +258,9 @@ class GuardedProtocol(HttpToolsProtocol):
             HEADERS_TOO_LARGE, f"The head of a request is at most {HEAD_BYTES} bytes and {HEAD_LINES} header lines."
         )
 
-    def _is_idle(self) -> bool:
-        """Say whether no answer is being made: nothing has come, or the last answer is complete."""
-        return self.cycle is None or self.cycle.response_complete
+    def _rest(self) -> None:
+        if self._timer is None:
+            super()._rest()
 
     def _arm(self) -> None:
         self._timer = self.loop.call_later(self.head_timeout_s, self._out_of_time)
@@ -227,5 +279,5 @@ class GuardedProtocol(HttpToolsProtocol):
                 REQUEST_TIMEOUT, f"The head of the request was not complete after {self.head_timeout_s:g} s."
             )
             self.send_400_response("")
-        elif self._is_idle():
-            self.transport.close()
+        elif self._is_idle() and not self._must_wait():
+            self._close_unused()

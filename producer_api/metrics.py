@@ -11,16 +11,18 @@ from itertools import product
 
 from prometheus_client import Counter, Gauge, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest, start_http_server
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from shared.metrics import LATENCY_BUCKETS_S, PAYLOAD_BUCKETS_BYTES, Histogram, Series
+from shared.metrics_server import names_of, serve
 from shared.outcomes import ALL, OK
 from shared.settings import Settings, SettingsError
 from shared.wire import VERSION
 
 from .arrivals import Arrivals
+from .departures import WHYS, Departures
 
 log = logging.getLogger("headrace.http")
 
@@ -54,12 +56,12 @@ def serve_metrics(settings: Settings, registry: Registry) -> None:
     if port is None:
         return
     try:
-        server, _ = start_http_server(port, host, registry)
+        taken = serve(registry, host, port, names_of(settings))
     except OSError as error:
         raise SettingsError(
             f"HEADRACE_API_METRICS_PORT: {host}:{port} cannot be used: {error.strerror or error}."
         ) from None
-    log.info("Metrics at http://%s:%d/metrics.", host, server.server_port)
+    log.info("Metrics at http://%s:%d/metrics.", host, taken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,7 @@ class ApiMetrics:
         arrivals: the bodies that are being received; what is here of them is exported.
         models: asked at each scrape for the models that are known.
         failed: asked at each scrape for how many consumers of each model have failed.
+        departures: the answers that wait for their clients; what they hold is exported.
 
     Attributes:
         in_flight: predict requests between their first byte and their answer, except while a body comes in pieces and
@@ -161,6 +164,7 @@ class ApiMetrics:
         arrivals: Arrivals,
         models: Callable[[], Iterable[str]] = tuple,
         failed: Callable[[], Mapping[str, int]] = dict,
+        departures: Departures | None = None,
     ) -> None:
         self._registry = registry
         self.in_flight = 0
@@ -188,6 +192,13 @@ class ApiMetrics:
         limit.set(most_in_flight)
         receiving = Gauge("headrace_receiving_bytes", "What has come of incomplete bodies.", registry=registry)
         receiving.set_function(lambda: arrivals.held_bytes)
+        departures = departures or Departures(0, 0.0)
+        sending = Gauge("headrace_sending_bytes", "Answers that their clients have not taken.", registry=registry)
+        sending.set_function(lambda: departures.held_bytes)
+        given_up = Tally(
+            "headrace_answers_given_up", "Answers cut off.", ("why",), registry, lambda: ((why,) for why in WHYS)
+        )
+        departures.given_up = given_up.counts
         info = Gauge("headrace_build_info", "What runs.", ("version", "protocol", "commit"), registry=registry)
         info.labels(version, str(VERSION), commit or "").set(1)
         registry.register(_Failed(failed))

@@ -12,6 +12,7 @@ from shared.outcomes import INTERNAL, METHOD_NOT_ALLOWED, NOT_FOUND, RequestErro
 
 from .auth import OPEN_PATHS, Gate
 from .body import refuse_unread
+from .cors import Cors
 from .errors import send_error
 from .metrics import OTHER_ROUTE, ApiMetrics
 
@@ -29,10 +30,18 @@ class Boundary:
         metrics: where durations go.
         measured: path templates with a series of their own; all others share one.
         gate: asks for an API key before anything is routed; None lets everybody in.
+        cors: answers browsers that ask before they send, and marks all answers; None for neither.
     """
 
-    def __init__(self, app: ASGIApp, metrics: ApiMetrics, measured: frozenset[str], gate: Gate | None = None) -> None:
-        self._app, self._metrics, self._measured, self._gate = app, metrics, measured, gate
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: ApiMetrics,
+        measured: frozenset[str],
+        gate: Gate | None = None,
+        cors: Cors | None = None,
+    ) -> None:
+        self._app, self._metrics, self._measured, self._gate, self._cors = app, metrics, measured, gate, cors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -45,18 +54,27 @@ class Boundary:
             nonlocal status
             if not status and message["type"] == "http.response.start":
                 status = message["status"]
+                if cors is not None:
+                    message["headers"] = [*message["headers"], *cors.headers(origin)]
             await send(message)
 
+        cors, origin = self._cors, None
+        if cors is not None:
+            origin = next((value for name, value in scope["headers"] if name == b"origin"), None)
+            if scope["method"] == "OPTIONS" and origin is not None and _is_preflight(scope):
+                await send({"type": "http.response.start", "status": 204, "headers": cors.preflight(origin)})
+                await send({"type": "http.response.body", "body": b""})
+                return
         try:
             if self._gate is not None and scope["path"] not in OPEN_PATHS:
                 scope["api_client"] = self._gate.check(v for name, v in scope["headers"] if name == b"authorization")
             await self._app(scope, receive, watched)
         except RequestError as error:
-            await refuse_unread(receive, watched, error, dict(scope["headers"]))
+            await refuse_unread(watched, error, dict(scope["headers"]))
         except HTTPException as error:
             refusal = _documented(error, scope["path"])
             allow = [(b"allow", _allowed(error).encode())] if refusal.outcome is METHOD_NOT_ALLOWED else None
-            await refuse_unread(receive, watched, refusal, dict(scope["headers"]), allow)
+            await refuse_unread(watched, refusal, dict(scope["headers"]), allow)
         except Exception:
             _log.exception("%s %s failed.", scope["method"], scope["path"][:200])
             if status:
@@ -71,6 +89,10 @@ class Boundary:
         route = scope.get("route")
         path = getattr(route, "path", OTHER_ROUTE)
         return path if status != METHOD_NOT_ALLOWED.status and path in self._measured else OTHER_ROUTE
+
+
+def _is_preflight(scope: Scope) -> bool:
+    return any(name == b"access-control-request-method" for name, _ in scope["headers"])
 
 
 def _documented(error: HTTPException, path: str) -> RequestError:

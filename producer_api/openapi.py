@@ -42,6 +42,7 @@ _MEANINGS: dict[Outcome, str] = {
     outcomes.REQUEST_TIMEOUT: "The body did not arrive in time.",
     outcomes.BODY_TOO_LARGE: "The body is over the limit.",
     outcomes.UNSUPPORTED_MEDIA_TYPE: "The model does not take this content type.",
+    outcomes.MISDIRECTED: "Host names another place; without API keys a front end answers to names of its own only.",
     outcomes.INVALID_INPUT: "The input does not fit the model; the field is named.",
     outcomes.KEY_REUSED: "Another body was sent with this Idempotency-Key.",
     outcomes.HEADERS_TOO_LARGE: "The head of the request is over its limit.",

@@ -11,18 +11,36 @@ import math
 import signal
 import socket
 import ssl
+import sys
 from collections.abc import Generator
 from dataclasses import dataclass
+from types import FrameType
+from typing import cast
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.config import STARTUP_FAILURE
 
 from shared.logs import configure
 from shared.settings import Settings, SettingsError
 
+from .errors import EVERYWHERE
+from .http_connection import STOPPING_LINGER_S
 from .http_express import ExpressProtocol
+from .rules import Rules
 
 _log = logging.getLogger("headrace.http")
+
+BACKLOG = 2048
+HANDSHAKE_S = 10.0
+"""Time for a handshake of TLS."""
+
+GOODBYE_S = 300.0
+"""The same for its end. Before that a client is cut off that takes nothing, or that has nothing to take."""
+
+KERNEL_BYTES = 128 * 1024
+"""How much of an answer the kernel takes for a client before it has sent it. It would take megabytes for each one that
+reads nothing, in no account of ours, though in the container's."""
 
 
 def configure_logging(level: str, form: str) -> None:
@@ -45,8 +63,10 @@ def bind(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # each connection inherits it
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_BYTES)
             listener.bind(address)
-            listener.listen(2048)
+            listener.listen(BACKLOG)
         except OSError:
             listener.close()
             raise
@@ -57,10 +77,10 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def drain_s(settings: Settings) -> float:
-    """Seconds that a signal to stop waits for the requests in flight: their default time limit and a little.
+def wait_s(settings: Settings) -> float:
+    """Seconds that a stop waits for the requests in flight: their default time limit and a little.
 
-    ``headrace up`` leaves three seconds more before it uses SIGKILL.
+    It comes after the grace of ``HEADRACE_DRAIN_S``. ``headrace up`` leaves three seconds more before it uses SIGKILL.
     """
     return settings.default_timeout_ms / 1000 + 2
 
@@ -95,14 +115,20 @@ def tls_of(settings: Settings) -> Tls | None:
 def config(
     app: ASGIApp, wait_s: float, protocol: type[ExpressProtocol] = ExpressProtocol, tls: Tls | None = None
 ) -> uvicorn.Config:
-    """The one configuration of uvicorn, also used by the tests; ``wait_s`` as from :func:`drain_s`.
+    """The one configuration of uvicorn, also used by the tests; ``wait_s`` as from :func:`wait_s`.
 
-    An application with an attribute ``express`` has the common predict request answered around ASGI.
+    An application with an attribute ``express`` has the common predict request answered around ASGI, and ``rules`` has
+    its accounts of bytes and what its connections have to know.
     """
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http=type("Protocol", (protocol,), {"express": getattr(app, "express", None)}),
+        http=type(
+            "Protocol",
+            (protocol,),
+            {"express": getattr(app, "express", None), "rules": getattr(app, "rules", None) or Rules()},
+        ),
+        headers=EVERYWHERE,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -120,18 +146,88 @@ class Server(uvicorn.Server):
     """uvicorn's server; a signal ends it in order and the process with exit code 0.
 
     uvicorn itself raises the signal once more at the end, so that a drained process would seem to have been killed.
+
+    Args:
+        drain_s: seconds between the signal and the closing of the listener, in which requests are still taken.
     """
 
+    def __init__(self, config: uvicorn.Config, drain_s: float = 0.0) -> None:
+        super().__init__(config)
+        self._drain_s = drain_s
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        # What lives now lives as long as the process. A full collection over it would be the slowest request.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 50, 100)
+        """Listen as uvicorn does, with limits on the time of what TLS does around the requests."""
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            sys.exit(STARTUP_FAILURE)
+        self.server_state.default_headers = self.config.encoded_headers
+        self.servers = [await self._listen(listener) for listener in sockets or ()]
+        self.started = True
+        self._keep_what_lives()
         for listener in sockets or ():
             host, port = listener.getsockname()[:2]
             scheme = "https" if self.config.is_ssl else "http"
             _log.info("Serving on %s://%s:%d.", scheme, f"[{host}]" if ":" in host else host, port)
+
+    def _keep_what_lives(self) -> None:
+        """What lives now lives as long as the process. A full collection over it would be the slowest request."""
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 50, 100)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End as uvicorn does, and leave a moment to the clients that were told at the very end."""
+        await super().shutdown(sockets)
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + STOPPING_LINGER_S
+        while (left := self._connections()) and loop.time() < end_s:
+            for connection in left:
+                connection.shutdown()
+            await asyncio.sleep(0.02)
+        for connection in left:
+            connection.transport.abort()
+        await asyncio.sleep(0)
+
+    def _connections(self) -> list[ExpressProtocol]:
+        return cast("list[ExpressProtocol]", list(self.server_state.connections))
+
+    async def _listen(self, listener: socket.socket) -> asyncio.Server:
+        config = self.config
+
+        def connection() -> asyncio.Protocol:
+            return self._kind(config=config, server_state=self.server_state, app_state=self.lifespan.state)
+
+        loop, tls = asyncio.get_running_loop(), config.ssl
+        return await loop.create_server(
+            connection,
+            sock=listener,
+            ssl=tls,
+            backlog=BACKLOG,
+            ssl_handshake_timeout=None if tls is None else HANDSHAKE_S,
+            ssl_shutdown_timeout=None if tls is None else GOODBYE_S,
+        )
+
+    @property
+    def _kind(self) -> type[ExpressProtocol]:
+        return cast("type[ExpressProtocol]", self.config.http_protocol_class)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A first signal begins the grace, if there is one; the next ends it, and so does the end of its time."""
+        if self._drain_s > 0 and not self._kind.rules.is_draining and not self.should_exit:
+            self._begin_draining()
+        else:
+            super().handle_exit(sig, frame)
+
+    def _begin_draining(self) -> None:
+        """Be ready no more, and make each answer the last on its connection, so that clients go elsewhere."""
+        self._kind.rules.is_draining = True
+        _log.info("Draining for %g s: not ready any more, still serving. A second signal ends it.", self._drain_s)
+        for connection in self._connections():
+            connection.drain()
+        asyncio.get_running_loop().call_later(self._drain_s, self._stop)
+
+    def _stop(self) -> None:
+        self.should_exit = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -145,8 +241,9 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
 
-def run(app: ASGIApp, listener: socket.socket, wait_s: float, tls: Tls | None = None) -> int:
-    """Serve until a signal comes and the requests in flight are answered, ``wait_s`` at most; returns the exit code."""
-    server = Server(config(app, wait_s, tls=tls))
+def run(app: ASGIApp, listener: socket.socket, wait_s: float, tls: Tls | None = None, drain_s: float = 0.0) -> int:
+    """Serve until a signal comes, ``drain_s`` more, and until the requests in flight are answered, ``wait_s`` at most;
+    returns the exit code."""
+    server = Server(config(app, wait_s, tls=tls), drain_s)
     server.run(sockets=[listener])
     return 0

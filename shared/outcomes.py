@@ -36,6 +36,7 @@ REQUEST_TIMEOUT = Outcome("request_timeout", 408)
 ALREADY_ANSWERED = Outcome("already_answered", 409)
 BODY_TOO_LARGE = Outcome("body_too_large", 413)
 UNSUPPORTED_MEDIA_TYPE = Outcome("unsupported_media_type", 415)
+MISDIRECTED = Outcome("misdirected", 421)
 INVALID_INPUT = Outcome("invalid_input", 422)
 KEY_REUSED = Outcome("key_reused", 422)
 HEADERS_TOO_LARGE = Outcome("headers_too_large", 431)
@@ -70,6 +71,7 @@ ALL = (
     ALREADY_ANSWERED,
     BODY_TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,
+    MISDIRECTED,
     INVALID_INPUT,
     KEY_REUSED,
     HEADERS_TOO_LARGE,

@@ -7,6 +7,7 @@ gives way to the environment where both name the same thing.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -28,6 +29,9 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
 TRACING = ("off", "otlp")
 MAX_BATCH_CEILING = 4096
+
+_HOST = re.compile(r"(?:\*|(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|[0-9a-f]*:[0-9a-f:.]*)\Z")
+_ORIGIN = re.compile(r"(?:\*|[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?)\Z")
 
 
 class SettingsError(ValueError):
@@ -83,6 +87,11 @@ class Settings:
     tls_cert_file: str | None = None
     tls_key_file: str | None = None
     api_metrics_port: int | None = None
+    allowed_hosts: tuple[str, ...] | None = None
+    cors_origins: tuple[str, ...] | None = None
+    write_timeout_s: float = 30
+    max_sending_bytes: int = 0
+    drain_s: float = 0
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Settings:
@@ -139,6 +148,11 @@ class Settings:
     def max_message_bytes(self) -> int:
         """Longest request that consumers decode: what the largest body may become, since ``0,`` can be a FP64."""
         return 4 * self.max_body_bytes + 1024 * 1024
+
+    @property
+    def sending_limit_bytes(self) -> int:
+        """What answers may hold together until their clients read them: as set, else sixteen times the largest body."""
+        return self.max_sending_bytes or 16 * self.max_body_bytes
 
     @property
     def recipe_steps(self) -> frozenset[str] | None:
@@ -211,6 +225,28 @@ def _names(name: str, text: str) -> tuple[str, ...]:
     return names
 
 
+def _hosts(name: str, text: str) -> tuple[str, ...]:
+    hosts = tuple(part.strip().lower() for part in text.split(","))
+    for host in hosts:
+        if not _HOST.match(host):
+            raise SettingsError(
+                f"{name} lists names without scheme and port (api.example.org, *.example.org, or * for any), "
+                f"not {host!r}."
+            )
+    return hosts
+
+
+def _origins(name: str, text: str) -> tuple[str, ...]:
+    origins = tuple(part.strip().lower() for part in text.split(","))
+    for origin in origins:
+        if not _ORIGIN.match(origin):
+            raise SettingsError(
+                f"{name} lists origins such as https://app.example.org or http://localhost:3000, without a path, or is "
+                f"*, not {origin!r}."
+            )
+    return origins
+
+
 def _sizes(name: str, text: str) -> tuple[int, ...]:
     sizes = {_integer(f"Each size in {name}", part.strip(), 1, MAX_BATCH_CEILING) for part in text.split(",")}
     return tuple(sorted(sizes))
@@ -256,10 +292,16 @@ _INTEGERS: dict[str, tuple[int, int]] = {
     "metrics_port": (0, 65535),
     "max_body_bytes": (1024, 512 * 1024 * 1024),
     "max_receiving_bytes": (0, 1 << 40),
+    "max_sending_bytes": (0, 1 << 40),
     "max_wait_ms": (0, 3_600_000),
     "max_in_flight": (1, 1_000_000),
     "allow_anonymous": (0, 1),
     "api_metrics_port": (0, 65535),
+}
+_NUMBERS: dict[str, tuple[float, float]] = {
+    "window_ms": (0, 60_000),
+    "write_timeout_s": (0.1, 3600),
+    "drain_s": (0, 3600),
 }
 _CHOICES = {
     "appendonly": APPENDONLY,
@@ -278,8 +320,12 @@ def _parse(field: str, name: str, text: str) -> Any:
         return _integer(name, text, *_INTEGERS[field])
     if field in _CHOICES:
         return _choice(name, text, _CHOICES[field])
-    if field == "window_ms":
-        return _number(name, text, 0, 60_000)
+    if field in _NUMBERS:
+        return _number(name, text, *_NUMBERS[field])
+    if field == "allowed_hosts":
+        return _hosts(name, text)
+    if field == "cors_origins":
+        return _origins(name, text)
     if field == "buckets":
         return _sizes(name, text)
     if field == "models":
@@ -304,6 +350,11 @@ def _check_together(settings: Settings) -> None:
     if settings.receiving_limit_bytes < settings.max_body_bytes:
         raise SettingsError(
             f"HEADRACE_MAX_RECEIVING_BYTES ({settings.max_receiving_bytes}) must not be less than "
+            f"HEADRACE_MAX_BODY_BYTES ({settings.max_body_bytes})."
+        )
+    if settings.sending_limit_bytes < settings.max_body_bytes:
+        raise SettingsError(
+            f"HEADRACE_MAX_SENDING_BYTES ({settings.max_sending_bytes}) must not be less than "
             f"HEADRACE_MAX_BODY_BYTES ({settings.max_body_bytes})."
         )
     check_window(settings.window_ms or 0, settings, "HEADRACE_WINDOW_MS")

@@ -42,7 +42,7 @@ HOMES = {
     "redis": ("shared/redis", "shared/sentinel.py", "producer_api/redis_queue.py", "consumer/redis_stream.py"),
     "hiredis": ("shared/redis_links.py", "loadgen/stream_carrier.py"),
     "matplotlib": ("loadgen/reports/png.py",),
-    "prometheus_client": ("shared/metrics.py", "producer_api/metrics.py", "consumer/metrics.py"),
+    "prometheus_client": ("shared/metrics", "producer_api/metrics.py", "consumer/metrics.py"),
     "opentelemetry": ("shared/otel.py",),
     "rich": ("loadgen/", "headrace/"),
     "jsonschema": ("loadgen/",),

@@ -55,6 +55,9 @@ class Models:
         return json_response(ModelInfo.of(state.card, state.workers, state.serving))
 
 
+NOT_KEPT = {"Cache-Control": "no-store"}
+
+
 def json_response(value: object, status: int = 200) -> Response:
     """Answer with ``value`` as JSON."""
-    return Response(json_encoder.encode(value), status, media_type="application/json")
+    return Response(json_encoder.encode(value), status, NOT_KEPT, "application/json")

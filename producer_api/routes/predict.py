@@ -70,9 +70,12 @@ class Predict:
             del scope[ON_GONE]
             if span is not None:
                 span.answered(answer.reply.timing)
-            await _send_ok(send, exchange.payload(answer), exchange)
+            payload = exchange.payload(answer)
+            exchange.close()  # its place goes to the next when the answer is made, not when it is read
+            del answer, decoded
+            await _send_ok(send, payload, exchange)
         except RequestError as error:
-            await _refuse(receive, send, exchange, error, headers, unread)
+            await _refuse(send, exchange, error, headers, unread)
         except bodies.Disconnected:
             exchange.outcome = CLIENT_CLOSED
         except asyncio.CancelledError:
@@ -84,7 +87,7 @@ class Predict:
         except Exception:
             _log.exception("A request for %s failed.", exchange.head.model[:64], extra=exchange.about())
             fault = RequestError(INTERNAL, "Something went wrong here; it has been logged.")
-            await _refuse(receive, send, exchange, fault, headers, unread)
+            await _refuse(send, exchange, fault, headers, unread)
         finally:
             scope.pop(ON_GONE, None)
             if not exchange.closed:
@@ -122,15 +125,14 @@ async def _send_ok(send: Send, payload: bytes, exchange: Exchange) -> None:
 
 
 async def _refuse(
-    receive: Receive, send: Send, exchange: Exchange, error: RequestError, headers: Mapping[bytes, bytes], unread: bool
+    send: Send, exchange: Exchange, error: RequestError, headers: Mapping[bytes, bytes], unread: bool
 ) -> None:
     exchange.failed(error)
-    # Throwing away the rest of the body may take a while. Meanwhile the request takes no place, and no memory.
-    exchange.close()
+    exchange.close()  # until the client takes the answer may be a while, in which the request takes no place
     error.__traceback__ = None  # its frames hold what has come of the body
     if error.outcome is REQUEST_TIMEOUT:
         await send_error(send, error, [(b"connection", b"close")])
     elif unread:
-        await bodies.refuse_unread(receive, send, error, headers)
+        await bodies.refuse_unread(send, error, headers)
     else:
         await send_error(send, error)

@@ -16,7 +16,7 @@ from shared.names import is_name
 from shared.outcomes import ALREADY_ANSWERED, UNKNOWN_REQUEST, RequestError, malformed
 from shared.wire import Reply
 
-from .models import json_response
+from .models import NOT_KEPT, json_response
 
 PATH = "/v1/models/{model}/requests/{id}"
 
@@ -74,4 +74,4 @@ def _answer(reply: Reply, request_id: str, media_type: str) -> Response:
         raise from_fault(reply.fault, request_id)
     timing = reply.timing
     payload = encode_reply(reply, (timing.queue + timing.wait + timing.run) / 1e6, media_type)
-    return Response(payload, media_type=media_type, headers={"X-Request-Id": request_id})
+    return Response(payload, media_type=media_type, headers={"X-Request-Id": request_id, **NOT_KEPT})

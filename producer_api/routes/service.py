@@ -6,16 +6,20 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from producer_api.auth import Gate
+from producer_api.docs_page import policy
 from producer_api.encoding import json_encoder
 from producer_api.metrics import ApiMetrics
 from producer_api.negotiation import wants_openmetrics
 from producer_api.queue import Catalogue, Queue
+from producer_api.rules import Rules
 from producer_api.schemas import Health, Readiness, VersionInfo
 from shared.version import __version__
 from shared.wire import VERSION
 from shared.wishes import Serving
 
-from .models import json_response, summaries
+from .models import NOT_KEPT, json_response, summaries
+
+DRAINING = "This front end is draining: it answers what comes, and stops soon."
 
 
 def readiness(catalogue: Catalogue) -> Readiness:
@@ -70,14 +74,16 @@ class Service:
         self,
         queue: Queue,
         metrics: ApiMetrics,
+        rules: Rules,
         commit: str | None,
         document: dict[str, object],
         page: str,
         gate: Gate | None = None,
     ) -> None:
-        self._queue, self._metrics, self._gate = queue, metrics, gate
+        self._queue, self._metrics, self._rules, self._gate = queue, metrics, rules, gate
         self._version = VersionInfo("headrace", __version__, VERSION, commit)
         self._document, self._page = json_encoder.encode(document), page
+        self._page_headers = {"Content-Security-Policy": policy(page), "Referrer-Policy": "no-referrer"}
 
     async def health(self, request: Request) -> Response:
         """Answer as long as the process runs."""
@@ -89,6 +95,8 @@ class Service:
         if self._gate is not None:
             credentials = (value for name, value in request.scope["headers"] if name == b"authorization")
             state = state if self._gate.knows(credentials) else in_brief(state)
+        if self._rules.is_draining:
+            state = Readiness(False, state.redis, [DRAINING, *state.reasons], state.models)
         response = json_response(state, 200 if state.ready else 503)
         if not state.ready:
             response.headers["Retry-After"] = "1"
@@ -102,7 +110,7 @@ class Service:
         """Expose the metrics."""
         accept = ",".join(request.headers.getlist("accept")).encode("latin-1")
         text, content_type = self._metrics.expose(as_openmetrics=wants_openmetrics(accept))
-        return Response(text, headers={"Content-Type": content_type, "Vary": "Accept"})
+        return Response(text, headers={"Content-Type": content_type, "Vary": "Accept", **NOT_KEPT})
 
     async def openapi(self, request: Request) -> Response:
         """Return the OpenAPI document."""
@@ -110,5 +118,4 @@ class Service:
 
     async def docs(self, request: Request) -> Response:
         """Return the documentation page. It loads nothing from elsewhere, and the browser is told so."""
-        policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
-        return HTMLResponse(self._page, headers={"Content-Security-Policy": f"{policy}; img-src data: blob:"})
+        return HTMLResponse(self._page, headers=self._page_headers)

@@ -6,11 +6,14 @@ import asyncio
 import contextlib
 import json
 import socket
+import ssl
 import threading
+from collections.abc import Generator
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-import uvicorn
+import uvloop
 from prometheus_client.registry import CollectorRegistry
 
 from producer_api import server
@@ -18,6 +21,19 @@ from producer_api.app import create_app
 from producer_api.http_express import ExpressProtocol
 from shared.settings import Settings
 from tests.fakes import InMemoryQueue, demo_queue
+
+NAMES = ("test", "a", "other")
+
+
+class _Server(server.Server):
+    """The front end's own, in a thread among others: signals and the garbage collector are not its business."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+    def _keep_what_lives(self) -> None:
+        pass
 
 
 class HttpServer:
@@ -28,18 +44,24 @@ class HttpServer:
         settings: Settings | None = None,
         protocol: type[ExpressProtocol] = ExpressProtocol,
         queue: InMemoryQueue | None = None,
+        tls: server.Tls | None = None,
     ) -> None:
         self.queue = queue or demo_queue()
         self.registry = CollectorRegistry()
-        self.app = create_app(settings or Settings(), self.queue, self.registry)
+        settings = settings or Settings()
+        if settings.keys_file is None:  # the clients of these tests call it so
+            settings = replace(settings, allowed_hosts=(*(settings.allowed_hosts or ()), *NAMES))
+        self.app = create_app(settings, self.queue, self.registry)
         self._listener = server.bind("127.0.0.1", 0)
         self.port: int = self._listener.getsockname()[1]
-        self.uvicorn = uvicorn.Server(server.config(self.app, 10.0, protocol))
+        self.uvicorn = _Server(server.config(self.app, 10.0, protocol, tls))
+        self._tls = tls
         self._began = threading.Event()
         self._thread = threading.Thread(target=self._run, name="http-server")
 
     def _run(self) -> None:
-        asyncio.run(self._serve())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._serve())
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -97,7 +119,7 @@ class HttpServer:
 
     def connect(self) -> Connection:
         """Open a connection."""
-        return Connection(self.port)
+        return Connection(self.port, None if self._tls is None else self._tls.cert_file)
 
     def get(self, target: str) -> tuple[int, dict[str, str], Any]:
         """Ask on a connection of its own."""
@@ -107,11 +129,19 @@ class HttpServer:
 
 
 class Connection:
-    """One TCP connection; nothing is checked or corrected before it is sent."""
+    """One TCP connection; nothing is checked or corrected before it is sent.
 
-    def __init__(self, port: int) -> None:
+    Args:
+        trusted: file with the server's certificate; None for a connection without TLS.
+    """
+
+    def __init__(self, port: int, trusted: str | None = None) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=20)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if trusted is not None:
+            self._socket = ssl.create_default_context(cafile=trusted).wrap_socket(
+                self._socket, server_hostname="127.0.0.1"
+            )
         self._file = self._socket.makefile("rb")
 
     def __enter__(self) -> Self:
@@ -128,6 +158,10 @@ class Connection:
     def send(self, data: bytes) -> None:
         """Send bytes."""
         self._socket.sendall(data)
+
+    def some(self, most: int) -> bytes:
+        """Read what is there, at most ``most`` bytes; not for use beside :meth:`response`."""
+        return self._socket.recv(most)
 
     def rest(self) -> bytes:
         """Say that nothing more comes, and read to the end of the connection."""
@@ -166,5 +200,5 @@ class Connection:
         """Wait for the server to end the connection; False when it sends something instead."""
         try:
             return self._file.read(1) == b""
-        except ConnectionResetError:
+        except (ConnectionResetError, ssl.SSLEOFError):
             return True

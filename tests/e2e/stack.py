@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -71,8 +72,14 @@ class Process:
         return "\n".join(self._output.lines)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal."""
+        """Send a signal; after SIGSTOP it does not run any more.
+
+        A signal is only noted at first. On a busy machine the threads of a process go on for a while, and a consumer
+        answers what came after it.
+        """
         self.popen.send_signal(number)
+        if number is signal.SIGSTOP:
+            os.waitpid(self.popen.pid, os.WUNTRACED)
 
     def text(self) -> str:
         """Everything that was printed so far."""
@@ -101,6 +108,7 @@ class Stack:
             "HEADRACE_MODELS_FILE": str(models_file),
             "HEADRACE_METRICS_PORT": "0",
             "HEADRACE_TORCH_THREADS": "1",
+            "HEADRACE_ALLOWED_HOSTS": "test",
             **{f"HEADRACE_{name}": value for name, value in settings.items()},
         }
         self._processes: list[Process] = []

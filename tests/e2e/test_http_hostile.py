@@ -253,7 +253,7 @@ def test_malformed_and_ambiguous_requests(server: HttpServer, request_bytes: byt
 
 
 def test_good_hosts(server: HttpServer) -> None:
-    for host in ("localhost:8000", "127.0.0.1", "[::1]:8000", "a-b.example_1"):
+    for host in ("localhost:8000", "127.0.0.1", "[::1]:8000", "a"):
         with server.connect() as connection:
             connection.send(f"GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
             assert connection.response()[0] == 200
@@ -270,7 +270,7 @@ def test_a_broken_pipelined_request_does_not_answer_the_one_before_it(server: Ht
         server.release()
         status, _, body = connection.response()
         assert (status, body["outputs"][0]["data"]) == (200, list(b"first"))
-        assert connection.closed()
+        _refused(connection, 400)  # by itself, when its turn has come
 
 
 def test_pipelined_requests_are_answered_in_order(server: HttpServer) -> None:

@@ -44,6 +44,11 @@ def test_consumers_get_the_longest_batch_time_to_drain() -> None:
     assert consumer.stop_limit_s == 2.0 + 5
 
 
+def test_a_front_end_gets_its_grace_and_the_time_of_its_requests() -> None:
+    *_, front_end = plan.service_specs(_settings(DRAIN_S="4", DEFAULT_TIMEOUT_MS="2000"), COMMANDS, PLACES)
+    assert front_end.stop_limit_s == 4.0 + 2.0 + 5
+
+
 def test_one_probe_for_each_model_waits_for_all_its_workers() -> None:
     specs = plan.probe_specs(_settings(PORT="8123"), COMMANDS, PLACES)
     assert [spec.argv for spec in specs] == [

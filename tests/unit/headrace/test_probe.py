@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from consumer.metrics import ConsumerMetrics
 from headrace import asking, probe
 from shared.embedded import free_port
+from shared.hosts import Hosts
 from shared.settings import Settings, SettingsError
 from tests.unit.headrace.operators import headrace, server
 
@@ -48,7 +49,7 @@ def answering(*pieces: bytes, stays: bool = False) -> Iterator[int]:
 
 def test_a_consumer_is_ready_once_its_model_is_loaded_and_no_proxy_is_asked() -> None:
     metrics = ConsumerMetrics(CollectorRegistry(), "m")
-    port = str(metrics.serve("127.0.0.1", 0))
+    port = str(metrics.serve("127.0.0.1", 0, Hosts()))
     loading = headrace("redis://unused", "probe", "consumer", "--port", port, **PROXIES)
     assert loading.code == 1
     assert loading.err.startswith(f"The consumer at 127.0.0.1 port {port} is not ready. The model is not loaded yet")
@@ -62,7 +63,7 @@ def test_a_consumer_is_ready_once_its_model_is_loaded_and_no_proxy_is_asked() ->
 
 def test_the_metrics_of_a_consumer_are_where_they_were() -> None:
     metrics = ConsumerMetrics(CollectorRegistry(), "m")
-    answer = asking.ask("127.0.0.1", metrics.serve("127.0.0.1", 0), "/metrics", 5.0)
+    answer = asking.ask("127.0.0.1", metrics.serve("127.0.0.1", 0, Hosts()), "/metrics", 5.0)
     assert answer.status == 200
     assert b"headrace_batch_size" in answer.body
 

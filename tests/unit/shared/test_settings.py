@@ -33,6 +33,27 @@ def test_the_defaults_are_the_documented_ones() -> None:
     assert (settings.appendonly, settings.maxmemory_mb, settings.max_body_bytes) == ("everysec", 1024, 16_777_216)
 
 
+@pytest.mark.parametrize("text", ["", "http://a.b", "a.b:80", "a b", "*.*", "a..b", "*b"])
+def test_hosts_are_names(text: str) -> None:
+    assert "HEADRACE_ALLOWED_HOSTS lists names without scheme and port" in refusal(ALLOWED_HOSTS=text)
+
+
+@pytest.mark.parametrize("text", ["", "a.b", "https://a.b/", "https://a.b/c", "https://*.b", "null"])
+def test_origins_are_origins(text: str) -> None:
+    assert "HEADRACE_CORS_ORIGINS lists origins such as" in refusal(CORS_ORIGINS=text)
+
+
+def test_hosts_and_origins_are_lists_in_lower_case() -> None:
+    settings = read(ALLOWED_HOSTS="API.example, *.B.c,fd00::1", CORS_ORIGINS="https://A.b, http://localhost:3000")
+    assert settings.allowed_hosts == ("api.example", "*.b.c", "fd00::1")
+    assert settings.cors_origins == ("https://a.b", "http://localhost:3000")
+
+
+def test_unread_answers_may_hold_at_least_one_body() -> None:
+    assert "HEADRACE_MAX_SENDING_BYTES (1)" in refusal(MAX_SENDING_BYTES="1")
+    assert read().sending_limit_bytes == 256 * 1024 * 1024
+
+
 def test_other_names_in_the_environment_are_none_of_our_business() -> None:
     assert Settings.from_env({"PATH": "/bin", "HEADRACER": "x", "headrace_port": "1"}) == Settings()
 
@@ -54,7 +75,8 @@ def test_every_field_can_be_set_by_its_name() -> None:
         f"HEADRACE_{field.name.upper()}": {"redis_url": "redis://h", "max_batch": "4", "window_ms": "2.5",
                                            "batch_policy": "window", "precision": "bf16",
                                            "buckets": "8,1,1", "keys_file": "k", "tls_cert_file": "c",
-                                           "tls_key_file": "k", "api_metrics_port": "1"}.get(field.name)
+                                           "tls_key_file": "k", "api_metrics_port": "1", "allowed_hosts": "a.b,*",
+                                           "cors_origins": "https://a.b:1"}.get(field.name)
         or (",".join(field.default) if isinstance(field.default, tuple) else str(field.default))
         for field in dataclasses.fields(Settings)
     }  # fmt: skip
@@ -73,6 +95,8 @@ def test_every_field_can_be_set_by_its_name() -> None:
             "tls_cert_file",
             "tls_key_file",
             "api_metrics_port",
+            "allowed_hosts",
+            "cors_origins",
         )
     )
     assert dataclasses.replace(settings, **silent) == Settings()  # type: ignore[arg-type]

@@ -1,0 +1,22 @@
+"""What several end-to-end tests share."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from producer_api.server import Tls
+
+
+@pytest.fixture(scope="module", params=["plain", "tls"])
+def tls(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tls | None:
+    """Once without TLS, and once with a certificate for this machine."""
+    from tests.e2e.test_tls import certificate
+
+    if request.param == "plain":
+        return None
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    cert, key = certificate(tmp_path_factory.mktemp("tls"), "front-end")
+    return Tls(str(cert), str(key))
