@@ -78,7 +78,7 @@ soak: $(STAMP) ## the storm for MINUTES=60, then the tests that take long; all o
 	$(BIN)/python -m pytest -m soak -n 0 -k "$(ALONE)" || status=$$?; \
 	exit $$status
 
-mutants: $(STAMP) ## break the service in ten ways and see whether the gate notices
+mutants: $(STAMP) ## break the service in twelve ways and see whether the gate notices
 	@$(BIN)/python -m loadgen mutants $(if $(ONLY),--only $(ONLY)) --repeat $(REPEAT)
 
 selftest: $(STAMP) ## measure the load generator itself

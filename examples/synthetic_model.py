@@ -6,9 +6,10 @@ answer is the first byte of the body. Its table in models.toml:
     [models.synthetic]
     family = "python"
     entry = "examples.synthetic_model:create"
-    options = { batch_ms = 20, row_ms = 0.2, slower = 1.0, fail_every = 0 }
+    options = { batch_ms = 20, row_ms = 0.2, slower = 1.0, fail_every = 0, wrong = 0, mixed = 0 }
 
-``slower`` multiplies both times; with ``fail_every = 20`` every twentieth request fails.
+``slower`` multiplies both times; with ``fail_every = 20`` every twentieth request fails; with ``wrong = 1`` each answer
+is off by one, and with ``mixed = 1`` all rows of a batch get the answer of its first.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from shared.wire import Request, Tensor
 
 
 class Synthetic(Model):
-    def __init__(self, batch_ms: float, row_ms: float, slower: float, fail_every: int) -> None:
+    def __init__(self, batch_ms: float, row_ms: float, slower: float, fail_every: int, wrong: int, mixed: int) -> None:
         self._batch_s, self._row_s = slower * batch_ms / 1000, slower * row_ms / 1000
         self._fail_every, self._numbers = fail_every, itertools.count(1)
+        self._wrong, self._mixed = wrong, mixed
 
     def describe(self) -> Description:
         one = (TensorSpec("input", "UINT8", (-1,)),)
@@ -47,7 +49,9 @@ class Synthetic(Model):
         done_s = time.perf_counter() + self._batch_s + self._row_s * len(rows)
         while (left_s := done_s - time.perf_counter()) > 0:
             time.sleep(left_s)
-        return rows
+        if self._mixed:
+            rows = [rows[0]] * len(rows)
+        return [bytes([(row[0] + self._wrong) % 256]) for row in rows]
 
     def postprocess(self, outputs: Sequence[Any], request: Request) -> Result:
         return Result(outputs=(Tensor("output", "UINT8", (1, 1), outputs[0]),))
@@ -60,7 +64,7 @@ class Synthetic(Model):
 
 
 def create(options: dict[str, Any]) -> Model:
-    known = {"batch_ms": 20.0, "row_ms": 0.2, "slower": 1.0, "fail_every": 0}
+    known = {"batch_ms": 20.0, "row_ms": 0.2, "slower": 1.0, "fail_every": 0, "wrong": 0, "mixed": 0}
     if unknown := options.keys() - known.keys():
         raise ValueError(f"options has no {min(unknown)!r}; there are {', '.join(known)}.")
     return Synthetic(**{**known, **options})

@@ -134,7 +134,7 @@ def gate(
     report_folder: Path | None,
     github: bool,
 ) -> int:
-    """Judge a run: exit code 0 pass, 10 over budget, 11 regression, 20 invalid."""
+    """Judge a run: exit code 0 pass, 10 over budget, 11 regression, 12 wrong answers, 20 invalid."""
     from .command import judge_files
 
     return judge_files(
@@ -184,7 +184,7 @@ def selftest(**options: Any) -> int:
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the first repetition.")
 @click.option("--list", "listed", is_flag=True, help="Only list them.")
 def mutants(**options: Any) -> int:
-    """Prove that the gate can fail: break the service in ten ways and compare the exit codes."""
+    """Prove that the gate can fail: break the service in twelve ways and compare the exit codes."""
     from .mutants import carry_out
 
     raise_on_sigterm()

@@ -17,6 +17,7 @@ _Milliseconds = Annotated[float, msgspec.Meta(gt=0, le=86_400_000)]
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 _Rate = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
 _Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
+_Tolerance = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _Margin = Annotated[float, msgspec.Meta(gt=0, le=10)]
 
 
@@ -27,7 +28,9 @@ class ModelBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     nothing. `duration_s`: how long the gate measures. `payload`: what to send, files or folders seen from the budgets
     file's folder. `precision`: what must be served. `window_s`, `window_rate_per_s`, `offline_requests`,
     `concurrency`: one window of the comparison sends the planned load for so long (at another rate, if one is given),
-    and then so many requests as fast as so many at a time allow.
+    and then so many requests as fast as so many at a time allow. `answers_within`: how far the candidate's answers may
+    lie from the base's, as a share of the largest number (see `answers.py`). `answers_compared`: false for a model that
+    never answers twice alike.
     """
 
     mean_ms: _Milliseconds | None = None
@@ -40,6 +43,8 @@ class ModelBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window_rate_per_s: _Rate | None = None
     offline_requests: Annotated[int, msgspec.Meta(ge=2, le=1_000_000)] = 64
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 16
+    answers_within: _Tolerance = 0.01
+    answers_compared: bool = True
 
     def __post_init__(self) -> None:
         if self.payload is not None and not all(self.payloads):
@@ -132,6 +137,10 @@ def _loosened_limits(before: ModelBudget, after: ModelBudget) -> list[str]:
         was, is_now = getattr(before, name), getattr(after, name)
         if was is not None and (is_now is None or is_now > was):
             found.append(f"{name} was loosened from {was:g} to {_said(is_now)}")
+    if after.answers_within > before.answers_within:
+        found.append(f"answers_within was loosened from {before.answers_within:g} to {after.answers_within:g}")
+    if before.answers_compared and not after.answers_compared:
+        found.append("answers are not compared any more")
     return found
 
 

@@ -83,8 +83,28 @@ class Pair(_Record, frozen=True):
     candidate: Window
 
 
+class Answer(_Record, frozen=True):
+    """What the candidate answered to one fixed input, beside what the base did. Each was asked alone and among others.
+
+    `difference` is the least tolerance at which all its answers count as equal to the base's; null: no tolerance does,
+    or one of them gave no answer. `what` says where they differ most. `own_difference` is the same among the base's own
+    answers. `base_failure`, `candidate_failure` say why there was no answer; null when there was.
+    """
+
+    payload: str
+    sha256: str
+    base_failure: str | None
+    candidate_failure: str | None
+    difference: Amount | None
+    what: str
+    own_difference: Amount | None
+
+
 class CompareFile(_Record, frozen=True):
-    """A comparison of two services, pair by pair."""
+    """A comparison of two services: their answers to a few fixed inputs, and their speed, pair by pair.
+
+    `answers` is null where they were not asked: they are over HTTP only.
+    """
 
     format: Literal["headrace-compare"]
     version: Literal[1]
@@ -94,4 +114,5 @@ class CompareFile(_Record, frozen=True):
     machine: Machine
     base: Side
     candidate: Side
+    answers: list[Answer] | None
     pairs: list[Pair]

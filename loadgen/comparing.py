@@ -15,7 +15,7 @@ from typing import Literal
 
 import uvloop
 
-from . import comparefile, comparison, observation
+from . import asking, comparefile, comparison, observation
 from .budgets import GateSettings
 from .checkout import Checkout, open_checkout
 from .comparefile import SideName
@@ -82,6 +82,7 @@ def compare(
         for name, source in both:
             sides[name] = _open(name, source, scenario, shape, log_folder, held, say)
         allow_open_files(scenario.connections)
+        answers = _ask(sides, scenario)
         pairs: list[comparefile.Pair] = []
         services: dict[SideName, Service] = {}
         code = EXIT_OK
@@ -107,6 +108,7 @@ def compare(
             machine=describe_machine(),
             base=_described(sides["base"], services.get("base")),
             candidate=_described(sides["candidate"], services.get("candidate")),
+            answers=answers,
             pairs=pairs,
         )
         return found, code
@@ -138,6 +140,17 @@ def _open(
     before = observation.before(target, scenario.model, addresses)
     maker = WindowMaker(replace(scenario, target=target), *shape)
     return _Side(source, commit, target, addresses, before, maker)
+
+
+def _ask(sides: Mapping[SideName, _Side], scenario: Scenario) -> list[comparefile.Answer] | None:
+    """Compare the answers to the first of the payloads; None where a side is a stream, which is not asked."""
+    if any(side.target.is_stream for side in sides.values()):
+        return None
+    asked = {name: asking.Side(side.target, scenario.model, scenario.timeout_s) for name, side in sides.items()}
+    found = asking.compare_answers(asked["base"], asked["candidate"], scenario.payloads)
+    for name, side in sides.items():
+        side.maker.answered += asked[name].answered
+    return found
 
 
 def _measure(

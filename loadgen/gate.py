@@ -1,8 +1,8 @@
 """The verdict on one run, from parsed budgets. Pure, and failing closed: what cannot be judged is never passed.
 
-First the measurement itself is judged. Only a valid one is held against the budgets, and only one within its budgets
-is asked whether it is slower than the base, though all figures are always shown. Latency counts from the planned send
-time, and a failed request is infinitely slow.
+First the measurement itself is judged. Only of a valid one is it asked whether the answers are still the base's; then
+it is held against the budgets, and only one within its budgets is asked whether it is slower than the base, though all
+figures are always shown. Latency counts from the planned send time, and a failed request is infinitely slow.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def judge(
         compared, more = gate_comparison.judge(budgets.gate, budget, model, compare, expected_commit, payload)
         checks, said = [*checks, *compared], (*said, *more)
         if not isinstance(compare, str):
-            warnings = (*warnings, *gate_comparison.warnings_on(compare))
+            warnings = (*warnings, *gate_comparison.warnings_on(budget, compare))
     return Verdict(model, tuple(checks), said, warnings)
 
 

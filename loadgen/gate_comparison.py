@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from . import comparison, gate_terms, stats
+from . import comparison, gate_answers, gate_terms, stats
 from .budgets import GateSettings, ModelBudget
 from .comparefile import CompareFile, Pair, Side, Window
 from .verdict import Check, Kind, number, percent, unusable
@@ -45,7 +45,9 @@ def judge(
             checks += judge_served("comparison", name, side.card, side.version, budget, commit)
     decision = comparison.decide(compare.pairs, settings)
     checks += _decided(settings, decision, len(compare.pairs))
-    notes = list(_differences(compare))
+    answers, _, said = gate_answers.judge(budget, compare)
+    checks += answers
+    notes = [*_differences(compare), *said]
     for name, side in (("base", compare.base), ("candidate", compare.candidate)):
         if side.items is None:
             notes.append(
@@ -174,15 +176,19 @@ def _checked_out(side: Side) -> str | None:
     return None if side.commit is None or reported_commit(side.version) is None else side.commit.id
 
 
-def warnings_on(compare: CompareFile) -> tuple[str, ...]:
+def warnings_on(budget: ModelBudget | None, compare: CompareFile) -> tuple[str, ...]:
     """Say what asks for a second look at a comparison, and is no reason to fail."""
     base, candidate = compare.base, compare.candidate
+    _, found, _ = gate_answers.judge(budget, compare)
     if base.commit is None or base.commit != candidate.commit or base.commit.dirty is not False:
-        return ()
+        return found
     if base.settings != candidate.settings:
-        return ()
+        return found
     same = base.commit.id[:12]
-    return (f"Base and candidate are the same commit, {same}: this shows how noisy the comparison is, and no change.",)
+    return (
+        *found,
+        f"Base and candidate are the same commit, {same}: this shows how noisy the comparison is, and no change.",
+    )
 
 
 def find_contradiction(compare: CompareFile) -> str | None:

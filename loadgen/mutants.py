@@ -1,4 +1,4 @@
-"""[I/O] `loadgen mutants`: break the service in ten ways and see whether the gate says so with the right exit code.
+"""[I/O] `loadgen mutants`: break the service in twelve ways and see whether the gate says so with the right exit code.
 
 Each mutant is the short form of the gate on a model that works 20 ms: the very commands of a CI job, as processes.
 """
@@ -27,6 +27,7 @@ from .errors import (
     EXIT_OVER_BUDGET,
     EXIT_REGRESSION,
     EXIT_USAGE,
+    EXIT_WRONG_ANSWERS,
     LoadgenError,
 )
 from .github import append_summary
@@ -46,12 +47,12 @@ mean_ms = 100
 p95_ms = 250
 rate_per_s = {RATE_PER_S}
 duration_s = {RUN_S}
-payload = "payload.bin"
+payload = ["payload.bin", "other.bin"]
 precision = "fp32"
 window_s = 0.6
 concurrency = 32
 """
-VERDICTS: Final = (EXIT_OK, EXIT_OVER_BUDGET, EXIT_REGRESSION, EXIT_INVALID)
+VERDICTS: Final = (EXIT_OK, EXIT_OVER_BUDGET, EXIT_REGRESSION, EXIT_WRONG_ANSWERS, EXIT_INVALID)
 _SLOWER: Final = "Two independent batches say so"
 
 
@@ -98,6 +99,22 @@ MUTANTS: Final = (
         compares=True,
         offline_requests=32,
         least_share=0.95,
+    ),
+    Mutant(
+        "wrong",
+        "answers are wrong, and come in half the time",
+        EXIT_WRONG_ANSWERS,
+        ", asked alone; 0.01 is allowed",
+        {"slower": 0.5, "wrong": 1},
+        compares=True,
+    ),
+    Mutant(
+        "mixed",
+        "all rows of a batch get the answer of its first",
+        EXIT_WRONG_ANSWERS,
+        ", asked among others; 0.01 is allowed",
+        {"mixed": 1},
+        compares=True,
     ),
     Mutant("errors", "5% of the requests fail", EXIT_INVALID, "x status 422 invalid_input", {"fail_every": 20}),
     Mutant("killed", "a consumer is killed in the middle", EXIT_INVALID, "The consumers counted "),
@@ -150,7 +167,8 @@ class Trial:
         self.folder.mkdir(parents=True, exist_ok=True)
         budgets = f"{BUDGETS}offline_requests = {mutant.offline_requests}\n"
         (self.folder / "budgets.toml").write_text(budgets, encoding="utf-8")
-        (self.folder / "payload.bin").write_bytes(b"headrace" * 8)
+        for name, body in (("payload", b"headrace"), ("other", b"tailrace")):
+            (self.folder / f"{name}.bin").write_bytes(body * 8)
         for name, options in (("base", {}), ("candidate", mutant.options)):
             (self.folder / f"{name}.toml").write_text(models_file(options), encoding="utf-8")
 
@@ -295,7 +313,7 @@ def enough(mutant: Mutant, codes: Sequence[int]) -> bool:
         return False
     right = sum(code == mutant.expected for code in codes)
     if mutant.expected == EXIT_OK:
-        alarms = sum(code in (EXIT_OVER_BUDGET, EXIT_REGRESSION) for code in codes)
+        alarms = sum(code in (EXIT_OVER_BUDGET, EXIT_REGRESSION, EXIT_WRONG_ANSWERS) for code in codes)
         if alarms > (0 if len(codes) == 1 else -(-len(codes) // 60)):
             return False
     return right >= mutant.least_share * len(codes) if len(codes) > 1 else right == 1

@@ -12,7 +12,7 @@ from .runfile import RunFile, Summary
 from .sweepfile import SweepFile
 from .verdict import Check, Verdict, number, percent
 
-_MARKS = {"pass": "✅", "over budget": "❌", "regression": "❌", "invalid": "⚠️"}
+_MARKS = {"pass": "✅", "wrong answers": "❌", "over budget": "❌", "regression": "❌", "invalid": "⚠️"}
 _MOST_SUMMARY_CHARACTERS = 200_000
 
 

@@ -6,18 +6,20 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from .errors import EXIT_INVALID, EXIT_OK, EXIT_OVER_BUDGET, EXIT_REGRESSION
+from .errors import EXIT_INVALID, EXIT_OK, EXIT_OVER_BUDGET, EXIT_REGRESSION, EXIT_WRONG_ANSWERS
 
-Kind = Literal["validity", "budget", "comparison", "regression"]
-Status = Literal["pass", "over budget", "regression", "invalid"]
+Kind = Literal["validity", "answers", "budget", "comparison", "regression"]
+Status = Literal["pass", "wrong answers", "over budget", "regression", "invalid"]
 EXIT_CODES: dict[Status, int] = {
     "pass": EXIT_OK,
+    "wrong answers": EXIT_WRONG_ANSWERS,
     "over budget": EXIT_OVER_BUDGET,
     "regression": EXIT_REGRESSION,
     "invalid": EXIT_INVALID,
 }
 _ORDER: tuple[tuple[Kind, Status], ...] = (
     ("validity", "invalid"),
+    ("answers", "wrong answers"),
     ("budget", "over budget"),
     ("comparison", "invalid"),
     ("regression", "regression"),

@@ -17,7 +17,13 @@ from .figures import mean_and_p95
 from .svg import draw
 
 _WIDE, _WHOLE, _NARROW = 560, 1150, 330
-_CLASSES = {"pass": "pass", "over budget": "fail", "regression": "fail", "invalid": "invalid"}
+_CLASSES = {
+    "pass": "pass",
+    "wrong answers": "fail",
+    "over budget": "fail",
+    "regression": "fail",
+    "invalid": "invalid",
+}
 
 
 @cache
@@ -57,6 +63,7 @@ def _verdict(verdict: Verdict) -> str:
     notes = "".join(f'<div class="soft">{escape(note)}</div>' for note in verdict.notes)
     says = {
         "pass": "Pass: the measurement is valid, within its budgets, and no slower than its base.",
+        "wrong answers": "Wrong answers: the candidate answers the same inputs otherwise than the base.",
         "over budget": "Over budget.",
         "regression": "Regression: slower than the base.",
         "invalid": "Invalid: this measurement proves nothing, so it is neither passed nor called slow.",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +96,32 @@ def test_twice_as_slow_within_its_budgets_is_a_regression(bench: Bench) -> None:
     assert failed.returncode == 11, failed.stdout
     assert "null: REGRESSION" in failed.stdout
     assert bench.gate().returncode == 0  # without the comparison nothing is wrong
+
+
+def body(label: str, score: float) -> Behaviour:
+    answer = {"id": "null", "predictions": [{"label": label, "index": len(label), "score": score}]}
+    return Behaviour(delay_s=0.02, body=json.dumps(answer).encode())
+
+
+def test_faster_because_wrong_is_a_failure_of_its_own(bench: Bench) -> None:
+    done = compared(bench, body("cat", 0.9), replace(body("dogs", 0.9), delay_s=0.0))
+    assert done.returncode == 0, done.stderr
+    wrong = judged(bench)
+    assert wrong.returncode == 12, wrong.stdout
+    assert "null: WRONG ANSWERS" in wrong.stdout
+    assert "The candidate does not answer photo.jpg as the base does: by " in wrong.stdout
+    assert "Wrong answers" in (bench.folder / "report" / "report.html").read_text()
+
+
+def test_answers_may_differ_by_little(bench: Bench) -> None:
+    done = compared(bench, body("cat", 0.9), body("cat", 0.891))
+    assert done.returncode == 0, done.stderr
+    [answer] = bench.written("compare")["answers"]
+    assert answer["difference"] == pytest.approx(0.01)
+    assert answer["own_difference"] == 0
+    assert judged(bench).returncode == 12  # a hair above
+    (bench.folder / "budgets.toml").write_text(BUDGETS.replace("[gate]", "answers_within = 0.011\n\n[gate]"))
+    assert judged(bench).returncode == 0
 
 
 def test_a_candidate_that_fails_is_invalid_and_not_fast(bench: Bench) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from loadgen.comparefile import FORMAT, VERSION, CompareFile, Pair, Plan, Side, Window
+from loadgen.comparefile import FORMAT, VERSION, Answer, CompareFile, Pair, Plan, Side, Window
 from loadgen.runfile import Machine
 
 
@@ -27,6 +27,11 @@ def noisy_pairs(count: int, ratio: float, noise: float, seed: int, batch: Litera
     return [pair(number, ratio * rng.lognormvariate(0, noise), batch) for number in range(count)]
 
 
+def answer(**changes: Any) -> Answer:
+    """What a candidate answered to one input: the same as the base."""
+    return msgspec.structs.replace(Answer("cat.jpg", "0" * 64, None, None, 0.0, "", 0.0), **changes)
+
+
 def comparison_of(pairs: list[Pair], model: str = "imagenet", **changes: Any) -> CompareFile:
     side = Side("git:main", {}, None, None, {"name": model, "precision": "fp32"}, None, 100 * len(pairs))
     made = CompareFile(
@@ -38,6 +43,7 @@ def comparison_of(pairs: list[Pair], model: str = "imagenet", **changes: Any) ->
         machine=Machine("Linux", None, 2, None, "3.11", None),
         base=side,
         candidate=side,
+        answers=[answer()],
         pairs=pairs,
     )
     return msgspec.structs.replace(made, **changes)

@@ -14,7 +14,7 @@ from loadgen.errors import LoadgenError
 from loadgen.gate import judge
 from loadgen.mutants import MUTANTS, check_reason, enough
 from loadgen.verdict import Verdict
-from tests.unit.loadgen.comparisons import comparison_of, noisy_pairs
+from tests.unit.loadgen.comparisons import answer, comparison_of, noisy_pairs
 from tests.unit.loadgen.runs import good_run, make_ledger, make_run
 
 BY_NAME = {mutant.name: mutant for mutant in MUTANTS}
@@ -53,8 +53,16 @@ def verdict_on(name: str) -> Verdict:
         run = served(make_run(make_ledger([650.0] * 160)))
     if name == "empty":
         return judge(BUDGETS, "out/run.json is empty.")
-    ratios = {"none": 1.0, "slower": 1.3, "unbatched": 2.0, "slightly-slower": 1.1}
-    return judge(BUDGETS, run, compared(ratios[name]) if name in ratios else None)
+    ratios = {"none": 1.0, "slower": 1.3, "unbatched": 2.0, "slightly-slower": 1.1, "wrong": 0.5, "mixed": 1.0}
+    if name not in ratios:
+        return judge(BUDGETS, run)
+    compare = compared(ratios[name])
+    if name in ("wrong", "mixed"):
+        how = "alone" if name == "wrong" else "among others"
+        compare = REPLACE(
+            compare, answers=[answer(difference=None, what=f"output 'output'[0], 1 instead of 0, asked {how}")]
+        )
+    return judge(BUDGETS, run, compare)
 
 
 @pytest.mark.parametrize("name", BY_NAME)
