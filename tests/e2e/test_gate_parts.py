@@ -124,7 +124,11 @@ def git(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with this working tree's files in two commits, whose gate is short and forgiving."""
+    """A repository as GitHub checks out a pull request, with this working tree's files and a short, forgiving gate.
+
+    The pull request has one commit. Meanwhile somebody else has landed one on main that answers otherwise; HEAD is the
+    merge of the one into the other.
+    """
     folder = tmp_path_factory.mktemp("checkout") / "repository"
     tracked = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
@@ -139,10 +143,17 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "models.toml").write_text(SYNTHETIC)
     (folder / "budgets.toml").write_text(SHORT)
     git(folder, "init", "--quiet", "--initial-branch", "main")
-    for message in ("base", "candidate"):
-        (folder / "CHANGELOG.md").write_text(message)
-        git(folder, "add", "--all")
-        git(folder, "commit", "--quiet", "--message", message)
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "where the pull request began")
+    git(folder, "branch", "began")
+    git(folder, "checkout", "--quiet", "-b", "change")
+    (folder / "CHANGELOG.md").write_text("changed")
+    git(folder, "commit", "--quiet", "--all", "--message", "the pull request's own")
+    git(folder, "checkout", "--quiet", "main")
+    (folder / "models.toml").write_text(SYNTHETIC.replace("row_ms = 0.1", "row_ms = 0.1, wrong = 1"))
+    git(folder, "commit", "--quiet", "--all", "--message", "somebody else's")
+    git(folder, "branch", "landed")
+    git(folder, "merge", "--quiet", "--no-ff", "--message", "the pull request, merged", "change")
     # An environment that is there already, as `make venv` leaves it.
     (folder / ".venv" / "bin").mkdir(parents=True)
     (folder / ".venv" / "bin" / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
@@ -182,12 +193,10 @@ def run_steps(workflow: str, job: str, folder: Path, values: dict[str, str], **m
 
 @pytest.mark.timeout(150)
 def test_every_step_of_the_performance_workflow(checkout: Path, tmp_path: Path) -> None:
-    values = {
-        "${{ matrix.model }}": "synthetic",
-        "${{ github.event.pull_request.base.sha }}": git(checkout, "rev-parse", "HEAD^"),
-    }
+    values = {"${{ matrix.model }}": "synthetic"}
     summary = tmp_path / "summary.md"
-    codes = run_steps("performance.yml", "gate", checkout, values, GITHUB_STEP_SUMMARY=str(summary))
+    pull_request = {"GITHUB_REF": "refs/pull/7/merge", "GITHUB_SHA": git(checkout, "rev-parse", "HEAD")}
+    codes = run_steps("performance.yml", "gate", checkout, values, GITHUB_STEP_SUMMARY=str(summary), **pull_request)
     assert codes == [0, 0], (checkout / "step2.log").read_text()
     assert (checkout / "out" / "notes").is_dir()  # what the first stack found out, for both sides
     out = checkout / "out"
@@ -195,9 +204,134 @@ def test_every_step_of_the_performance_workflow(checkout: Path, tmp_path: Path) 
     assert names <= {path.name for path in out.iterdir()}
     assert "Performance gate: synthetic: pass" in summary.read_text()
     compare = json.loads((out / "compare.json").read_text())
-    assert compare["base"]["version"]["commit"] == git(checkout, "rev-parse", "HEAD^")
+    # What others landed meanwhile is in both: it is not charged to the pull request, whose answers it would change.
+    assert compare["base"]["version"]["commit"] == git(checkout, "rev-parse", "landed")
+    assert [answer["difference"] for answer in compare["answers"]] == [0]
     assert compare["candidate"]["version"]["commit"] == git(checkout, "rev-parse", "HEAD")
     assert git(checkout, "worktree", "list").count("\n") == 0  # the base's is gone
+
+
+@pytest.mark.timeout(150)
+def test_faster_because_wrong_fails_the_gate_until_the_version_says_so(clone: Path) -> None:
+    """Half the time, and answers that are off by one; then the same with the model's version raised."""
+    wrong = SYNTHETIC.replace("batch_ms = 5", "batch_ms = 2, wrong = 1")
+    (clone / "models.toml").write_text(wrong.replace("[models.synthetic]", "[models.synthetic]\nversion = '2'"))
+    git(clone, "commit", "--quiet", "--all", "--message", "version 2")
+    (clone / "models.toml").write_text(wrong)
+    git(clone, "commit", "--quiet", "--all", "--message", "faster")
+    done = subprocess.run(**gate_command(clone, MODEL="synthetic", BASE="origin/began"), capture_output=True)
+    assert done.returncode == 12, done.stdout + done.stderr
+    assert "synthetic: WRONG ANSWERS" in done.stdout
+    assert "The candidate does not answer LICENSE as the base does: output 'output'[0], " in done.stdout
+    git(clone, "checkout", "--quiet", "HEAD^")
+    done = subprocess.run(**gate_command(clone, MODEL="synthetic", BASE="origin/began"), capture_output=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "warning: The version of 'synthetic' changed from 1 to 2, and so did its answer to LICENSE" in done.stdout
+
+
+MERGED = "the pull request, merged"
+
+
+@pytest.mark.parametrize(
+    ("ref", "commit", "base"),
+    [
+        ("refs/pull/7/merge", "HEAD", "landed"),
+        ("refs/heads/change", "change", "began"),  # a branch, at home or in a workflow for pushes
+        ("refs/pull/7/merge", "change", "began"),  # a workflow that checks out the pull request's own last commit
+        ("refs/heads/main", "landed", "began"),  # on main itself: the commit before
+    ],
+)
+def test_what_a_gate_compares_with(checkout: Path, tmp_path: Path, ref: str, commit: str, base: str) -> None:
+    """On a real repository; what would start the stacks only says what it was asked for."""
+    git(tmp_path, "clone", "--quiet", "--branch", "main", str(checkout), "clone")
+    clone, asked = tmp_path / "clone", tmp_path / "asked"
+    merge = git(clone, "rev-parse", "HEAD")
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\necho "$@" >> {asked}\ncase "$1" in -c) exit 1;; esac\n')
+    python.chmod(0o755)
+    git(clone, "checkout", "--quiet", "--detach", commit if commit == "HEAD" else f"origin/{commit}")
+    main = "landed" if base == "began" else "main"
+    git(clone, "update-ref", "refs/remotes/origin/main", git(checkout, "rev-parse", main))
+    variables = {"PYTHON": str(python), "MODEL": "synthetic", "GITHUB_REF": ref, "GITHUB_SHA": merge}
+    assert subprocess.run(**gate_command(clone, **variables), capture_output=True).returncode == 0
+    [compared] = [line for line in asked.read_text().splitlines() if " compare " in line]
+    assert f"--base git:{git(checkout, 'rev-parse', base)} " in compared
+
+
+@pytest.mark.parametrize(
+    ("changes", "compose", "performance"),
+    [
+        (["docs/rest.md", "README.md"], "false", "false"),
+        (["tests/unit/test_docs.py"], "false", "false"),
+        (["tests/e2e/test_compose.py"], "true", "false"),
+        (["deploy/redis/redis.conf", "docs/rest.md"], "true", "false"),
+        (["budgets.toml"], "false", "true"),
+        (["docs/rest.md", "consumer/worker.py"], "true", "true"),
+        (["something/quite new"], "true", "true"),
+        (["docs/\N{SNOWMAN}.md"], "true", "true"),  # git quotes it; what is not known counts
+    ],
+)
+def test_what_a_change_cannot_touch_is_left_out(
+    checkout: Path, tmp_path: Path, changes: list[str], compose: str, performance: str
+) -> None:
+    git(tmp_path, "clone", "--quiet", "--branch", "landed", str(checkout), "clone")
+    clone = tmp_path / "clone"
+    git(clone, "checkout", "--quiet", "-b", "mine", "origin/began")
+    for name in changes:
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        with (clone / name).open("a") as file:
+            file.write("\n")
+    git(clone, "add", "--all")
+    git(clone, "commit", "--quiet", "--message", "mine")
+    git(clone, "checkout", "--quiet", "--detach", "landed")
+    git(clone, "merge", "--quiet", "--no-ff", "--message", MERGED, "mine")
+
+    def changed(ref: str) -> list[str]:
+        environment = {**os.environ, "GITHUB_REF": ref}
+        done = subprocess.run([".ci/changed"], cwd=clone, env=environment, capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
+
+    assert changed("refs/pull/7/merge") == [f"compose={compose}", f"performance={performance}"]
+    assert changed("refs/heads/main") == ["compose=true", "performance=true"]
+    git(clone, "checkout", "--quiet", "--detach", "mine")
+    assert changed("refs/pull/7/merge") == ["compose=true", "performance=true"]  # no merge: nothing is known
+
+
+@pytest.mark.parametrize("workflow", ["ci.yml", "performance.yml"])
+@pytest.mark.parametrize(
+    ("results", "code"),
+    [("success success skipped", 0), ("success failure success", 1), ("cancelled skipped", 1), ("success", 0)],
+)
+def test_one_check_stands_for_all(tmp_path: Path, workflow: str, results: str, code: int) -> None:
+    assert run_steps(workflow, "all", tmp_path, {"${{ join(needs.*.result, ' ') }}": results}) == [code]
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed; GitHub's machines have it")
+@pytest.mark.parametrize("is_open", [False, True])
+def test_what_fails_at_night_becomes_one_issue(tmp_path: Path, is_open: bool) -> None:
+    title = "The nightly run fails"
+    listed = [{"number": 3, "title": "Something else"}, {"number": 5, "title": title if is_open else "The nightly run"}]
+    called, gh = tmp_path / "called", tmp_path / "bin" / "gh"
+    gh.parent.mkdir()
+    gh.write_text(
+        f'#!/bin/sh\nif [ "$2" = list ]; then echo \'{json.dumps(listed)}\'; else printf "%s\\n" "$@" > {called}; fi\n'
+    )
+    gh.chmod(0o755)
+    needs = {"trust": {"result": "success"}, "storm": {"result": "failure"}, "slow-processor": {"result": "cancelled"}}
+    values = {
+        "${{ toJSON(needs) }}": json.dumps(needs),
+        "${{ github.server_url }}/${{ github.repository }}/actions/runs/${{ github.run_id }}": "https://example.org/1",
+        "${{ github.sha }}": "abc",
+        "${{ github.token }}": "t",
+        "${{ github.repository }}": "a/b",
+    }
+    codes = run_steps("nightly.yml", "tell", tmp_path, values, PATH=f"{gh.parent}:{os.environ['PATH']}")
+    assert codes == [0], (tmp_path / "step1.log").read_text()
+    said = called.read_text().splitlines()
+    assert said[:3] == (["issue", "comment", "5"] if is_open else ["issue", "create", "--title"])
+    assert said[-1] == (
+        "At commit abc, storm: failure, slow-processor: cancelled. Logs and findings: https://example.org/1"
+    )
 
 
 def test_every_step_of_the_nightly_workflow(checkout: Path, tmp_path: Path) -> None:
@@ -266,7 +400,7 @@ def processes_with(text: str) -> list[str]:
 
 @pytest.mark.timeout(90)
 def test_two_mutants_as_processes(bench: Bench) -> None:
-    """All ten run every night; these are the quick ones."""
+    """All twelve run every night; these are the quick ones."""
     done = bench.run("mutants", "--only", "few", "--only", "errors", "--stack", str(ROOT), "--out", "out", timeout=80)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((bench.folder / "out" / "mutants.json").read_text())
@@ -276,10 +410,10 @@ def test_two_mutants_as_processes(bench: Bench) -> None:
     assert "There is no mutant 'nobody'" in only_sentence(unknown)
 
 
-def test_there_are_ten_mutants_with_the_promised_codes() -> None:
+def test_there_are_twelve_mutants_with_the_promised_codes() -> None:
     proof = {mutant.name: mutant.expected for mutant in MUTANTS if not mutant.on_request}
     assert proof == {
-        "none": 0, "delayed": 10, "slower": 11, "unbatched": 11, "errors": 20,
+        "none": 0, "delayed": 10, "slower": 11, "unbatched": 11, "wrong": 12, "mixed": 12, "errors": 20,
         "killed": 20, "few": 20, "throttled": 20, "empty": 20, "precision": 20,
     }  # fmt: skip
 

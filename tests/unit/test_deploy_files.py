@@ -28,6 +28,11 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 IMAGES_WITH_RIGHTS_OF_THEIR_OWN = {"redis", "prometheus", "grafana"}
 
 
+def _jobs(path: Path) -> dict[str, Any]:
+    jobs: dict[str, Any] = yaml.safe_load(path.read_text())["jobs"]
+    return jobs
+
+
 def _yaml(path: str) -> Any:
     return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
 
@@ -257,9 +262,44 @@ def test_workflows_have_few_rights_an_end_and_pinned_actions(path: Path) -> None
     assert "concurrency" in workflow
     for job in workflow["jobs"].values():
         assert job["timeout-minutes"] <= 60
+        assert job.get("permissions", {}) in ({}, {"issues": "write"})
         for step in job["steps"]:
             if "uses" in step:
                 assert re.search(r"@[0-9a-f]{40}$", step["uses"]), step["uses"]
+
+
+def test_only_the_nightly_run_may_open_issues_and_runs_nothing_of_ours_with_that_right() -> None:
+    allowed = {(path.stem, name) for path in WORKFLOWS for name, job in _jobs(path).items() if "permissions" in job}
+    assert allowed == {("nightly", "tell")}
+    tell = _jobs(ROOT / ".github" / "workflows" / "nightly.yml")["tell"]
+    assert not any("uses" in step for step in tell["steps"])
+    assert set(tell["needs"]) == set(_jobs(ROOT / ".github" / "workflows" / "nightly.yml")) - {"tell"}
+
+
+def test_a_run_on_main_is_never_cancelled() -> None:
+    """Neither while it runs nor while it waits: a group has one that waits, and the next one takes its place."""
+    concurrency = _yaml(".github/workflows/ci.yml")["concurrency"]
+    assert concurrency["cancel-in-progress"] == "${{ github.event_name == 'pull_request' }}"
+    assert concurrency["group"] == "ci-${{ github.event_name == 'pull_request' && github.ref || github.run_id }}"
+    assert _yaml(".github/workflows/nightly.yml")["concurrency"]["cancel-in-progress"] is False
+
+
+@pytest.mark.parametrize("name", ["ci", "performance"])
+def test_one_check_waits_for_all_jobs(name: str) -> None:
+    """A required check of a job that is left out, or of a matrix that is, would never come."""
+    jobs = _jobs(ROOT / ".github" / "workflows" / f"{name}.yml")
+    assert set(jobs["all"]["needs"]) == set(jobs) - {"all"}
+    assert jobs["all"]["if"] == "always()"
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflows_install_pytorchs_cpu_build_with_a_cache(path: Path) -> None:
+    workflow = yaml.safe_load(path.read_text())
+    assert re.fullmatch(r"\$\{\{ vars\.TORCH_INDEX_URL \|\| '\S+' \}\}", workflow["env"]["TORCH_INDEX_URL"])
+    for step in (step for job in workflow["jobs"].values() for step in job["steps"]):
+        if "setup-python" in step.get("uses", ""):
+            assert step["with"]["cache"] == "pip"
+            assert step["with"]["cache-dependency-path"] == "constraints.txt"
 
 
 def test_the_performance_gate_runs_for_every_pull_request() -> None:
@@ -296,6 +336,13 @@ def test_the_workflow_runs_what_needs_a_tool_or_a_right() -> None:
     (as_root,) = [step for step in steps if "row_13" in step]
     assert as_root.startswith("sudo --preserve-env=CI,GITHUB_ACTIONS ")
     assert (ROOT / "tests" / "fault" / "test_redis_full.py").read_text().count("def test_row_13") == 1
+
+
+def test_the_tests_run_without_avx512_every_night() -> None:
+    commands = [
+        step.get("run", "") for step in _jobs(ROOT / ".github/workflows/nightly.yml")["slow-processor"]["steps"]
+    ]
+    assert "make test SLOW_CPU=1" in commands
 
 
 def test_there_is_a_storm_every_night() -> None:
