@@ -92,7 +92,7 @@ class Http:
     async def _exchange(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line: str, more: str, body: bytes
     ) -> Answer:
-        head = f"{line} HTTP/1.1\r\nHost: storm\r\nAccept: application/msgpack\r\n{more}\r\n"
+        head = f"{line} HTTP/1.1\r\nHost: localhost\r\nAccept: application/msgpack\r\n{more}\r\n"
         writer.write(head.encode() + body)
         await writer.drain()
         first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
