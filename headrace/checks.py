@@ -16,6 +16,8 @@ from shared.embedded import free_port
 from shared.model_config import ModelConfig
 from shared.settings import Settings, SettingsError
 
+from . import private
+
 _CONNECT_LIMIT_S = 3.0
 _OLDEST_REDIS = 7  # the first with functions; Valkey reports a compatible redis_version, 7.2 or newer
 
@@ -135,9 +137,9 @@ def data_dir_lock(data_dir: Path) -> Iterator[None]:
         SettingsError: another stack holds it, or the folder cannot be made.
     """
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        private.make(data_dir)
         # Opened without truncating: the file names the process that holds it.
-        descriptor = os.open(data_dir / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(data_dir / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, private.FILE_MODE)
     except OSError as error:
         raise SettingsError(f"HEADRACE_DATA_DIR: {data_dir} cannot be used ({error.strerror or error}).") from None
     try:

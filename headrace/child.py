@@ -41,6 +41,7 @@ class ChildSpec:
         stop_limit_s: seconds between SIGTERM and SIGKILL.
         ready: when given, starting goes on only once this returns True.
         environment: variables of this process alone, as pairs.
+        umask: rights that files of this process do not give; None leaves it as it is.
         model: the model that a consumer serves or a probe asks for.
         index: number of a consumer over all models.
         is_loaded: of a consumer, whether it has loaded its model; may block for about a second. None: nobody can say.
@@ -52,6 +53,7 @@ class ChildSpec:
     stop_limit_s: float = 10.0
     ready: Callable[[], bool] | None = None
     environment: tuple[tuple[str, str], ...] = ()
+    umask: int | None = None
     model: str = ""
     index: int = 0
     is_loaded: Callable[[], bool] | None = None
@@ -80,6 +82,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=-1 if spec.umask is None else spec.umask,
             preexec_fn=dies_with_parent(),
         )
         assert self._process.stdout is not None

@@ -15,6 +15,7 @@ from shared.settings import Settings
 from .asking import reachable
 from .bringup import Report
 from .child import ChildSpec, Stage
+from .private import UMASK
 from .probe import is_loaded
 from .sizing import Place
 
@@ -67,7 +68,7 @@ def _consumer_spec(settings: Settings, commands: Commands, place: Place) -> Chil
 
 def redis_spec(argv: list[str], ready: Callable[[], bool]) -> ChildSpec:
     """Return the embedded server, which starts first and stops last."""
-    return ChildSpec("redis", tuple(argv), Stage.REDIS, stop_limit_s=15.0, ready=ready)
+    return ChildSpec("redis", tuple(argv), Stage.REDIS, stop_limit_s=15.0, ready=ready, umask=UMASK)
 
 
 def probe_specs(settings: Settings, commands: Commands, places: Sequence[Place]) -> list[ChildSpec]:

@@ -18,7 +18,7 @@ from shared.exposure import check_exposure
 from shared.machine import this_machine
 from shared.settings import Settings, SettingsError
 
-from . import checks, plan, sizing
+from . import checks, plan, private, sizing
 from .child import ChildSpec
 from .console import Console
 from .failure_board import FailureBoard
@@ -45,9 +45,11 @@ def _run(settings: Settings, environment: Mapping[str, str], commands: plan.Comm
     check_exposure(settings)
     models = checks.chosen_models(settings)
     services: list[ChildSpec] = []
+    told = [*filter(None, [service_links.notice(environment)])]
     if settings.redis_url is None:
         data_dir = Path(settings.data_dir)
         held.enter_context(checks.data_dir_lock(data_dir))
+        told += filter(None, [private.tighten(data_dir)])
         config = _server_config(settings, data_dir / "redis")
         services.append(plan.redis_spec(server_argv(find_server(), config), lambda: answers(config.port)))
         redis_url = f"redis://{HOST}:{config.port}/0"
@@ -61,8 +63,8 @@ def _run(settings: Settings, environment: Mapping[str, str], commands: plan.Comm
     probes = plan.probe_specs(settings, commands, places)
     console = Console([spec.name for spec in (*services, *probes)])
     console.say(f"headrace: starting {', '.join(spec.name for spec in services)}.")
-    if ignored := service_links.notice(environment):
-        console.say(f"headrace: {ignored}")
+    for sentence in told:
+        console.say(f"headrace: {sentence}")
     inherited = {"GIT_COMMIT": _commit(), **service_links.without(environment)}
     board = FailureBoard(redis_url, lambda sentence: console.say(f"headrace: {sentence}"))
     children = plan.child_environment(settings, inherited)
@@ -89,7 +91,7 @@ def _commit() -> str:
 def _server_config(settings: Settings, folder: Path) -> ServerConfig:
     port = settings.redis_port or free_port()
     checks.check_port("HEADRACE_REDIS_PORT", HOST, port)
-    folder.mkdir(parents=True, exist_ok=True)
+    private.make(folder)
     return ServerConfig(folder, port, settings.appendonly, settings.maxmemory_mb, databases=1)
 
 
