@@ -29,6 +29,8 @@ RUN useradd --system --uid 10001 --home-dir /home/headrace --create-home --shell
 WORKDIR /app
 COPY shared/ shared/
 COPY consumer/ consumer/
+# For its health check: python -m headrace probe consumer
+COPY headrace/ headrace/
 COPY models.toml ./
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     HEADRACE_METRICS_HOST=0.0.0.0 HEADRACE_DATA_DIR=/home/headrace/.cache/headrace

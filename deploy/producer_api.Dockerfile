@@ -18,7 +18,7 @@ RUN python -m venv /pip && /pip/bin/pip install --no-cache-dir --upgrade -c cons
 FROM python:3.11-slim-bookworm
 # A volume that is mounted on one of these folders for the first time belongs to the user, too.
 RUN useradd --system --uid 10001 --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin headrace \
-    && for name in server administrator front_end consumer operator health; do \
+    && for name in server administrator front_end consumer operator health grafana; do \
          install -d -o headrace -g headrace -m 0755 "/access/$name"; \
        done
 COPY --from=packages /venv /venv

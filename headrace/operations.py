@@ -210,8 +210,17 @@ def print_rules(producers: tuple[tuple[str, str, str], ...], database: int, mode
 @click.argument("folder", type=click.Path(file_okay=False))
 @producer_option
 @database_option
+@click.option(
+    "--password",
+    "others",
+    metavar="NAME",
+    multiple=True,
+    help="Also a password in FOLDER/NAME for a program that is no user of Redis; NAME_PASSWORD sets it.",
+)
 @as_json_option
-def write_rules(folder: str, producers: tuple[tuple[str, str, str], ...], database: int, as_json: bool) -> None:
+def write_rules(
+    folder: str, producers: tuple[tuple[str, str, str], ...], database: int, others: tuple[str, ...], as_json: bool
+) -> None:
     """Write users and their passwords into FOLDER, for a server that reads them with `aclfile`.
 
     FOLDER/server gets the rules with hashed passwords, and FOLDER/USER the password of each. A password is that of the
@@ -222,7 +231,7 @@ def write_rules(folder: str, producers: tuple[tuple[str, str, str], ...], databa
     from .redis_access import EXIT_USAGE, end
 
     try:
-        written = users.write(Path(folder), os.environ, producers, database)
+        written = users.write(Path(folder), os.environ, producers, database, others)
     except (OSError, ValueError) as error:
         end(f"The users could not be written: {error}", EXIT_USAGE)
     if as_json:

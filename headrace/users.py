@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from shared.names import check_name
+
 from . import acl
 
 VARIABLE = "REDIS_PASSWORD_"
@@ -23,6 +25,7 @@ def write(
     environment: Mapping[str, str],
     producers: Sequence[tuple[str, str, str]] = (),
     database: int = 0,
+    others: Sequence[str] = (),
 ) -> list[str]:
     """Write ``server/users.acl``, and ``USER/password`` for each role and direct producer, into ``folder``.
 
@@ -31,6 +34,7 @@ def write(
         environment: may hold passwords.
         producers: name, model and lane of each direct producer.
         database: the one that the keys are in.
+        others: programs that need a password and are no users of Redis, such as ``grafana``.
 
     Run again it keeps the passwords, unless the environment has others, and writes the rules anew.
 
@@ -46,11 +50,17 @@ def write(
         acl.producer_rule(*producer, "resetpass")  # before anything is written
         rules[producer[0]] = partial(acl.producer_rule, *producer, database=database)
     passwords = {
-        user: _password(folder / user / "password", environment.get(f"{VARIABLE}{user.upper()}"), user)
+        user: _password(folder / user / "password", environment.get(variable), variable)
         for user in rules
+        for variable in [f"{VARIABLE}{user.upper()}"]
     }
     for user, password in passwords.items():
         _replace(folder / user / "password", f"{password}\n", 0o400)
+    for name in others:
+        variable = f"{check_name(name, 'The program').upper()}_PASSWORD"
+        place = folder / name / "password"
+        # Read by that program, as whatever user it runs; nobody else is given the folder.
+        _replace(place, f"{_password(place, environment.get(variable), variable)}\n", 0o444)
     hashes = {user: hashlib.sha256(password.encode()).hexdigest() for user, password in passwords.items()}
     lines = [NOBODY, *(rule(f"#{hashes[user]}") for user, rule in rules.items())]
     # Read by the server, which runs as another user; who reads it learns nothing that lets him in.
@@ -58,12 +68,10 @@ def write(
     return list(rules)
 
 
-def _password(place: Path, given: str | None, user: str) -> str:
+def _password(place: Path, given: str | None, variable: str) -> str:
     if given:
         if len(given) < LEAST_CHARACTERS or not given.isascii() or not given.isprintable() or " " in given:
-            raise ValueError(
-                f"{VARIABLE}{user.upper()} must have {LEAST_CHARACTERS} printable ASCII characters or more, no space."
-            )
+            raise ValueError(f"{variable} must have {LEAST_CHARACTERS} printable ASCII characters or more, no space.")
         return given
     if place.exists():
         return place.read_text(encoding="utf-8").strip()

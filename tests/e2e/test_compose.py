@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -130,6 +131,32 @@ def test_our_processes_run_without_rights_and_the_front_end_without_pytorch(stac
     has_torch = "import importlib.util as u; print(u.find_spec('torch') is not None)"
     assert stack.inside("producer_api", "python", "-c", has_torch).strip() == "False"
     assert stack.inside("consumer", "python", "-c", has_torch).strip() == "True"
+
+
+def test_no_container_can_do_more_than_it_needs(stack: Stack) -> None:
+    for service in ("redis", "consumer", "producer_api", "prometheus"):
+        details = stack.container(service)["HostConfig"]
+        assert details["CapDrop"] == ["ALL"]
+        assert "no-new-privileges:true" in details["SecurityOpt"]
+        assert details["PidsLimit"] > 0
+        assert details["Memory"] > 0 or service == "consumer"
+        assert details["ReadonlyRootfs"] == (service != "consumer")
+
+
+def test_each_password_lies_where_only_its_program_reads_it(stack: Stack) -> None:
+    password = stack.output("run", "--rm", "-T", "--entrypoint", "cat", "users", "/access/grafana/password").strip()
+    assert len(password) > 30
+    for service in ("producer_api", "consumer", "redis", "prometheus"):
+        assert stack.inside(service, "sh", "-c", "cat /access/grafana/password 2>/dev/null || echo none") == "none\n"
+
+
+@pytest.mark.parametrize(("service", "arguments"), [("producer_api", ()), ("consumer", ("consumer",))])
+def test_health_checks_go_through_no_proxy(stack: Stack, service: str, arguments: tuple[str, ...]) -> None:
+    proxies = [part for name in ("http_proxy", "HTTP_PROXY") for part in ("-e", f"{name}=http://127.0.0.1:1")]
+    said = stack.output("exec", "-T", *proxies, service, "python", "-m", "headrace", "probe", *arguments)
+    assert said.endswith(" is ready.\n")
+    while stack.container(service)["State"]["Health"]["Status"] != "healthy":
+        time.sleep(0.5)  # the engine asks every ten seconds
 
 
 AS_ITSELF = """

@@ -138,13 +138,55 @@ def test_each_process_is_a_user_of_its_own_and_sees_no_other_password() -> None:
         mounted = [one for one in services[name]["volumes"] if "/access" in one]
         assert mounted == [f"access-{role.replace('_', '-')}:/access/{role}:ro"]
     assert "environment" not in _yaml("compose.yaml")["services"]["redis"]["healthcheck"]
-    made = set(acl.ROLES) | {"server"}
+    made = set(acl.ROLES) | {"server", "grafana"}
     assert {one.split(":")[1] for one in services["users"]["volumes"]} == {f"/access/{name}" for name in made}
-    assert set(services["users"]["environment"]) == {f"{users.VARIABLE}{role.upper()}" for role in acl.ROLES}
+    assert set(services["users"]["environment"]) == {
+        "GRAFANA_PASSWORD",
+        *(f"{users.VARIABLE}{role.upper()}" for role in acl.ROLES),
+    }
     assert not any(services["users"]["environment"].values())
     dockerfile = (ROOT / "deploy" / "producer_api.Dockerfile").read_text()
     [listed] = re.findall(r"for name in ([\w ]+);", dockerfile)
     assert set(listed.split()) == made
+
+
+@pytest.mark.parametrize("name", sorted(IMAGES_WITH_RIGHTS_OF_THEIR_OWN))
+def test_images_of_others_can_do_no_more_than_they_need(name: str) -> None:
+    service = _services()[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["read_only"] is True
+    assert service["tmpfs"] == ["/tmp"]
+    assert service["pids_limit"] == 200
+    assert re.fullmatch(r"\$\{[A-Z]+_MEMORY:-\dg\}", service["mem_limit"])
+    # Redis begins as root, gives its folder to its own user, and becomes that.
+    rights = {"CHOWN", "DAC_OVERRIDE", "SETGID", "SETUID"} if name == "redis" else set()
+    assert set(service.get("cap_add", ())) == rights
+    assert ("user" in service) == (name != "redis")
+
+
+def test_every_container_has_a_limit_of_processes() -> None:
+    assert [name for name, service in _services().items() if not service.get("pids_limit")] == []
+
+
+def test_grafana_has_no_password_that_anybody_knows() -> None:
+    services = _services()
+    grafana = services["grafana"]
+    assert grafana["environment"]["GF_SECURITY_ADMIN_PASSWORD__FILE"] == "/access/grafana/password"
+    assert "access-grafana:/access/grafana:ro" in grafana["volumes"]
+    assert grafana["depends_on"]["users"] == {"condition": "service_completed_successfully"}
+    assert services["users"]["command"][-2:] == ["--password", "grafana"]
+    assert services["users"]["environment"]["GRAFANA_PASSWORD"] is None
+
+
+def test_health_checks_ask_our_processes_without_a_client_that_may_ask_a_proxy() -> None:
+    checks = {name: service["healthcheck"] for name, service in _services().items() if "healthcheck" in service}
+    assert checks["producer_api"]["test"] == ["CMD", "python", "-m", "headrace", "probe"]
+    assert checks["consumer"]["test"] == ["CMD", "python", "-m", "headrace", "probe", "consumer"]
+    for check in checks.values():
+        assert not re.search("urllib|curl|wget|http_proxy", str(check["test"]))
+    for name in ("producer_api", "consumer"):
+        assert "COPY headrace/ headrace/" in (ROOT / "deploy" / f"{name}.Dockerfile").read_text()
 
 
 def test_services_that_go_on_have_health_checks_and_come_back() -> None:
