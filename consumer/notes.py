@@ -78,7 +78,8 @@ def _values(path: Path, circumstances: dict[str, str]) -> dict[str, Any]:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (path.parent.parent, path.parent):  # the data folder is the user's alone, like all that is in it
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -13,10 +13,12 @@ class Report:
     Attributes:
         ready: models that have answered, or that nobody could ask.
         failed: models none of whose consumers lived, or that did not answer; with the reason, one sentence.
+        loading: models of which nobody knows yet.
     """
 
     ready: tuple[str, ...]
     failed: Mapping[str, str] = field(default_factory=dict)
+    loading: tuple[str, ...] = ()
 
 
 class BringUp:
@@ -36,6 +38,11 @@ class BringUp:
     def is_settled(self) -> bool:
         """Whether nothing is waited for any more."""
         return not self._open
+
+    @property
+    def is_late(self) -> bool:
+        """Whether some models are ready or have failed, and others are still waited for."""
+        return 0 < len(self._open) < len(self._left)
 
     def died(self, model: str, consumer: str, why: str) -> int | None:
         """Record that a consumer died; returns how many of its model's are still waited for, None when none ever was.
@@ -65,4 +72,5 @@ class BringUp:
 
     def report(self) -> Report:
         """Say what the start came to."""
-        return Report(tuple(model for model in self._left if model not in self._failed), dict(self._failed))
+        ready = tuple(model for model in self._left if model not in self._failed and model not in self._open)
+        return Report(ready, dict(self._failed), tuple(model for model in self._left if model in self._open))

@@ -132,12 +132,12 @@ def banner(
     Args:
         report: which models are ready and which failed; None: all are ready.
     """
-    url, failed = base_url(settings), {} if report is None else report.failed
-    ready = {name: config for name, config in models.items() if name not in failed}
+    url, report = base_url(settings), report or Report(tuple(models))
+    ready = {name: config for name, config in models.items() if name in report.ready}
     return "\n".join(
         [
             "",
-            *_ready_lines(settings, tuple(ready), failed, took_s),
+            *_ready_lines(settings, report, took_s),
             *(f"  {line}" for line in sizing_lines(places)),
             f"  API        {url}",
             f"  docs page  {url}/docs",
@@ -158,18 +158,18 @@ def _can_ask(settings: Settings) -> bool:
     return settings.keys_file is None and settings.tls_cert_file is None
 
 
-def _ready_lines(settings: Settings, ready: Sequence[str], failed: Mapping[str, str], took_s: float) -> list[str]:
+def _ready_lines(settings: Settings, report: Report, took_s: float) -> list[str]:
     if not _can_ask(settings):
         return [f"Headrace was started in {took_s:.1f} s, with API keys or TLS; /readyz says when a model is ready."]
-    if ready:
-        lines = [f"Headrace is ready after {took_s:.1f} s: a real inference has come back from {', '.join(ready)}."]
+    if report.ready:
+        names = ", ".join(report.ready)
+        lines = [f"Headrace is ready after {took_s:.1f} s: a real inference has come back from {names}."]
     else:
         lines = [f"Headrace runs after {took_s:.1f} s, but no model is ready."]
-    lines += [f"  FAILED     {model}: {why}" for model, why in failed.items()]
-    if failed:
-        lines.append(
-            "             It is tried again after longer and longer pauses; `python -m headrace status` shows it."
-        )
+    lines += [f"  LOADING    {model}: a line below will say when it is ready." for model in report.loading]
+    lines += [f"  FAILED     {model}: {why}" for model, why in report.failed.items()]
+    if report.failed:
+        lines.append("             It is tried again, after longer and longer pauses: `python -m headrace status`.")
     return lines
 
 

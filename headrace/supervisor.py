@@ -24,6 +24,8 @@ from .troubles import Trouble, Troubles
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _READY_POLL_S = 0.02
 _LOADED_POLL_S = 1.0
+_PATIENCE_S = 60.0
+"""How long those models that are ready wait for the others before the stack counts as ready."""
 _HURRIED_REDIS_S = 2.0
 _CANNOT_START = 127
 """What a shell reports of a program that it cannot start."""
@@ -60,7 +62,12 @@ class LookDue:
     loaded: bool | None = None
 
 
-Event = Ended | StopAsked | RestartDue | LookDue
+@dataclass(frozen=True, slots=True)
+class PatienceOver:
+    """Some models have been ready for long; the others are not waited for any more."""
+
+
+Event = Ended | StopAsked | RestartDue | LookDue | PatienceOver
 
 
 class Supervisor:
@@ -75,6 +82,7 @@ class Supervisor:
         new_policy: makes the restart policy of each service.
         ready_limit_s: longest wait for a service's ``ready``.
         on_troubles: is given the consumers that died and do not live well yet, whenever that changes.
+        patience_s: how long models that are ready wait for the others before the stack counts as ready without them.
     """
 
     def __init__(
@@ -87,6 +95,7 @@ class Supervisor:
         new_policy: Callable[[], RestartPolicy] = RestartPolicy,
         ready_limit_s: float = 60.0,
         on_troubles: Callable[[Mapping[str, Trouble]], None] | None = None,
+        patience_s: float = _PATIENCE_S,
     ) -> None:
         self._services = sorted(services, key=lambda spec: -spec.stage)
         self._probes = {spec.model: spec for spec in probes}
@@ -96,8 +105,8 @@ class Supervisor:
         self._policies = {spec.name: new_policy() for spec in services if spec.stage is not Stage.CONSUMER}
         self._troubles = Troubles(lambda: new_policy().endless(), on_troubles)
         self._bring_up = BringUp(_consumers(services), self._probes)
-        self._asks = self._is_up = False
-        self._ready_limit_s = ready_limit_s
+        self._asks = self._is_up = self._is_patience_over = False
+        self._ready_limit_s, self._patience_s = ready_limit_s, patience_s
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._running: list[Child] = []
         self._guardian: GuardianLink | None = None
@@ -157,10 +166,14 @@ class Supervisor:
         return None
 
     async def _watch(self, on_ready: Callable[[], None]) -> int:
+        is_patience_limited = False
         while True:
-            if not self._is_up and self._bring_up.is_settled:
+            if not self._is_up and (self._bring_up.is_settled or self._is_patience_over):
                 self._is_up = True
                 on_ready()
+            elif self._bring_up.is_late and not is_patience_limited:
+                is_patience_limited = True
+                self._later(self._patience_s, PatienceOver())
             code = self._take(await self._events.get())
             if code is not None:
                 return code
@@ -178,6 +191,8 @@ class Supervisor:
                     return 1
                 if child is not None and (after_s := self._troubles.mended_after_s(spec)) is not None:
                     self._later(after_s, LookDue(child))
+            case PatienceOver():
+                self._is_patience_over = True
             case LookDue():
                 self._look(event)
             case Ended(child):
@@ -212,6 +227,8 @@ class Supervisor:
             return  # another took its place
         if child.exit_code == 0:
             self._bring_up.answered(spec.model)
+            if self._is_up:
+                self._console.say(f"headrace: {spec.model} is ready now.")
         else:
             why = child.last_words or f"{spec.name} ended with code {child.exit_code}"
             self._console.say(f"headrace: no answer has come from {spec.model}; everything else runs on. {why}")

@@ -222,7 +222,7 @@ class EmbeddedServer:
         Raises:
             ServerNotReadyError: it ended or did not answer within ``timeout_s``.
         """
-        self.config.data_dir.mkdir(parents=True, exist_ok=True)
+        self.config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 server_argv(find_server(), self.config),
@@ -230,6 +230,7 @@ class EmbeddedServer:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                umask=0o077,
                 preexec_fn=dies_with_parent(),
             )
         give_up_s = time.monotonic() + timeout_s

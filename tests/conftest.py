@@ -9,6 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from shared.embedded import EmbeddedServer, ServerConfig, free_port
+from tests.children import ask_ourselves_directly
+
+ask_ourselves_directly()
 
 REDIS_IMAGE = "redis:7-bookworm"
 

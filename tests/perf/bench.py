@@ -23,7 +23,7 @@ import msgspec
 
 from loadgen.machine import current_commit, describe_machine
 from shared.embedded import find_server
-from tests.children import ROOT
+from tests.children import ROOT, ask_ourselves_directly
 
 from . import charts, document, load, processes, rooms, tables
 from .context import Bench, Found, Skipped
@@ -46,6 +46,7 @@ _BUSY_LOAD_PER_CORE = 0.5
 @click.option("--render", is_flag=True, help="Measure nothing; print (or write) the results that there are.")
 def main(only: str | None, quick: bool, write: bool, render: bool) -> None:
     """Measure this machine, in about twelve minutes. Sections that are left out keep the figures of their last run."""
+    ask_ourselves_directly()
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
     os.chdir(ROOT)

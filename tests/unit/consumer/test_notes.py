@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,13 @@ def test_without_a_folder_notes_live_in_memory() -> None:
     notes = Notes()
     notes.put("recipe", ["a"])
     assert notes.get("recipe") == ["a"]
+
+
+def test_the_folders_of_notes_are_the_users_alone(tmp_path: Path) -> None:
+    old = os.umask(0)
+    try:
+        Notes(tmp_path / "data" / "notes", "m").put("a", 1)
+    finally:
+        os.umask(old)
+    places = [tmp_path / "data", *(tmp_path / "data").rglob("*")]
+    assert [oct(place.stat().st_mode & 0o777) for place in places] == ["0o700", "0o700", "0o600"]

@@ -56,6 +56,8 @@ def test_every_model_is_in_the_report_once_whatever_happens(happened: list[tuple
             case _:
                 bring_up.did_not_answer(model, "why")
     report = bring_up.report()
-    assert sorted([*report.ready, *report.failed]) == sorted(MODELS)
+    assert sorted([*report.ready, *report.failed, *report.loading]) == sorted(MODELS)
+    assert bring_up.is_settled == (not report.loading)
+    assert bring_up.is_late == (0 < len(report.loading) < len(MODELS))
     answered = {model for step, model, _ in happened if step == "answered"}
     assert bring_up.is_settled == (answered | set(report.failed) == set(MODELS))

@@ -20,7 +20,8 @@ from shared.settings import Settings, SettingsError
 from tests.unit.headrace.operators import headrace, server
 
 PROXY = "http://127.0.0.1:1"
-PROXIES = {"http_proxy": PROXY, "HTTP_PROXY": PROXY, "https_proxy": PROXY, "all_proxy": PROXY}
+PROXIES = {"http_proxy": PROXY, "HTTP_PROXY": PROXY, "https_proxy": PROXY, "all_proxy": PROXY, "no_proxy": ""}
+PROXIES["NO_PROXY"] = ""
 
 
 @contextmanager

@@ -152,6 +152,16 @@ def test_with_one_of_two_consumers_dead_the_start_waits_for_the_other() -> None:
         assert "wait good       | workers 1" in stack.output
 
 
+def test_a_model_that_loads_for_long_holds_up_nobody_and_is_told_when_it_is_ready() -> None:
+    slow = {**BAD_PROBE, "code": SERVE + "\nraise SystemExit(0)"}
+    with _stack(REDIS, {**BAD, "code": SERVE}, GOOD, FRONT_END, probes=[slow, GOOD_PROBE], patience_s=0.05) as stack:
+        pid = int(stack.until(r"wait bad +\| pid (\d+)").group(1))
+        if not any(line.startswith("READY") for line in stack.lines):
+            assert _report(stack) == [["good"], {}]
+        os.kill(pid, signal.SIGTERM)
+        stack.until(r"headrace: bad is ready now\.")
+
+
 def test_a_probe_that_fails_is_told_and_ends_nothing() -> None:
     with _stack(REDIS, CONSUMER, FRONT_END, probes=[{**PROBE, "code": "raise SystemExit('no answer')"}]) as stack:
         assert _report(stack) == [[], {"": "no answer has come from it: no answer"}]
@@ -310,9 +320,13 @@ def _pids(file: Path, count: int) -> list[int]:
 
 
 def test_a_child_that_never_stops_printing_keeps_nobody_waiting() -> None:
-    endless = {**CONSUMER, "code": "while True: print('x' * 1000)", "stop_limit_s": 0.2}
-    with _stack(REDIS, endless, FRONT_END) as stack:
-        stack.until("READY")
+    waits = "import os, signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n"
+    waits += "print('pid', os.getpid(), flush=True)\n"
+    endless = waits + "signal.sigwait([signal.SIGUSR1])\nwhile True: print('x' * 1000)"
+    with _stack(REDIS, {**CONSUMER, "code": endless}, FRONT_END) as stack:
+        pids = _ready(stack)
+        os.kill(pids["consumer"], signal.SIGUSR1)
+        stack.until(r"consumer +\| x")
         stack.signal(signal.SIGTERM)
         assert stack.end() == 0
-        assert "redis        | stopped" in stack.output
+        wait_gone(list(pids.values()))
