@@ -6,6 +6,7 @@ every start of the stack and should cost little.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from contextlib import suppress
@@ -213,6 +214,9 @@ def _remove_old_result() -> None:
 
 def main() -> int:
     """Run the command line and return the exit code; errors become one sentence on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what the encoding lacks is shown by its number
     try:
         code = cli.main(standalone_mode=False)
     except LoadgenError as error:
