@@ -12,11 +12,12 @@ import ipaddress
 import re
 from collections.abc import Mapping
 
-_SERVICE = r"HEADRACE(?:_[A-Z0-9]+)*"
+# Names of Services and of their ports may have two hyphens in a row.
+_SERVICE = r"HEADRACE(?:_+[A-Z0-9]+)*"
 _PORT = re.compile(rf"{_SERVICE}_PORT(?:_[0-9]+_(?:TCP|UDP|SCTP))?")
 _PART = re.compile(rf"{_SERVICE}_PORT_(?P<number>[0-9]+)_(?P<protocol>TCP|UDP|SCTP)_(?P<part>PROTO|PORT|ADDR)")
 _HOST = re.compile(rf"{_SERVICE}_SERVICE_HOST")
-_NUMBER = re.compile(rf"{_SERVICE}_SERVICE_PORT(?:_+[A-Z0-9]+)*")  # a name of a port may have two hyphens in a row
+_NUMBER = re.compile(rf"{_SERVICE}_SERVICE_PORT(?:_+[A-Z0-9]+)*")
 _URL = re.compile(r"(?:tcp|udp|sctp)://(?P<host>\[[^][]+\]|[^][:/]+):(?P<port>[0-9]+)")
 _SHOWN = 2
 

@@ -17,7 +17,7 @@ port_names = st.from_regex(r"[a-z]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
 services = st.one_of(
     st.just("headrace"),
     st.sampled_from(["headrace-ui", "headrace-redis", "headrace-metrics", "headrace-api-metrics", "headrace-port"]),
-    st.from_regex(r"headrace-[a-z0-9]([a-z0-9-]{0,12}[a-z0-9])?", fullmatch=True).filter(lambda name: "--" not in name),
+    st.from_regex(r"headrace-[a-z0-9]([a-z0-9-]{0,12}[a-z0-9])?", fullmatch=True),
 )
 
 
