@@ -80,7 +80,8 @@ class Stages:
         """Return for how many seconds work is held here without answers that are due; ask about once a second."""
         executor, progress = self._executor, self._progress
         until_s = -math.inf if executor is None else executor.running_until_s
-        return self._answering.late_s(now_s, self._leases.due_s(), self._leases.ended, until_s, progress.is_under_way)
+        works = progress.is_under_way or self.hangs  # what decodes for too long has a limit of its own
+        return self._answering.late_s(now_s, self._leases.due_s(), self._leases.ended, until_s, works)
 
     @property
     def busy_s(self) -> float:

@@ -11,10 +11,11 @@ import torch
 
 from consumer.models.answers import AnswerCheck
 from consumer.models.base import Description, Result
+from consumer.models.echo import Echo
 from shared import fast_wire
 from shared.cards import ITEM_BYTES, TensorSpec
 from shared.outcomes import MODEL_ERROR, RequestError
-from shared.wire import ModelTag, Prediction, Reply, Tensor, Timing, decode_reply, encode_reply
+from shared.wire import ModelTag, Prediction, Reply, Request, Tensor, Timing, decode_reply, encode_reply
 
 NUMBERS = AnswerCheck(Description((), (TensorSpec("y", "FP32", (4,)),)))
 TEXTS = AnswerCheck(Description((), (TensorSpec("t", "BYTES", (-1,)),)))
@@ -251,3 +252,16 @@ def test_what_passes_is_what_a_reader_takes() -> None:
     for message in (encode_reply(reply), fast_wire.encode_reply(reply)):
         for decoded in (decode_reply(message), fast_wire.decode_reply(message)):
             assert decoded.outputs == [Tensor("y", "FP32", (1, 4), np.array([0, 2, 4, 6], "<f4").tobytes())]
+
+
+@pytest.mark.parametrize("bodies", [[b""], [b"hello"], [b"ab", b"cd", b"ef"]])
+def test_what_echo_answers_would_pass(bodies: list[bytes]) -> None:
+    """The shipped families are not checked while they serve: they cost nothing, and are held to it here."""
+    echo = Echo()
+    check = AnswerCheck(echo.describe())
+    for body in bodies:
+        request = Request("i", 1000, "application/octet-stream", body)
+        assert check(echo.postprocess(echo.run(echo.preprocess(request)), request), 1).outputs
+    request = Request("i", 1000, "application/octet-stream", b"")
+    if len({len(body) for body in bodies}) == 1:
+        assert check(echo.postprocess(echo.run(bodies), request), len(bodies)).outputs

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumer.models.answers import AnswerCheck
 from consumer.models.base import IMAGES, RAW, Model
 from consumer.models.classifier import Classifier, _best
 from consumer.models.registry import build
@@ -84,6 +85,8 @@ def test_several_rows_of_one_request_are_told_apart(imagenet: Model) -> None:
     request = Request("a", 1000, content_type=RAW, body=b"".join(pixels), params={"top_k": 1})
     result = imagenet.postprocess(imagenet.run(imagenet.preprocess(request)), request)
     assert [(p.row, p.label) for p in result.predictions or ()] == [(0, "missile"), (1, "espresso")]
+    # Its answers are not checked while it serves, and cost nothing: here they are.
+    assert AnswerCheck(imagenet.describe())(result, rows=2) == result
 
 
 def test_raw_rows_are_not_copied(mobilenet: Model) -> None:
