@@ -77,7 +77,7 @@ class Decoders(Generic[T]):
         self._longest_s, self.room_bytes = longest_s, room_bytes
         self._quick, self._large = _Lane[T]("decode", threads), _Lane[T]("decode-large", max(1, threads // 2))
         self._changed = threading.Condition()
-        self._running: dict[Job[T], tuple[float, _Lane[T]]] = {}
+        self._running: dict[Job[T], _Run[T]] = {}
         self._used_bytes = self._written_off = 0
         self._clock_s = 0.0
         self._over = threading.Event()
@@ -95,10 +95,10 @@ class Decoders(Generic[T]):
     def start(self) -> None:
         """Start all threads."""
         for lane in (self._quick, self._large):
-            lane.alive = lane.threads
             for _ in range(lane.threads):
                 self._start_thread(lane)
-        self._new_thread("decode-watch", self._watch).start()
+        self._watcher = self._new_thread("decode-watch", self._watch)
+        self._watcher.start()
 
     def submit(self, job: Job[T]) -> None:
         """Have a job done."""
@@ -119,27 +119,34 @@ class Decoders(Generic[T]):
         for lane in (self._quick, self._large):  # in this order: the first still fills the second
             for _ in range(lane.threads):
                 lane.jobs.put(None)
-            with self._changed:
-                self._changed.wait_for(lambda lane=lane: lane.alive == 0)  # type: ignore[misc]
+            while crew := lane.present():
+                crew[0].join(self._longest_s / LOOKS)  # it may be found to hang meanwhile
         self._over.set()
+        self._watcher.join()
 
     def _start_thread(self, lane: _Lane[T]) -> None:
-        self._new_thread(lane.name, lambda: self._serve(lane)).start()
+        thread = self._new_thread(lane.name, lambda: self._serve(lane))
+        lane.crew.append(thread)
+        thread.start()
 
     def _serve(self, lane: _Lane[T]) -> None:
-        while (job := lane.jobs.get()) is not None:
-            if lane is self._large and not self._take_room(job):
-                self._no_room(job)
-                continue
-            with self._changed:
-                self._running[job] = self._clock_s, lane
-            deliver = self._work(job)
-            if not self._end(job, lane):
-                return  # written off: another has taken this thread's place
-            deliver()
+        while self._do(lane, lane.jobs.get()):
+            pass
+
+    def _do(self, lane: _Lane[T], job: Job[T] | None) -> bool:
+        """Do a job; returns whether this thread goes on. Nothing of a job stays here while the thread waits."""
+        if job is None:
+            return False
+        if lane is self._large and not self._take_room(job):
+            self._no_room(job)
+            return True
         with self._changed:
-            lane.alive -= 1
-            self._changed.notify_all()
+            self._running[job] = _Run(self._clock_s, lane, threading.current_thread())
+        deliver = self._work(job)
+        if not self._end(job, lane):
+            return False  # written off: another has taken this thread's place
+        deliver()
+        return True
 
     def _take_room(self, job: Job[T]) -> bool:
         """Wait until a job's memory is free; False when that takes too long, as where others hang."""
@@ -156,13 +163,13 @@ class Decoders(Generic[T]):
     def _end(self, job: Job[T], lane: _Lane[T]) -> bool:
         """Note that a job has come to its end; False when it was given up before."""
         with self._changed:
-            entry = self._running.pop(job, None)
-            if entry is None:
+            run = self._running.pop(job, None)
+            if run is None:
                 self._written_off -= 1
             if lane is self._large:
                 self._used_bytes -= job.memory_bytes
             self._changed.notify_all()
-            return entry is not None
+            return run is not None
 
     def _watch(self) -> None:
         """Look for jobs that take too long. A pause of the whole process is not their fault."""
@@ -173,22 +180,21 @@ class Decoders(Generic[T]):
             self._clock_s += min(now_s - before_s, 2 * pause_s)
             before_s = now_s
             with self._changed:
-                overdue = [job for job, (since_s, _) in self._running.items() if self._is_overdue(since_s)]
+                limit_s = self._clock_s - self._longest_s
+                overdue = [job for job, run in self._running.items() if run.since_s < limit_s]
             for job in overdue:
                 self._write_off(job)
 
-    def _is_overdue(self, since_s: float) -> bool:
-        return self._clock_s - since_s > self._longest_s
-
     def _write_off(self, job: Job[T]) -> None:
         with self._changed:
-            entry = self._running.pop(job, None)
-            if entry is None:
+            run = self._running.pop(job, None)
+            if run is None:
                 return  # it has just come to its end
             self._written_off += 1
             count = self._written_off
         log.error("A thread that decodes takes longer than %g s; another one takes its place.", self._longest_s)
-        self._start_thread(entry[1])
+        self._start_thread(run.lane)
+        run.lane.crew.remove(run.thread)
         self._give_up(job)
         if count >= MOST_WRITTEN_OFF:
             log.error("%d threads that decode hang; the consumer finishes what it has and ends.", count)
@@ -196,9 +202,23 @@ class Decoders(Generic[T]):
 
 
 class _Lane(Generic[T]):
-    """Jobs of one kind and the threads that do them; ``alive`` are those that have not been written off."""
+    """Jobs of one kind and the threads that do them: ``crew`` are those that have not been written off."""
 
     def __init__(self, name: str, threads: int) -> None:
         self.name, self.threads = name, threads
         self.jobs: queue.SimpleQueue[Job[T] | None] = queue.SimpleQueue()
-        self.alive = self.waiting = 0
+        self.crew: list[threading.Thread] = []
+        self.waiting = 0
+
+    def present(self) -> list[threading.Thread]:
+        """Return those that have not come to their end."""
+        return [thread for thread in list(self.crew) if thread.is_alive()]
+
+
+@dataclass(frozen=True, slots=True)
+class _Run(Generic[T]):
+    """Since when a job runs, on the clock of the watch, and where."""
+
+    since_s: float
+    lane: _Lane[T]
+    thread: threading.Thread

@@ -189,7 +189,7 @@ class Stages:
             repeats=repeats,
             most_message_bytes=config.settings.max_message_bytes,
         )
-        self._decodings = [one for one in self._decodings if one.is_busy] + [decoding]
+        self._decodings.append(decoding)
         decoding.start()
         fetch = self._new_thread("fetch", lambda: fetcher.run(self._halt))
         commit = self._new_thread("commit", committer.run)
@@ -203,6 +203,7 @@ class Stages:
         drain.join()
         over.set()
         keep.join()
+        self._decodings = [one for one in self._decodings if one.is_busy]
         with self._lock:
             self._committer = self._executor = None
             self._ran_s += executor.busy_s

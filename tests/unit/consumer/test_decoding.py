@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -52,6 +53,10 @@ class Decoder(Toy):
         if body == b"huge":
             return Effort(251_000_000)
         return LARGE if body.startswith(b"large") else None
+
+
+class Row:
+    """Something of which it can be seen that it is gone."""
 
 
 class Bench:
@@ -222,3 +227,17 @@ def test_an_item_taken_over_that_hangs_is_answered_and_others_may_be_taken_over(
     bench.stage.add(one)
     assert bench.refusals(1) == [("hang", INVALID_INPUT.code)]
     eventually(lambda: not bench.intake.has_lone())
+
+
+def test_a_thread_that_waits_holds_on_to_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[Row]] = []
+
+    def preprocess(request: Request) -> Sequence[Row]:
+        row = Row()
+        made.append(weakref.ref(row))
+        return [row]
+
+    monkeypatch.setattr(bench.model, "preprocess", preprocess)
+    bench.add("good")
+    assert bench.next() == ["good"]
+    eventually(lambda: made[0]() is None)
