@@ -7,14 +7,14 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from shared.fast_wire import decode_reply, encode_reply
-from shared.outcomes import BY_CODE, INTERNAL, OK, RequestError
+from shared.outcomes import BY_CODE, INTERNAL, LANE_FULL, OK, Outcome, RequestError
 from shared.settings import Settings
 from shared.tracing import Tracing
 from shared.wire import Fault, ModelTag, Reply, Timing
@@ -25,7 +25,7 @@ from .items import Finished, Item, Prepared, Refused, end_of
 from .lease import LeaseBook, Progress
 from .models.base import Model
 from .repeats import Repeats
-from .stream import Claim, Dead, Ended, OnDead, StreamDown, StreamGone, WorkStream
+from .stream import NO_ROOM, Claim, Dead, Ended, OnDead, StreamDown, StreamGone, WorkStream
 from .traces import traced
 
 log = logging.getLogger(__name__)
@@ -249,14 +249,14 @@ class Committer:
             self._leases.release(one.ended.claim for one in dead)
         self._report(BatchDone(items=done))
 
-    def _commit(self, ended: Sequence[Ended]) -> set[Claim]:
-        """Commit; returns the entries whose answer could not be stored, and which ended with an error in its place."""
-        lost: set[Claim] = set()
+    def _commit(self, ended: Sequence[Ended]) -> dict[Claim, Outcome]:
+        """Commit; returns the entries whose answer could not be stored, and the error that each ended with instead."""
+        lost: dict[Claim, Outcome] = {}
         for portion in portions(ended):
             lost |= self._commit_portion(portion)
         return lost
 
-    def _commit_portion(self, ended: Sequence[Ended]) -> set[Claim]:
+    def _commit_portion(self, ended: Sequence[Ended]) -> dict[Claim, Outcome]:
         """Commit, repeating until Redis has answered: a repeated commit changes nothing.
 
         What it does not take although it takes other commits is cut in halves, down to the one answer that it never
@@ -267,25 +267,39 @@ class Committer:
         def is_in_vain() -> bool:
             return self._is_too_much(ended) and next(tries) >= MOST_TRIES
 
-        if self._until_answered(lambda: self._stream.commit(ended), len(ended), is_in_vain):
-            self._leases.release(item.claim for item in ended)
-            return set()
+        statuses: list[int] = []
+
+        def step() -> None:
+            statuses[:] = self._stream.commit(ended)
+
+        if self._until_answered(step, len(ended), is_in_vain):
+            without = [one for one, status in zip(ended, statuses, strict=False) if status == NO_ROOM]
+            self._leases.release({one.claim for one in ended} - {one.claim for one in without})
+            lost: dict[Claim, Outcome] = {}
+            for one in without:
+                lost |= self._commit_error(one, LANE_FULL)
+            return lost
         if len(ended) == 1:
-            return self._commit_error(ended[0])
+            return self._commit_error(ended[0], INTERNAL)
         middle = len(ended) // 2
         return self._commit_portion(ended[:middle]) | self._commit_portion(ended[middle:])
 
-    def _commit_error(self, one: Ended) -> set[Claim]:
+    def _commit_error(self, one: Ended, outcome: Outcome) -> dict[Claim, Outcome]:
         """End a request whose answer cannot be stored with an error in its place."""
-        size_bytes = len(one.reply)
-        log.error("The answer to request %s, %d bytes, cannot be stored; it gets an error.", one.request_id, size_bytes)
-        error = Fault(INTERNAL.code, f"The answer, {size_bytes} bytes, could not be stored.", None)
+        size_bytes, why = len(one.reply), "could not be stored"
+        if outcome is LANE_FULL:
+            why = f"has no room in lane {one.lane}, whose requests and stored answers take all the bytes they may"
+            log.warning("The answer to request %s, %d bytes, %s; it gets an error.", one.request_id, size_bytes, why)
+        else:
+            log.error("The answer to request %s, %d bytes, %s; it gets an error.", one.request_id, size_bytes, why)
+        error = Fault(outcome.code, f"The answer, {size_bytes} bytes, {why}.", None)
         answer = decode_reply(one.reply)
         told = msgspec.structs.replace(answer, predictions=None, outputs=None, warnings=(), fault=error)
-        end = msgspec.structs.replace(one, reply=encode_reply(told))
+        expiry_ms = one.expiry_ms if outcome.lasting else 0
+        end = msgspec.structs.replace(one, reply=encode_reply(told), expiry_ms=expiry_ms)
         self._until_answered(lambda: self._stream.commit([end]), 1)
         self._leases.release([one.claim])
-        return {one.claim}
+        return {one.claim: outcome}
 
     def _is_too_much(self, ended: Sequence[Ended]) -> bool:
         """Say whether a commit that failed is large, and one of nothing succeeds: an entry 0-1 there never is."""
@@ -326,10 +340,10 @@ def portions(ended: Sequence[Ended], most_bytes: int = MOST_BYTES) -> Iterator[S
         yield ended[start:]
 
 
-def _without(prepared: Prepared, lost: Collection[Claim]) -> Prepared:
+def _without(prepared: Prepared, lost: Mapping[Claim, Outcome]) -> Prepared:
     """Return a batch in whose report those whose answer was lost have failed."""
     done = [
-        msgspec.structs.replace(one, outcome=INTERNAL.code) if item.entry.claim in lost else one
+        msgspec.structs.replace(one, outcome=lost[item.entry.claim].code) if item.entry.claim in lost else one
         for item, one in zip(prepared.finished.items, prepared.done, strict=True)
     ]
     return replace(prepared, done=done)

@@ -260,10 +260,16 @@ class _Live(Collector):
                 ("oldest_age_seconds", "Age of the oldest request"),
             )
         ]
+        takes = GaugeMetricFamily("headrace_lane_bytes", "What a lane takes", labels=("model", "lane", "what"))
+        most = GaugeMetricFamily("headrace_lane_limit_bytes", "What a lane may take", labels=("model", "lane"))
         for lane, depth in depths.items():
+            if depth.bytes is not None:
+                takes.add_metric((self._model, lane, "queued"), depth.bytes.queued)
+                takes.add_metric((self._model, lane, "stored"), depth.bytes.stored)
+                most.add_metric((self._model, lane), depth.bytes.limit)
             for gauge, value in zip(gauges, (depth.backlog, depth.pending, depth.oldest_age_s), strict=True):
                 gauge.add_metric((self._model, lane), value)
-        yield from gauges
+        yield from (*gauges, takes, most)
 
     def _ratio(self) -> float:
         now_s, busy_s = time.monotonic(), self._busy_s()

@@ -11,7 +11,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shared import keys
+from shared import functions, keys
+from shared.lanes import LaneBytes, bytes_from
 from shared.redis import ServerError, SyncLink
 
 from .lanes import Turns
@@ -75,7 +76,14 @@ def depth(client: Any, model: str, lane: str, now_ms: float) -> Depth:
         first: Any = client.xrange(work, count=1)
         oldest = first[0][0] if first else None
     age_ms = now_ms - milliseconds(oldest) if oldest else 0.0
-    return Depth(max(0, length - claimed), claimed, max(0.0, age_ms / 1000))
+    return Depth(max(0, length - claimed), claimed, max(0.0, age_ms / 1000), _takes(client, work))
+
+
+def _takes(client: Any, work: str) -> LaneBytes | None:
+    try:
+        return bytes_from(client.fcall(functions.BYTES, 1, work))
+    except ServerError:
+        return None  # an older version of the functions, for a while
 
 
 class LaneReader:

@@ -18,7 +18,7 @@ from . import turn
 from .lanes import Turns
 from .redis_ends import EndsReader
 from .redis_lanes import LaneReader, depth, entries, milliseconds, received
-from .stream import FUTURE_MS, Claim, Dead, Depth, Ended, Entry, StreamDown, StreamGone
+from .stream import FUTURE_MS, NO_ROOM, Claim, Dead, Depth, Ended, Entry, StreamDown, StreamGone
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -136,9 +136,9 @@ class RedisStream:
             if refused:
                 log.warning("Committing together with reading failed (%s).", refused[0])
             else:
-                for status in (status for answer in answers for status in answer):
-                    self._status(status)
-                committed()
+                statuses = [self._status(status) for answer in answers for status in answer]
+                if NO_ROOM not in statuses:  # else all are committed again, which says which have no room
+                    committed()
             return self._guard(lambda: self._receive_read(turns, max_entries))
         except StreamDown:
             self._note_lost_answer()
@@ -197,6 +197,8 @@ class RedisStream:
     def _status(self, status: Any) -> int:
         if isinstance(status, int):
             return status
+        if status == b"full":
+            return NO_ROOM
         log.error("Redis refused to commit a reply: %s", status.decode(errors="replace"))
         return -1
 
@@ -228,7 +230,7 @@ class RedisStream:
         """See the interface."""
         if not self._has_loaded:
             self._load_functions()
-        fields = [part for pair in state.items() for part in pair]
+        fields = [part for pair in state.items() for part in pair] + ["lane_bytes", str(self._settings.lane_bytes)]
         published = [part for pair in cards.to_hash(card).items() for part in pair]
         self._find_lanes()
         before_s = time.monotonic()

@@ -12,6 +12,7 @@ import msgspec
 from shared.cards import Card
 from shared.clock import RedisClock
 from shared.keys import DEFAULT_LANE
+from shared.lanes import LaneBytes
 from shared.wishes import Serving, Wish
 
 Claim = tuple[str, bytes]
@@ -20,6 +21,11 @@ Claim = tuple[str, bytes]
 FUTURE_MS = 5_000
 """An entry whose id is further ahead of Redis's clock than this was not given it by Redis, unless that clock was set
 back. In ``default`` it counts as added now; a direct producer's lane is its own to spoil."""
+
+
+NO_ROOM = -2
+"""What ``commit`` says of a reply for whose bytes its lane has no room: nothing was done, and its request is to end
+with another reply."""
 
 
 class StreamDown(Exception):
@@ -115,11 +121,16 @@ OnDead = Callable[[Sequence[Dead], Sequence[int]], object]
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """What waits in a lane: entries nobody has claimed, entries being worked on, age of the oldest in seconds."""
+    """What waits in a lane: entries nobody has claimed, entries being worked on, age of the oldest in seconds.
+
+    Attributes:
+        bytes: what the lane takes, None where that is not known.
+    """
 
     backlog: int
     pending: int
     oldest_age_s: float
+    bytes: LaneBytes | None = None
 
 
 class WorkStream(Protocol):
@@ -179,7 +190,8 @@ class WorkStream(Protocol):
         """Begin the lease of claimed entries anew; returns those that are not this worker's any more."""
 
     def commit(self, ended: Sequence[Ended]) -> list[int]:
-        """End requests atomically, one by one: 1 done by this call, 0 no longer ours, 2 already answered, -1 refused.
+        """End requests atomically, one by one: 1 done by this call, 0 no longer ours, 2 already answered, -1 refused,
+        and ``NO_ROOM``.
 
         Repeating a call after an error is harmless.
         """

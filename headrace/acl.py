@@ -17,21 +17,28 @@ from shared.names import check_name
 ANY_MODEL: Final = "*"
 
 FUNCTIONS: Final[Mapping[str, str]] = {
-    functions.ADMIT: "exists get pexpire set time unlink xadd xdel xinfo|groups xlen xrange xtrim",
-    functions.COMMIT: "pexpire rpop rpush xack xadd xdel xrange",
+    functions.ADMIT: (
+        "exists get hmget memory|usage pexpire set time unlink xadd xdel xinfo|groups xlen xrange xtrim"
+        " zcard zincrby zmscore zrange zrangebyscore zrem zscore"
+    ),
+    functions.COMMIT: (
+        "exists hmget memory|usage pexpire rpop rpush time unlink xack xadd xdel xrange"
+        " zadd zcard zincrby zmscore zrange zrangebyscore zrem zscore"
+    ),
     functions.HEARTBEAT: (
-        "hget hgetall hset pexpire time xclaim xgroup|create xlen xpending zadd zrange zremrangebyscore"
+        "hget hgetall hset info pexpire time xclaim xgroup|create xlen xpending zadd zrange zremrangebyscore"
     ),
     functions.LEAVE: "unlink xgroup|delconsumer xpending zrem",
     functions.RENEW: "xclaim xpending",
     functions.RECLAIM: "xack xclaim xpending xrange",
     functions.CLAIMED: "xack xpending xrange",
     functions.BEGIN: "xclaim xpending",
-    functions.DEAD: "pexpire rpop rpush xack xadd xdel xrange xrevrange",
+    functions.DEAD: "pexpire rpop rpush time xack xadd xdel xrange xrevrange zadd zincrby zmscore",
     functions.REAP: "xgroup|delconsumer xinfo|consumers zscore",
-    functions.REQUEUE: "unlink xadd xdel xrange",
-    functions.LANES: "hgetall xgroup|create",
+    functions.REQUEUE: "unlink xadd xdel xrange zincrby zmscore zrem",
+    functions.LANES: "exists hgetall time unlink xgroup|create zcard zincrby zmscore zrange zrangebyscore zrem",
     functions.CANCEL: "exists get pexpire unlink xack xadd xdel",
+    functions.BYTES: "hmget memory|usage time xlen zrange zscore",
     functions.ANSWERED: "exists pexpire xack xadd xdel",
     functions.ASK: "exists get xpending xrange",
     functions.REPAIR: "time unlink xadd xdel xgroup|create xinfo|stream xlen xrange",
@@ -39,7 +46,7 @@ FUNCTIONS: Final[Mapping[str, str]] = {
 """The commands inside each function."""
 
 CALLS: Final[Mapping[str, tuple[str, ...]]] = {
-    "front_end": (functions.ADMIT, functions.CANCEL, functions.ASK),
+    "front_end": (functions.ADMIT, functions.CANCEL, functions.ASK, functions.BYTES),
     "consumer": (
         functions.COMMIT,
         functions.ANSWERED,
@@ -53,8 +60,9 @@ CALLS: Final[Mapping[str, tuple[str, ...]]] = {
         functions.REAP,
         functions.LANES,
         functions.REPAIR,
+        functions.BYTES,
     ),
-    "operator": (functions.REQUEUE, functions.LANES, functions.REPAIR),
+    "operator": (functions.REQUEUE, functions.LANES, functions.REPAIR, functions.BYTES),
 }
 """The functions that each role calls."""
 
@@ -82,8 +90,9 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
     # The first of each is the user's own, the others are selectors, each for itself.
     "front_end": (
         Rights(f"{_CONNECTION} {_SPARED} info"),
-        Rights("fcall xack xadd xdel xinfo|groups xlen xpending xrange", "hr:{m}:q:*"),
+        Rights("fcall memory|usage xack xadd xdel xinfo|groups xlen xpending xrange", "hr:{m}:q:*"),
         Rights("exists lindex unlink", "hr:{m}:r:*"),
+        Rights("zcard zincrby zmscore zrange zrangebyscore zrem zscore unlink", "hr:{m}:b:*"),
         Rights("xtrim", "hr:{m}:rs:*"),
         Rights("xread", "%R~hr:{m}:rs:* %R~hr:{m}:x:*"),
         Rights("pexpire xadd", "hr:{m}:x:*"),
@@ -99,19 +108,25 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
         Rights(f"{_CONNECTION} {_SPARED} info"),
         Rights("zadd", "hr:models"),
         Rights(
-            "del exists fcall get hget hgetall hmget hset lindex memory|usage pexpire rpop rpush set time unlink xack"
-            " xadd xautoclaim xclaim xdel xgroup|create xgroup|delconsumer xinfo|consumers xinfo|groups xinfo|stream"
-            " xlen xpending xrange xread xreadgroup xrevrange xtrim zadd zrange zrem zremrangebyscore zscore",
+            "del exists fcall get hget hgetall hmget hset lindex memory|usage pexpire rpop rpush set time"
+            " unlink xack xadd xautoclaim xclaim xdel xgroup|create xgroup|delconsumer xinfo|consumers xinfo|groups"
+            " xinfo|stream xlen xpending xrange xread xreadgroup xrevrange xtrim zadd zcard zincrby zmscore zrange"
+            " zrangebyscore zrem zremrangebyscore zscore",
             "hr:{m}:*",
         ),
     ),
     "operator": (
         Rights(f"{_CONNECTION} info multi exec"),
-        Rights("fcall xadd xgroup|create xinfo|consumers xinfo|groups xinfo|stream xlen xpending", "hr:{m}:q:*"),
+        Rights(
+            "fcall memory|usage xadd xgroup|create xinfo|consumers xinfo|groups xinfo|stream xlen xpending",
+            "hr:{m}:q:*",
+        ),
         Rights("unlink xadd xdel xgroup|create xlen xrange", "hr:{m}:q:* hr:{m}:repair:*"),
         Rights("exists xdel xlen xrange xrevrange", "hr:{m}:dlq:*"),
         Rights("unlink", "hr:{m}:q:* hr:{m}:dlq:* hr:{m}:x:*"),  # all in one command
         Rights("unlink", "hr:{m}:r:* hr:{m}:d:*"),
+        Rights("exists", "hr:{m}:r:*"),
+        Rights("zcard zincrby zmscore zrange zrangebyscore zrem zscore unlink", "hr:{m}:b:*"),
         Rights("zrange zrevrange zscore", "%R~hr:models %R~hr:{m}:workers"),
         Rights(
             "hget hgetall hmget",

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared import failures, keys, starts
+from shared import failures, functions, keys, starts
 from shared.failures import Failure
-from shared.lanes import parse
+from shared.lanes import LaneBytes, bytes_from, parse
 from shared.names import is_name
 from shared.redis import ServerError
 from shared.starts import Phase
@@ -34,6 +34,7 @@ class Lane:
         has_stream, has_group: whether the lane is set up.
         weight: its share while lanes compete, relative to the others'.
         ahead_s: how far the newest id it has seen lies in the future.
+        bytes: what it takes, None where the functions on the server are older.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Lane:
     has_group: bool
     weight: float = 1.0
     ahead_s: float = 0.0
+    bytes: LaneBytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +208,16 @@ def lane(client: Any, model: str, name: str, limit: int | None, now: int, weight
     ahead_s = max(0.0, (_milliseconds(stream["last-generated-id"]) - now) / 1000)
     running = group["pending"] if group else 0
     added = stream.get("entries-added", 0)
-    return Lane(name, limit, stream["length"], running, age_s, added, dead, True, group is not None, weight, ahead_s)
+    has_group, takes = group is not None, lane_bytes(client, work)
+    return Lane(name, limit, stream["length"], running, age_s, added, dead, True, has_group, weight, ahead_s, takes)
+
+
+def lane_bytes(client: Any, work: str) -> LaneBytes | None:
+    """Ask what a lane takes; None where the functions on the server are older, or this user may not ask."""
+    try:
+        return bytes_from(client.fcall(functions.BYTES, 1, work))
+    except ServerError:
+        return None
 
 
 def _milliseconds(entry_id: bytes) -> int:

@@ -25,14 +25,17 @@ def show_list(client: Any, model: str, as_json: bool) -> int:
         return 0
     rows = [
         (one.name, "-" if one.limit is None else str(one.limit), f"{one.weight:g}", str(one.depth), str(one.running),
-         "-" if one.oldest_age_s is None else f"{one.oldest_age_s:.1f} s", str(one.dead_letters))
+         *byte_columns(one.bytes), "-" if one.oldest_age_s is None else f"{one.oldest_age_s:.1f} s",
+         str(one.dead_letters))
         for one in found
     ]  # fmt: skip
-    print_table(("LANE", "LIMIT", "WEIGHT", "DEPTH", "RUNNING", "OLDEST", "DEAD"), rows)
+    print_table(("LANE", "LIMIT", "WEIGHT", "DEPTH", "RUNNING", *BYTE_COLUMNS, "OLDEST", "DEAD"), rows)
     return 0
 
 
-def create(client: Any, model: str, lane: str, limit: int, weight: float, as_json: bool) -> int:
+def create(
+    client: Any, model: str, lane: str, limit: int, weight: float, limit_bytes: int | None, as_json: bool
+) -> int:
     """Make a lane; consumers serve it from their next heartbeat on."""
     _check(client, model, lane)
     known = inspection.lane_settings(client, model)
@@ -40,24 +43,39 @@ def create(client: Any, model: str, lane: str, limit: int, weight: float, as_jso
         end(f"Model {model} has a lane {lane} already; `lane limit` changes it.", EXIT_FAILED)
     if len(known) >= lanes.MOST_LANES:
         end(f"Model {model} has {len(known)} lanes, and more than {lanes.MOST_LANES} are not served.", EXIT_FAILED)
-    _set(client, model, lane, limit, weight)
+    _set(client, model, lane, limit, weight, limit_bytes)
     client.fcall(functions.LANES, 1, keys.work(model, lane))
     return _report(model, lane, {"created": lane}, f"model {model} has a lane {lane} now", as_json)
 
 
-def set_limit(client: Any, model: str, lane: str, limit: int | None, weight: float | None, as_json: bool) -> int:
-    """Change what a lane may hold, its weight, or both."""
+def set_limit(
+    client: Any,
+    model: str,
+    lane: str,
+    limit: int | None,
+    weight: float | None,
+    limit_bytes: int | None,
+    as_json: bool,
+) -> int:
+    """Change how many requests a lane may hold, how many bytes it may take, its weight, or some of these."""
     _check(client, model, lane)
     old_limit, old_weight = _known(client, model, lane)
-    if limit is None and weight is None:
-        end("Say a limit, --weight, or both.", EXIT_USAGE)
+    if limit is None and weight is None and limit_bytes is None:
+        end("Say a limit, --weight, --bytes, or some of these.", EXIT_USAGE)
+    if limit is None and weight is None and limit_bytes is not None:  # the lane's own limit and weight stay as they are
+        _set_bytes(client, model, lane, limit_bytes)
+        said = f"lane {lane} of {model} may take {limit_bytes} bytes"
+        return _report(model, lane, {"limit_bytes": limit_bytes}, said, as_json)
     new_limit = old_limit if limit is None else limit
     if new_limit is None:
         end(f"Lane {lane} has no limit yet: say one.", EXIT_USAGE)
     new_weight = old_weight if weight is None else weight
-    _set(client, model, lane, new_limit, new_weight)
+    _set(client, model, lane, new_limit, new_weight, limit_bytes)
     said = f"lane {lane} of {model} holds {new_limit} requests and has the weight {new_weight:g}"
-    return _report(model, lane, {"limit": new_limit, "weight": new_weight}, said, as_json)
+    done: dict[str, Any] = {"limit": new_limit, "weight": new_weight}
+    if limit_bytes is not None:
+        said, done = f"{said}, and may take {limit_bytes} bytes", {**done, "limit_bytes": limit_bytes}
+    return _report(model, lane, done, said, as_json)
 
 
 def repair(client: Any, model: str, lane: str, keep: int | None, yes: bool, as_json: bool) -> int:
@@ -86,8 +104,9 @@ def remove(client: Any, model: str, lane: str, yes: bool, as_json: bool) -> int:
     depth, dead = client.xlen(keys.work(model, lane)), client.xlen(keys.dead_letters(model, lane))
     confirm(f"Remove lane {lane} of {model} with {depth} requests and {dead} dead letters?", yes)
     with client.pipeline(transaction=True) as step:
-        step.hdel(keys.lanes(model), lane)
+        step.hdel(keys.lanes(model), lane, lanes.bytes_field(lane))
         step.unlink(keys.work(model, lane), keys.dead_letters(model, lane), keys.ends(model, lane))
+        step.unlink(keys.stored(model, lane))
         step.execute()
     said = f"lane {lane} of {model} is gone, with {depth} requests and {dead} dead letters"
     return _report(model, lane, {"requests": depth, "dead_letters": dead}, said, as_json)
@@ -107,12 +126,40 @@ def _known(client: Any, model: str, lane: str) -> tuple[int | None, float]:
     return known
 
 
-def _set(client: Any, model: str, lane: str, limit: int, weight: float) -> None:
+def _set(client: Any, model: str, lane: str, limit: int, weight: float, limit_bytes: int | None) -> None:
     try:
         value = lanes.encode(limit, weight)
     except ValueError as error:
         end(str(error), EXIT_USAGE)
+    if limit_bytes is not None:
+        _set_bytes(client, model, lane, limit_bytes)
     client.hset(keys.lanes(model), lane, value)
+
+
+def _set_bytes(client: Any, model: str, lane: str, limit_bytes: int) -> None:
+    try:
+        value = lanes.encode_bytes(limit_bytes)
+    except ValueError as error:
+        end(str(error), EXIT_USAGE)
+    client.hset(keys.lanes(model), lanes.bytes_field(lane), value)
+
+
+BYTE_COLUMNS = ("QUEUED MIB", "STORED MIB", "MOST MIB")
+
+
+def byte_columns(found: lanes.LaneBytes | None) -> tuple[str, str, str]:
+    """Return what a lane takes as the columns of a table, in MiB."""
+    if found is None:
+        return "-", "-", "-"
+    queued, stored, most = (f"{count / (1 << 20):.1f}" for count in (found.queued, found.stored, found.limit))
+    return queued, stored, most
+
+
+def byte_record(found: lanes.LaneBytes | None) -> dict[str, int | None]:
+    """Return what a lane takes as members of a record."""
+    names = ("queued_bytes", "stored_bytes", "limit_bytes")
+    values = (None, None, None) if found is None else (found.queued, found.stored, found.limit)
+    return dict(zip(names, values, strict=True))
 
 
 def _record(lane: inspection.Lane) -> dict[str, Any]:
@@ -122,6 +169,7 @@ def _record(lane: inspection.Lane) -> dict[str, Any]:
         "weight": lane.weight,
         "depth": lane.depth,
         "running": lane.running,
+        **byte_record(lane.bytes),
         "oldest_age_s": lane.oldest_age_s,
         "dead_letters": lane.dead_letters,
     }

@@ -12,6 +12,14 @@ from .options import as_json_option, yes_option
 # `up` needs no Redis client, so nothing that needs one is imported here.
 
 
+_bytes_option = click.option(
+    "--bytes",
+    "limit_bytes",
+    type=int,
+    help="Bytes that its requests and stored replies may take together; half of the server's memory unless set.",
+)
+
+
 @click.group()
 def lane() -> None:
     """Lanes: a queue of its own for each tenant or priority of a model."""
@@ -34,14 +42,15 @@ def list_lanes(model: str, as_json: bool) -> None:
 @click.argument("name", metavar="LANE")
 @click.option("--limit", type=int, default=2048, show_default=True, help="Requests it may hold, waiting and running.")
 @click.option("--weight", type=float, default=1.0, show_default=True, help="Its share while lanes compete.")
+@_bytes_option
 @as_json_option
-def create_lane(model: str, name: str, limit: int, weight: float, as_json: bool) -> None:
+def create_lane(model: str, name: str, limit: int, weight: float, limit_bytes: int | None, as_json: bool) -> None:
     """Give MODEL another lane. Consumers and front ends know it within two seconds."""
     from . import lane as command
     from .redis_access import connected
 
     with connected(os.environ) as client:
-        sys.exit(command.create(client, model, name, limit, weight, as_json))
+        sys.exit(command.create(client, model, name, limit, weight, limit_bytes, as_json))
 
 
 @lane.command("limit")
@@ -49,14 +58,17 @@ def create_lane(model: str, name: str, limit: int, weight: float, as_json: bool)
 @click.argument("name", metavar="LANE")
 @click.argument("limit", type=int, required=False)
 @click.option("--weight", type=float, help="Its share while lanes compete.")
+@_bytes_option
 @as_json_option
-def limit_lane(model: str, name: str, limit: int | None, weight: float | None, as_json: bool) -> None:
-    """Change how many requests LANE of MODEL may hold, its weight, or both."""
+def limit_lane(
+    model: str, name: str, limit: int | None, weight: float | None, limit_bytes: int | None, as_json: bool
+) -> None:
+    """Change how many requests LANE of MODEL may hold, how many bytes it may take, its weight, or some of these."""
     from . import lane as command
     from .redis_access import connected
 
     with connected(os.environ) as client:
-        sys.exit(command.set_limit(client, model, name, limit, weight, as_json))
+        sys.exit(command.set_limit(client, model, name, limit, weight, limit_bytes, as_json))
 
 
 @lane.command("repair")

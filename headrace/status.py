@@ -13,6 +13,7 @@ from shared.wishes import LATE, Serving
 
 from . import inspection
 from .inspection import Lane, Model
+from .lane import BYTE_COLUMNS, byte_columns, byte_record
 from .output import print_json, print_table
 
 Rates = dict[tuple[str, str], tuple[float, float]]
@@ -119,6 +120,7 @@ def _lane_record(model: Model, lane: Lane, found: Rates) -> dict[str, Any]:
         "depth": lane.depth,
         "waiting": lane.depth - lane.running,
         "running": lane.running,
+        **byte_record(lane.bytes),
         "oldest_age_s": lane.oldest_age_s,
         "arriving_per_s": came,
         "ending_per_s": ended,
@@ -154,7 +156,20 @@ def _print_workers(models: Sequence[Model]) -> None:
 
 
 def _print_lanes(models: Sequence[Model], found: Rates) -> None:
-    header = ("MODEL", "LANE", "DEPTH", "LIMIT", "WEIGHT", "WAITING", "RUNNING", "OLDEST", "IN/S", "OUT/S", "DEAD")
+    header = (
+        "MODEL",
+        "LANE",
+        "DEPTH",
+        "LIMIT",
+        "WEIGHT",
+        "WAITING",
+        "RUNNING",
+        *BYTE_COLUMNS,
+        "OLDEST",
+        "IN/S",
+        "OUT/S",
+        "DEAD",
+    )
     rows, colours = [], []
     for model in models:
         for lane in model.lanes:
@@ -179,6 +194,7 @@ def _lane_row(model: Model, lane: Lane, found: Rates) -> tuple[str, ...]:
         f"{lane.weight:g}",
         str(lane.depth - lane.running),
         str(lane.running),
+        *byte_columns(lane.bytes),
         "-" if lane.oldest_age_s is None else f"{lane.oldest_age_s:.1f} s",
         "-" if rate is None else f"{rate[0]:.1f}",
         "-" if rate is None else f"{rate[1]:.1f}",

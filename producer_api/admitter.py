@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from shared import functions, keys
+from shared.lanes import bytes_from
 from shared.logs import about
 from shared.outcomes import KEY_REUSED, LANE_FULL, NO_WORKER, QUEUE_OUT_OF_MEMORY, QUEUE_UNAVAILABLE
 from shared.redis import ClientError, InPieces, Link, OutOfMemory, ServerError, Silence
 
+from .lane_account import LaneAccount
 from .prediction import Backlog
 from .waiters import Waiter
 
@@ -69,6 +71,12 @@ class Pending:
             return False
         return isinstance(self.message, InPieces) or len(self.message) >= functions.LUA_LIMIT_BYTES
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the encoded request."""
+        message = self.message
+        return sum(map(len, message)) if isinstance(message, InPieces) else len(message)
+
 
 class Admitter:
     """Admits the requests of one model's lane.
@@ -80,6 +88,7 @@ class Admitter:
 
     Attributes:
         limit: most entries the lane may hold.
+        account: what the lane takes in bytes; kept up to date by whoever asks.
         cursor: id up to which the reply stream has been read; kept up to date by its reader.
         connection_is_suspect: another connection was lost, so this one is opened again before it is used.
     """
@@ -105,6 +114,7 @@ class Admitter:
         self._length = 0
         self._task: asyncio.Task[None] | None = None
         self._is_flushing = False
+        self.account = LaneAccount()
         self.cursor = b"0-0"
         self.connection_is_suspect = False
 
@@ -175,13 +185,32 @@ class Admitter:
     async def _admit(self, batch: Sequence[Pending]) -> None:
         small = [one for one in batch if not one.is_large]
         large = [one for one in batch if one.is_large]
-        if large and self._length + len(large) > self.limit * KNOWN_LENGTH_SHARE:
+        size = sum(one.size_bytes for one in large)
+        if large and (
+            self._length + len(large) > self.limit * KNOWN_LENGTH_SHARE or not self.account.surely_takes(size)
+        ):
             await self._call(small, [])
-            room = max(0, self.limit - self._length)
-            for one in large[room:]:
-                self._set_status(one.waiter, b"full")
-            small, large = [], large[:room]
+            small, large = [], await self._with_room(large)
         await self._call(small, large)
+
+    async def _with_room(self, large: Sequence[Pending]) -> list[Pending]:
+        """Ask what the lane takes, and refuse those that do not fit any more."""
+        try:
+            self.account.seen(bytes_from(await self._link.call("FCALL", functions.BYTES, 1, self._work)))
+        except (ClientError, OSError) as error:  # should the connection be lost, adding them says so
+            log.debug("What the lane takes is not known: %s", error)
+        room = max(0, self.limit - self._length)
+        fitting: list[Pending] = []
+        for one in large:
+            if len(fitting) >= room:
+                self._fill(one.waiter, by_count=True)
+            elif not self.account.takes(one.size_bytes):
+                self._fill(one.waiter, by_count=False)
+            else:
+                self.account.sent(one.size_bytes)
+                fitting.append(one)
+        self.account.sent(-sum(one.size_bytes for one in fitting))  # they are counted when they are sent
+        return fitting
 
     async def _call(self, small: Sequence[Pending], large: Sequence[Pending]) -> None:
         """Admit the small ones through the function and add the large ones, in one round trip."""
@@ -207,6 +236,7 @@ class Admitter:
             if isinstance(error, Silence):  # those that came meanwhile would wait as long again
                 self._refuse_waiting()
             return
+        self.account.sent(sum(one.size_bytes for one in (*small, *large)))
         for one, status in zip(large, added[: len(large)], strict=True):
             self._set_status(one.waiter, b"absent" if status is None else status)
         if isinstance(answer, ServerError):
@@ -252,17 +282,21 @@ class Admitter:
         elif status == b"differs":
             waiter.fail(KEY_REUSED, "This Idempotency-Key came with another body before.")
         elif status == b"full":
-            waiter.fail(
-                LANE_FULL,
-                f"The lane already holds {self.limit} requests.",
-                self._backlog.retry_after_s(self.limit / 2),
-            )
+            self._fill(waiter, by_count=self._length >= self.limit)
         elif status == b"absent":
             waiter.fail(NO_WORKER, f"No consumer has set up the queue of model {self._model!r}.")
         else:
             waiter.entered(status)
             if waiter.unwanted:
                 self.cancel(waiter)
+
+    def _fill(self, waiter: Waiter, *, by_count: bool) -> None:
+        """Refuse a request for which the lane has no room: it holds too many, or they take too many bytes."""
+        if by_count:
+            sentence = f"The lane already holds {self.limit} requests."
+            waiter.fail(LANE_FULL, sentence, self._backlog.retry_after_s(self.limit / 2))
+        else:
+            waiter.fail(LANE_FULL, *self.account.refusal())
 
     def _refuse_waiting(self) -> None:
         waiting, self._pending = [*self._pending, *self._heavy], []

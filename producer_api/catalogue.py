@@ -6,8 +6,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shared import cards, failures, keys
-from shared.lanes import from_pairs
+from shared import cards, failures, functions, keys
+from shared.lanes import bytes_from, from_pairs
 from shared.names import is_name
 from shared.redis import Link, NotPrimary, ServerError
 from shared.wishes import LATE, SERVING, Serving, serving_from
@@ -66,6 +66,7 @@ class CatalogueReader:
                 ("HGETALL", keys.failures(name)),
                 *(("XLEN", keys.work(name, lane)) for lane in self._lanes.get(name, DEFAULT_ONLY)),
                 *(("HGET", keys.worker(name, worker), LATE) for worker in self._workers.get(name, ())),
+                *(("FCALL", functions.BYTES, 1, keys.work(name, lane)) for lane in self._lanes.get(name, DEFAULT_ONLY)),
             )
         answers = iter(await self._link.call_many(commands) if commands else ())
         states: dict[str, ModelState] = {}
@@ -77,6 +78,8 @@ class CatalogueReader:
             lengths = {lane: length for lane, length in found_lengths.items() if isinstance(length, int)}
             said = {worker: next(answers) for worker in self._workers.get(name, ())}
             late = sum(1 for worker in workers if isinstance(said.get(worker), bytes) and said[worker])
+            found_bytes = {lane: bytes_from(next(answers)) for lane in self._lanes.get(name, DEFAULT_ONLY)}
+            taken = {lane: one for lane, one in found_bytes.items() if one is not None}
             # A new one is asked about from the next time on.
             self._lanes[name], self._workers[name] = lanes, workers
             alive = len(workers)
@@ -84,7 +87,9 @@ class CatalogueReader:
             paused = serving is Serving.PAUSED
             service = None if decoded is None or paused else service_of(decoded.batch, alive)
             queued = sum(lengths.values())
-            states[name] = ModelState(name, decoded, alive, queued, service, serving, lanes, lengths, failed, late)
+            states[name] = ModelState(
+                name, decoded, alive, queued, service, serving, lanes, lengths, failed, late, taken
+            )
         return Catalogue(states, redis_ok=True, memory_full=is_memory_full(memory))
 
     def _card(self, name: str, fields: Any) -> cards.Card | None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from shared import functions, keys
+from shared.lanes import LaneBytes
 from shared.outcomes import SHUTTING_DOWN, RequestError
 from shared.redis import AsyncClient, InPieces, Link
 from shared.settings import Settings
@@ -92,6 +93,10 @@ class Channel:
     def set_limit(self, limit: int | None) -> None:
         """Take what an operator has set as the lane's limit, None for nothing."""
         self._admitter.limit = self._settings.lane_limit if limit is None else limit
+
+    def set_bytes(self, found: LaneBytes | None) -> None:
+        """Take in what the lane takes, None where that is not known."""
+        self._admitter.account.seen(found)
 
     def start(self) -> None:
         """Begin reading replies."""

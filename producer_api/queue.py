@@ -13,6 +13,7 @@ import msgspec
 
 from shared.cards import Card
 from shared.keys import DEFAULT_LANE
+from shared.lanes import LaneBytes
 from shared.outcomes import RequestError
 from shared.wire import Reply, Request
 from shared.wishes import Serving
@@ -39,6 +40,7 @@ class ModelState:
         lengths: how many requests each of those lanes holds that were asked for.
         failures: a sentence on each consumer that died and does not live well yet, by its place.
         late: of the workers that live, how many take requests and answer none.
+        bytes: what they take; without those of which that is not known.
     """
 
     name: str
@@ -51,6 +53,7 @@ class ModelState:
     lengths: Mapping[str, int] = field(default_factory=dict)
     failures: Mapping[str, str] = field(default_factory=dict)
     late: int = 0
+    bytes: Mapping[str, LaneBytes] = field(default_factory=dict)
     is_open: bool = field(init=False)
 
     def __post_init__(self) -> None:

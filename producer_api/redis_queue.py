@@ -105,6 +105,7 @@ class RedisQueue:
             self._catalogue = Catalogue({**away, **fresh.models}, redis_ok=True, memory_full=fresh.memory_full)
             for (model, lane), channel in self._channels.items():
                 channel.set_limit(self._catalogue.models[model].lanes.get(lane))
+                channel.set_bytes(self._catalogue.models[model].bytes.get(lane))
             if self._was_demoted:
                 self._connect_anew()
         except (ClientError, OSError) as error:
@@ -146,6 +147,7 @@ class RedisQueue:
         if channel is None:
             channel = Channel(self._client, self._settings, state.name, self._instance, self._instruments, lane)
             channel.set_limit(state.lanes.get(lane))
+            channel.set_bytes(state.bytes.get(lane))
             channel.start()
             self._channels[state.name, lane] = channel
         return channel

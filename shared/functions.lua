@@ -24,6 +24,7 @@ local function names(work)
     workers = head .. 'workers',
     worker = head .. 'w:',
     dead = head .. 'dlq:' .. lane,
+    stored = head .. 'b:' .. lane,
   }
 end
 
@@ -142,6 +143,178 @@ local function milliseconds()
   return clock[1] * 1000 + math.floor(clock[2] / 1000)
 end
 
+-- What a lane takes of the server's memory, in bytes. Its requests are weighed where they are: MEMORY USAGE asks each
+-- node of the stream, of which a small one has few, and so whatever became of an entry is seen at once. Stored replies
+-- are keys of their own. They are entered in a sorted set: the id, and in one number the second in which the reply
+-- expires and the UNITs that it takes; so those that have expired come first. The sum of all UNITs is the score of the
+-- empty name, which no id can have. Of those with less than a LOT of UNITs some are drawn, each with the chance of its
+-- UNITs in a LOT, and stand for a whole LOT: the sum is right on the average, and whoever sends many cannot tell which.
+-- Nobody takes the entry of a reply away that he deletes. 'tidy' does that, when it matters and every second.
+
+local UNIT, MOST_UNITS, EPOCH_S, SUM = 256, 4194304, 1700000000, ''
+local OVERHEAD = 256 -- key, list, expiry and entry of a reply, besides its bytes
+local LOT = 64
+local NODES = 4096 -- of a stream with more the first are taken for all
+local USUAL_LIMIT = 536870912 -- where the server has no limit of its own
+local LARGE = 16384
+
+local function units_of(reply)
+  return math.min(MOST_UNITS - 1, math.ceil((#reply + OVERHEAD) / UNIT))
+end
+
+-- What this server draws with. It begins somewhere else each time the functions are loaded.
+local seed
+
+local function is_drawn(units)
+  if not seed then
+    local clock = redis.call('TIME')
+    seed = 1 + (clock[1] * 1000000 + clock[2]) % 2147483646
+  end
+  seed = seed * 16807 % 2147483647
+  return seed % LOT < units
+end
+
+local function units_in(score)
+  return tonumber(score) % MOST_UNITS
+end
+
+local function stored_bytes(key)
+  return (tonumber(redis.call('ZSCORE', key.stored, SUM)) or 0) * UNIT
+end
+
+local function queued_bytes(work)
+  local bytes = redis.pcall('MEMORY', 'USAGE', work, 'SAMPLES', NODES)
+  return type(bytes) == 'number' and bytes or 0
+end
+
+local function limit_bytes(key)
+  local found = redis.call('HMGET', key.lanes, key.lane .. ':bytes', ':bytes')
+  return whole(found[1] or '') or whole(found[2] or '') or USUAL_LIMIT
+end
+
+-- Takes ids, at most CHUNK of them, out of the set of stored replies, and what they took off the sum.
+local function forget(key, ...)
+  local sum = 0
+  for _, score in ipairs(redis.call('ZMSCORE', key.stored, ...)) do
+    sum = sum + (score and units_in(score) or 0)
+  end
+  if sum > 0 then
+    redis.call('ZREM', key.stored, ...)
+    redis.call('ZINCRBY', key.stored, -sum, SUM)
+  end
+end
+
+-- By lane: how many bytes were left when they were last counted, less what came since, and for how many calls this is
+-- good. In it every lane of this server that is used has two numbers.
+local known = {}
+local CALLS, NEAR = 16, 33554432
+
+-- Enters replies that were just stored: {id, units, ms until it expires}….
+local function enter(key, stored)
+  if #stored == 0 then
+    return
+  end
+  local now, sum, pairs_of, ids = milliseconds(), 0, {}, {}
+  for i, one in ipairs(stored) do
+    local second = math.max(1, math.ceil((now + one[3]) / 1000) - EPOCH_S)
+    pairs_of[2 * i - 1], pairs_of[2 * i], ids[i] = second * MOST_UNITS + one[2], one[1], one[1]
+    sum = sum + one[2]
+  end
+  for first = 1, #ids, CHUNK / 2 do
+    local last = math.min(first + CHUNK / 2 - 1, #ids)
+    -- Whoever deleted a reply by himself left its entry; the new one takes its place, and its share of the sum.
+    local left = last - first + 1 - redis.call('ZADD', key.stored, 'NX', unpack(pairs_of, 2 * first - 1, 2 * last))
+    if left > 0 then
+      local scores = redis.call('ZMSCORE', key.stored, unpack(ids, first, last))
+      for pass = 1, 2 do -- those that differ are old; only if there are too few of them, equal ones are, too
+        for i, score in ipairs(scores) do
+          if left > 0 and (tonumber(score) ~= pairs_of[2 * (first + i) - 3]) == (pass == 1) then
+            sum, left = sum - units_in(score), left - 1
+          end
+        end
+      end
+      redis.call('ZADD', key.stored, unpack(pairs_of, 2 * first - 1, 2 * last))
+    end
+  end
+  redis.call('ZINCRBY', key.stored, sum, SUM)
+  if known[key.stored] then
+    known[key.stored].left = known[key.stored].left - sum * UNIT
+  end
+end
+
+-- Names among {id, score, …} whose reply is gone. Mostly all are there, or none.
+local function gone(key, found)
+  local names_of, places, missing = {}, {}, {}
+  for i = 1, #found, 2 do
+    if found[i] ~= SUM then
+      names_of[#names_of + 1], places[#places + 1] = found[i], key.reply .. found[i]
+    end
+  end
+  local there = #places > 0 and redis.call('EXISTS', unpack(places)) or 0
+  for i, name in ipairs(names_of) do
+    if there == 0 or (there < #places and redis.call('EXISTS', places[i]) == 0) then
+      missing[#missing + 1] = name
+    end
+  end
+  return missing
+end
+
+-- Takes out of the set what has expired, and of the others those whose reply somebody deleted: it looks at some from a
+-- place that the time chooses, and further on while it finds any. What is empty then is deleted, so that no mistake
+-- could last.
+local LOOKS, MOST_LOOKS = 100, 10000
+
+local function tidy(key)
+  local clock = redis.call('TIME')
+  local bound = (clock[1] - EPOCH_S) * MOST_UNITS
+  local expired = redis.call('ZRANGEBYSCORE', key.stored, '-inf', '(' .. string.format('%.0f', bound), 'LIMIT', 0, MOST_LOOKS)
+  local ids = {}
+  for _, id in ipairs(expired) do
+    if id ~= SUM then
+      ids[#ids + 1] = id
+    end
+  end
+  in_chunks(ids, function(...) forget(key, ...) end)
+  local count = redis.call('ZCARD', key.stored)
+  local at, looked, found = count > LOOKS and clock[2] % count or 0, 0, true
+  while count > 1 and looked < MOST_LOOKS and found do
+    found = false
+    local missing = gone(key, redis.call('ZRANGE', key.stored, at, at + LOOKS - 1, 'WITHSCORES'))
+    if #missing > 0 then
+      forget(key, unpack(missing))
+      count, found = count - #missing, true
+    end
+    at, looked = at + LOOKS - #missing, looked + LOOKS
+    at = at >= count and 0 or at
+  end
+  if count <= 1 then
+    redis.call('UNLINK', key.stored)
+  end
+end
+
+-- How many bytes more the lane may take, and whether it takes any now. An empty lane takes a first one of any size.
+local function room(key, work, length, need)
+  local stored, queued = stored_bytes(key), length > 0 and queued_bytes(work) or 0
+  local limit = limit_bytes(key)
+  if stored > 0 and stored + queued + need > limit then
+    tidy(key)
+    stored = stored_bytes(key)
+  end
+  return limit - stored - queued, stored + queued > 0
+end
+
+-- As room. While a lot is left it counts every now and then only, and takes what passes here off the last count.
+local function room_for_requests(key, work, length, need)
+  local last = known[key.stored]
+  if last and last.calls > 0 and last.left - need > NEAR then
+    last.calls, last.left = last.calls - 1, last.left - need
+    return last.left + need, true
+  end
+  local left, takes_some = room(key, work, length, need)
+  known[key.stored] = { left = left - need, calls = CALLS }
+  return left, takes_some
+end
+
 -- Deletes what waits at the head of the lane although its deadline has passed, at most so much, so that a call stays
 -- short. What consumers have claimed is theirs. Returns how many.
 local MOST_DROPPED = 32
@@ -175,7 +348,8 @@ end
 --
 -- Puts requests into the lane. In passing it deletes the replies that this front end has delivered (ids it made up
 -- itself) and trims its reply stream to the cursor, so that memory stays flat. In a lane that is full, what has expired
--- at its head makes room first.
+-- at its head makes room first. A lane is full by the number of its requests, or by the bytes of these and of the stored
+-- replies.
 -- check '1': answer 'answered' when the reply of that id is already there.
 -- check '1:ttl ms:expiry ms:fingerprint': besides, while an entry of that id is under way, no second one is added; that
 -- it is under way is remembered for the expiry. Where both fingerprints are given, they must be the same.
@@ -229,6 +403,18 @@ local function admit(keys, args)
     local fine, dropped = pcall(drop_expired, key, keys[1])
     length = length - (fine and dropped or 0)
   end
+  local need = 0
+  for i = 8 + acks, #args, 3 do
+    need = need + #args[i]
+  end
+  local left, takes_some = math.huge, true
+  if items > 0 then
+    local fine
+    fine, left, takes_some = pcall(room_for_requests, key, keys[1], length, need)
+    if not fine then -- it may not look, or what it looked at is not ours
+      left = math.huge
+    end
+  end
   local answer = { length }
   for i = 6 + acks, #args, 3 do
     local id, check, message = args[i], args[i + 1], args[i + 2]
@@ -244,7 +430,7 @@ local function admit(keys, args)
     end
     if status then
       -- it is not added
-    elseif length >= limit then
+    elseif length >= limit or (#message > left and takes_some) then
       status = 'full'
     else
       local entry = redis.pcall('XADD', keys[1], 'NOMKSTREAM', '*', 'm', message)
@@ -255,6 +441,7 @@ local function admit(keys, args)
       else
         status = entry
         length = length + 1
+        left, takes_some = left - #message, true
         if ttl then
           redis.pcall('SET', key.flight .. id, entry .. ' ' .. milliseconds() + ttl .. ' ' .. print, 'PX', expiry)
         end
@@ -271,7 +458,8 @@ end
 -- Ends requests. A reply becomes visible only if this call is the one that acknowledges the entry and nobody has
 -- answered the id before; then the entry is deleted. An expiry of 0 stores nothing: the reply is only hinted.
 -- The hint goes out in any case; when the reply was not stored by this call, or is large, it carries the id only.
--- Returns a status per item: 1 stored or hinted, 0 not ours any more, 2 already answered, or 'error …'.
+-- Where the lane has no room for the bytes of a large reply nothing is done: its request is to end with another one.
+-- Returns a status per item: 1 stored or hinted, 0 not ours any more, 2 already answered, 'full', or 'error …'.
 
 -- Acknowledges entries and returns the set of those that were still pending. One command for all of them: calling a
 -- command from Lua costs more than most commands do.
@@ -295,7 +483,7 @@ local function acknowledge(work, entries)
 end
 
 -- Stores one reply and hints at it; says whether the id had no reply before.
-local function publish(key, cap, hint_limit, ours, entry, id, instance, expiry, reply)
+local function publish(key, cap, hint_limit, ours, entry, id, instance, expiry, reply, stored)
   local status, visible = 0, false
   if ours then
     status, visible = 1, true
@@ -306,6 +494,10 @@ local function publish(key, cap, hint_limit, ours, entry, id, instance, expiry, 
         status, visible = 2, false
       else
         redis.call('PEXPIRE', place, expiry)
+        local units = units_of(reply)
+        if units >= LOT or is_drawn(units) then
+          stored[#stored + 1] = { id, math.max(units, LOT), expiry }
+        end
       end
     end
   end
@@ -323,6 +515,28 @@ local function publish(key, cap, hint_limit, ours, entry, id, instance, expiry, 
   return status
 end
 
+-- Says for which of the items the lane has no room: the large replies that would be too much, one after the other. What
+-- a request took itself is free again with its reply. Where nothing is stored a first one has room, whatever its size.
+local function without_room(key, work, args, valid)
+  local without, free = {}, nil
+  for i = 4, #args, 5 do
+    local size = #args[i + 4]
+    if valid[i] and size >= LARGE and whole(args[i + 3]) > 0 then
+      if not free then
+        free = room(key, work, 1, size)
+        free = stored_bytes(key) == 0 and math.max(free, size) or free
+      end
+      if size > free then
+        local found = redis.call('XRANGE', work, args[i], args[i])[1]
+        free = free + (found and #(field(found[2], 'm') or '') or 0)
+      end
+      without[i] = size > free or nil
+      free = size > free and free or free - size
+    end
+  end
+  return without
+end
+
 local function commit(keys, args)
   local key = names(keys[1])
   if not key then
@@ -338,21 +552,27 @@ local function commit(keys, args)
     local fits = string.find(entry, '^%d+%-%d+$') and is_name(args[i + 1]) and whole(args[i + 3])
     if fits and (instance == '' or is_name(instance)) then
       valid[i] = true
-      if not seen[entry] then
-        seen[entry] = true
-        entries[#entries + 1] = entry
-      end
+    end
+  end
+  local fine, without = pcall(without_room, key, keys[1], args, valid)
+  without = fine and without or {}
+  for i = 4, #args, 5 do
+    if valid[i] and not without[i] and not seen[args[i]] then
+      seen[args[i]] = true
+      entries[#entries + 1] = args[i]
     end
   end
   local ours = acknowledge(keys[1], entries)
-  local answer, streams, finished = {}, {}, {}
+  local answer, streams, finished, stored = {}, {}, {}, {}
   for i = 4, #args, 5 do
     local status = 'error malformed item'
-    if valid[i] then
+    if without[i] then
+      status = 'full'
+    elseif valid[i] then
       local entry, instance = args[i], args[i + 2]
-      local fine
       fine, status = pcall(
-        publish, key, cap, hint_limit, ours[entry], entry, args[i + 1], instance, whole(args[i + 3]), args[i + 4]
+        publish, key, cap, hint_limit, ours[entry], entry, args[i + 1], instance, whole(args[i + 3]), args[i + 4],
+        stored
       )
       if not fine then
         status = 'error ' .. (type(status) == 'table' and status.err or tostring(status))
@@ -367,6 +587,7 @@ local function commit(keys, args)
     answer[#answer + 1] = status
   end
   in_chunks(finished, function(...) redis.pcall('XDEL', keys[1], ...) end)
+  pcall(enter, key, stored)
   for stream in pairs(streams) do
     redis.pcall('PEXPIRE', stream, stream_expiry)
   end
@@ -394,8 +615,21 @@ end
 -- hr1_heartbeat(worker, worker expiry ms, lane limit, worker field count, worker fields…, card fields…)
 --
 -- Says that a worker lives, publishes its model's card, and makes the lane's stream and group where they are missing,
--- so that a flushed server heals. The group starts at 0: whatever is in the stream gets done.
+-- so that a flushed server heals. The group starts at 0: whatever is in the stream gets done. The worker's field
+-- 'lane_bytes' is what a lane may take that has no limit of its own; 0, as without it, stands for half of the server's
+-- memory.
 -- Returns {Redis time in ms, length of the lane}.
+
+local function usual_limit(fields)
+  local said = whole(field(fields, 'lane_bytes') or '')
+  if said and said > 0 then
+    return said
+  end
+  local info = redis.pcall('INFO', 'memory')
+  local most = type(info) == 'string' and tonumber(string.match(info, 'maxmemory:(%d+)')) or 0
+  return most > 0 and math.floor(most / 2) or USUAL_LIMIT
+end
+
 local function heartbeat(keys, args)
   local key = names(keys[1])
   if not key then
@@ -414,6 +648,10 @@ local function heartbeat(keys, args)
   local known = redis.call('HGET', key.lanes, key.lane)
   if not (known and string.find(known, ',', 1, true)) then -- with a comma it is an operator's
     redis.call('HSET', key.lanes, key.lane, limit)
+  end
+  local usual = string.format('%.0f', usual_limit({ unpack(args, 5, 4 + count) }))
+  if redis.call('HGET', key.lanes, ':bytes') ~= usual then
+    redis.call('HSET', key.lanes, ':bytes', usual)
   end
   clock_was_set_back(key, now, expiry)
   redis.call('ZADD', key.workers, now, args[1])
@@ -615,7 +853,11 @@ local function bury(key, work, args, i)
   if id == '' then
     return ours and 1 or 0
   end
-  return publish(key, whole(args[1]), whole(args[3]), ours, entry, id, instance, whole(args[i + 3]), args[i + 4])
+  local stored = {}
+  local expiry, reply = whole(args[i + 3]), args[i + 4]
+  local status = publish(key, whole(args[1]), whole(args[3]), ours, entry, id, instance, expiry, reply, stored)
+  pcall(enter, key, stored)
+  return status
 end
 
 local function dead(keys, args)
@@ -697,6 +939,7 @@ local function put_back(key, work, letter, id)
   local entry = redis.call('XADD', work, '*', 'm', message)
   if id ~= '' then
     redis.call('UNLINK', key.reply .. id, key.flight .. id)
+    pcall(forget, key, id)
   end
   redis.call('XDEL', key.dead, letter)
   return entry
@@ -727,8 +970,9 @@ end
 
 -- hr1_lanes()
 --
--- Makes stream and group of every lane of the model where they are missing. Returns the lanes as HGETALL does: name,
--- 'limit,weight'….
+-- Makes stream and group of every lane of the model where they are missing, and tidies what is known of its stored
+-- replies. Returns the lanes as HGETALL does: name, 'limit,weight'…, and with ':bytes' behind a name what that lane may
+-- take, behind none what any other may.
 local function lanes(keys, args)
   local key = names(keys[1])
   if not key then
@@ -741,6 +985,9 @@ local function lanes(keys, args)
   for i = 1, #found, 2 do
     if is_name(found[i]) then
       redis.pcall('XGROUP', 'CREATE', key.head .. 'q:' .. found[i], GROUP, '0', 'MKSTREAM')
+      local other = names(key.head .. 'q:' .. found[i])
+      known[other.stored] = nil -- its limit may be another
+      pcall(tidy, other)
     end
   end
   return found
@@ -895,6 +1142,29 @@ local function ask(keys, args)
   return each(args, function(id) return standing(key, keys[1], id) end)
 end
 
+-- hr1_bytes()
+--
+-- Says what the lane takes, in bytes. Only reads.
+-- Returns {its requests, its stored replies, its limit, seconds until the oldest of these expires}.
+local function bytes(keys, args)
+  local key = names(keys[1])
+  if not key then
+    return BAD_KEY
+  end
+  if #args ~= 0 then
+    return BAD_ARGS
+  end
+  local first, seconds = redis.call('ZRANGE', key.stored, 0, 1, 'WITHSCORES'), 0
+  for i = 1, #first, 2 do
+    if first[i] ~= SUM then
+      seconds = math.floor(tonumber(first[i + 1]) / MOST_UNITS) + EPOCH_S - redis.call('TIME')[1]
+    end
+  end
+  local length = redis.pcall('XLEN', keys[1])
+  local queued = not failed(length) and length > 0 and queued_bytes(keys[1]) or 0
+  return { queued, stored_bytes(key), limit_bytes(key), math.max(0, seconds) }
+end
+
 -- hr1_answered(stream cap, stream expiry ms, (entry, id, instance)…)
 --
 -- Ends entries whose id has a reply already, such as requests that were sent twice: the hint carries the id only.
@@ -954,4 +1224,5 @@ redis.register_function{ function_name = 'hr1_lanes', callback = lanes, flags = 
 redis.register_function{ function_name = 'hr1_repair', callback = repair, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'hr1_cancel', callback = cancel, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'hr1_ask', callback = ask, flags = { 'no-writes' } }
+redis.register_function{ function_name = 'hr1_bytes', callback = bytes, flags = { 'no-writes' } }
 redis.register_function{ function_name = 'hr1_answered', callback = answered, flags = { 'allow-oom' } }

@@ -23,6 +23,7 @@ REPAIR = "hr1_repair"
 CANCEL = "hr1_cancel"
 ASK = "hr1_ask"
 ANSWERED = "hr1_answered"
+BYTES = "hr1_bytes"
 
 HINT_LIMIT_BYTES = 16 * 1024
 """Replies of this size and more are not copied into the reply stream; the hint carries the id only."""

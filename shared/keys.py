@@ -37,6 +37,11 @@ def reply(model: str, lane: str, request_id: str) -> str:
     return f"hr:{{{model}}}:r:{lane}:{request_id}"
 
 
+def stored(model: str, lane: str) -> str:
+    """Sorted set: what the lane's stored replies take and when they expire; see ``functions.lua``."""
+    return f"hr:{{{model}}}:b:{lane}"
+
+
 def flight(model: str, lane: str, request_id: str) -> str:
     """String that says which entry of a client's own id is under way, until when, and the fingerprint of its body."""
     return f"hr:{{{model}}}:d:{lane}:{request_id}"

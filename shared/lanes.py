@@ -1,7 +1,8 @@
 """What ``hr:{m}:lanes`` says of a model's lanes: their limits and weights. Pure.
 
 A value is ``LIMIT,WEIGHT`` where an operator has set it. ``default`` has the plain ``LIMIT`` of the consumers' settings
-until then.
+until then. What a lane may take in bytes stands in a field of its own, ``LANE:bytes``, which older versions pass over;
+``:bytes`` is for all lanes without one.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ MOST_LANES = 64
 """Most lanes of a model: each is looked at before each batch. Those beyond, by name, are not served."""
 
 MOST_LIMIT = 10_000_000
+LEAST_BYTES, MOST_BYTES = 1 << 20, 1 << 50
 LEAST_WEIGHT, MOST_WEIGHT = 0.001, 1000.0
 
 _VALUE = re.compile(rb"([0-9]{1,8})(?:,([0-9]{1,4}(?:\.[0-9]{1,6})?))?\Z")
@@ -58,6 +60,57 @@ def encode(limit: int, weight: float) -> str:
     if not (math.isfinite(weight) and LEAST_WEIGHT <= weight <= MOST_WEIGHT):
         raise ValueError(f"The weight must lie between {LEAST_WEIGHT:g} and {MOST_WEIGHT:g}, not {weight:g}.")
     return f"{limit},{weight:.6f}".rstrip("0").rstrip(".")
+
+
+def bytes_field(lane: str = "") -> str:
+    """Return the field that says what a lane may take, in bytes; without a name that of all lanes without one."""
+    return f"{lane}:bytes"
+
+
+def parse_bytes(value: bytes | None) -> int | None:
+    """Read what a lane may take; None for what is not set or no such number."""
+    count = int(value) if value is not None and value.isdigit() and len(value) <= 16 else 0
+    return count if LEAST_BYTES <= count <= MOST_BYTES else None
+
+
+def encode_bytes(limit_bytes: int) -> str:
+    """Write what a lane may take.
+
+    Raises:
+        ValueError: it is out of range.
+    """
+    if not LEAST_BYTES <= limit_bytes <= MOST_BYTES:
+        raise ValueError(f"The limit in bytes must lie between {LEAST_BYTES} and {MOST_BYTES}, not {limit_bytes}.")
+    return str(limit_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class LaneBytes:
+    """What a lane takes, in bytes, as ``hr1_bytes`` says.
+
+    Attributes:
+        queued: its requests, waiting and running.
+        stored: its stored replies.
+        limit: what both may take together.
+        expires_s: seconds until the oldest stored reply expires; 0 where there is none.
+    """
+
+    queued: int = 0
+    stored: int = 0
+    limit: int = MOST_BYTES
+    expires_s: int = 0
+
+    @property
+    def left(self) -> int:
+        """What more it may take."""
+        return max(0, self.limit - self.queued - self.stored)
+
+
+def bytes_from(answer: object) -> LaneBytes | None:
+    """Read what ``hr1_bytes`` answered; None where an older version of the functions does not have it."""
+    if isinstance(answer, list) and len(answer) == 4 and all(isinstance(one, int) for one in answer):
+        return LaneBytes(*answer)
+    return None
 
 
 def from_pairs(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, LaneSettings]:

@@ -69,6 +69,7 @@ class Settings:
     default_timeout_ms: int = 10_000
     max_timeout_ms: int = 60_000
     lane_limit: int = 2048
+    lane_bytes: int = 0
     lease_ms: int = 5_000
     longest_batch_ms: int = 10_000
     consumers: int = 0
@@ -286,6 +287,7 @@ _INTEGERS: dict[str, tuple[int, int]] = {
     "default_timeout_ms": (1, 3_600_000),
     "max_timeout_ms": (1, 3_600_000),
     "lane_limit": (1, 10_000_000),
+    "lane_bytes": (0, 1 << 50),
     "lease_ms": (500, 3_600_000),
     "longest_batch_ms": (100, 3_600_000),
     "consumers": (0, MOST_CONSUMERS),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from consumer.lanes import Turns
-from consumer.stream import Claim, Dead, Depth, Ended, Entry, StreamDown, StreamGone
+from consumer.stream import NO_ROOM, Claim, Dead, Depth, Ended, Entry, StreamDown, StreamGone
 from shared.cards import Card, to_hash
 from shared.clock import RedisClock
 from shared.functions import HINT_LIMIT_BYTES, REPLY_STREAM_CAP
@@ -56,6 +56,7 @@ class InMemoryLane:
 
     Attributes:
         down: while true the server answers nobody.
+        limit_bytes: what the stored replies may take.
         lost_answers: how many of the next commits take effect although their answer is lost.
     """
 
@@ -64,6 +65,7 @@ class InMemoryLane:
         self.changed = threading.Condition()
         self.down = False
         self.lost_answers = 0
+        self.limit_bytes = 1 << 50
         self.commits = 0
         self.stream: _Stream | None = None
         self.replies: dict[str, tuple[bytes, float]] = {}
@@ -145,9 +147,16 @@ class InMemoryLane:
         if self.stream.group is None:
             self.stream.group = _Group()
 
+    def takes(self, count_bytes: int) -> bool:
+        """Say whether a large reply has room: a first one always has."""
+        stored = sum(len(reply) for reply, expires_ms in self.replies.values() if expires_ms > self.now_ms())
+        return stored == 0 or stored + count_bytes <= self.limit_bytes
+
     def end(self, ended: Ended) -> int:
         """What ``hr1_commit`` does for one item; the lock must be held."""
         status, visible = 0, False
+        if ended.expiry_ms and len(ended.reply) >= HINT_LIMIT_BYTES and not self.takes(len(ended.reply)):
+            return NO_ROOM
         group = self.stream.group if self.stream is not None else None
         if group is not None and group.pending.pop(_key(ended.entry_id), None) is not None:
             status = 1
@@ -324,8 +333,8 @@ class InMemoryStream:
 
     def commit_and_read(self, ended: Sequence[Ended], committed: Callable[[], None], max_entries: int) -> list[Entry]:
         """See the interface."""
-        self.commit(ended)
-        committed()
+        if NO_ROOM not in self.commit(ended):
+            committed()
         return self.read(max_entries)
 
     def end_answered(self, ended: Sequence[Ended]) -> list[bool]:

@@ -105,6 +105,7 @@ class _Lane:
     function: ModelFunction
     workers: int
     limit: int | None = None
+    limit_bytes: int | None = None
     queued: deque[_Item] = field(default_factory=deque)
     known: dict[str, asyncio.Future[Reply]] = field(default_factory=dict)
     fingerprints: dict[str, str] = field(default_factory=dict)
@@ -135,10 +136,10 @@ class InMemoryQueue:
         """Add a model."""
         self._lanes[model] = _Lane(model_card, function, workers)
 
-    def create_lane(self, model: str, lane: str, limit: int | None = None) -> None:
+    def create_lane(self, model: str, lane: str, limit: int | None = None, limit_bytes: int | None = None) -> None:
         """Give a model another lane."""
         first = self._lanes[model]
-        self._lanes[_place(model, lane)] = _Lane(first.card, first.function, first.workers, limit)
+        self._lanes[_place(model, lane)] = _Lane(first.card, first.function, first.workers, limit, limit_bytes)
 
     def set_workers(self, model: str, workers: int) -> None:
         """Say how many workers live."""
@@ -281,6 +282,10 @@ class InMemoryQueue:
             return lane
         if len(lane.queued) >= (lane.limit or self._lane_limit):
             raise _no(LANE_FULL, f"{len(lane.queued)} requests wait already.")
+        if lane.limit_bytes is not None and lane.queued:
+            taken = sum(len(item.request.body or b"") for item in lane.queued) + len(request.body or b"")
+            if taken > lane.limit_bytes:
+                raise _no(LANE_FULL, f"The lane's requests would take {taken} bytes.")
         if lane.task is None:
             lane.task = asyncio.create_task(self._work(lane))
         item = _Item(request, perf_counter(), asyncio.get_running_loop().create_future())

@@ -87,6 +87,9 @@ class Lane(Protocol):
     def serve_as(self, serving: Serving) -> None:
         """Make the operator's other wish."""
 
+    def limit_bytes(self, count: int) -> None:
+        """Say what its requests and stored replies may take."""
+
     def lose_group(self) -> None:
         """Delete the group and leave the stream."""
 
@@ -168,6 +171,10 @@ class MemoryLane:
     def serve_as(self, serving: Serving) -> None:
         """See the interface."""
         self.lane.serving = serving
+
+    def limit_bytes(self, count: int) -> None:
+        """See the interface."""
+        self.lane.limit_bytes = count
 
     def lose_group(self) -> None:
         """See the interface."""
@@ -271,6 +278,10 @@ class RedisLane:
     def serve_as(self, serving: Serving) -> None:
         """See the interface."""
         self.client.hset(keys.wish(self.model), wishes.SERVING, serving)
+
+    def limit_bytes(self, count: int) -> None:
+        """See the interface."""
+        self.client.hset(keys.lanes(self.model), lanes.bytes_field(self.name), lanes.encode_bytes(count))
 
     def lose_group(self) -> None:
         """See the interface."""

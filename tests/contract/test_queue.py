@@ -48,7 +48,7 @@ class Bench(Protocol):
     def release(self) -> None:
         """Go on."""
 
-    def create_lane(self, lane: str, limit: int) -> None:
+    def create_lane(self, lane: str, limit: int, limit_bytes: int | None = None) -> None:
         """Give the model another lane."""
 
 
@@ -78,8 +78,8 @@ class MemoryBench:
     def release(self) -> None:
         self._queue.release()
 
-    def create_lane(self, lane: str, limit: int) -> None:
-        self._queue.create_lane(self._model, lane, limit)
+    def create_lane(self, lane: str, limit: int, limit_bytes: int | None = None) -> None:
+        self._queue.create_lane(self._model, lane, limit, limit_bytes)
 
 
 class HeldEcho(Echo):
@@ -131,9 +131,11 @@ class RedisBench:
     def release(self) -> None:
         self._gate.set()
 
-    def create_lane(self, lane: str, limit: int) -> None:
+    def create_lane(self, lane: str, limit: int, limit_bytes: int | None = None) -> None:
         with connect(self._settings.redis_address) as client:
             client.hset(keys.lanes(self._model), lane, lanes.encode(limit, 1.0))
+            if limit_bytes is not None:
+                client.hset(keys.lanes(self._model), lanes.bytes_field(lane), lanes.encode_bytes(limit_bytes))
             client.fcall(functions.LANES, 1, keys.work(self._model, lane))
 
     def close(self) -> None:
@@ -303,6 +305,32 @@ def test_lanes_have_ids_and_limits_of_their_own(bench: Bench, model_name: str) -
         tasks.append(asyncio.create_task(submit(queue, model_name, request("other"), id_is_ours=True)))
         bench.release()
         codes = [code(result) for result in await asyncio.gather(*tasks, return_exceptions=True)]
+        assert sorted(codes[:6]) == ["lane_full"] * 4 + ["ok"] * 2
+        assert codes[6] == "ok"
+
+    bench.run(scenario)
+
+
+@pytest.mark.parametrize("id_is_ours", [True, False])
+def test_a_lane_that_is_full_of_bytes_refuses_and_no_other_does(
+    bench: Bench, model_name: str, id_is_ours: bool
+) -> None:
+    size, most = 400_000, 1 << 20
+
+    async def scenario(queue: Queue) -> None:
+        bench.create_lane("gold", 100, most)
+        await _lane_is_known(queue, model_name, "gold")
+        bench.hold()
+        tasks = []
+        for index in range(6):
+            one = request(f"r{index}", bytes(size))
+            tasks.append(asyncio.create_task(submit(queue, model_name, one, id_is_ours=id_is_ours, lane="gold")))
+            await asyncio.wait(tasks[-1:], timeout=0.1)
+        while sum(task.done() for task in tasks) < 4:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=0.1)
+        other = asyncio.create_task(submit(queue, model_name, request("other", bytes(size)), id_is_ours=id_is_ours))
+        bench.release()
+        codes = [code(result) for result in await asyncio.gather(*tasks, other, return_exceptions=True)]
         assert sorted(codes[:6]) == ["lane_full"] * 4 + ["ok"] * 2
         assert codes[6] == "ok"
 

@@ -27,6 +27,8 @@ CONSUMER_LIVE = {
     "headrace_batch_cost_per_row_seconds",
     "headrace_batch_preferred_rows",
     "headrace_device_busy_ratio",
+    "headrace_lane_bytes",
+    "headrace_lane_limit_bytes",
     "headrace_queue_backlog",
     "headrace_queue_pending",
     "headrace_queue_oldest_age_seconds",

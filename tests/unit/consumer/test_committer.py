@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -459,3 +460,30 @@ def test_giving_up_ends_the_tries_of_a_large_answer_too(bench: Bench, monkeypatc
     bench.done()
     assert len(bench.leases) == 0
     assert bench.lane.reply("huge") is None
+
+
+def test_an_answer_for_whose_bytes_its_lane_has_no_room_ends_with_an_error(bench: Bench) -> None:
+    """Only hinted: who asks again later with the same id has it run anew. Its batchmates are answered."""
+    bench.lane.limit_bytes = 50_000
+    items = bench.claimed(item("a"), item("b"), item("c"))
+    bench.finish(items, [[bytes(40_000)], [bytes(40_000)], [b"C"]])
+    bench.done()
+    assert [bench.lane.reply(name) is None for name in "abc"] == [False, True, False]
+    fault = decode_reply(next(told for name, told in bench.lane.hints["me"] if name == "b") or b"").fault
+    assert fault is not None
+    assert fault.code == "lane_full"
+    assert "has no room in lane default" in fault.message
+    assert bench.codes() == ["ok", "lane_full", "ok"]
+    assert len(bench.leases) == 0
+
+
+def test_what_was_held_and_has_no_room_ends_with_an_error_too(bench: Bench) -> None:
+    bench.lane.limit_bytes = 50_000
+    for name, size in (("a", 40_000), ("b", 41_000)):
+        (one,) = bench.claimed(item(name))
+        bench.committer.finish(Finished([one], [[bytes(size)]], 0.0, 0.0, 1, CloseReason.FULL), idle=True, hold=True)
+        held = bench.committer.held
+        assert held is not None
+        bench.stream.commit_and_read(held.ended, partial(bench.committer.settle, held), 1)
+        bench.committer.flush()
+    assert bench.codes() == ["ok", "lane_full"]

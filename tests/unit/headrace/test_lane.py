@@ -296,3 +296,26 @@ def test_a_guard_that_may_not_look_says_so_and_ends(place: tuple[str, Any]) -> N
     user(client, acl.rule("operator", f">{PASSWORD}"))
     said = headrace(f"redis://operator:{PASSWORD}@{urlsplit(url).netloc}/0", "lane", "guard")
     assert (said.code, len(said.err.splitlines())) == (1, 1)
+
+
+def test_a_lane_has_a_limit_in_bytes(place: tuple[str, Any]) -> None:
+    url, client = place
+    assert lanes(url)["default"]["limit_bytes"] > 0
+    assert headrace(url, "lane", "create", MODEL, "gold", "--bytes", "3000000").code == 0
+    assert client.hget(keys.lanes(MODEL), "gold:bytes") == b"3000000"
+    client.xadd(GOLD, {"m": bytes(500_000)})
+    gold = lanes(url)["gold"]
+    assert (gold["limit_bytes"], gold["stored_bytes"], gold["queued_bytes"] > 500_000) == (3_000_000, 0, True)
+    assert headrace(url, "lane", "limit", MODEL, "gold", "--bytes", "4194304", "--json").json["limit_bytes"] == 4194304
+    assert headrace(url, "lane", "limit", MODEL, "default", "--bytes", "5000000").code == 0
+    assert lanes(url)["default"]["limit_bytes"] == 5_000_000
+    assert client.hget(keys.lanes(MODEL), "gold") == b"2048,1"
+    assert headrace(url, "lane", "limit", MODEL, "gold", "9", "--bytes", "9000000").code == 0
+    assert (lanes(url)["gold"]["limit"], lanes(url)["gold"]["limit_bytes"]) == (9, 9_000_000)
+    for wrong in ("0", "-1", "1048575", "many", str(1 << 60)):
+        assert headrace(url, "lane", "limit", MODEL, "gold", "--bytes", wrong).code == 2
+    assert "0.5" in headrace(url, "lane", "list", MODEL).out
+    seen = headrace(url, "status", "--interval", "0", "--json").json["models"][0]["lanes"]
+    assert [one["limit_bytes"] for one in seen] == [5_000_000, 9_000_000]
+    assert headrace(url, "lane", "remove", MODEL, "gold", "--yes").code == 0
+    assert client.hexists(keys.lanes(MODEL), "gold:bytes") == 0

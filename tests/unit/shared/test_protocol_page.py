@@ -16,6 +16,7 @@ from shared.outcomes import (
     EXPIRED,
     INTERNAL,
     INVALID_INPUT,
+    LANE_FULL,
     MALFORMED,
     MODEL_ERROR,
     UNSUPPORTED_MEDIA_TYPE,
@@ -56,7 +57,13 @@ def test_every_field_of_a_card_is_listed() -> None:
 
 def test_every_key_is_described() -> None:
     made = [keys.MODELS, keys.card("M"), keys.lanes("M"), keys.workers("M"), keys.worker("M", "WORKER")]
-    made += [keys.wish("M"), keys.turn("M"), keys.flight("M", "LANE", "ID"), keys.ends("M", "LANE")]
+    made += [
+        keys.stored("M", "LANE"),
+        keys.wish("M"),
+        keys.turn("M"),
+        keys.flight("M", "LANE", "ID"),
+        keys.ends("M", "LANE"),
+    ]
     made += [keys.work("M", "LANE"), keys.reply("M", "LANE", "ID"), keys.reply_stream("M", "LANE", "INSTANCE")]
     for key in made:
         assert f"| `{key}` |" in section("Keys"), key
@@ -77,7 +84,7 @@ def test_every_function_is_described() -> None:
 
 @pytest.mark.parametrize(
     "outcome",
-    [MALFORMED, UNSUPPORTED_MEDIA_TYPE, INVALID_INPUT, MODEL_ERROR, CRASHED, INTERNAL, EXPIRED, CANCELLED],
+    [MALFORMED, UNSUPPORTED_MEDIA_TYPE, INVALID_INPUT, MODEL_ERROR, CRASHED, LANE_FULL, INTERNAL, EXPIRED, CANCELLED],
     ids=lambda outcome: outcome.code,
 )
 def test_what_a_consumer_answers_is_described_and_stored_as_described(outcome: Outcome) -> None:
