@@ -317,6 +317,6 @@ def _as_array(outputs: Sequence[Any]) -> NDArray[Any] | None:
 
     try:
         array = np.array(outputs)
-    except (ValueError, TypeError):
+    except Exception:  # an output of a model of the user's own may raise anything when it is looked at
         return None
     return array if array.ndim > 0 and array.dtype.kind in "fiub" else None

@@ -123,16 +123,16 @@ class Stack:
         process.until("Serving on")
         return process
 
-    def start_consumer(self, model: str, **settings: str) -> Process:
+    def start_consumer(self, model: str, module: str = "consumer", **settings: str) -> Process:
         """Start ``python -m consumer`` and wait until it is ready."""
-        process = self.begin_consumer(model, **settings)
+        process = self.begin_consumer(model, module, **settings)
         process.until("Ready: ")
         return process
 
-    def begin_consumer(self, model: str, **settings: str) -> Process:
+    def begin_consumer(self, model: str, module: str = "consumer", **settings: str) -> Process:
         """Start ``python -m consumer`` and wait for nothing."""
         own = {f"HEADRACE_{name}": value for name, value in settings.items()}
-        return self._start(["-m", "consumer", "--model", model], own)
+        return self._start(["-m", module, "--model", model], own)
 
     def _start(self, argv: list[str], own: Mapping[str, str]) -> Process:
         process = Process(argv, {**self._environment, **own})

@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -15,8 +16,9 @@ import numpy as np
 import pytest
 
 from shared import keys
+from shared.exit_codes import SOFTWARE_ERROR
 from shared.redis import connect
-from tests.e2e.stack import Stack
+from tests.e2e.stack import Stack, echo_models
 from tests.fault.faulty import OUTPUTS, RAISED, RESULTS, ROWS
 
 pytestmark = pytest.mark.fault
@@ -172,3 +174,16 @@ def test_the_log_names_the_request_and_shows_where_the_model_failed(bench: Bench
     consumer.until("Preprocessing failed for request ")
     assert "called `Option::unwrap()` on a `None` value" in consumer.text()
     assert "faulty.py" in consumer.text()
+
+
+def test_a_process_that_lost_a_stage_ends_with_its_cause_in_the_log(
+    valkey_url: str, tmp_path: Path, model_name: str
+) -> None:
+    with Stack(valkey_url, echo_models(tmp_path, model_name), LEASE_MS="1000") as stack:
+        stack.start_front_end()
+        consumer = stack.start_consumer(model_name, module="tests.fault.crashing_consumer")
+        stack.wait(model_name)
+        stack.predict(model_name, b"crash", query="?timeout_ms=300")
+        assert consumer.popen.wait(30) == SOFTWARE_ERROR
+        consumer.until("stage crashed; the consumer ends so that it is started again.")
+        consumer.until("SystemExit: 0")
