@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from consumer.models.answers import AnswerCheck
 from consumer.models.base import IMAGES, RAW, Model
@@ -18,6 +19,7 @@ from consumer.models.registry import build
 from shared.model_config import ModelConfig, Preprocessing
 from shared.outcomes import INVALID_INPUT, MODEL_ERROR, UNSUPPORTED_MEDIA_TYPE, RequestError
 from shared.wire import Request, Tensor
+from tests.unit.consumer.models.pictures import encoded, scans_of
 
 PHOTOS = Path(__file__).parents[4] / "examples/photos"
 SIZE = 224 * 224 * 3
@@ -78,6 +80,21 @@ def test_raw_rows_and_tensors_give_what_the_picture_gives(imagenet: Model) -> No
         np.testing.assert_array_equal(imagenet.run(imagenet.preprocess(request)), expected)
         assert not imagenet.decodes(request)
     assert imagenet.decodes(photo("cat"))
+
+
+def test_only_a_large_picture_is_large(imagenet: Model) -> None:
+    """A JPEG of 49 megapixels is decoded at a quarter of its size, so it is none."""
+    for body, is_large in (
+        (encoded(Image.new("L", (7000, 7000)), "JPEG"), False),
+        (encoded(Image.new("P", (7000, 7000))), True),
+    ):
+        effort = imagenet.effort(Request("a", 1000, content_type="image/jpeg; x=y", body=body))
+        assert effort is not None
+        assert effort.is_large == is_large
+    assert imagenet.effort(raw(bytes(224 * 224 * 3))) is None
+    assert imagenet.effort(tensor((224, 224, 3))) is None
+    with pytest.raises(RequestError, match="scans"):
+        imagenet.effort(Request("a", 1000, content_type="image/jpeg", body=scans_of(7000, 7000, 700)))
 
 
 def test_several_rows_of_one_request_are_told_apart(imagenet: Model) -> None:
