@@ -131,11 +131,11 @@ class Connection(HttpToolsProtocol):
         if not self._held or self.transport.is_closing() or self._must_wait():
             return
         data, at, self._held = self._held, self._held_at, b""
+        self.flow.is_held = False
         self._take(data, at)
-        if self._held or self.transport.is_closing():
+        if self.flow.is_held or self.transport.is_closing():
             return
         self._forget_held()
-        self.flow.is_held = False
         if self._closing:
             self.shutdown()
         elif not self.flow.write_paused or self._in_head or self._in_body:

@@ -49,16 +49,20 @@ class ExpressProtocol(GuardedProtocol):
     def data_received(self, data: bytes) -> None:
         if self._partial is not None:
             self._collect(data)
-        elif not self.flow.is_held and self._is_between_messages():
-            self._take(data, 0)
+        elif data.startswith(START) and self._is_between_messages():
+            self._look_up(data, 0)
+        elif self._ending:
+            self._drop(data)
+        elif self.flow.is_held or self._must_wait():
+            self._hold(data, 0)
         else:
-            super().data_received(data)
+            self._take_ordinary_way(data, 0, None)
 
     def _is_between_messages(self) -> bool:
         return (
             self.express is not None
             and not self._answering
-            and not self._held
+            and not self.flow.is_held
             and not self._in_head
             and not self._in_body
             and (self.cycle is None or self.cycle.response_complete)

@@ -31,12 +31,15 @@ ON_GONE = "headrace.on_gone"
 """Where an endpoint puts into its scope what is to be called when the client goes away. ASGI has ``receive`` for that,
 which takes a task of its own for each request."""
 
+MOST_DIGITS = 18
+"""Of a Content-Length. What is longer is no length of anything, and numbers of thousands of digits cannot be read."""
+
 END: Final = b"\r\n\r\n"
 """The end of a head, and of a body in chunks."""
 
+_SMALL_BYTES = 4096
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?\Z")
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
-_LENGTH = re.compile(rb"[0-9]{1,18}\Z")
 
 
 class _Refused(Exception):
@@ -87,25 +90,29 @@ class GuardedProtocol(Connection):
     def _parse(self, data: bytes, at: int) -> None:
         """Parse up to the end of one request. What follows it is held: of a thousand that come at once, only one is
         more than its bytes."""
-        self._unset_keepalive_if_required()
-        while at < len(data):
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
+        length = len(data)
+        while at < length:
             end = self._end_of_piece(data, at)
             # Bytes that are neither body nor the end of a head or message: pieces of headers, trailers, chunk
             # extensions. The parser collects a header's pieces in memory before it says anything.
             self._chunk_bytes = end - at
-            self._unclaimed_bytes += self._chunk_bytes
-            self._feed(data if self._chunk_bytes == len(data) else memoryview(data)[at:end])
+            self._unclaimed_bytes += end - at
+            if end - at < length:
+                self._feed(data[at:end] if end - at < _SMALL_BYTES else memoryview(data)[at:end])
+            else:
+                self._feed(data)
             at = end
-            if self.transport.is_closing():
-                return
-            if self._unclaimed_bytes > HEAD_BYTES:
+            if self._unclaimed_bytes > HEAD_BYTES and not self._ending:
                 self._refusal = self._too_large()
                 self.send_400_response("")
+            if self._ending:
                 return
-            if self._must_wait():
+            if not self._in_body and self._must_wait():
                 break
         self._tail = (self._tail + data[-3:])[-3:] if self._in_head or self._in_body else b""
-        if at < len(data):
+        if at < length:
             self._hold(data, at)
         elif self._closing and not self._is_idle():
             self.cycle.keep_alive = False
@@ -124,31 +131,27 @@ class GuardedProtocol(Connection):
         return len(data) if end < 0 else end + len(END)
 
     def _feed(self, data: bytes | memoryview) -> None:
-        """Parse ``data``; an offer to speak another protocol, such as h2c, is passed over as RFC 9110 allows.
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            self._pass_over(offer, memoryview(data))
+        except httptools.HttpParserError:
+            self.send_400_response("")
+
+    def _pass_over(self, offer: httptools.HttpParserUpgrade, data: memoryview) -> None:
+        """Ignore an offer to speak another protocol, such as h2c, as RFC 9110 allows.
 
         The parser takes what follows such an offer for that protocol, the body included, so a new one gets the head
         without the offer and then the rest.
         """
-        rest = memoryview(data)
-        try:
-            while rest:
-                rest = self._feed_until_offer(rest)
-        except httptools.HttpParserError:
-            self.send_400_response("")
-
-    def _feed_until_offer(self, data: memoryview) -> memoryview:
-        """Parse up to the end of the first head with an offer; return what follows it."""
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as offer:
-            self._offered = False
-            kept = [(name, value) for name, value in self.headers if name not in (b"connection", b"upgrade")]
-            head = [b"%s %s HTTP/1.1\r\n" % (self.parser.get_method(), self.url)]
-            head += [b"%s: %s\r\n" % header for header in kept]
-            self.parser = httptools.HttpRequestParser(self)
-            self.parser.feed_data(b"".join((*head, b"\r\n")))
-            return data[offer.args[0] :]
-        return data[:0]
+        self._offered = False
+        kept = [(name, value) for name, value in self.headers if name not in (b"connection", b"upgrade")]
+        head = [b"%s %s HTTP/1.1\r\n" % (self.parser.get_method(), self.url)]
+        head += [b"%s: %s\r\n" % header for header in kept]
+        self.parser = httptools.HttpRequestParser(self)
+        self._feed(b"".join((*head, b"\r\n")))
+        if rest := data[offer.args[0] :]:
+            self._feed(rest)
 
     def on_message_begin(self) -> None:
         self._in_head = True
@@ -224,18 +227,24 @@ class GuardedProtocol(Connection):
             if name == b"host":
                 hosts.append(value)
             elif name == b"content-length":
-                if not _LENGTH.match(value := value.strip(b" \t")):
-                    raise self._refused(malformed("Content-Length is a number of at most 18 digits.", "Content-Length"))
-                length = int(value)
-        if len(hosts) == 1 and (hosts[0] == self._good_host or _HOST.match(hosts[0])):
-            if hosts[0] != self._good_host:
-                self._check_name(hosts[0])
-                self._good_host = hosts[0]
+                length = self._length(value)
+        if len(hosts) == 1 and hosts[0] == self._good_host:
+            pass
+        elif len(hosts) == 1 and _HOST.match(hosts[0]):
+            self._check_name(hosts[0])
+            self._good_host = hosts[0]
         elif hosts or self.parser.get_http_version() != "1.0":
             raise self._refused(malformed("A request needs exactly one valid Host header.", "Host"))
         if not self.url.startswith(b"/") and (absolute := _ABSOLUTE.match(self.url)):
             self._check_name(absolute[1])  # RFC 9112, section 3.2.2: this is the host then
         return length
+
+    def _length(self, value: bytes) -> int:
+        value = value.rstrip(b" \t")
+        if len(value) > MOST_DIGITS or not value.isdigit():
+            message = f"Content-Length is a number of at most {MOST_DIGITS} digits."
+            raise self._refused(malformed(message, "Content-Length"))
+        return int(value)
 
     def _check_name(self, host: bytes) -> None:
         hosts = self.rules.hosts
