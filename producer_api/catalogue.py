@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shared import cards, failures, functions, keys
+from shared import cards, failures, functions, keys, starts
 from shared.lanes import bytes_from, from_pairs
 from shared.names import is_name
 from shared.redis import Link, NotPrimary, ServerError
@@ -21,6 +21,12 @@ MAX_MODELS = 1000
 
 MEMORY_SHARE = 0.95
 """Beyond this share of its memory Redis gets no more requests, so that replies still fit."""
+
+
+LONGEST_PAUSE_MS = 360_000
+"""Within this time whoever supervises a consumer that failed has started it again: Kubernetes waits five minutes."""
+
+CANNOT_LOAD = "It cannot load its model."
 
 
 class CatalogueReader:
@@ -64,6 +70,7 @@ class CatalogueReader:
                 ("HGET", keys.wish(name), SERVING),
                 ("HGETALL", keys.lanes(name)),
                 ("HGETALL", keys.failures(name)),
+                ("HGETALL", keys.starts(name)),
                 *(("XLEN", keys.work(name, lane)) for lane in self._lanes.get(name, DEFAULT_ONLY)),
                 *(("HGET", keys.worker(name, worker), LATE) for worker in self._workers.get(name, ())),
                 *(("FCALL", functions.BYTES, 1, keys.work(name, lane)) for lane in self._lanes.get(name, DEFAULT_ONLY)),
@@ -73,7 +80,7 @@ class CatalogueReader:
         for name in names:
             decoded, workers = self._card(name, next(answers)), _names(next(answers))
             serving, lanes = serving_from(next(answers)), lanes_of(next(answers))
-            failed = failures_of(next(answers), now_ms)
+            failed = failures_of(next(answers), next(answers), now_ms)
             found_lengths = {lane: next(answers) for lane in self._lanes.get(name, DEFAULT_ONLY)}
             lengths = {lane: length for lane, length in found_lengths.items() if isinstance(length, int)}
             said = {worker: next(answers) for worker in self._workers.get(name, ())}
@@ -135,14 +142,27 @@ def is_replica(info: Any) -> bool:
 
 def lanes_of(fields: Any) -> Mapping[str, int | None]:
     """Return the limit of each lane from what HGETALL answered."""
-    pairs = zip(fields[::2], fields[1::2], strict=True) if isinstance(fields, list) else ()
-    return {name: one.limit for name, one in from_pairs(pairs).items()}
+    return {name: one.limit for name, one in from_pairs(_fields(fields).items()).items()}
 
 
-def failures_of(fields: Any, now_ms: int) -> Mapping[str, str]:
-    """Return what is said of each consumer that failed, from what HGETALL answered; nothing where we may not ask."""
-    pairs = zip(fields[::2], fields[1::2], strict=True) if isinstance(fields, list) else ()
-    return {place: failure.sentence(now_ms) for place, failure in failures.decode(dict(pairs), now_ms).items()}
+def failures_of(died: Any, started: Any, now_ms: int) -> Mapping[str, str]:
+    """Return a sentence on each consumer that failed, by its place; nothing where we may not ask.
+
+    Args:
+        died: what HGETALL answered of what supervisors say.
+        started: of what consumers say themselves, which is all there is where an engine supervises them.
+    """
+    loads = starts.decode(_fields(started)).items()
+    found = {place: CANNOT_LOAD for place, one in loads if _has_failed(one, now_ms)}
+    return found | {place: one.sentence(now_ms) for place, one in failures.decode(_fields(died), now_ms).items()}
+
+
+def _has_failed(one: starts.Start, now_ms: int) -> bool:
+    return one.phase is starts.Phase.FAILED and now_ms - one.seen_ms <= LONGEST_PAUSE_MS
+
+
+def _fields(answer: Any) -> dict[bytes, bytes]:
+    return dict(zip(answer[::2], answer[1::2], strict=True)) if isinstance(answer, list) else {}
 
 
 def _names(answer: Any) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from headrace import asking
 from shared.api_keys import digest_of
 from tests.e2e.stack import call
 from tests.helpers import eventually
@@ -52,7 +53,8 @@ def _status(redis_url: str) -> Said:
 
 @pytest.mark.timeout(120)
 def test_a_model_that_cannot_be_loaded_is_shown_as_failed_and_the_other_serves(tmp_path: Path) -> None:
-    with Running(UP, _environment(tmp_path, "kill", "echo,broken")) as stack:
+    # What the model prints, ASCII cannot say.
+    with Running(UP, _environment(tmp_path, "kill", "echo,broken", PYTHONIOENCODING="ascii")) as stack:
         url, redis_url = _addresses(stack)
         assert re.search(r"a real inference has come back from echo\.\n +FAILED +broken: consumer broken", stack.output)
         assert "consumer broken ended with code 137;" in stack.output
@@ -71,6 +73,10 @@ def test_a_model_that_cannot_be_loaded_is_shown_as_failed_and_the_other_serves(t
         refused = call(f"{url}/v1/models/broken/predict", b"x", "application/octet-stream")
         assert (refused.status, refused.body["error"]["code"]) == (503, "no_worker")
         assert call(f"{url}/v1/models/echo/predict", b"x", "application/octet-stream").status == 200
+        port = int(url.rpartition(":")[2])
+        metrics = asking.ask("127.0.0.1", port, "/metrics", 10.0).body.decode()
+        assert 'headrace_failed_consumers{model="broken"} 1.0' in metrics
+        assert 'headrace_failed_consumers{model="echo"} 0.0' in metrics
         [failed] = [one for one in _status(redis_url).json["models"] if one["model"] == "broken"]
         assert failed["failures"][0]["deaths"] >= 1
         text = headrace(redis_url, "status", "--interval", "0").out
@@ -97,7 +103,7 @@ def test_without_any_model_the_stack_stays_and_says_so(tmp_path: Path) -> None:
             state = call(f"{url}/readyz")
             return state.body["reasons"] if state.status == 503 and "has failed" in str(state.body["reasons"]) else []
 
-        assert eventually(reasons)[0].startswith("Model broken has failed. It ended ")
+        assert eventually(reasons)[0].startswith("Model broken has failed. It ")
         stack.signal(signal.SIGTERM)
         assert stack.end() == 0
 

@@ -20,6 +20,7 @@ import pytest
 
 from shared.redis import ClientError, Link, SyncLink, connect, connect_async
 from tests.e2e.stack import Process, Stack, echo_models
+from tests.unit.headrace.operators import headrace
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 
@@ -118,6 +119,11 @@ def test_a_stack_in_which_everything_is_tls(tmp_path: Path, valkey_url: str) -> 
             front_end = stack.start_front_end()
             assert "https://127.0.0.1:" in front_end.until("Serving on")
             port = port_of(stack.url)
+            # Its own health check looks at no certificate, which is for the name that others call it by.
+            probed = headrace(
+                url, "probe", "--port", str(port), **{f"HEADRACE_{name}": at for name, at in files.items()}
+            )
+            assert probed.code == 0, probed.err
             trusting = ssl.create_default_context(cafile=str(cert))
             with trusting.wrap_socket(
                 socket.create_connection(("127.0.0.1", port)), server_hostname="127.0.0.1"
