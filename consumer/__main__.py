@@ -16,6 +16,7 @@ from shared import streams
 from shared.exit_codes import WRONG_CONFIGURATION
 from shared.logs import configure
 from shared.metrics_server import names_of
+from shared.redis_door import check_server
 from shared.service_links import notice
 from shared.settings import Settings, SettingsError
 from shared.tracing import start
@@ -43,6 +44,7 @@ def main(model_name: str, index: int, cores: str) -> None:
     ending = Ending()
     try:
         config = resolve(Settings.from_env(os.environ), model_name, index)
+        check_server(config.settings)
         pinning.pin(pinning.parse(cores))
         tracing = start(config.settings.tracing, "headrace-consumer")
     except SettingsError as error:

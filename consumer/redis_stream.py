@@ -12,6 +12,7 @@ from shared import cards, functions, keys, lanes, wishes
 from shared.clock import RedisClock
 from shared.portion import Portion
 from shared.redis import ClientError, ServerError, SyncLink, connect, is_demoted
+from shared.redis_faults import told
 from shared.settings import Settings
 
 from . import turn
@@ -384,13 +385,11 @@ class RedisStream:
     def _guard(self, step: Callable[[], T]) -> T:
         try:
             return step()
-        except ServerError as error:
-            self._was_demoted = self._was_demoted or is_demoted(error)
-            if str(error).startswith(("NOGROUP", "UNBLOCKED")):
-                raise StreamGone(str(error)) from error
-            raise StreamDown(str(error)) from error
         except ClientError as error:
-            raise StreamDown(str(error) or type(error).__name__) from error
+            self._was_demoted = self._was_demoted or is_demoted(error)
+            if isinstance(error, ServerError) and str(error).startswith(("NOGROUP", "UNBLOCKED")):
+                raise StreamGone(str(error)) from error
+            raise StreamDown(told(error)) from error
 
 
 def _by_lane(ended: Iterable[Ended]) -> dict[str, list[Ended]]:

@@ -64,5 +64,5 @@ if __name__ == "__main__":
         sys.exit("usage: direct_producer.py PHOTO [MODEL]")
     try:
         main(*sys.argv[1:])
-    except (redis.RedisError, OSError, ValueError) as error:  # ValueError: an address that cannot be read
+    except (redis.RedisError, OSError, ValueError, TypeError) as error:  # the latter two: of an address
         sys.exit(f"direct_producer.py: {error}")

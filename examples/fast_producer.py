@@ -96,7 +96,7 @@ def main() -> None:
         client = redis.Redis.from_url(url, socket_timeout=TTL_MS / 1000 + 5, retry=Retry(NoBackoff(), 0))
         message = {"v": 1, "ttl_ms": TTL_MS, "ct": content_type, "body": options.photo.read_bytes()}
         run(FastProducer(client, options.model), message, options.count)
-    except (redis.RedisError, OSError, ValueError) as error:  # ValueError: an address that cannot be read
+    except (redis.RedisError, OSError, ValueError, TypeError) as error:  # the latter two: of an address
         sys.exit(f"fast_producer.py: {error}")
 
 

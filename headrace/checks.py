@@ -82,18 +82,24 @@ def _check_server(url: str, where: str) -> None:
     """Say hello as the processes will. What gets better by itself, a server that still loads its data, is let pass."""
     # Imported here: with the embedded server nothing in this process needs a client.
     from shared.redis import ClientError, ServerError, connect
+    from shared.redis_faults import CLUSTER, REPLICA, told_of_door
 
     version = ""
     try:
         with connect(url, _CONNECT_LIMIT_S) as client:
             client.ping()
             try:
-                version = str(client.info("server").get("redis_version", ""))
+                said = client.info("server", "cluster", "replication")
             except ServerError:
                 return  # a user without the right to ask for it
+            version = str(said.get("redis_version", ""))
+            if said.get("cluster_enabled") == 1:
+                raise SettingsError(f"HEADRACE_REDIS_URL: {where} cannot be used: {CLUSTER}.")
+            if said.get("role") == "slave":
+                raise SettingsError(f"HEADRACE_REDIS_URL: {where} cannot be used: {REPLICA}.")
     except ClientError as error:
         if "loading" not in str(error).lower():
-            why = str(error).rstrip(".") or type(error).__name__
+            why = told_of_door(error, is_tls=url.startswith("rediss"))
             raise SettingsError(f"HEADRACE_REDIS_URL: {where} does not let us in ({why}).") from None
     major = version.partition(".")[0]
     if major.isdecimal() and int(major) < _OLDEST_REDIS:

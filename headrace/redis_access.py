@@ -11,7 +11,9 @@ import click
 
 from shared import keys
 from shared.names import is_name
-from shared.redis import ClientError, connect
+from shared.redis import ClientError, ServerError, connect
+from shared.redis_door import check_client
+from shared.redis_faults import told
 from shared.settings import Settings, SettingsError
 
 EXIT_FAILED = 1
@@ -38,9 +40,20 @@ def connected(
         end(str(error), EXIT_USAGE)
     try:
         with connect(settings.redis_address) as client:
+            _check(client)
             yield client
     except ClientError as error:
-        end(f"{failed}: {error}", EXIT_FAILED)
+        end(f"{failed}: {told(error)}", EXIT_FAILED)
+
+
+def _check(client: Any) -> None:
+    """End the process before a server that cannot be used; one that does not say is let pass."""
+    try:
+        check_client(client)
+    except SettingsError as error:
+        end(str(error), EXIT_USAGE)
+    except ServerError:
+        return
 
 
 def check_model(client: Any, model: str) -> None:

@@ -11,6 +11,7 @@ import click
 from shared import streams
 from shared.allocator import keep_freed_memory
 from shared.exposure import check_exposure
+from shared.redis_door import check_server
 from shared.service_links import notice
 from shared.settings import Settings, SettingsError
 from shared.tracing import start
@@ -27,6 +28,7 @@ def main() -> None:
     try:
         settings = Settings.from_env(os.environ)
         check_exposure(settings)
+        check_server(settings)
         tls = server.tls_of(settings)
         listener = server.bind(settings.host, settings.port)
         tracing = start(settings.tracing, "headrace-producer-api")

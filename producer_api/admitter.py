@@ -15,6 +15,7 @@ from shared.lanes import bytes_from
 from shared.logs import about
 from shared.outcomes import KEY_REUSED, LANE_FULL, NO_WORKER, QUEUE_OUT_OF_MEMORY, QUEUE_UNAVAILABLE
 from shared.redis import ClientError, InPieces, Link, OutOfMemory, ServerError, Silence
+from shared.redis_faults import told
 
 from .lane_account import LaneAccount
 from .prediction import Backlog
@@ -308,7 +309,7 @@ class Admitter:
         self._instruments.redis_errors.inc()
         if not batch:
             return
-        log.warning("Admitting %d requests failed: %s", len(batch), error)
+        log.warning("Admitting %d requests failed: %s", len(batch), told(error))
         for one in batch:
             if isinstance(error, OutOfMemory):
                 one.waiter.fail(QUEUE_OUT_OF_MEMORY, "The queue is out of memory.")

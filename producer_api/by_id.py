@@ -10,6 +10,7 @@ from shared import functions, keys
 from shared.fast_wire import decode_reply
 from shared.outcomes import INTERNAL, QUEUE_UNAVAILABLE, RequestError
 from shared.redis import AsyncClient, ClientError, Link, ServerError
+from shared.redis_faults import told
 from shared.wire import Reply, WireError
 
 from .admission import refusal
@@ -77,7 +78,7 @@ class ById:
                 if isinstance(answer, ServerError):
                     raise answer
         except (ClientError, OSError) as error:  # TimeoutError is an OSError, and says nothing
-            log.warning("%s failed: %s", function, str(error) or "no answer in time")
+            log.warning("%s failed: %s", function, told(error) if str(error) else "no answer in time")
             raise refusal(QUEUE_UNAVAILABLE, "Redis did not answer; ask again.", request_id) from None
         return answers
 

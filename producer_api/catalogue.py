@@ -9,7 +9,8 @@ from typing import Any
 from shared import cards, failures, functions, keys, starts
 from shared.lanes import bytes_from, from_pairs
 from shared.names import is_name
-from shared.redis import Link, NotPrimary, ServerError
+from shared.redis import Link, NotPrimary, NotUsable, ServerError
+from shared.redis_faults import CLUSTER
 from shared.wishes import LATE, SERVING, Serving, serving_from
 
 from .prediction import service_of
@@ -52,11 +53,13 @@ class CatalogueReader:
             shared.redis.NotPrimary: it was demoted; whatever else is connected to it should connect anew.
         """
         clock, found, memory = await self._link.call_many(
-            (("TIME",), ("ZREVRANGE", keys.MODELS, 0, MAX_MODELS - 1), ("INFO", "memory", "replication"))
+            (("TIME",), ("ZREVRANGE", keys.MODELS, 0, MAX_MODELS - 1), ("INFO", "memory", "replication", "cluster"))
         )
         if is_replica(memory):
             await self._link.close()
             raise NotPrimary("The server is a replica now.")
+        if is_in_cluster_mode(memory):
+            raise NotUsable(CLUSTER)
         for answer in (clock, found):
             if isinstance(answer, ServerError):
                 raise answer
@@ -138,6 +141,11 @@ def is_replica(info: Any) -> bool:
     A connection that only reads would go on without any error, and see less and less of what happens.
     """
     return isinstance(info, bytes) and b"\nrole:slave\r" in info
+
+
+def is_in_cluster_mode(info: Any) -> bool:
+    """Say whether the server runs in cluster mode, from what INFO cluster answered; False when it may not be asked."""
+    return isinstance(info, bytes) and b"\ncluster_enabled:1" in info
 
 
 def lanes_of(fields: Any) -> Mapping[str, int | None]:

@@ -15,6 +15,7 @@ from shared.keys import DEFAULT_LANE, FRONT_END
 from shared.logs import about
 from shared.outcomes import INTERNAL, QUEUE_UNAVAILABLE, SHUTTING_DOWN, UNKNOWN_OUTCOME, RequestError
 from shared.redis import ClientError, Link, NotPrimary, connect_async
+from shared.redis_faults import told
 from shared.settings import Settings
 from shared.trace import sampled_trace_id
 from shared.wire import Reply, Request
@@ -110,7 +111,7 @@ class RedisQueue:
                 self._connect_anew()
         except (ClientError, OSError) as error:
             if self._catalogue.redis_ok:
-                log.warning("Redis does not answer: %s", error)
+                log.warning("Redis does not answer: %s", told(error))
             self._instruments.redis_errors.inc()
             self._catalogue = Catalogue(self._catalogue.models, redis_ok=False)
             self._was_demoted = self._was_demoted or isinstance(error, NotPrimary)

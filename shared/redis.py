@@ -7,7 +7,7 @@ import redis.asyncio
 
 from . import redis_url, sentinel
 from .idle import PING_EVERY_S, IdleSchedule
-from .redis_errors import ClientError, NotPrimary, OutOfMemory, ServerError, Silence, is_demoted
+from .redis_errors import ClientError, NotPrimary, NotUsable, OutOfMemory, ServerError, Silence, is_demoted
 from .redis_links import InPieces, Link, SyncLink
 from .redis_pool import Pool, options
 from .redis_pool import password_file as _password_file
@@ -18,6 +18,7 @@ __all__ = [
     "InPieces",
     "Link",
     "NotPrimary",
+    "NotUsable",
     "OutOfMemory",
     "ServerError",
     "Silence",

@@ -25,6 +25,10 @@ class NotPrimary(ConnectionError):
     """The server is a replica, where nothing can be asked for; a new connection may lead to the primary."""
 
 
+class NotUsable(ConnectionError):
+    """The server is of a kind that Headrace does not use, such as one in cluster mode."""
+
+
 ClientError = RedisError
 """Anything that went wrong between this process and Redis, ``ServerError`` included."""
 

@@ -21,6 +21,7 @@ from redis.exceptions import AuthenticationError, ConnectionError, ResponseError
 from redis.retry import Retry
 
 from .idle import IdleSchedule
+from .redis_faults import told
 
 NAME = "headrace"
 
@@ -102,8 +103,8 @@ def _greet(greeting: tuple[tuple[str, ...], ...]) -> Callable[[Any], None]:
             connection.send_command(*command, check_health=False)
             try:
                 connection.read_response()
-            except ResponseError:
-                continue  # a server, or the rules of a user, without that command
+            except ResponseError as error:
+                _pass_over(error)
 
     return greet
 
@@ -120,10 +121,20 @@ def _greet_async(greeting: tuple[tuple[str, ...], ...]) -> Callable[[Any], Await
             await connection.send_command(*command, check_health=False)
             try:
                 await connection.read_response()
-            except ResponseError:
-                continue
+            except ResponseError as error:
+                _pass_over(error)
 
     return greet
+
+
+def _pass_over(error: ResponseError) -> None:
+    """Pass over the answer of a server, or of the rules of a user, without that command; not that of a closed door.
+
+    Raises:
+        ConnectionError: the server closes the connection.
+    """
+    if str(error).startswith(("DENIED", "max number of clients")):
+        raise ConnectionError(told(error)) from None
 
 
 def _not_let_in(error: ResponseError, connection: Any) -> Exception:
