@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
+from shared.outcomes import RequestError
+
 _OURS = Path(__file__).parent
 _NO_SIGNALS = (
     "Python lets only the main thread install signal handlers, and a model is loaded on a thread of its own. Leave "
@@ -86,7 +88,7 @@ def said_by(error: BaseException) -> str:
         text = ""
     if "signal only works in main thread" in text:
         return f"{text}. {_NO_SIGNALS}"
-    if isinstance(error, ValueError) and text:
+    if isinstance(error, ValueError | RequestError) and text:
         return f"{text}."
     return f"{type(error).__name__}: {text}." if text else f"{type(error).__name__}."
 
@@ -94,7 +96,7 @@ def said_by(error: BaseException) -> str:
 def _is_a_refusal_of_ours(error: BaseException) -> bool:
     """Say whether the consumer itself raised it to refuse something: its sentence says all there is."""
     frames = _frames(error)
-    return isinstance(error, ValueError) and (not frames or _is_ours(frames[-1]))
+    return isinstance(error, ValueError | RequestError) and (not frames or _is_ours(frames[-1]))
 
 
 def _from_its_own_code(error: BaseException) -> BaseException:

@@ -86,5 +86,6 @@ class Loader:
             warnings=description.warnings,
             recipe=tuple(loaded.model.recipe()),
             precision_reason=loaded.parity.reason,
+            example=loaded.example,
         )
         return Running(card, loaded.parity, loaded.device, loaded.calibration)

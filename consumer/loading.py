@@ -10,6 +10,7 @@ from pathlib import Path
 from time import monotonic
 
 from shared.allocator import give_back_freed_memory
+from shared.cards import Example
 from shared.machine import usable_cores
 from shared.model_config import NETWORK_FAMILIES
 
@@ -23,6 +24,7 @@ from .models.base import Description, Model
 from .models.fitting import Fitting
 from .notes import Notes
 from .precision import free_memory, prepare
+from .rehearsal import rehearse
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,7 @@ class Loaded:
         description: what it said of itself after loading.
         parity: how close its precision comes to fp32.
         calibration: what its batches cost.
+        example: a request that it has answered, for people to copy.
     """
 
     model: Model
@@ -63,19 +66,20 @@ class Loaded:
     parity: Parity
     device: str
     calibration: Calibration
+    example: Example | None
 
 
 def load_model(
     build: Callable[[], Model], config: ConsumerConfig, close: Callable[[Model], None] = Model.close
 ) -> Loaded:
-    """Build, load, check the precision of and warm up a model.
+    """Build, load, check the precision of, warm up and rehearse a model.
 
     Args:
         close: closes a model that is let go, because another precision is tried or because this one fails.
 
     Raises:
-        ModelCannotLoad: it cannot be loaded so, or its precision is too far from fp32. Whatever the model's code
-            raises, ``SystemExit`` included, is told as this.
+        ModelCannotLoad: it cannot be loaded so, its precision is too far from fp32, or its own samples fail. Whatever
+            the model's code raises, ``SystemExit`` included, is told as this.
     """
     with told_as_the_models(config.model_name):
         return _load_model(build, config, close)
@@ -108,8 +112,10 @@ def _load_model(build: Callable[[], Model], config: ConsumerConfig, close: Calla
         give_back_freed_memory()
         loaded_s = monotonic()
         calibration = calibrate(model, config, device, notes, parity.precision)
+        description = model.describe()
+        example = rehearse(config.model_name, model, description)
         _tell(config, model, parity, device, loaded_s - begun_s, monotonic() - loaded_s)
-        return Loaded(model, model.describe(), parity, device, calibration)
+        return Loaded(model, description, parity, device, calibration, example)
     except BaseException:
         close(model)
         raise

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from shared.model_config import NETWORK_FAMILIES, ModelConfig
+from shared.model_config import ModelConfig
 from shared.redis_url import shown
 from shared.settings import Settings
 
+from . import examples
 from .asking import reachable
 from .bringup import Report
 from .child import ChildSpec, Stage
@@ -126,11 +127,13 @@ def banner(
     places: Sequence[Place],
     took_s: float,
     report: Report | None = None,
+    curl: Callable[[str, str, ModelConfig], str] = examples.curl,
 ) -> str:
     """Return what is printed once the stack is ready: addresses, and a line to paste for each model that is.
 
     Args:
         report: which models are ready and which failed; None: all are ready.
+        curl: makes the line of a model from the front end's address, its name and its table.
     """
     url, report = base_url(settings), report or Report(tuple(models))
     ready = {name: config for name, config in models.items() if name in report.ready}
@@ -145,7 +148,7 @@ def banner(
             f"  metrics    {url}/metrics",
             *_metrics_lines(settings, places),
             *(["Try it:"] if ready else []),
-            *(f"  {_curl(url, name, config)}" for name, config in ready.items()),
+            *(f"  {curl(url, name, config)}" for name, config in ready.items()),
             "Ctrl-C stops everything.",
             "",
         ]
@@ -163,7 +166,7 @@ def _ready_lines(settings: Settings, report: Report, took_s: float) -> list[str]
         return [f"Headrace was started in {took_s:.1f} s, with API keys or TLS; /readyz says when a model is ready."]
     if report.ready:
         names = ", ".join(report.ready)
-        lines = [f"Headrace is ready after {took_s:.1f} s: a real inference has come back from {names}."]
+        lines = [f"Headrace is ready after {took_s:.1f} s, and has run the samples of {names}."]
     else:
         lines = [f"Headrace runs after {took_s:.1f} s, but no model is ready."]
     lines += [f"  LOADING    {model}: a line below will say when it is ready." for model in report.loading]
@@ -201,12 +204,3 @@ def _by_model(places: Sequence[Place]) -> dict[str, list[Place]]:
     for place in places:
         groups.setdefault(place.model, []).append(place)
     return groups
-
-
-def _curl(url: str, name: str, config: ModelConfig) -> str:
-    predict = f"{url}/v1/models/{name}/predict"
-    if config.family in NETWORK_FAMILIES:
-        return f"curl -H 'Content-Type: image/jpeg' --data-binary @examples/photos/cat.jpg {predict}"
-    if config.family == "echo":
-        return f"curl -H 'Content-Type: application/octet-stream' --data-binary hello {predict}"
-    return f"curl {url}/v1/models/{name}"

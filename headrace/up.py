@@ -16,9 +16,10 @@ from shared.embedded import HOST, ServerConfig, answers, find_server, free_port,
 from shared.exit_codes import WRONG_CONFIGURATION
 from shared.exposure import check_exposure
 from shared.machine import this_machine
+from shared.model_config import ModelConfig
 from shared.settings import Settings, SettingsError
 
-from . import checks, plan, private, sizing
+from . import checks, examples, plan, private, sizing
 from .child import ChildSpec
 from .console import Console
 from .failure_board import FailureBoard
@@ -71,7 +72,11 @@ def _run(settings: Settings, environment: Mapping[str, str], commands: plan.Comm
     supervisor = Supervisor(services, probes, children, os.getcwd(), console, on_troubles=board.show)
 
     def on_ready() -> None:
-        console.say(plan.banner(settings, models, places, time.monotonic() - started_s, supervisor.report))
+        took_s = time.monotonic() - started_s
+        console.say(plan.banner(settings, models, places, took_s, supervisor.report, curl))
+
+    def curl(url: str, name: str, config: ModelConfig) -> str:
+        return examples.curl(url, name, config, *examples.asked(settings, name))
 
     try:
         return asyncio.run(supervisor.run(on_ready))

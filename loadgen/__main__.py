@@ -30,7 +30,7 @@ def cli() -> None:
 @click.option("--model", "models", required=True, multiple=True, help="Model to wait for; may be given several times.")
 @click.option("--timeout", "timeout_s", type=DURATION, default="120s", show_default=True, help="How long to wait.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Workers that must live.")
-@click.option("--payload", type=FILES, help="What to send. Without it: zeros of the size the model's card declares.")
+@click.option("--payload", type=FILES, help="What to send. Without it: the card's example, else zeros.")
 def wait(url: str, models: tuple[str, ...], timeout_s: float, payload: Path | None, workers: int) -> int:
     """Wait until one real inference has succeeded for each model."""
     from .scenario import api_key, load_payloads, parse_target

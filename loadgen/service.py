@@ -5,6 +5,7 @@ Plain blocking calls on http.client, so that `wait` imports little; the measured
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import struct
@@ -24,7 +25,7 @@ _BYTES_PER_ELEMENT: Final = {
     **dict.fromkeys(("INT64", "UINT64", "FP64"), 8),
 }
 UNAUTHORIZED: Final = (401, 403)
-_MOST_ZERO_BYTES: Final = 256 * 1024 * 1024
+_MOST_ZERO_BYTES: Final = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +151,29 @@ def is_answer(reply: Reply) -> bool:
 
 
 def sample_payload(card: Mapping[str, Any]) -> Payload:
-    """Return the plainest request that a model accepts by its card: raw zeros, else a small grey picture."""
+    """Return the plainest request that a model accepts by its card: its example, raw zeros, else a small grey picture.
+
+    Raises:
+        LoadgenError: none can be made.
+    """
+    example = _example(card.get("example"))
+    if example is not None:
+        return example
     accepted = card.get("content_types") or (OCTET_STREAM,)
     if OCTET_STREAM not in accepted and "image/png" in accepted:
         return Payload(name="grey picture", content_type="image/png", body=_grey_png())
     return zero_payload(card)
+
+
+def _example(given: Any) -> Payload | None:
+    content_type, body = _member(given, "content_type"), _member(given, "body")
+    if not isinstance(content_type, str) or not isinstance(body, str):
+        return None
+    try:
+        data = base64.b64decode(body, validate=True) if _member(given, "is_base64") else body.encode()
+    except ValueError:
+        return None
+    return Payload(name="the model's example", content_type=content_type, body=data)
 
 
 def _grey_png(side: int = 32) -> bytes:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from shared.cards import ITEM_BYTES, BatchSettings, Card, TensorSpec
+from shared.cards import ITEM_BYTES, BatchSettings, Card, Example, TensorSpec
 from shared.names import NAME_PATTERN
 from shared.wire import MAX_DIMENSIONS, MAX_INPUTS, MAX_TEXT
 from shared.wishes import Serving
@@ -197,6 +197,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
     recipe: tuple[str, ...]
     precision_reason: str
+    example: Example | None
     workers: int
     serving: Serving
 

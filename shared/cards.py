@@ -60,6 +60,20 @@ class BatchSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     per_row_ms: float | None = None
 
 
+class Example(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A request that a model answered before it reported ready, as a client may send it over HTTP.
+
+    Attributes:
+        content_type: of the body.
+        body: text, or base64 where the bytes are none.
+        is_base64: whether it is.
+    """
+
+    content_type: str
+    body: str
+    is_base64: bool = False
+
+
 class Card(msgspec.Struct, frozen=True):
     """What the world may know of a model.
 
@@ -68,6 +82,7 @@ class Card(msgspec.Struct, frozen=True):
         labels: None unless the model is a classifier.
         recipe: the steps in force that make it faster, see ``docs/models.md``.
         precision_reason: one sentence on why it runs in this precision.
+        example: a request to copy; None where none is known that is short enough.
     """
 
     name: str
@@ -83,6 +98,7 @@ class Card(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
     recipe: tuple[str, ...] = ()
     precision_reason: str = ""
+    example: Example | None = None
 
 
 def to_hash(card: Card) -> dict[str, bytes]:

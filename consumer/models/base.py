@@ -7,7 +7,7 @@ requests at once, ``postprocess`` makes the answer of one request from its share
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +105,16 @@ class Model(ABC):
         Called once for each ``load``, one that raised included: when the consumer stops, when another precision is
         loaded in place of this one, and after each precision that was only tried. What it raises is logged.
         """
+
+    def example(self) -> Request | Mapping[str, Any] | str | bytes | None:
+        """Return a request that people can copy, in the shortest form that says it; asked after ``load``.
+
+        Returns:
+            A mapping from the name of each input to its value (numbers, texts, arrays, nested lists: one row, or
+            several in one dimension more), a text for a model whose only input is BYTES, the bytes of a body, or a
+            whole request. None: one is made of a sample row where that can be done.
+        """
+        return None
 
     def precisions(self, device: str) -> Sequence[str]:
         """Say in which precisions the model can run on ``device``: those that ``auto`` tries. Asked before ``load``."""

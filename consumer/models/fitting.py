@@ -5,7 +5,7 @@ once memory has run out, as those of the networks are.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from consumer.failures import described
@@ -69,6 +69,10 @@ class Fitting(Model):
     def load(self, device: str, precision: str) -> None:
         """See the interface."""
         self._model.load(device, precision)
+
+    def example(self) -> Request | Mapping[str, Any] | str | bytes | None:
+        """See the interface."""
+        return self._model.example()
 
     def close(self) -> None:
         """See the interface."""

@@ -56,7 +56,7 @@ def test_a_model_that_cannot_be_loaded_is_shown_as_failed_and_the_other_serves(t
     # What the model prints, ASCII cannot say.
     with Running(UP, _environment(tmp_path, "kill", "echo,broken", PYTHONIOENCODING="ascii")) as stack:
         url, redis_url = _addresses(stack)
-        assert re.search(r"a real inference has come back from echo\.\n +FAILED +broken: consumer broken", stack.output)
+        assert re.search(r"has run the samples of echo\.\n +FAILED +broken: consumer broken", stack.output)
         assert "consumer broken ended with code 137;" in stack.output
 
         def ready() -> dict[str, dict[str, Any]]:

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
 from consumer.metrics import ConsumerMetrics
-from consumer.models.base import Model
 from producer_api.arrivals import Arrivals
 from producer_api.metrics import ApiMetrics, queue_metrics
-from shared.outcomes import RequestError
 from shared.settings import PREFIX, Settings
-from shared.wire import Request, Tensor
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")])
@@ -69,23 +63,3 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
-
-
-def test_the_model_on_the_page_is_complete() -> None:
-    page = (ROOT / "docs/models.md").read_text()
-    [code] = re.findall(r"^ {3}```python\n( {3}# my_models/line\.py\n.*?)^ {3}```$", page, re.DOTALL | re.MULTILINE)
-    module: dict[str, Any] = {}
-    exec(compile(textwrap.dedent(code), "my_models/line.py", "exec"), module)
-    model: Model = module["create"]({})
-    model.load("cpu", "fp32")
-    spec = model.describe().inputs[0]
-    x = np.arange(8, dtype=np.float32)
-    request = Request("one", 1000, inputs=(Tensor(spec.name, spec.datatype, (2, 4), x.tobytes()),))
-    result = model.postprocess(model.run(model.preprocess(request)), request)
-    assert result.outputs is not None
-    assert np.frombuffer(result.outputs[0].data, np.float32).tolist() == (2 * x + 1).tolist()
-    with pytest.raises(RequestError, match="four FP32 numbers"):
-        model.preprocess(Request("two", 1000, content_type="application/octet-stream", body=b"short"))
-    with pytest.raises(ValueError, match="not in bf16"):
-        model.load("cpu", "bf16")
-    assert len(model.run(model.sample_rows(3))) == 3

@@ -75,6 +75,32 @@ def test_a_refused_payload_is_not_waited_for() -> None:
     assert server.inferences == 1
 
 
+@pytest.mark.parametrize("status", [413, 422, 500])
+def test_a_model_that_refuses_what_was_made_up_is_ready_as_its_workers_say(status: int) -> None:
+    said: list[str] = []
+    with null_server(Behaviour(fail_every=1, status=status)) as server:
+        wait_for(at(server.port), ("null",), None, 60.0, said.append)
+    assert server.inferences == 1
+    assert said[0].startswith(
+        f"Model 'null' is ready, as its workers say; the request that was made up for it ends with status {status}"
+    )
+
+
+def test_the_example_of_a_card_is_sent_before_anything_is_made_up() -> None:
+    card = {"inputs": [], "example": {"content_type": "text/plain", "body": "schön"}}
+    assert (sample_payload(card).content_type, sample_payload(card).body) == ("text/plain", "schön".encode())
+    card = {"inputs": [], "example": {"content_type": "a/b", "body": "AP8=", "is_base64": True}}
+    assert sample_payload(card).body == b"\0\xff"
+
+
+@pytest.mark.parametrize(
+    "example", [7, {}, {"content_type": "a/b"}, {"content_type": "a/b", "body": "?", "is_base64": True}]
+)
+def test_an_example_that_is_none_is_not_sent(example: object) -> None:
+    inputs = [{"name": "x", "datatype": "UINT8", "shape": [2]}]
+    assert sample_payload({"inputs": inputs, "example": example}).body == b"\0\0"
+
+
 @pytest.mark.parametrize(
     ("shape", "datatype", "size_bytes"),
     [([224, 224, 3], "UINT8", 150528), ([-1], "UINT8", 1), ([-1, 5], "FP32", 20), ([], "FP64", 8)],
