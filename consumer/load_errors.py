@@ -34,17 +34,19 @@ class ModelCannotLoad(ValueError):
         self.why = why
 
     def tell(self, log: logging.Logger, sentence: str = "") -> None:
-        """Log ``sentence``, or this error's own, with the traceback where the model's code raised.
+        """Log ``sentence``, or this error's own, after the traceback where the model's code raised.
 
-        Afterwards the error does not hold on to the model any more.
+        The sentence comes last: a supervisor repeats what a process said last. Afterwards the error does not hold on
+        to the model any more.
         """
         traces = [error.__traceback__ for error in self._chain()]
         raised = self._raised_by_the_model()
-        text = sentence or str(self)
         try:
-            log.error("%s", text, exc_info=None if raised is None else _from_its_own_code(raised))
+            if raised is not None:
+                log.error("The model's code raised:", exc_info=_from_its_own_code(raised))
         except BaseException:  # what a traceback shows of a foreign error is foreign code
-            log.error("%s", text)
+            log.error("The model's code raised %s.", type(raised).__name__)
+        log.error("%s", sentence or self)
         for trace in traces:
             traceback.clear_frames(trace)
 
@@ -81,7 +83,7 @@ def told_as_the_models(name: str) -> Iterator[None]:
 def said_by(error: BaseException) -> str:
     """Return what an exception says, as a sentence."""
     if isinstance(error, SystemExit):
-        return f"it called sys.exit({error.code!r}), which ends nothing but its own loading."
+        return f"it called sys.exit({error.code!r})."
     try:
         text = str(error).strip().rstrip(".")
     except BaseException:  # the text of a foreign error is foreign code

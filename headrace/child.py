@@ -116,6 +116,11 @@ class Child:
         """Its last line that says anything; nothing when there is none."""
         return next((line.strip() for line in reversed(self.last_lines) if line.strip()), "")
 
+    def stop(self) -> None:
+        """Send SIGTERM to the process alone: it may need its helpers until its last answer, and ends them itself."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(self.pid, signal.SIGTERM)
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the whole group; a group that is gone is fine."""
         with suppress(ProcessLookupError, PermissionError):

@@ -20,6 +20,9 @@ from .private import UMASK
 from .probe import is_loaded
 from .sizing import Place
 
+CLOSE_AND_EXIT_S = 15.0
+"""Longer than a consumer waits for its model's close (5 s) and for what runs at its exit (7 s)."""
+
 MOST_ADDRESSES = 8
 """Metrics addresses that the banner shows for one model."""
 
@@ -37,7 +40,8 @@ class Commands:
 def service_specs(settings: Settings, commands: Commands, places: Sequence[Place]) -> list[ChildSpec]:
     """Return the consumers and the front end.
 
-    A consumer may use the longest batch time to drain, and a front end its grace and as long as its requests may wait.
+    A consumer may use the longest batch time to drain, and then some to close its model and to end; a front end its grace
+    and as long as its requests may wait.
     """
     specs = [_consumer_spec(settings, commands, place) for place in places]
     answer_s = settings.drain_s + settings.default_timeout_ms / 1000 + 5
@@ -54,7 +58,7 @@ def _consumer_spec(settings: Settings, commands: Commands, place: Place) -> Chil
         environment["HEADRACE_TORCH_THREADS"] = str(place.threads)
     if place.gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = place.gpu
-    drain_s = settings.longest_batch_ms / 1000 + 5
+    drain_s = settings.longest_batch_ms / 1000 + CLOSE_AND_EXIT_S
     return ChildSpec(
         place.name,
         tuple(argv),

@@ -305,7 +305,7 @@ class Supervisor:
         for stage in sorted(Stage):
             children = [child for child in self._running if child.spec.stage == stage]
             for child in children:
-                child.signal(signal.SIGTERM)
+                child.stop()
             limit_s = max((child.spec.stop_limit_s for child in children), default=0.0)
             hurried = await self._until_gone(children, limit_s, hurried)
 

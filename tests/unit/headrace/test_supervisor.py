@@ -268,6 +268,24 @@ def test_what_a_dead_child_leaves_in_its_group_is_killed() -> None:
         assert stack.end() == 3
 
 
+def test_helpers_of_a_process_that_is_to_stop_are_left_to_it() -> None:
+    parent = """
+import os, signal, subprocess
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+helper = subprocess.Popen(["sleep", "600"])  # with SIGTERM blocked too: one that came would stay pending
+print("pid", os.getpid(), flush=True)
+signal.sigwait([signal.SIGTERM])
+with open(f"/proc/{helper.pid}/status") as status:
+    pending = next(line.split()[1] for line in status if line.startswith("ShdPnd"))
+print("signals for the helper", int(pending, 16), flush=True)
+"""
+    with _stack(REDIS, {**CONSUMER, "code": parent}, FRONT_END) as stack:
+        _ready(stack)
+        stack.signal(signal.SIGTERM)
+        assert stack.end() == 0
+        assert "signals for the helper 0" in stack.output
+
+
 def test_long_lines_and_progress_bars_come_through() -> None:
     noisy = {**CONSUMER, "code": "print('10%\\r20%\\r30%'); print('x' * 100_000, flush=True)\n" + SERVE}
     with _stack(REDIS, noisy, FRONT_END) as stack:
