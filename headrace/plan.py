@@ -40,8 +40,8 @@ class Commands:
 def service_specs(settings: Settings, commands: Commands, places: Sequence[Place]) -> list[ChildSpec]:
     """Return the consumers and the front end.
 
-    A consumer may use the longest batch time to drain, and then some to close its model and to end; a front end its grace
-    and as long as its requests may wait.
+    A consumer may use the longest batch time to drain, and then some to close its model and to end; a front end its
+    grace and as long as its requests may wait.
     """
     specs = [_consumer_spec(settings, commands, place) for place in places]
     answer_s = settings.drain_s + settings.default_timeout_ms / 1000 + 5

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from consumer.closing import CLOSE_S
+from consumer.ending import CHILDREN_S, EXIT_S
 from headrace import plan
 from headrace.child import Stage
 from headrace.sizing import Place
@@ -39,9 +41,10 @@ def test_a_consumer_is_told_its_number_its_cores_and_what_is_its_own() -> None:
     assert [spec.stage for spec in specs] == [Stage.CONSUMER] * 3 + [Stage.FRONT_END]
 
 
-def test_consumers_get_the_longest_batch_time_to_drain() -> None:
+def test_consumers_get_the_longest_batch_time_to_drain_and_the_time_to_close_and_to_end() -> None:
     consumer, *_ = plan.service_specs(_settings(LONGEST_BATCH_MS="2000"), COMMANDS, PLACES)
-    assert consumer.stop_limit_s == 2.0 + 5
+    assert consumer.stop_limit_s == 2.0 + plan.CLOSE_AND_EXIT_S
+    assert CLOSE_S + 2 * EXIT_S + CHILDREN_S < plan.CLOSE_AND_EXIT_S
 
 
 def test_a_front_end_gets_its_grace_and_the_time_of_its_requests() -> None:
