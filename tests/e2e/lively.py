@@ -24,6 +24,7 @@ from shared.cards import TensorSpec
 from shared.wire import Request, Tensor
 
 SPEC = (TensorSpec("input", "UINT8", (-1,)),)
+OUTPUT = (TensorSpec("output", "UINT8", (-1,)),)
 
 
 class PanicException(BaseException):
@@ -76,7 +77,7 @@ class Lively(Model):
 
     def describe(self) -> Description:
         """Bytes in, bytes out."""
-        return Description(SPEC, SPEC)
+        return Description(SPEC, OUTPUT)
 
     def preprocess(self, request: Request) -> Sequence[Any]:
         """One row per request."""
