@@ -26,7 +26,6 @@ EXACTLY = 2
 _QUALITY = re.compile(r"(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\Z")
 
 
-@lru_cache(maxsize=256)
 def choose(accept: bytes) -> str:
     """Choose the media type of the answer by RFC 9110, section 12.5.1.
 
@@ -36,6 +35,11 @@ def choose(accept: bytes) -> str:
     Raises:
         RequestError: ``NOT_ACCEPTABLE``.
     """
+    return _chosen(accept[:MAX_HEADER_BYTES])
+
+
+@lru_cache(maxsize=256)
+def _chosen(accept: bytes) -> str:
     ranges = _ranges(accept)
     if ranges is None:
         return JSON
@@ -49,7 +53,6 @@ def choose(accept: bytes) -> str:
     return best
 
 
-@lru_cache(maxsize=256)
 def wants_openmetrics(accept: bytes) -> bool:
     """Say whether a scraper names OpenMetrics and likes it at least as much as plain text, which everybody reads."""
     ranges = _ranges(accept) or []
@@ -58,7 +61,7 @@ def wants_openmetrics(accept: bytes) -> bool:
 
 
 def _ranges(accept: bytes) -> list[tuple[str, str, float]] | None:
-    text = accept[:MAX_HEADER_BYTES].decode("latin-1")
+    text = accept[:MAX_HEADER_BYTES].decode("latin-1")  # caches keep what strangers send: not more of it than this
     if not text.strip():
         return None
     return [parsed for part in text.split(",") if (parsed := _range(part)) is not None]
@@ -97,7 +100,6 @@ def _rank(offer: str, ranges: list[tuple[str, str, float]]) -> tuple[float, int]
     return quality, specificity
 
 
-@lru_cache(maxsize=256)
 def body_type(content_type: bytes | None, taken: tuple[str, ...]) -> str:
     """Return the media type of a body in lower case without its parameters.
 
@@ -108,7 +110,12 @@ def body_type(content_type: bytes | None, taken: tuple[str, ...]) -> str:
     Raises:
         RequestError: ``UNSUPPORTED_MEDIA_TYPE``.
     """
-    name = (content_type or b"")[:MAX_HEADER_BYTES].decode("latin-1").partition(";")[0].strip().lower()
+    return _body_type((content_type or b"")[:MAX_HEADER_BYTES], taken)
+
+
+@lru_cache(maxsize=256)
+def _body_type(content_type: bytes, taken: tuple[str, ...]) -> str:
+    name = content_type.decode("latin-1").partition(";")[0].strip().lower()
     if name == X_MSGPACK:
         return MSGPACK
     if name in (JSON, MSGPACK) or name in taken:

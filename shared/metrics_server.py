@@ -26,6 +26,8 @@ EXCHANGE_S: Final = 10.0
 """Time of one connection, from its beginning to its end."""
 
 LINGER_S: Final = 1.0
+_PAUSE_S: Final = 0.2
+_HOST_BYTES: Final = 300
 HEAD_BYTES: Final = 16 * 1024
 MOST_CONNECTIONS: Final = 32
 """With one more the oldest is cut off: those that only hold a connection keep nobody out."""
@@ -76,31 +78,43 @@ def serve(
 class _Server:
     def __init__(self, registry: CollectorRegistry, hosts: Hosts, is_ready: Callable[[], bool] | None) -> None:
         self._registry, self._hosts, self._is_ready = registry, hosts, is_ready
-        self._open: dict[asyncio.StreamWriter, None] = {}
+        self._open: dict[asyncio.Task[None], socket.socket] = {}
 
     def run(self, listener: socket.socket) -> None:
         with suppress(RuntimeError):  # the process ends
             asyncio.run(self._serve(listener))
 
     async def _serve(self, listener: socket.socket) -> None:
-        server = await asyncio.start_server(self._connection, sock=listener, limit=HEAD_BYTES)
-        async with server:
-            await server.serve_forever()
+        listener.setblocking(False)
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(listener)
+            except OSError:  # no files left; a server of asyncio's own would fill the log with it
+                await asyncio.sleep(_PAUSE_S)
+                continue
+            task = loop.create_task(self._connection(connection))
+            self._open[task] = connection
+            task.add_done_callback(lambda ended: self._open.pop(ended, None))
+            if len(self._open) > MOST_CONNECTIONS:
+                with suppress(OSError):
+                    self._open.pop(next(iter(self._open))).shutdown(socket.SHUT_RDWR)
 
-    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open[writer] = None
-        if len(self._open) > MOST_CONNECTIONS:
-            next(iter(self._open)).transport.abort()
+    async def _connection(self, connection: socket.socket) -> None:
+        writer: asyncio.StreamWriter | None = None
         try:
             async with asyncio.timeout(EXCHANGE_S):
+                reader, writer = await asyncio.open_connection(sock=connection, limit=HEAD_BYTES)
                 await self._exchange(reader, writer)
         except (TimeoutError, OSError, EOFError):  # who is slow, or gone, is owed nothing
             pass
         except Exception:
             _log.exception("The metrics could not be given.")
         finally:
-            self._open.pop(writer, None)
-            writer.transport.abort()
+            if writer is None:
+                connection.close()
+            else:
+                writer.transport.abort()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -120,7 +134,7 @@ class _Server:
         if request is None:
             return _response(b"400 Bad Request", b"text/plain", b"This is not a valid HTTP/1.1 request.\n")
         names = _HOST.findall(head)
-        if len(names) > 1 or not all(self._hosts.allows(name) for name in names):
+        if len(names) > 1 or not all(len(name) <= _HOST_BYTES and self._hosts.allows(name) for name in names):
             return _response(b"421 Misdirected Request", b"text/plain", b"This is not called by that Host.\n")
         method, target = request.groups()
         if method not in (b"GET", b"HEAD"):

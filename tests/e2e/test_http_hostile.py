@@ -220,6 +220,7 @@ _POST = b"POST /v1/models/echo/predict HTTP/1.1\r\nContent-Type: application/oct
         b"GET /healthz HTTP/1.1\r\nHost:\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nHost: a b\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: " + b"a" * 256 + b"\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nHost: a/../b\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nHost: user@a\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nHost: a:http\r\n\r\n",

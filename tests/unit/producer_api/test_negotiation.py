@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -116,3 +118,19 @@ def test_traceparent() -> None:
     assert traceparent(good.encode()) == good
     for bad in (None, b"", b"00-" + b"0" * 32 + b"-b7ad6b7169203331-01", good.upper().encode(), good.encode() + b"x"):
         assert traceparent(bad) is None
+
+
+def test_what_strangers_send_is_remembered_up_to_a_length_only() -> None:
+    """64 KiB of one header, 256 times, were 16 MiB for ever."""
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(300):
+            filling = b";x=" + b"%04d" % number + b"y" * 60_000
+            assert choose(b"application/json" + filling) == JSON
+            assert body_type(b"application/json" + filling, ()) == JSON
+            wants_openmetrics(b"text/plain" + filling)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 4 * 1024 * 1024

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from contextlib import ExitStack
 
 import pytest
@@ -10,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from shared import metrics_server
 from shared.hosts import Hosts
+from tests.children import clean_environment
 
 
 def closed(one: socket.socket) -> bool:
@@ -85,6 +88,59 @@ def test_who_holds_connections_keeps_nobody_out(port: int) -> None:
                 continue
         assert b"things_total" in get(port)
         assert closed(crowd[0])
+
+
+NO_FILES = """
+import os, resource, sys
+from prometheus_client import CollectorRegistry
+from shared.hosts import Hosts
+from shared.metrics_server import serve
+port = serve(CollectorRegistry(), "127.0.0.1", 0, Hosts())
+print(port, flush=True)
+sys.stdin.readline()
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+taken = []
+try:
+    while True:
+        taken.append(os.dup(0))
+except OSError:
+    print("full", flush=True)
+sys.stdin.readline()
+for one in taken:
+    os.close(one)
+print("free", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_when_there_are_no_files_left_it_waits_in_silence() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", NO_FILES],
+        env=clean_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    port = int(process.stdout.readline())
+    assert get(port).startswith(b"HTTP/1.1 200 OK")
+
+    def go_on() -> str:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+        return process.stdout.readline()
+
+    with ExitStack() as held:
+        assert go_on() == "full\n"
+        for _ in range(20):
+            held.enter_context(connect(port))
+        assert go_on() == "free\n"
+        assert get(port).startswith(b"HTTP/1.1 200 OK")
+    _, log = process.communicate("end\n")
+    assert (process.returncode, log) == (0, "")
 
 
 def test_a_connection_has_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
