@@ -23,7 +23,7 @@ def test_functions_load_loads_them_as_often_as_one_likes(tmp_path: Path) -> None
                 assert command.end() == 0
                 assert command.lines == ["headrace: the functions are loaded."]
         with connect(server.url) as client:
-            assert functions.ADMIT.encode() in client.execute_command("FUNCTION", "DUMP")
+            assert functions.ADMIT in str(client.execute_command("FUNCTION", "LIST"))  # a dump is compressed
 
 
 def test_functions_load_needs_to_know_the_server() -> None:
