@@ -95,7 +95,7 @@ def create_app(
     models, service = Models(queue), Service(queue, metrics, rules, commit, document, render(document), gate)
     routes: list[BaseRoute] = [
         Route(predict.PATH, predict.Predict(desk, tracing), methods=["POST"], name="predict"),
-        Route(requests.PATH, requests.Requests(queue).answer, methods=["GET", "DELETE"]),
+        Route(requests.PATH, requests.Requests(queue, desk.turns).answer, methods=["GET", "DELETE"]),
         Route("/v1/models", models.list),
         Route("/v1/models/{model}", models.one),
         Route("/healthz", service.health),

@@ -18,10 +18,12 @@ from shared.wire import Request, Scalar, Tensor
 
 from . import base64_text
 from .blame import from_validation
-from .elements import is_finite
+from .elements import is_finite_in_steps
+from .json_cuts import cut
 from .negotiation import IMAGES, JSON, MSGPACK, RAW, sniff
 from .schemas import MAX_TOP_K, Parameters, PredictMsgpack, PredictRequest
-from .tensors import check_inputs
+from .steps import LARGE_BYTES, Steps, at_once
+from .tensors import check_inputs_in_steps
 
 _any_json = msgspec.json.Decoder(msgspec.Raw)
 _json_decoder = msgspec.json.Decoder(PredictRequest)
@@ -57,7 +59,14 @@ class Decoded:
 def decode(
     kind: str, body: bytes, query: bytes, card: Card, limits: Limits, made_up_id: str, traceparent: str | None
 ) -> Decoded:
-    """Decode and check one predict request.
+    """Decode and check one predict request at once, see :func:`decode_in_steps`."""
+    return at_once(decode_in_steps(kind, body, query, card, limits, made_up_id, traceparent))
+
+
+def decode_in_steps(
+    kind: str, body: bytes, query: bytes, card: Card, limits: Limits, made_up_id: str, traceparent: str | None
+) -> Steps[Decoded]:
+    """Decode and check one predict request, with pauses where the body is large.
 
     Args:
         kind: media type of ``body``, as :func:`negotiation.body_type` returns it.
@@ -78,13 +87,20 @@ def decode(
             raise malformed(
                 "Options of a JSON or msgpack body belong into its parameters, not into the query.", "query"
             )
-        message = _from_json(body) if kind == JSON else _from_msgpack(body)
+        message: PredictRequest | PredictMsgpack
+        if kind == MSGPACK:
+            message = _from_msgpack(body)
+        elif len(body) <= LARGE_BYTES:
+            message = _from_json(body)
+        else:
+            short = yield from cut(body)
+            message = yield from short.restored(_from_json(short.rest))
         options = message.parameters or _NO_OPTIONS
         if options.id is not None and not is_name(options.id):  # the schema's $ also matches before a last line feed
             raise invalid(_ID_RULE, "parameters.id")
-        inputs, content_type, raw = _payload(message, card)
+        inputs, content_type, raw = yield from _payload(message, card)
     else:
-        content_type, raw = _raw(kind, body, card)
+        content_type, raw = yield from _raw(kind, body, card)
     timeout_ms = options.timeout_ms
     if timeout_ms is None:
         timeout_ms = limits.default_timeout_ms
@@ -189,7 +205,7 @@ def _reason(error: Exception) -> str:
 
 def _payload(
     message: PredictRequest | PredictMsgpack, card: Card
-) -> tuple[tuple[Tensor, ...] | None, str | None, bytes | None]:
+) -> Steps[tuple[tuple[Tensor, ...] | None, str | None, bytes | None]]:
     """Return the inputs, or the content type and the bytes of a picture."""
     picture = message.image if isinstance(message, PredictMsgpack) else None
     given = (message.inputs is not None) + (message.image_base64 is not None) + (picture is not None)
@@ -197,17 +213,17 @@ def _payload(
         names = "inputs, image and image_base64" if isinstance(message, PredictMsgpack) else "inputs and image_base64"
         raise invalid(f"A request has exactly one of {names}.", "inputs")
     if message.inputs is not None:
-        return _inputs(message.inputs, card), None, None
+        return (yield from _inputs(message.inputs, card)), None, None
     field = "image"
     if message.image_base64 is not None:
         field = "image_base64"
-        picture = base64_text.decode(message.image_base64, field)
+        picture = yield from base64_text.decode_in_steps(message.image_base64, field)
     return None, *_picture(picture or b"", card, field)
 
 
-def _inputs(inputs: Any, card: Card) -> tuple[Tensor, ...]:
+def _inputs(inputs: Any, card: Card) -> Steps[tuple[Tensor, ...]]:
     try:
-        return check_inputs(inputs, card)
+        return (yield from check_inputs_in_steps(inputs, card))
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise malformed(f"The body is not valid JSON: {_reason(error)}.", "body") from None
 
@@ -221,15 +237,15 @@ def _picture(picture: bytes, card: Card, field: str) -> tuple[str, bytes]:
     return kind, picture
 
 
-def _raw(kind: str, body: bytes, card: Card) -> tuple[str, bytes]:
+def _raw(kind: str, body: bytes, card: Card) -> Steps[tuple[str, bytes]]:
     if kind in IMAGES:
         return _picture(body, card, "body")
     if kind == RAW:
-        _check_rows(body, card)
+        yield from _check_rows(body, card)
     return kind, body
 
 
-def _check_rows(body: bytes, card: Card) -> None:
+def _check_rows(body: bytes, card: Card) -> Steps[None]:
     """Check that ``body`` is one or more rows of the model's only input."""
     if len(card.inputs) != 1:
         raise invalid("The model has several inputs; send them as JSON or msgpack.", "body")
@@ -247,7 +263,7 @@ def _check_rows(body: bytes, card: Card) -> None:
             raise invalid(f"The model takes at most {card.batch.max_batch} rows, not {rows}.", "body")
     elif len(body) % step_bytes:
         raise invalid(f"The body does not fill whole elements of {spec.datatype} {list(spec.shape)}.", "body")
-    if not is_finite(spec.datatype, body):
+    if not (yield from is_finite_in_steps(spec.datatype, body)):
         raise invalid("The body holds NaN or an infinity.", "body")
 
 

@@ -6,7 +6,7 @@ import struct
 import sys
 import types
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import chain
 from math import isfinite
@@ -15,6 +15,8 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from shared.cards import ITEM_BYTES
+
+from .steps import Steps
 
 _CODES = {
     "BOOL": "B",
@@ -46,6 +48,9 @@ _ELEMENTS: dict[str, Any] = {
     "FP64": Annotated[float, Meta(ge=-_FP64_MAX, le=_FP64_MAX)],
     "BYTES": str,
 }
+
+PIECE_BYTES = 512 * 1024
+"""What is looked at in one step; whole elements."""
 
 # An exponent of ones is what makes a number NaN or infinite. By datatype: the bits of it in the highest byte, and in
 # the one below.
@@ -99,6 +104,21 @@ def unpack_elements(datatype: str, data: bytes) -> list[Any]:
     return values
 
 
+def element_parts(datatype: str, data: bytes, at_once: int, texts_at_once: int) -> Iterator[bytes]:
+    """Cut a tensor's bytes into parts of at most so many elements."""
+    if datatype != "BYTES":
+        size = ITEM_BYTES.get(datatype, 1) * at_once
+        yield from (data[start : start + size] for start in range(0, len(data), size))
+        return
+    start = position = count = 0
+    while position < len(data):
+        position += 4 + int.from_bytes(data[position : position + 4], "little")
+        count += 1
+        if count == texts_at_once or position >= len(data):
+            yield data[start:position]
+            start, count = position, 0
+
+
 def _strings(data: bytes) -> list[str]:
     texts, position = [], 0
     while position < len(data):
@@ -125,6 +145,17 @@ def is_finite(datatype: str, data: bytes) -> bool:
     if in_next:
         suspects = _both(suspects, data[size - 2 :: size].translate(_having(in_next)))
     return 1 not in suspects
+
+
+def is_finite_in_steps(datatype: str, data: bytes) -> Steps[bool]:
+    """As :func:`is_finite`, with pauses where there are many elements."""
+    if len(data) <= PIECE_BYTES or not datatype.startswith("FP"):
+        return is_finite(datatype, data)
+    for start in range(0, len(data), PIECE_BYTES):
+        if not is_finite(datatype, data[start : start + PIECE_BYTES]):
+            return False
+        yield
+    return True
 
 
 @cache

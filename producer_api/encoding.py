@@ -2,37 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
 from shared.wire import Prediction, Reply, Tensor
 
-from .elements import unpack_elements
+from .elements import element_parts, unpack_elements
 from .negotiation import JSON
 from .schemas import OutputTensor, PredictionOut, PredictResponse, TimingOut
+from .steps import LARGE_BYTES, Steps
 
 json_encoder = msgspec.json.Encoder()
 _msgpack_encoder = msgspec.msgpack.Encoder()
 
 
+ELEMENTS_AT_ONCE = 8192
+TEXTS_AT_ONCE = 1024
+PREDICTIONS_AT_ONCE = 2048
+"""What one step encodes, in about a millisecond."""
+
+
+def is_large(reply: Reply, media_type: str) -> bool:
+    """Say whether encoding a reply takes so long that others should not wait for it."""
+    if media_type != JSON:
+        return False
+    size = sum([len(tensor.data) for tensor in reply.outputs or ()])
+    return size > LARGE_BYTES or len(reply.predictions or ()) > PREDICTIONS_AT_ONCE
+
+
 def encode_reply(reply: Reply, total_s: float, media_type: str) -> bytes:
-    """Encode a reply without a fault.
+    """Encode a reply without a fault at once, see :func:`encode_reply_in_steps`."""
+    return _encode(
+        reply,
+        total_s,
+        media_type,
+        UNSET if reply.predictions is None else _predictions(reply.predictions, any(p.row for p in reply.predictions)),
+        UNSET if reply.outputs is None else [_output(tensor, media_type == JSON) for tensor in reply.outputs],
+    )
+
+
+def encode_reply_in_steps(reply: Reply, total_s: float, media_type: str) -> Steps[bytes]:
+    """Encode a reply without a fault, with pauses in JSON.
 
     Args:
         reply: what the consumer said.
         total_s: seconds the request has spent in this process, waiting included.
         media_type: one of ``negotiation.OFFERED``.
     """
+    if media_type != JSON:
+        return encode_reply(reply, total_s, media_type)
+    predictions: Any = UNSET
+    if reply.predictions is not None:
+        some, has_rows = reply.predictions, any(one.row for one in reply.predictions)
+        starts = range(0, len(some), PREDICTIONS_AT_ONCE)
+        predictions = yield from _joined(
+            json_encoder.encode(_predictions(some[at : at + PREDICTIONS_AT_ONCE], has_rows)) for at in starts
+        )
+    outputs: Any = UNSET
+    if reply.outputs is not None:
+        outputs = []
+        for tensor in reply.outputs:
+            parts = element_parts(tensor.datatype, tensor.data, ELEMENTS_AT_ONCE, TEXTS_AT_ONCE)
+            pieces = (json_encoder.encode(unpack_elements(tensor.datatype, part)) for part in parts)
+            data = yield from _joined(pieces)
+            outputs.append(OutputTensor(tensor.name, tensor.datatype, list(tensor.shape), data))
+    return _encode(reply, total_s, media_type, predictions, outputs)
+
+
+def _joined(pieces: Iterable[bytes]) -> Steps[msgspec.Raw]:
+    """Join lists in JSON to one, with a pause after each."""
+    texts: list[bytes] = []
+    for piece in pieces:
+        texts.append(piece[1:-1])
+        yield
+    return msgspec.Raw(b"[%b]" % b",".join(texts))
+
+
+def _encode(reply: Reply, total_s: float, media_type: str, predictions: Any, outputs: Any) -> bytes:
     as_json = media_type == JSON
     timing = reply.timing
     response = PredictResponse(
         id=reply.id,
         model=reply.model.name,
         version=reply.model.version,
-        predictions=UNSET if reply.predictions is None else _predictions(reply.predictions),
-        outputs=UNSET if reply.outputs is None else [_output(tensor, as_json) for tensor in reply.outputs],
+        predictions=predictions,
+        outputs=outputs,
         timing=TimingOut(
             timing.queue / 1000, timing.wait / 1000, timing.run / 1000, round(total_s * 1000, 3), timing.batch
         ),
@@ -41,8 +98,8 @@ def encode_reply(reply: Reply, total_s: float, media_type: str) -> bytes:
     return json_encoder.encode(response) if as_json else _msgpack_encoder.encode(response)
 
 
-def _predictions(predictions: Sequence[Prediction]) -> list[PredictionOut]:
-    if any(p.row for p in predictions):
+def _predictions(predictions: Sequence[Prediction], has_rows: bool) -> list[PredictionOut]:
+    if has_rows:
         return [PredictionOut(p.label, p.index, p.score, p.row) for p in predictions]
     return [PredictionOut(p.label, p.index, p.score) for p in predictions]
 

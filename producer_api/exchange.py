@@ -20,13 +20,14 @@ from shared.settings import Settings
 from .admission import admit, check_lane, refusal
 from .arrivals import Arrival, Arrivals
 from .auth import Client
-from .decoding import Decoded, Limits, decode
-from .encoding import encode_reply
+from .decoding import Decoded, Limits, decode_in_steps
+from .encoding import encode_reply, encode_reply_in_steps, is_large
 from .errors import from_fault
-from .ids import RequestIds, fingerprint, id_of_key
+from .ids import RequestIds, fingerprint_in_steps, id_of_key
 from .metrics import UNKNOWN, ApiMetrics
 from .negotiation import body_type, choose, traceparent
 from .queue import Answer, Queue
+from .steps import Steps, Turns, at_once
 
 PATH = "/v1/models/{model}/predict"
 
@@ -82,7 +83,7 @@ class Desk:
 
     def __init__(self, settings: Settings, queue: Queue, metrics: ApiMetrics, arrivals: Arrivals) -> None:
         self.queue, self.metrics, self.arrivals = queue, metrics, arrivals
-        self.ids = RequestIds()
+        self.ids, self.turns = RequestIds(), Turns()
         self.limits = Limits(settings.default_timeout_ms, settings.max_timeout_ms)
         self.max_body_bytes = settings.max_body_bytes
         self.max_in_flight = settings.max_in_flight
@@ -161,6 +162,10 @@ class Exchange:
             arrival.end()
 
     def decode(self, body: bytes) -> Decoded:
+        """Make the request for the queue at once, see :meth:`decode_in_steps`."""
+        return at_once(self.decode_in_steps(body))
+
+    def decode_in_steps(self, body: bytes) -> Steps[Decoded]:
         """Make the request for the queue.
 
         Raises:
@@ -171,15 +176,29 @@ class Exchange:
         key = head.idempotency_key
         if key is not None:
             self.request_id = id_of_key(key, b"" if head.client is None else head.client.key.digest)
-        decoded = decode(self._kind, body, head.query, self._card, self._desk.limits, self.request_id, head.traceparent)
+        limits = self._desk.limits
+        decoded = yield from decode_in_steps(
+            self._kind, body, head.query, self._card, limits, self.request_id, head.traceparent
+        )
         self.request_id = decoded.request.id
         if key is None:
             return decoded
         if not decoded.id_is_ours:
             raise malformed("A request has an id or an Idempotency-Key, not both.", "Idempotency-Key")
-        return Decoded(decoded.request, False, fingerprint(self._kind, head.query, body))
+        return Decoded(decoded.request, False, (yield from fingerprint_in_steps(self._kind, head.query, body)))
+
+    def is_large(self, answer: Answer) -> bool:
+        """Say whether an answer is to be encoded in steps."""
+        return is_large(answer.reply, self.media_type)
 
     def payload(self, answer: Answer) -> bytes:
+        """Encode the answer at once, see :meth:`payload_in_steps`."""
+        reply = answer.reply
+        if reply.fault is not None:
+            raise from_fault(reply.fault, self.request_id)
+        return self._encoded(encode_reply(reply, perf_counter() - self.started_s, self.media_type))
+
+    def payload_in_steps(self, answer: Answer) -> Steps[bytes]:
         """Encode the answer.
 
         Raises:
@@ -188,7 +207,11 @@ class Exchange:
         reply = answer.reply
         if reply.fault is not None:
             raise from_fault(reply.fault, self.request_id)
-        payload = encode_reply(reply, perf_counter() - self.started_s, self.media_type)
+        return self._encoded(
+            (yield from encode_reply_in_steps(reply, perf_counter() - self.started_s, self.media_type))
+        )
+
+    def _encoded(self, payload: bytes) -> bytes:
         self.outcome = OK
         self._desk.metrics.sent.observe(len(payload))
         return payload

@@ -8,6 +8,7 @@ small request. Everything else takes the ordinary way.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections import OrderedDict
@@ -24,6 +25,7 @@ from .cors import Cors
 from .errors import EVERYWHERE_LINES, body_of, headers_of
 from .exchange import PATH, Desk, Exchange, Head, head_of
 from .queue import Answer, GiveUp
+from .steps import LARGE_BYTES
 
 log = logging.getLogger("headrace.http")
 
@@ -47,6 +49,9 @@ _OK = (
     + EVERYWHERE_LINES
     + b"content-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b\r\n%b"
 )
+
+_AS_THEY_ARE = (b"image/", b"application/octet-stream")
+"""Bodies of these types pass through undecoded."""
 
 Respond = Callable[[bytes, bool], None]
 """Sends a whole response; the second argument asks to close the connection after it."""
@@ -105,6 +110,8 @@ class Heads:
         length = found.get(b"content-length", b"")
         if not _LENGTH.match(length) or int(length) > self._max_body_bytes:
             return
+        if int(length) > LARGE_BYTES and not found.get(b"content-type", b"").startswith(_AS_THEY_ARE):
+            return  # decoding it takes a while, which the ordinary way shares with others
         client: Client | None = None
         if self._gate is not None:
             try:
@@ -130,6 +137,7 @@ class Express:
     def __init__(self, desk: Desk, gate: Gate | None = None, cors: Cors | None = None) -> None:
         self._desk, self.arrivals = desk, desk.arrivals
         self.heads = Heads(desk.max_body_bytes, gate=gate, cors=cors)
+        self._encoding: set[asyncio.Task[None]] = set()
 
     def begin(self, head: Head, body: bytes, respond: Respond) -> UnderWay | None:
         """Take a request; ``respond`` is called once, perhaps before this returns. Never raises.
@@ -161,6 +169,33 @@ class Express:
             exchange.close()
 
     def _done(self, exchange: Exchange, respond: Respond, result: Answer | RequestError) -> None:
+        if not isinstance(result, RequestError) and self._is_large(exchange, result):
+            task = asyncio.create_task(self._encode(exchange, respond, result))
+            self._encoding.add(task)
+            task.add_done_callback(self._encoding.discard)
+        else:
+            self._end(exchange, respond, result)
+
+    def _is_large(self, exchange: Exchange, answer: Answer) -> bool:
+        try:
+            return exchange.is_large(answer)
+        except Exception:  # encoding it says what is wrong with it
+            return False
+
+    async def _encode(self, exchange: Exchange, respond: Respond, answer: Answer) -> None:
+        """Answer with what takes long to encode; others are served meanwhile."""
+        result: bytes | RequestError
+        try:
+            result = await self._desk.turns.take(exchange.payload_in_steps(answer))
+        except RequestError as error:
+            result = error
+        except Exception:
+            log.exception("Answering a request for %s failed.", exchange.head.model, extra=exchange.about())
+            result = RequestError(INTERNAL, "Something went wrong here; it has been logged.")
+        if not exchange.closed:  # the client is still there
+            self._end(exchange, respond, result)
+
+    def _end(self, exchange: Exchange, respond: Respond, result: Answer | bytes | RequestError) -> None:
         try:
             response, status, close = self._response(exchange, result)
         except Exception:
@@ -171,11 +206,11 @@ class Express:
         self._desk.metrics.observe_request(PATH, status, perf_counter() - exchange.started_s)
         respond(response, close)
 
-    def _response(self, exchange: Exchange, result: Answer | RequestError) -> tuple[bytes, int, bool]:
+    def _response(self, exchange: Exchange, result: Answer | bytes | RequestError) -> tuple[bytes, int, bool]:
         if isinstance(result, RequestError):
             return self._refusal(exchange, result)
         try:
-            payload = exchange.payload(result)
+            payload = result if isinstance(result, bytes) else exchange.payload(result)
         except RequestError as error:
             return self._refusal(exchange, error)
         response = _OK % (

@@ -16,7 +16,7 @@ from shared.wire import MAX_DIMENSIONS, Tensor, WireError, check_byte_elements_i
 
 from . import json_lists, packed_lists
 from .blame import from_validation
-from .elements import is_finite, list_type, pack_elements
+from .elements import is_finite_in_steps, list_type, pack_elements
 from .schemas import InputTensor, MsgpackTensor
 from .steps import Steps, at_once
 
@@ -142,8 +142,6 @@ def _bytes_data(data: bytes, datatype: str, shape: tuple[int, ...], path: str) -
             check_data(datatype, shape, data, path)
     except WireError as error:
         raise invalid(str(error), path) from None
-    if len(data) > LONG_BYTES:
-        yield
-    if not is_finite(datatype, data):
+    if not (yield from is_finite_in_steps(datatype, data)):
         raise invalid("Data holds NaN or an infinity.", path)
     return data

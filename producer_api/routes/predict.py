@@ -19,6 +19,7 @@ from producer_api.exchange import PATH, Desk, Exchange, head_of
 from producer_api.http_guard import ON_GONE
 from producer_api.middleware import TRACE
 from producer_api.queue import submit
+from producer_api.steps import LARGE_BYTES
 from shared.outcomes import CLIENT_CLOSED, INTERNAL, REQUEST_TIMEOUT, SHUTTING_DOWN, RequestError
 from shared.trace import sampled_trace_id
 from shared.tracing import RequestSpan, Tracing
@@ -56,9 +57,12 @@ class Predict:
             declared = bodies.declared_bytes(headers)
             body = await bodies.read(receive, declared, desk.max_body_bytes, exchange.arriving, self.body_timeout_s)
             unread = False
-            decoded = exchange.decode(body)
-            del body
             self._watch(scope, exchange)
+            if len(body) > LARGE_BYTES:
+                decoded = await desk.turns.take(exchange.decode_in_steps(body))
+            else:
+                decoded = exchange.decode(body)
+            del body
             answer = await submit(
                 desk.queue,
                 exchange.head.model,
@@ -67,10 +71,13 @@ class Predict:
                 fingerprint=decoded.fingerprint,
                 lane=exchange.head.lane,
             )
-            del scope[ON_GONE]
             if span is not None:
                 span.answered(answer.reply.timing)
-            payload = exchange.payload(answer)
+            if exchange.is_large(answer):
+                payload = await desk.turns.take(exchange.payload_in_steps(answer))
+            else:
+                payload = exchange.payload(answer)
+            del scope[ON_GONE]
             exchange.close()  # its place goes to the next when the answer is made, not when it is read
             del answer, decoded
             await _send_ok(send, payload, exchange)

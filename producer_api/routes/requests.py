@@ -6,11 +6,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from producer_api.auth import Client
-from producer_api.encoding import encode_reply
+from producer_api.encoding import encode_reply_in_steps
 from producer_api.errors import from_fault
 from producer_api.negotiation import choose
 from producer_api.queue import Queue, Standing
 from producer_api.schemas import RequestState
+from producer_api.steps import Turns
 from shared.keys import DEFAULT_LANE
 from shared.names import is_name
 from shared.outcomes import ALREADY_ANSWERED, UNKNOWN_REQUEST, RequestError, malformed
@@ -24,8 +25,8 @@ PATH = "/v1/models/{model}/requests/{id}"
 class Requests:
     """The two routes."""
 
-    def __init__(self, queue: Queue) -> None:
-        self._queue = queue
+    def __init__(self, queue: Queue, turns: Turns) -> None:
+        self._queue, self._turns = queue, turns
 
     async def answer(self, request: Request) -> Response:
         """Answer either method."""
@@ -37,12 +38,20 @@ class Requests:
         model, request_id, lane = _names(request)
         found = await self._queue.find(model, request_id, lane)
         if isinstance(found, Reply):
-            return _answer(found, request_id, media_type)
+            return await self._answer(found, request_id, media_type)
         if found is Standing.UNKNOWN:
             raise _unknown(request_id)
         response = json_response(RequestState(request_id, model, found.value), 202)
         response.headers["Retry-After"] = "1"
         return response
+
+    async def _answer(self, reply: Reply, request_id: str, media_type: str) -> Response:
+        if reply.fault is not None:
+            raise from_fault(reply.fault, request_id)
+        timing = reply.timing
+        took_s = (timing.queue + timing.wait + timing.run) / 1e6
+        payload = await self._turns.take(encode_reply_in_steps(reply, took_s, media_type))
+        return Response(payload, media_type=media_type, headers={"X-Request-Id": request_id, **NOT_KEPT})
 
     async def _cancel(self, request: Request) -> Response:
         """Take a request back."""
@@ -67,11 +76,3 @@ def _names(request: Request) -> tuple[str, str, str]:
 def _unknown(request_id: str) -> RequestError:
     message = "No answer is kept under this id, and no request with this id of a client's own is under way."
     return RequestError(UNKNOWN_REQUEST, message, request_id=request_id)
-
-
-def _answer(reply: Reply, request_id: str, media_type: str) -> Response:
-    if reply.fault is not None:
-        raise from_fault(reply.fault, request_id)
-    timing = reply.timing
-    payload = encode_reply(reply, (timing.queue + timing.wait + timing.run) / 1e6, media_type)
-    return Response(payload, media_type=media_type, headers={"X-Request-Id": request_id, **NOT_KEPT})

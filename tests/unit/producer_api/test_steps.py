@@ -1,0 +1,284 @@
+"""Large bodies and answers hold nobody up: the event loop turns many times while one is decoded or encoded."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from producer_api import decoding, json_cuts, json_lists, tensors
+from producer_api.decoding import Limits, decode, decode_in_steps
+from producer_api.encoding import encode_reply, encode_reply_in_steps, is_large
+from producer_api.ids import fingerprint, fingerprint_in_steps
+from producer_api.negotiation import JSON, MSGPACK, RAW
+from producer_api.steps import Steps, Turns, at_once
+from shared.cards import TensorSpec
+from shared.outcomes import RequestError, malformed
+from shared.wire import ModelTag, Prediction, Reply, Tensor, Timing
+from tests.fakes import LABELS, card
+from tests.unit.producer_api.test_proportion import array_of, in_json, in_msgpack, listed
+
+SIZE = 4 << 20
+LONGEST_SHARE = 0.25
+"""No step may take a larger share of the whole; on a quiet machine the longest takes a twentieth, mostly less."""
+
+
+def _decoding(kind: str, body: bytes, datatype: str = "FP32") -> Steps[Any]:
+    one = card("m", [TensorSpec("x", datatype, (-1,))], content_types=("image/jpeg", RAW), max_batch=1 << 30)
+    return decode_in_steps(kind, body, b"", one, Limits(1000, 1000), "a", None)
+
+
+def _encoding(reply: dict[str, Any]) -> Steps[bytes]:
+    return encode_reply_in_steps(Reply("a", ModelTag("m", "1", "fp32"), Timing(), **reply), 0.1, JSON)
+
+
+def _output(datatype: str, data: bytes, count: int) -> dict[str, Any]:
+    return {"outputs": [Tensor("x", datatype, (1, count), data)]}
+
+
+PICTURE = b"\xff\xd8\xff" + random.Random(1).randbytes(SIZE * 3 // 4)
+COUNT = SIZE // 11
+WORKS: dict[str, Callable[[], Steps[Any]]] = {
+    "JSON, flat": lambda: _decoding(JSON, in_json(listed(b"0.12345678", SIZE), b"[%d]" % (SIZE // 11))),
+    "JSON, nested": lambda: _decoding(
+        JSON, in_json(b"[" + b",".join([listed(b"0.12345678", 1100)] * 3800) + b"]", b"[3800,100]")
+    ),
+    "JSON, whole numbers": lambda: _decoding(JSON, in_json(listed(b"7", SIZE), b"[%d]" % (SIZE // 2))),
+    "JSON, texts": lambda: _decoding(
+        JSON, in_json(listed(b'"abcdef"', SIZE), b"[%d]" % (SIZE // 9), b"BYTES"), "BYTES"
+    ),
+    "JSON, base64": lambda: _decoding(JSON, b'{"image_base64":"%b"}' % base64.b64encode(PICTURE)),
+    "JSON, base64 in lines": lambda: _decoding(
+        JSON, json.dumps({"image_base64": base64.encodebytes(PICTURE).decode()}).encode()
+    ),
+    "msgpack, numbers": lambda: _decoding(MSGPACK, in_msgpack(array_of(SIZE) + b"\x01" * SIZE, [SIZE])),
+    "msgpack, texts": lambda: _decoding(
+        MSGPACK, in_msgpack(array_of(SIZE // 7) + b"\xa6abcdef" * (SIZE // 7), [SIZE // 7], "BYTES"), "BYTES"
+    ),
+    "raw, large numbers": lambda: _decoding(RAW, b"\x00\x00\x00\x7f" * (SIZE // 4)),
+    "answer of floats": lambda: _encoding(_output("FP32", b"\xdb\x0f\x49\x40" * (SIZE // 4), SIZE // 4)),
+    "answer of bytes": lambda: _encoding(_output("UINT8", bytes(SIZE), SIZE)),
+    "answer of texts": lambda: _encoding(_output("BYTES", b"\x03\0\0\0abc" * (SIZE // 7), SIZE // 7)),
+    "answer of predictions": lambda: _encoding(
+        {"predictions": [Prediction("cat", 1, 0.5, number % 9) for number in range(50_000)]}
+    ),
+    "fingerprint": lambda: fingerprint_in_steps(JSON, b"", bytes(8 * SIZE)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_the_event_loop_turns_many_times_meanwhile(name: str) -> None:
+    """Both counted and measured: the longest time without a turn against the whole, the best of three."""
+    shares = []
+    for _ in range(3):
+        steps = WORKS[name]()
+        waits: list[float] = []
+
+        async def watch(waits: list[float] = waits) -> None:
+            while True:
+                begun_s = time.perf_counter()
+                await asyncio.sleep(0)
+                waits.append(time.perf_counter() - begun_s)
+
+        async def main(steps: Steps[Any] = steps) -> float:
+            watcher = asyncio.create_task(watch())
+            await asyncio.sleep(0)
+            begun_s = time.perf_counter()
+            await Turns().take(steps)
+            took_s = time.perf_counter() - begun_s
+            watcher.cancel()
+            return took_s
+
+        took_s = asyncio.run(main())
+        assert len(waits) >= 8
+        shares.append(max(waits) / took_s)
+    assert min(shares) < LONGEST_SHARE, shares
+
+
+def test_works_take_turns() -> None:
+    """Many at once hold up the loop no longer than one: a step of one of them runs in each turn."""
+    running: list[str] = []
+    turns_of_the_loop = 0
+
+    def work(name: str) -> Steps[str]:
+        for _ in range(3):
+            running.append(name)
+            yield
+        return name
+
+    async def main() -> list[str]:
+        async def count() -> None:
+            nonlocal turns_of_the_loop
+            while True:
+                await asyncio.sleep(0)
+                turns_of_the_loop += 1
+
+        turns, counter = Turns(), asyncio.create_task(count())
+        done = await asyncio.gather(*(turns.take(work(name)) for name in "abc"))
+        counter.cancel()
+        return done
+
+    assert asyncio.run(main()) == ["a", "b", "c"]
+    assert running == list("abc" * 3)
+    assert turns_of_the_loop >= 9
+
+
+def test_a_work_that_is_given_up_or_fails_lets_the_others_go_on() -> None:
+    closed = []
+
+    def endless() -> Steps[None]:
+        try:
+            while True:
+                yield
+        finally:
+            closed.append(1)
+
+    def failing() -> Steps[None]:
+        yield
+        raise malformed("wrong")
+
+    async def main() -> None:
+        turns = Turns()
+        task = asyncio.create_task(turns.take(endless()))
+        with pytest.raises(RequestError):
+            await turns.take(failing())
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert await turns.take(_encoding(_output("UINT8", b"1", 1)))
+
+    asyncio.run(main())
+    assert closed == [1]
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "UINT8", "BOOL", "INT16", "BYTES", "FP16"])
+def test_an_answer_in_steps_is_the_answer_at_once(datatype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("producer_api.encoding.ELEMENTS_AT_ONCE", 3)
+    monkeypatch.setattr("producer_api.encoding.TEXTS_AT_ONCE", 2)
+    monkeypatch.setattr("producer_api.encoding.PREDICTIONS_AT_ONCE", 2)
+    data = {"BYTES": b"".join(bytes([n, 0, 0, 0]) + b"x" * n for n in range(7)), "FP32": b"\0\0\xc0\x7f" + bytes(28)}
+    reply = Reply(
+        "a", ModelTag("m", "1", "fp32"), Timing(1, 2, 3, 4, 5), outputs=[
+            Tensor("x", datatype, (1, 8), data.get(datatype, bytes(range(8)) * 2)), Tensor("y", "UINT8", (0,), b"")
+        ], warnings=("w",),
+    )  # fmt: skip
+    assert at_once(encode_reply_in_steps(reply, 0.25, JSON)) == encode_reply(reply, 0.25, JSON)
+    assert at_once(encode_reply_in_steps(reply, 0.25, MSGPACK)) == encode_reply(reply, 0.25, MSGPACK)
+    for row in (0, 1):
+        predictions = [Prediction(label, index, 0.5, row) for index, label in enumerate(LABELS)]
+        answer = msgspec.structs.replace(reply, outputs=None, predictions=predictions)
+        assert at_once(encode_reply_in_steps(answer, 0.25, JSON)) == encode_reply(answer, 0.25, JSON)
+
+
+def test_small_answers_and_those_in_msgpack_are_encoded_at_once() -> None:
+    large = Reply("a", ModelTag("m", "1", "fp32"), Timing(), **_output("UINT8", bytes(1 << 20), 1 << 20))
+    assert (is_large(large, JSON), is_large(large, MSGPACK)) == (True, False)
+    small = Reply("a", ModelTag("m", "1", "fp32"), Timing(), **_output("UINT8", bytes(100), 100))
+    assert not is_large(small, JSON)
+
+
+def test_a_fingerprint_in_steps_is_the_same() -> None:
+    body = random.Random(2).randbytes(2_000_000)
+    assert at_once(fingerprint_in_steps(JSON, b"a=1", body)) == fingerprint(JSON, b"a=1", body)
+
+
+@pytest.mark.parametrize("piece", [1, 5, 13, 100])
+def test_a_long_text_in_pieces_is_the_text(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_cuts, "PIECE_BYTES", piece)
+    for text in ("a\\\n😀ä€" * 5, "\\" * 50, "é" * 30, '"\t/' * 20, ""):
+        for ascii_only in (True, False):
+            written = json.dumps(text, ensure_ascii=ascii_only).encode()
+            assert at_once(json_cuts._text(written)) == text
+    with pytest.raises(RequestError):
+        at_once(json_cuts._text(b'"' + b"a" * 20 + b"\\x" + b"a" * 20 + b'"'))
+
+
+# --- what is cut out of long JSON ----------------------------------------------------------------------------------
+
+texts = st.sampled_from(["a", "]", "[", '","', "\\", "{", "}", ":", '"k":', "ä", "x" * 30])
+elements: dict[str, st.SearchStrategy[Any]] = {
+    "FP32": st.sampled_from([1, 2.5, -3e4, 0]), "BYTES": texts, "BOOL": st.booleans(), "INT16": st.integers(-99, 99)
+}  # fmt: skip
+
+
+def outcome(body: bytes, datatype: str) -> Any:
+    one = card("m", [TensorSpec("x", datatype, (-1,))], max_batch=1 << 20)
+    try:
+        return decode(JSON, body, b"", one, Limits(1000, 1000), "a", None).request
+    except RequestError:
+        return "refused"
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_body_that_is_cut_up_means_the_same_and_is_refused_alike(data: st.DataObject) -> None:
+    datatype = data.draw(st.sampled_from(sorted(elements)))
+    values = data.draw(st.lists(elements[datatype], min_size=1, max_size=120))
+    tensor = {"name": "x", "shape": [len(values)], "datatype": datatype, "data": values}
+    order = data.draw(st.permutations(sorted(tensor)))
+    document = {
+        "inputs": [{name: tensor[name] for name in order}],
+        "parameters": data.draw(st.none() | st.just({"id": "b"})),
+    }
+    body = bytearray(
+        json.dumps(document, indent=data.draw(st.none() | st.just(0)), ensure_ascii=data.draw(st.booleans())).encode()
+    )
+    for _ in range(data.draw(st.integers(0, 2))):
+        place, byte = data.draw(st.integers(0, len(body) - 1)), data.draw(st.sampled_from(b'[]{}",:\\1 a'))
+        if data.draw(st.booleans()):
+            body[place] = byte
+        else:
+            body.insert(place, byte)
+    whole = outcome(bytes(body), datatype)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_cuts, "LONG_BYTES", data.draw(st.sampled_from([70, 120])))
+        patch.setattr(decoding, "LARGE_BYTES", 0)
+        patch.setattr(tensors, "LONG_BYTES", data.draw(st.sampled_from([0, 100_000])))
+        patch.setattr(json_lists, "PIECE_BYTES", data.draw(st.sampled_from([1, 7, 65536])))
+        assert outcome(bytes(body), datatype) == whole
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        in_json(b"[1]", listed(b"1", SIZE)),
+        b'{"inputs":' + listed(b'{"name":"x","shape":[],"datatype":"","data":0}', SIZE) + b"}",
+        b'{"parameters":{"id":"' + b"a" * SIZE + b'"}}',
+        b'{"inputs":[{"name":"' + b"x" * SIZE + b'","shape":[1],"datatype":"FP32","data":[1]}]}',
+        b'{"image_base64":"' + b"A" * SIZE + b'","image_base64":"' + b"A" * SIZE + b'"}',
+        b'{"' + b"k" * SIZE + b'":1}',
+        b'{"image_base64":"\\' + b"u" * SIZE + b'"}',
+        b"[" * SIZE,
+        b'["a",' * (SIZE // 5),
+        b'["a"' * (SIZE // 4) + b',"k":1',
+        b'["a","k":' * (SIZE // 9),
+        b'"' * SIZE,
+        b'"\\' * (SIZE // 2),
+        b"{" * SIZE,
+        b" " * SIZE,
+        b"[1,2" + b" " * SIZE + b"{",
+    ],
+    ids=range(16),
+)
+def test_what_is_long_in_another_place_is_refused_soon(body: bytes) -> None:
+    """Counted in steps, of which each looks at a bounded number of places: no body makes it look twice."""
+    count = 0
+    one = card("m", [TensorSpec("x", "FP32", (-1,))], max_batch=4)
+    steps = decode_in_steps(JSON, body, b"", one, Limits(1000, 1000), "a", None)
+    refused = None
+    while refused is None:
+        try:
+            next(steps)
+            count += 1
+        except RequestError as error:
+            refused = error
+    assert refused.outcome.status in (400, 422)
+    assert count < len(body) / 250
