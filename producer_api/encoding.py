@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -54,11 +55,12 @@ def encode_reply_in_steps(reply: Reply, total_s: float, media_type: str) -> Step
     """
     if media_type != JSON:
         return encode_reply(reply, total_s, media_type)
+    frame = _Frame()
     predictions: Any = UNSET
     if reply.predictions is not None:
         some, has_rows = reply.predictions, any(one.row for one in reply.predictions)
         starts = range(0, len(some), PREDICTIONS_AT_ONCE)
-        predictions = yield from _joined(
+        predictions = yield from frame.takes(
             json_encoder.encode(_predictions(some[at : at + PREDICTIONS_AT_ONCE], has_rows)) for at in starts
         )
     outputs: Any = UNSET
@@ -67,18 +69,35 @@ def encode_reply_in_steps(reply: Reply, total_s: float, media_type: str) -> Step
         for tensor in reply.outputs:
             parts = element_parts(tensor.datatype, tensor.data, ELEMENTS_AT_ONCE, TEXTS_AT_ONCE)
             pieces = (json_encoder.encode(unpack_elements(tensor.datatype, part)) for part in parts)
-            data = yield from _joined(pieces)
+            data = yield from frame.takes(pieces)
             outputs.append(OutputTensor(tensor.name, tensor.datatype, list(tensor.shape), data))
-    return _encode(reply, total_s, media_type, predictions, outputs)
+    return frame.filled(_encode(reply, total_s, media_type, predictions, outputs))
 
 
-def _joined(pieces: Iterable[bytes]) -> Steps[msgspec.Raw]:
-    """Join lists in JSON to one, with a pause after each."""
-    texts: list[bytes] = []
-    for piece in pieces:
-        texts.append(piece[1:-1])
-        yield
-    return msgspec.Raw(b"[%b]" % b",".join(texts))
+class _Frame:
+    """An answer without its long lists, which are put into it at the end: all are copied once."""
+
+    def __init__(self) -> None:
+        self._name = secrets.token_hex(16).encode()
+        self._lists: list[list[bytes]] = []
+
+    def takes(self, pieces: Iterable[bytes]) -> Steps[msgspec.Raw]:
+        """Take a list in pieces, each a list in JSON, with a pause after each; returns what stands for it."""
+        texts: list[bytes] = []
+        for piece in pieces:
+            texts += (b"," if texts else b"[", piece[1:-1])
+            yield
+        texts.append(b"]" if texts else b"[]")
+        self._lists.append(texts)
+        return msgspec.Raw(b'"%b"' % self._name)
+
+    def filled(self, frame: bytes) -> bytes:
+        """Return the answer with the lists in their places, which come in the order in which they were taken."""
+        first, *others = frame.split(b'"%b"' % self._name)
+        parts = [first]
+        for texts, part in zip(self._lists, others, strict=True):
+            parts += (*texts, part)
+        return b"".join(parts)
 
 
 def _encode(reply: Reply, total_s: float, media_type: str, predictions: Any, outputs: Any) -> bytes:
