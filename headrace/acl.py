@@ -95,7 +95,7 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
         Rights("zcard zincrby zmscore zrange zrangebyscore zrem zscore unlink", "hr:{m}:b:*"),
         Rights("xtrim", "hr:{m}:rs:*"),
         Rights("xread", "%R~hr:{m}:rs:* %R~hr:{m}:x:*"),
-        Rights("pexpire xadd", "hr:{m}:x:*"),
+        Rights("memory|usage pexpire xadd", "hr:{m}:x:*"),
         Rights("get set unlink", "hr:{m}:d:*"),
         Rights("zrevrange", "%R~hr:models"),
         Rights(

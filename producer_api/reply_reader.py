@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from shared import keys
+from shared import functions, keys
 from shared.outcomes import CANCELLED, EXPIRED
 from shared.portion import Portion
 from shared.redis import AsyncClient, ClientError, Link
@@ -29,6 +29,19 @@ OVERDUE_S = 1.0
 RETRY_S = 0.25
 MOST_PER_READ = 1000
 MOST_PER_SWEEP = 500
+FEWEST_PER_SWEEP = 8
+MANY_BYTES = 16 * 1024 * 1024
+"""Replies in one answer that are plenty: they are here at once, and each is encoded before the next are asked for."""
+
+MOST_FIELDS = 16
+WEIGH_S = 1.0
+
+
+def lookups_after(before: int, size_bytes: int) -> int:
+    """Return how many reply keys to look at next, after so many brought so many bytes."""
+    if size_bytes > MANY_BYTES:
+        return max(1, before // 2)
+    return min(MOST_PER_SWEEP, 2 * before) if size_bytes < MANY_BYTES // 4 else before
 
 
 class ReplyReader:
@@ -58,6 +71,7 @@ class ReplyReader:
         self._cursor = self._ended_up_to = b"0-0"
         self._portion = Portion()
         self._look_now = asyncio.Event()
+        self._at_once, self._weigh_at_s, self._ends_are_too_large = FEWEST_PER_SWEEP, 0.0, False
         self._closed = False
         self._tasks: tuple[asyncio.Task[None], ...] = ()
 
@@ -90,13 +104,21 @@ class ReplyReader:
         self._look_now.set()
 
     async def _read_forever(self) -> None:
-        read = ("XREAD", "COUNT", MOST_PER_READ, "BLOCK", self._block_ms, "STREAMS", self._stream, self._ends)
+        read = ("XREAD", "COUNT", MOST_PER_READ, "BLOCK", self._block_ms, "STREAMS")
         mine = self._stream.encode()
         for waiter in self._waiters.all():  # what failed before may have taken their hints with it
             self.look(waiter)
+        is_weighed = False
         while not self._closed:
             try:
-                answer = await self._reading.call(*read, self._cursor, self._ended_up_to)
+                if not is_weighed:
+                    await self._weigh(self._reading)
+                    is_weighed = True
+                if self._ends_are_too_large:
+                    answer = await self._reading.call(*read, self._stream, self._cursor)
+                else:
+                    both = (self._stream, self._ends, self._cursor, self._ended_up_to)
+                    answer = await self._reading.call(*read, *both)
             except (ClientError, OSError) as error:
                 log.debug("Reading replies failed: %s", error)
                 self._on_error()
@@ -127,7 +149,7 @@ class ReplyReader:
         """Tell those who wait for entries that ended without a consumer, whichever process admitted them."""
         for news_id, fields in news:
             self._ended_up_to = news_id
-            told = dict(zip(fields[::2], fields[1::2], strict=True))
+            told = dict(zip(fields[: 2 * MOST_FIELDS : 2], fields[1 : 2 * MOST_FIELDS : 2], strict=True))
             request_id = told.get(b"id", b"").decode(errors="replace")
             for waiter in list(self._waiters.of(request_id)):
                 expired = told.get(b"code") == EXPIRED.code.encode()
@@ -149,15 +171,26 @@ class ReplyReader:
                 overdue_since_s = loop.time() - OVERDUE_S
                 next_s = loop.time() + SWEEP_S
             try:
+                if loop.time() >= self._weigh_at_s:
+                    self._weigh_at_s = loop.time() + WEIGH_S
+                    await self._weigh(self._sweeping)
                 await self._sweep(self._waiters.take_wanted(overdue_since_s))
             except (ClientError, OSError) as error:
                 log.debug("Looking for replies failed: %s", error)
                 self._on_error()
                 await asyncio.sleep(RETRY_S)
 
+    async def _weigh(self, link: Link) -> None:
+        """Leave the stream of ends unread while it is too large to be honest: direct producers may write there, too."""
+        (size_bytes,) = await link.call_many((("MEMORY", "USAGE", self._ends, "SAMPLES", 0),))
+        too_large = isinstance(size_bytes, int) and size_bytes > functions.ENDS_BYTES
+        if too_large and not self._ends_are_too_large:
+            log.warning("What lane %s tells of ended requests takes %d bytes and is not read.", self._lane, size_bytes)
+        self._ends_are_too_large = too_large
+
     async def _sweep(self, wanted: list[str]) -> None:
         while wanted:
-            some = wanted[: self._portion.of(MOST_PER_SWEEP)]
+            some = wanted[: min(self._at_once, self._portion.of(MOST_PER_SWEEP))]
             lookups = [("LINDEX", keys.reply(self._model, self._lane, request_id), 0) for request_id in some]
             try:
                 replies = await self._sweeping.call_many(lookups)
@@ -168,6 +201,8 @@ class ReplyReader:
                 raise
             self._portion.came()
             wanted = wanted[len(some) :]
+            size_bytes = sum(len(reply) for reply in replies if isinstance(reply, bytes))
+            self._at_once = lookups_after(self._at_once, size_bytes)
             for request_id, reply in zip(some, replies, strict=True):
                 if isinstance(reply, bytes):
                     for waiter in list(self._waiters.of(request_id)):

@@ -101,6 +101,10 @@ class Card(msgspec.Struct, frozen=True):
     example: Example | None = None
 
 
+MOST_FIELD_BYTES = 4 * 1024 * 1024
+"""Longest field of a card that is decoded; twenty thousand labels take a tenth."""
+
+
 def to_hash(card: Card) -> dict[str, bytes]:
     """Encode a card as the fields of its Redis hash; each value is JSON."""
     return {field: msgspec.json.encode(value) for field, value in msgspec.structs.asdict(card).items()}
@@ -113,8 +117,11 @@ def from_hash(fields: Mapping[bytes, bytes]) -> Card:
         ValueError: a field is missing or malformed.
     """
     values: dict[str, Any] = {}
-    for name in Card.__struct_fields__:
-        text = fields.get(name.encode())
-        if text is not None:
-            values[name] = msgspec.json.decode(text)
+    for field in msgspec.structs.fields(Card):
+        text = fields.get(field.name.encode())
+        if text is None:
+            continue
+        if len(text) > MOST_FIELD_BYTES:
+            raise ValueError(f"{field.name} takes {len(text)} bytes, and at most {MOST_FIELD_BYTES} are read")
+        values[field.name] = msgspec.json.decode(text, type=field.type)
     return msgspec.convert(values, Card)

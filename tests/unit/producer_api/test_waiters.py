@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from producer_api.admission import refusal
+from producer_api.reply_reader import FEWEST_PER_SWEEP, MANY_BYTES, MOST_PER_SWEEP, lookups_after
 from producer_api.waiters import Waiter
 from shared.outcomes import CANCELLED, RequestError
 
@@ -36,3 +37,17 @@ def test_one_that_joined_hears_of_the_end_too(known_first: bool) -> None:
     assert ends == [error]
     waiter.entry_ended(b"5-0", error)
     assert ends == [error]
+
+
+def test_large_replies_are_asked_for_a_few_at_a_time() -> None:
+    """Small ones soon by the hundred, large ones one by one, and all between about so many bytes."""
+    count = FEWEST_PER_SWEEP
+    for _ in range(10):
+        count = lookups_after(count, count * 100)
+    assert count == MOST_PER_SWEEP
+    for _ in range(10):
+        count = lookups_after(count, count * (15 << 20))
+    assert count == 1
+    for _ in range(10):
+        count = lookups_after(count, count * (1 << 20))
+    assert 1 << 20 <= count * (1 << 20) <= 2 * MANY_BYTES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,6 +73,16 @@ def test_every_field_of_the_hash_is_json() -> None:
 
 def test_fields_of_a_newer_version_are_ignored() -> None:
     assert from_hash({**as_read(example()), b"colour": b'"blue"'}) == example()
+
+
+def test_a_card_is_decoded_into_what_a_card_is() -> None:
+    for name, value in (
+        (b"labels", b'"' + b"a" * (5 << 20) + b'"'),
+        (b"inputs", b"[" + b"{}," * 1000 + b"{}]"),
+        (b"version", b"[]"),
+    ):
+        with pytest.raises((ValueError, msgspec.DecodeError)):
+            from_hash({**as_read(example()), name: value})
 
 
 def test_labels_and_warnings_may_be_missing() -> None:

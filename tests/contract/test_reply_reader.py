@@ -1,0 +1,54 @@
+"""What a front end reads of what others may write: the stream of ends is weighed before it is read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from producer_api import reply_reader
+from producer_api.reply_reader import ReplyReader
+from producer_api.waiters import Waiters
+from shared import functions, keys
+from shared.redis import connect, connect_async
+
+MEBIBYTE = 1 << 20
+
+
+async def until(probe: Callable[[], Any]) -> None:
+    """Look again and again; the time limit of the test is the end."""
+    while not probe():  # noqa: ASYNC110 - what is looked at has no event
+        await asyncio.sleep(0.005)
+
+
+def test_a_stream_of_ends_that_is_too_large_is_left_unread(redis_url: str, model_name: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(reply_reader, "WEIGH_S", 0.01)
+    ends, hints = keys.ends(model_name, "default"), keys.reply_stream(model_name, "default", "fe-test")
+    entry = {"entry": "1-1", "id": "a", "code": "cancelled"}
+
+    async def main() -> None:
+        client, results = connect_async(redis_url), dict[str, Any]()
+        waiters = Waiters(asyncio.get_running_loop())
+        reader = ReplyReader(
+            client, waiters, model_name, "default", "fe-test", 20, on_cursor=lambda cursor: None, on_error=lambda: None
+        )
+        for name in "ab":
+            waiter = waiters.add(name, 60.0, lambda result, name=name: results.setdefault(name, result))  # type: ignore[misc]
+            waiter.entered(b"1-1")
+        for _ in range(6):
+            server.xadd(ends, {**entry, "junk": bytes(MEBIBYTE)})
+        reader.start()
+        server.xadd(hints, {"id": "b", "reply": b"reply"})
+        await until(lambda: "b" in results)
+        assert "a" not in results
+        server.unlink(ends)
+        server.xadd(ends, {**dict.fromkeys((f"x{number}" for number in range(1000)), "y")})
+        server.xadd(ends, entry)
+        await until(lambda: "a" in results)
+        await reader.close()
+        await client.aclose()
+
+    with connect(redis_url) as server:
+        assert 6 * MEBIBYTE > functions.ENDS_BYTES
+        asyncio.run(main())
+        server.unlink(ends, hints)
