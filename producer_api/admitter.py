@@ -237,7 +237,7 @@ class Admitter:
             if isinstance(error, Silence):  # those that came meanwhile would wait as long again
                 self._refuse_waiting()
             return
-        self.account.sent(sum(one.size_bytes for one in (*small, *large)))
+        self.account.sent(sum(one.size_bytes for one in large))
         for one, status in zip(large, added[: len(large)], strict=True):
             self._set_status(one.waiter, b"absent" if status is None else status)
         if isinstance(answer, ServerError):
@@ -248,6 +248,8 @@ class Admitter:
         self._backlog.told(self._length + len(self._pending) + len(self._heavy), time.perf_counter())
         for one, status in zip(small, answer[1:], strict=True):
             self._set_status(one.waiter, status)
+            if one.waiter.entry_id is not None:
+                self.account.sent(one.size_bytes)
 
     def _safe_to_repeat(self, batch: Sequence[Pending], error: BaseException) -> list[Pending]:
         """Return those that go again on a new connection, once: where the id is looked up, a second call adds nothing.

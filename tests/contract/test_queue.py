@@ -330,9 +330,12 @@ def test_a_lane_that_is_full_of_bytes_refuses_and_no_other_does(
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=0.1)
         other = asyncio.create_task(submit(queue, model_name, request("other", bytes(size)), id_is_ours=id_is_ours))
         bench.release()
-        codes = [code(result) for result in await asyncio.gather(*tasks, other, return_exceptions=True)]
+        results = await asyncio.gather(*tasks, other, return_exceptions=True)
+        codes = [code(result) for result in results]
         assert sorted(codes[:6]) == ["lane_full"] * 4 + ["ok"] * 2
         assert codes[6] == "ok"
+        # What was refused takes nothing, so each is told the same.
+        assert len({str(result) for result in results if code(result) == "lane_full"}) == 1
 
     bench.run(scenario)
 
