@@ -19,9 +19,10 @@ from shared.exit_codes import SOFTWARE_ERROR
 from tests.storm import audit
 from tests.storm.census import Census
 from tests.storm.direct import FastProducer, SimpleProducer
+from tests.storm.hostile import Hostile
 from tests.storm.inquiry import Inquiry
 from tests.storm.ledger import End, Kind, Ledger, Task
-from tests.storm.plan import draw
+from tests.storm.plan import Step, draw
 from tests.storm.rest import Load, RestClient
 from tests.storm.show import Show
 from tests.storm.world import HORIZON_S, LANES, World
@@ -63,6 +64,7 @@ class Storm:
         async with World(self.folder, self.fsync) as world:
             self.redis_bytes = int((await world.redis.info("memory"))["used_memory"])
             self._load = load = Load(self.ledger, asyncio.Event())
+            self._hostile = Hostile(world, self.ledger)
             inquiry = Inquiry(world, self.ledger, load.stop)
             sampling = asyncio.create_task(self._sample(world))
             clients = [asyncio.create_task(client.run()) for client in self._clients(world, load, inquiry)]
@@ -74,6 +76,7 @@ class Storm:
             spared = [world.front_ends[0].name, world.consumers[0].name]
             await self._rage(world, clients, self.lasts_s + CALM_S, spared)
             load.stop.set()
+            await self._hostile.close()
             await self._finish(clients)
             await inquiry.close()
             if not await world.settled():
@@ -125,7 +128,7 @@ class Storm:
         while time.monotonic() - self._begun_s < until_s:
             names = [child.name for child in world.consumers], [child.name for child in world.front_ends]
             step = draw(self._rng, *names, spared)
-            await world.do(step, self._rng)
+            await self._do(world, step)
             self.deeds.append((round(time.monotonic() - self._begun_s, 3), str(step)))
             self._show.deed(str(step))
             await asyncio.sleep(EVERY_S)
@@ -135,6 +138,13 @@ class Storm:
             if time.monotonic() - self._calmed_s > LULL_EVERY_S:
                 await self._lull(world, clients, LULL_S)
                 self._load.poison = poison
+
+    async def _do(self, world: World, step: Step) -> None:
+        """Do one deed. A hostile client is no excuse for anybody, so the world does not know of it."""
+        if step.hostility is not None:
+            self._hostile.begin(step.hostility, world.named(step.whom))
+        else:
+            await world.do(step, self._rng)
 
     async def _finish(self, clients: list[asyncio.Task[None]]) -> None:
         """Let the clients ask to the end; what is not known then is lost."""

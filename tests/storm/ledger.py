@@ -103,6 +103,7 @@ class Ledger:
         broken: sentences about what should never have happened; the first of them are kept.
         breaches: how many there were of each sort.
         seen: what happened on the way and is no fault: refusals, repeats, connections lost with their front end.
+        hostile_messages: what hostile clients put straight into a lane.
         latest: when the requests were sent that were answered last, without those of the other lane.
     """
 
@@ -116,6 +117,7 @@ class Ledger:
     breaches: Counter[str] = field(default_factory=Counter)
     seen: Counter[str] = field(default_factory=Counter)
     longest_s: float = 0.0
+    hostile_messages: set[bytes] = field(default_factory=set)
     latest: deque[float] = field(default_factory=lambda: deque(maxlen=LATEST))
 
     def send(self, kind: Kind, task: Task, request_id: str, ttl_ms: int, now_s: float, padding: int = 0) -> Case:

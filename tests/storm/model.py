@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from consumer.models.base import Description, Model, Result
+from consumer.models import images
+from consumer.models.base import IMAGES, RAW, Description, Model, Result
 from shared.cards import TensorSpec
 from shared.wire import Request, Tensor
 from tests.helpers import write_models_file
@@ -28,8 +29,8 @@ class Storm(Model):
         self._noted = -1
 
     def describe(self) -> Description:
-        """Bytes in, bytes out."""
-        return Description(INPUTS, OUTPUTS)
+        """Bytes in, bytes out; pictures are decoded, so that hostile ones can be tried."""
+        return Description(INPUTS, OUTPUTS, content_types=(RAW, *IMAGES))
 
     def load(self, device: str, precision: str) -> None:
         """Open the notes."""
@@ -39,6 +40,8 @@ class Storm(Model):
 
     def preprocess(self, request: Request) -> Sequence[Any]:
         """One row per request."""
+        if request.content_type in IMAGES:
+            return [images.decode(request.body or b"", 256, 224, "bilinear").tobytes()]
         return [request.body or b""]
 
     def run(self, rows: Sequence[Any]) -> Sequence[Any]:
@@ -62,8 +65,8 @@ class Storm(Model):
         return [body_of(Task.PLAIN, "")] * count
 
     def decodes(self, request: Request) -> bool:
-        """Nothing is decoded."""
-        return False
+        """Pictures only."""
+        return request.content_type in IMAGES
 
 
 def create(options: dict[str, Any]) -> Model:

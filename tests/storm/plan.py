@@ -20,6 +20,20 @@ class Deed(StrEnum):
     CUT_ALL = "cut all connections"
     CUT_SOME = "cut some connections"
     SCALE = "change the number of consumers"
+    HOSTILE = "a hostile client"
+
+
+class Hostility(StrEnum):
+    """What a hostile client may do."""
+
+    MAPS = "half a million empty maps as a body"
+    DIRECT_MAPS = "half a million empty maps as a message in the producers' lane"
+    ENDLESS = "a body in chunks that does not end"
+    ZEROS = "a Content-Length with thousands of zeros"
+    SCANS = "a JPEG with hundreds of scans"
+    DEAF_TO_QUESTIONS = "pipelined questions from clients that never read"
+    DEAF_TO_ANSWERS = "large requests from clients that never read"
+    DEAF_TO_REDIS = "ECHO of large texts from a client of Redis that never reads"
 
 
 WEIGHTS = {
@@ -32,6 +46,7 @@ WEIGHTS = {
     Deed.CUT_ALL: 1,
     Deed.CUT_SOME: 3,
     Deed.SCALE: 1,
+    Deed.HOSTILE: 4,
 }
 
 PAUSES_S = {Deed.PAUSE_CONSUMER: (0.1, 4.0), Deed.PAUSE_FRONT_END: (0.1, 2.0), Deed.PAUSE_REDIS: (0.05, 1.5)}
@@ -48,15 +63,16 @@ LEAST_CONSUMERS, MOST_CONSUMERS = 2, 4
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One deed: to whom (empty for Redis and connections), for how long, or which share of the connections."""
+    """One deed: to whom (empty for Redis and connections), for how long, which share of the connections, how hostile."""
 
     deed: Deed
     whom: str = ""
     lasts_s: float = 0.0
     share: float = 1.0
+    hostility: Hostility | None = None
 
     def __str__(self) -> str:
-        parts = [self.deed.value, self.whom, f"{self.lasts_s:.1f} s" if self.lasts_s else ""]
+        parts = [self.hostility or self.deed.value, self.whom, f"{self.lasts_s:.1f} s" if self.lasts_s else ""]
         return " ".join(part for part in parts if part)
 
 
@@ -65,13 +81,17 @@ def draw(rng: random.Random, consumers: Sequence[str], front_ends: Sequence[str]
     deed = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
     lasts_s = rng.uniform(*PAUSES_S.get(deed, DOWN_S))
     share = rng.uniform(0.1, 0.6)
+    hostility = rng.choice(list(Hostility))
     of_kind = {
         Deed.KILL_CONSUMER: [name for name in consumers if name not in spared],
         Deed.PAUSE_CONSUMER: list(consumers),
         Deed.KILL_FRONT_END: [name for name in front_ends if name not in spared],
         Deed.PAUSE_FRONT_END: list(front_ends),
+        Deed.HOSTILE: list(front_ends),
     }.get(deed)
     whom = rng.choice(of_kind) if of_kind else ""
+    if deed is Deed.HOSTILE:
+        return Step(deed, whom, hostility=hostility)
     if whom in spared:
         lasts_s = min(lasts_s, SPARED_PAUSE_S)
     if deed in (Deed.PAUSE_CONSUMER, Deed.PAUSE_FRONT_END, Deed.PAUSE_REDIS, Deed.RESTART_REDIS):

@@ -41,6 +41,7 @@ SETTINGS = {
     "MAX_TIMEOUT_MS": "8000",
     "LANE_LIMIT": "48",
     "MAX_BATCH": "16",
+    "MAX_BODY_BYTES": str(4 << 20),
     "METRICS_PORT": "0",
     "TORCH_THREADS": "1",
     "LOG_LEVEL": "info",
@@ -217,9 +218,9 @@ class World:
         self.disturbed_s = time.monotonic()
         match step.deed:
             case Deed.KILL_CONSUMER | Deed.KILL_FRONT_END:
-                self._named(step.whom).send(signal.SIGKILL)
+                self.named(step.whom).send(signal.SIGKILL)
             case Deed.PAUSE_CONSUMER | Deed.PAUSE_FRONT_END:
-                self._later(self._named(step.whom).pause(step.lasts_s))
+                self._later(self.named(step.whom).pause(step.lasts_s))
             case Deed.RESTART_REDIS:
                 self._later(self.restart_server(step.lasts_s))
             case Deed.PAUSE_REDIS:
@@ -228,6 +229,10 @@ class World:
                 await self._cut(step.share, rng)
             case Deed.SCALE:
                 self._scale(rng)
+
+    def named(self, name: str) -> Child:
+        """Return the front end or consumer of that name."""
+        return next(child for child in (*self.front_ends, *self.consumers) if child.name == name)
 
     def quiet_s(self, *children: Child) -> float:
         """Return for how long nothing has happened to Redis, its connections and ``children``."""
@@ -242,9 +247,6 @@ class World:
             return 0.0
         quiet_s = self.quiet_s(*self.front_ends, *self.consumers)
         return min(quiet_s, time.monotonic() - self.disturbed_s)
-
-    def _named(self, name: str) -> Child:
-        return next(child for child in (*self.front_ends, *self.consumers) if child.name == name)
 
     def _later(self, step: Any) -> None:
         task: asyncio.Task[None] = asyncio.create_task(step)

@@ -14,7 +14,7 @@ from producer_api.ids import id_of_key
 from tests.storm.census import Census, take
 from tests.storm.inquiry import KEPT_MS, Circumstances, Look, Why, id_of
 from tests.storm.ledger import Case, End, Kind, Ledger, Task, answer_to, body_of, nonce_of
-from tests.storm.plan import Deed, Step, draw
+from tests.storm.plan import Deed, Hostility, Step, draw
 
 
 def sent(ledger: Ledger, kind: Kind = Kind.OWN, task: Task = Task.PLAIN) -> Case:
@@ -79,6 +79,7 @@ def test_the_same_seed_is_the_same_storm() -> None:
 def test_everything_happens_and_who_is_spared_is_not_killed() -> None:
     steps = plan(1)
     assert {step.deed for step in steps} == set(Deed)
+    assert {step.hostility for step in steps} == {None, *Hostility}
     killed = {step.whom for step in steps if step.deed in (Deed.KILL_CONSUMER, Deed.KILL_FRONT_END)}
     paused = {step.whom for step in steps if step.deed in (Deed.PAUSE_CONSUMER, Deed.PAUSE_FRONT_END)}
     assert (killed, paused) == ({"c1", "f1"}, {"c0", "c1", "f0", "f1"})
