@@ -46,7 +46,7 @@ WEIGHTS = {
     Deed.CUT_ALL: 1,
     Deed.CUT_SOME: 3,
     Deed.SCALE: 1,
-    Deed.HOSTILE: 4,
+    Deed.HOSTILE: 6,
 }
 
 PAUSES_S = {Deed.PAUSE_CONSUMER: (0.1, 4.0), Deed.PAUSE_FRONT_END: (0.1, 2.0), Deed.PAUSE_REDIS: (0.05, 1.5)}
@@ -63,7 +63,7 @@ LEAST_CONSUMERS, MOST_CONSUMERS = 2, 4
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One deed: to whom (empty for Redis and connections), for how long, which share of the connections, how hostile."""
+    """One deed: to whom (empty for Redis and connections), for how long, which share of connections, how hostile."""
 
     deed: Deed
     whom: str = ""
