@@ -69,7 +69,7 @@ def main(model_name: str, index: int, cores: str) -> None:
     status = worker.run()
     if tracing is not None:
         tracing.stop()
-    ending.leave(status, worker.has_quiet_threads)
+    ending.leave(status)
 
 
 def _refuse(sentence: str) -> NoReturn:

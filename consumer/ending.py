@@ -36,19 +36,15 @@ class Ending:
 
     def __init__(self) -> None:
         self._pid = os.getpid()
-        self._status = 0
-        self._has_quiet_threads = True
+        self._status: int | None = None
         self._functions_run = threading.Event()
         atexit.register(self._last)
 
-    def leave(self, status: int, has_quiet_threads: bool) -> NoReturn:
-        """End with ``status``.
-
-        Args:
-            has_quiet_threads: no thread is left that may be inside a model's native code, which the interpreter could
-                not take down safely.
+    def leave(self, status: int) -> NoReturn:
+        """End with ``status``, as any program does: threads that are no daemons are waited for, then registered
+        functions run; both within a bounded time.
         """
-        self._status, self._has_quiet_threads = status, has_quiet_threads
+        self._status = status
         atexit.register(self._functions_run.set)  # registered last, so it is the first to run
         self._after(EXIT_S, self._hurry)
         self._after(EXIT_S * 2, self._give_up)
@@ -66,25 +62,23 @@ class Ending:
             end_descendants()
         else:
             log.warning("Threads of the model still run; the consumer ends without waiting for them any longer.")
-            self._has_quiet_threads = False
             atexit._run_exitfuncs()
 
     def _give_up(self) -> None:
         log.warning("What was to run at exit has not ended in time; the consumer ends without it.")
-        self._has_quiet_threads = False
         self._last()
 
     def _last(self) -> None:
         if os.getpid() != self._pid:  # a process that a model forked ends here, too
             return
         end_descendants()
-        if not self._has_quiet_threads:
-            with suppress(OSError, ValueError):
-                streams.drain()
-            os._exit(self._status)
-        # What libraries do in C from here on, no thread of this interpreter could end any more.
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, EXIT_S)
+        if self._status is None:  # it ends before it has begun
+            return
+        with suppress(OSError, ValueError):
+            streams.drain()
+        # All that was arranged for has happened. The interpreter would now take itself apart, for a second or two with
+        # torch, and threads that hang in a model's native code could bring that down.
+        os._exit(self._status)
 
 
 def end_descendants(patience_s: float = CHILDREN_S) -> None:

@@ -58,7 +58,6 @@ class Worker:
         self._stop = threading.Event()
         self._over = threading.Event()
         self._is_ready = self._loads = self._is_given_up = False
-        self._has_quiet_threads = True
         self._status = self._status_when_drained = 0
         self._late_s = 0.0
         self._cause: BaseException | None = None
@@ -114,11 +113,6 @@ class Worker:
         """Too many threads hang: finish what is here, as when stopped, and be started again."""
         self._status_when_drained = SOFTWARE_ERROR
         self.stop()
-
-    @property
-    def has_quiet_threads(self) -> bool:
-        """Whether no thread is inside the model's code any more; known once ``run`` has returned."""
-        return self._has_quiet_threads
 
     def _thread(self, name: str, target: Callable[[], None]) -> threading.Thread:
         return threading.Thread(target=self._guarded, args=(name, target), name=name, daemon=True)

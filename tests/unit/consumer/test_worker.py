@@ -252,7 +252,6 @@ def test_a_close_that_hangs_at_a_switch_ends_the_process_to_be_started_again(
         assert joined(house.thread)
     held.set()
     assert house.status == SOFTWARE_ERROR
-    assert not house.worker.has_quiet_threads
 
 
 def test_what_is_claimed_when_the_wish_comes_is_answered_first(tmp_path: Path) -> None:
