@@ -18,15 +18,15 @@ ANY_MODEL: Final = "*"
 
 FUNCTIONS: Final[Mapping[str, str]] = {
     functions.ADMIT: (
-        "exists get hmget memory|usage pexpire set time unlink xadd xdel xinfo|groups xlen xrange xtrim"
+        "exists get hget memory|usage pexpire set time unlink xadd xdel xinfo|groups xlen xrange xtrim"
         " zcard zincrby zmscore zrange zrangebyscore zrem zscore"
     ),
     functions.COMMIT: (
-        "exists hmget memory|usage pexpire rpop rpush time unlink xack xadd xdel xrange"
+        "exists get hget memory|usage pexpire rpop rpush time unlink xack xadd xdel xrange"
         " zadd zcard zincrby zmscore zrange zrangebyscore zrem zscore"
     ),
     functions.HEARTBEAT: (
-        "hget hgetall hset info pexpire time xclaim xgroup|create xlen xpending zadd zrange zremrangebyscore"
+        "get hget hgetall hset info pexpire set time xclaim xgroup|create xlen xpending zadd zrange zremrangebyscore"
     ),
     functions.LEAVE: "unlink xgroup|delconsumer xpending zrem",
     functions.RENEW: "xclaim xpending",
@@ -38,7 +38,7 @@ FUNCTIONS: Final[Mapping[str, str]] = {
     functions.REQUEUE: "unlink xadd xdel xrange zincrby zmscore zrem",
     functions.LANES: "exists hgetall time unlink xgroup|create zcard zincrby zmscore zrange zrangebyscore zrem",
     functions.CANCEL: "exists get pexpire unlink xack xadd xdel",
-    functions.BYTES: "hmget memory|usage time xlen zrange zscore",
+    functions.BYTES: "get hget memory|usage time xlen zrange zscore",
     functions.ANSWERED: "exists pexpire xack xadd xdel",
     functions.ASK: "exists get xpending xrange",
     functions.REPAIR: "time unlink xadd xdel xgroup|create xinfo|stream xlen xrange",
@@ -97,6 +97,7 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
         Rights("xread", "%R~hr:{m}:rs:* %R~hr:{m}:x:*"),
         Rights("memory|usage pexpire xadd", "hr:{m}:x:*"),
         Rights("get set unlink", "hr:{m}:d:*"),
+        Rights("get", "%R~hr:{m}:bytes"),
         Rights("zrevrange", "%R~hr:models"),
         Rights(
             "hget hmget hgetall zcount zrange",
@@ -126,6 +127,7 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
         Rights("unlink", "hr:{m}:q:* hr:{m}:dlq:* hr:{m}:x:*"),  # all in one command
         Rights("unlink", "hr:{m}:r:* hr:{m}:d:*"),
         Rights("exists", "hr:{m}:r:*"),
+        Rights("get", "%R~hr:{m}:bytes"),
         Rights("zcard zincrby zmscore zrange zrangebyscore zrem zscore unlink", "hr:{m}:b:*"),
         Rights("zrange zrevrange zscore", "%R~hr:models %R~hr:{m}:workers"),
         Rights(

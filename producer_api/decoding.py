@@ -14,7 +14,7 @@ import msgspec
 from shared.cards import ITEM_BYTES, Card, TensorSpec
 from shared.names import is_name
 from shared.outcomes import invalid, malformed
-from shared.wire import Request, Scalar, Tensor
+from shared.wire import TOO_MANY_VALUES, Request, Scalar, Tensor, WireError, unpack
 
 from . import base64_text
 from .blame import from_validation
@@ -27,7 +27,6 @@ from .tensors import check_inputs_in_steps
 
 _any_json = msgspec.json.Decoder(msgspec.Raw)
 _json_decoder = msgspec.json.Decoder(PredictRequest)
-_any_msgpack = msgspec.msgpack.Decoder(msgspec.Raw)
 _msgpack_decoder = msgspec.msgpack.Decoder(PredictMsgpack)
 _ID_RULE = "An id is 1 to 64 letters, digits, '_' or '-'."
 _NO_OPTIONS = Parameters()
@@ -176,10 +175,6 @@ def _from_msgpack(body: bytes) -> PredictMsgpack:
             return _msgpack_decoder.decode(body)
         except msgspec.ValidationError as error:
             _check_msgpack(body)
-            if "got `ext`" in str(error) or " at `key` in" in str(error):
-                raise malformed(
-                    "The body is not valid: extension types and keys that are no strings.", "body"
-                ) from None
             raise from_validation(error) from None
     except RecursionError:
         raise malformed("The message is nested too deeply.", "body") from None
@@ -188,14 +183,28 @@ def _from_msgpack(body: bytes) -> PredictMsgpack:
 
 
 def _check_msgpack(body: bytes) -> None:
-    """Look for the first syntax error, as in JSON. What is skipped is no object; a text at the top is one.
+    """Look for the first thing that no message may hold, as in JSON. Of many values none is made.
 
     Raises:
-        msgspec.DecodeError, UnicodeDecodeError: there is one.
+        msgspec.DecodeError: it is no msgpack.
+        RequestError: ``MALFORMED``: it holds what the format does not have.
     """
-    _any_msgpack.decode(body)
-    if 0xA0 <= body[0] <= 0xBF or 0xD9 <= body[0] <= 0xDB:
-        msgspec.msgpack.decode(body, type=str)
+    try:
+        unpack(body)
+    except WireError as error:
+        if str(error) != TOO_MANY_VALUES:
+            raise malformed(str(error), "body") from None
+        _check_keys(body)
+
+
+def _check_keys(body: bytes) -> None:
+    try:
+        _msgpack_decoder.decode(body)
+    except msgspec.ValidationError as error:
+        if "`key` in" in str(error):
+            raise malformed("The message is not valid msgpack: a number is not allowed for map key.", "body") from None
+        if "got `ext`" in str(error):
+            raise malformed("Extension types are not part of the format.", "body") from None
 
 
 def _reason(error: Exception) -> str:

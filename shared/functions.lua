@@ -25,6 +25,7 @@ local function names(work)
     worker = head .. 'w:',
     dead = head .. 'dlq:' .. lane,
     stored = head .. 'b:' .. lane,
+    usual = head .. 'bytes',
   }
 end
 
@@ -188,8 +189,8 @@ local function queued_bytes(work)
 end
 
 local function limit_bytes(key)
-  local found = redis.call('HMGET', key.lanes, key.lane .. ':bytes', ':bytes')
-  return whole(found[1] or '') or whole(found[2] or '') or USUAL_LIMIT
+  local own = redis.call('HGET', key.lanes, key.lane .. ':bytes')
+  return whole(own or '') or whole(redis.call('GET', key.usual) or '') or USUAL_LIMIT
 end
 
 -- Takes ids, at most CHUNK of them, out of the set of stored replies, and what they took off the sum.
@@ -650,8 +651,8 @@ local function heartbeat(keys, args)
     redis.call('HSET', key.lanes, key.lane, limit)
   end
   local usual = string.format('%.0f', usual_limit({ unpack(args, 5, 4 + count) }))
-  if redis.call('HGET', key.lanes, ':bytes') ~= usual then
-    redis.call('HSET', key.lanes, ':bytes', usual)
+  if redis.call('GET', key.usual) ~= usual then
+    redis.call('SET', key.usual, usual)
   end
   clock_was_set_back(key, now, expiry)
   redis.call('ZADD', key.workers, now, args[1])
@@ -972,7 +973,7 @@ end
 --
 -- Makes stream and group of every lane of the model where they are missing, and tidies what is known of its stored
 -- replies. Returns the lanes as HGETALL does: name, 'limit,weight'…, and with ':bytes' behind a name what that lane may
--- take, behind none what any other may.
+-- take.
 local function lanes(keys, args)
   local key = names(keys[1])
   if not key then

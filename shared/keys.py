@@ -42,6 +42,11 @@ def stored(model: str, lane: str) -> str:
     return f"hr:{{{model}}}:b:{lane}"
 
 
+def lane_bytes(model: str) -> str:
+    """What a lane may take in bytes that has no limit of its own; the consumers say so."""
+    return f"hr:{{{model}}}:bytes"
+
+
 def flight(model: str, lane: str, request_id: str) -> str:
     """String that says which entry of a client's own id is under way, until when, and the fingerprint of its body."""
     return f"hr:{{{model}}}:d:{lane}:{request_id}"

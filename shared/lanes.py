@@ -1,8 +1,7 @@
 """What ``hr:{m}:lanes`` says of a model's lanes: their limits and weights. Pure.
 
 A value is ``LIMIT,WEIGHT`` where an operator has set it. ``default`` has the plain ``LIMIT`` of the consumers' settings
-until then. What a lane may take in bytes stands in a field of its own, ``LANE:bytes``, which older versions pass over;
-``:bytes`` is for all lanes without one.
+until then. What a lane may take in bytes stands in a field of its own, ``LANE:bytes``, which older versions pass over.
 """
 
 from __future__ import annotations
@@ -62,8 +61,8 @@ def encode(limit: int, weight: float) -> str:
     return f"{limit},{weight:.6f}".rstrip("0").rstrip(".")
 
 
-def bytes_field(lane: str = "") -> str:
-    """Return the field that says what a lane may take, in bytes; without a name that of all lanes without one."""
+def bytes_field(lane: str) -> str:
+    """Return the field that says what a lane may take, in bytes."""
     return f"{lane}:bytes"
 
 

@@ -82,7 +82,7 @@ def unpack(message: bytes, most_values: int = MAX_VALUES) -> Any:
         WireError: too many values, truncated, trailing bytes, extension types, nested too deeply, or not msgpack.
     """
     if len(message) > most_values and holds_more_values(message, most_values):
-        raise WireError(TOO_MANY_VALUES)
+        raise WireError(_what_is_wrong(message))
     try:
         return msgpack.unpackb(message, strict_map_key=True, ext_hook=_no_extensions, raw=False)
     except WireError:
@@ -96,6 +96,20 @@ def unpack(message: bytes, most_values: int = MAX_VALUES) -> Any:
 def _reason(error: Exception) -> str:
     text = str(error).strip().rstrip(".")
     return text[:120] or type(error).__name__
+
+
+def _what_is_wrong(message: bytes) -> str:
+    """Say what is wrong with a message of too many values, which is skipped and not decoded."""
+    try:
+        _any_decoder.decode(message)
+    except RecursionError:
+        return "The message is nested too deeply."
+    except msgspec.DecodeError as error:
+        return f"The message is not valid msgpack: {_reason(error)}."
+    return TOO_MANY_VALUES
+
+
+_any_decoder = msgspec.msgpack.Decoder(msgspec.Raw)
 
 
 def encode_request(request: Request, reply_to: str | None = None) -> bytes:
@@ -133,7 +147,7 @@ def decode_request(message: bytes) -> Request:
     """
     if len(message) > MAX_VALUES and holds_more_values(message, MAX_VALUES):
         request_id, reply_to = sender_of(message)
-        raise WireError(TOO_MANY_VALUES, request_id=request_id, reply_to=reply_to)
+        raise WireError(_what_is_wrong(message), request_id=request_id, reply_to=reply_to)
     value = unpack(message)
     if type(value) is not dict:
         raise WireError("A request must be a map.")

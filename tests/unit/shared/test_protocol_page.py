@@ -59,6 +59,7 @@ def test_every_key_is_described() -> None:
     made = [keys.MODELS, keys.card("M"), keys.lanes("M"), keys.workers("M"), keys.worker("M", "WORKER")]
     made += [
         keys.stored("M", "LANE"),
+        keys.lane_bytes("M"),
         keys.wish("M"),
         keys.turn("M"),
         keys.flight("M", "LANE", "ID"),
