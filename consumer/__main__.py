@@ -22,6 +22,7 @@ from shared.settings import Settings, SettingsError
 from shared.tracing import start
 
 from . import pinning
+from .boundary import watch_forks
 from .config import resolve
 from .ending import Ending, let_children_end
 from .metrics import ConsumerMetrics
@@ -66,6 +67,7 @@ def main(model_name: str, index: int, cores: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
     let_children_end()
+    watch_forks()
     status = worker.run()
     if tracing is not None:
         tracing.stop()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import msgspec
 
@@ -78,7 +79,8 @@ def resolve(settings: Settings, model_name: str, index: int) -> ConsumerConfig:
     return ConsumerConfig(
         model_name=model_name,
         model=effective,
-        settings=settings,
+        # A model may change the working directory.
+        settings=replace(settings, data_dir=str(Path(settings.data_dir).absolute())),
         worker=worker_name(),
         precision=precision,
         max_batch=max_batch,

@@ -11,6 +11,7 @@ from types import TracebackType
 
 from shared.outcomes import RequestError
 
+LONGEST_TEXT = 2000
 _OURS = Path(__file__).parent
 _NO_SIGNALS = (
     "Python lets only the main thread install signal handlers, and a model is loaded on a thread of its own. Leave "
@@ -81,18 +82,25 @@ def told_as_the_models(name: str) -> Iterator[None]:
 
 
 def said_by(error: BaseException) -> str:
-    """Return what an exception says, as a sentence."""
+    """Return what an exception says, as a sentence that can be printed and sent."""
+    text = _text_of(error)
     if isinstance(error, SystemExit):
-        return f"it called sys.exit({error.code!r})."
-    try:
-        text = str(error).strip().rstrip(".")
-    except BaseException:  # the text of a foreign error is foreign code
-        text = ""
+        return f"it called sys.exit({text})."
     if "signal only works in main thread" in text:
         return f"{text}. {_NO_SIGNALS}"
     if isinstance(error, ValueError | RequestError) and text:
         return f"{text}."
     return f"{type(error).__name__}: {text}." if text else f"{type(error).__name__}."
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        text = repr(error.code) if isinstance(error, SystemExit) else str(error)
+    except BaseException:  # the text of a foreign error is foreign code
+        return ""
+    if len(text) > LONGEST_TEXT:
+        text = f"{text[:LONGEST_TEXT]}..."
+    return text.encode("utf-8", "backslashreplace").decode().strip().rstrip(".")
 
 
 def _is_a_refusal_of_ours(error: BaseException) -> bool:

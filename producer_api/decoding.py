@@ -256,7 +256,9 @@ def _raw(kind: str, body: bytes, card: Card) -> Steps[tuple[str, bytes]]:
 
 def _check_rows(body: bytes, card: Card) -> Steps[None]:
     """Check that ``body`` is one or more rows of the model's only input."""
-    if len(card.inputs) != 1:
+    if not card.inputs:
+        raise invalid(f"The model describes no input that {RAW} could be rows of.", "body")
+    if len(card.inputs) > 1:
         raise invalid("The model has several inputs; send them as JSON or msgpack.", "body")
     spec = card.inputs[0]
     row_bytes, step_bytes = _sizes(spec)

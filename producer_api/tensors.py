@@ -59,7 +59,7 @@ def check_inputs_in_steps(inputs: Sequence[InputTensor | MsgpackTensor], card: C
         path = f"inputs[{index}]"
         spec = specs.get(tensor.name)
         if spec is None:
-            raise invalid(f"The model has no input of that name; it has {', '.join(specs)}.", f"{path}.name")
+            raise invalid(f"The model has no input of that name; it has {', '.join(specs) or 'none'}.", f"{path}.name")
         if tensor.name in found:
             raise invalid(f"Input {tensor.name} is there twice.", f"{path}.name")
         if tensor.datatype != spec.datatype:

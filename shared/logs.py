@@ -11,10 +11,21 @@ import logging
 import re
 import sys
 from datetime import UTC, datetime
+from typing import Any
 
+from . import streams
 from .trace import trace_id
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+OURS = ("consumer", "headrace", "loadgen", "producer_api", "shared")
+"""What the names of our loggers begin with."""
+
+LONGEST = 64 * 1024
+"""Characters of one message or traceback that are written."""
+
+_handler: logging.Handler | None = None
+_level = "INFO"
 
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))} | {0x0A: "\\n"}
 _TERMINAL_CONTROLS = {code: text for code, text in _CONTROLS.items() if code not in (0x09, 0x0A)}
@@ -36,6 +47,15 @@ def without_secrets(text: str) -> str:
     return _SECRET_PARAMETER.sub(r"\1***", _SECRET.sub(r"\1***@", text))
 
 
+def bounded(text: str) -> str:
+    """Return ``text`` without its middle if it is very long: an exception may quote a whole file, and loses the line
+    behind it then."""
+    left_out = len(text) - LONGEST
+    if left_out <= 0:
+        return text
+    return f"{text[: LONGEST * 3 // 4]} [{left_out} characters left out] {text[-LONGEST // 4 :]}"
+
+
 def _named(record: logging.LogRecord) -> dict[str, str]:
     return {name: value for name in ("request_id", "trace_id") if (value := getattr(record, name, None)) is not None}
 
@@ -53,9 +73,13 @@ class TextFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Add the ids before the traceback. What a client sent can neither begin a line nor speak to a terminal."""
-        line = super().formatMessage(record).translate(_CONTROLS)
+        line = bounded(super().formatMessage(record)).translate(_CONTROLS)
         ids = [f"{name}={value}" for name, value in _named(record).items() if value not in line]
         return f"{line} [{' '.join(ids)}]" if ids else line
+
+    def formatException(self, ei: Any) -> str:
+        """Return the traceback."""
+        return bounded(super().formatException(ei))
 
     def format(self, record: logging.LogRecord) -> str:
         """Return what is written."""
@@ -76,16 +100,36 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "process": record.process or 0,
-            "message": without_secrets(record.getMessage()),
+            "message": without_secrets(bounded(record.getMessage())),
             **_named(record),
         }
         if record.exc_info:
-            members["exception"] = without_secrets(self.formatException(record.exc_info))
+            members["exception"] = without_secrets(bounded(self.formatException(record.exc_info)))
         return json.dumps(members, ensure_ascii=False)
 
 
 def configure(level: str, form: str, *, one_line: bool = False) -> None:
     """Send log records at ``level`` (debug, info, warning, error) and above to stderr, as ``text`` or ``json``."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter(one_line=one_line))
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    global _handler, _level
+    _level = level.upper()
+    _handler = logging.StreamHandler(streams.own_stderr() or sys.stderr)
+    _handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter(one_line=one_line))
+    logging.basicConfig(level=_level, handlers=[_handler], force=True)
+
+
+def put_back() -> None:
+    """Undo what foreign code has done to our own loggers since :func:`configure`; its own stay as it wants them.
+
+    ``logging.config.dictConfig`` switches off all loggers that it does not know unless it is told otherwise.
+    """
+    if _handler is None:
+        return
+    logging.disable(logging.NOTSET)
+    for name in OURS:
+        logging.getLogger(name).setLevel(_level)
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if name.partition(".")[0] in OURS and isinstance(logger, logging.Logger):
+            logger.disabled = False
+            logger.propagate = True
+    if _handler not in logging.root.handlers:
+        logging.root.addHandler(_handler)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import errno
+import fcntl
 import io
 import os
 import select
@@ -16,12 +17,15 @@ import sys
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from typing import Any, TextIO
 
 MOST_KEPT_BYTES = 1 << 20
 PIECE_BYTES = 4096
 """A pipe that counts as writable has room for so much (PIPE_BUF); more might wait for its reader."""
 DRAIN_S = 1.0
+LEAST_COPY = 512
+"""Number of the first private copy, if there may be so many: above those that careless code closes one and all."""
 
 
 class Outlet:
@@ -36,7 +40,13 @@ class Outlet:
         failed: the last error of writing; None when there was none.
     """
 
-    def __init__(self, descriptor: int | None, *, patient: bool = False, most_bytes: int = MOST_KEPT_BYTES) -> None:
+    def __init__(
+        self,
+        descriptor: int | None,
+        *,
+        patient: bool = False,
+        most_bytes: int = MOST_KEPT_BYTES,
+    ) -> None:
         self._descriptor, self._patient, self._most_bytes = descriptor, patient, most_bytes
         self._kept: deque[bytes] = deque()
         self._kept_bytes = self._lost = 0
@@ -75,17 +85,20 @@ class Outlet:
 
     def _write_now(self, data: bytes) -> bytes:
         """Write as much as goes without waiting; returns the rest."""
-        while data and self._is_writable():
-            written = self._put(data[:PIECE_BYTES])
-            if written == 0:
-                return data
-            data = data[written:]
-        return data
+        done = 0  # a view, since cutting the rest off each time would copy it each time
+        with memoryview(data) as view:
+            while done < len(data) and self._is_writable():
+                written = self._put(view[done : done + PIECE_BYTES])
+                if written == 0:
+                    break
+                done += written
+        return data[done:]
 
     def _write_all(self, data: bytes) -> None:
-        while data:
-            written = self._put(data)
-            data = data[written:]
+        done = 0
+        while done < len(data):
+            written = self._put(memoryview(data)[done:])
+            done += written
             if written == 0:
                 self._is_writable(wait_ms=1000)  # somebody else has made it non-blocking
 
@@ -98,7 +111,7 @@ class Outlet:
         except OSError:
             return True
 
-    def _put(self, data: bytes) -> int:
+    def _put(self, data: memoryview) -> int:
         """Write once; returns how much is done with: what fails is lost, and 0 means that it would have to wait."""
         assert self._descriptor is not None
         try:
@@ -152,6 +165,9 @@ class _Raw(io.RawIOBase):
 
 
 _outlets: list[Outlet] = []
+_kept: list[tuple[int, int]] = []
+"""Each standard descriptor, and a copy that nobody else knows of. This process itself writes to the copies, so that
+others may close or redirect theirs."""
 
 
 def secure(*, patient: bool = False) -> None:
@@ -164,11 +180,36 @@ def secure(*, patient: bool = False) -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+    _copy(0)
     sys.stdout = _stream(1, sys.stdout, patient)
     sys.stderr = _stream(2, sys.stderr, patient)
     if not patient:
         atexit.register(drain)
     os.register_at_fork(after_in_child=_forked)
+
+
+def put_back() -> None:
+    """Open those of the standard streams again that were closed since :func:`secure`, by code that is not ours.
+
+    Soon enough, that is before a socket gets their number: libraries write to these without asking.
+    """
+    for descriptor, copy in _kept:
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            with suppress(OSError):
+                taken = fcntl.fcntl(copy, fcntl.F_DUPFD, descriptor)
+                if taken != descriptor:  # somebody was quicker
+                    os.close(taken)
+    for (number, name), outlet in zip(((1, "stdout"), (2, "stderr")), _outlets, strict=False):
+        stream = getattr(sys, name)
+        if stream is None or getattr(stream, "closed", False):
+            setattr(sys, name, _text(number, outlet, _encoding_of(stream)))
+
+
+def own_stderr() -> TextIO | None:
+    """Return a stream to standard error that nobody else can close; None before :func:`secure`."""
+    return _text(2, _outlets[1], _encoding_of(sys.stderr)) if len(_outlets) > 1 else None
 
 
 def _forked() -> None:
@@ -177,9 +218,25 @@ def _forked() -> None:
 
 
 def _stream(descriptor: int, old: TextIO | None, patient: bool) -> TextIO:
-    outlet = Outlet(descriptor, patient=patient)
+    outlet = Outlet(_copy(descriptor), patient=patient)
     _outlets.append(outlet)
-    encoding = getattr(old, "encoding", None) or "utf-8"
+    return _text(descriptor, outlet, _encoding_of(old))
+
+
+def _copy(descriptor: int) -> int:
+    for least in (LEAST_COPY, 3):
+        with suppress(OSError):
+            copy = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, least)
+            _kept.append((descriptor, copy))
+            return copy
+    return descriptor
+
+
+def _encoding_of(stream: TextIO | None) -> str:
+    return getattr(stream, "encoding", None) or "utf-8"
+
+
+def _text(descriptor: int, outlet: Outlet, encoding: str) -> TextIO:
     # What the encoding lacks is shown by its number.
     raw: Any = _Raw(descriptor, outlet)  # without a buffer in between, as Python does it with -u
     return io.TextIOWrapper(raw, encoding, "backslashreplace", line_buffering=True)
@@ -189,7 +246,8 @@ def drain(limit_s: float = DRAIN_S) -> None:
     """Write out what is kept, for ``limit_s`` at most; for the end of a process."""
     give_up_s = time.monotonic() + limit_s
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        with suppress(AttributeError, ValueError):  # somebody took it away, or closed it
+            stream.flush()
     for outlet in _outlets:
         outlet.drain(max(0.0, give_up_s - time.monotonic()))
 

@@ -81,12 +81,14 @@ class AnswerCheck:
             shown = tensor.datatype[:20] if isinstance(tensor.datatype, str) else kind(tensor.datatype)
             _wrong(f"output {spec.name} is described as {spec.datatype}, but its datatype is {shown}")
         shape = _shape(tensor.shape, spec, rows)
-        data = _bytes(tensor.data, spec)
+        data = _bytes(tensor.data, spec, shape)
         _check_length(data, shape, spec)
         return Tensor(spec.name, spec.datatype, shape, data)
 
     def _predictions(self, predictions: Any, rows: int) -> Sequence[Prediction]:
         given = listed(predictions, "predictions must be a sequence of Predictions", MOST_PREDICTIONS)
+        if len(given) > MOST_PREDICTIONS:
+            _wrong(f"it has more than {MOST_PREDICTIONS:,} predictions")
         if not given:
             _wrong("it has no predictions; a class that says so stands for nothing found")
         return [self._prediction(one, f"predictions[{index}]", rows) for index, one in enumerate(given)]
@@ -139,12 +141,12 @@ def _shape(shape: Any, spec: TensorSpec, rows: int) -> tuple[int, ...]:
     return plain
 
 
-def _bytes(data: object, spec: TensorSpec) -> bytes:
+def _bytes(data: object, spec: TensorSpec, shape: tuple[int, ...]) -> bytes:
     """Return the elements as the protocol has them: little-endian, the last dimension fastest."""
     if isinstance(data, bytes | bytearray):
         return data if type(data) is bytes else bytes(memoryview(data))
     if spec.datatype == "BYTES" and not isinstance(data, memoryview):
-        return _packed_texts(data, spec)
+        return _packed_texts(data, spec, math.prod(shape))
     view = data if isinstance(data, memoryview) else _view(data, spec)
     if data is view and view.format in ("B", "b", "c"):  # bytes, whatever they stand for
         return view.tobytes()
@@ -182,13 +184,13 @@ def _little_endian(view: memoryview) -> bytes:
     return bytes(turned)
 
 
-def _packed_texts(data: Any, spec: TensorSpec) -> bytes:
-    """Pack texts and bytes, each behind its length as four little-endian bytes."""
+def _packed_texts(data: Any, spec: TensorSpec, count: int) -> bytes:
+    """Pack texts and bytes, each behind its length as four little-endian bytes; one more than ``count`` at the most."""
     what = f"the data of output {spec.name} must be bytes, or texts"
     if hasattr(data, "ravel"):
         data = data.ravel().tolist()
     parts: list[bytes] = []
-    for one in listed(data, what, 1 << 31):
+    for one in listed(data, what, count):
         if not isinstance(one, str | bytes):
             _wrong(f"{what}, not {kind(one)}")
         part = one.encode() if isinstance(one, str) else one

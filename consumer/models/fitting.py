@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from consumer.boundary import never_in_a_fork, put_back
 from consumer.failures import described
 from shared.wire import Request
 
@@ -48,8 +49,10 @@ class Fitting(Model):
         """See the interface."""
         return self._in_parts(rows)
 
+    @never_in_a_fork
     def _run_part(self, rows: Sequence[Any]) -> Sequence[Any]:
-        found: Sequence[Any] = returned.outputs(self._model.run(rows), len(rows))
+        count = len(rows)  # known before: a model may use its rows up
+        found: Sequence[Any] = returned.outputs(self._model.run(rows), count)
         return found
 
     def working_rows(self) -> int | None:
@@ -60,28 +63,37 @@ class Fitting(Model):
         """See the interface."""
         return self._counted("padded_rows", lambda: returned.whole(self._model.padded_rows()), 0)
 
+    @never_in_a_fork
     def describe(self) -> Description:
         """See the interface; asked once."""
         if self._description is None:
             self._description = returned.description(self._model.describe())
         return self._description
 
+    @never_in_a_fork
     def load(self, device: str, precision: str) -> None:
         """See the interface."""
-        self._model.load(device, precision)
+        try:
+            self._model.load(device, precision)
+        finally:
+            put_back()
 
+    @never_in_a_fork
     def example(self) -> Request | Mapping[str, Any] | str | bytes | None:
         """See the interface."""
         return self._model.example()
 
+    @never_in_a_fork
     def close(self) -> None:
         """See the interface."""
         self._model.close()
 
+    @never_in_a_fork
     def preprocess(self, request: Request) -> Sequence[Any]:
         """See the interface."""
         return returned.rows(self._model.preprocess(request))
 
+    @never_in_a_fork
     def postprocess(self, outputs: Sequence[Any], request: Request) -> Result:
         """See the interface; the answer is checked.
 
@@ -92,18 +104,22 @@ class Fitting(Model):
             self._check = AnswerCheck(self.describe())
         return self._check(self._model.postprocess(outputs, request), len(outputs))
 
+    @never_in_a_fork
     def sample_rows(self, count: int) -> Sequence[Any]:
         """See the interface."""
         return returned.samples(self._model.sample_rows(count), count)
 
+    @never_in_a_fork
     def precisions(self, device: str) -> Sequence[str]:
         """See the interface."""
         return returned.precisions(self._model.precisions(device))
 
+    @never_in_a_fork
     def tune(self, notes: Notes, allowed: frozenset[str] | None) -> None:
         """See the interface."""
         self._model.tune(notes, allowed)
 
+    @never_in_a_fork
     def recipe(self) -> tuple[str, ...]:
         """See the interface."""
         return returned.texts(self._model.recipe(), "recipe()")
@@ -112,14 +128,17 @@ class Fitting(Model):
         """See the interface."""
         return self._counted("device_busy_s", lambda: returned.seconds(self._model.device_busy_s()), None)
 
+    @never_in_a_fork
     def effort(self, request: Request) -> Effort | None:
         """See the interface."""
         return self._model.effort(request)
 
+    @never_in_a_fork
     def decodes(self, request: Request) -> bool:
         """See the interface."""
         return bool(self._model.decodes(request))
 
+    @never_in_a_fork
     def _counted(self, method: str, count: Callable[[], T], otherwise: T) -> T:
         """Ask for a count; what only metrics show must end neither a batch nor a scrape."""
         try:

@@ -76,26 +76,28 @@ class Halving(Generic[OutputsT]):
         done, before = 0, self.most
         while done < len(rows):
             part = rows[done : done + self.most]
+            count = len(part)  # known before: what runs them may use them up
             outputs = self._attempt(part, before)
             if outputs is _NoRoom.NO_ROOM:
                 self._recover()
-                self.most = max(1, len(part) // 2)
-                log.warning("Memory ran out at %d rows; from here on at most %d run at once.", len(part), self.most)
+                self.most = max(1, count // 2)
+                log.warning("Memory ran out at %d rows; from here on at most %d run at once.", count, self.most)
                 continue
-            if len(outputs) != len(part):  # the next part's would be taken for what is missing
-                raise ValueError(f"the model returned {len(outputs)} outputs for {len(part)} rows")
+            if len(outputs) != count:  # the next part's would be taken for what is missing
+                raise ValueError(f"the model returned {len(outputs)} outputs for {count} rows")
             parts.append(outputs)
-            done += len(part)
+            done += count
         return parts[0] if len(parts) == 1 else _joined(parts)
 
     def _attempt(self, part: Sequence[Any], before: int) -> OutputsT | _NoRoom:
         """Run a part, or say that memory ran out and fewer rows may do."""
+        count = len(part)
         try:
             return self._run(part)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            if len(part) < 2:
+            if count < 2:
                 self.most = before
                 raise
         return _NoRoom.NO_ROOM

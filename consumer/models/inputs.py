@@ -34,7 +34,7 @@ def arrays(request: Request, specs: Sequence[TensorSpec]) -> dict[str, NDArray[A
     for index, given in enumerate(request.inputs):
         path, spec = f"inputs[{index}]", known.get(given.name)
         if spec is None:
-            raise invalid(f"The model has no input of that name; it has {', '.join(known)}.", f"{path}.name")
+            raise invalid(f"The model has no input of that name; it has {', '.join(known) or 'none'}.", f"{path}.name")
         if spec.name in found:
             raise invalid(f"Input {spec.name} is there twice.", f"{path}.name")
         if given.datatype != spec.datatype:

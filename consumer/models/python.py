@@ -7,12 +7,14 @@ import os
 import sys
 from types import ModuleType
 
+from consumer.boundary import never_in_a_fork, put_back
 from consumer.load_errors import EntryFailed, said_by
 from shared.model_config import ModelConfig
 
 from .base import Model
 
 
+@never_in_a_fork
 def build(config: ModelConfig) -> Model:
     """Import the entry's module, call its factory with ``config.options`` and return the model it makes.
 
@@ -24,9 +26,18 @@ def build(config: ModelConfig) -> Model:
     module_name, separator, attribute = entry.partition(":")
     if not (module_name and separator and attribute):
         raise ValueError(f"entry must read 'package.module:factory', not {entry!r}.")
-    factory = getattr(_module(module_name), attribute, None)
+    try:
+        return _made(entry, _module(module_name), attribute, config)
+    finally:
+        put_back()
+
+
+def _made(entry: str, module: ModuleType, attribute: str, config: ModelConfig) -> Model:
+    factory = getattr(module, attribute, None)
     if factory is None:
-        raise ValueError(f"module {module_name!r} has no {attribute!r}, which entry {entry!r} names.")
+        # Where it was found shows that it is another one: a name of Python's own library wins over a file of yours.
+        found = getattr(module, "__file__", None) or "built into Python"
+        raise ValueError(f"module {module.__name__!r} ({found}) has no {attribute!r}, which entry {entry!r} names.")
     if not callable(factory):
         raise ValueError(f"entry {entry!r} must name a function or a class, but it is a {type(factory).__name__}.")
     try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import islice
@@ -23,6 +24,8 @@ MOST_ROWS = 65_536
 
 MOST_LABELS = 10_000_000
 DATATYPES = ("BYTES", *ITEM_BYTES)
+ENVELOPES = ("application/json", "application/msgpack", "application/x-msgpack")
+_MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,127}/[a-z0-9!#$&^_.+-]{1,127}")
 
 
 class Unusable(ValueError):
@@ -106,7 +109,17 @@ def texts(value: Any, whose: str) -> tuple[str, ...]:
     for index, one in enumerate(found):
         if not isinstance(one, str):
             raise Unusable(f"{whose} must be texts, but number {index} is {kind(one)}.")
-    return tuple(str(one) for one in found)
+    plain = tuple(str(one) for one in found)
+    for index, text in enumerate(plain):
+        _check_sendable(text, f"number {index} of {whose}")
+    return plain
+
+
+def _check_sendable(text: str, whose: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Unusable(f"{whose} holds half a character (a lone surrogate), which no message can hold.") from None
 
 
 def seconds(value: Any) -> float | None:
@@ -127,10 +140,24 @@ def description(value: Any) -> Description:
     return Description(
         _specs(value.inputs, "inputs"),
         _specs(value.outputs, "outputs"),
-        texts(value.content_types, "content_types of the Description"),
+        _content_types(value.content_types),
         labels,
         texts(value.warnings, "warnings of the Description"),
     )
+
+
+def _content_types(value: Any) -> tuple[str, ...]:
+    """Return media types as requests name them: in small letters, without parameters."""
+    found = texts(value, "content_types of the Description")
+    plain = tuple(dict.fromkeys(one.partition(";")[0].strip().lower() for one in found))
+    for one in plain:
+        if not _MEDIA_TYPE.fullmatch(one):
+            raise Unusable(
+                f"content_types of the Description must be media types such as text/plain, not {one[:80]!r}."
+            )
+        if one in ENVELOPES:
+            raise Unusable(f"content_types of the Description cannot have {one}: a body of that type holds inputs.")
+    return plain
 
 
 def _specs(value: Any, whose: str) -> tuple[TensorSpec, ...]:
@@ -147,6 +174,7 @@ def _spec(value: Any, whose: str) -> TensorSpec:
         raise Unusable(f"{whose} must be a TensorSpec, not {kind(value)}.")
     if not isinstance(value.name, str) or not 1 <= len(value.name) <= MAX_TEXT:
         raise Unusable(f"{whose} must have a name of 1 to {MAX_TEXT} characters.")
+    _check_sendable(str(value.name), f"the name of {whose}")
     if not isinstance(value.datatype, str) or value.datatype not in DATATYPES:
         raise Unusable(f"{whose} must have one of the datatypes {', '.join(DATATYPES)}.")
     return TensorSpec(str(value.name), str(value.datatype), _sizes(value.shape, whose))

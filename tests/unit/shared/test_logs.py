@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.logs import JsonFormatter, TextFormatter, about, without_secrets
+from shared.logs import LONGEST, JsonFormatter, TextFormatter, about, without_secrets
 from shared.trace import parts, sampled_trace_id, trace_id
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -131,3 +131,15 @@ def test_what_a_client_sent_cannot_speak_to_the_terminal_or_begin_a_line(one_lin
     assert "GET /a\\x0d" in first
     assert not set(text) & set(map(chr, (*range(9), *range(11, 32), *range(127, 160))))
     assert ("\n" in text) is not one_line
+
+
+@pytest.mark.parametrize("formatter", [TextFormatter(one_line=False), TextFormatter(one_line=True), JsonFormatter()])
+def test_a_message_of_any_length_leaves_room_for_what_follows(formatter: logging.Formatter) -> None:
+    try:
+        raise ValueError("begin " + "x" * 5_000_000 + " end")
+    except ValueError as error:
+        record = logging.LogRecord("a", logging.ERROR, "f", 1, "told %s done", (error,), (ValueError, error, None))
+    text = formatter.format(record)
+    assert len(text) < 3 * LONGEST
+    assert "characters left out" in text
+    assert all(word in text for word in ("told begin ", " end done"))

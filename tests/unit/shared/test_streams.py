@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from typing import IO
 
 import pytest
@@ -116,3 +117,48 @@ def test_a_process_that_is_forked_writes_its_own_and_nothing_twice() -> None:
     fork = "import os\nprint('parent')\npid = os.fork()\nif pid == 0: print('child'); os._exit(0)\nos.waitpid(pid, 0)"
     done = run(SERVICE + fork, stdout=subprocess.PIPE)
     assert sorted(done.stdout.split()) == [b"child", b"parent"]
+
+
+def test_a_long_piece_costs_as_much_as_many_short_ones() -> None:
+    megabyte = 1 << 20
+    with open(os.devnull, "wb") as null:
+        outlet = Outlet(null.fileno())
+
+        def took_s(pieces: int, size: int) -> float:
+            piece, begun_s = bytes(size), time.process_time()
+            for _ in range(pieces):
+                outlet.write(piece)
+            return time.process_time() - begun_s
+
+        took_s(1, megabyte)
+        assert took_s(1, 48 * megabyte) < 8 * took_s(48, megabyte)
+
+
+CLOSED = {
+    "descriptors": "os.close(0); os.close(1); os.close(2)",
+    "streams": "sys.stdout.close(); sys.stderr.close()",
+    "names": "sys.stdout = sys.stderr = None",
+}
+
+
+@pytest.mark.parametrize("how", CLOSED)
+def test_what_foreign_code_closes_is_open_again_and_no_socket_gets_its_number(how: str) -> None:
+    code = f"import os, socket, sys\n{SERVICE}{CLOSED[how]}\nstreams.put_back()\nsocket = socket.socket()\n"
+    code += "print('printed', socket.fileno() > 2)\nprint('told', file=sys.stderr)\nos.write(1, b'written')"
+    done = run(code, stdout=subprocess.PIPE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"printed True\nwritten", b"told\n")
+
+
+def test_the_log_goes_on_where_foreign_code_redirects_or_silences_it() -> None:
+    code = (
+        f"import logging, logging.config, os, sys\n{SERVICE}from shared import logs\nlogs.configure('info', 'text')\n"
+        "log = logging.getLogger('consumer.worker')\n"
+        "null = os.open(os.devnull, os.O_RDWR)\nos.dup2(null, 2)\nsys.stderr.close()\n"
+        "logging.config.dictConfig({'version': 1})\nlogging.basicConfig(force=True, handlers=[logging.NullHandler()])\n"
+        "logging.disable()\nlogging.getLogger().setLevel('CRITICAL')\nlogs.put_back()\nlog.info('still here')\n"
+        "logging.getLogger('theirs').error('as they want it')\n"
+    )
+    done = run(code, stdout=subprocess.PIPE)
+    assert done.returncode == 0
+    assert done.stderr.endswith(b"INFO consumer.worker: still here\n")
+    assert done.stderr.count(b"\n") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from typing import Any
 
@@ -185,6 +186,15 @@ def test_texts_without_their_lengths_are_refused(data: Any) -> None:
 @pytest.mark.parametrize("data", [[1], [None], "ab", {"a": 1}, 5, None])
 def test_what_is_no_text_is_refused(data: Any) -> None:
     assert "the data of output t" in sentence(TEXTS, Result(outputs=[Tensor("t", "BYTES", (1, 1), data)]))
+
+
+def test_texts_and_predictions_without_an_end_are_not_waited_for() -> None:
+    looked = iter(range(10))
+    texts: Any = (f"text {next(looked)}" for _ in itertools.count())
+    assert "output t must hold 2 elements" in sentence(TEXTS, Result(outputs=[Tensor("t", "BYTES", (1, 2), texts)]))
+    assert next(looked) == 3, "one more than it should be"
+    endless = itertools.repeat(guess("a", 1, 0.5))
+    assert "more than 1,000,000 predictions" in sentence(NUMBERS, Result(predictions=endless))  # type: ignore[arg-type]
 
 
 def test_rows_that_are_missing_are_noticed() -> None:

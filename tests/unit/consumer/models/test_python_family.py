@@ -25,6 +25,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "headrace_test_mine.py").write_text("number = 5\ndef text(options): return 'no model'\n")
     (tmp_path / "headrace_test_needs.py").write_text("import headrace_test_absent\n")
     (tmp_path / "headrace_test_breaks.py").write_text("1 / 0\n")
+    (tmp_path / "random.py").write_text("def create(options): return None\n")
     return tmp_path
 
 
@@ -37,7 +38,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("headrace_test_nowhere.part:create", "there is no module 'headrace_test_nowhere.part'"),
         ("headrace_test_needs:create", "'headrace_test_needs' imports 'headrace_test_absent', which is not installed"),
         ("headrace_test_breaks:create", "importing 'headrace_test_breaks' failed: ZeroDivisionError"),
-        ("headrace_test_mine:create", "module 'headrace_test_mine' has no 'create'"),
+        ("headrace_test_mine:create", "headrace_test_mine.py) has no 'create'"),
+        ("random:create", "random.py) has no 'create'"),  # the user's own is in its shadow
+        ("sys:create", "module 'sys' (built into Python) has no 'create'"),
         ("headrace_test_mine:number", "must name a function or a class, but it is a int"),
         ("headrace_test_mine:text", "must return an instance of consumer.models.base.Model, but it returned a str"),
         ("headrace_test_mine:text.upper", "has no 'text.upper'"),

@@ -85,6 +85,19 @@ def test_what_is_not_one_output_per_row_fails_the_batch_and_is_no_lack_of_memory
     assert model.working_rows() is None
 
 
+@pytest.mark.parametrize("use_up", [lambda rows: [rows.pop(0) for _ in list(rows)], lambda rows: rows.clear() or []])
+def test_a_model_that_uses_its_rows_up_is_held_to_how_many_it_got(use_up: Any) -> None:
+    toy = Toy()
+    toy.run = use_up  # type: ignore[method-assign]
+    model, rows = Fitting(toy, lambda: None), ["a", "b"]
+    if use_up(["a"]):
+        assert model.run(rows) == ["a", "b"]
+    else:
+        with pytest.raises(Unusable, match="returned 0 outputs for 2 rows"):
+            model.run(rows)
+    assert rows == ["a", "b"], "whoever runs them again needs them"
+
+
 @pytest.mark.parametrize("rows", [None, [], [1], "ab", {"a": 1, "b": 2}, 2])
 def test_samples_are_as_many_as_asked_for(rows: Any) -> None:
     with pytest.raises(Unusable, match=r"sample_rows\(2\) must return"):
@@ -142,6 +155,11 @@ def test_a_description_becomes_plain() -> None:
     assert type(found.inputs[0].shape[0]) is int
 
 
+def test_content_types_are_those_that_requests_name() -> None:
+    said = Description((SPEC,), (SPEC,), ("Text/Plain; charset=utf-8", "image/svg+xml", "text/plain"))
+    assert fitted("describe", said).describe().content_types == ("text/plain", "image/svg+xml")
+
+
 @pytest.mark.parametrize(
     ("said", "says"),
     [
@@ -160,6 +178,16 @@ def test_a_description_becomes_plain() -> None:
         (Description((), (), labels=(1, 2)), "labels of the Description must be texts, but number 0 is an int"),  # type: ignore[arg-type]
         (Description((), (), labels=()), "labels of the Description must be None"),
         (Description((), (), warnings="careful"), "warnings of the Description"),  # type: ignore[arg-type]
+        (
+            Description((), (), warnings=("ok", "\udcff")),
+            "number 1 of warnings of the Description holds half a character",
+        ),
+        (Description((), (), labels=("\ud800",)), "number 0 of labels of the Description holds half a character"),
+        (Description((TensorSpec("x\udcff", "FP32", ()),), ()), r"name of inputs\[0\] of the Description holds half"),
+        (Description((), (), ("",)), "content_types of the Description must be media types such as text/plain, not ''"),
+        (Description((), (), ("text",)), "must be media types"),
+        (Description((), (), ("image/jpeg\r\nX: y",)), "must be media types"),
+        (Description((), (), ("Application/JSON",)), "cannot have application/json: a body of that type holds inputs"),
     ],
 )
 def test_a_description_that_is_none_is_refused_in_one_sentence(said: Any, says: str) -> None:
