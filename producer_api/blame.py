@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 import msgspec
 
 from shared.outcomes import RequestError, invalid
 
-_PLACE = re.compile(r"(?P<what>.*?)(?: - at `(?:key in )?\$(?P<path>[^`]*)`)?\Z", re.DOTALL)
+_PLACE = " - at `$"
+"""Stands before the place of what is wrong. What a stranger wrote may stand before that and look the same."""
 
 
 def from_validation(error: msgspec.ValidationError, under: str = "") -> RequestError:
@@ -18,8 +17,10 @@ def from_validation(error: msgspec.ValidationError, under: str = "") -> RequestE
         error: what msgspec says, such as "Expected `int`, got `str` - at `$.inputs[0].shape[1]`".
         under: path of the member that was being decoded, put in front of the path in ``error``.
     """
-    match = _PLACE.match(str(error))
-    what, path = (match["what"], match["path"] or "") if match else (str(error), "")
-    field = (under + path).removeprefix(".").replace("[...]", "")
-    message = what.replace("`", "'").rstrip(".")[:300]
+    text = str(error)
+    what, place, path = text.rpartition(_PLACE)
+    if not place or path.find("`") != len(path) - 1:
+        what, path = text, ""
+    field = (under + path.rstrip("`")).removeprefix(".").replace("[...]", "")
+    message = what[:300].replace("`", "'").rstrip(".")
     return invalid(f"{message}.", field or "body")

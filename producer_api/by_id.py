@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from typing import Any
 
 from shared import functions, keys
@@ -28,6 +29,8 @@ class ById:
 
     def __init__(self, client: AsyncClient, timeout_s: float) -> None:
         self._link, self._one_at_a_time, self._timeout_s = Link(client), asyncio.Lock(), timeout_s
+        # Whoever asks for many large answers keeps its own lane waiting: of each lane, one waits for the connection.
+        self._of_lane: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def find(self, model: str, lane: str, request_id: str) -> Reply | Standing:
         """Return the stored reply, or how the request stands.
@@ -67,9 +70,10 @@ class ById:
     async def _call(self, model: str, lane: str, request_id: str, step: tuple[Any, ...], *more: Any) -> list[Any]:
         """Call a function, and further commands in the same round trip; loads the functions where they are missing."""
         function, *arguments = step
-        commands = (("FCALL", function, 1, keys.work(model, lane), *arguments), *more)
+        commands, is_asked = (("FCALL", function, 1, keys.work(model, lane), *arguments), *more), False
         try:
-            async with asyncio.timeout(self._timeout_s), self._one_at_a_time:
+            async with asyncio.timeout(self._timeout_s), self._of_lane[lane], self._one_at_a_time:
+                is_asked = True
                 answers = await self._link.call_many(commands)
                 if isinstance(answers[0], ServerError) and functions.is_missing(answers[0]):
                     await self._link.call("FUNCTION", "LOAD", "REPLACE", functions.source())
@@ -78,8 +82,9 @@ class ById:
                 if isinstance(answer, ServerError):
                     raise answer
         except (ClientError, OSError) as error:  # TimeoutError is an OSError, and says nothing
-            log.warning("%s failed: %s", function, told(error) if str(error) else "no answer in time")
-            raise refusal(QUEUE_UNAVAILABLE, "Redis did not answer; ask again.", request_id) from None
+            if is_asked:  # those that waited behind it say nothing new
+                log.warning("%s failed: %s", function, told(error) if str(error) else "no answer in time")
+            raise refusal(QUEUE_UNAVAILABLE, "Redis did not answer in time; ask again.", request_id) from None
         return answers
 
 

@@ -25,13 +25,20 @@ TEXTS_AT_ONCE = 1024
 PREDICTIONS_AT_ONCE = 2048
 """What one step encodes, in about a millisecond."""
 
+PREDICTION_BYTES = 100
+
 
 def is_large(reply: Reply, media_type: str) -> bool:
     """Say whether encoding a reply takes so long that others should not wait for it."""
-    if media_type != JSON:
-        return False
-    size = sum([len(tensor.data) for tensor in reply.outputs or ()])
-    return size > LARGE_BYTES or len(reply.predictions or ()) > PREDICTIONS_AT_ONCE
+    return media_type == JSON and (
+        len(reply.predictions or ()) > PREDICTIONS_AT_ONCE or (bool(reply.outputs) and size_of(reply) > LARGE_BYTES)
+    )
+
+
+def size_of(reply: Reply) -> int:
+    """Return about how many bytes a reply takes."""
+    predictions = PREDICTION_BYTES * len(reply.predictions or ())
+    return sum([len(tensor.data) for tensor in reply.outputs or ()], predictions)
 
 
 def encode_reply(reply: Reply, total_s: float, media_type: str) -> bytes:

@@ -83,7 +83,7 @@ class Desk:
 
     def __init__(self, settings: Settings, queue: Queue, metrics: ApiMetrics, arrivals: Arrivals) -> None:
         self.queue, self.metrics, self.arrivals = queue, metrics, arrivals
-        self.ids, self.turns = RequestIds(), Turns()
+        self.ids, self.turns = RequestIds(), Turns(settings.sending_limit_bytes)
         self.limits = Limits(settings.default_timeout_ms, settings.max_timeout_ms)
         self.max_body_bytes = settings.max_body_bytes
         self.max_in_flight = settings.max_in_flight

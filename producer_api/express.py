@@ -22,6 +22,7 @@ from shared.outcomes import CANCELLED, CLIENT_CLOSED, INTERNAL, SHUTTING_DOWN, R
 
 from .auth import Client, Gate
 from .cors import Cors
+from .encoding import size_of
 from .errors import EVERYWHERE_LINES, body_of, headers_of
 from .exchange import PATH, Desk, Exchange, Head, head_of
 from .queue import Answer, GiveUp
@@ -137,7 +138,7 @@ class Express:
     def __init__(self, desk: Desk, gate: Gate | None = None, cors: Cors | None = None) -> None:
         self._desk, self.arrivals = desk, desk.arrivals
         self.heads = Heads(desk.max_body_bytes, gate=gate, cors=cors)
-        self._encoding: set[asyncio.Task[None]] = set()
+        self._encoding: dict[Exchange, asyncio.Task[None]] = {}
 
     def begin(self, head: Head, body: bytes, respond: Respond) -> UnderWay | None:
         """Take a request; ``respond`` is called once, perhaps before this returns. Never raises.
@@ -167,12 +168,14 @@ class Express:
             give_up()
             exchange.outcome = CLIENT_CLOSED
             exchange.close()
+            if encoding := self._encoding.get(exchange):
+                encoding.cancel()
 
     def _done(self, exchange: Exchange, respond: Respond, result: Answer | RequestError) -> None:
         if not isinstance(result, RequestError) and self._is_large(exchange, result):
             task = asyncio.create_task(self._encode(exchange, respond, result))
-            self._encoding.add(task)
-            task.add_done_callback(self._encoding.discard)
+            self._encoding[exchange] = task
+            task.add_done_callback(lambda _: self._encoding.pop(exchange, None))
         else:
             self._end(exchange, respond, result)
 
@@ -186,7 +189,7 @@ class Express:
         """Answer with what takes long to encode; others are served meanwhile."""
         result: bytes | RequestError
         try:
-            result = await self._desk.turns.take(exchange.payload_in_steps(answer))
+            result = await self._desk.turns.take(exchange.payload_in_steps(answer), size_of(answer.reply))
         except RequestError as error:
             result = error
         except Exception:

@@ -184,6 +184,7 @@ class GuardedProtocol(Connection):
         self._unclaimed_bytes = 0
         self._in_body, self._body_left_bytes = False, 0
         super().on_message_complete()
+        self.flow.resume_reading()  # a large body has paused it; who does not read on never sees the client go away
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be parsed, in the documented shape, unless an answer has begun."""
@@ -236,6 +237,8 @@ class GuardedProtocol(Connection):
         elif hosts or self.parser.get_http_version() != "1.0":
             raise self._refused(malformed("A request needs exactly one valid Host header.", "Host"))
         if not self.url.startswith(b"/") and (absolute := _ABSOLUTE.match(self.url)):
+            if not _HOST.match(absolute[1]):
+                raise self._refused(malformed("The target of the request has no valid host.", "Host"))
             self._check_name(absolute[1])  # RFC 9112, section 3.2.2: this is the host then
         return length
 

@@ -57,7 +57,7 @@ _MEANINGS: dict[Outcome, str] = {
     outcomes.QUEUE_OUT_OF_MEMORY: "Redis is full.",
     outcomes.NO_WORKER: "No worker serves the model now.",
     outcomes.DRAINING: "An operator drains the model.",
-    outcomes.OVERLOADED: "This front end holds too many requests, or is receiving too much.",
+    outcomes.OVERLOADED: "This front end holds too many requests, or is receiving or coding too much.",
     outcomes.SHUTTING_DOWN: "This front end is stopping.",
     outcomes.EXPIRED: "The request waited longer than it was worth and was not run.",
     outcomes.UNKNOWN_OUTCOME: "No answer came in time; whether the model ran is unknown. Ask again with the same id.",

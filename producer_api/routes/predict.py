@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from producer_api import body as bodies
 from producer_api.admission import refusal
+from producer_api.encoding import size_of
 from producer_api.errors import send_error
 from producer_api.exchange import PATH, Desk, Exchange, head_of
 from producer_api.http_guard import ON_GONE
@@ -59,7 +60,7 @@ class Predict:
             unread = False
             self._watch(scope, exchange)
             if len(body) > LARGE_BYTES:
-                decoded = await desk.turns.take(exchange.decode_in_steps(body))
+                decoded = await desk.turns.take(exchange.decode_in_steps(body), len(body))
             else:
                 decoded = exchange.decode(body)
             del body
@@ -74,7 +75,7 @@ class Predict:
             if span is not None:
                 span.answered(answer.reply.timing)
             if exchange.is_large(answer):
-                payload = await desk.turns.take(exchange.payload_in_steps(answer))
+                payload = await desk.turns.take(exchange.payload_in_steps(answer), size_of(answer.reply))
             else:
                 payload = exchange.payload(answer)
             del scope[ON_GONE]

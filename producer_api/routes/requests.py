@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.requests import Request
 from starlette.responses import Response
 
 from producer_api.auth import Client
-from producer_api.encoding import encode_reply_in_steps
+from producer_api.encoding import encode_reply, encode_reply_in_steps, is_large, size_of
 from producer_api.errors import from_fault
+from producer_api.http_guard import ON_GONE
 from producer_api.negotiation import choose
 from producer_api.queue import Queue, Standing
 from producer_api.schemas import RequestState
 from producer_api.steps import Turns
 from shared.keys import DEFAULT_LANE
 from shared.names import is_name
-from shared.outcomes import ALREADY_ANSWERED, UNKNOWN_REQUEST, RequestError, malformed
+from shared.outcomes import ALREADY_ANSWERED, CLIENT_CLOSED, UNKNOWN_REQUEST, RequestError, malformed
 from shared.wire import Reply
 
 from .models import NOT_KEPT, json_response
@@ -29,8 +32,24 @@ class Requests:
         self._queue, self._turns = queue, turns
 
     async def answer(self, request: Request) -> Response:
-        """Answer either method."""
-        return await (self._cancel(request) if request.method == "DELETE" else self._find(request))
+        """Answer either method, as long as the client is there."""
+        task, is_gone = asyncio.current_task(), False
+
+        def gone() -> None:
+            nonlocal is_gone
+            is_gone = True
+            if task is not None:
+                task.cancel()
+
+        request.scope[ON_GONE] = gone
+        try:
+            return await (self._cancel(request) if request.method == "DELETE" else self._find(request))
+        except asyncio.CancelledError:
+            if not is_gone:
+                raise
+            return Response(status_code=CLIENT_CLOSED.status)
+        finally:
+            del request.scope[ON_GONE]
 
     async def _find(self, request: Request) -> Response:
         """Give the stored answer, or say how the request stands."""
@@ -50,7 +69,10 @@ class Requests:
             raise from_fault(reply.fault, request_id)
         timing = reply.timing
         took_s = (timing.queue + timing.wait + timing.run) / 1e6
-        payload = await self._turns.take(encode_reply_in_steps(reply, took_s, media_type))
+        if is_large(reply, media_type):
+            payload = await self._turns.take(encode_reply_in_steps(reply, took_s, media_type), size_of(reply))
+        else:
+            payload = encode_reply(reply, took_s, media_type)
         return Response(payload, media_type=media_type, headers={"X-Request-Id": request_id, **NOT_KEPT})
 
     async def _cancel(self, request: Request) -> Response:

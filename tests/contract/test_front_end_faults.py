@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from consumer.stream import Ended, WorkStream
 from producer_api.admitter import Admitter
+from producer_api.by_id import ById
 from producer_api.channel import Wait
 from producer_api.metrics import queue_metrics
 from producer_api.queue import Answer, GiveUp, Standing, submit
@@ -24,9 +25,10 @@ from producer_api.redis_queue import RedisQueue
 from producer_api.reply_reader import ReplyReader
 from producer_api.routes.service import readiness
 from producer_api.waiters import Waiter
-from shared import keys
+from shared import functions, keys
 from shared.cards import BatchSettings
 from shared.outcomes import EXPIRED, OVERLOADED, QUEUE_UNAVAILABLE, WAIT_TOO_LONG, RequestError
+from shared.redis import connect_async
 from shared.settings import Settings
 from shared.wire import Fault, ModelTag, Reply, Request, Tensor, Timing, decode_request, encode_reply
 from shared.wishes import Serving
@@ -465,6 +467,33 @@ def test_what_timed_out_while_redis_was_silent_is_not_admitted_any_more(lane: Re
     entries: Any = lane.client.xrange(lane.work)
     ids = [decode_request(fields[b"m"]).id for _, fields in entries]
     assert ids == ["opens-the-connection", "sent", "afterwards"]
+
+
+def test_who_asks_for_many_large_answers_by_id_keeps_no_other_lane_waiting(lane: RedisLane, redis_url: str) -> None:
+    reply = encode_reply(Reply("mine", ModelTag(lane.model, "1", "fp32"), Timing(), outputs=[
+        Tensor("x", "UINT8", (1, 8 << 20), bytes(8 << 20))
+    ]))  # fmt: skip
+    for name in ("loud", "quiet"):
+        lane.client.rpush(keys.reply(lane.model, name, "mine"), reply)
+    lane.client.function_load(functions.source(), replace=True)
+    order: list[str] = []
+
+    async def main() -> None:
+        client = connect_async(redis_url, 30.0)
+        by_id = ById(client, 60.0)
+
+        async def ask(name: str) -> None:
+            assert isinstance(await by_id.find(lane.model, name, "mine"), Reply)
+            order.append(name)
+
+        try:
+            await asyncio.gather(*(ask("loud") for _ in range(20)), ask("quiet"))
+        finally:
+            await by_id.close()
+            await client.aclose()
+
+    asyncio.run(main())
+    assert order.index("quiet") < 3
 
 
 def test_asking_by_id_survives_what_it_finds(lane: RedisLane, redis_url: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
 from producer_api.http_express import ExpressProtocol, protocol
@@ -79,3 +82,70 @@ def test_going_away_after_the_answer_is_no_disconnect(way: type[ExpressProtocol]
         assert eventually(lambda: not server.connections())
         assert (ended(server, "ok"), ended(server, "client_closed")) == (6, 0)
         assert server.metric("headrace_requests_in_flight") == 0
+
+
+class Endless:
+    """Encodes an answer that never ends; counts how many were begun and given up."""
+
+    def __init__(self) -> None:
+        self.begun = self.closed = 0
+
+    def __call__(self, *_: Any) -> Iterator[None]:
+        self.begun += 1
+        try:
+            while True:
+                yield
+        finally:
+            self.closed += 1
+
+
+LARGE = bytes(300_000)
+
+
+def test_who_goes_away_behind_a_large_body_is_noticed(way: type[ExpressProtocol]) -> None:
+    with HttpServer(protocol=way) as server:
+        server.queue.hold()
+        for size in (1, 300_000, 3_000_000):
+            before = ended(server, "client_closed")
+            with server.connect() as client:
+                client.post("echo", bytes(size))
+                eventually(lambda: server.queue.catalogue().models["echo"].queued == 1)
+            eventually(lambda before=before: ended(server, "client_closed") == before + 1)  # type: ignore[misc]
+            assert server.metric("headrace_requests_in_flight") == 0
+            assert server.queue.catalogue().models["echo"].queued == 0
+        server.release()
+
+
+def test_nobody_encodes_an_answer_for_who_is_gone(way: type[ExpressProtocol], monkeypatch: pytest.MonkeyPatch) -> None:
+    with HttpServer(protocol=way) as server:
+        with server.connect() as first:
+            first.post("echo", LARGE)
+            assert first.response()[0] == 200
+        endless = Endless()
+        monkeypatch.setattr("producer_api.exchange.encode_reply_in_steps", endless)
+        with server.connect() as client:
+            client.post("echo", LARGE)
+            eventually(lambda: endless.begun == 1)
+            assert endless.closed == 0
+        eventually(lambda: endless.closed == 1)
+        assert ended(server, "client_closed") == 1
+        assert server.metric("headrace_requests_in_flight") == 0
+
+
+def test_nor_one_that_was_asked_for_by_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    with HttpServer() as server:
+        with server.connect() as first:
+            first.send(
+                b"POST /v1/models/echo/predict?id=mine HTTP/1.1\r\nHost: test\r\n"
+                b"Content-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n%b" % (len(LARGE), LARGE)
+            )
+            assert first.response()[0] == 200
+        endless = Endless()
+        monkeypatch.setattr("producer_api.routes.requests.encode_reply_in_steps", endless)
+        with server.connect() as client:
+            client.send(b"GET /v1/models/echo/requests/mine HTTP/1.1\r\nHost: test\r\n\r\n")
+            eventually(lambda: endless.begun == 1)
+            assert endless.closed == 0
+        eventually(lambda: endless.closed == 1)
+        monkeypatch.undo()
+        assert server.get("/v1/models/echo/requests/mine")[0] == 200

@@ -70,7 +70,12 @@ def test_names_that_are_ours(server: HttpServer, host: str) -> None:
 
 
 def test_the_name_in_a_target_counts(server: HttpServer) -> None:
-    for target, status in (("http://localhost/healthz", 200), ("http://evil.example/healthz", 421)):
+    for target, status in (
+        ("http://localhost/healthz", 200),
+        ("http://evil.example/healthz", 421),
+        ("http://localhost:1@evil.example/healthz", 400),
+        ("http:///healthz", 400),
+    ):
         assert ask(server, f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())[0] == status
 
 

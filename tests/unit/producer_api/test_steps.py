@@ -22,12 +22,13 @@ from producer_api.ids import fingerprint, fingerprint_in_steps
 from producer_api.negotiation import JSON, MSGPACK, RAW
 from producer_api.steps import Steps, Turns, at_once
 from shared.cards import TensorSpec
-from shared.outcomes import RequestError, malformed
+from shared.outcomes import OVERLOADED, RequestError, malformed
 from shared.wire import ModelTag, Prediction, Reply, Tensor, Timing
 from tests.fakes import LABELS, card
 from tests.unit.producer_api.test_proportion import array_of, in_json, in_msgpack, listed
 
 SIZE = 4 << 20
+MEBIBYTE = 1 << 20
 LONGEST_SHARE = 0.25
 """No step may take a larger share of the whole; on a quiet machine the longest takes a twentieth, mostly less."""
 
@@ -157,6 +158,96 @@ def test_a_work_that_is_given_up_or_fails_lets_the_others_go_on() -> None:
 
     asyncio.run(main())
     assert closed == [1]
+
+
+class Crowd:
+    """Works of several steps, and what those under way were made from, at most."""
+
+    def __init__(self, turns: Turns) -> None:
+        self.turns, self.most, self.ended = turns, 0, list[str]()
+
+    async def work(self, name: str, size_bytes: int) -> None:
+        def steps() -> Steps[None]:
+            for _ in range(5):
+                self.most = max(self.most, self.turns.bytes_under_way)
+                yield
+
+        await self.turns.take(steps(), size_bytes)
+        self.ended.append(name)
+
+
+def test_what_is_under_way_is_bounded_and_small_works_do_not_wait_for_it() -> None:
+    async def main() -> None:
+        crowd = Crowd(Turns(most_bytes=20 * MEBIBYTE))
+        large = [asyncio.create_task(crowd.work(f"large {n}", 15 * MEBIBYTE)) for n in range(20)]
+        await asyncio.sleep(0)
+        await asyncio.gather(*(crowd.work("small", MEBIBYTE) for _ in range(3)))
+        assert len(crowd.ended) <= 4
+        await asyncio.gather(*large, crowd.work("larger than all", 100 * MEBIBYTE))
+        assert [name for name in crowd.ended if name != "small"] == [
+            *(f"large {n}" for n in range(20)),
+            "larger than all",
+        ]
+        assert crowd.turns.bytes_under_way == 0
+        assert crowd.most == 100 * MEBIBYTE  # it was alone
+
+        crowd.most = 0
+        await asyncio.gather(*(crowd.work("small", MEBIBYTE) for _ in range(100)))
+        assert crowd.most == 40 * MEBIBYTE
+
+    asyncio.run(main())
+
+
+def test_those_that_wait_are_bounded_and_leave_nothing_behind_when_they_give_up() -> None:
+    async def main() -> None:
+        crowd = Crowd(Turns(40 * MEBIBYTE, most_bytes=10 * MEBIBYTE))
+        some = [asyncio.create_task(crowd.work(f"{n}", 10 * MEBIBYTE)) for n in range(5)]
+        await asyncio.sleep(0)
+        with pytest.raises(RequestError) as caught:
+            await crowd.work("too much", 10 * MEBIBYTE)
+        assert (caught.value.outcome, caught.value.retry_after_s) == (OVERLOADED, 1)
+        for one in some[:4]:  # the one under way, and three that wait
+            one.cancel()
+        await asyncio.gather(*some, return_exceptions=True)
+        assert crowd.ended == ["4"]
+        await asyncio.gather(*(crowd.work("again", 10 * MEBIBYTE) for _ in range(5)))
+        assert crowd.most == 10 * MEBIBYTE
+        assert crowd.turns.bytes_under_way == 0
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", [JSON, MSGPACK])
+def test_a_name_of_megabytes_that_nobody_knows_takes_no_longer_than_its_bytes(kind: str) -> None:
+    name = "z" * SIZE
+    body = json.dumps({name: 1}).encode() if kind == JSON else msgspec.msgpack.encode({name: 1})
+    one = card("m", [TensorSpec("x", "FP32", (-1,))])
+
+    def seconds(step: Callable[[], Any]) -> float:
+        begun_s = time.thread_time()
+        step()
+        return time.thread_time() - begun_s
+
+    def refused() -> None:
+        with pytest.raises(RequestError) as caught:
+            decode(kind, body, b"", one, Limits(1000, 1000), "a", None)
+        assert (caught.value.outcome.code, caught.value.field) == ("invalid_input", "body")
+
+    usual_s = min(
+        seconds(lambda: [msgspec.json.decode(msgspec.json.encode(name)) for _ in range(10)]) for _ in range(3)
+    )
+    assert min(seconds(refused) for _ in range(3)) < usual_s
+
+
+@pytest.mark.parametrize(("name", "field"), [
+    ("x - at `$.parameters.id`", "body"), ("`", "body"), (" - at `$", "body"),
+])  # fmt: skip
+def test_a_name_that_looks_like_a_place_is_none(name: str, field: str) -> None:
+    one = card("m", [TensorSpec("x", "FP32", (-1,))])
+    for body, expected in (({name: 1}, field), ({"parameters": {name: 1}}, "parameters")):
+        with pytest.raises(RequestError) as caught:
+            decode(MSGPACK, msgspec.msgpack.encode(body), b"", one, Limits(1000, 1000), "a", None)
+        assert caught.value.field == expected
 
 
 @pytest.mark.parametrize("datatype", ["FP32", "UINT8", "BOOL", "INT16", "BYTES", "FP16"])
