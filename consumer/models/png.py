@@ -19,6 +19,10 @@ MOST_DATA_CHUNKS = 65_536
 """A row of pixels each, at the most."""
 
 MOST_TEXT_BYTES = 1 << 20
+POINTER_BYTES = 8
+ROW_BYTES = 4
+"""Of a pixel in a row that is being decoded, at 8 bits."""
+
 _XMP_KEY = b"XML:com.adobe.xmp"
 _RAW_EXIF_KEY = b"Raw profile type exif"
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
@@ -84,14 +88,15 @@ def _header(size: bytes, body: bytes, has_transparency: bool, metadata: _Metadat
     width, height = int.from_bytes(size[:4], "big"), int.from_bytes(size[4:8], "big")
     if not width or not height:
         raise damaged("its size cannot be read")
+    made_bytes = _made_bytes(size[8], size[9], has_transparency)
     return Header(
         "PNG",
         width,
         height,
         body,
         visits=0,
-        kept_bytes=0,
-        made_bytes=_made_bytes(size[8], size[9], has_transparency),
+        kept_bytes=_edge_bytes(width, height, size[8], made_bytes) / (width * height),
+        made_bytes=made_bytes,
         orientation=orientation.from_metadata(metadata.exif or b"", metadata.xmp or b""),
     )
 
@@ -103,6 +108,12 @@ def _made_bytes(bits: int, colours: int, has_transparency: bool) -> int:
     if colours == _RGB:
         return 4
     return 1 if (colours, bits) == (_GREY, 8) else 5
+
+
+def _edge_bytes(width: int, height: int, bits: int, made_bytes: int) -> int:
+    """Return what rows take besides their pixels: a pointer each in every picture that is made, and the two that the
+    decoder has at hand. It matters where a picture is a single row, or a single column."""
+    return POINTER_BYTES * height * -(-made_bytes // 4) + 2 * width * ROW_BYTES * max(8, bits) // 8
 
 
 def _inflated(data: bytes) -> bytes:

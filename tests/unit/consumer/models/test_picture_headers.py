@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ from PIL import Image
 
 from consumer.models import effort, images, jpeg, png, webp
 from shared.outcomes import RequestError
+from tests.children import ROOT
 from tests.unit.consumer.models.pictures import (
     chunk,
     encoded,
@@ -126,6 +129,24 @@ def test_the_estimate_knows_that_a_large_jpeg_is_decoded_small() -> None:
     body = encoded(Image.new("RGB", (4000, 3000), (9, 9, 9)), "JPEG")
     assert images.effort(body, 256).memory_bytes == 4 * (4000 // 4) * (3000 // 4)
     assert images.effort(body).memory_bytes == 4 * 4000 * 3000
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the peak of a process in /proc")
+@pytest.mark.parametrize(("size", "colour_type"), [((1, 20_000_000), 2), ((20_000_000, 1), 2), ((1, 20_000_000), 0)])
+def test_the_estimate_knows_what_single_rows_and_columns_take(size: tuple[int, int], colour_type: int) -> None:
+    """Measured in a process of its own, whose peak is not that of other tests."""
+    row_bytes = 1 + size[0] * {0: 1, 2: 3}[colour_type]
+    packer, data = zlib.compressobj(1), bytearray()
+    for _ in range(row_bytes * size[1] // (1 << 20) + 1):
+        data += packer.compress(bytes(1 << 20))
+    body = png_of(*size, 8, colour_type, bytes(data + packer.flush()))
+    code = (
+        "import re, sys\nfrom consumer.models import images\nbody = sys.stdin.buffer.read()\n"
+        "def peak_bytes(): return 1024 * int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
+        "before_bytes = peak_bytes()\nimages.decode(body, 8, 8, 'bilinear')\nprint(peak_bytes() - before_bytes)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=body, capture_output=True, check=True, cwd=ROOT)
+    assert int(done.stdout) < 1.1 * images.effort(body).memory_bytes + (16 << 20)
 
 
 EXIF = Image.Exif()
