@@ -13,7 +13,7 @@ import msgspec
 
 from shared.cards import ITEM_BYTES, Card, TensorSpec
 from shared.names import is_name
-from shared.outcomes import invalid, malformed
+from shared.outcomes import RequestError, invalid, malformed
 from shared.wire import TOO_MANY_VALUES, Request, Scalar, Tensor, WireError, unpack
 
 from . import base64_text
@@ -93,7 +93,11 @@ def decode_in_steps(
             message = _from_json(body)
         else:
             short = yield from cut(body)
-            message = yield from short.restored(_from_json(short.rest))
+            try:
+                left = _from_json(short.rest)
+            except RequestError as error:
+                raise short.explained(error) from None
+            message = yield from short.restored(left)
         options = message.parameters or _NO_OPTIONS
         if options.id is not None and not is_name(options.id):  # the schema's $ also matches before a last line feed
             raise invalid(_ID_RULE, "parameters.id")

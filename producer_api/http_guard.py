@@ -253,9 +253,7 @@ class GuardedProtocol(Connection):
         hosts = self.rules.hosts
         if hosts is not None and not hosts.allows(host):
             name = name_of(host.decode("latin-1"))[:80]
-            message = (
-                f"Without API keys this front end is not called {name!r}; HEADRACE_ALLOWED_HOSTS names what it is."
-            )
+            message = f"This front end does not answer to the name {name!r}; HEADRACE_ALLOWED_HOSTS can add it."
             raise self._refused(RequestError(MISDIRECTED, message, field="Host"))
 
     def _refused(self, error: RequestError) -> _Refused:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from shared.outcomes import RequestError, invalid, malformed
+from shared.outcomes import INVALID_INPUT, RequestError, invalid, malformed
 
 from .schemas import InputTensor, PredictRequest
 from .steps import LARGE_BYTES, Steps
@@ -24,6 +24,8 @@ LONG_BYTES = 4096
 
 STEPS_AT_ONCE = 256
 PIECE_BYTES = 256 * 1024
+
+_STEM = "cut-"
 _STRINGS = re.compile(rb'(?:[\s,\[\]]*+("[^"\\]*+(?:\\.[^"\\]*+)*+")){1,1024}+', re.DOTALL)
 _OPENERS = re.compile(rb"\[[\s\[]*+\"")
 _CLOSERS = re.compile(rb"[\s\]]*+")
@@ -52,6 +54,16 @@ class Cuts:
 
     rest: bytes
     cuts: Mapping[bytes, bytes]
+
+    def explained(self, error: RequestError) -> RequestError:
+        """Return an error in what is left as the client can understand it, who knows nothing of what stands there."""
+        if error.outcome is not INVALID_INPUT or not self.cuts:
+            return error
+        if _STEM in error.message:
+            return invalid("The name of a member is too long.", error.field)
+        if "got 'str'" in error.message:
+            return invalid(f"{error.message.rstrip('.')}, or something that is too long here.", error.field)
+        return error
 
     def restored(self, message: PredictRequest) -> Steps[PredictRequest]:
         """Put back what was cut out.
@@ -83,7 +95,7 @@ def cut(body: bytes) -> Steps[Cuts]:
     """
     quotes, brackets = _Finder(body, b'"'), _Finder(body, b"[")
     braces = (_Finder(body, b"{"), _Finder(body, b"}"))
-    stem, cuts = b"cut-%b-" % secrets.token_hex(16).encode(), dict[bytes, bytes]()
+    stem, cuts = b"%b%b-" % (_STEM.encode(), secrets.token_hex(16).encode()), dict[bytes, bytes]()
     kept: list[bytes] = []
     kept_bytes = kept_up_to = at = steps = 0
     while (start := min(quotes.next(at), brackets.next(at))) < len(body):

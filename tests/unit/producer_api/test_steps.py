@@ -308,6 +308,18 @@ def outcome(body: bytes, datatype: str) -> Any:
         return "refused"
 
 
+@pytest.mark.parametrize(("body", "told"), [
+    ({"inputs": [0] * SIZE}, ("Expected 'array | null', got 'str', or something that is too long here.", "inputs")),
+    ({"z" * SIZE: 1}, ("The name of a member is too long.", "body")),
+    ({"inputs": [{"data": [0] * SIZE}]}, ("Object missing required field 'name'.", "inputs[0]")),
+])  # fmt: skip
+def test_what_stands_for_something_long_is_not_told(body: Any, told: tuple[str, str]) -> None:
+    with pytest.raises(RequestError) as caught:
+        decode(JSON, json.dumps(body).encode(), b"", card("m", []), Limits(1000, 1000), "a", None)
+    assert caught.value.message.startswith(told[0])
+    assert caught.value.field == told[1]
+
+
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_body_that_is_cut_up_means_the_same_and_is_refused_alike(data: st.DataObject) -> None:
