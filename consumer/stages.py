@@ -112,6 +112,9 @@ class Stages:
 
     def halt(self) -> None:
         """Claim nothing more, finish what is here, and let ``run`` return."""
+        # Said by whoever asks, at once: what a process says last should be why it ends.
+        if self._executor is not None and not self._halt.is_set():
+            log.info("Draining: no more requests are claimed, those here are finished.")
         self._halt.set()
 
     def stop(self) -> None:
@@ -212,7 +215,6 @@ class Stages:
 
     def _drain(self, fetch: threading.Thread, decoding: Decoding, intake: Intake) -> None:
         self._halt.wait()
-        log.info("Draining: no more requests are claimed, those here are finished.")
         fetch.join()
         decoding.shutdown()
         intake.close()

@@ -107,6 +107,8 @@ class Worker:
         self._has_quiet_threads = not executor_thread.is_alive() and not self._stages.hangs
         if self._switch.is_under_way:
             self._switch.give_up_turn()
+        if self._cause is not None:  # once more, at the end: a supervisor repeats what a process said last
+            log.error("The consumer ends with status %d because of %s", self._status, described(self._cause))
         return self._status or self._status_when_drained
 
     def _wear_out(self) -> None:

@@ -24,8 +24,8 @@ def build(config: ModelConfig) -> Model:
     """
     entry = config.entry or ""
     module_name, separator, attribute = entry.partition(":")
-    if not (module_name and separator and attribute):
-        raise ValueError(f"entry must read 'package.module:factory', not {entry!r}.")
+    if not (module_name and separator and attribute) or "/" in module_name or module_name.endswith(".py"):
+        raise ValueError(f"entry must read 'package.module:factory', with dots as an import has them, not {entry!r}.")
     try:
         return _made(entry, _module(module_name), attribute, config)
     finally:

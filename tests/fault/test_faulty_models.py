@@ -187,3 +187,5 @@ def test_a_process_that_lost_a_stage_ends_with_its_cause_in_the_log(
         assert consumer.popen.wait(30) == SOFTWARE_ERROR
         consumer.until("stage crashed; the consumer ends so that it is started again.")
         consumer.until("SystemExit: 0")
+        last = consumer.output().splitlines()[-1]  # what a supervisor repeats
+        assert last.endswith("The consumer ends with status 70 because of SystemExit(0)")

@@ -32,7 +32,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("entry", "expected"),
     [
-        ("no_colon", "entry must read 'package.module:factory', not 'no_colon'"),
+        ("no_colon", "entry must read 'package.module:factory', with dots as an import has them, not 'no_colon'"),
+        ("my_models/mine.py:create", "entry must read"),
+        ("mine.py:create", "entry must read"),
         (":factory", "entry must read"),
         ("headrace_test_nowhere:create", "there is no module 'headrace_test_nowhere'"),
         ("headrace_test_nowhere.part:create", "there is no module 'headrace_test_nowhere.part'"),
