@@ -26,7 +26,7 @@ FUNCTIONS: Final[Mapping[str, str]] = {
         " zadd zcard zincrby zmscore zrange zrangebyscore zrem zscore"
     ),
     functions.HEARTBEAT: (
-        "get hget hgetall hset info pexpire set time xclaim xgroup|create xlen xpending zadd zrange zremrangebyscore"
+        "hget hgetall hset info pexpire set time xclaim xgroup|create xlen xpending zadd zrange zremrangebyscore"
     ),
     functions.LEAVE: "unlink xgroup|delconsumer xpending zrem",
     functions.RENEW: "xclaim xpending",

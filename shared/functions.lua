@@ -157,6 +157,7 @@ local OVERHEAD = 256 -- key, list, expiry and entry of a reply, besides its byte
 local LOT = 64
 local NODES = 4096 -- of a stream with more the first are taken for all
 local USUAL_LIMIT = 536870912 -- where the server has no limit of its own
+local USUAL_MS = 3600000 -- what workers said of it last is good for so long
 local LARGE = 16384
 
 local function units_of(reply)
@@ -215,11 +216,11 @@ local function enter(key, stored)
   if #stored == 0 then
     return
   end
-  local now, sum, pairs_of, ids = milliseconds(), 0, {}, {}
+  local now, sum, longest, pairs_of, ids = milliseconds(), 0, 0, {}, {}
   for i, one in ipairs(stored) do
     local second = math.max(1, math.ceil((now + one[3]) / 1000) - EPOCH_S)
     pairs_of[2 * i - 1], pairs_of[2 * i], ids[i] = second * MOST_UNITS + one[2], one[1], one[1]
-    sum = sum + one[2]
+    sum, longest = sum + one[2], math.max(longest, one[3] + 1000)
   end
   for first = 1, #ids, CHUNK / 2 do
     local last = math.min(first + CHUNK / 2 - 1, #ids)
@@ -238,6 +239,8 @@ local function enter(key, stored)
     end
   end
   redis.call('ZINCRBY', key.stored, sum, SUM)
+  redis.call('PEXPIRE', key.stored, longest, 'NX') -- it ends with the last of them
+  redis.call('PEXPIRE', key.stored, longest, 'GT')
   if known[key.stored] then
     known[key.stored].left = known[key.stored].left - sum * UNIT
   end
@@ -651,9 +654,7 @@ local function heartbeat(keys, args)
     redis.call('HSET', key.lanes, key.lane, limit)
   end
   local usual = string.format('%.0f', usual_limit({ unpack(args, 5, 4 + count) }))
-  if redis.call('GET', key.usual) ~= usual then
-    redis.call('SET', key.usual, usual)
-  end
+  redis.call('SET', key.usual, usual, 'PX', USUAL_MS)
   clock_was_set_back(key, now, expiry)
   redis.call('ZADD', key.workers, now, args[1])
   redis.call('ZREMRANGEBYSCORE', key.workers, '-inf', now - expiry)

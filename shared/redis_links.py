@@ -82,6 +82,8 @@ class SyncLink:
         Raises:
             ClientError: the connection failed; which commands took effect is unknown.
         """
+        if not commands:  # no answer would ever give back what is taken here
+            return
         if not self._awaited:
             self._busy.acquire()
             if self._is_stale or self._idle.is_stale(time.monotonic() - self._used_s):

@@ -153,6 +153,14 @@ def test_what_expired_and_what_was_deleted_counts_no_more(server: Server) -> Non
     assert server.client.exists(keys.stored(server.model, "default")) == 0
 
 
+def test_an_account_lives_as_long_as_its_last_reply(server: Server) -> None:
+    place = keys.stored(server.model, "default")
+    for request_id, expiry_ms in (("a", 60_000), ("b", 90_000), ("c", 1_000)):
+        answer(server, request_id, LARGE, expiry_ms)
+    left_ms: Any = server.client.pttl(place)
+    assert 60_000 < left_ms <= 91_000
+
+
 def test_an_id_that_is_answered_anew_counts_once(server: Server) -> None:
     for size in (LARGE, 2 * LARGE, LARGE, LARGE):
         answer(server, "a", size)

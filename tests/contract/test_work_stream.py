@@ -684,3 +684,12 @@ def test_what_has_an_answer_already_is_ended_and_its_sender_told_to_look(lane: L
     assert (lane.reply("a"), lane.reply_count("a"), lane.hints("me")) == (b"first", 1, [("a", None)])
     assert lane.length() == 1
     assert stream.renew([second.claim, third.claim]) == [second.claim]
+
+
+def test_nothing_to_renew_or_to_commit_holds_up_nobody(lane: Lane) -> None:
+    """A connection with nothing to send was taken and never given back."""
+    stream = lane.stream("one")
+    stream.heartbeat(card(lane.model), {})
+    for _ in range(2):
+        assert stream.renew([]) == []
+        assert stream.commit([]) == []
