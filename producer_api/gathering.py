@@ -109,7 +109,8 @@ class GatheringTransport:
             self._on_close()
 
     def close_now(self) -> None:
-        """Close without more ado; what has been handed on is still sent."""
+        """Close without more ado; what was written is still sent, also what this turn of the event loop wrote."""
+        self._flush()
         self.is_over = True
         self._transport.close()
 
