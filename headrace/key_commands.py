@@ -32,6 +32,7 @@ def new_key(name: str, path: Path | None, as_json: bool) -> None:
     Exit codes: 0 done, 2 the name or the file cannot be used; the file is as it was.
     """
     from shared import api_keys
+    from shared.files import FileRefused
     from shared.names import check_name
 
     from . import key_file
@@ -43,6 +44,8 @@ def new_key(name: str, path: Path | None, as_json: bool) -> None:
         check_name(name, "The name")
         if path is not None:
             key_file.add(path, name, key)
+    except FileRefused as error:
+        end(f"{path} cannot be read: {error}.", EXIT_USAGE)
     except ValueError as error:
         end(str(error), EXIT_USAGE)
     except OSError as error:

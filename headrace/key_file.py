@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from shared import api_keys
+from shared import api_keys, files
 
 NEW_FILE_MODE = 0o644
 """Others may read it: it holds hashes, and a front end may run as another user. Who may write it lets himself in."""
@@ -25,12 +25,13 @@ def add(path: Path, name: str, key: str) -> None:
     """Add a key to the file, which is made when missing; it is replaced in one step, and keeps its owner and rights.
 
     Raises:
+        FileRefused: it cannot be read; nothing was changed.
         ValueError: the name has a key already, or the file could not be used afterwards; nothing was changed.
-        OSError: it cannot be read or written; nothing was changed.
+        OSError: it cannot be written; nothing was changed.
     """
     place = Path(os.path.realpath(path))  # a link to the file stays one
     with _locked(place.parent):
-        old = place.read_bytes() if place.exists() else b""
+        old = files.read(place, files.TABLE_BYTES) if place.exists() else b""
         if name in _names(old):
             raise ValueError(f"{path} has a key for {name} already: take that out first, or choose another name.")
         gap = b"" if not old else b"\n" if old.endswith(b"\n") else b"\n\n"

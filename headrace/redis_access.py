@@ -42,6 +42,8 @@ def connected(
         with connect(settings.redis_address) as client:
             _check(client)
             yield client
+    except SettingsError as error:  # a file that the address names
+        end(str(error), EXIT_USAGE)
     except ClientError as error:
         end(f"{failed}: {told(error)}", EXIT_FAILED)
 

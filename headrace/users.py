@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from shared import files
+from shared.files import FileRefused
 from shared.names import check_name
 
 from . import acl
@@ -74,7 +76,10 @@ def _password(place: Path, given: str | None, variable: str) -> str:
             raise ValueError(f"{variable} must have {LEAST_CHARACTERS} printable ASCII characters or more, no space.")
         return given
     if place.exists():
-        return place.read_text(encoding="utf-8").strip()
+        try:
+            return files.read_text(place, files.SECRET_BYTES).strip()
+        except FileRefused as error:
+            raise ValueError(f"The password file {place} cannot be read: {error}.") from None
     return secrets.token_urlsafe(32)
 
 

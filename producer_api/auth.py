@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from shared import files
 from shared.api_keys import LONGEST_BYTES, ApiKey, digest_of, parse
+from shared.files import FileRefused
 from shared.outcomes import CLIENT_LIMIT, UNAUTHORIZED, RequestError
 from shared.settings import SettingsError
 
@@ -25,6 +27,8 @@ _SCHEME = b"bearer "
 # Looked up by a part of the hash: nobody can choose what a key hashes to, so the time of that tells nothing.
 _INDEX_BYTES = 8
 _NOBODY = bytes(32)
+_UNREADABLE = (0,)
+"""Stands for what is known of a file that could not be read."""
 
 
 class Client:
@@ -81,7 +85,7 @@ class Gate:
         self._clients: dict[bytes, Client] = {}
         try:
             self._stamp = self._stamp_now()
-            self._take(parse(self._path.read_text(encoding="utf-8")))
+            self._take(parse(files.read_text(self._path, files.TABLE_BYTES)))
         except (OSError, ValueError) as error:
             raise SettingsError(f"HEADRACE_KEYS_FILE: {path} cannot be used: {_why(error)}") from None
 
@@ -126,15 +130,22 @@ class Gate:
             stamp = self._stamp_now()
             if stamp == self._stamp:
                 return
-            self._stamp = stamp
-            self._take(parse(self._path.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            if self._stamp != (0,) or not isinstance(error, OSError):
-                log.error("The file of API keys cannot be used, the old keys stay in force: %s", _why(error))
-            if isinstance(error, OSError):
-                self._stamp = (0,)  # told once; looked at again when it is back
+            text = files.read_text(self._path, files.TABLE_BYTES)
+        except (OSError, FileRefused) as error:
+            if self._stamp != _UNREADABLE:
+                self._complain(error)
+            self._stamp = _UNREADABLE  # told once; looked at again until it can be read
+            return
+        self._stamp = stamp
+        try:
+            self._take(parse(text))
+        except ValueError as error:
+            self._complain(error)
             return
         log.info("%d API keys are in force.", len(self._clients))
+
+    def _complain(self, error: Exception) -> None:
+        log.error("The file of API keys cannot be used, the old keys stay in force: %s", _why(error))
 
     async def watch(self) -> None:
         """Refresh until cancelled."""
@@ -158,4 +169,6 @@ class Gate:
 
 
 def _why(error: Exception) -> str:
+    if isinstance(error, FileRefused):
+        return f"{error}."
     return f"{error.strerror}." if isinstance(error, OSError) else str(error)

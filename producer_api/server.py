@@ -10,7 +10,6 @@ import logging
 import math
 import signal
 import socket
-import ssl
 import sys
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.config import STARTUP_FAILURE
 
+from shared.certificates import check_pair
 from shared.logs import configure
 from shared.settings import Settings, SettingsError
 
@@ -101,14 +101,7 @@ def tls_of(settings: Settings) -> Tls | None:
     """
     if settings.tls_cert_file is None or settings.tls_key_file is None:
         return None
-    try:
-        # Without a passphrase to ask for, an encrypted key is an error and no prompt.
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
-            settings.tls_cert_file, settings.tls_key_file, password=""
-        )
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        why = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-        raise SettingsError(f"HEADRACE_TLS_CERT_FILE and HEADRACE_TLS_KEY_FILE cannot be used: {why}.") from None
+    check_pair(settings.tls_cert_file, settings.tls_key_file, "HEADRACE_TLS_CERT_FILE", "HEADRACE_TLS_KEY_FILE")
     return Tls(settings.tls_cert_file, settings.tls_key_file)
 
 

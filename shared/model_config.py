@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from . import files
+from .files import FileRefused
 from .names import is_name
 from .settings import MAX_BATCH_CEILING, MOST_CONSUMERS, POLICIES, PRECISIONS, SettingsError
 
@@ -109,11 +111,9 @@ def load(path: str | Path) -> dict[str, ModelConfig]:
         SettingsError: the file cannot be read or is not a valid models file.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise SettingsError(f"The models file {path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"The models file {path} is not text in UTF-8.") from None
+        text = files.read_text(path, files.TABLE_BYTES)
+    except FileRefused as error:
+        raise SettingsError(f"HEADRACE_MODELS_FILE: the models file {path} cannot be read: {error}.") from None
     return parse(text, str(path))
 
 

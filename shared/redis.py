@@ -44,6 +44,9 @@ def connect(
         timeout_s: time after which a silent server counts as lost; must exceed every blocking read.
         ping_every_s: how often an idle connection is asked whether it is there; infinity for never.
         is_spared: ask the server not to close these connections for what other clients leave unread.
+
+    Raises:
+        shared.settings.SettingsError: a file of certificates that the address names cannot be used.
     """
     idle = IdleSchedule(ping_every_s)
     url, made_with = options(url, timeout_s, idle, is_spared, is_async=False)

@@ -15,7 +15,7 @@ def check_server(settings: Settings) -> None:
     """Refuse a server in cluster mode. One that is away, or says nothing of it, is let pass: it may come back.
 
     Raises:
-        SettingsError: it is in cluster mode.
+        SettingsError: it is in cluster mode, or a file that its address names cannot be used.
     """
     try:
         with connect(settings.redis_address, _LIMIT_S) as client:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
@@ -20,6 +19,9 @@ from redis.credentials import CredentialProvider
 from redis.exceptions import AuthenticationError, ConnectionError, ResponseError
 from redis.retry import Retry
 
+from . import files
+from .certificates import check_address
+from .files import FileRefused
 from .idle import IdleSchedule
 from .redis_faults import told
 
@@ -45,7 +47,12 @@ _SPARED = ("CLIENT", "NO-EVICT", "ON")
 def options(
     url: str, timeout_s: float, idle: IdleSchedule, is_spared: bool, *, is_async: bool
 ) -> tuple[str, dict[str, Any]]:
-    """Return what is left of an address for the library to read, and what its connections are made with."""
+    """Return what is left of an address for the library to read, and what its connections are made with.
+
+    Raises:
+        SettingsError: a file of certificates that the address names cannot be used.
+    """
+    check_address(url)
     rest, made_with = password_file(url)
     greeting = (_NAMED, _SPARED) if is_spared else (_NAMED,)
     made_with |= {
@@ -66,14 +73,13 @@ class _PasswordFile(CredentialProvider):
     """A user whose password is in a file, which is read for each new connection: it may change while we run."""
 
     def __init__(self, user: str, path: str) -> None:
-        self._user, self._path = user, Path(path)
+        self._user, self._path = user, path
 
     def get_credentials(self) -> tuple[str, str]:
         try:
-            return self._user, self._path.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            raise AuthenticationError(f"The password file {self._path} cannot be read: {why}.") from None
+            return self._user, files.read_text(self._path, files.SECRET_BYTES).strip()
+        except FileRefused as error:
+            raise AuthenticationError(f"The password file {self._path} cannot be read: {error}.") from None
 
     async def get_credentials_async(self) -> tuple[str, str]:
         return self.get_credentials()

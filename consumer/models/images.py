@@ -24,6 +24,8 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
+from shared import files
+from shared.files import FileRefused
 from shared.model_config import Preprocessing
 from shared.outcomes import RequestError, invalid
 
@@ -33,6 +35,9 @@ from .effort import MAX_PIXELS, Effort, Header, check, check_pixels, damaged, ef
 log = logging.getLogger(__name__)
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
+MOST_SAMPLE_BYTES = 64 << 20
+"""Of a picture among a model's samples."""
+
 INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -127,9 +132,10 @@ def read_folder(folder: Path, preprocessing: Preprocessing, most: int = 16) -> l
 
 def _read_file(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     try:
-        return decode(path.read_bytes(), preprocessing.resize, preprocessing.crop, preprocessing.interpolation)
-    except OSError as error:
-        raise ValueError(f"the sample {path} cannot be read: {error.strerror}.") from None
+        body = files.read(path, MOST_SAMPLE_BYTES)
+        return decode(body, preprocessing.resize, preprocessing.crop, preprocessing.interpolation)
+    except FileRefused as error:
+        raise ValueError(f"the sample {path} cannot be read: {error}.") from None
     except RequestError as error:
         raise ValueError(f"the sample {path} is no picture that this model takes: {error}") from None
 

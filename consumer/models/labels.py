@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from shared import files
+from shared.files import FileRefused
 
 IMAGENET = "imagenet-1k"
 
@@ -19,9 +20,9 @@ def read(source: str) -> tuple[str, ...]:
 
         return tuple(MobileNet_V3_Small_Weights.IMAGENET1K_V1.meta["categories"])
     try:
-        lines = Path(source).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"labels must be {IMAGENET!r} or a readable text file: {error}.") from error
+        lines = files.read_text(source, files.TABLE_BYTES).splitlines()
+    except FileRefused as error:
+        raise ValueError(f"labels must be {IMAGENET!r} or a text file; {source} cannot be read: {error}.") from None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             raise ValueError(f"line {number} of the labels file {source} is empty.")

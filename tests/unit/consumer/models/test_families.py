@@ -86,7 +86,7 @@ def test_labels_files_are_checked(tmp_path: Path) -> None:
     (tmp_path / "gap.txt").write_text("ant\n\nwasp\n")
     with pytest.raises(ValueError, match="line 2 of the labels file"):
         labels.read(str(tmp_path / "gap.txt"))
-    with pytest.raises(ValueError, match="labels must be 'imagenet-1k' or a readable text file"):
+    with pytest.raises(ValueError, match="labels must be 'imagenet-1k' or a text file"):
         labels.read(str(tmp_path / "absent.txt"))
 
 
