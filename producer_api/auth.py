@@ -87,7 +87,7 @@ class Gate:
             self._stamp = self._stamp_now()
             self._take(parse(files.read_text(self._path, files.TABLE_BYTES)))
         except (OSError, ValueError) as error:
-            raise SettingsError(f"HEADRACE_KEYS_FILE: {path} cannot be used: {_why(error)}") from None
+            raise SettingsError(f"HEADRACE_KEYS_FILE: {files.shown(path)} cannot be used: {_why(error)}") from None
 
     def check(self, credentials: Iterable[bytes]) -> Client:
         """Return who sends a request, from the values of its ``Authorization`` headers.

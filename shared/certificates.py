@@ -43,7 +43,7 @@ def check_address(url: str) -> None:
     if authorities is not None:
         _check_authorities(authorities, _option("ssl_ca_certs"))
     if folder is not None and not Path(folder).is_dir():
-        raise SettingsError(f"{_option('ssl_ca_path')}: {folder} cannot be used: there is no such folder.")
+        raise SettingsError(f"{_option('ssl_ca_path')}: {files.shown(folder)} cannot be used: there is no such folder.")
     _check_own(options)
 
 
@@ -61,14 +61,14 @@ def _check_authorities(path: str, name: str) -> None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except (OSError, ValueError) as error:
-        raise SettingsError(f"{name}: {path} cannot be used: {_why(error)}.") from None
+        raise SettingsError(f"{name}: {files.shown(path)} cannot be used: {_why(error)}.") from None
 
 
 def _check_file(path: str, name: str) -> None:
     try:
         files.read(path, files.PEM_BYTES)
     except FileRefused as error:
-        raise SettingsError(f"{name}: {path} cannot be used: {error}.") from None
+        raise SettingsError(f"{name}: {files.shown(path)} cannot be used: {error}.") from None
 
 
 def _option(name: str) -> str:

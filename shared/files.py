@@ -19,6 +19,9 @@ PEM_BYTES: Final = 4 << 20
 TABLE_BYTES: Final = 16 << 20
 """Of a file that is written by hand or by a small program: models, API keys, labels."""
 
+MOST_SHOWN: Final = 1024
+"""Characters of a name in a sentence."""
+
 _KINDS = (
     (stat.S_ISDIR, "it is a folder"),
     (stat.S_ISFIFO, "it is a pipe, not a regular file"),
@@ -63,6 +66,12 @@ def read_text(path: str | Path, most_bytes: int) -> str:
         return read(path, most_bytes).decode()
     except UnicodeDecodeError:
         raise FileRefused("it is not text in UTF-8") from None
+
+
+def shown(path: str | Path) -> str:
+    """Return a name as it can stand in a sentence: in one line, and not too long."""
+    name = str(path)
+    return name[:MOST_SHOWN] if name.isprintable() else ascii(name[:MOST_SHOWN])
 
 
 def _check_kind(found: os.stat_result) -> None:

@@ -113,7 +113,9 @@ def load(path: str | Path) -> dict[str, ModelConfig]:
     try:
         text = files.read_text(path, files.TABLE_BYTES)
     except FileRefused as error:
-        raise SettingsError(f"HEADRACE_MODELS_FILE: the models file {path} cannot be read: {error}.") from None
+        raise SettingsError(
+            f"HEADRACE_MODELS_FILE: the models file {files.shown(path)} cannot be read: {error}."
+        ) from None
     return parse(text, str(path))
 
 

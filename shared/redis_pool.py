@@ -79,7 +79,7 @@ class _PasswordFile(CredentialProvider):
         try:
             return self._user, files.read_text(self._path, files.SECRET_BYTES).strip()
         except FileRefused as error:
-            raise AuthenticationError(f"The password file {self._path} cannot be read: {error}.") from None
+            raise AuthenticationError(f"The password file {files.shown(self._path)} cannot be read: {error}.") from None
 
     async def get_credentials_async(self) -> tuple[str, str]:
         return self.get_credentials()

@@ -22,7 +22,9 @@ def read(source: str) -> tuple[str, ...]:
     try:
         lines = files.read_text(source, files.TABLE_BYTES).splitlines()
     except FileRefused as error:
-        raise ValueError(f"labels must be {IMAGENET!r} or a text file; {source} cannot be read: {error}.") from None
+        raise ValueError(
+            f"labels must be {IMAGENET!r} or a text file; {files.shown(source)} cannot be read: {error}."
+        ) from None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             raise ValueError(f"line {number} of the labels file {source} is empty.")

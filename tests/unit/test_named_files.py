@@ -156,6 +156,12 @@ def test_a_command_ends_with_one_sentence(command: str, name: str) -> None:
     assert said.stderr.count("\n") == 1
 
 
+def test_a_name_of_many_lines_is_shown_in_one() -> None:
+    with pytest.raises(SettingsError, match=r"'/a\\nb' cannot be used: No such file") as caught:
+        ask("rediss://127.0.0.1:1/0?ssl_ca_certs=/a%0Ab")
+    assert "\n" not in str(caught.value)
+
+
 def test_text_that_is_none_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "latin"
     path.write_bytes("[keys.Jörg]".encode("latin-1"))
