@@ -30,6 +30,15 @@ def reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
+def listens(host: str, port: int) -> bool:
+    """Say whether anybody takes connections there."""
+    try:
+        with socket.create_connection((host, port), timeout=1.0):
+            return True
+    except OSError:
+        return False
+
+
 def ask(host: str, port: int, path: str, limit_s: float, *, tls: bool = False) -> Answer:
     """Ask for ``path`` and return the answer.
 

@@ -13,7 +13,7 @@ from shared.redis_url import shown
 from shared.settings import Settings
 
 from . import examples
-from .asking import reachable
+from .asking import listens, reachable
 from .bringup import Report
 from .child import ChildSpec, Stage
 from .private import UMASK
@@ -41,11 +41,13 @@ def service_specs(settings: Settings, commands: Commands, places: Sequence[Place
     """Return the consumers and the front end.
 
     A consumer may use the longest batch time to drain, and then some to close its model and to end; a front end its
-    grace and as long as its requests may wait.
+    grace and as long as its requests may wait. The start goes on once the front end takes connections, so that an
+    address is shown only when it answers.
     """
     specs = [_consumer_spec(settings, commands, place) for place in places]
     answer_s = settings.drain_s + settings.default_timeout_ms / 1000 + 5
-    specs.append(ChildSpec("producer_api", commands.front_end, Stage.FRONT_END, answer_s))
+    ready = partial(listens, reachable(settings.host), settings.port)
+    specs.append(ChildSpec("producer_api", commands.front_end, Stage.FRONT_END, answer_s, ready))
     return specs
 
 

@@ -1,6 +1,6 @@
 """Runs ``headrace up`` with small stand-ins for the front end, the consumers and the probe; Redis is the real one.
 
-Each stand-in prints its arguments and the address of Redis that it was given.
+The front end's takes connections. Each stand-in prints its arguments and the address of Redis that it was given.
 """
 
 from __future__ import annotations
@@ -20,9 +20,17 @@ print("stopped", flush=True)
 """
 
 
+_LISTEN = """
+import os, socket
+listener = socket.create_server((os.environ.get("HEADRACE_HOST", "127.0.0.1"), int(os.environ["HEADRACE_PORT"])))
+"""
+
+
 def main() -> int:
     python = (sys.executable, "-S", "-E", "-c")
-    commands = Commands(front_end=(*python, _SERVE), consumer=(*python, _SERVE), wait=(*python, "print('answered')"))
+    commands = Commands(
+        front_end=(*python, _LISTEN + _SERVE), consumer=(*python, _SERVE), wait=(*python, "print('answered')")
+    )
     return up(os.environ, commands)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import socket
+
 from consumer.closing import CLOSE_S
 from consumer.ending import CHILDREN_S, EXIT_S
 from headrace import plan
@@ -50,6 +52,15 @@ def test_consumers_get_the_longest_batch_time_to_drain_and_the_time_to_close_and
 def test_a_front_end_gets_its_grace_and_the_time_of_its_requests() -> None:
     *_, front_end = plan.service_specs(_settings(DRAIN_S="4", DEFAULT_TIMEOUT_MS="2000"), COMMANDS, PLACES)
     assert front_end.stop_limit_s == 4.0 + 2.0 + 5
+
+
+def test_the_start_goes_on_once_the_front_end_takes_connections() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        *_, front_end = plan.service_specs(_settings(HOST="0.0.0.0", PORT=str(port)), COMMANDS, PLACES)
+        assert front_end.ready is not None
+        assert front_end.ready()
+    assert not front_end.ready()
 
 
 def test_one_probe_for_each_model_waits_for_all_its_workers() -> None:
