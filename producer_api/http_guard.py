@@ -34,6 +34,11 @@ which takes a task of its own for each request."""
 MOST_DIGITS = 18
 """Of a Content-Length. What is longer is no length of anything, and numbers of thousands of digits cannot be read."""
 
+ONE_VALUE = frozenset(
+    {b"authorization", b"content-type", b"content-encoding", b"idempotency-key", b"origin", b"expect"}
+)
+"""Headers that say one thing. Where two lines say two, whoever stands in between may have read the other one."""
+
 END: Final = b"\r\n\r\n"
 """The end of a head, and of a body in chunks."""
 
@@ -223,6 +228,8 @@ class GuardedProtocol(Connection):
             self._first_chunk_bytes + self._unclaimed_bytes > HEAD_BYTES and self._head_bytes() > HEAD_BYTES
         ):
             raise self._refused(self._too_large())
+        if len(dict(headers)) != len(headers):
+            self._check_repeated()
         length, hosts = 0, []
         for name, value in headers:
             if name == b"host":
@@ -241,6 +248,13 @@ class GuardedProtocol(Connection):
                 raise self._refused(malformed("The target of the request has no valid host.", "Host"))
             self._check_name(absolute[1])  # RFC 9112, section 3.2.2: this is the host then
         return length
+
+    def _check_repeated(self) -> None:
+        values: dict[bytes, bytes] = {}
+        for name, value in self.headers:
+            if name in ONE_VALUE and values.setdefault(name, value) != value:
+                shown = name.decode().title()
+                raise self._refused(malformed(f"There are two {shown} headers, which say different things.", shown))
 
     def _length(self, value: bytes) -> int:
         value = value.rstrip(b" \t")

@@ -117,8 +117,11 @@ class Predict:
 
 def _header_map(headers: list[tuple[bytes, bytes]]) -> Mapping[bytes, bytes]:
     found = dict(headers)
-    if len(found) != len(headers) and b"accept" in found:
-        found[b"accept"] = b",".join(value for name, value in headers if name == b"accept")
+    if len(found) != len(headers):
+        if b"accept" in found:
+            found[b"accept"] = b",".join(value for name, value in headers if name == b"accept")
+        if sum(name == b"traceparent" for name, _ in headers) > 1:  # two are none: Trace Context, section 3.2.1
+            del found[b"traceparent"]
     return found
 
 

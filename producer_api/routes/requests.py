@@ -53,7 +53,7 @@ class Requests:
 
     async def _find(self, request: Request) -> Response:
         """Give the stored answer, or say how the request stands."""
-        media_type = choose(request.headers.get("accept", "").encode("latin-1"))
+        media_type = choose(",".join(request.headers.getlist("accept")).encode("latin-1"))
         model, request_id, lane = _names(request)
         found = await self._queue.find(model, request_id, lane)
         if isinstance(found, Reply):

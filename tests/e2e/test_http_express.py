@@ -138,6 +138,61 @@ def test_both_ways_give_the_same_answer(request_bytes: bytes, status: int) -> No
         assert len(ids) == 3
 
 
+TWO_THINGS = {
+    "Idempotency-Key": ("one", "another"),
+    "Content-Type": ("application/octet-stream", "application/json"),
+    "Content-Encoding": ("identity", "gzip"),
+    "Authorization": ("Bearer one", "Bearer another"),
+    "Origin": ("https://a.example", "https://b.example"),
+    "Expect": ("100-continue", "something"),
+}
+
+
+@pytest.mark.parametrize("name", TWO_THINGS)
+@pytest.mark.parametrize("is_express", [True, False])
+@pytest.mark.parametrize("order", [1, -1])
+def test_two_headers_that_say_different_things_are_refused(name: str, is_express: bool, order: int) -> None:
+    plain = RAW if name != "Content-Type" else ""
+    one, another = (f"{name}: {value}\r\n" for value in TWO_THINGS[name][::order])
+    with HttpServer(protocol=watched() if is_express else ordinary()) as server:
+        teach(server, post(b"x"), post(b"x", plain + one))
+        for _ in range(2):
+            with server.connect() as connection:
+                connection.send(post(b"x", plain + one + "X-Between: 1\r\n" + another))
+                status, _, body = connection.response()
+            assert (status, body["error"]["code"], body["error"]["field"]) == (400, "malformed", name)
+            assert body["error"]["message"] == f"There are two {name} headers, which say different things."
+        with server.connect() as connection:
+            connection.send(f"GET /v1/models HTTP/1.1\r\nHost: test\r\n{one}{another}\r\n".encode())
+            assert connection.response()[0] == 400
+
+
+@pytest.mark.parametrize("is_express", [True, False])
+def test_headers_that_say_the_same_twice_are_one_and_lists_are_joined(is_express: bool) -> None:
+    with HttpServer(protocol=watched() if is_express else ordinary()) as server, server.connect() as connection:
+        for headers, media_type in (
+            (RAW + RAW, "application/json"),
+            (RAW + "Idempotency-Key: a\r\nIdempotency-Key: a\r\n", "application/json"),
+            (RAW + "Accept: text/html\r\n" + PACKED, "application/msgpack"),
+            (RAW + PACKED + "Accept: text/html\r\n", "application/msgpack"),
+            (RAW + TRACE + TRACE.replace("-01", "-00"), "application/json"),
+        ):
+            for _ in range(2):
+                connection.send(post(b"x", headers))
+                status, found, _ = connection.response()
+                assert (status, found["content-type"]) == (200, media_type)
+
+
+def test_an_answer_by_id_is_in_what_any_of_two_accept_headers_names() -> None:
+    with HttpServer() as server, server.connect() as connection:
+        connection.send(post(b"x", RAW + "Idempotency-Key: a\r\n"))
+        request_id = connection.response()[1]["x-request-id"]
+        lines = "Host: test\r\nAccept: text/html\r\n" + PACKED
+        connection.send(f"GET /v1/models/echo/requests/{request_id} HTTP/1.1\r\n{lines}\r\n".encode())
+        status, headers, _ = connection.response()
+    assert (status, headers["content-type"]) == (200, "application/msgpack")
+
+
 def names(headers: dict[str, str]) -> list[tuple[str, str]]:
     """Header lines in their order; those that differ from answer to answer without their value."""
     return [(name, "" if name in ("content-length", "x-request-id") else value) for name, value in headers.items()]
