@@ -16,6 +16,7 @@ import msgspec
 
 from shared.outcomes import INVALID_INPUT, RequestError, invalid, malformed
 
+from .json_texts import decoded, end_of_text
 from .schemas import InputTensor, PredictRequest
 from .steps import LARGE_BYTES, Steps
 
@@ -27,6 +28,7 @@ PIECE_BYTES = 256 * 1024
 
 _STEM = "cut-"
 _STRINGS = re.compile(rb'(?:[\s,\[\]]*+("[^"\\]*+(?:\\.[^"\\]*+)*+")){1,1024}+', re.DOTALL)
+_GAP = re.compile(rb"[\s,\[\]]*+")
 _OPENERS = re.compile(rb"\[[\s\[]*+\"")
 _CLOSERS = re.compile(rb"[\s\]]*+")
 _COLON = re.compile(rb"\s*+:")
@@ -105,8 +107,8 @@ def cut(body: bytes) -> Steps[Cuts]:
         if kept_bytes + start - kept_up_to > LARGE_BYTES:
             raise _too_long()
         if body[start] == 0x22:
-            at = end = yield from _end_of_text(body, start)
-        elif _OPENERS.match(body, start):
+            at = end = yield from end_of_text(body, start)
+        elif _OPENERS.match(body, start, start + LONG_BYTES):
             end, at = yield from _end_of_texts(body, start)
         else:
             stop = min(quotes.next(start), *(one.next(start) for one in braces))
@@ -127,67 +129,36 @@ def cut(body: bytes) -> Steps[Cuts]:
     return Cuts(b"".join(kept), cuts)
 
 
-def _end_of_text(body: bytes, start: int) -> Steps[int]:
-    """Return where a text ends: behind the next quotation mark with an even number of backslashes before it."""
-    looked, at = 0, start + 1
-    while (quote := body.find(b'"', at)) >= 0:
-        if body[quote - 1] != 0x5C or quote == at:
-            return quote + 1
-        before = body[at:quote]
-        if (len(before) - len(before.rstrip(b"\\"))) % 2 == 0:
-            return quote + 1
-        looked, at = looked + 1, quote + 1
-        if looked % STEPS_AT_ONCE == 0:
-            yield
-    raise malformed("The body is not valid JSON: a text does not end.", "body")
-
-
 def _end_of_texts(body: bytes, start: int) -> Steps[tuple[int, int]]:
     """Return where a list of texts ends, as far as it is one, and where to go on; its start where it does not end.
 
     What is cut out is looked at closely later.
     """
     at = start
-    while (match := _STRINGS.match(body, at)) is not None:
-        if _COLON.match(body, match.end()):  # the last text is the name of the next member
-            end = body.rfind(b"]", start, match.start(1)) + 1
-            return (end, end) if end > 0 else (start, match.start(1))
-        at = match.end()
+    while True:
+        if match := _STRINGS.match(body, at, at + PIECE_BYTES):
+            last, stop = match.start(1), match.end()
+        else:
+            gap = _GAP.match(body, at, at + PIECE_BYTES)
+            last = gap.end() if gap else at
+            if body[last : last + 1] != b'"':
+                break
+            stop = yield from end_of_text(body, last)  # a long one
+        if _COLON.match(body, stop, stop + LONG_BYTES):  # the last text is the name of the next member
+            end = body.rfind(b"]", start, last) + 1
+            return (end, end) if end > 0 else (start, last)
+        at = stop
         yield
-    closers = _CLOSERS.match(body, at)
+    closers = _CLOSERS.match(body, at, at + PIECE_BYTES)
     end = max(body.rfind(b"]", at, closers.end() if closers else at) + 1, at)
     return end, end
 
 
 def _text(cut_out: bytes) -> Steps[str]:
-    """Decode a text, a piece at a time where that can be seen not to part an escape."""
+    """Decode a text."""
     if b"\\" not in cut_out and cut_out.isascii():
         return str(memoryview(cut_out)[1:-1], "ascii")
-    try:
-        parts: list[str] = []
-        start, end = 1, len(cut_out) - 1
-        while start < end:
-            stop = _before_escape(cut_out, start, min(start + PIECE_BYTES, end), end)
-            parts.append(msgspec.json.decode(b'"%b"' % cut_out[start:stop], type=str))
-            start = stop
-            yield
-        return "".join(parts)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise malformed("The body is not valid JSON: a text has escapes that are none.", "body") from None
-
-
-def _before_escape(text: bytes, start: int, stop: int, end: int) -> int:
-    """Move the end of a piece in front of what it would part: an escape, a pair of them, a letter of many bytes."""
-    if stop == end:
-        return end
-    while stop > start and 0x80 <= text[stop] <= 0xBF:
-        stop -= 1
-    escape = text.find(b"\\", max(start, stop - 12), stop)
-    if escape < 0:
-        return stop if stop > start else end
-    while escape > start and text[escape - 1] == 0x5C:
-        escape -= 1
-    return escape if escape > start else end
+    return (yield from decoded(cut_out))
 
 
 def _too_long() -> RequestError:

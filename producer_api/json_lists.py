@@ -17,10 +17,14 @@ from shared.outcomes import invalid, malformed
 
 from .blame import from_validation
 from .elements import list_type, pack_elements
+from .json_texts import decoded, end_of_text
 from .steps import Steps
 
 PIECE_BYTES = 64 * 1024
 """Text of one step, which takes about a millisecond."""
+
+MOST_ELEMENT_BYTES = 64 * 1024
+"""Of a number or a truth value with the blanks around it."""
 
 STRINGS_AT_ONCE = 1024
 
@@ -54,15 +58,17 @@ def packed(text: bytes, datatype: str, shape: Sequence[int], depth: int, count: 
     text = text.strip(_BLANK)
     if len(text) < 2 or text[:1] != b"[" or text[-1:] != b"]":
         raise malformed("The body is not valid JSON: a list does not end.", "body")
+    pieces: Iterator[bytes | list[str] | None]
     if datatype == "BYTES":
         pieces = _strings(text, [count] if depth == 1 else shape, path)
     else:
         pieces = _numbers(text, datatype, shape, depth, path)
+
     parts: list[bytes] = []
     found = 0
     for piece in pieces:
         if piece is not None:
-            values = _decode(datatype, piece, found, path, is_flat=depth == 1)
+            values = piece if isinstance(piece, list) else _decode(datatype, piece, found, path, is_flat=depth == 1)
             found += len(values)
             if found > count:
                 break
@@ -111,6 +117,8 @@ def _numbers(text: bytes, datatype: str, shape: Sequence[int], depth: int, path:
     while True:
         comma = text.find(b",", start + PIECE_BYTES, end)
         stop = end if comma < 0 else comma
+        if stop - start > PIECE_BYTES + MOST_ELEMENT_BYTES:
+            raise invalid(f"An element has more than {MOST_ELEMENT_BYTES} characters, blanks included.", path)
         piece = text[start:stop] if depth == 1 else text[start:stop].translate(_BRACKETS_TO_BLANKS)
         if not (is_first and comma < 0) and not piece.strip(_BLANK):
             raise malformed("The body is not valid JSON: a list has a comma too many.", "body")
@@ -120,25 +128,37 @@ def _numbers(text: bytes, datatype: str, shape: Sequence[int], depth: int, path:
         start, is_first = comma + 1, False
 
 
-def _strings(text: bytes, shape: Sequence[int], path: str) -> Iterator[bytes | None]:
-    """As :func:`_numbers`, for strings, which may hold what looks like the end of an element."""
+def _strings(text: bytes, shape: Sequence[int], path: str) -> Iterator[bytes | list[str] | None]:
+    """As :func:`_numbers`, for strings, which may hold what looks like the end of an element; a long one is decoded."""
     frame = _Frame(shape, len(text), path)
     start = 0
-    while (match := _STRINGS.match(text, start)) is not None:
-        some = match[0]
-        frame.check(_STRING.sub(b"", some).translate(None, _BLANK))
-        yield b",".join(_STRING.findall(some))
-        start = match.end()
-    frame.check(text[start:].translate(None, _BLANK))
+    while True:
+        if match := _STRINGS.match(text, start, start + PIECE_BYTES):
+            some = match[0]
+            frame.check(_STRING.sub(b"", some).translate(None, _BLANK))
+            yield b",".join(_STRING.findall(some))
+            start = match.end()
+            continue
+        quote = text.find(b'"', start)
+        yield from _check_between(frame, text, start, len(text) if quote < 0 else quote, _BLANK)
+        if quote < 0:
+            break
+        start = yield from end_of_text(text, quote)
+        value = yield from decoded(text[quote:start])
+        yield [value]
     frame.end()
 
 
 def _check_nesting(text: bytes, elements: bytes, shape: Sequence[int], path: str) -> Iterator[None]:
     frame = _Frame(shape, len(text), path)
-    for start in range(0, len(text), 4 * PIECE_BYTES):
-        frame.check(text[start : start + 4 * PIECE_BYTES].translate(None, elements))
-        yield None
+    yield from _check_between(frame, text, 0, len(text), elements)
     frame.end()
+
+
+def _check_between(frame: _Frame, text: bytes, start: int, stop: int, passed_over: bytes) -> Iterator[None]:
+    for at in range(start, stop, 4 * PIECE_BYTES):
+        frame.check(text[at : min(at + 4 * PIECE_BYTES, stop)].translate(None, passed_over))
+        yield None
 
 
 class _Frame:

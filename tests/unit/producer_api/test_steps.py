@@ -57,6 +57,12 @@ WORKS: dict[str, Callable[[], Steps[Any]]] = {
     "JSON, texts": lambda: _decoding(
         JSON, in_json(listed(b'"abcdef"', SIZE), b"[%d]" % (SIZE // 9), b"BYTES"), "BYTES"
     ),
+    "JSON, one text of escapes": lambda: _decoding(
+        JSON, in_json(b'["%b"]' % (rb"\"\\" * (SIZE // 4)), b"[1]", b"BYTES"), "BYTES"
+    ),
+    "JSON, a thousand long texts": lambda: _decoding(
+        JSON, in_json(listed(b'"%b"' % (b"a" * 4096), SIZE), b"[%d]" % (SIZE // 4099), b"BYTES"), "BYTES"
+    ),
     "JSON, base64": lambda: _decoding(JSON, b'{"image_base64":"%b"}' % base64.b64encode(PICTURE)),
     "JSON, base64 in lines": lambda: _decoding(
         JSON, json.dumps({"image_base64": base64.encodebytes(PICTURE).decode()}).encode()
