@@ -142,7 +142,6 @@ TWO_THINGS = {
     "Idempotency-Key": ("one", "another"),
     "Content-Type": ("application/octet-stream", "application/json"),
     "Content-Encoding": ("identity", "gzip"),
-    "Authorization": ("Bearer one", "Bearer another"),
     "Origin": ("https://a.example", "https://b.example"),
     "Expect": ("100-continue", "something"),
 }
