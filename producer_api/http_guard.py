@@ -35,8 +35,10 @@ MOST_DIGITS = 18
 """Of a Content-Length. What is longer is no length of anything, and numbers of thousands of digits cannot be read."""
 
 ONE_VALUE = frozenset({b"content-type", b"content-encoding", b"idempotency-key", b"origin", b"expect"})
-"""Headers that say one thing. Where two lines say two, whoever stands in between may have read the other one. Two of Authorization
-are no valid key (``auth.py``)."""
+"""Headers that say one thing. Where two lines say two, whoever stands in between may have read the other one.
+
+Two of Authorization are no valid key (``auth.py``).
+"""
 
 END: Final = b"\r\n\r\n"
 """The end of a head, and of a body in chunks."""
