@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from shared import functions, keys
+from shared.lanes import MOST_DIGITS
 from shared.names import is_name
 from shared.wire import WireError, decode_request
 
@@ -137,7 +138,7 @@ def _letter(entry: bytes, fields: Mapping[bytes, bytes]) -> Letter:
     return Letter(
         entry.decode(),
         fields.get(b"reason", b"unknown").decode(errors="replace"),
-        int(crashes) if crashes.isdigit() else 0,
+        int(crashes) if crashes.isdigit() and len(crashes) <= MOST_DIGITS else 0,
         request_id if is_name(request_id) else "",
         message,
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from shared import failures, functions, keys, starts
 from shared.failures import Failure
-from shared.lanes import LaneBytes, bytes_from, parse
+from shared.lanes import MOST_DIGITS, LaneBytes, bytes_from, parse
 from shared.names import is_name
 from shared.redis import ServerError
 from shared.starts import Phase
@@ -132,7 +132,7 @@ def lanes(client: Any, model: str, now: int | None = None) -> list[Lane]:
 def limit_of(value: bytes) -> int | None:
     """Return the limit in a field of ``hr:{m}:lanes``: a number, which a weight may follow after a comma."""
     text = value.partition(b",")[0]
-    return int(text) if text.isdigit() else None
+    return int(text) if text.isdigit() and len(text) <= MOST_DIGITS else None
 
 
 def _named(found: Any) -> list[tuple[str, float]]:

@@ -37,6 +37,10 @@ class LaneSettings:
     weight: float = 1.0
 
 
+MOST_DIGITS = 16
+"""Of a number that others may have written into Redis. Longer ones are none of ours, and thousands cannot be read."""
+
+
 def parse(value: bytes) -> LaneSettings:
     """Read one value; one that is none of ours counts as not set."""
     match = _VALUE.match(value)
@@ -68,7 +72,7 @@ def bytes_field(lane: str) -> str:
 
 def parse_bytes(value: bytes | None) -> int | None:
     """Read what a lane may take; None for what is not set or no such number."""
-    count = int(value) if value is not None and value.isdigit() and len(value) <= 16 else 0
+    count = int(value) if value is not None and value.isdigit() and len(value) <= MOST_DIGITS else 0
     return count if LEAST_BYTES <= count <= MOST_BYTES else None
 
 

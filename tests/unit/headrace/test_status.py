@@ -72,3 +72,51 @@ def model(added: int, depth: int) -> Model:
 def test_rates(before: tuple[int, int], after: tuple[int, int], expected: tuple[float, float] | None) -> None:
     found = rates([model(*before)], [model(*after)], 2.0)
     assert found.get(("m", "default")) == expected
+
+
+JUNK = {
+    "not UTF-8": b"\xff\xfe",
+    "a number of thousands of digits": b"9" * 5000,
+    "a negative number": b"-1",
+    "no number": b"nan",
+    "another version": b'{"v":99}',
+    "escapes of a terminal": b"\x1b[2J\n",
+    "an infinite number": b"1e999",
+}
+FIELDS = (
+    "default",
+    "a-lane",
+    "v",
+    "w1",
+    "limit",
+    "precision",
+    "max_batch",
+    "inputs",
+    "at_ms",
+    "reason",
+    "crashes",
+    "m",
+)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("kind", JUNK)
+def test_whatever_others_wrote_into_redis_the_commands_say_a_sentence(tmp_path: Path, kind: str) -> None:
+    """A user of a lane, or another version, may have written anything."""
+    junk, now_ms = JUNK[kind], 9_000_000_000_000
+    with server(tmp_path) as url, connect(url) as client:
+        serve(url)
+        client.zadd(keys.workers(MODEL), {"w1": now_ms, junk: now_ms})
+        for name in (keys.card, keys.lanes, keys.failures, keys.starts, keys.wish):
+            client.hset(name(MODEL), mapping=dict.fromkeys((*FIELDS, junk), junk))
+        client.hset(keys.worker(MODEL, "w1"), mapping=dict.fromkeys(FIELDS, junk))
+        client.set(keys.lane_bytes(MODEL), junk)
+        client.zadd(keys.stored(MODEL, "default"), {junk: 1})
+        for stream in (keys.ends, keys.work, keys.dead_letters):
+            client.xadd(stream(MODEL, "default"), dict.fromkeys(FIELDS, junk))
+        for command in (("status", "--interval", "0"), ("doctor",), ("lane", "list", MODEL), ("dlq", "list", MODEL)):
+            said = headrace(url, *command)
+            assert said.code in (0, 1, 2), said
+            assert "Traceback" not in said.err
+            assert "\x1b" not in said.out
+            assert said.out or len(said.err.splitlines()) == 1
