@@ -45,8 +45,9 @@ async def keys_left(world: World, ledger: Ledger) -> list[str]:
         ends = keys.ends(world.model, lane)
         if await world.redis.pttl(ends) > 0 and await world.redis.xlen(ends) <= 1.1 * functions.ENDS_CAP:
             expected.add(ends)
-    if await world.redis.pttl(keys.starts(world.model)) > 0:  # one for the model, gone an hour after the last start
-        expected.add(keys.starts(world.model))
+    for key in (keys.starts(world.model), keys.lane_bytes(world.model)):  # of the model; gone in an hour
+        if await world.redis.pttl(key) > 0:
+            expected.add(key)
     left = [key.decode() async for key in world.redis.scan_iter(count=1000) if key.decode() not in expected]
     for lane in LANES:
         left += await _left_in(world, keys.work(world.model, lane), workers)
