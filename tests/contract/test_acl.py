@@ -421,6 +421,7 @@ def answered(server: Server) -> None:
 def bytes_of_lanes(server: Server) -> None:
     """What is counted is counted for each role, and what somebody deleted is found by each that may."""
     for role in ("front_end", "consumer", "operator"):
+        before = server.call("operator", functions.BYTES)[1]  # small replies of other scenarios, drawn by lot
         entry = server.admit(f"counted-{role}")
         server.claim("w9")
         reply = (entry, f"counted-{role}", "", 9000, bytes(100_000))
@@ -435,7 +436,7 @@ def bytes_of_lanes(server: Server) -> None:
             server.does("administrator", "HDEL", keys.lanes(MODEL), "default:bytes")
         else:
             server.call(role, functions.LANES)
-        assert server.call("operator", functions.BYTES)[1] == 0, role
+        assert server.call("operator", functions.BYTES)[1] <= before, role
 
 
 SCENARIOS = {
