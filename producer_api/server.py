@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 from uvicorn.config import STARTUP_FAILURE
 
 from shared.certificates import check_pair
+from shared.listener import listen
 from shared.logs import configure
 from shared.settings import Settings, SettingsError
 
@@ -56,25 +57,15 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         SettingsError: it cannot be taken; the sentence says why.
     """
+    options = []
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        options.append((socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_BYTES))
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # each connection inherits it
-                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_BYTES)
-            listener.bind(address)
-            listener.listen(BACKLOG)
-        except OSError:
-            listener.close()
-            raise
+        return listen(host, port, BACKLOG, *options)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise SettingsError(f"Port {port} of {host} is in use; HEADRACE_PORT chooses another.") from None
         raise SettingsError(f"Cannot listen on {host} port {port}: {error.strerror or error}.") from None
-    return listener
 
 
 def wait_s(settings: Settings) -> float:

@@ -20,6 +20,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 
 from .exposure import reaches_beyond
 from .hosts import Hosts, name_of
+from .listener import listen
 from .settings import Settings
 
 EXCHANGE_S: Final = 10.0
@@ -58,17 +59,7 @@ def serve(
     Raises:
         OSError: the address cannot be taken.
     """
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(MOST_CONNECTIONS)
-    except OSError:
-        listener.close()
-        raise
+    listener = listen(host, port, MOST_CONNECTIONS)
     taken: int = listener.getsockname()[1]
     server = _Server(registry, hosts, is_ready)
     threading.Thread(target=server.run, args=(listener,), name="metrics", daemon=True).start()

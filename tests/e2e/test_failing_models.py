@@ -16,7 +16,7 @@ from shared.api_keys import digest_of
 from tests.e2e.stack import call
 from tests.helpers import eventually
 from tests.unit.headrace.operators import Said, headrace
-from tests.unit.headrace.stacks import Running
+from tests.unit.headrace.stacks import Running, own_stack
 
 UP = [sys.executable, "-m", "headrace", "up"]
 
@@ -27,16 +27,7 @@ def _environment(folder: Path, how: str, models: str, **changes: str) -> dict[st
     )
     text = '[models.echo]\nfamily = "echo"\n' + table.format("broken", folder / "weights", how)
     (folder / "models.toml").write_text(text)
-    return {
-        "HEADRACE_DATA_DIR": str(folder / "data"),
-        "HEADRACE_MODELS_FILE": str(folder / "models.toml"),
-        "HEADRACE_MODELS": models,
-        "HEADRACE_PORT": "0",
-        "HEADRACE_REDIS_PORT": "0",
-        "HEADRACE_METRICS_PORT": "0",
-        "HEADRACE_CONSUMERS": "1",
-        **changes,
-    }
+    return {**own_stack(folder, models), **changes}
 
 
 def _addresses(stack: Running) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.children import ROOT
-from tests.unit.headrace.stacks import Running
+from tests.unit.headrace.stacks import Running, own_stack
 
 PAGE = (ROOT / "docs/models.md").read_text()
 SECTION = PAGE.partition("## A model of your own, step by step")[2].partition("\n## ")[0]
@@ -49,16 +49,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     (folder / "models.toml").write_text(table)
     [models] = re.findall(r"^\$ HEADRACE_MODELS=(\S+) make up$", SECTION, re.MULTILINE)
     assert set(models.split(",")) == set(tomllib.loads(table)["models"]) == {"pooled", "mood"}
-    environment = {
-        "PYTHONPATH": f"{ROOT}:{folder}",
-        "HEADRACE_MODELS": models,
-        "HEADRACE_MODELS_FILE": str(folder / "models.toml"),
-        "HEADRACE_DATA_DIR": str(folder / "data"),
-        "HEADRACE_PORT": "0",
-        "HEADRACE_REDIS_PORT": "0",
-        "HEADRACE_METRICS_PORT": "0",
-        "HEADRACE_CONSUMERS": "1",
-    }
+    environment = {**own_stack(folder, models), "PYTHONPATH": f"{ROOT}:{folder}"}
     with Running([sys.executable, "-m", "headrace", "up"], environment) as running:
         running.until(r"Ctrl-C stops everything")
         yield running

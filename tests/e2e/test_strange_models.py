@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.stack import call
 from tests.helpers import eventually
-from tests.unit.headrace.stacks import Running
+from tests.unit.headrace.stacks import Running, own_stack
 
 MODELS = ("positive", "huge", "mistaken", "sour", "echo")
 
@@ -30,16 +30,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         for name in MODELS[:-1]
     ]
     (folder / "models.toml").write_text("".join([*tables, '[models.echo]\nfamily = "echo"\n']))
-    environment = {
-        "HEADRACE_MODELS": ",".join(MODELS),
-        "HEADRACE_MODELS_FILE": str(folder / "models.toml"),
-        "HEADRACE_DATA_DIR": str(folder / "data"),
-        "HEADRACE_PORT": "0",
-        "HEADRACE_REDIS_PORT": "0",
-        "HEADRACE_METRICS_PORT": "0",
-        "HEADRACE_CONSUMERS": "1",
-        "HEADRACE_BUCKETS": "1,2",
-    }
+    environment = {**own_stack(folder, ",".join(MODELS)), "HEADRACE_BUCKETS": "1,2"}
     with Running([sys.executable, "-m", "headrace", "up"], environment) as running:
         running.until(r"Ctrl-C stops everything")
         yield running

@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
@@ -32,6 +33,23 @@ while True:
     signal.sigwait([signal.SIGTERM])
     print("deaf", flush=True)
 """
+
+
+def own_stack(folder: Path, models: str) -> dict[str, str]:
+    """Return the settings of a whole stack in ``folder``, with its ``models.toml`` and on free ports.
+
+    Args:
+        models: those to serve, by one consumer each, with commas between them.
+    """
+    return {
+        "HEADRACE_MODELS": models,
+        "HEADRACE_MODELS_FILE": str(folder / "models.toml"),
+        "HEADRACE_DATA_DIR": str(folder / "data"),
+        "HEADRACE_PORT": "0",
+        "HEADRACE_REDIS_PORT": "0",
+        "HEADRACE_METRICS_PORT": "0",
+        "HEADRACE_CONSUMERS": "1",
+    }
 
 
 class Running:
