@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+from time import monotonic
 from typing import NoReturn
 
 import click
@@ -42,7 +43,7 @@ log = logging.getLogger("consumer")
 )
 def main(model_name: str, index: int, cores: str) -> None:
     """Serve one model: read its stream, batch, run, reply. Ends on SIGTERM when everything claimed is answered."""
-    ending = Ending()
+    begun_s, ending = monotonic(), Ending()
     try:
         config = resolve(Settings.from_env(os.environ), model_name, index)
         check_server(config.settings)
@@ -61,7 +62,7 @@ def main(model_name: str, index: int, cores: str) -> None:
         _refuse(f"HEADRACE_METRICS_PORT: {host}:{config.metrics_port} cannot be used: {error.strerror}.")
     log.info("Worker %s; metrics at http://%s:%d/metrics.", config.worker, host, port)
     stream = RedisStream(config.settings, model_name, config.worker)
-    board = RedisBoard(config.settings, model_name, config.worker, config.place)
+    board = RedisBoard(config.settings, model_name, config.worker, config.place, begun_s)
     worker = Worker(config, lambda: build(model_name, config.model), stream, metrics, tracing, board)
     metrics.is_ready = lambda: worker.is_ready
     for number in (signal.SIGTERM, signal.SIGINT):

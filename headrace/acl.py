@@ -109,7 +109,7 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
         Rights(f"{_CONNECTION} {_SPARED} info"),
         Rights("zadd", "hr:models"),
         Rights(
-            "del exists fcall get hget hgetall hmget hset lindex memory|usage pexpire rpop rpush set time"
+            "del exists fcall get hdel hget hgetall hmget hset lindex memory|usage pexpire rpop rpush set time"
             " unlink xack xadd xautoclaim xclaim xdel xgroup|create xgroup|delconsumer xinfo|consumers xinfo|groups"
             " xinfo|stream xlen xpending xrange xread xreadgroup xrevrange xtrim zadd zcard zincrby zmscore zrange"
             " zrangebyscore zrem zremrangebyscore zscore",

@@ -16,8 +16,6 @@ from shared.starts import Phase
 from shared.wishes import SERVING, Serving, serving_from
 
 MOST_MODELS = 1000
-STARTING_ALIVE_MS = 10_000
-"""A consumer says every second at the latest that it loads; one that has been silent for so long is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +170,7 @@ def _starting(client: Any, name: str, now: int, live: Set[str]) -> tuple[StartSe
             place, one.worker, one.phase, (one.seen_ms - one.since_ms) / 1000, (now - one.seen_ms) / 1000, one.detail
         )
         for place, one in found.items()
-        if one.worker not in live and one.is_current(now, STARTING_ALIVE_MS)
+        if one.worker not in live and one.is_current(now)
     )
 
 

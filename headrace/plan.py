@@ -106,6 +106,7 @@ def child_environment(settings: Settings, environment: Mapping[str, str]) -> dic
         **environment,
         "HEADRACE_REDIS_URL": settings.redis_url,
         "HEADRACE_PORT": str(settings.port),
+        "HEADRACE_MODELS": ",".join(settings.models),
         "HEADRACE_METRICS_PORT": str(settings.metrics_port),
         "PYTHONUNBUFFERED": "1",
     }

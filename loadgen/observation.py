@@ -10,7 +10,7 @@ from typing import Any, Final
 from . import exposition, runfile
 from .errors import LoadgenError
 from .scenario import Target
-from .service import read_card, read_json, read_text
+from .service import NotServed, read_card, read_json, read_text
 
 _ASK_S: Final = 5.0
 _SETTLE_S: Final = 1.0
@@ -73,7 +73,10 @@ def after(
 
 def _read_card(target: Target, model: str) -> dict[str, Any] | None:
     if not target.is_stream:
-        return read_card(target, model, _ASK_S)
+        try:
+            return read_card(target, model, _ASK_S)
+        except NotServed:
+            return None
     from .stream_carrier import read_stream_card  # it needs a library that `wait` does without
 
     card = read_stream_card(target, model, _ASK_S)

@@ -55,6 +55,10 @@ class Unreachable(LoadgenError):
     """Nothing answers at the address, or not within the time given."""
 
 
+class NotServed(LoadgenError):
+    """The service answers, and says that the model is not served now: it loads, or nobody is there."""
+
+
 class UnknownModel(LoadgenError):
     """The service answers, and serves no model of this name."""
 
@@ -98,6 +102,7 @@ def read_card(target: Target, model: str, timeout_s: float) -> dict[str, Any] | 
     Raises:
         Unreachable: see `ask`.
         UnknownModel: the service serves models, but not this one.
+        NotServed: it knows the model, and cannot show its card yet.
         LoadgenError: it wants another API key than the one it was sent, if any.
     """
     reply = ask(target, "GET", target.model_path(model), timeout_s)
@@ -110,6 +115,8 @@ def read_card(target: Target, model: str, timeout_s: float) -> dict[str, Any] | 
         names = _model_names(ask(target, "GET", f"{target.prefix}/v1/models", timeout_s))
         served = f"; it serves {', '.join(names)}" if names else ""
         raise UnknownModel(f"{target.url} has no model named {model!r}{served}.")
+    if reply.status == 503:
+        raise NotServed(f"{model!r} answers with {reply.error_sentence()}")
     return None
 
 

@@ -8,11 +8,24 @@ from typing import Any, Final
 
 from .errors import LoadgenError
 from .scenario import Payload, Target
-from .service import UNAUTHORIZED, UnknownModel, Unreachable, infer, is_answer, read_card, refusal, sample_payload
+from .service import (
+    UNAUTHORIZED,
+    NotServed,
+    UnknownModel,
+    Unreachable,
+    infer,
+    is_answer,
+    read_card,
+    refusal,
+    sample_payload,
+)
 
 _ATTEMPT_S: Final = 15.0
-_FIRST_PAUSE_S: Final = 0.05
+_SHORTEST_PAUSE_S: Final = 0.02
 _LONGEST_PAUSE_S: Final = 0.5
+_PAUSE_SHARE: Final = 0.04
+"""Of what has passed: so much later than it could be the end is noticed, at most."""
+
 _QUIET_S: Final = 2.0
 _SAY_EVERY_S: Final = 5.0
 _HOPELESS: Final = (400, *UNAUTHORIZED, 405, 406, 413, 415, 422)
@@ -50,7 +63,7 @@ def attempt(target: Target, model: str, payload: Payload | None, timeout_s: floa
         if isinstance(chosen, str):
             return chosen
         reply = infer(target, model, chosen, timeout_s)
-    except (Unreachable, UnknownModel) as error:
+    except (Unreachable, UnknownModel, NotServed) as error:
         raise NotYet(str(error).rstrip(".")) from None
     if is_answer(reply):
         return ""
@@ -102,7 +115,6 @@ def wait_for(
     start_s = time.monotonic()
     said_s = start_s + _QUIET_S - _SAY_EVERY_S
     for model in models:
-        pause_s = _FIRST_PAUSE_S
         while True:
             left_s = start_s + timeout_s - time.monotonic()
             try:
@@ -112,10 +124,10 @@ def wait_for(
                 break
             except NotYet as reason:
                 now_s = time.monotonic()
+                pause_s = min(_LONGEST_PAUSE_S, max(_SHORTEST_PAUSE_S, _PAUSE_SHARE * (now_s - start_s)))
                 if now_s + pause_s >= start_s + timeout_s:
                     raise LoadgenError(f"No inference succeeded within {timeout_s:.4g} s: {reason}.") from None
                 if now_s - said_s >= _SAY_EVERY_S:
                     said_s = now_s
                     say(f"Waiting for {model!r}, {now_s - start_s:.0f} of {timeout_s:.4g} s: {reason}.")
             time.sleep(pause_s)
-            pause_s = min(_LONGEST_PAUSE_S, pause_s * 1.5)

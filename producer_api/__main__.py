@@ -13,7 +13,7 @@ from shared.allocator import keep_freed_memory
 from shared.exposure import check_exposure
 from shared.redis_door import check_server
 from shared.service_links import notice
-from shared.settings import Settings, SettingsError
+from shared.settings import PREFIX, Settings, SettingsError
 from shared.tracing import start
 
 from . import server
@@ -41,7 +41,9 @@ def main() -> None:
     if ignored := notice(os.environ):
         logging.getLogger("headrace").info("%s", ignored)
     registry = new_registry()
-    queue = RedisQueue(settings, queue_metrics(registry))
+    # The default of the setting is a promise of nobody.
+    configured = settings.models if PREFIX + "MODELS" in os.environ else ()
+    queue = RedisQueue(settings, queue_metrics(registry), configured)
     try:
         app = create_app(settings, queue, registry, commit=os.environ.get("GIT_COMMIT") or None, tracing=tracing)
         serve_metrics(settings, registry)

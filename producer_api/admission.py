@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shared.outcomes import (
     DRAINING,
+    LOADING,
     NO_WORKER,
     OVERLOADED,
     QUEUE_OUT_OF_MEMORY,
@@ -53,8 +54,8 @@ def admit(catalogue: Catalogue, model: str, in_flight: int, max_in_flight: int) 
         max_in_flight: most of them.
 
     Raises:
-        RequestError: ``UNKNOWN_MODEL``, ``QUEUE_UNAVAILABLE``, ``QUEUE_OUT_OF_MEMORY``, ``DRAINING``, ``NO_WORKER``,
-            ``OVERLOADED``.
+        RequestError: ``UNKNOWN_MODEL``, ``QUEUE_UNAVAILABLE``, ``QUEUE_OUT_OF_MEMORY``, ``DRAINING``, ``LOADING``,
+            ``NO_WORKER``, ``OVERLOADED``.
     """
     state = find_model(catalogue, model)
     if not catalogue.redis_ok:
@@ -64,10 +65,18 @@ def admit(catalogue: Catalogue, model: str, in_flight: int, max_in_flight: int) 
     if not state.is_open:
         if state.serving is Serving.DRAINING:
             raise refusal(DRAINING, f"Model {model!r} is being drained and takes no requests.", None, DRAIN_RETRY_S)
-        raise refusal(NO_WORKER, f"No consumer is running for model {model!r}.")
+        raise not_served(state)
     if in_flight >= max_in_flight:
         raise refusal(OVERLOADED, f"This front end already has {in_flight} requests waiting.")
     return state
+
+
+def not_served(state: ModelState) -> RequestError:
+    """Make the error for a model that nobody serves now: with the time that is probably left while it loads."""
+    if state.ready_in_s is None:
+        return refusal(NO_WORKER, f"No consumer is running for model {state.name!r}.")
+    message = f"Model {state.name!r} is loading; it will probably be ready in {state.ready_in_s} s."
+    return refusal(LOADING, message, retry_after_s=state.ready_in_s)
 
 
 def check_lane(state: ModelState, lane: str) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from shared import cards, failures, functions, keys, starts
+from shared.failures import Failure
 from shared.lanes import bytes_from, from_pairs
 from shared.names import is_name
 from shared.redis import Link, NotPrimary, NotUsable, ServerError
 from shared.redis_faults import CLUSTER
+from shared.starts import Phase, Start
 from shared.wishes import LATE, SERVING, Serving, serving_from
 
+from .awaited import Awaited, hopeless
 from .prediction import service_of
 from .queue import DEFAULT_ONLY, Catalogue, ModelState
 
@@ -36,11 +39,13 @@ class CatalogueReader:
     Args:
         link: the connection to ask on.
         alive_ms: a worker whose last heartbeat is older than this counts as gone.
+        configured: models that are in the snapshot, whether anybody has spoken of them or not.
     """
 
-    def __init__(self, link: Link, alive_ms: int) -> None:
+    def __init__(self, link: Link, alive_ms: int, configured: Iterable[str] = ()) -> None:
         self._link = link
         self._alive_ms = alive_ms
+        self._awaited = Awaited(configured)
         self._decoded: dict[str, tuple[list[bytes], cards.Card | None]] = {}
         self._lanes: dict[str, Mapping[str, int | None]] = {}
         self._workers: dict[str, Sequence[str]] = {}
@@ -64,7 +69,8 @@ class CatalogueReader:
             if isinstance(answer, ServerError):
                 raise answer
         now_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
-        names = [name for name in (raw.decode(errors="replace") for raw in found) if is_name(name)]
+        listed = [name for name in (raw.decode(errors="replace") for raw in found) if is_name(name)]
+        names = list(dict.fromkeys((*self._awaited.names, *listed)))
         commands: list[tuple[Any, ...]] = []
         for name in names:
             commands += (
@@ -83,7 +89,8 @@ class CatalogueReader:
         for name in names:
             decoded, workers = self._card(name, next(answers)), _names(next(answers))
             serving, lanes = serving_from(next(answers)), lanes_of(next(answers))
-            failed = failures_of(next(answers), next(answers), now_ms)
+            died = failures.decode(_fields(next(answers)), now_ms)
+            started = starts.decode(_fields(next(answers)))
             found_lengths = {lane: next(answers) for lane in self._lanes.get(name, DEFAULT_ONLY)}
             lengths = {lane: length for lane, length in found_lengths.items() if isinstance(length, int)}
             said = {worker: next(answers) for worker in self._workers.get(name, ())}
@@ -97,8 +104,10 @@ class CatalogueReader:
             paused = serving is Serving.PAUSED
             service = None if decoded is None or paused else service_of(decoded.batch, alive)
             queued = sum(lengths.values())
+            failed = failures_of(died, started, now_ms)
+            ready_in_s = self._awaited.ready_in_s(name, alive, started, died, now_ms)
             states[name] = ModelState(
-                name, decoded, alive, queued, service, serving, lanes, lengths, failed, late, taken
+                name, decoded, alive, queued, service, serving, lanes, lengths, failed, late, taken, ready_in_s
             )
         return Catalogue(states, redis_ok=True, memory_full=is_memory_full(memory))
 
@@ -153,20 +162,23 @@ def lanes_of(fields: Any) -> Mapping[str, int | None]:
     return {name: one.limit for name, one in from_pairs(_fields(fields).items()).items()}
 
 
-def failures_of(died: Any, started: Any, now_ms: int) -> Mapping[str, str]:
-    """Return a sentence on each consumer that failed, by its place; nothing where we may not ask.
+def failures_of(died: Mapping[str, Failure], started: Mapping[str, Start], now_ms: int) -> Mapping[str, str]:
+    """Return a sentence on each consumer that failed, by its place.
 
     Args:
-        died: what HGETALL answered of what supervisors say.
-        started: of what consumers say themselves, which is all there is where an engine supervises them.
+        died: what supervisors say.
+        started: what consumers say themselves, which is all there is where an engine supervises them.
     """
-    loads = starts.decode(_fields(started)).items()
-    found = {place: CANNOT_LOAD for place, one in loads if _has_failed(one, now_ms)}
-    return found | {place: one.sentence(now_ms) for place, one in failures.decode(_fields(died), now_ms).items()}
+    again = hopeless(started, {})
+    found = {place: CANNOT_LOAD for place, one in started.items() if _has_failed(one, place in again, now_ms)}
+    return found | {place: one.sentence(now_ms) for place, one in died.items()}
 
 
-def _has_failed(one: starts.Start, now_ms: int) -> bool:
-    return one.phase is starts.Phase.FAILED and now_ms - one.seen_ms <= LONGEST_PAUSE_MS
+def _has_failed(one: Start, again: bool, now_ms: int) -> bool:
+    """Say whether it cannot load its model, or tries once more what has failed again and again."""
+    if one.phase is Phase.LOADING:
+        return again and one.is_current(now_ms)
+    return one.phase is Phase.FAILED and now_ms - one.seen_ms <= LONGEST_PAUSE_MS
 
 
 def _fields(answer: Any) -> dict[bytes, bytes]:

@@ -26,6 +26,26 @@ DEFAULT_ONLY: Mapping[str, int | None] = {DEFAULT_LANE: None}
 """The lanes of a model whose operator has made none."""
 
 
+class Condition(StrEnum):
+    """How a model stands.
+
+    Attributes:
+        READY: it takes requests and answers them.
+        LOADING: nobody serves it yet, and a consumer loads it or is on its way.
+        DRAINING: an operator has its front ends refuse requests.
+        SILENT: it takes requests, and its consumers have answered none for a while.
+        FAILED: nobody serves it, and its consumers died or cannot load it.
+        AWAY: nobody serves it.
+    """
+
+    READY = "ready"
+    LOADING = "loading"
+    DRAINING = "draining"
+    SILENT = "silent"
+    FAILED = "failed"
+    AWAY = "away"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelState:
     """What the front end knows of a model: its card, how many workers live, how many requests its lanes hold.
@@ -41,6 +61,7 @@ class ModelState:
         failures: a sentence on each consumer that died and does not live well yet, by its place.
         late: of the workers that live, how many take requests and answer none.
         bytes: what they take; without those of which that is not known.
+        ready_in_s: while nobody serves it and a consumer loads it or is on its way: seconds that will probably take.
     """
 
     name: str
@@ -54,6 +75,7 @@ class ModelState:
     failures: Mapping[str, str] = field(default_factory=dict)
     late: int = 0
     bytes: Mapping[str, LaneBytes] = field(default_factory=dict)
+    ready_in_s: int | None = None
     is_open: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -67,6 +89,17 @@ class ModelState:
         One that does not answer goes on taking them: it may answer again, and another consumer may come.
         """
         return self.is_open and self.late < self.workers
+
+    @property
+    def condition(self) -> Condition:
+        """How it stands for somebody who wants to send it a request."""
+        if self.is_open:
+            return Condition.READY if self.is_ready else Condition.SILENT
+        if self.serving is Serving.DRAINING and (self.workers or self.ready_in_s is not None):
+            return Condition.DRAINING
+        if self.ready_in_s is not None:
+            return Condition.LOADING
+        return Condition.FAILED if self.failures else Condition.AWAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +186,8 @@ class Queue(Protocol):
 
         Raises:
             RequestError: the request was refused at once, and ``done`` will not be called: ``WAIT_TOO_LONG``,
-                ``LANE_FULL``, ``QUEUE_UNAVAILABLE``, ``QUEUE_OUT_OF_MEMORY``, ``NO_WORKER``, ``SHUTTING_DOWN``,
-                ``UNKNOWN_LANE``.
+                ``LANE_FULL``, ``QUEUE_UNAVAILABLE``, ``QUEUE_OUT_OF_MEMORY``, ``NO_WORKER``, ``LOADING``,
+                ``SHUTTING_DOWN``, ``UNKNOWN_LANE``.
         """
 
     async def find(self, model: str, request_id: str, lane: str = DEFAULT_LANE) -> Reply | Standing:

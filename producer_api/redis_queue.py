@@ -7,7 +7,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from shared.fast_wire import decode_reply
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 REFRESH_S = 1.0
 REFRESH_WHEN_AWAY_S = 0.25
+REFRESH_WHEN_LOADING_S = 0.1
+"""While a model loads there is little to do, and who waits for it should not wait for us, too."""
 
 
 class QueueInstruments(Instruments, Protocol):
@@ -53,10 +55,11 @@ class RedisQueue:
     Args:
         settings: Redis address, limits and the lease that all waits are scaled by.
         instruments: where durations and errors are counted.
+        configured: models that somebody has told to be there: they load until one of their consumers has spoken.
     """
 
-    def __init__(self, settings: Settings, instruments: QueueInstruments) -> None:
-        self._settings, self._instruments = settings, instruments
+    def __init__(self, settings: Settings, instruments: QueueInstruments, configured: Iterable[str] = ()) -> None:
+        self._settings, self._instruments, self._configured = settings, instruments, tuple(configured)
         self._instance = f"{FRONT_END}{secrets.token_hex(8)}"
         self._catalogue = Catalogue()
         self._channels: dict[tuple[str, str], Channel] = {}
@@ -73,7 +76,7 @@ class RedisQueue:
         )
         self._catalogue_link = Link(self._client)
         self._by_id = ById(self._client, self._settings.socket_timeout_s)
-        self._reader = CatalogueReader(self._catalogue_link, self._settings.lease_ms)
+        self._reader = CatalogueReader(self._catalogue_link, self._settings.lease_ms, self._configured)
         await self._refresh()
         self._refresher = asyncio.create_task(
             forever("Reading the list of models", self._refresh_forever, lambda: self._closed)
@@ -137,11 +140,17 @@ class RedisQueue:
 
     async def _refresh_forever(self) -> None:
         while not self._closed:
-            await asyncio.sleep(REFRESH_S if self._catalogue.redis_ok else REFRESH_WHEN_AWAY_S)
+            await asyncio.sleep(self._pause_s())
             away = not self._catalogue.redis_ok
             await self._refresh()
             if away and self._catalogue.redis_ok:
                 log.info("Redis answers.")
+
+    def _pause_s(self) -> float:
+        if not self._catalogue.redis_ok:
+            return REFRESH_WHEN_AWAY_S
+        loads = any(state.ready_in_s is not None for state in self._catalogue.models.values())
+        return REFRESH_WHEN_LOADING_S if loads else REFRESH_S
 
     def _channel(self, state: ModelState, lane: str) -> Channel:
         channel = self._channels.get((state.name, lane))

@@ -12,6 +12,8 @@ from shared.names import NAME_PATTERN
 from shared.wire import MAX_DIMENSIONS, MAX_INPUTS, MAX_TEXT
 from shared.wishes import Serving
 
+from .queue import Condition, ModelState
+
 MAX_TOP_K = 1000
 
 _NUMBERS = {"type": ["number", "boolean", "string", "null"]}
@@ -161,6 +163,9 @@ class ModelSummary(Struct, frozen=True):
     """One line of the list of models.
 
     ``ready``: it is described, a worker lives, and it takes requests. ``serving``: what an operator wishes of it.
+    ``state``: ``ready``; ``loading``, with ``ready_in_s``, the seconds that will probably take; ``draining``;
+    ``silent``: requests are taken and none is answered; ``failed``: its consumers died or cannot load it; ``away``: it
+    has none.
     ``failures``: a sentence on each consumer that died and does not live well yet; left out when there is none.
     """
 
@@ -172,6 +177,8 @@ class ModelSummary(Struct, frozen=True):
     queued: int
     ready: bool
     serving: Serving = Serving.OPEN
+    state: Condition = Condition.READY
+    ready_in_s: int | UnsetType = UNSET
     failures: list[str] | UnsetType = UNSET
 
 
@@ -182,7 +189,10 @@ class ModelList(Struct, frozen=True):
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
-    """Everything known of a model. Shapes leave out the row count; -1 allows any size there."""
+    """Everything known of a model. Shapes leave out the row count; -1 allows any size there.
+
+    ``state`` and ``ready_in_s`` are those of the list of models.
+    """
 
     name: str
     version: str
@@ -200,11 +210,19 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     example: Example | None
     workers: int
     serving: Serving
+    state: Condition
+    ready_in_s: int | UnsetType = UNSET
 
     @classmethod
-    def of(cls, card: Card, workers: int, serving: Serving = Serving.OPEN) -> ModelInfo:
-        """Join a card, the number of live workers, and what an operator wishes of the model."""
-        return cls(**msgspec.structs.asdict(card), workers=workers, serving=serving)
+    def of(cls, card: Card, state: ModelState) -> ModelInfo:
+        """Join a card and how the model stands."""
+        return cls(
+            **msgspec.structs.asdict(card),
+            workers=state.workers,
+            serving=state.serving,
+            state=state.condition,
+            ready_in_s=UNSET if state.ready_in_s is None else state.ready_in_s,
+        )
 
 
 class Health(Struct, frozen=True):

@@ -51,6 +51,7 @@ INTERNAL = Outcome("internal", 500)
 QUEUE_UNAVAILABLE = Outcome("queue_unavailable", 503, retry=True, lasting=False)
 QUEUE_OUT_OF_MEMORY = Outcome("queue_out_of_memory", 503, retry=True, lasting=False)
 NO_WORKER = Outcome("no_worker", 503, retry=True, lasting=False)
+LOADING = Outcome("loading", 503, retry=True, lasting=False)
 DRAINING = Outcome("draining", 503, retry=True, lasting=False)
 OVERLOADED = Outcome("overloaded", 503, retry=True, lasting=False)
 SHUTTING_DOWN = Outcome("shutting_down", 503, retry=True, lasting=False)
@@ -86,6 +87,7 @@ ALL = (
     QUEUE_UNAVAILABLE,
     QUEUE_OUT_OF_MEMORY,
     NO_WORKER,
+    LOADING,
     DRAINING,
     OVERLOADED,
     SHUTTING_DOWN,

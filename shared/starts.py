@@ -6,16 +6,31 @@ consumer says replaces what its predecessor said. Which workers live is elsewher
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 
 import msgspec
 
-KEPT_MS = 3_600_000
-"""The hash goes this long after the last word of any consumer."""
+KEPT_MS = 7 * 24 * 3_600_000
+"""The hash goes this long after the last word of any consumer: it says how long a start takes."""
+
+SHOWN_MS = 3_600_000
+"""A failure is worth showing for this long."""
+
+ALIVE_MS = 10_000
+"""A consumer says every second that it loads; one that has been silent for so long is gone."""
+
+PRESUMED_MS = 10_000
+"""What a start takes where no consumer of the model has told yet."""
+
+MOST_MS = 3_600_000
+"""No start is expected to take longer."""
 
 MOST_DETAIL = 500
 """Characters of ``detail`` that are kept."""
+
+MOST_PLACES = 64
+"""Fields that are kept: an engine that gives every container a name of its own must not make the hash grow."""
 
 
 class Phase(StrEnum):
@@ -40,6 +55,8 @@ class Start(msgspec.Struct, frozen=True):
         since_ms: when it began to load, on Redis's clock.
         seen_ms: when it said this, on Redis's clock.
         detail: where in its code it loads, or why it failed; one sentence.
+        took_ms: what the last start on this place took that came to serving; 0 when there was none.
+        failed: how many starts on this place, one after the other, ended before they served.
     """
 
     worker: str
@@ -47,10 +64,17 @@ class Start(msgspec.Struct, frozen=True):
     since_ms: int
     seen_ms: int
     detail: str = ""
+    took_ms: int = 0
+    failed: int = 0
 
-    def is_current(self, now_ms: int, alive_ms: int) -> bool:
-        """Say whether it is worth showing: a failure, or a loading that was spoken of within ``alive_ms``."""
-        return self.phase is Phase.FAILED or (self.phase is Phase.LOADING and now_ms - self.seen_ms <= alive_ms)
+    def is_current(self, now_ms: int, alive_ms: int = ALIVE_MS) -> bool:
+        """Say whether it is worth showing: a recent failure, or a loading that was spoken of within ``alive_ms``."""
+        limits_ms = {Phase.FAILED: SHOWN_MS, Phase.LOADING: alive_ms, Phase.READY: -1}
+        return now_ms - self.seen_ms <= limits_ms[self.phase]
+
+    def successor(self) -> tuple[int, int]:
+        """Return ``took_ms`` and ``failed`` of the next start on this place."""
+        return self.took_ms, 0 if self.phase is Phase.READY else self.failed + 1
 
 
 def encode(start: Start) -> bytes:
@@ -67,3 +91,43 @@ def decode(fields: Mapping[bytes, bytes]) -> dict[str, Start]:
         except (msgspec.MsgspecError, UnicodeError):
             continue
     return dict(sorted(found.items()))
+
+
+def surplus(fields: Mapping[bytes, bytes], most: int = MOST_PLACES) -> list[bytes]:
+    """Return the fields beyond ``most`` that spoke longest ago; those that cannot be read come first."""
+    seen = {place.encode(): start.seen_ms for place, start in decode(fields).items()}
+    return sorted(fields, key=lambda place: seen.get(place, -1))[: max(0, len(fields) - most)]
+
+
+def ready_in_ms(found: Mapping[str, Start], now_ms: int, hopeless: Collection[str] = ()) -> int | None:
+    """Return how long it probably takes until a consumer serves that loads now; None when none loads.
+
+    Args:
+        found: the starts by place.
+        now_ms: Redis's clock.
+        hopeless: places from which nothing is expected.
+    """
+    usual_ms = usual(found)
+    left = [
+        left_ms(one.took_ms if one.took_ms > 0 else usual_ms, now_ms - one.since_ms)
+        for place, one in found.items()
+        if one.phase is Phase.LOADING and one.is_current(now_ms) and place not in hopeless
+    ]
+    return min(left, default=None)
+
+
+def usual(found: Mapping[str, Start]) -> int:
+    """Return what a start takes on a place that has not told: as long as on the place that spoke last."""
+    told = [(one.seen_ms, one.took_ms) for one in found.values() if one.took_ms > 0]
+    return max(told)[1] if told else PRESUMED_MS
+
+
+def left_ms(usual_ms: int, passed_ms: int) -> int:
+    """Return what is probably left of a start, at least a second.
+
+    One that takes longer than usual is expected to take a quarter longer than so far: the longer it has taken, the less
+    is known of its end.
+    """
+    passed_ms = max(0, passed_ms)
+    left = usual_ms - passed_ms if passed_ms < usual_ms else passed_ms // 4
+    return min(MOST_MS, max(1000, left))

@@ -128,6 +128,7 @@ class InMemoryQueue:
         self.lanes_used: list[str] = []
         self._lane_limit = lane_limit
         self._lanes: dict[str, _Lane] = {}
+        self._loading: dict[str, int | None] = {}
         self._held = False
         self._closed = False
         self._waits: set[asyncio.Task[None]] = set()
@@ -144,6 +145,10 @@ class InMemoryQueue:
     def set_workers(self, model: str, workers: int) -> None:
         """Say how many workers live."""
         self._lanes[model].workers = workers
+
+    def set_loading(self, model: str, ready_in_s: int | None) -> None:
+        """Say that a model nobody serves will probably be ready in so many seconds; None: nothing comes."""
+        self._loading[model] = ready_in_s
 
     def hold(self) -> None:
         """Take no more requests from the lanes."""
@@ -174,7 +179,14 @@ class InMemoryQueue:
     def catalogue(self) -> Catalogue:
         """See the interface."""
         states = {
-            name: ModelState(name, lane.card, lane.workers, len(lane.queued), lanes=dict.fromkeys(self._lanes_of(name)))
+            name: ModelState(
+                name,
+                lane.card,
+                lane.workers,
+                len(lane.queued),
+                lanes=dict.fromkeys(self._lanes_of(name)),
+                ready_in_s=None if lane.workers else self._loading.get(name),
+            )
             for name, lane in list(self._lanes.items())
             if ":" not in name
         }

@@ -6,7 +6,7 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from producer_api.admission import find_model, refusal
+from producer_api.admission import find_model, not_served, refusal
 from producer_api.encoding import json_encoder
 from producer_api.queue import Catalogue, ModelState, Queue
 from producer_api.schemas import ModelInfo, ModelList, ModelSummary
@@ -29,6 +29,8 @@ def _summary(state: ModelState) -> ModelSummary:
         queued=state.queued,
         ready=state.is_ready,
         serving=state.serving,
+        state=state.condition,
+        ready_in_s=UNSET if state.ready_in_s is None else state.ready_in_s,
         failures=list(state.failures.values()) or UNSET,
     )
 
@@ -50,9 +52,11 @@ class Models:
         """Describe one model."""
         name = request.path_params["model"]
         state = find_model(self._queue.catalogue(), name)
-        if state.card is None:
+        if state.card is None and state.workers:
             raise refusal(NO_WORKER, f"No worker has described model {name!r} yet.")
-        return json_response(ModelInfo.of(state.card, state.workers, state.serving))
+        if state.card is None:
+            raise not_served(state)
+        return json_response(ModelInfo.of(state.card, state))
 
 
 NOT_KEPT = {"Cache-Control": "no-store"}

@@ -10,7 +10,7 @@ from producer_api.docs_page import policy
 from producer_api.encoding import json_encoder
 from producer_api.metrics import ApiMetrics
 from producer_api.negotiation import wants_openmetrics
-from producer_api.queue import Catalogue, Queue
+from producer_api.queue import Catalogue, Condition, Queue
 from producer_api.rules import Rules
 from producer_api.schemas import Health, Readiness, VersionInfo
 from shared.version import __version__
@@ -39,7 +39,9 @@ def readiness(catalogue: Catalogue) -> Readiness:
         failed = _failed(catalogue)
         drained = [model.name for model in models if model.serving is Serving.DRAINING and model.workers]
         silent = [model.name for model in models if catalogue.models[model.name].is_open]
-        away = [model.name for model in models if model.name not in {*drained, *failed, *silent}]
+        loading = {model.name: model.ready_in_s for model in models if model.state is Condition.LOADING}
+        away = [model.name for model in models if model.name not in {*drained, *failed, *silent, *loading}]
+        reasons += [f"Model {name} is loading, probably for {left} s more." for name, left in loading.items()]
         reasons += [f"Model {name} has failed. {why}" for name, why in failed.items()]
         if away:
             reasons.append(f"No model has a live worker: {', '.join(away)}.")
@@ -53,7 +55,13 @@ def readiness(catalogue: Catalogue) -> Readiness:
 def _failed(catalogue: Catalogue) -> dict[str, str]:
     """Return what is said of each model that has failed and has no live worker, by its name."""
     states = sorted(catalogue.models.items())
-    return {name: min(state.failures.values()) for name, state in states if state.failures and not state.workers}
+    return {name: min(state.failures.values()) for name, state in states if state.condition is Condition.FAILED}
+
+
+def retry_after_s(catalogue: Catalogue) -> int:
+    """Return the seconds after which one of the models that load will probably be ready; 1 when none loads."""
+    left = [state.ready_in_s for state in catalogue.models.values() if state.condition is Condition.LOADING]
+    return min((one for one in left if one is not None), default=1)
 
 
 def in_brief(state: Readiness) -> Readiness:
@@ -91,7 +99,8 @@ class Service:
 
     async def ready(self, request: Request) -> Response:
         """Answer 200 when inference can work, else 503; where API keys are asked for, why is told to their holders."""
-        state = readiness(self._queue.catalogue())
+        catalogue = self._queue.catalogue()
+        state = readiness(catalogue)
         if self._gate is not None:
             credentials = (value for name, value in request.scope["headers"] if name == b"authorization")
             state = state if self._gate.knows(credentials) else in_brief(state)
@@ -99,7 +108,7 @@ class Service:
             state = Readiness(False, state.redis, [DRAINING, *state.reasons], state.models)
         response = json_response(state, 200 if state.ready else 503)
         if not state.ready:
-            response.headers["Retry-After"] = "1"
+            response.headers["Retry-After"] = str(1 if self._rules.is_draining else retry_after_s(catalogue))
         return response
 
     async def version(self, request: Request) -> Response:

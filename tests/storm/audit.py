@@ -45,7 +45,7 @@ async def keys_left(world: World, ledger: Ledger) -> list[str]:
         ends = keys.ends(world.model, lane)
         if await world.redis.pttl(ends) > 0 and await world.redis.xlen(ends) <= 1.1 * functions.ENDS_CAP:
             expected.add(ends)
-    for key in (keys.starts(world.model), keys.lane_bytes(world.model)):  # of the model; gone in an hour
+    for key in (keys.starts(world.model), keys.lane_bytes(world.model)):  # of the model; they go by themselves
         if await world.redis.pttl(key) > 0:
             expected.add(key)
     left = [key.decode() async for key in world.redis.scan_iter(count=1000) if key.decode() not in expected]

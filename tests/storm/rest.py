@@ -26,7 +26,7 @@ SHARES = {Task.PLAIN: 0.9895, Task.RAISE: 0.01, Task.KILL: 0.0005}
 GIVE_UP_SHARE, ASK_AGAIN_SHARE, SHORT_SHARE, LARGE_SHARE = 0.3, 0.05, 0.05, 0.03
 LEAVE_SHARE = 0.02
 LOOK_TIMEOUT_S = 8.0
-CLEAN = {"lane_full", "wait_too_long", "client_limit", "no_worker", "overloaded", "queue_out_of_memory"}
+CLEAN = {"lane_full", "wait_too_long", "client_limit", "no_worker", "loading", "overloaded", "queue_out_of_memory"}
 """Refusals after which nothing was admitted for certain. Others leave it open, and the same id is asked again."""
 
 

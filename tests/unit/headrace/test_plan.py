@@ -72,11 +72,13 @@ def test_one_probe_for_each_model_waits_for_all_its_workers() -> None:
 
 
 def test_children_inherit_the_environment_and_the_settled_addresses() -> None:
-    settings = plan.settle(_settings(PORT="0"), redis_url="redis://127.0.0.1:7/0", port=8001, metrics_port=9200)
+    asked = _settings(PORT="0", MODELS="cat,dog")
+    settings = plan.settle(asked, redis_url="redis://127.0.0.1:7/0", port=8001, metrics_port=9200)
     environment = plan.child_environment(settings, {"PATH": "/bin", "HEADRACE_PORT": "0"})
     assert environment == {
         "PATH": "/bin",
         "HEADRACE_PORT": "8001",
+        "HEADRACE_MODELS": "cat,dog",
         "HEADRACE_METRICS_PORT": "9200",
         "HEADRACE_REDIS_URL": "redis://127.0.0.1:7/0",
         "PYTHONUNBUFFERED": "1",

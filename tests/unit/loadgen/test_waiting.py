@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import socket
 from typing import Any
 
@@ -15,6 +16,8 @@ from loadgen.nullserver import Behaviour, null_server
 from loadgen.scenario import Payload, Target, parse_target
 from loadgen.service import read_card, sample_payload, zero_payload
 from loadgen.waiting import wait_for
+from tests.e2e.http_server import HttpServer
+from tests.fakes import demo_queue, echo
 
 
 def at(port: int) -> Target:
@@ -60,6 +63,15 @@ def test_when_it_takes_long_it_says_what_it_waits_for(monkeypatch: pytest.Monkey
     with null_server(Behaviour(ready_at=3)) as server:
         wait_for(at(server.port), ("null",), None, 10.0, said.append)
     assert said == ["Waiting for 'null', 0 of 10 s: 'null' answers with status 503: no_worker: not ready."]
+
+
+def test_a_model_that_loads_is_waited_for_and_what_the_service_says_is_told() -> None:
+    queue = demo_queue()
+    queue.serve("new", None, echo, workers=0)
+    queue.set_loading("new", 7)
+    said = "'new' answers with status 503: loading: Model 'new' is loading; it will probably be ready in 7 s"
+    with HttpServer(queue=queue) as server, pytest.raises(LoadgenError, match=re.escape(said)):
+        wait_for(at(server.port), ("new",), None, 0.3, unexpected)
 
 
 def test_nobody_listens() -> None:

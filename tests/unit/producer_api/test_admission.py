@@ -11,6 +11,7 @@ from producer_api.queue import Catalogue, ModelState
 from shared.outcomes import (
     ALL,
     DRAINING,
+    LOADING,
     NO_WORKER,
     OVERLOADED,
     QUEUE_OUT_OF_MEMORY,
@@ -48,6 +49,14 @@ def test_a_model_that_is_served_is_let_in() -> None:
         (Catalogue({"echo": SERVED}, redis_ok=True, memory_full=True), "echo", QUEUE_OUT_OF_MEMORY),
         (Catalogue({"echo": ModelState("echo", ECHO, workers=0)}, redis_ok=True), "echo", NO_WORKER),
         (Catalogue({"echo": ModelState("echo", None, workers=2)}, redis_ok=True), "echo", NO_WORKER),
+        (Catalogue({"echo": ModelState("echo", ECHO, ready_in_s=4)}, redis_ok=True), "echo", LOADING),
+        (Catalogue({"echo": ModelState("echo", None, ready_in_s=4)}, redis_ok=True), "echo", LOADING),
+        (Catalogue({"echo": ModelState("echo", ECHO, ready_in_s=4)}, redis_ok=False), "echo", QUEUE_UNAVAILABLE),
+        (
+            Catalogue({"echo": ModelState("echo", ECHO, serving=Serving.DRAINING, ready_in_s=4)}, redis_ok=True),
+            "echo",
+            DRAINING,
+        ),
         (Catalogue({"echo": ModelState("echo", ECHO, 1, serving=Serving.DRAINING)}, redis_ok=True), "echo", DRAINING),
     ],
 )

@@ -75,6 +75,7 @@ def test_models(api: Api) -> None:
         "queued": 0,
         "ready": True,
         "serving": "open",
+        "state": "ready",
     }
     card = api.get("/v1/models/imagenet").json
     assert card["inputs"] == [{"name": "image", "datatype": "UINT8", "shape": [4, 4, 3]}]
