@@ -83,11 +83,13 @@ def test_one_that_is_started_again_loads_and_one_that_has_left_has_no_worker(
     first = stack.start_consumer(model_name)
     stack.wait(model_name)
     assert first.terminate() == 0
-    eventually(lambda: told(stack.predict(model_name, b"x")) == (503, "no_worker"))
+    eventually(lambda: _state(stack, model_name) == "away")
+    assert told(stack.predict(model_name, b"x")) == (503, "no_worker")
     gate.unlink()
     second = stack.begin_consumer(model_name)
     second.until("waits to be loaded")
-    eventually(lambda: told(stack.predict(model_name, b"x")) == LOADING)
+    eventually(lambda: _state(stack, model_name) == "loading")
+    assert told(stack.predict(model_name, b"x")) == LOADING
     # The card of before is still there.
     card = call(f"{stack.url}/v1/models/{model_name}").body
     assert (card["state"], card["workers"]) == ("loading", 0)
