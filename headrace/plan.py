@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from shared.embedded import KEEPS_FREED_MEMORY
 from shared.model_config import ModelConfig
 from shared.redis_url import shown
 from shared.settings import Settings
@@ -75,7 +76,15 @@ def _consumer_spec(settings: Settings, commands: Commands, place: Place) -> Chil
 
 def redis_spec(argv: list[str], ready: Callable[[], bool]) -> ChildSpec:
     """Return the embedded server, which starts first and stops last."""
-    return ChildSpec("redis", tuple(argv), Stage.REDIS, stop_limit_s=15.0, ready=ready, umask=UMASK)
+    return ChildSpec(
+        "redis",
+        tuple(argv),
+        Stage.REDIS,
+        stop_limit_s=15.0,
+        ready=ready,
+        environment=tuple(KEEPS_FREED_MEMORY.items()),
+        umask=UMASK,
+    )
 
 
 def probe_specs(settings: Settings, commands: Commands, places: Sequence[Place]) -> list[ChildSpec]:

@@ -45,6 +45,14 @@ sizes is 32 requests of 16 MiB, 512 MiB."""
 _COPIES = "min-string-size-avoid-copy-reply"
 ALWAYS_COPIES = (f"--{_COPIES}", "2147483647")
 
+KEEPS_FREED_MEMORY = {
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
+    "MALLOC_TOP_PAD_": str(4 << 20),
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+}
+"""What the server's environment says to glibc, as :mod:`shared.allocator` does for our own processes: a picture that
+comes and goes would else fault its pages in again each time. A server with an allocator of its own does not care."""
+
 _PORTS_FOR_SERVERS = range(16_384, 32_768)
 
 _PR_SET_PDEATHSIG = 1
@@ -229,6 +237,7 @@ class EmbeddedServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env={**os.environ, **KEEPS_FREED_MEMORY},
                 start_new_session=True,
                 umask=0o077,
                 preexec_fn=dies_with_parent(),
