@@ -77,6 +77,40 @@ def test_a_stack_of_ones_own_has_one_database(tmp_path: Path) -> None:
         assert _config(server.url, "databases") == "1"
 
 
+def _faults_of_pictures(folder: Path) -> int:
+    """Return how many pages a server faults in for pictures that come and go, once it has seen some."""
+    with EmbeddedServer(ServerConfig(folder, free_port(), "no")) as server, connect(server.url) as client:
+        picture = bytes(150_528)
+
+        def come_and_go() -> None:
+            for _ in range(20):
+                for _ in range(10):
+                    client.xadd("stream", {"m": picture})
+                client.xread({"stream": "0"})
+                client.delete("stream")
+
+        come_and_go()
+        before = _faults(server.pid)
+        come_and_go()
+        return _faults(server.pid) - before
+
+
+def _faults(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="Linux counts the faults of a process")
+def test_pictures_that_come_and_go_are_not_faulted_in_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = _faults_of_pictures(tmp_path / "kept")
+    monkeypatch.setattr(embedded, "KEEPS_FREED_MEMORY", {})
+    plain = _faults_of_pictures(tmp_path / "plain")
+    if plain < 200:
+        pytest.skip("this server has an allocator of its own, which keeps freed memory")
+    assert kept * 10 < plain
+
+
 def test_a_server_that_does_not_know_a_setting_is_not_told_of_it(tmp_path: Path) -> None:
     older = tmp_path / "redis-server"
     older.write_bytes(b"a program")
