@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from shared.cards import BatchSettings, Card
 from shared.starts import Phase
 
+from .adoption import Adoptable
 from .calibration import Calibration
 from .closing import Closing
 from .config import ConsumerConfig
@@ -15,18 +16,24 @@ from .events import Parity
 from .load_errors import ModelCannotLoad
 from .loading import Loaded, load_model
 from .models.base import Model
+from .network_loading import store_of
 from .precision import free_memory
 from .starting import Board, StartWatch
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What is known of the loaded model without holding it."""
+    """What is known of the loaded model without holding it.
+
+    Attributes:
+        adoptable: where something faster may be found for it; None where nothing is looked for.
+    """
 
     card: Card
     parity: Parity
     device: str
     calibration: Calibration
+    adoptable: Adoptable | None = None
 
 
 class Loader:
@@ -56,13 +63,13 @@ class Loader:
             loaded = load_model(self._build, wanted, self._closing.close)
         self._board.tell(Phase.READY, for_s())
         self._device = loaded.device
-        return loaded.model, self._running(loaded)
+        return loaded.model, self._running(loaded, wanted)
 
     def failed(self, error: ModelCannotLoad) -> None:
         """Tell operators that the consumer ends for want of a model."""
         self._board.tell(Phase.FAILED, 0.0, error.why)
 
-    def _running(self, loaded: Loaded) -> Running:
+    def _running(self, loaded: Loaded, wanted: ConsumerConfig) -> Running:
         config, description = self._config, loaded.description
         cost = loaded.calibration.cost()
         card = Card(
@@ -84,8 +91,12 @@ class Loader:
             ),
             labels=description.labels,
             warnings=description.warnings,
-            recipe=tuple(loaded.model.recipe()),
+            runtime=loaded.network.runtime if loaded.network else "",
+            tuning=loaded.network.tuning if loaded.network else None,
             precision_reason=loaded.parity.reason,
             example=loaded.example,
         )
-        return Running(card, loaded.parity, loaded.device, loaded.calibration)
+        adoption = None
+        if loaded.network is not None and wanted.settings.tune != "off":
+            adoption = Adoptable(store_of(wanted, loaded.device), loaded.network.stamp, wanted.precision)
+        return Running(card, loaded.parity, loaded.device, loaded.calibration, adoption)

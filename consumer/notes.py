@@ -6,11 +6,13 @@ or of another machine is simply not used, and one that cannot be written is a re
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,20 @@ class Notes:
         digest = hashlib.sha256(msgspec.json.encode(sorted(self._circumstances.items()))).hexdigest()
         self._path = None if folder is None else folder / f"{name}-{digest[:16]}.json"
         self._values: dict[str, Any] | None = None
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Wait until no other process of this machine measures in these circumstances, and read its notes then."""
+        with ExitStack() as held:
+            if self._path is not None:
+                try:
+                    _make_private(self._path.parent)
+                    file = held.enter_context(self._path.with_suffix(".lock").open("wb"))
+                    fcntl.flock(file, fcntl.LOCK_EX)
+                except OSError as error:
+                    log.warning("What is measured cannot be shared, because %s: %s", self._path.parent, error)
+                self._values = None
+            yield
 
     def get(self, name: str) -> Any:
         """Return the value under ``name``, or None; it comes from a file and may be of any type."""
@@ -77,9 +93,13 @@ def _values(path: Path, circumstances: dict[str, str]) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
+def _make_private(folder: Path) -> None:
+    for one in (folder.parent, folder):  # the data folder is the user's alone, like all that is in it
+        one.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
 def _replace(path: Path, content: bytes) -> None:
-    for folder in (path.parent.parent, path.parent):  # the data folder is the user's alone, like all that is in it
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_private(path.parent)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         with os.fdopen(handle, "wb") as file:

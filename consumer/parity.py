@@ -21,10 +21,13 @@ class Threshold:
 
 
 # TF32 keeps as many bits of a number as fp16 does, so it is held to the same.
+# fp32 in another runtime only computes in another order.
 THRESHOLDS = {
+    "fp32": Threshold(0.99999, 0.001, 0.995),
     "tf32": Threshold(0.9999, 0.01, 0.995),
     "fp16": Threshold(0.9999, 0.01, 0.995),
     "bf16": Threshold(0.999, 0.03, 0.99),
+    "int8": Threshold(0.995, 0.08, 0.97),
 }
 
 

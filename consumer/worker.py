@@ -13,6 +13,7 @@ from shared.cards import Card
 from shared.exit_codes import MODEL_CANNOT_LOAD, SOFTWARE_ERROR
 from shared.tracing import Tracing
 
+from .adoption import Adoption
 from .cancelled import Cancelled, Listener
 from .closing import Closing
 from .config import ConsumerConfig
@@ -27,6 +28,7 @@ from .stages import Stages
 from .starting import Board, NoBoard
 from .stream import StreamDown, StreamGone, WorkStream
 from .switch import Switch
+from .tuning.tuner import Tuner
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +81,8 @@ class Worker:
             cancelled,
         )
         self._switch = Switch(stream, config.precision, self._stages.halt, self._pulse.beat_now)
+        tuner = Tuner(config.model_name, lambda target: self._thread("tuner", target).start())
+        self._adoption = Adoption(stream, tuner, self._stages.halt)
 
     def stop(self) -> None:
         """Finish what has been claimed, then return from ``run``; a signal handler may call this."""
@@ -107,6 +111,7 @@ class Worker:
         self._has_quiet_threads = not executor_thread.is_alive() and not self._stages.hangs
         if self._switch.is_under_way:
             self._switch.give_up_turn()
+        self._adoption.end()
         if self._cause is not None:  # once more, at the end: a supervisor repeats what a process said last
             log.error("The consumer ends with status %d because of %s", self._status, described(self._cause))
         return self._status or self._status_when_drained
@@ -182,7 +187,10 @@ class Worker:
     def _look(self) -> None:
         """See what the operator wishes; called after each heartbeat."""
         self._look_for_pause()
-        self._switch.look()
+        if not self._adoption.is_under_way:
+            self._switch.look()
+        if not self._switch.is_under_way:
+            self._adoption.look(self._running.adoptable if self._running is not None else None)
 
     def _look_for_pause(self) -> None:
         self._pause.ask(self._stream.serving() is wishes.Serving.PAUSED)
@@ -206,7 +214,7 @@ class Worker:
             self._serve_model()
             if not self._ends:
                 self._let_go()
-                self._load_wanted(self._switch.wanted)
+                self._load_wanted(self._switch.requested if self._adoption.is_under_way else self._switch.wanted)
         stopped.set()
         self._pulse.beat_now()
         pulse.join()
@@ -251,6 +259,7 @@ class Worker:
         if refusal:
             self._load(before)
         self._switch.finish(refusal)
+        self._adoption.finish()
 
     def _load(self, precision: str) -> None:
         self._loads = True

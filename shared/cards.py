@@ -74,13 +74,46 @@ class Example(msgspec.Struct, frozen=True, omit_defaults=True):
     is_base64: bool = False
 
 
+class Trial(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A runtime and a precision that were tried for a model on a machine.
+
+    Attributes:
+        rows_per_s: of one consumer, at the batch size that suits it best; None when it did not come to that.
+        batch: that size.
+        outcome: one sentence: chosen, or why not.
+    """
+
+    runtime: str
+    precision: str
+    outcome: str
+    rows_per_s: float | None = None
+    batch: int | None = None
+
+
+class Tuning(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a model came to its runtime.
+
+    Attributes:
+        state: ``plain`` while nothing has been found yet, ``tuned``, or ``fixed`` where there is nothing to choose.
+        reason: one sentence.
+        trials: everything that was tried, in order.
+        batching: one sentence where batches gain little; else empty.
+    """
+
+    state: str
+    reason: str = ""
+    trials: tuple[Trial, ...] = ()
+    batching: str = ""
+
+
 class Card(msgspec.Struct, frozen=True):
     """What the world may know of a model.
 
     Attributes:
         precision: the one in force, never ``auto``.
         labels: None unless the model is a classifier.
-        recipe: the steps in force that make it faster, see ``docs/models.md``.
+        runtime: the library that runs it: ``torch``, ``onnxruntime``, …; empty where the model is code of its own.
+        tuning: how it came to that; None where there was no choice.
         precision_reason: one sentence on why it runs in this precision.
         example: a request to copy; None where none is known that is short enough.
     """
@@ -96,7 +129,8 @@ class Card(msgspec.Struct, frozen=True):
     batch: BatchSettings
     labels: tuple[str, ...] | None = None
     warnings: tuple[str, ...] = ()
-    recipe: tuple[str, ...] = ()
+    runtime: str = ""
+    tuning: Tuning | None = None
     precision_reason: str = ""
     example: Example | None = None
 

@@ -11,7 +11,7 @@ import msgspec
 from . import files
 from .files import FileRefused
 from .names import is_name
-from .settings import MAX_BATCH_CEILING, MOST_CONSUMERS, POLICIES, PRECISIONS, SettingsError
+from .settings import MAX_BATCH_CEILING, MOST_CONSUMERS, POLICIES, PRECISIONS, RUNTIMES, SettingsError
 
 NETWORK_FAMILIES = ("timm", "torchvision")
 """Families whose models are torch networks that classify pictures."""
@@ -40,7 +40,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         architecture: constructor name within the family.
         weights: ``DEFAULT``, ``random``, ``package:NAME`` or the path of a file (state dict or safetensors).
         entry: ``package.module:factory`` for family ``python``.
-        precision, max_batch, window_ms, batch_policy, buckets: defaults that the environment overrides.
+        precision, runtime, max_batch, window_ms, batch_policy, buckets: defaults that the environment overrides.
         consumers: processes that serve it under `headrace up`; 0 leaves that to the machine.
         labels: ``imagenet-1k``, or the path of a text file with one label a line.
         samples: a folder of pictures of the kind that clients send, for comparing precisions at start-up.
@@ -53,6 +53,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     entry: str | None = None
     version: str = "1"
     precision: str = "auto"
+    runtime: str = "auto"
     max_batch: Size = 32
     window_ms: Annotated[float, msgspec.Meta(ge=0, le=60_000)] | None = None
     batch_policy: str | None = None
@@ -69,6 +70,7 @@ def _check(name: str, config: ModelConfig) -> None:
     for key, value, allowed in (
         ("family", config.family, FAMILIES),
         ("precision", config.precision, PRECISIONS),
+        ("runtime", config.runtime, RUNTIMES),
         ("batch_policy", config.batch_policy or POLICIES[0], POLICIES),
     ):
         if value not in allowed:

@@ -19,8 +19,9 @@ from .names import check_name
 PREFIX = "HEADRACE_"
 POLICIES = ("adaptive", "window")
 DEFAULT_WINDOW_MS = 5.0
-PRECISIONS = ("auto", "fp32", "tf32", "fp16", "bf16")
-RECIPE_STEPS = ("channels_last", "fuse_conv_bn", "fold_scale", "fuse_activations", "cuda_graph")
+PRECISIONS = ("auto", "fp32", "tf32", "fp16", "bf16", "int8")
+RUNTIMES = ("auto", "torch", "onnxruntime", "openvino", "compile", "cudagraphs", "tensorrt")
+TUNE = ("background", "first", "off")
 DEVICES = ("auto", "cpu", "cuda")
 APPENDONLY = ("everysec", "always", "no")
 PINNING = ("auto", "off")
@@ -60,7 +61,9 @@ class Settings:
     batch_policy: str | None = None
     buckets: tuple[int, ...] | None = None
     precision: str | None = None
-    recipe: str = "auto"
+    runtime: str | None = None
+    tune: str = "background"
+    tune_budget_s: float = 60
     device: str = "auto"
     torch_threads: int = 0
     decode_threads: int = 2
@@ -154,13 +157,6 @@ class Settings:
     def sending_limit_bytes(self) -> int:
         """What answers may hold together until their clients read them: as set, else sixteen times the largest body."""
         return self.max_sending_bytes or 16 * self.max_body_bytes
-
-    @property
-    def recipe_steps(self) -> frozenset[str] | None:
-        """The steps of a recipe that may be tried; None for all of them."""
-        if self.recipe == "auto":
-            return None
-        return frozenset() if self.recipe == "plain" else frozenset(self.recipe.split(","))
 
     def reply_expiry_ms(self, ttl_ms: int) -> int:
         """Time a reply stays readable: the request's own time to live and four times a lease and the longest batch."""
@@ -264,16 +260,6 @@ def _redis_url(name: str, text: str) -> str:
     return text
 
 
-def _recipe(name: str, text: str) -> str:
-    if text in ("auto", "plain"):
-        return text
-    steps = tuple(part.strip() for part in text.split(","))
-    for step in steps:
-        if step not in RECIPE_STEPS:
-            raise SettingsError(f"{name} must be auto, plain, or some of {', '.join(RECIPE_STEPS)}, not {step[:80]!r}.")
-    return ",".join(steps)
-
-
 _INTEGERS: dict[str, tuple[int, int]] = {
     "redis_port": (0, 65535),
     "redis_ping_ms": (0, 3_600_000),
@@ -304,11 +290,14 @@ _NUMBERS: dict[str, tuple[float, float]] = {
     "window_ms": (0, 60_000),
     "write_timeout_s": (0.1, 3600),
     "drain_s": (0, 3600),
+    "tune_budget_s": (1, 3600),
 }
 _CHOICES = {
     "appendonly": APPENDONLY,
     "batch_policy": POLICIES,
     "precision": PRECISIONS,
+    "runtime": RUNTIMES,
+    "tune": TUNE,
     "device": DEVICES,
     "pin": PINNING,
     "log_level": LOG_LEVELS,
@@ -334,8 +323,6 @@ def _parse(field: str, name: str, text: str) -> Any:
         return _names(name, text)
     if field == "redis_url":
         return _redis_url(name, text)
-    if field == "recipe":
-        return _recipe(name, text)
     if not text.strip():
         raise SettingsError(f"{name} must not be empty.")
     return text

@@ -16,8 +16,6 @@ from shared.outcomes import RequestError
 from shared.wire import Prediction, Request, Tensor
 
 if TYPE_CHECKING:
-    from consumer.notes import Notes
-
     from .effort import Effort
 
 RAW = "application/octet-stream"
@@ -119,18 +117,6 @@ class Model(ABC):
     def precisions(self, device: str) -> Sequence[str]:
         """Say in which precisions the model can run on ``device``: those that ``auto`` tries. Asked before ``load``."""
         return ("fp32",)
-
-    def tune(self, notes: Notes, allowed: frozenset[str] | None) -> None:  # noqa: B027 - most models have no use for it
-        """Take what a model that tunes itself needs, before ``load``; the others need not care.
-
-        Args:
-            notes: keeps what was measured for the next start.
-            allowed: the steps of a recipe that may be tried; None for all.
-        """
-
-    def recipe(self) -> tuple[str, ...]:
-        """Name the steps in force that make the model faster; they are told in its card. Asked after ``load``."""
-        return ()
 
     def device_busy_s(self) -> float | None:
         """Return the seconds that the device has computed so far; None where that is the time spent in ``run``."""

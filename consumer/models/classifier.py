@@ -1,20 +1,18 @@
-"""Image classifiers on torch: pictures or raw pixels in, labels with scores out.
+"""Image classifiers: pictures or raw pixels in, labels with scores out.
 
-``preprocess`` and ``postprocess`` use Pillow and numpy only and may run on any thread. torch is imported by ``load``
-and used by ``load`` and ``run``, which belong to one thread.
+``preprocess`` and ``postprocess`` use Pillow and numpy only and may run on any thread. What runs the network comes from
+``consumer/runtimes``; torch is imported only where that needs it, or where the network itself is built.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from consumer.notes import Notes
 from shared.cards import TensorSpec
 from shared.model_config import ModelConfig
 from shared.outcomes import MODEL_ERROR, UNSUPPORTED_MEDIA_TYPE, RequestError, invalid
@@ -22,11 +20,12 @@ from shared.wire import Prediction, Request
 
 from . import images, samples
 from .base import IMAGES, RAW, Description, Model, Result
+from .network import ClassifierSpec, Network
 
 if TYPE_CHECKING:
+    from consumer.runtimes.base import Runner
+
     from .effort import Effort
-    from .network import Network
-    from .recipe import Runner
     from .row_ring import RowRing
 
 DEFAULT_TOP_K = 5
@@ -42,53 +41,61 @@ class Classifier(Model):
     def __init__(self, config: ModelConfig, build_network: Callable[[ModelConfig], Network]) -> None:
         self._config = config
         self._build_network = build_network
-        self._network: Network | None = None
+        self._spec: ClassifierSpec | None = None
         self._runner: Runner | None = None
         self._photographs: list[Pixels] = []
         self._ring: RowRing | None = None
-        self._recipe: tuple[str, ...] = ()
-        self._notes, self._allowed = Notes(), None  # type: tuple[Notes, frozenset[str] | None]
 
     def load(self, device: str, precision: str) -> None:
-        """Read the weights and move them to ``device`` in ``precision``."""
-        from torch import nn
-
+        """Read the weights and run them in torch on ``device`` in ``precision``."""
         from . import torch_runner
 
         torch_runner.check(device, precision)
-        network = self._build_network(self._config)
-        if self._config.samples is not None:
-            self._photographs = images.read_folder(Path(self._config.samples), network.preprocessing)
-        self._runner, self._recipe = torch_runner.make(
-            network, device, precision, self._config.max_batch, self._notes, self._allowed
-        )
-        self._ring = self._runner.ring
-        # The runner has its own copy of the weights, or this one.
-        self._network = replace(network, module=nn.Identity(), simplify=None)
+        network = self.network()
+        self.open(network.spec, torch_runner.make(network, device, precision, self._config.max_batch))
+
+    def network(self) -> Network:
+        """Build the network in torch and read its weights.
+
+        Raises:
+            ValueError: it cannot be built, or the weights do not fit.
+        """
+        return self._build_network(self._config)
+
+    def photographs(self, spec: ClassifierSpec) -> list[Pixels]:
+        """Return the pictures of the table's ``samples``.
+
+        Raises:
+            ValueError: there are none, or one cannot be decoded.
+        """
+        if self._config.samples is None:
+            return []
+        return images.read_folder(Path(self._config.samples), spec.preprocessing)
+
+    def open(self, spec: ClassifierSpec, runner: Runner) -> None:
+        """Serve what ``runner`` runs; no torch is needed for that.
+
+        Raises:
+            ValueError: the table's samples cannot be read.
+        """
+        self._photographs = self.photographs(spec)
+        self._spec, self._runner, self._ring = spec, runner, runner.ring
 
     def precisions(self, device: str) -> Sequence[str]:
-        """Say what there is on ``device``."""
+        """Say what torch has on ``device``."""
         from . import torch_runner
 
         return torch_runner.PRECISIONS[device]
 
-    def tune(self, notes: Notes, allowed: frozenset[str] | None) -> None:
-        """Use ``notes`` for the recipe, and only the ``allowed`` steps."""
-        self._notes, self._allowed = notes, allowed
-
-    def recipe(self) -> tuple[str, ...]:
-        """Name the steps that were found to help."""
-        return self._recipe
-
     def describe(self) -> Description:
         """Describe the loaded model: pixels in, logits out, content types of pictures and of raw pixels."""
-        network = self._loaded()
+        spec = self._loaded()
         return Description(
             inputs=(TensorSpec(INPUT, "UINT8", self._row_shape()),),
-            outputs=(TensorSpec("logits", "FP32", (len(network.labels),)),),
+            outputs=(TensorSpec("logits", "FP32", (len(spec.labels),)),),
             content_types=(*IMAGES, RAW),
-            labels=network.labels,
-            warnings=network.warnings,
+            labels=spec.labels,
+            warnings=spec.warnings,
         )
 
     def preprocess(self, request: Request) -> Sequence[Pixels]:
@@ -172,10 +179,10 @@ class Classifier(Model):
         """Say yes for pictures; raw pixels are only viewed."""
         return request.inputs is None and request.content_type != RAW
 
-    def _loaded(self) -> Network:
-        if self._network is None:
+    def _loaded(self) -> ClassifierSpec:
+        if self._spec is None:
             raise RuntimeError("The model has not been loaded.")
-        return self._network
+        return self._spec
 
     def _row_shape(self) -> tuple[int, int, int]:
         side = self._loaded().preprocessing.crop

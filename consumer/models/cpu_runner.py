@@ -1,7 +1,7 @@
 """Runs a network over batches of uint8 pixels on the CPU. Everything here is the torch thread's.
 
 Pictures are prepared one by one, in a buffer that fits the processor's cache: bytes to floats, minus the mean, times
-the scale unless the first convolution has it, and into the batch in the network's datatype. Mean and scale are laid
+the scale, and into the batch in the network's datatype. Mean and scale are laid
 out as rows of the picture's size, because broadcasting three numbers over the last dimension takes eight times as
 long. The batch is viewed as channels-last, so nothing is transposed.
 """
@@ -14,39 +14,32 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from . import recipe
+from . import half
 from .halving import Halving
-from .network import Network
+from .network import Network, normalised_samples
 from .row_ring import RowRing
 
-STEPS = ("channels_last", "fuse_conv_bn", "fold_scale", "fuse_activations")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class CpuRunner:
-    """A network on the CPU with its buffers.
-
-    Args:
-        steps: of ``STEPS``, those to use.
-
-    Raises:
-        graph.DoesNotFit: a step cannot be done to this network.
-    """
+    """A network on the CPU with its buffers."""
 
     # Putting 32 rows together takes a hundredth of the time that they are computed in.
     ring: RowRing | None = None
     busy_s: float | None = None
     padded_rows: int = 0
 
-    def __init__(self, network: Network, precision: str, steps: recipe.Steps, max_batch: int) -> None:
+    def __init__(self, network: Network, precision: str, max_batch: int) -> None:
         dtype = _DTYPES[precision]
         self._side = network.preprocessing.crop
         pixels = self._side * self._side
         self._mean = (torch.tensor(network.preprocessing.mean, dtype=torch.float32) * 255).repeat(pixels)
-        scale = (1 / (torch.tensor(network.preprocessing.std, dtype=torch.float32) * 255)).repeat(pixels)
-        self._scale = None if "fold_scale" in steps else scale
-        self._module = recipe.transformed(network, dtype, steps)
-        self._transposes = "channels_last" not in steps
+        self._scale = (1 / (torch.tensor(network.preprocessing.std, dtype=torch.float32) * 255)).repeat(pixels)
+        module = network.module
+        if dtype != torch.float32:
+            module = half.prepared(network, dtype, normalised_samples(network))
+        self._module = module.to(memory_format=torch.channels_last).eval()
         self._bytes = torch.empty(pixels * 3, dtype=torch.uint8)
         self._staging: NDArray[np.uint8] = self._bytes.numpy().reshape(self._side, self._side, 3)
         self._floats = torch.empty(pixels * 3, dtype=torch.float32)
@@ -75,7 +68,7 @@ class CpuRunner:
             for index, row in enumerate(rows):
                 self._prepare(row, self._batch[index])
             pictures = self._batch[:count].view(count, self._side, self._side, 3).permute(0, 3, 1, 2)
-            logits = self._module(pictures.contiguous() if self._transposes else pictures)
+            logits = self._module(pictures)
             if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != count:
                 raise RuntimeError("The network did not give one row of logits per picture.")
             outputs: NDArray[np.float32] = logits.to(torch.float32, copy=True).numpy()
@@ -86,7 +79,6 @@ class CpuRunner:
         floats = place if place.dtype == torch.float32 else self._floats
         floats.copy_(self._bytes)
         floats.sub_(self._mean)
-        if self._scale is not None:
-            floats.mul_(self._scale)
+        floats.mul_(self._scale)
         if floats is not place:
             place.copy_(floats)

@@ -19,14 +19,13 @@ from numpy.typing import NDArray
 
 from consumer.buckets import GPU_SIZES, bucket_of, buckets
 
-from . import half, recipe
+from . import half
 from .halving import Halving, is_out_of_memory
-from .network import Network
+from .network import Network, normalised_samples
 from .row_ring import RowRing
 
 log = logging.getLogger(__name__)
 
-STEPS = ("channels_last", "fuse_conv_bn", "fold_scale", "cuda_graph")
 SLOTS = 3
 RING_BATCHES = 4  # one that runs, one that is committed, one that waits, one that is filled
 _WARM_UPS = 3  # before a capture: libraries choose their algorithms and allocate workspaces
@@ -58,14 +57,13 @@ class CudaRunner:
     """A network on the GPU with its buffers, streams and graphs.
 
     Args:
-        steps: of ``STEPS``, those to use.
+        uses_graphs: whether batches are replayed from graphs that are recorded here, one for each bucket.
 
     Raises:
-        graph.DoesNotFit: a step cannot be done to this network.
         RuntimeError: not even a batch of one fits into the GPU's memory, or a graph cannot be captured.
     """
 
-    def __init__(self, network: Network, precision: str, steps: recipe.Steps, max_batch: int) -> None:
+    def __init__(self, network: Network, precision: str, max_batch: int, uses_graphs: bool = False) -> None:
         set_tf32(precision == "tf32")
         self._device = torch.device("cuda", torch.cuda.current_device())
         self._dtype = _DTYPES[precision]
@@ -74,11 +72,10 @@ class CudaRunner:
         mean = torch.tensor(network.preprocessing.mean, dtype=torch.float32) * 255
         scale = 1 / (torch.tensor(network.preprocessing.std, dtype=torch.float32) * 255)
         self._mean = mean.repeat(pixels).to(self._device)
-        self._scale = None if "fold_scale" in steps else scale.repeat(pixels).to(self._device)
-        module = recipe.transformed(network, self._dtype, steps)
+        self._scale = scale.repeat(pixels).to(self._device)
         # The plain network belongs to the caller, and stays where it is.
-        self._module = (module if module is not network.module else half.copied(module)).to(self._device)
-        self._transposes = "channels_last" not in steps
+        module = half.prepared(network, self._dtype, normalised_samples(network))
+        self._module = module.to(memory_format=torch.channels_last).eval().to(self._device)
         self._in, self._compute, self._out = (_stream(self._device) for _ in range(3))
         self._slots = deque(_Slot(max_batch, pixels * 3, self._device) for _ in range(SLOTS))
         self._waiting = torch.zeros((max_batch * RING_BATCHES, pixels * 3), dtype=torch.uint8, pin_memory=True)
@@ -88,7 +85,7 @@ class CudaRunner:
         """Between events on the stream that computes; copies are not counted."""
         self.padded_rows = 0
         torch.cuda.synchronize()  # what was made so far was made on another stream
-        if "cuda_graph" in steps:
+        if uses_graphs:
             self._capture_all()
         self._in_parts = Halving(self._run_part, self._buckets[-1], recover=_release_cached)
 
@@ -162,10 +159,9 @@ class CudaRunner:
     def _forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Turn bytes (n, side * side * 3) on the device into float32 logits (n, classes)."""
         floats = pixels.to(torch.float32).sub_(self._mean)
-        if self._scale is not None:
-            floats.mul_(self._scale)
+        floats.mul_(self._scale)
         pictures = floats.to(self._dtype).view(len(pixels), self._side, self._side, 3).permute(0, 3, 1, 2)
-        logits = self._module(pictures.contiguous() if self._transposes else pictures)
+        logits = self._module(pictures)
         if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(pixels):
             raise RuntimeError("The network did not give one row of logits per picture.")
         return logits.to(torch.float32)

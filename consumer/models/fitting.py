@@ -18,8 +18,6 @@ from .base import Description, Model, Result
 from .halving import Halving
 
 if TYPE_CHECKING:
-    from consumer.notes import Notes
-
     from .effort import Effort
 
 log = logging.getLogger(__name__)
@@ -113,16 +111,6 @@ class Fitting(Model):
     def precisions(self, device: str) -> Sequence[str]:
         """See the interface."""
         return returned.precisions(self._model.precisions(device))
-
-    @never_in_a_fork
-    def tune(self, notes: Notes, allowed: frozenset[str] | None) -> None:
-        """See the interface."""
-        self._model.tune(notes, allowed)
-
-    @never_in_a_fork
-    def recipe(self) -> tuple[str, ...]:
-        """See the interface."""
-        return returned.texts(self._model.recipe(), "recipe()")
 
     def device_busy_s(self) -> float | None:
         """See the interface."""

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from shared.model_config import ModelConfig, Preprocessing
 
 from . import images, labels, random_weights, samples
@@ -14,6 +16,20 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 CLASSES = 1000
+
+
+class ClassifierSpec(msgspec.Struct, frozen=True):
+    """What a classifier has to know of its network without having it; kept beside an exported one.
+
+    Attributes:
+        preprocessing: how its pictures are made.
+        labels: one name per class.
+        warnings: sentences for every answer.
+    """
+
+    preprocessing: Preprocessing
+    labels: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +50,11 @@ class Network:
     labels: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     simplify: Callable[[nn.Module, Tensor], nn.Module] | None = None
+
+    @property
+    def spec(self) -> ClassifierSpec:
+        """What is left of it without its module."""
+        return ClassifierSpec(self.preprocessing, self.labels, self.warnings)
 
 
 def checked(preprocessing: Preprocessing) -> Preprocessing:
@@ -63,10 +84,19 @@ def declared_labels(config: ModelConfig) -> tuple[str, ...] | None:
 
 def calibrate_random(module: nn.Module, preprocessing: Preprocessing) -> None:
     """Bring random weights to outputs of unit scale, see ``random_weights``."""
+    random_weights.calibrate(module, _normalised(preprocessing))
+
+
+def normalised_samples(network: Network) -> Tensor:
+    """Return pictures as the network takes them: float32 (n, 3, side, side)."""
+    return _normalised(network.preprocessing)
+
+
+def _normalised(preprocessing: Preprocessing) -> Tensor:
     import numpy as np
     import torch
 
     side = preprocessing.crop
     pixels = np.stack(samples.pictures(random_weights.CALIBRATION_ROWS, side, side)).astype(np.float32) / 255
     mean, std = np.array(preprocessing.mean, np.float32), np.array(preprocessing.std, np.float32)
-    random_weights.calibrate(module, torch.from_numpy((pixels - mean) / std).permute(0, 3, 1, 2))
+    return torch.from_numpy((pixels - mean) / std).permute(0, 3, 1, 2)

@@ -1,0 +1,74 @@
+"""Taking over what a search has found: who searches, whose turn it is to switch, and when.
+
+The pulse's thread looks at the folder after each heartbeat; the executor's thread, between two models, loads.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from .stream import StreamDown, StreamGone, WorkStream
+from .tuning.store import Store
+from .tuning.tuner import Tuner
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Adoptable:
+    """What was found when the running model was loaded.
+
+    Attributes:
+        stamp: of the entry that was there, whether it could be used or not; None for none.
+        precision: what was asked for.
+    """
+
+    store: Store
+    stamp: int | None
+    precision: str
+
+
+class Adoption:
+    """Has the fastest runtime searched for, and switches to it when it is this consumer's turn.
+
+    Args:
+        on_found: called when this worker is to drain and load again.
+    """
+
+    def __init__(self, stream: WorkStream, tuner: Tuner, on_found: Callable[[], None]) -> None:
+        self._stream, self._tuner, self._on_found = stream, tuner, on_found
+        self.is_under_way = False
+
+    def look(self, running: Adoptable | None) -> None:
+        """See whether there is something new; called after each heartbeat.
+
+        Raises:
+            StreamDown, StreamGone: the queue did not answer; the next heartbeat looks again.
+        """
+        if self.is_under_way:
+            self._stream.take_turn()
+            return
+        if running is None:
+            return
+        stamp = running.store.stamp()
+        if stamp is None:
+            self._tuner.begin(running.precision)
+        elif stamp != running.stamp and self._stream.take_turn():
+            self.is_under_way = True
+            log.info("Something faster was found for this machine; draining to take it over.")
+            self._on_found()
+
+    def finish(self) -> None:
+        """Let the next consumer switch."""
+        if self.is_under_way:
+            self.is_under_way = False
+            with suppress(StreamDown, StreamGone):
+                self._stream.end_turn()
+
+    def end(self) -> None:
+        """Let nothing go on, because the consumer stops."""
+        self._tuner.end()
+        self.finish()

@@ -1,0 +1,20 @@
+"""CPU or GPU?"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from shared.machine import this_machine
+from shared.model_config import NETWORK_FAMILIES
+
+
+def pick_device(setting: str, family: str) -> str:
+    """Choose ``cpu`` or ``cuda``. torch is imported only when the machine has a GPU that torch might use for it."""
+    if setting != "auto":
+        return setting
+    if "torch" not in sys.modules and not (family in NETWORK_FAMILIES and this_machine(os.environ).gpus):
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,86 @@
+"""OpenVINO: runs the exported file on the CPU in fp32, in bf16 where the processor has instructions for it, or int8."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .base import CannotRun, Job, Pixels
+from .onnx_runtime import FILE, OnnxRuntime, _first_line
+from .session import SessionRunner
+
+_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+
+
+class OpenVino:
+    """See :class:`consumer.runtimes.base.Runtime`."""
+
+    name = "openvino"
+    needs_network = False
+
+    def missing(self, device: str) -> str:
+        """See the interface."""
+        if device != "cpu":
+            return "openvino is used on the CPU only."
+        if importlib.util.find_spec("openvino") is None:
+            return "openvino is not installed; the dependency group `openvino` brings it."
+        return ""
+
+    def precisions(self, device: str) -> tuple[str, ...]:
+        """See the interface."""
+        from consumer.models.instructions import lacks
+
+        # OpenVINO offers bf16 wherever there is AVX-512, and emulates it.
+        return ("fp32", "int8") if lacks(device, "bf16") else ("fp32", "bf16", "int8")
+
+    def build(self, job: Job, samples: Sequence[Pixels]) -> None:
+        """Export the network, with weights made for bf16 where that is asked for."""
+        from . import export
+
+        assert job.network is not None
+        if job.precision == "int8":
+            OnnxRuntime().build(job, samples)
+        else:
+            export.to_onnx(job.network, job.folder / FILE, for_bf16=job.precision == "bf16")
+
+    def open(self, job: Job) -> SessionRunner:
+        """Open the file."""
+        compiled = compile_file(job.folder / FILE, job.precision, job.threads)
+        request = compiled.create_infer_request()
+
+        def infer(batch: Pixels) -> NDArray[np.float32]:
+            logits: NDArray[np.float32] = request.infer({0: batch}, share_inputs=True)[0].copy()
+            return logits
+
+        return SessionRunner(infer, job.side, job.max_batch)
+
+
+def compile_file(path: Path, precision: str, threads: int) -> Any:
+    """Compile an ONNX file for the CPU.
+
+    Raises:
+        CannotRun: it is no such file, or holds what this version cannot run.
+    """
+    config = {
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        # The consumer may be tied to a core by `headrace up`; a second opinion would put all consumers on one.
+        "ENABLE_CPU_PINNING": False,
+    }
+    try:
+        return _core().compile_model(str(path), "CPU", config)
+    except Exception as error:
+        raise CannotRun(f"OpenVINO cannot open the file: {_first_line(error)}.") from error
+
+
+def _core() -> Any:
+    import openvino
+
+    return openvino.Core()

@@ -1,0 +1,80 @@
+"""What a finding depends on, so that it is used again only where nothing of it has changed [I/O].
+
+Versions come from the packages' metadata: a process that finds everything in the folder must not import torch to ask.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+from consumer.config import ConsumerConfig
+from consumer.threads import threads_of
+from shared.version import __version__
+
+LIBRARIES = ("torch", "torchvision", "timm", "onnxruntime", "openvino", "onnx")
+_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
+"""Variables that forbid a library some of the processor's instructions, which makes it another one."""
+
+
+def fingerprint(config: ConsumerConfig, device: str) -> dict[str, str]:
+    """Name everything that decides which runtime is fastest, and what the exported file is made of."""
+    model, settings = config.model, config.settings
+    return {
+        "headrace": __version__,
+        "libraries": " ".join(f"{name} {_version(name)}" for name in LIBRARIES),
+        "network": f"{model.family} {model.architecture}",
+        "weights": content_of(model.weights or ""),
+        "labels": content_of(model.labels or ""),
+        "samples": model.samples or "",
+        "preprocessing": str(model.preprocessing),
+        "batches": ",".join(map(str, config.buckets)),
+        "asked": f"{config.precision} {settings.runtime or model.runtime}",
+        "machine": f"{device} {processor()} {threads_of(settings, device)} threads {_limits()}{_gpu(device)}",
+    }
+
+
+def content_of(source: str) -> str:
+    """Name a file by what is in it; what names no file stands for itself."""
+    from consumer.models.weights import package_file
+
+    try:
+        path = package_file(source.removeprefix("package:")) if source.startswith("package:") else Path(source)
+        with path.open("rb") as file:
+            return f"{source.rpartition('/')[2]} {hashlib.file_digest(file, 'sha256').hexdigest()}"
+    except (OSError, ValueError):  # no file; one that is missing is told when it is read
+        return source
+
+
+def processor() -> str:
+    """Name this machine's processor and what it can do."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    kept = ("model name", "model\t", "flags", "Features", "CPU part")
+    lines = "\n".join(line for line in text.splitlines() if line.startswith(kept))
+    name = next((line.partition(":")[2].strip() for line in lines.splitlines() if line.startswith("model name")), "")
+    return f"{platform.machine()} {name} {hashlib.sha256(lines.encode()).hexdigest()[:12]}"
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "-"
+
+
+def _limits() -> str:
+    return " ".join(f"{name}={os.environ[name]}" for name in _LIMITS if os.environ.get(name))
+
+
+def _gpu(device: str) -> str:
+    if device != "cuda":
+        return ""
+    import torch
+
+    return f" {torch.cuda.get_device_name()}"

@@ -1,0 +1,183 @@
+"""A race of runtimes and precisions: which are given up early, and which one wins. Pure: times come in as numbers.
+
+The rules: outputs must agree with fp32 in torch. A lower precision wins only if it is faster than the best fp32 by more
+than noise, and slower at no batch size that it would use. Of two that are equally fast the first one tried wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from consumer.events import Parity
+from shared.cards import Trial
+
+from .findings import Finding, Measured
+from .measuring import preferred_rows
+
+AUTO, FP32 = "auto", "fp32"
+HOPELESS = 2.0
+"""What takes more than so many times the best at its first batch is given up there."""
+WORTH = 0.95
+"""A lower precision must take less than this share of the time of fp32; less is noise."""
+NOISE = 1.03
+"""Within this factor two are equally fast."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A runtime and a precision."""
+
+    runtime: str
+    precision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """A candidate whose outputs agree, and what its batches took.
+
+    Attributes:
+        exact: what the best fp32 took for the same batches at the same time; empty for fp32 itself.
+    """
+
+    candidate: Candidate
+    parity: Parity
+    measured: Measured
+    preferred: int
+    exact: Measured = ()
+
+    @property
+    def rows_per_s(self) -> float:
+        """At the preferred size, or the largest one that was measured."""
+        return max(rows / run_s for rows, run_s in self.measured if rows <= self.preferred)
+
+    @property
+    def batch(self) -> int:
+        """The size that this is reached at."""
+        return max(
+            (rows for rows, _ in self.measured if rows <= self.preferred), key=lambda rows: rows / self.time_s(rows)
+        )
+
+    def time_s(self, rows: int) -> float:
+        """Return what a batch of a size that was measured takes."""
+        return dict(self.measured)[rows]
+
+
+class Race:
+    """Collects what became of each candidate.
+
+    Args:
+        max_batch: rows of the largest batch.
+        budget_s: of processor time for all of them.
+    """
+
+    def __init__(self, max_batch: int, budget_s: float) -> None:
+        self._max_batch, self._budget_s = max_batch, budget_s
+        self._runners: list[Runner] = []
+        self._out: dict[Candidate, str] = {}
+        self._order: list[Candidate] = []
+        self.best_first_s: float | None = None
+        """Time of the first batch of the best one so far."""
+
+    def has_time(self, used_s: float) -> bool:
+        """Say whether one more may be tried."""
+        return used_s < self._budget_s
+
+    def is_hopeless(self, first_s: float) -> bool:
+        """Say whether a candidate with this time of its first batch is to be given up."""
+        return self.best_first_s is not None and first_s > HOPELESS * self.best_first_s
+
+    def out(self, candidate: Candidate, why: str) -> None:
+        """Record that a candidate is not used; ``why`` is one sentence."""
+        self._order.append(candidate)
+        self._out[candidate] = why
+
+    def ran(
+        self, candidate: Candidate, parity: Parity, measured: Measured, first_s: float, exact: Measured = ()
+    ) -> None:
+        """Record a candidate that agrees, with at least one size measured.
+
+        Args:
+            exact: what the best fp32 took for the same sizes, measured in turns with it.
+        """
+        self._order.append(candidate)
+        self._runners.append(Runner(candidate, parity, measured, preferred_rows(measured, self._max_batch), exact))
+        self.best_first_s = first_s if self.best_first_s is None else min(first_s, self.best_first_s)
+
+    def winner(self, runtime: str = AUTO, precision: str = AUTO) -> Runner | None:
+        """Choose among those that ran; None when none of them is what was asked for.
+
+        Args:
+            runtime, precision: names, or ``auto`` for any.
+        """
+        asked = [
+            one
+            for one in self._runners
+            if runtime in (AUTO, one.candidate.runtime) and precision in (AUTO, one.candidate.precision)
+        ]
+        exact = [one for one in asked if one.candidate.precision == FP32]
+        lower = [one for one in asked if one.candidate.precision != FP32 and (not exact or is_worth(one))]
+        left = [*exact, *lower]
+        return _fastest(left) if left else None
+
+    def is_best_exact(self, candidate: Candidate) -> bool:
+        """Say whether a candidate, which ran, is the fastest in fp32 so far."""
+        exact = [one for one in self._runners if one.candidate.precision == FP32]
+        return bool(exact) and max(exact, key=lambda one: one.rows_per_s).candidate == candidate
+
+    def finding(self, searched_s: float, runtime: str = AUTO, precision: str = AUTO) -> Finding:
+        """Return what is to be kept: the winner, or else torch in fp32, the first that ran, with the reason why."""
+        won = self.winner(runtime, precision)
+        refusal = "" if won else self._refusal(runtime, precision)
+        used = won or self._runners[0]
+        parity = used.parity
+        return Finding(
+            runtime=used.candidate.runtime,
+            precision=used.candidate.precision,
+            reason=parity.reason,
+            rows=parity.rows,
+            top1_agreement=parity.top1_agreement,
+            largest_difference=parity.largest_difference,
+            cosine=parity.cosine,
+            measured=used.measured,
+            preferred=used.preferred,
+            trials=tuple(self._trial(one, used) for one in self._order),
+            searched_s=searched_s,
+            refusal=refusal,
+        )
+
+    def _refusal(self, runtime: str, precision: str) -> str:
+        asked = " in ".join(one for one in (runtime, precision) if one != AUTO)
+        why = [
+            f"{one.runtime} in {one.precision}: {said}"
+            for one, said in self._out.items()
+            if runtime in (AUTO, one.runtime) and precision in (AUTO, one.precision)
+        ]
+        return f"{asked} is not used. {' '.join(why) or 'It does not exist here.'}"
+
+    def _trial(self, candidate: Candidate, won: Runner) -> Trial:
+        runtime, precision = candidate.runtime, candidate.precision
+        if candidate in self._out:
+            return Trial(runtime, precision, self._out[candidate])
+        runner = next(one for one in self._runners if one.candidate == candidate)
+        outcome = (
+            "chosen." if runner is won else f"not faster than {won.candidate.runtime} in {won.candidate.precision}."
+        )
+        return Trial(runtime, precision, outcome, round(runner.rows_per_s, 1), runner.batch)
+
+
+def is_worth(lower: Runner) -> bool:
+    """Say whether a lower precision is faster than the best fp32, and slower at no size that it would use."""
+    exact = dict(lower.exact)
+    sizes = [rows for rows, _ in lower.measured if rows <= lower.preferred and rows in exact]
+    if not sizes:
+        return True
+    best_exact = max(rows / run_s for rows, run_s in exact.items())
+    return lower.rows_per_s * WORTH >= best_exact and all(lower.time_s(rows) <= NOISE * exact[rows] for rows in sizes)
+
+
+def _fastest(runners: Sequence[Runner]) -> Runner:
+    if not runners:
+        raise ValueError("nothing that was tried can run this model.")
+    best = max(one.rows_per_s for one in runners)
+    return next(one for one in runners if one.rows_per_s * NOISE >= best)
