@@ -36,10 +36,11 @@ class Adoption:
 
     Args:
         on_found: called when this worker is to drain and load again.
+        searches: whether a search is begun here; what somebody else found is taken over anyway.
     """
 
-    def __init__(self, stream: WorkStream, tuner: Tuner, on_found: Callable[[], None]) -> None:
-        self._stream, self._tuner, self._on_found = stream, tuner, on_found
+    def __init__(self, stream: WorkStream, tuner: Tuner, on_found: Callable[[], None], searches: bool = True) -> None:
+        self._stream, self._tuner, self._on_found, self._searches = stream, tuner, on_found, searches
         self.is_under_way = False
 
     def look(self, running: Adoptable | None) -> None:
@@ -55,7 +56,8 @@ class Adoption:
             return
         stamp = running.store.stamp()
         if stamp is None:
-            self._tuner.begin(running.precision)
+            if self._searches:
+                self._tuner.begin(running.precision)
         elif stamp != running.stamp and self._stream.take_turn():
             self.is_under_way = True
             log.info("Something faster was found for this machine; draining to take it over.")

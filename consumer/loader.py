@@ -16,7 +16,6 @@ from .events import Parity
 from .load_errors import ModelCannotLoad
 from .loading import Loaded, load_model
 from .models.base import Model
-from .network_loading import store_of
 from .precision import free_memory
 from .starting import Board, StartWatch
 
@@ -96,7 +95,6 @@ class Loader:
             precision_reason=loaded.parity.reason,
             example=loaded.example,
         )
-        adoption = None
-        if loaded.network is not None and wanted.settings.tune != "off":
-            adoption = Adoptable(store_of(wanted, loaded.device), loaded.network.stamp, wanted.precision)
-        return Running(card, loaded.parity, loaded.device, loaded.calibration, adoption)
+        network = loaded.network
+        adoptable = Adoptable(network.store, network.stamp, wanted.precision) if network else None
+        return Running(card, loaded.parity, loaded.device, loaded.calibration, adoptable)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from shared.allocator import give_back_freed_memory
 from shared.cards import Example
@@ -21,14 +21,16 @@ from .devices import pick_device
 from .events import Parity
 from .load_errors import told_as_the_models
 from .models.base import Description, Model
-from .models.classifier import Classifier
 from .models.fitting import Fitting
-from .network_loading import LoadedNetwork, NetworkLoader
 from .notes import Notes
 from .precision import free_memory, prepare
 from .rehearsal import rehearse
 from .threads import threads_of
 from .tuning.fingerprint import fingerprint
+
+if TYPE_CHECKING:
+    from .models.classifier import Classifier
+    from .network_loading import LoadedNetwork
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +75,8 @@ def load_model(
 def _load_model(build: Callable[[], Model], config: ConsumerConfig, close: Callable[[Model], None]) -> Loaded:
     begun_s = monotonic()
     if config.model.family in NETWORK_FAMILIES:
+        from .network_loading import NetworkLoader  # with numpy, which no other family needs
+
         prepare_for_torch()
         device = pick_device(config.settings.device, config.model.family)
         network = NetworkLoader(lambda: cast("Classifier", build()), config, device, close).load()

@@ -35,6 +35,7 @@ class LoadedNetwork:
     Attributes:
         runtime: what runs it.
         tuning: how it came to that.
+        store: where findings for it are kept.
         stamp: of the entry that was looked at, used or not; None for none.
     """
 
@@ -43,6 +44,7 @@ class LoadedNetwork:
     calibration: Calibration
     runtime: str
     tuning: Tuning
+    store: Store
     stamp: int | None
 
 
@@ -130,7 +132,9 @@ class NetworkLoader:
             monotonic() - begun_s,
             finding.refusal or finding.tuning.batching,
         )
-        return LoadedNetwork(model, finding.parity, calibration, finding.runtime, finding.tuning, entry.stamp)
+        return LoadedNetwork(
+            model, finding.parity, calibration, finding.runtime, finding.tuning, self._store, entry.stamp
+        )
 
     def _plain(self, stamp: int | None, is_final: bool) -> LoadedNetwork:
         """Load it in torch; unless that is final, only as much is measured as the first requests need."""
@@ -154,7 +158,9 @@ class NetworkLoader:
         assert isinstance(model, Classifier)
         if config.precision == AUTO:
             parity = replace(parity, reason="nothing else has been tried on this machine yet.")
-        return LoadedNetwork(model, parity, calibration, TORCH, Tuning("plain", self._why_plain(is_final)), stamp)
+        return LoadedNetwork(
+            model, parity, calibration, TORCH, Tuning("plain", self._why_plain(is_final)), self._store, stamp
+        )
 
     def _why_plain(self, is_final: bool) -> str:
         from .runtimes.registry import runtime

@@ -82,7 +82,8 @@ class Worker:
         )
         self._switch = Switch(stream, config.precision, self._stages.halt, self._pulse.beat_now)
         tuner = Tuner(config.model_name, lambda target: self._thread("tuner", target).start())
-        self._adoption = Adoption(stream, tuner, self._stages.halt)
+        searches = config.settings.tune != "off"
+        self._adoption = Adoption(stream, tuner, self._stages.halt, searches)
 
     def stop(self) -> None:
         """Finish what has been claimed, then return from ``run``; a signal handler may call this."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from shared.cards import ITEM_BYTES, BatchSettings, Card, Example, TensorSpec
+from shared.cards import ITEM_BYTES, BatchSettings, Card, Example, TensorSpec, Tuning
 from shared.names import NAME_PATTERN
 from shared.wire import MAX_DIMENSIONS, MAX_INPUTS, MAX_TEXT
 from shared.wishes import Serving
@@ -205,7 +205,8 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     device: str
     batch: BatchSettings
     warnings: tuple[str, ...]
-    recipe: tuple[str, ...]
+    runtime: str
+    tuning: Tuning | None
     precision_reason: str
     example: Example | None
     workers: int

@@ -20,9 +20,12 @@ def ask_ourselves_directly() -> None:
 
 
 def clean_environment(**settings: str) -> dict[str, str]:
-    """Return this process's environment for a child run from the root, without any HEADRACE_ name but those given."""
+    """Return this process's environment for a child run from the root, without any HEADRACE_ name but those given.
+
+    Nothing is tuned in the background unless a test says so: the search would take the cores from what is tested.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
-    return {**inherited, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **settings}
+    return {**inherited, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "HEADRACE_TUNE": "off", **settings}
 
 
 class Output:

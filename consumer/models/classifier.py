@@ -20,12 +20,13 @@ from shared.wire import Prediction, Request
 
 from . import images, samples
 from .base import IMAGES, RAW, Description, Model, Result
-from .network import ClassifierSpec, Network
+from .spec import ClassifierSpec
 
 if TYPE_CHECKING:
     from consumer.runtimes.base import Runner
 
     from .effort import Effort
+    from .network import Network
     from .row_ring import RowRing
 
 DEFAULT_TOP_K = 5

@@ -6,30 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from shared.model_config import ModelConfig, Preprocessing
 
 from . import images, labels, random_weights, samples
+from .spec import ClassifierSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 CLASSES = 1000
-
-
-class ClassifierSpec(msgspec.Struct, frozen=True):
-    """What a classifier has to know of its network without having it; kept beside an exported one.
-
-    Attributes:
-        preprocessing: how its pictures are made.
-        labels: one name per class.
-        warnings: sentences for every answer.
-    """
-
-    preprocessing: Preprocessing
-    labels: tuple[str, ...]
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,17 +36,16 @@ class OnnxRuntime:
 
     def build(self, job: Job, samples: Sequence[Pixels]) -> None:
         """Export the network; for int8 quantise what was exported."""
-        from . import export
+        from .export import to_onnx
+        from .int8 import quantise
 
         assert job.network is not None
         if job.precision == "fp32":
-            export.to_onnx(job.network, job.folder / FILE)
+            to_onnx(job.network, job.folder / FILE)
             return
-        from . import int8
-
         plain = job.folder / "plain.onnx"
-        export.to_onnx(job.network, plain)
-        int8.quantise(plain, job.folder / FILE, samples)
+        to_onnx(job.network, plain)
+        quantise(plain, job.folder / FILE, samples)
         plain.unlink()
 
     def open(self, job: Job) -> SessionRunner:

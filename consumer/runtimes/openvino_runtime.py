@@ -40,13 +40,13 @@ class OpenVino:
 
     def build(self, job: Job, samples: Sequence[Pixels]) -> None:
         """Export the network, with weights made for bf16 where that is asked for."""
-        from . import export
+        from .export import to_onnx
 
         assert job.network is not None
         if job.precision == "int8":
             OnnxRuntime().build(job, samples)
         else:
-            export.to_onnx(job.network, job.folder / FILE, for_bf16=job.precision == "bf16")
+            to_onnx(job.network, job.folder / FILE, for_bf16=job.precision == "bf16")
 
     def open(self, job: Job) -> SessionRunner:
         """Open the file."""

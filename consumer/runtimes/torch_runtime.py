@@ -50,7 +50,7 @@ class CudaGraphs:
 
     def precisions(self, device: str) -> tuple[str, ...]:
         """See the interface."""
-        return tuple(one for one in Torch().precisions(device) if one != "fp32") + ("fp32",)
+        return (*(one for one in Torch().precisions(device) if one != "fp32"), "fp32")
 
     def build(self, job: Job, samples: Sequence[Pixels]) -> None:
         """Do nothing: graphs are recorded when the runner is made."""

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from consumer.models.network import ClassifierSpec
+from consumer.models.spec import ClassifierSpec
 
 from .findings import Finding
 

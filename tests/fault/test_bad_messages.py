@@ -319,7 +319,7 @@ def test_row_34_a_networks_answers_are_the_same_bits_beside_what_is_refused(
     What fails in the run is another matter: the others are run again in halves, as precisely and not bit by bit.
     """
     pictures = np.random.default_rng(34).integers(0, 255, (6, flawed.SIDE, flawed.SIDE, 3), np.uint8)
-    settings = {"MAX_BATCH": "6", "WINDOW_MS": "1000", "PRECISION": "fp32", "RECIPE": "plain"}
+    settings = {"MAX_BATCH": "6", "WINDOW_MS": "1000", "PRECISION": "fp32", "RUNTIME": "torch"}
     with (
         Stack(valkey_url, flawed.models_file(tmp_path, model_name), **settings) as stack,
         connect(valkey_url) as client,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from consumer.loading import default_threads
+from consumer.threads import threads_of
+from shared.settings import Settings
 from tests.children import clean_environment
 from tests.perf import processes
 from tests.perf.context import Bench, Found
@@ -43,7 +44,7 @@ def _overheads(bench: Bench, count: int) -> list[Figure]:
     allocator keeps differs by more from start to start than a consumer takes.
     """
     settings = {**bench.settings, "HEADRACE_MAX_BATCH": "1", "HEADRACE_CONSUMERS": "1"}
-    threads = int(settings.get("HEADRACE_TORCH_THREADS", "0")) or default_threads()
+    threads = int(settings.get("HEADRACE_TORCH_THREADS", "0")) or threads_of(Settings())
     bare: list[float] = []
     ours: list[float] = []
     for number in bench.rounds(count, "memory", 60.0):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer import calibration as module
 from consumer.buckets import buckets
-from consumer.calibration import Calibration, calibrate, checked, measure, preferred_rows
+from consumer.calibration import Calibration, calibrate, calibrate_briefly, checked
 from consumer.config import ConsumerConfig
 from consumer.models.echo import Echo
 from consumer.notes import Notes
 from consumer.policies import make_batcher
+from consumer.tuning.measuring import Measured, measure, preferred_rows
 from shared.model_config import ModelConfig
 from shared.settings import Settings
 from tests.unit.consumer.parts import Toy
@@ -38,7 +39,7 @@ class Device:
         self.now_s += run_s if size in self.runs else run_s * self._first
         self.runs.append(size)
 
-    def measure(self, sizes: tuple[int, ...] = SIZES, budget_s: float = 1.0) -> module.Measured:
+    def measure(self, sizes: tuple[int, ...] = SIZES, budget_s: float = 1.0) -> Measured:
         return measure(self.run, sizes, budget_s, clock=lambda: self.now_s)
 
 
@@ -131,20 +132,37 @@ def test_notes_that_are_no_times_are_not_used(noted: Any) -> None:
     assert checked(noted) is None
 
 
-def test_the_second_start_only_warms_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WORTH_REMEMBERING_S", 0.0)
+def test_the_second_start_only_warms_up(tmp_path: Path) -> None:
     first, second, other = Toy(), Toy(), Toy()
-    found = calibrate(first, config(tmp_path), "cpu", Notes(tmp_path, "toy"), "fp32")
-    assert calibrate(second, config(tmp_path), "cpu", Notes(tmp_path, "toy"), "fp32") == found
+    found = calibrate(first, config(tmp_path), Notes(tmp_path, "toy"), "fp32")
+    assert calibrate(second, config(tmp_path), Notes(tmp_path, "toy"), "fp32") == found
     assert [len(rows) for rows in second.batches] == [1, 2, 4, 8]
     assert len(first.batches) > 4
-    calibrate(other, config(tmp_path), "cpu", Notes(tmp_path, "toy"), "bf16")
+    calibrate(other, config(tmp_path), Notes(tmp_path, "toy"), "bf16")
     assert len(other.batches) > 4
 
 
-def test_what_takes_no_time_is_not_written_down(tmp_path: Path) -> None:
-    calibrate(Toy(), config(tmp_path), "cpu", Notes(tmp_path, "toy"), "fp32")
-    assert list(tmp_path.iterdir()) == []
+def test_of_two_consumers_one_measures_and_both_batch_alike(tmp_path: Path) -> None:
+    found: list[Calibration] = []
+
+    def start() -> None:
+        found.append(calibrate(Toy(), config(tmp_path), Notes(tmp_path, "toy"), "fp32"))
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4
+    assert len(set(found)) == 1
+
+
+def test_before_something_faster_is_found_small_batches_are_prepared_for(tmp_path: Path) -> None:
+    model = Toy()
+    found = calibrate_briefly(model, config(tmp_path, max_batch=32))
+    assert max(len(rows) for rows in model.batches) == 8
+    assert found.preferred == 8
+    assert calibrate_briefly(Toy(), config(tmp_path, max_batch=2)).preferred == 2
 
 
 def test_adaptive_fills_batches_to_the_preferred_size_and_window_to_the_largest(tmp_path: Path) -> None:

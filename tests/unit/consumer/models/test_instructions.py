@@ -10,10 +10,10 @@ import sys
 import pytest
 import torch
 
-from consumer.circumstances import circumstances
 from consumer.config import resolve
 from consumer.models import instructions
 from consumer.models.instructions import Processor
+from consumer.tuning.fingerprint import fingerprint
 from shared.settings import Settings
 from tests.children import ROOT
 from tests.slow_processor import FORBID_AVX512
@@ -114,6 +114,6 @@ def test_gpus_before_ampere_have_neither_bf16_nor_tf32(
 def test_what_was_measured_with_other_instructions_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise a start without them would take over what was fastest with them, and the other way round."""
     config = resolve(Settings(), "echo", 0)
-    before = circumstances(config, "cpu")
-    monkeypatch.setattr(instructions, "this_processor", lambda: Processor("x86_64", vectors="AVX2", ceiling="AVX"))
-    assert circumstances(config, "cpu") != before
+    before = fingerprint(config, "cpu")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX")
+    assert fingerprint(config, "cpu") != before

@@ -116,13 +116,6 @@ def test_precisions_are_names() -> None:
             fitted("precisions", wrong).precisions("cpu")
 
 
-def test_a_recipe_is_texts() -> None:
-    assert fitted("recipe", ["a", np.str_("b")]).recipe() == ("a", "b")
-    for wrong in ("plain", None, [1]):
-        with pytest.raises(Unusable, match=r"recipe\(\) must be"):
-            fitted("recipe", wrong).recipe()
-
-
 @pytest.mark.parametrize("wrong", ["x", [], float("nan"), -1.0, Bad(), np.zeros(2)])
 def test_a_count_that_is_none_is_not_kept(wrong: Any) -> None:
     assert fitted("device_busy_s", wrong).device_busy_s() is None

@@ -68,7 +68,6 @@ def test_memory_in_strides_is_refused() -> None:
 def test_a_request_that_dies_frees_its_rows() -> None:
     config = ModelConfig("torchvision", "squeezenet1_1", "random", preprocessing=Preprocessing(resize=32, crop=32))
     model = Classifier(config, build_network)
-    model.tune(model._notes, frozenset())
     model.load("cpu", "fp32")
     ring = RowRing(np.zeros((4, 32, 32, 3), np.uint8))
     model._ring = ring
