@@ -73,7 +73,7 @@ def test_the_setting_that_was_probably_meant_is_named() -> None:
 def test_every_field_can_be_set_by_its_name() -> None:
     environment = {
         f"HEADRACE_{field.name.upper()}": {"redis_url": "redis://h", "max_batch": "4", "window_ms": "2.5",
-                                           "batch_policy": "window", "precision": "bf16",
+                                           "batch_policy": "window", "precision": "bf16", "runtime": "torch",
                                            "buckets": "8,1,1", "keys_file": "k", "tls_cert_file": "c",
                                            "tls_key_file": "k", "api_metrics_port": "1", "allowed_hosts": "a.b,*",
                                            "cors_origins": "https://a.b:1"}.get(field.name)
@@ -90,6 +90,7 @@ def test_every_field_can_be_set_by_its_name() -> None:
             "window_ms",
             "batch_policy",
             "precision",
+            "runtime",
             "buckets",
             "keys_file",
             "tls_cert_file",
