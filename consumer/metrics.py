@@ -141,7 +141,7 @@ class ConsumerMetrics:
                 self._dead_letters[one.cause].inc()
 
     def describe(self, card: Card, parity: Parity) -> None:
-        """Export what runs: version, precision, device, and how close the precision is to fp32.
+        """Export what runs: version, runtime, precision, device, and how close the outputs are to those of fp32.
 
         Called again when another precision runs; the old one is exported no more.
         """
@@ -187,10 +187,17 @@ class _Info(Collector):
     def collect(self) -> Iterator[Metric]:
         card = self._card
         info = GaugeMetricFamily(
-            "headrace_model_info", "What this consumer runs", labels=("model", "version", "precision", "device")
+            "headrace_model_info",
+            "What this consumer runs",
+            labels=("model", "version", "runtime", "precision", "device"),
         )
-        info.add_metric((card.name, card.version, card.precision, card.device), 1)
+        info.add_metric((card.name, card.version, card.runtime, card.precision, card.device), 1)
         yield info
+        if card.tuning is not None:
+            help_text = "1 in the runtime that was found to be the fastest here, else 0"
+            tuned = GaugeMetricFamily("headrace_model_tuned", help_text, labels=("model",))
+            tuned.add_metric((card.name,), card.tuning.state == "tuned")
+            yield tuned
         if self._parity.rows == 0:
             return  # nothing was compared: fp32 itself, or outputs that are no numbers
         for name, help_text, value in (

@@ -158,21 +158,20 @@ class NetworkLoader:
         assert isinstance(model, Classifier)
         if config.precision == AUTO:
             parity = replace(parity, reason="nothing else has been tried on this machine yet.")
-        return LoadedNetwork(
-            model, parity, calibration, TORCH, Tuning("plain", self._why_plain(is_final)), self._store, stamp
-        )
+        return LoadedNetwork(model, parity, calibration, TORCH, self._tuning_of_plain(is_final), self._store, stamp)
 
-    def _why_plain(self, is_final: bool) -> str:
+    def _tuning_of_plain(self, is_final: bool) -> Tuning:
         from .runtimes.registry import runtime
 
         missing = "" if self._asked == AUTO else runtime(self._asked).missing(self._device)
         if missing:
-            return f"{missing} torch serves."
+            return Tuning("refused", f"{missing} torch serves.")
         if is_final:
-            return "What was found for this machine cannot be used; torch serves."
+            return Tuning("refused", "What was found for this machine cannot be used; torch serves.")
         if self._config.settings.tune == "off":
-            return f"HEADRACE_TUNE is off; `headrace tune {self._config.model_name}` looks for the fastest runtime."
-        return "The fastest runtime is being looked for; torch serves meanwhile."
+            todo = f"`python -m headrace tune {self._config.model_name}` looks for the fastest runtime"
+            return Tuning("plain", f"HEADRACE_TUNE is off; {todo}.")
+        return Tuning("plain", "The fastest runtime is being looked for; torch serves meanwhile.")
 
 
 def _prepare_torch(config: ConsumerConfig, device: str) -> None:

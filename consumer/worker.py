@@ -61,7 +61,7 @@ class Worker:
         self._over = threading.Event()
         self._is_ready = self._loads = self._is_given_up = False
         self._status = self._status_when_drained = 0
-        self._late_s = 0.0
+        self._late_s = self._loaded_at_s = 0.0
         self._cause: BaseException | None = None
         self._model: Model | None = None
         self._running: Running | None = None
@@ -265,6 +265,7 @@ class Worker:
     def _load(self, precision: str) -> None:
         self._loads = True
         self._model, self._running = self._loader.load(precision)
+        self._loaded_at_s = time.monotonic()
         self._metrics.describe(self._running.card, self._running.parity)
         self._loads = False
 
@@ -272,11 +273,15 @@ class Worker:
         """Card and state, as each heartbeat publishes them."""
         running = self._running
         assert running is not None
+        card = running.card
         token, progress, refusal = self._switch.published
         late_s = self._look_for_answers()
         state = wishes.WorkerState(
             pid=str(os.getpid()),
-            precision=running.card.precision,
+            runtime=card.runtime,
+            precision=card.precision,
+            preferred="" if card.batch.preferred is None else str(card.batch.preferred),
+            loaded_s=f"{time.monotonic() - self._loaded_at_s:.0f}",
             device=running.device,
             why=running.parity.reason,
             token=token,
@@ -285,7 +290,7 @@ class Worker:
             serving=wishes.Serving.PAUSED if self._pause.rests else wishes.Serving.OPEN,
             late_s=f"{late_s:.0f}" if late_s else "",
         )
-        return running.card, wishes.to_hash(state)
+        return card, wishes.to_hash(state)
 
     def _look_for_answers(self) -> float:
         late_s = self._stages.late_s(time.monotonic())

@@ -7,7 +7,7 @@ FROM python:3.11-slim-bookworm AS requirements
 COPY pyproject.toml deploy/group_requirements.py ./
 # --build-arg EXTRA_GROUP=tracing adds what HEADRACE_TRACING=otlp needs.
 ARG EXTRA_GROUP=
-RUN python group_requirements.py consumer $EXTRA_GROUP > /requirements.txt
+RUN python group_requirements.py consumer openvino $EXTRA_GROUP > /requirements.txt
 
 FROM python:3.11-slim-bookworm
 # The packages are one early layer of several GB: a change of code leaves it alone. pip itself is not shipped.
@@ -29,11 +29,12 @@ RUN useradd --system --uid 10001 --home-dir /home/headrace --create-home --shell
 WORKDIR /app
 COPY shared/ shared/
 COPY consumer/ consumer/
-# For its health check: python -m headrace probe consumer
+# For its health check, python -m headrace probe consumer, and for python -m headrace tune
 COPY headrace/ headrace/
 COPY models.toml ./
+# A container holds one consumer, and `python -m headrace tune MODEL` in it finds what suits that one.
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
-    HEADRACE_METRICS_HOST=0.0.0.0 HEADRACE_DATA_DIR=/home/headrace/.cache/headrace
+    HEADRACE_METRICS_HOST=0.0.0.0 HEADRACE_DATA_DIR=/home/headrace/.cache/headrace HEADRACE_CONSUMERS=1
 USER headrace
 EXPOSE 9101
 ENTRYPOINT ["python", "-m", "consumer"]

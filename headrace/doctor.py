@@ -12,7 +12,7 @@ from shared.redis import ServerError
 from shared.starts import Phase
 from shared.wishes import LATE
 
-from . import inspection, server_settings
+from . import inspection, server_settings, tuning
 from .findings import Finding as Finding  # callers take it from here
 from .floors import FLOORS, REDIS_FLOOR, VALKEY_FLOOR, is_below
 from .output import print_json, print_table
@@ -208,6 +208,7 @@ def _model(client: Any, model: inspection.Model, lease_ms: int) -> Iterator[Find
             text = f"{worker.name} takes requests and has answered none for {late_s} s"
             todo = f"its log says why; end its process {worker.fields.get('pid', '')} and another takes them over"
             yield Finding(name, "problem", f"{text}; {todo}.")
+    yield from tuning.judge(model, live)
     for lane in model.lanes:
         yield from _lane(client, model.name, lane, live, lease_ms)
 

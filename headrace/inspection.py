@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from shared import failures, functions, keys, starts
+from shared.cards import MOST_FIELD_BYTES, BatchSettings, Tuning
 from shared.failures import Failure
 from shared.lanes import MOST_DIGITS, LaneBytes, bytes_from, parse
 from shared.names import is_name
@@ -15,7 +17,10 @@ from shared.redis import ServerError
 from shared.starts import Phase
 from shared.wishes import SERVING, Serving, serving_from
 
+T = TypeVar("T")
+
 MOST_MODELS = 1000
+CARD_TEXTS = ("version", "family", "runtime", "precision", "device")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,8 @@ class Model:
 
     Attributes:
         card: the members of its card that are short texts.
+        preferred: rows of a batch beyond which hardly more is done; None where the card does not say.
+        tuning: how it came to its runtime; None where there was no choice, or the card does not say.
         serving: an operator's wish.
         failures: consumers that died and do not live well yet, by their place.
         looked_at_ms: the moment, on Redis's clock.
@@ -91,6 +98,8 @@ class Model:
     failures: Mapping[str, Failure] = field(default_factory=dict)
     looked_at_ms: int = 0
     starting: tuple[StartSeen, ...] = ()
+    preferred: int | None = None
+    tuning: Tuning | None = None
 
 
 def now_ms(client: Any) -> int:
@@ -146,10 +155,23 @@ def _model(client: Any, name: str, silent_s: float, now: int) -> Model:
     ]
     serving = serving_from(client.hget(keys.wish(name), SERVING))
     found = lanes(client, name, now)
-    card = _card(client.hgetall(keys.card(name)))
+    card = client.hgetall(keys.card(name))
     starting = _starting(client, name, now, {worker.name for worker in workers})
     died = _failures(client, name, now)
-    return Model(name, silent_s, card, tuple(workers), tuple(found), serving, died, now, starting)
+    batch = _member(card, "batch", BatchSettings)
+    return Model(
+        name,
+        silent_s,
+        _card_texts(card),
+        tuple(workers),
+        tuple(found),
+        serving,
+        died,
+        now,
+        starting,
+        batch.preferred if batch else None,
+        _member(card, "tuning", Tuning),
+    )
 
 
 def _failures(client: Any, name: str, now: int) -> dict[str, Failure]:
@@ -178,17 +200,20 @@ def _texts(fields: Mapping[bytes, bytes]) -> dict[str, str]:
     return {name.decode(errors="replace"): value.decode(errors="replace") for name, value in fields.items()}
 
 
-def _card(fields: Mapping[bytes, bytes]) -> dict[str, str]:
-    """The short texts of a card, whose values are JSON."""
-    found = {}
-    for name in ("version", "family", "precision", "device"):
-        try:
-            value = json.loads(fields.get(name.encode(), b"null"))
-        except ValueError:
-            continue
-        if isinstance(value, str):
-            found[name] = value
-    return found
+def _card_texts(fields: Mapping[bytes, bytes]) -> dict[str, str]:
+    found = {name: _member(fields, name, str) for name in CARD_TEXTS}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _member(fields: Mapping[bytes, bytes], name: str, kind: type[T]) -> T | None:
+    """Decode a member of a card, whose values are JSON; None where it is missing or no such thing."""
+    text = fields.get(name.encode(), b"null")
+    if len(text) > MOST_FIELD_BYTES:
+        return None
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except (ValueError, RecursionError):
+        return None
 
 
 def lane(client: Any, model: str, name: str, limit: int | None, now: int, weight: float = 1.0) -> Lane:

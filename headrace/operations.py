@@ -31,14 +31,15 @@ Command = Callable[..., Any]
     show_default=True,
     help="Seconds over which rates are measured; 0 leaves them out.",
 )
+@click.option("--tuning", is_flag=True, help="Also what was tried to find the fastest runtime of each model.")
 @as_json_option
-def status(interval_s: float, as_json: bool) -> None:
-    """Show models, workers, lanes, what waits in them and how fast it moves."""
+def status(interval_s: float, tuning: bool, as_json: bool) -> None:
+    """Show models, workers, what runs them, lanes, what waits in them and how fast it moves."""
     from . import status as command
     from .redis_access import connected
 
     with connected(os.environ) as client:
-        sys.exit(command.run(client, interval_s, as_json))
+        sys.exit(command.run(client, interval_s, as_json, tuning))
 
 
 @click.command()

@@ -11,21 +11,23 @@ import click
 from shared.starts import Phase
 from shared.wishes import LATE, Serving
 
-from . import inspection
+from . import inspection, tuning
 from .inspection import Lane, Model
 from .lane import BYTE_COLUMNS, byte_columns, byte_record
 from .output import print_json, print_table
+from .table import printable
 
 Rates = dict[tuple[str, str], tuple[float, float]]
 """Requests per second that came and that ended, by model and lane."""
 
 
-def run(client: Any, interval_s: float, as_json: bool) -> int:
+def run(client: Any, interval_s: float, as_json: bool, shows_tuning: bool = False) -> int:
     """Carry out the command and return its exit code.
 
     Args:
         client: a Redis client that answers in bytes.
         interval_s: seconds between the two looks that rates are made of; 0 leaves them out.
+        shows_tuning: also what was tried for each model, and what came of it.
     """
     before, begun_s = inspection.models(client), time.monotonic()
     if interval_s > 0:
@@ -47,6 +49,11 @@ def run(client: Any, interval_s: float, as_json: bool) -> int:
         for one in model.starting:
             told = "is loading" if one.phase is Phase.LOADING else "cannot be loaded"
             click.echo(f"{model.name} {told}: {one.detail}")
+        if (runs := tuning.summary(model)) is not None:
+            click.echo(printable(runs))
+    if shows_tuning:
+        click.echo()
+        _print_trials(after)
     click.echo()
     _print_lanes(after, found)
     return 0
@@ -75,12 +82,17 @@ def _record(model: Model, found: Rates) -> dict[str, Any]:
         "model": model.name,
         "silent_s": round(model.silent_s, 3),
         "serving": model.serving,
-        **{name: model.card.get(name) for name in ("version", "family", "precision", "device")},
+        **{name: model.card.get(name) for name in inspection.CARD_TEXTS},
+        "preferred": model.preferred,
+        "tuning": tuning.record(model.tuning),
         "workers": [
             {
                 "worker": worker.name,
                 "silent_s": round(worker.silent_s, 3),
+                "runtime": worker.fields.get("runtime") or None,
                 "precision": worker.fields.get("precision"),
+                "preferred": worker.fields.get("preferred") or None,
+                "loaded_s": worker.fields.get("loaded_s") or None,
                 "device": worker.fields.get("device"),
                 "serving": worker.fields.get("serving"),
                 "late_s": worker.fields.get(LATE) or None,
@@ -133,15 +145,15 @@ def _print_workers(models: Sequence[Model]) -> None:
     colours = []
     for model in models:
         if not (model.workers or model.failures or model.starting):
-            rows.append((model.name, model.serving, "none", "-", "-", f"{model.silent_s:.0f} s ago"))
+            rows.append((model.name, model.serving, "none", "-", "-", "-", "-", f"{model.silent_s:.0f} s ago"))
             colours.append("red")
         for worker in model.workers:
-            runs, device = worker.fields.get("precision", "-"), worker.fields.get("device", "-")
-            rows.append((model.name, model.serving, worker.name, runs, device, f"{worker.silent_s:.1f} s ago"))
+            runs = [worker.fields.get(name) or "-" for name in ("runtime", "precision", "preferred", "device")]
+            rows.append((model.name, model.serving, worker.name, *runs, f"{worker.silent_s:.1f} s ago"))
             is_well = worker.fields and model.serving is Serving.OPEN
             colours.append("red" if worker.fields.get(LATE) else "green" if is_well else "yellow")
         for place, failure in model.failures.items():
-            said = (f"exit status {failure.exit_code}", f"{failure.deaths} times")
+            said = ("-", f"exit status {failure.exit_code}", "-", f"{failure.deaths} times")
             rows.append(
                 (model.name, "failed", place, *said, f"{(model.looked_at_ms - failure.seen_ms) / 1000:.1f} s ago")
             )
@@ -150,9 +162,21 @@ def _print_workers(models: Sequence[Model]) -> None:
             if one.place in model.failures:
                 continue  # its supervisor knows more
             says = f"loading for {one.for_s:.0f} s" if one.phase is Phase.LOADING else "cannot load"
-            rows.append((model.name, says, one.worker, "-", "-", f"{one.silent_s:.1f} s ago"))
+            rows.append((model.name, says, one.worker, "-", "-", "-", "-", f"{one.silent_s:.1f} s ago"))
             colours.append("yellow" if one.phase is Phase.LOADING else "red")
-    print_table(("MODEL", "SERVES", "WORKER", "RUNS", "DEVICE", "SEEN"), rows, colours)
+    print_table(("MODEL", "SERVES", "WORKER", "RUNTIME", "PRECISION", "BATCH", "DEVICE", "SEEN"), rows, colours)
+
+
+def _print_trials(models: Sequence[Model]) -> None:
+    tried = [(model.name, trial) for model in models if model.tuning is not None for trial in model.tuning.trials]
+    if not tried:
+        click.echo("headrace: nothing has been tried for these models, or their consumers do not say.")
+        return
+    print_table(
+        tuning.HEADER,
+        [tuning.trial_row(name, trial) for name, trial in tried],
+        [tuning.colour(trial) for _, trial in tried],
+    )
 
 
 def _print_lanes(models: Sequence[Model], found: Rates) -> None:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return lines of columns as wide as their widest cell; control characters are shown as ``?``."""
-    cells = [list(header), *([_printable(cell) for cell in row] for row in rows)]
+    cells = [list(header), *([printable(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Return ``text`` with control characters shown as ``?``."""
     return "".join(character if character.isprintable() else "?" for character in text)

@@ -170,11 +170,19 @@ class Settings:
 # Names that share the prefix but configure the test suite, or the load generator in the same shell (its API key).
 _NOT_SETTINGS = frozenset({"HEADRACE_TEST_COMPOSE", "HEADRACE_TEST_REDIS_URL", "HEADRACE_API_KEY"})
 
+_GONE = {
+    "HEADRACE_RECIPE": "the runtime is chosen by measuring. HEADRACE_RUNTIME=torch runs models in PyTorch as they are "
+    "written, and HEADRACE_TUNE=off looks for nothing faster.",
+}
+"""Settings of earlier versions, with what to do instead."""
+
 _KNOWN = {PREFIX + field.name.upper(): field.name for field in fields(Settings)}
 
 
 def _field_of(name: str) -> str:
     field = _KNOWN.get(name)
+    if field is None and name in _GONE:
+        raise SettingsError(f"{name} is gone: {_GONE[name]}")
     if field is None:
         near = get_close_matches(name.removeprefix(PREFIX).lower(), _KNOWN.values(), n=1)
         advice = f"did you mean {PREFIX}{near[0].upper()}?" if near else "docs/settings.md lists those there are."

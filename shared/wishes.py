@@ -80,7 +80,11 @@ class WorkerState(msgspec.Struct, frozen=True):
 
     Attributes:
         pid: its process.
-        precision: what runs, or ran last while it switches.
+        runtime: the library that runs the model, or ran it last while it switches; empty for code of its own.
+        precision: likewise.
+        preferred: rows beyond which a batch gets hardly more done, as measured; empty where that was not measured.
+        loaded_s: for how many seconds it has run so; consumers that differ only because they switch in turns have not
+            done so for long.
         why: one sentence on how that compares with fp32.
         token: of the wish that ``progress`` is about; empty for none.
         progress: a ``Progress``; empty without a wish.
@@ -90,7 +94,10 @@ class WorkerState(msgspec.Struct, frozen=True):
     """
 
     pid: str = ""
+    runtime: str = ""
     precision: str = ""
+    preferred: str = ""
+    loaded_s: str = ""
     device: str = ""
     why: str = ""
     token: str = ""

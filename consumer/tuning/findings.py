@@ -59,7 +59,7 @@ class Finding(msgspec.Struct, frozen=True):
     def tuning(self) -> Tuning:
         """What the card says of it."""
         reason = self.refusal or f"{self.runtime} in {self.precision} is the fastest of those that were tried here."
-        return Tuning("tuned", reason, self.trials, batching_sentence(self.measured))
+        return Tuning("refused" if self.refusal else "tuned", reason, self.trials, batching_sentence(self.measured))
 
 
 def batching_sentence(measured: Sequence[tuple[int, float]]) -> str:

@@ -8,13 +8,16 @@ import re
 import shutil
 import subprocess
 import tomllib
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from deploy.group_requirements import requirements
@@ -63,6 +66,31 @@ def test_every_direct_dependency_is_pinned_within_its_range(group: str) -> None:
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), text
 
 
+def _closure(names: Iterable[str]) -> Iterator[Distribution]:
+    """What is installed here for these names, with what it asks for itself."""
+    seen: set[str] = set()
+    left = [Requirement(text) for text in names]
+    while left:
+        requirement = left.pop()
+        name = canonicalize_name(requirement.name)
+        if name in seen or not (requirement.marker is None or requirement.marker.evaluate({"extra": ""})):
+            continue
+        seen.add(name)
+        found = distribution(name)
+        yield found
+        left += [Requirement(text) for text in found.requires or ()]
+
+
+def test_what_is_installed_for_a_group_is_what_is_pinned() -> None:
+    """Two machines get the same packages: those that are asked for indirectly, too."""
+    pins, wrong = _pins(), []
+    for found in _closure(requirements(_groups(), "dev")):
+        pin = pins.get(canonicalize_name(found.name))
+        if pin is None or not SpecifierSet(f"=={pin}").contains(found.version):
+            wrong.append(f"{found.name} {found.version} is installed, and {pin} pinned")
+    assert wrong == []
+
+
 def test_every_direct_dependency_has_its_reason() -> None:
     reasons = (ROOT / "docs" / "dependencies.md").read_text()
     for text in requirements(_groups(), "dev"):
@@ -78,6 +106,17 @@ def test_the_front_end_goes_without_pytorch() -> None:
 
 
 # --- compose
+
+
+def test_the_consumers_image_has_every_runtime_for_the_cpu() -> None:
+    dockerfile = (ROOT / "deploy" / "consumer.Dockerfile").read_text()
+    assert "group_requirements.py consumer openvino " in dockerfile
+    assert "openvino" in {Requirement(text).name for text in requirements(_groups(), "dev")}
+
+
+def test_tuning_in_the_consumers_image_finds_what_its_one_consumer_uses() -> None:
+    """`headrace tune` takes as many threads as a consumer gets of as many as HEADRACE_CONSUMERS says."""
+    assert "HEADRACE_CONSUMERS=1" in (ROOT / "deploy" / "consumer.Dockerfile").read_text()
 
 
 def test_only_loopback_ports_are_published_and_only_for_people() -> None:

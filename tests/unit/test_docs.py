@@ -29,6 +29,7 @@ CONSUMER_LIVE = {
     "headrace_batch_working_rows",
     "headrace_batch_padded_rows_total",
     "headrace_model_info",
+    "headrace_model_tuned",
     "headrace_precision_top1_agreement",
     "headrace_precision_largest_difference",
 }

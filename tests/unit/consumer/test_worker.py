@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
@@ -153,6 +154,9 @@ def test_it_switches_answers_and_tells_and_never_holds_two_models(tmp_path: Path
             runs = "fp32" if precision == "default" else precision
             assert (state["progress"], state["precision"], state["refusal"]) == ("done", runs, "")
             assert house.lane.card["precision"] == f'"{runs}"'.encode()
+            assert state["runtime"] == "" == json.loads(house.lane.card["runtime"])  # code of its own
+            assert state["preferred"] == str(json.loads(house.lane.card["batch"])["preferred"])
+            assert state["loaded_s"].isdigit()
             assert house.ask(token) == (runs, "HELLO")
             exported = generate_latest(house.registry).decode()
             assert exported.count("headrace_model_info{") == 1

@@ -13,6 +13,7 @@ from typing import Any
 
 from consumer.redis_stream import RedisStream
 from shared import functions, keys
+from shared.cards import Card
 from shared.embedded import EmbeddedServer, ServerConfig, free_port
 from shared.redis import connect
 from shared.settings import Settings
@@ -60,11 +61,16 @@ def server(folder: Path) -> Iterator[str]:
         yield running.url
 
 
-def serve(url: str, worker: str = "w1") -> None:
-    """Have a worker say once that it lives, which sets up the lane."""
+def serve(url: str, worker: str = "w1", runs: Card | None = None, **state: str) -> None:
+    """Have a worker say once that it lives, which sets up the lane.
+
+    Args:
+        runs: its card.
+        state: more of what it says of itself.
+    """
     stream = RedisStream(Settings.from_env({"HEADRACE_REDIS_URL": url}), MODEL, worker)
     try:
-        stream.heartbeat(card(MODEL), {"precision": "fp32", "device": "cpu"})
+        stream.heartbeat(runs or card(MODEL), {"precision": "fp32", "device": "cpu", **state})
     finally:
         stream.close()
 

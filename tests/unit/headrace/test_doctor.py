@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -15,9 +16,13 @@ from packaging.version import Version
 from deploy.group_requirements import requirements
 from headrace.doctor import Finding, examine, judge_server, judge_users, libraries
 from headrace.floors import FLOORS, is_below
+from headrace.inspection import Model, WorkerSeen
 from headrace.server_settings import judge_use
+from headrace.tuning import ADOPTION_S, judge
 from shared import functions, keys
+from shared.cards import Tuning
 from shared.redis import connect
+from tests.contract.lanes import card
 from tests.helpers import eventually
 from tests.unit.headrace.operators import MODEL, Said, add, headrace, serve, server
 
@@ -115,6 +120,55 @@ def test_a_consumer_that_is_gone_with_what_it_had_claimed(tmp_path: Path) -> Non
         assert state == "problem"
         assert detail.startswith("w1 holds 2 requests")
         assert found()[f"model {MODEL}"] == ("problem", "No live worker, and 2 requests wait; start a consumer.")
+
+
+LONG = str(int(ADOPTION_S))
+
+
+def seen(name: str, **fields: str) -> WorkerSeen:
+    return WorkerSeen(name, 0.0, {"device": "cpu", "precision": "fp32", "loaded_s": LONG, **fields})
+
+
+def differences(*workers: WorkerSeen) -> list[str]:
+    model = Model("m", 0.0, {}, workers, ())
+    return [one.detail for one in judge(model, {worker.name for worker in workers})]
+
+
+def test_consumers_that_run_differently_for_long_are_told_with_what_each_runs() -> None:
+    [told] = differences(
+        seen("a", runtime="torch"), seen("b", runtime="torch"), seen("c", runtime="openvino", precision="bf16")
+    )
+    assert "openvino in bf16 by c; torch in fp32 by a, b." in told
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        seen("b", runtime="torch", loaded_s=LONG),
+        seen("b", runtime="onnxruntime", loaded_s="119"),  # has just gone over, and the next one will
+        seen("b", runtime="onnxruntime", device="cuda"),
+        seen("b", runtime="onnxruntime", progress="switching"),  # an operator's wish goes from one to the next
+        seen("b", runtime="onnxruntime", progress="waiting"),
+        seen("b", runtime="", loaded_s=""),  # of an older version, which does not say
+        seen("b", runtime="onnxruntime", loaded_s="nonsense"),
+    ],
+)
+def test_consumers_that_differ_for_a_reason_are_well(other: WorkerSeen) -> None:
+    assert differences(seen("a", runtime="torch"), other) == []
+
+
+def test_a_runtime_that_was_named_and_is_not_used_is_told(tmp_path: Path) -> None:
+    with server(tmp_path) as url:
+        why = "openvino is not installed: pip install --group openvino. torch serves."
+        runs = msgspec.structs.replace(card(MODEL), runtime="torch", tuning=Tuning("refused", why))
+        serve(url, runs=runs, runtime="torch", loaded_s=LONG)
+        assert sick(headrace(url, "doctor", "--json")) == {f"model {MODEL}": ("warning", why)}
+        serve(url, runs=msgspec.structs.replace(runs, tuning=Tuning("plain", "Nothing was found yet.")))
+        assert sick(headrace(url, "doctor", "--json")) == {}
+        serve(url, "w2", runtime="onnxruntime", loaded_s=LONG)
+        serve(url, "w1", runtime="torch", loaded_s=LONG)
+        state, detail = sick(headrace(url, "doctor", "--json"))[f"model {MODEL}"]
+        assert (state, "onnxruntime in fp32 by w2; torch in fp32 by w1" in detail) == ("warning", True)
 
 
 def test_dead_letters_and_a_full_lane_are_warnings(tmp_path: Path) -> None:

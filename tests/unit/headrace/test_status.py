@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from headrace.inspection import Lane, Model
 from headrace.status import rates
 from shared import keys
+from shared.cards import BatchSettings, Card, Trial, Tuning
 from shared.embedded import free_port
 from shared.redis import connect
+from tests.contract.lanes import card
 from tests.unit.headrace.operators import MODEL, add, headrace, serve, server
 
 
@@ -36,8 +41,77 @@ def test_it_shows_models_workers_and_lanes(tmp_path: Path) -> None:
         shown = headrace(url, "status", "--interval", "0").out
         assert "\x1b" not in shown
         workers, lanes = shown.split("\n\n")
-        assert workers.splitlines()[1].split()[:5] == [MODEL, "open", "w1", "fp32", "cpu"]
+        assert workers.splitlines()[1].split()[:7] == [MODEL, "open", "w1", "-", "fp32", "-", "cpu"]
+        assert len(workers.splitlines()) == 2  # nothing to choose, so nothing is said of it
         assert lanes.splitlines()[1].split()[:7] == [MODEL, "default", "3", "2048", "1", "2", "1"]
+
+
+BATCHING = "Batches gain little here: 46 rows/s at 8 rows, 45 one by one; one row fills the processor already."
+TRIALS = (
+    Trial("torch", "fp32", "not faster than onnxruntime in fp32.", 12.3, 8),
+    Trial("onnxruntime", "fp32", "chosen.", 45.6, 4),
+    Trial("openvino", "bf16", "its outputs differ: cosine 0.9."),
+)
+
+
+def tuned(**tuning: Any) -> Card:
+    """A card of a model that was tuned."""
+    batch = BatchSettings(8, 5.0, "adaptive", 4)
+    found = Tuning(**{"state": "tuned", "reason": "onnxruntime in fp32 is the fastest.", "trials": TRIALS, **tuning})
+    return msgspec.structs.replace(card(MODEL), runtime="onnxruntime", batch=batch, tuning=found)
+
+
+def test_it_says_what_runs_each_model_and_how_it_came_to_that(tmp_path: Path) -> None:
+    with server(tmp_path) as url:
+        serve(url, runs=tuned(batching=BATCHING), runtime="onnxruntime", preferred="4", loaded_s="9")
+        shown = headrace(url, "status", "--interval", "0").out
+        assert shown.splitlines()[0].split()[3:7] == ["RUNTIME", "PRECISION", "BATCH", "DEVICE"]
+        assert shown.splitlines()[1].split()[2:7] == ["w1", "onnxruntime", "fp32", "4", "cpu"]
+        runs = f"{MODEL} runs in onnxruntime in fp32, best with 4 rows (tuned): onnxruntime in fp32 is the fastest."
+        assert shown.splitlines()[2] == f"{runs} {BATCHING}"
+        assert "openvino" not in shown
+        [_, trials, _] = headrace(url, "status", "--interval", "0", "--tuning").out.split("\n\n")
+        assert [line.split()[1:5] for line in trials.splitlines()] == [
+            ["RUNTIME", "PRECISION", "ROWS/S", "BATCH"],
+            ["torch", "fp32", "12", "8"],
+            ["onnxruntime", "fp32", "46", "4"],
+            ["openvino", "bf16", "-", "-"],
+        ]
+        assert trials.splitlines()[3].endswith("its outputs differ: cosine 0.9.")
+        [model] = headrace(url, "status", "--interval", "0", "--json").json["models"]
+        [worker] = model["workers"]
+        assert (model["runtime"], model["precision"], model["preferred"]) == ("onnxruntime", "fp32", 4)
+        assert (worker["runtime"], worker["preferred"], worker["loaded_s"]) == ("onnxruntime", "4", "9")
+        assert {name: model["tuning"][name] for name in ("state", "batching")} == {
+            "state": "tuned", "batching": BATCHING
+        }  # fmt: skip
+        assert model["tuning"]["trials"][0] == {
+            "runtime": "torch", "precision": "fp32", "outcome": TRIALS[0].outcome, "rows_per_s": 12.3, "batch": 8
+        }  # fmt: skip
+
+
+def test_a_model_that_nothing_was_tried_for_has_no_table(tmp_path: Path) -> None:
+    with server(tmp_path) as url:
+        serve(url)
+        shown = headrace(url, "status", "--interval", "0", "--tuning").out
+        assert "headrace: nothing has been tried for these models, or their consumers do not say." in shown
+        [model] = headrace(url, "status", "--interval", "0", "--json").json["models"]
+        assert (model["runtime"], model["preferred"], model["tuning"]) == ("", None, None)
+
+
+def test_a_card_of_an_older_or_a_newer_version_is_shown_as_far_as_it_is_known(tmp_path: Path) -> None:
+    with server(tmp_path) as url, connect(url) as client:
+        serve(url)
+        client.hdel(keys.card(MODEL), "runtime", "tuning")
+        [model] = headrace(url, "status", "--interval", "0", "--json").json["models"]
+        assert (model["runtime"], model["tuning"], model["precision"]) == (None, None, "fp32")
+        newer = {"state": "dreaming", "reason": "Who knows.", "more": [1], "trials": [
+            {"runtime": "abacus", "precision": "fp2", "outcome": "chosen.", "more": {}}
+        ]}  # fmt: skip
+        client.hset(keys.card(MODEL), mapping={"tuning": json.dumps(newer), "runtime": '"abacus"', "more": "{}"})
+        shown = headrace(url, "status", "--interval", "0", "--tuning").out
+        assert f"{MODEL} runs in abacus in fp32 (dreaming): Who knows." in shown
+        assert f"{MODEL}   abacus   fp2" in shown
 
 
 def test_a_queue_without_a_consumer_is_shown(tmp_path: Path) -> None:
@@ -90,6 +164,11 @@ FIELDS = (
     "w1",
     "limit",
     "precision",
+    "runtime",
+    "preferred",
+    "loaded_s",
+    "tuning",
+    "batch",
     "max_batch",
     "inputs",
     "at_ms",
@@ -114,7 +193,12 @@ def test_whatever_others_wrote_into_redis_the_commands_say_a_sentence(tmp_path: 
         client.zadd(keys.stored(MODEL, "default"), {junk: 1})
         for stream in (keys.ends, keys.work, keys.dead_letters):
             client.xadd(stream(MODEL, "default"), dict.fromkeys(FIELDS, junk))
-        for command in (("status", "--interval", "0"), ("doctor",), ("lane", "list", MODEL), ("dlq", "list", MODEL)):
+        for command in (
+            ("status", "--interval", "0", "--tuning"),
+            ("doctor",),
+            ("lane", "list", MODEL),
+            ("dlq", "list", MODEL),
+        ):
             said = headrace(url, *command)
             assert said.code in (0, 1, 2), said
             assert "Traceback" not in said.err

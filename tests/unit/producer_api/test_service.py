@@ -6,16 +6,19 @@ import logging
 import re
 from typing import Any
 
+import msgspec
 import pytest
+from jsonschema import Draft202012Validator
 from prometheus_client.parser import text_string_to_metric_families
 
 from consumer.models.base import Result
 from producer_api.metrics import queue_metrics
+from shared.cards import Trial, Tuning
 from shared.outcomes import ALL
 from shared.version import __version__
 from shared.wire import VERSION
 from tests.children import ROOT
-from tests.fakes import CLASSIFIER, InMemoryQueue, demo_queue
+from tests.fakes import CLASSIFIER, InMemoryQueue, classify, demo_queue
 from tests.unit.producer_api.asgi import Api
 
 
@@ -83,6 +86,21 @@ def test_models(api: Api) -> None:
     assert card["batch"] == {"max_batch": 4, "window_ms": 5.0, "policy": "window"}
     assert card["workers"] == 1
     assert api.get("/v1/models/echo").json["labels"] is None
+
+
+def test_a_model_says_what_runs_it_and_how_it_came_to_that() -> None:
+    trials = (Trial("torch", "fp32", "not faster.", 12.5, 8), Trial("onnxruntime", "fp32", "chosen.", 50.0, 4))
+    tuning = Tuning("tuned", "onnxruntime in fp32 is the fastest.", trials, "Batches gain little here.")
+    queue = InMemoryQueue()
+    queue.serve("m", msgspec.structs.replace(CLASSIFIER, runtime="onnxruntime", tuning=tuning), classify)
+    with Api(queue=queue) as api:
+        shown = api.get("/v1/models/m").json
+        assert "recipe" not in shown
+        assert shown["runtime"] == "onnxruntime"
+        assert msgspec.convert(shown["tuning"], Tuning) == tuning
+        document = api.get("/openapi.json").json
+        schema = {"$ref": "#/components/schemas/ModelInfo", "components": document["components"]}
+        Draft202012Validator(schema).validate(shown)
 
 
 def test_models_that_are_not_there() -> None:

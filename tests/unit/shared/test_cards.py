@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.cards import ITEM_BYTES, BatchSettings, Card, TensorSpec, from_hash, to_hash
+from shared.cards import ITEM_BYTES, BatchSettings, Card, TensorSpec, Trial, Tuning, from_hash, to_hash
 
 specs = st.builds(
     TensorSpec,
@@ -17,7 +17,19 @@ specs = st.builds(
     st.sampled_from(sorted(ITEM_BYTES)),
     st.lists(st.integers(-1, 9), max_size=4).map(tuple),
 )
+sizes = st.integers(1, 99)
 texts = st.lists(st.text(max_size=9), max_size=3).map(tuple)
+trials = st.builds(
+    Trial,
+    st.text(max_size=9),
+    st.text(max_size=9),
+    st.text(max_size=9),
+    st.none() | st.floats(0, 1e9),
+    st.none() | sizes,
+)
+tunings = st.builds(
+    Tuning, st.text(max_size=9), st.text(max_size=9), st.lists(trials, max_size=2).map(tuple), st.text(max_size=9)
+)
 cards = st.builds(
     Card,
     name=st.text(max_size=9),
@@ -31,6 +43,8 @@ cards = st.builds(
     batch=st.builds(BatchSettings, st.integers(1, 99), st.floats(0, 99), st.text(max_size=9)),
     labels=st.none() | texts,
     warnings=texts,
+    runtime=st.text(max_size=9),
+    tuning=st.none() | tunings,
 )
 
 
@@ -73,6 +87,19 @@ def test_every_field_of_the_hash_is_json() -> None:
 
 def test_fields_of_a_newer_version_are_ignored() -> None:
     assert from_hash({**as_read(example()), b"colour": b'"blue"'}) == example()
+
+
+def test_a_card_of_before_runtimes_were_chosen_is_read_without_one() -> None:
+    fields = {**as_read(example()), b"recipe": b'["channels_last"]'}
+    del fields[b"runtime"], fields[b"tuning"]
+    assert from_hash(fields) == example()
+
+
+def test_what_a_newer_version_says_of_a_tuning_is_read_as_far_as_it_is_known() -> None:
+    trial = {"runtime": "abacus", "precision": "fp2", "outcome": "chosen.", "joules": 3}
+    newer = {"state": "dreaming", "trials": [trial], "until": {"s": 5}}
+    card = from_hash({**as_read(example()), b"tuning": json.dumps(newer).encode()})
+    assert card.tuning == Tuning("dreaming", trials=(Trial("abacus", "fp2", "chosen."),))
 
 
 def test_a_card_is_decoded_into_what_a_card_is() -> None:
