@@ -55,7 +55,8 @@ def _groups() -> dict[str, list[Any]]:
 
 def _pins() -> dict[str, str]:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
-    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    pairs = (line.split("==") for line in lines if line and not line.startswith("#"))
+    return {canonicalize_name(name): version for name, version in pairs}
 
 
 @pytest.mark.parametrize("group", sorted(_groups()))

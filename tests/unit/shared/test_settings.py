@@ -70,6 +70,30 @@ def test_the_setting_that_was_probably_meant_is_named() -> None:
     assert "docs/settings.md" in refusal(XYZZY="5")
 
 
+def test_a_setting_that_is_gone_is_refused_with_what_to_do_instead() -> None:
+    assert refusal(RECIPE="plain") == (
+        "HEADRACE_RECIPE is gone: the runtime is chosen by measuring. HEADRACE_RUNTIME=torch runs models in PyTorch as "
+        "they are written, and HEADRACE_TUNE=off looks for nothing faster."
+    )
+    assert all(name not in module._KNOWN for name in module._GONE)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("PRECISION", "int4", ", int8,"),
+        ("RUNTIME", "onnx", "torch, onnxruntime, openvino"),
+        ("TUNE", "on", "background, first, off"),
+        ("TUNE_BUDGET_S", "0", "between 1 and 3600"),
+        ("TUNE_BUDGET_S", "nan", "between 1 and 3600"),
+    ],
+)
+def test_what_is_no_way_to_tune_is_refused_with_what_there_is(name: str, value: str, allowed: str) -> None:
+    message = refusal(**{name: value})
+    assert message.startswith(f"HEADRACE_{name} must")
+    assert allowed in message
+
+
 def test_every_field_can_be_set_by_its_name() -> None:
     environment = {
         f"HEADRACE_{field.name.upper()}": {"redis_url": "redis://h", "max_batch": "4", "window_ms": "2.5",
