@@ -22,6 +22,8 @@ from tests.children import ROOT, clean_environment
 from tests.contract.lanes import card
 
 MODEL = "echo"
+LONG_LEASE = {"HEADRACE_LEASE_MS": "60000"}
+"""On a busy machine several commands take longer than the lease by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,8 @@ def serve(url: str, worker: str = "w1", runs: Card | None = None, **state: str) 
         runs: its card.
         state: more of what it says of itself.
     """
-    stream = RedisStream(Settings.from_env({"HEADRACE_REDIS_URL": url}), MODEL, worker)
+    settings = Settings.from_env({"HEADRACE_REDIS_URL": url, **LONG_LEASE})
+    stream = RedisStream(settings, MODEL, worker)
     try:
         stream.heartbeat(runs or card(MODEL), {"precision": "fp32", "device": "cpu", **state})
     finally:

@@ -24,7 +24,7 @@ from shared.cards import Tuning
 from shared.redis import connect
 from tests.contract.lanes import card
 from tests.helpers import eventually
-from tests.unit.headrace.operators import MODEL, Said, add, headrace, serve, server
+from tests.unit.headrace.operators import LONG_LEASE, MODEL, Said, add, headrace, serve, server
 
 ROOT = Path(__file__).parents[3]
 WORK = keys.work(MODEL, "default")
@@ -162,12 +162,12 @@ def test_a_runtime_that_was_named_and_is_not_used_is_told(tmp_path: Path) -> Non
         why = "openvino is not installed: pip install --group openvino. torch serves."
         runs = msgspec.structs.replace(card(MODEL), runtime="torch", tuning=Tuning("refused", why))
         serve(url, runs=runs, runtime="torch", loaded_s=LONG)
-        assert sick(headrace(url, "doctor", "--json")) == {f"model {MODEL}": ("warning", why)}
+        assert sick(headrace(url, "doctor", "--json", **LONG_LEASE)) == {f"model {MODEL}": ("warning", why)}
         serve(url, runs=msgspec.structs.replace(runs, tuning=Tuning("plain", "Nothing was found yet.")))
-        assert sick(headrace(url, "doctor", "--json")) == {}
+        assert sick(headrace(url, "doctor", "--json", **LONG_LEASE)) == {}
         serve(url, "w2", runtime="onnxruntime", loaded_s=LONG)
         serve(url, "w1", runtime="torch", loaded_s=LONG)
-        state, detail = sick(headrace(url, "doctor", "--json"))[f"model {MODEL}"]
+        state, detail = sick(headrace(url, "doctor", "--json", **LONG_LEASE))[f"model {MODEL}"]
         assert (state, "onnxruntime in fp32 by w2; torch in fp32 by w1" in detail) == ("warning", True)
 
 
