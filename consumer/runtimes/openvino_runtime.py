@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .base import CannotRun, Job, Pixels
-from .onnx_runtime import FILE, OnnxRuntime, _first_line
-from .session import SessionRunner
+from .libraries import missing, said
+from .onnx_runtime import FILE, OnnxRuntime
+from .session import SessionRunner, for_job
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
@@ -27,9 +27,7 @@ class OpenVino:
         """See the interface."""
         if device != "cpu":
             return "openvino is used on the CPU only."
-        if importlib.util.find_spec("openvino") is None:
-            return "openvino is not installed; the dependency group `openvino` brings it."
-        return ""
+        return missing("openvino", "openvino")
 
     def precisions(self, device: str) -> tuple[str, ...]:
         """See the interface."""
@@ -57,7 +55,7 @@ class OpenVino:
             logits: NDArray[np.float32] = request.infer({0: batch}, share_inputs=True)[0].copy()
             return logits
 
-        return SessionRunner(infer, job.side, job.max_batch)
+        return for_job(infer, job)
 
 
 def compile_file(path: Path, precision: str, threads: int) -> Any:
@@ -75,12 +73,8 @@ def compile_file(path: Path, precision: str, threads: int) -> Any:
         "ENABLE_CPU_PINNING": False,
     }
     try:
-        return _core().compile_model(str(path), "CPU", config)
-    except Exception as error:
-        raise CannotRun(f"OpenVINO cannot open the file: {_first_line(error)}.") from error
+        import openvino
 
-
-def _core() -> Any:
-    import openvino
-
-    return openvino.Core()
+        return openvino.Core().compile_model(str(path), "CPU", config)
+    except Exception as error:  # the library may be broken, too
+        raise CannotRun(f"OpenVINO cannot open the file: {said(error)}.") from error
