@@ -79,8 +79,10 @@ def calibrate(
 
 
 def warm(model: Model, config: ConsumerConfig, finding: Finding) -> Calibration:
-    """Warm up a model whose batches were measured when it was tuned."""
-    measure(_run(model), config.buckets, NETWORK_BUDGET_S, rounds=0)
+    """Warm up a model whose batches were measured when it was tuned, up to the largest batch that is usual."""
+    usual = finding.preferred if config.policy == "adaptive" else config.max_batch
+    sizes = [size for size in config.buckets if size <= usual] or config.buckets[:1]
+    measure(_run(model), sizes, NETWORK_BUDGET_S, rounds=0)
     return Calibration(finding.measured, finding.preferred)
 
 

@@ -95,8 +95,11 @@ def _tune(config: ConsumerConfig, again: bool) -> int:
             with told_as_the_models(config.model_name):
                 finding = _search(config, device, store)
         else:
-            finding = entry.finding
-    log.info("%s", table(config.model_name, finding))
+            log.info("What is fastest for %s was found before: %s.", config.model_name, entry.finding.tuning.reason)
+            return 0
+    log.info("Tuned %s in %.0f s of processor time:", config.model_name, finding.searched_s)
+    for line in table(finding):
+        log.info("%s", line)
     if finding.refusal:
         log.warning("%s: %s", config.model_name, finding.refusal)
     return 0

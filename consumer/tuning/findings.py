@@ -77,16 +77,15 @@ def batching_sentence(measured: Sequence[tuple[int, float]]) -> str:
     )
 
 
-def table(model: str, finding: Finding) -> str:
-    """Return the trials as text of several lines, for the log."""
+def table(finding: Finding) -> list[str]:
+    """Return the trials as lines of a table, for the log."""
     head = ("RUNTIME", "PRECISION", "ROWS/S", "BATCH", "OUTCOME")
     lines = [head, *(_cells(trial) for trial in finding.trials)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head) - 1)]
-    text = [
+    return [
         "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[-1]]).rstrip()
         for line in lines
     ]
-    return f"Tuned {model} in {finding.searched_s:.0f} s of processor time:\n" + "\n".join(text)
 
 
 def _cells(trial: Trial) -> tuple[str, ...]:
