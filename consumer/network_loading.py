@@ -171,7 +171,7 @@ class NetworkLoader:
         if self._config.settings.tune == "off":
             todo = f"`python -m headrace tune {self._config.model_name}` looks for the fastest runtime"
             return Tuning("plain", f"HEADRACE_TUNE is off; {todo}.")
-        return Tuning("plain", "The fastest runtime is being looked for; torch serves meanwhile.")
+        return Tuning("searching", "The fastest runtime is being looked for; torch serves meanwhile.")
 
 
 def _prepare_torch(config: ConsumerConfig, device: str) -> None:

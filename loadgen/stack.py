@@ -21,9 +21,12 @@ from pathlib import Path
 from typing import IO, Final
 
 from .errors import LoadgenError
+from .scenario import parse_target
+from .settling import settle
 
 _START_S: Final = 300.0
 _STOP_S: Final = 30.0
+_SETTLE_S: Final = 240.0
 _SET_PARENT_DEATH_SIGNAL: Final = 1
 _COMMIT: Final = "GIT_COMMIT"
 _NOT_NOTES: Final = shutil.ignore_patterns("redis", "*.lock", "*.part")
@@ -111,10 +114,12 @@ def running_stack(
                 if not output.until("Ctrl-C stops everything", limit_s):
                     last = next((line for line in reversed(output.lines) if line.strip()), "it printed nothing")
                     raise LoadgenError(f"The stack of {folder} did not get ready: {last.strip()} (see {log_path}).")
+                running = _addresses(output.lines, process.pid)
+                settle(parse_target(running.url), model, _SETTLE_S)
                 if notes is not None and not known:
                     with _starting(folder):
                         shutil.copytree(data, notes, ignore=_NOT_NOTES)
-                yield _addresses(output.lines, process.pid)
+                yield running
             finally:
                 _stop(process)
                 output.close()

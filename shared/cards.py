@@ -94,8 +94,8 @@ class Tuning(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a model came to its runtime.
 
     Attributes:
-        state: ``plain`` while nothing has been found yet, ``tuned``, ``refused`` where what was asked for by name, or
-            what was found, is not used, or ``fixed`` where there is nothing to choose.
+        state: ``searching`` while a search is to come or under way, ``tuned``, ``refused`` where what was asked for by
+            name, or what was found, is not used, or ``plain`` where torch stays.
         reason: one sentence.
         trials: everything that was tried, in order.
         batching: one sentence where batches gain little; else empty.
