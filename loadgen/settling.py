@@ -37,9 +37,9 @@ def _state(target: Target, model: str) -> str:
     """Return how far the tuning is, as the card says; empty where it says nothing."""
     try:
         card = read_card(target, model, _ASK_S) or {}
-    except (Unreachable, NotServed):  # between two runtimes
+    except NotServed:  # between two runtimes
         return "searching"
-    except LoadgenError:
+    except (Unreachable, LoadgenError):  # the measurement will find out why
         return ""
     tuning = card.get("tuning")
     return str(tuning.get("state", "")) if isinstance(tuning, dict) else ""
