@@ -1,4 +1,4 @@
-"""Waiting for a stack to find its fastest runtime, over a real connection to a service that shows one card after another."""
+"""Waiting for a stack to find its fastest runtime, over real connections to a service with changing cards."""
 
 from __future__ import annotations
 
