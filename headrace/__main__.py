@@ -8,6 +8,7 @@ import sys
 import click
 
 from shared import streams
+from shared.settings import PRECISIONS
 
 from .operations import COMMANDS
 from .options import as_json_option
@@ -51,6 +52,29 @@ def precision(model: str, value: str | None, timeout_s: float, as_json: bool) ->
 
     with connected(os.environ) as client:
         sys.exit(command.run(client, model, value, timeout_s, as_json))
+
+
+@main.command()
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
+@click.option("--again", is_flag=True, help="Search although something was found before.")
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    help="Instead of what environment and models file ask for, as `headrace precision` may do.",
+)
+@as_json_option
+def tune(models: tuple[str, ...], again: bool, precision: str | None, as_json: bool) -> None:
+    """Find the fastest runtime of each MODEL on this machine ahead of time, and keep it for its consumers.
+
+    Threads are those that `headrace up` gives a consumer of the model here. Needs no Redis.
+
+    Exit codes: 0 found, 1 it cannot be kept, 2 a wrong setting or a model that has no runtime to choose, 69 a model
+    cannot be loaded, 130 interrupted. With several models it is that of the first one that failed.
+    """
+    # Imported here: `up` does not need it.
+    from . import tune as command
+
+    sys.exit(command.run(os.environ, models, again, precision, as_json))
 
 
 @main.group()

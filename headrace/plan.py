@@ -56,18 +56,13 @@ def _consumer_spec(settings: Settings, commands: Commands, place: Place) -> Chil
     argv = [*commands.consumer, "--model", place.model, "--index", str(place.index)]
     if place.cores:
         argv += ["--cores", ",".join(map(str, place.cores))]
-    environment: dict[str, str] = {}
-    if place.threads is not None:
-        environment["HEADRACE_TORCH_THREADS"] = str(place.threads)
-    if place.gpu is not None:
-        environment["CUDA_VISIBLE_DEVICES"] = place.gpu
     drain_s = settings.longest_batch_ms / 1000 + CLOSE_AND_EXIT_S
     return ChildSpec(
         place.name,
         tuple(argv),
         Stage.CONSUMER,
         drain_s,
-        environment=tuple(environment.items()),
+        environment=tuple(place.environment.items()),
         model=place.model,
         index=place.index,
         is_loaded=partial(is_loaded, settings, place.index),

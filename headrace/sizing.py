@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from shared.machine import GIB, Machine
 from shared.model_config import ModelConfig
 from shared.settings import Settings
+from shared.threads import threads_each
 
 WITHOUT_COMPUTING = ("echo",)
 MEMORY_EACH_BYTES = 3 * GIB // 2
@@ -32,6 +33,16 @@ class Place:
     threads: int | None = None
     cores: tuple[int, ...] = ()
     gpu: str | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables that tell the process its threads and its GPU."""
+        found: dict[str, str] = {}
+        if self.threads is not None:
+            found["HEADRACE_TORCH_THREADS"] = str(self.threads)
+        if self.gpu is not None:
+            found["CUDA_VISIBLE_DEVICES"] = self.gpu
+        return found
 
 
 def counts(settings: Settings, models: Mapping[str, ModelConfig], machine: Machine) -> dict[str, int]:
@@ -69,6 +80,17 @@ def places(settings: Settings, models: Mapping[str, ModelConfig], machine: Machi
     return [by_index.get(place.index, place) for place in found]
 
 
+def place_of(settings: Settings, models: Mapping[str, ModelConfig], model: str, machine: Machine) -> Place:
+    """Return the first consumer that ``headrace up`` would start for ``model``.
+
+    Args:
+        models: the whole table. Unless the model is one of those that the settings choose, it is served alone.
+    """
+    served = settings.models if model in settings.models else (model,)
+    found = places(settings, {name: models[name] for name in served if name in models}, machine)
+    return next(place for place in found if place.model == model)
+
+
 def _on_gpus(machine: Machine, computing: Sequence[Place]) -> list[Place]:
     # Threads are left to the process: should torch find the GPU unusable after all, it computes on the cores.
     return [replace(place, gpu=machine.gpus[i % len(machine.gpus)]) for i, place in enumerate(computing)]
@@ -83,14 +105,3 @@ def _on_cores(settings: Settings, machine: Machine, computing: Sequence[Place]) 
         return settled
     cores = machine.cores
     return [replace(place, cores=cores[i * threads : (i + 1) * threads]) for i, place in enumerate(settled)]
-
-
-def threads_each(cores: int, consumers: int) -> int:
-    """Return the threads of each of ``consumers`` processes on ``cores`` cores.
-
-    With a process for every core one thread each; with fewer they share all cores but one, which Redis and the front
-    end need: a thread that the kernel takes off its core stalls the others of its process.
-    """
-    if consumers >= cores:
-        return 1
-    return max(1, (cores - 1) // max(1, consumers))

@@ -60,6 +60,7 @@ class Search:
         photographs: pictures of the user's, to be compared first; made ones follow.
         room: an empty folder, which gets a subfolder for each candidate.
         say: told each step, in a few words.
+        on_try: told which candidate is tried next, and the seconds of processor time used so far.
     """
 
     def __init__(
@@ -70,9 +71,10 @@ class Search:
         limits: Limits,
         room: Path,
         say: Callable[[str], None] = log.info,
+        on_try: Callable[[Candidate, float], None] = lambda candidate, used_s: None,
     ) -> None:
         self._network, self._device, self._limits = network, device, limits
-        self._room, self._say = room, say
+        self._room, self._say, self._on_try = room, say, on_try
         self._side, self._max_batch = network.preprocessing.crop, limits.sizes[-1]
         made = samples.pictures(max(self._max_batch, SIZES[-1]) + CALIBRATION_ROWS, self._side, self._side)
         self._calibration = made[-CALIBRATION_ROWS:]
@@ -91,6 +93,7 @@ class Search:
         Raises:
             Exception: what torch raises on the network.
         """
+        self._tell(REFERENCE)
         job = self._job(REFERENCE)
         runner = reference.open(job)
         first_s = self._first_s(runner)
@@ -115,12 +118,16 @@ class Search:
     def _used_s(self) -> float:
         return process_time() - self._begun_s
 
+    def _tell(self, candidate: Candidate) -> None:
+        self._say(f"Trying {candidate.runtime} in {candidate.precision}; {self._used_s:.0f} s used.")
+        self._on_try(candidate, self._used_s)
+
     def _attempt(self, runtime: Runtime, candidate: Candidate) -> None:
         race = self.race
         if not race.has_time(self._used_s):
             race.out(candidate, f"not tried: the {self._limits.budget_s:g} s for the search were over.")
             return
-        self._say(f"Trying {candidate.runtime} in {candidate.precision}.")
+        self._tell(candidate)
         try:
             self._compete(runtime, candidate)
         except CannotRun as error:

@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,15 +139,22 @@ class Store:
             shutil.rmtree(path, ignore_errors=True)
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Wait until nobody else on this machine tunes this model, and keep it so.
+
+        Args:
+            on_wait: called when somebody does.
 
         Raises:
             OSError: the folder cannot be written.
         """
         _make_private(self._root)
         with (self._root / f"{self.folder.name}.lock").open("wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                on_wait()
+                fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
 

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.sizing import counts, places, threads_each
+from consumer import threads
+from headrace.sizing import counts, place_of, places
 from shared.machine import GIB, Machine
 from shared.model_config import ModelConfig
 from shared.settings import Settings
+from shared.threads import threads_each
 
 MODELS = {"net": ModelConfig("timm"), "mine": ModelConfig("python"), "echo": ModelConfig("echo")}
 PLENTY = 1 << 40
@@ -61,6 +63,28 @@ def test_fewer_consumers_share_the_cores_but_one() -> None:
     assert [(place.threads, place.cores) for place in found] == [(3, (0, 1, 2)), (3, (3, 4, 5))]
     assert threads_each(1, 1) == 1
     assert threads_each(8, 1) == 7
+
+
+def test_a_model_is_tuned_for_the_place_that_it_gets() -> None:
+    table = models("net", "mine", "echo", net=1, mine=2)
+    both = Settings(models=("net", "mine"))
+    [place, *_] = places(both, {name: table[name] for name in both.models}, machine(8))
+    assert place_of(both, table, "net", machine(8)) == place
+    assert place.threads == 2
+    # One that is not among those that are served would be alone.
+    assert place_of(Settings(models=("mine",)), table, "net", machine(8)).threads == 7
+    assert place_of(Settings(models=("gone", "net")), table, "net", machine(8)).threads == 7
+    assert place_of(Settings(models=("net",)), table, "net", machine(8, gpus=2)).gpu == "0"
+
+
+def test_a_consumer_that_is_started_by_hand_has_as_many_threads_as_one_that_is_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for cores in (1, 2, 8):
+        monkeypatch.setattr(threads, "usable_cores", lambda cores=cores: cores)
+        alone = place_of(Settings(consumers=1), models("net"), "net", machine(cores))
+        assert threads.threads_of(Settings()) == alone.threads
+    assert threads.threads_of(Settings(torch_threads=3)) == 3
 
 
 def test_cores_that_several_models_would_have_to_share_are_nobodys_own() -> None:
