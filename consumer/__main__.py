@@ -31,6 +31,7 @@ from .metrics import ConsumerMetrics
 from .models.registry import build
 from .redis_starts import RedisBoard
 from .redis_stream import RedisStream
+from .threads import threads_of
 from .worker import Worker
 
 log = logging.getLogger("consumer")
@@ -69,7 +70,9 @@ def main(model_name: str, index: int, cores: str) -> None:
     log.info("Worker %s; metrics at http://%s:%d/metrics.", config.worker, host, port)
     stream = RedisStream(config.settings, model_name, config.worker)
     board = RedisBoard(config.settings, model_name, config.worker, config.place, begun_s)
-    worker = Worker(config, lambda: build(model_name, config.model), stream, metrics, tracing, board)
+    worker = Worker(
+        config, lambda: build(model_name, config.model, threads_of(config.settings)), stream, metrics, tracing, board
+    )
     metrics.is_ready = lambda: worker.is_ready
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())

@@ -74,7 +74,12 @@ def resolve(settings: Settings, model_name: str, index: int) -> ConsumerConfig:
     precision = settings.precision or model.precision
     max_batch = settings.max_batch or model.max_batch
     effective = msgspec.structs.replace(
-        model, precision=precision, max_batch=max_batch, window_ms=window_ms, batch_policy=policy
+        model,
+        precision=precision,
+        runtime=settings.runtime or model.runtime,
+        max_batch=max_batch,
+        window_ms=window_ms,
+        batch_policy=policy,
     )
     return ConsumerConfig(
         model_name=model_name,

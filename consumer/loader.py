@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from shared.cards import BatchSettings, Card
+from shared.cards import BatchSettings, Card, Tuning
 from shared.starts import Phase
 
 from .adoption import Adoptable
@@ -71,6 +71,7 @@ class Loader:
     def _running(self, loaded: Loaded, wanted: ConsumerConfig) -> Running:
         config, description = self._config, loaded.description
         cost = loaded.calibration.cost()
+        runtime, tuning = _run_by(loaded)
         card = Card(
             name=config.model_name,
             version=config.model.version,
@@ -90,11 +91,19 @@ class Loader:
             ),
             labels=description.labels,
             warnings=description.warnings,
-            runtime=loaded.network.runtime if loaded.network else "",
-            tuning=loaded.network.tuning if loaded.network else None,
+            runtime=runtime,
+            tuning=tuning,
             precision_reason=loaded.parity.reason,
             example=loaded.example,
         )
         network = loaded.network
         adoptable = Adoptable(network.store, network.stamp, wanted.precision) if network else None
         return Running(card, loaded.parity, loaded.device, loaded.calibration, adoptable)
+
+
+def _run_by(loaded: Loaded) -> tuple[str, Tuning | None]:
+    """Return the library that runs the model, and how it came to that; empty and None for code of its own."""
+    if loaded.network is not None:
+        return loaded.network.runtime, loaded.network.tuning
+    runtime, reason = loaded.model.runtime()
+    return runtime, Tuning("fixed", reason) if runtime else None

@@ -16,7 +16,7 @@ from .settings import MAX_BATCH_CEILING, MOST_CONSUMERS, POLICIES, PRECISIONS, R
 NETWORK_FAMILIES = ("timm", "torchvision")
 """Families whose models are torch networks that classify pictures."""
 
-FAMILIES = ("echo", *NETWORK_FAMILIES, "python")
+FAMILIES = ("echo", *NETWORK_FAMILIES, "onnx", "python")
 
 
 Size = Annotated[int, msgspec.Meta(ge=1, le=MAX_BATCH_CEILING)]
@@ -36,14 +36,16 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One ``[models.NAME]`` table.
 
     Attributes:
-        family: ``echo``, ``timm``, ``torchvision`` or ``python``.
+        family: ``echo``, ``timm``, ``torchvision``, ``onnx`` or ``python``.
         architecture: constructor name within the family.
-        weights: ``DEFAULT``, ``random``, ``package:NAME`` or the path of a file (state dict or safetensors).
+        weights: ``DEFAULT``, ``random``, ``package:NAME`` or the path of a file (state dict, safetensors,
+            or for family ``onnx`` an ONNX file).
         entry: ``package.module:factory`` for family ``python``.
         precision, runtime, max_batch, window_ms, batch_policy, buckets: defaults that the environment overrides.
         consumers: processes that serve it under `headrace up`; 0 leaves that to the machine.
         labels: ``imagenet-1k``, or the path of a text file with one label a line.
-        samples: a folder of pictures of the kind that clients send, for comparing precisions at start-up.
+        samples: a folder of pictures of the kind that clients send, for comparing precisions at start-up;
+            for family ``onnx`` an ``.npz`` file with rows of the inputs.
         options: handed to the factory of family ``python`` as they are.
     """
 
@@ -77,6 +79,8 @@ def _check(name: str, config: ModelConfig) -> None:
             raise SettingsError(f"{where}.{key} must be one of {', '.join(allowed)}, not {value!r}.")
     if config.family == "python" and not config.entry:
         raise SettingsError(f"{where}.entry is missing: family 'python' needs 'package.module:factory'.")
+    if config.family == "onnx" and not config.weights:
+        raise SettingsError(f"{where}.weights is missing: family 'onnx' needs the path of an ONNX file.")
     if config.family in NETWORK_FAMILIES and not (config.architecture and config.weights):
         raise SettingsError(f"{where} needs architecture and weights, because its family is {config.family!r}.")
 

@@ -42,6 +42,7 @@ HOMES = {
         "consumer/tune.py",
         "consumer/tuning/fingerprint.py",
     ),
+    "onnx": ("consumer/models/onnx_file.py", "consumer/runtimes/"),
     "onnxruntime": ("consumer/runtimes/",),
     "openvino": ("consumer/runtimes/",),
     "torchvision": ("consumer/models/",),

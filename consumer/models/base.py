@@ -118,6 +118,10 @@ class Model(ABC):
         """Say in which precisions the model can run on ``device``: those that ``auto`` tries. Asked before ``load``."""
         return ("fp32",)
 
+    def runtime(self) -> tuple[str, str]:
+        """Name the library that runs the model, and say in a sentence why that one; empty for code of its own."""
+        return "", ""
+
     def device_busy_s(self) -> float | None:
         """Return the seconds that the device has computed so far; None where that is the time spent in ``run``."""
         return None

@@ -57,6 +57,9 @@ def _array(given: Tensor, spec: TensorSpec, path: str) -> NDArray[Any]:
         raise invalid(f"Input {spec.name} takes shape [{row}] or {rows}, not {list(given.shape)}.", f"{path}.shape")
     if spec.datatype == "BYTES":
         return np.array(_texts(given.data, f"{path}.data"), dtype=object).reshape(sizes)
+    if spec.datatype == "BOOL" and given.data.strip(b"\0\1"):
+        # Libraries in other languages count on 0 and 1: another byte could be true and false at once.
+        raise invalid("A BOOL is a byte of 0 or 1.", f"{path}.data")
     return np.frombuffer(given.data, numpy_type(spec.datatype)).reshape(sizes)
 
 

@@ -8,20 +8,21 @@ from shared.model_config import FAMILIES, ModelConfig
 from .base import Model
 
 
-def build(name: str, config: ModelConfig) -> Model:
+def build(name: str, config: ModelConfig, threads: int = 1) -> Model:
     """Make the model that ``config`` describes; nothing heavy happens before its ``load``.
 
     Args:
         name: the model's name in ``models.toml``, for messages.
+        threads: for one batch, where the model does not take torch's.
 
     Raises:
         ModelCannotLoad: the table cannot become a model; one sentence that names the model and the reason.
     """
     with told_as_the_models(name):
-        return _build(config)
+        return _build(config, threads)
 
 
-def _build(config: ModelConfig) -> Model:
+def _build(config: ModelConfig, threads: int) -> Model:
     if config.family == "echo":
         from .echo import Echo
 
@@ -30,6 +31,10 @@ def _build(config: ModelConfig) -> Model:
         from . import python
 
         return python.build(config)
+    if config.family == "onnx":
+        from . import onnx
+
+        return onnx.build(config, threads)
     if config.family not in FAMILIES:
         raise ValueError(f"there is no family {config.family!r}; the families are {', '.join(FAMILIES)}.")
     from .classifier import Classifier

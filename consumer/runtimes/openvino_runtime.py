@@ -58,8 +58,11 @@ class OpenVino:
         return for_job(infer, job)
 
 
-def compile_file(path: Path, precision: str, threads: int) -> Any:
+def compile_file(source: Path | bytes, precision: str, threads: int) -> Any:
     """Compile an ONNX file for the CPU.
+
+    Args:
+        source: where it is, or what is in it.
 
     Raises:
         CannotRun: it is no such file, or holds what this version cannot run.
@@ -75,6 +78,7 @@ def compile_file(path: Path, precision: str, threads: int) -> Any:
     try:
         import openvino
 
-        return openvino.Core().compile_model(str(path), "CPU", config)
+        core = openvino.Core()
+        return core.compile_model(core.read_model(source), "CPU", config)
     except Exception as error:  # the library may be broken, too
         raise CannotRun(f"OpenVINO cannot open the file: {said(error)}.") from error

@@ -1,0 +1,115 @@
+"""Family ``onnx``: a file that nobody need have the code of. It is served by a runtime, and torch is not imported.
+
+With ``labels`` or ``preprocessing`` in its table it is an image classifier, otherwise it takes and gives tensors.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from consumer.runtimes.base import CannotRun
+from consumer.runtimes.file_session import FileSession, cuda_missing, open_file
+from shared.model_config import ModelConfig
+
+from . import onnx_file, onnx_probe, onnx_samples
+from .base import Model
+from .onnx_file import OnnxFile
+from .onnx_probe import Probed
+from .onnx_samples import Row
+
+log = logging.getLogger(__name__)
+
+DEFAULT, OTHER = "onnxruntime", "openvino"
+
+
+def build(config: ModelConfig, threads: int) -> Model:
+    """Make the model; the file is read by ``load``."""
+    opener = Opener(config, threads)
+    if config.labels is None and config.preprocessing is None:
+        from .onnx_tensors import OnnxTensors
+
+        return OnnxTensors(opener)
+    from .onnx_pictures import OnnxPictures
+
+    return OnnxPictures(opener)
+
+
+class Opener:
+    """Reads and opens the file of one table.
+
+    Attributes:
+        config: the table.
+        reason: one sentence on why the runtime is the one it is.
+
+    Args:
+        threads: for one batch.
+    """
+
+    def __init__(self, config: ModelConfig, threads: int) -> None:
+        self.config, self._threads = config, threads
+        self.reason = ""
+
+    def open(self, device: str, precision: str) -> tuple[OnnxFile, FileSession, Probed]:
+        """Read, open and try the file.
+
+        Raises:
+            ValueError: it cannot be served so; one sentence.
+        """
+        check(device, precision)
+        file = onnx_file.read(Path(self.config.weights or ""))
+        if file.has_free_sizes:
+            log.info("The file takes inputs of any size; a batch holds only rows of the same.")
+        own = self._samples(file)
+        session, probed = self._opened(file, device, own)
+        log.info("%s (%.1f MB) is run by %s. %s", file.path, len(file.content) / 1e6, session.runtime, self.reason)
+        return file, session, probed
+
+    def _samples(self, file: OnnxFile) -> list[Row]:
+        samples = self.config.samples
+        if samples is None or not samples.endswith(".npz"):  # else a folder of pictures
+            return []
+        return onnx_samples.own(Path(samples), tuple(one.spec for one in file.inputs))
+
+    def _opened(self, file: OnnxFile, device: str, own: list[Row]) -> tuple[FileSession, Probed]:
+        asked = self.config.runtime
+        if asked not in ("auto", DEFAULT, OTHER):
+            self.reason = f"{asked} does not run ONNX files."
+        if asked == OTHER:
+            try:
+                session, probed = self._attempt(file, OTHER, device, own)
+                reference, _ = self._attempt(file, DEFAULT, device, own)
+                if onnx_probe.agrees(session, reference, probed.rows):
+                    self.reason = f"{OTHER} was asked for, and agrees with {DEFAULT}."
+                    return session, probed
+                self.reason = f"{OTHER} was asked for, but gives other answers than {DEFAULT}."
+                return reference, probed
+            except (CannotRun, ValueError, MemoryError) as error:
+                self.reason = f"{OTHER} was asked for, but cannot run the file: {str(error).rstrip('.')}."
+        try:
+            return self._attempt(file, DEFAULT, device, own)
+        except CannotRun as error:
+            raise ValueError(str(error)) from None
+        except MemoryError as error:
+            raise ValueError(f"the memory does not suffice for it: {error}") from None
+
+    def _attempt(self, file: OnnxFile, runtime: str, device: str, own: list[Row]) -> tuple[FileSession, Probed]:
+        session = open_file(file, runtime, device, self._threads)
+        return session, onnx_probe.probe(session, file, own, runs_alone=self.config.max_batch == 1)
+
+
+def check(device: str, precision: str) -> None:
+    """Refuse what no ONNX file can be run in.
+
+    Raises:
+        ValueError: one sentence with advice.
+    """
+    if precision != "fp32":
+        raise ValueError(
+            f"an ONNX file is run in the precision that it is written in, so {precision} cannot be asked for; leave "
+            "precision at auto, and convert the file instead."
+        )
+    if device != "cpu":
+        missing = cuda_missing()
+        if missing:
+            raise ValueError(missing)
