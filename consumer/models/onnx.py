@@ -60,8 +60,14 @@ class Opener:
         file = onnx_file.read(Path(self.config.weights or ""))
         if file.has_free_sizes:
             log.info("The file takes inputs of any size; a batch holds only rows of the same.")
+        if file.scales_batches:
+            log.warning("The file quantises whole batches, so an answer may change a little with the rows beside it.")
         own = self._samples(file)
         session, probed = self._opened(file, device, own)
+        if file.rows is not None:
+            size = f"{file.rows} row{'s'[: file.rows != 1]}"
+            fixed = f"The file fixes its batches at {size}; a first dimension that is free lets any number run."
+            self.reason = f"{self.reason} {fixed}".strip()
         log.info("%s (%.1f MB) is run by %s. %s", file.path, len(file.content) / 1e6, session.runtime, self.reason)
         return file, session, probed
 

@@ -61,6 +61,7 @@ class OnnxFile:
         inputs: in the file's order.
         outputs: names and declared shapes with the first dimension, -1 for any size; None for a shape not declared.
         makes_scores: the first output comes out of a softmax: scores, where other classifiers give logits.
+        scales_batches: numbers are quantised by the largest of a whole batch, which moves those of all rows a little.
     """
 
     path: Path
@@ -69,6 +70,7 @@ class OnnxFile:
     outputs: Mapping[str, tuple[int, ...] | None]
     external: Mapping[str, bytes] = field(default_factory=dict)
     makes_scores: bool = False
+    scales_batches: bool = False
 
     @property
     def rows(self) -> int | None:
@@ -121,7 +123,15 @@ def read(path: Path) -> OnnxFile:
         content = files.read(path, MOST_BYTES)
         model = _parsed(content)
         external = _read_external(path, model, len(content))
-        return OnnxFile(path, content, _inputs(model.graph), _outputs(model.graph), external, _makes_scores(model))
+        return OnnxFile(
+            path,
+            content,
+            _inputs(model.graph),
+            _outputs(model.graph),
+            external,
+            makes_scores=_makes_scores(model),
+            scales_batches=any(node.op_type.startswith("Dynamic") for node in model.graph.node),
+        )
     except FileNotFoundError:
         raise ValueError(f"the ONNX file {shown} does not exist.") from None
     except (FileRefused, UnicodeError) as error:
@@ -151,7 +161,20 @@ def _parsed(content: bytes) -> ModelProto:
     # Bytes that mean nothing can still be protobuf; none at all are.
     if not model.ir_version or not model.graph.output:
         raise _Unfit("it is no ONNX file, or an empty one")
+    if any(isinstance(text, bytes) for text in _texts(model)):  # what protobuf makes of texts that are not UTF-8
+        raise _Unfit("it is damaged: a name in it is not UTF-8")
     return model
+
+
+def _texts(model: ModelProto) -> Iterator[object]:
+    for value in (*model.graph.input, *model.graph.output):
+        yield value.name
+    for tensor in _tensors(model):
+        yield tensor.name
+        for entry in tensor.external_data:
+            yield from (entry.key, entry.value)
+    for node in model.graph.node:
+        yield from (node.op_type, *node.input, *node.output)
 
 
 def _inputs(graph: GraphProto) -> tuple[OnnxInput, ...]:
@@ -179,8 +202,10 @@ def _input(value: ValueInfoProto) -> OnnxInput:
     if len(sizes) >= MAX_DIMENSIONS or any(size == 0 or size >= 1 << 31 for size in shape):
         raise _Unfit(f"{what} has the shape {list(shape)}, which no request can have")
     spec = TensorSpec(value.name, datatype, sizes)
-    if (spec.row_bytes() or 0) > MOST_ROW_BYTES:
-        raise _Unfit(f"a row of {what} takes {spec.row_bytes()} bytes, and at most {MOST_ROW_BYTES} can be sent")
+    batch_bytes = (spec.row_bytes() or 0) * max(1, rows)
+    if batch_bytes > MOST_ROW_BYTES:
+        which = "a row" if rows <= 1 else f"its fixed batch of {rows} rows"
+        raise _Unfit(f"{which} of {what} takes {batch_bytes} bytes, and at most {MOST_ROW_BYTES} can be sent")
     return OnnxInput(spec, None if rows == -1 else rows)
 
 

@@ -22,8 +22,10 @@ TOGETHER = 3
 """Rows that are run together and alone."""
 
 MOST_INFLUENCE = 0.05
-"""Of the largest value: by so much an output of a row may change with the rows beside it. Rounding is far below; what
-quantises each batch as a whole stays below, too."""
+"""Of the largest value: by so much an output of a row may change with the rows beside it. Rounding is far below."""
+
+MOST_SCALED = 0.25
+"""The same where numbers are quantised by the largest of a whole batch; that is known to be rough."""
 
 _KINDS = {"b": "BOOL", "O": "BYTES", "U": "BYTES"}
 _SIZED = {"u": "UINT", "i": "INT", "f": "FP"}
@@ -150,14 +152,14 @@ def _is_by_chance(session: FileSession, row: Row) -> bool:
 
 def _check_alone(file: OnnxFile, alone: Arrays, together: Arrays) -> None:
     for name, one, other in zip(file.outputs, alone, together, strict=True):
-        if not _is_close(one, other):
+        if not _is_close(one, other, MOST_SCALED if file.scales_batches else MOST_INFLUENCE):
             raise ValueError(
                 f"its output {name[:80]} for a row changes with the rows that are run beside it, which may be somebody "
                 "else's; max_batch = 1 runs each row alone."
             )
 
 
-def _is_close(one: NDArray[Any], other: NDArray[Any]) -> bool:
+def _is_close(one: NDArray[Any], other: NDArray[Any], most: float = MOST_INFLUENCE) -> bool:
     if one.shape != other.shape:
         return False
     if one.dtype.kind != "f":  # a number of a class jumps when scores are nearly equal
@@ -167,7 +169,7 @@ def _is_close(one: NDArray[Any], other: NDArray[Any]) -> bool:
     if not finite.any():
         return True
     largest = np.abs(mine[finite]).max()
-    return bool(np.abs(mine - theirs, where=finite, out=np.zeros_like(mine)).max() <= MOST_INFLUENCE * largest + 1e-6)
+    return bool(np.abs(mine - theirs, where=finite, out=np.zeros_like(mine)).max() <= most * largest + 1e-6)
 
 
 def agrees(session: FileSession, reference: FileSession, rows: Sequence[Row]) -> bool:

@@ -121,7 +121,8 @@ class _OnnxRuntimeSession:
             )
         providers = ["CUDAExecutionProvider"] if device == "cuda" else ["CPUExecutionProvider"]
         try:
-            self._session = onnxruntime.InferenceSession(file.content, options, providers=providers)
+            # Its fallback would print, and open the file a second time.
+            self._session = onnxruntime.InferenceSession(file.content, options, providers=providers, enable_fallback=0)
         except Exception as error:
             raise CannotRun(f"ONNX Runtime cannot open the file: {_said(error)}.") from error
         if self._session.get_providers()[0] != providers[0]:
@@ -179,6 +180,8 @@ def _options(onnxruntime: Any, threads: int) -> Any:
 
 def cuda_missing() -> str:
     """Say in a sentence why ONNX Runtime cannot use a GPU here; empty when it can."""
+    if missing := OnnxRuntime().missing("cpu"):
+        return missing
     import onnxruntime
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():

@@ -10,9 +10,11 @@ import signal
 import subprocess
 import sys
 import tomllib
+import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from tests.unit.headrace.stacks import Running, own_stack
 
 PAGE = (ROOT / "docs/models.md").read_text()
 SECTION = PAGE.partition("## An ONNX file")[2].partition("\n## ")[0]
+DAMAGED = '[models.damaged-file]\nfamily = "onnx"\nweights = "damaged.onnx"\n'
 PHOTO = ROOT / "examples/photos/cat.jpg"
 
 pytestmark = [
@@ -58,21 +61,24 @@ def networks(folder: Path) -> dict[str, Any]:
 def url(folder: Path, networks: dict[str, Any]) -> Iterator[str]:
     """The address of both models, served with the page's table and lines."""
     [table] = re.findall(r"```toml\n(.*?)```", SECTION, re.DOTALL)
-    (folder / "models.toml").write_text(table)
+    (folder / "models.toml").write_text(table + DAMAGED)
+    (folder / "damaged.onnx").write_bytes((folder / "pooled.onnx").read_bytes()[:200])
     [labels] = re.findall(r"^\$ (printf .*)$", SECTION, re.MULTILINE)
     subprocess.run(["bash", "-c", labels], cwd=folder, check=True)
     [models] = re.findall(r"^\$ HEADRACE_MODELS=(\S+) make up$", SECTION, re.MULTILINE)
     assert set(models.split(",")) == set(tomllib.loads(table)["models"])
-    environment = {**own_stack(folder, models), "PYTHONPATH": str(ROOT)}
+    environment = {**own_stack(folder, f"{models},damaged-file"), "PYTHONPATH": str(ROOT)}
     # Paths in a table are relative to where Headrace is started.
     argv = ["bash", "-c", f'cd "{folder}" && exec "{sys.executable}" -m headrace up']
     with Running(argv, environment) as running:
         running.until(r"Ctrl-C stops everything")
         [found] = re.findall(r"API +(http://\S+)", running.output)
+        assert "damaged.onnx cannot be served: it is damaged, cut short, or no ONNX file." in running.output
+        assert re.search(r"FAILED +damaged-file: consumer damaged-file ended with code 69\.", running.output)
         yield found
         running.signal(signal.SIGTERM)
         assert running.end() == 0, running.output
-        assert "ended with code" not in running.output
+        assert not re.search(r"consumer (pooled|colours)-file ended with code", running.output)
 
 
 def _asked(url: str, model: str, body: bytes, content_type: str) -> Any:
@@ -90,19 +96,44 @@ def test_the_request_of_the_page_is_answered_as_the_page_says(url: str) -> None:
     assert {**said, "id": "", "timing": ""} == {**expected, "id": "", "timing": ""}
 
 
+def _numbers(ids: np.ndarray[Any, Any], mask: np.ndarray[Any, Any]) -> bytes:
+    both = {"ids": ("INT64", ids), "mask": ("FP32", mask)}
+    inputs = [
+        {"name": name, "shape": array.shape, "datatype": datatype, "data": array.ravel().tolist()}
+        for name, (datatype, array) in both.items()
+    ]
+    return json.dumps({"inputs": inputs}).encode()
+
+
 @pytest.mark.parametrize(("rows", "length"), [(1, 1), (3, 4), (5, 2)])
 def test_tensors_give_what_torch_gives(url: str, networks: dict[str, Any], rows: int, length: int) -> None:
     torch = networks["torch"]
     random = np.random.default_rng(rows)
     ids, mask = random.integers(0, 10, (rows, length)), random.random((rows, length), np.float32)
-    inputs = [
-        {"name": "ids", "shape": [rows, length], "datatype": "INT64", "data": ids.ravel().tolist()},
-        {"name": "mask", "shape": [rows, length], "datatype": "FP32", "data": mask.ravel().tolist()},
-    ]
-    [output] = _asked(url, "pooled-file", json.dumps({"inputs": inputs}).encode(), "application/json")["outputs"]
+    [output] = _asked(url, "pooled-file", _numbers(ids, mask), "application/json")["outputs"]
     wanted = networks["Pooled"]()(torch.from_numpy(ids), torch.from_numpy(mask))
     assert output["shape"] == [rows, 3]
     assert np.allclose(np.reshape(output["data"], (rows, 3)), wanted.numpy(), rtol=1e-4)
+
+
+def test_an_id_that_the_file_refuses_fails_alone_among_many(url: str, networks: dict[str, Any]) -> None:
+    def asked(number: int) -> tuple[int, Any]:
+        length = 1 + number % 3
+        ids = np.full((1, length), 99 if number % 8 == 5 else number % 10)
+        try:
+            found = _asked(url, "pooled-file", _numbers(ids, np.ones((1, length), np.float32)), "application/json")
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)["error"]["code"]
+        return 200, found["outputs"][0]["data"]
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(asked, range(64)))
+    vectors = networks["Pooled"]().vectors.weight
+    for number, (status, data) in enumerate(answers):
+        if number % 8 == 5:
+            assert (status, data) == (500, "model_error")
+        else:
+            assert (status, data) == (200, pytest.approx(vectors[number % 10].tolist()))
 
 
 def test_a_photograph_gives_what_torch_gives(url: str, networks: dict[str, Any]) -> None:

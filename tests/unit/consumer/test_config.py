@@ -39,6 +39,20 @@ def test_policy_and_window(
     assert (config.policy, config.window_ms) == (policy, window_ms)
 
 
+@pytest.mark.parametrize(
+    ("table", "environment", "runtime"),
+    [
+        ("", {}, "auto"),
+        ('runtime = "openvino"', {}, "openvino"),
+        ('runtime = "openvino"', {"runtime": "torch"}, "torch"),
+    ],
+)
+def test_the_environment_beats_the_runtime_of_the_table(
+    tmp_path: Path, table: str, environment: dict[str, str], runtime: str
+) -> None:
+    assert resolved(tmp_path, table, **environment).model.runtime == runtime
+
+
 def test_buckets_end_at_the_largest_batch(tmp_path: Path) -> None:
     assert resolved(tmp_path).buckets == (1, 2, 4, 8, 16, 32)
     assert resolved(tmp_path, "buckets = [4, 16, 64]", max_batch="24").buckets == (4, 16, 24)

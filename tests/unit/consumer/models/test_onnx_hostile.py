@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -74,11 +75,24 @@ def test_a_damaged_file_is_refused_or_served_but_never_anything_else(tmp_path: P
     assert len(model.run(model.sample_rows(3))) == 3
 
 
+def test_names_that_are_no_text_are_refused_and_nothing_is_printed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    content = embedding().SerializeToString()
+    path = tmp_path / "model.onnx"
+    for name in (b"Gather", b"table", b"vectors", b"mask", b"Unsqueeze"):
+        path.write_bytes(content.replace(name, b"\x80" + name[1:]))
+        assert "a name in it is not UTF-8" in refusal(path)
+    path.write_bytes(content.replace(b"Gather", b"Gathxr"))
+    assert "Gathxr" in refusal(path)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_gigantic_file_is_refused_without_being_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "model.onnx"
     with path.open("wb") as file:
         file.truncate(1 << 42)  # a hole
-    monkeypatch.setattr(onnx_file.files, "read", None)
+    monkeypatch.setattr("shared.files.read", None)
     assert "GiB of memory are free" in refusal(path)
     monkeypatch.setattr(onnx_file, "_check_memory", lambda size_bytes: None)
     assert "an ONNX file holds at most 2 GiB" in refusal(path)
@@ -86,6 +100,7 @@ def test_a_gigantic_file_is_refused_without_being_read(tmp_path: Path, monkeypat
 
 def test_a_row_that_no_request_can_hold_is_refused(tmp_path: Path) -> None:
     assert "can be sent" in refusal(written(tmp_path, identity(FLOAT, ("n", 1 << 20, 1 << 20))))
+    assert "its fixed batch of 1048576 rows" in refusal(written(tmp_path, identity(FLOAT, (1 << 20, 1 << 10))))
     assert "no request can have" in refusal(written(tmp_path, identity(FLOAT, ("n", 0))))
 
 
@@ -247,6 +262,21 @@ def test_a_file_that_mixes_rows_is_refused_unless_rows_run_alone(tmp_path: Path)
     assert "changes with the rows that are run beside it" in refusal(path)
     model = serve(path, max_batch=1)
     assert answer(model, request(x=np.array([[1, 2], [3, 4]], np.float32)))["y"].tolist() == [[1, 1], [1, 1]]
+
+
+def test_a_file_that_scales_batches_is_served_though_rows_touch(tmp_path: Path) -> None:
+    from onnxruntime.quantization import quantize_dynamic
+
+    weights = {f"w{i}": np.random.default_rng(i).normal(size=(64, 64)).astype(np.float32) / 8 for i in range(3)}
+    nodes = [node("MatMul", f"x{i} w{i}", f"x{i + 1}") for i in range(3)]
+    plain = proto(nodes, [value("x0", FLOAT, ["n", 64])], [value("x3", FLOAT, ["n", 64])], weights)
+    logging.disable(logging.WARNING)  # the tool's advice
+    try:
+        quantize_dynamic(str(written(tmp_path, plain)), str(tmp_path / "small.onnx"))
+    finally:
+        logging.disable(logging.NOTSET)
+    assert onnx_file.read(tmp_path / "small.onnx").scales_batches
+    assert len(serve(tmp_path / "small.onnx").sample_rows(2)) == 2
 
 
 def test_answers_by_chance_are_not_taken_for_a_mixture(tmp_path: Path) -> None:

@@ -35,7 +35,8 @@ def expected(path: Path, sent: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     logits = session.run(None, {session.get_inputs()[0].name: normal})[0]
     scores = np.exp(logits)
-    return scores / scores.sum(axis=1, keepdims=True)
+    found: np.ndarray[Any, Any] = scores / scores.sum(axis=1, keepdims=True)
+    return found
 
 
 def scored(model: Model, asked: Request) -> np.ndarray[Any, Any]:
