@@ -71,7 +71,7 @@ class Loader:
     def _running(self, loaded: Loaded, wanted: ConsumerConfig) -> Running:
         config, description = self._config, loaded.description
         cost = loaded.calibration.cost()
-        runtime, tuning = _run_by(loaded)
+        runtime, tuning = _run_by(loaded, wanted.model.runtime)
         card = Card(
             name=config.model_name,
             version=config.model.version,
@@ -101,9 +101,10 @@ class Loader:
         return Running(card, loaded.parity, loaded.device, loaded.calibration, adoptable)
 
 
-def _run_by(loaded: Loaded) -> tuple[str, Tuning | None]:
+def _run_by(loaded: Loaded, asked: str) -> tuple[str, Tuning | None]:
     """Return the library that runs the model, and how it came to that; empty and None for code of its own."""
     if loaded.network is not None:
         return loaded.network.runtime, loaded.network.tuning
     runtime, reason = loaded.model.runtime()
-    return runtime, Tuning("fixed", reason) if runtime else None
+    state = "fixed" if asked in ("auto", runtime) else "refused"
+    return runtime, Tuning(state, reason) if runtime else None

@@ -40,14 +40,12 @@ class Opener:
 
     Attributes:
         config: the table.
-        reason: one sentence on why the runtime is the one it is.
-
-    Args:
         threads: for one batch.
+        reason: one sentence or two on why the runtime is the one it is; may be empty.
     """
 
     def __init__(self, config: ModelConfig, threads: int) -> None:
-        self.config, self._threads = config, threads
+        self.config, self.threads = config, threads
         self.reason = ""
 
     def open(self, device: str, precision: str) -> tuple[OnnxFile, FileSession, Probed]:
@@ -79,8 +77,9 @@ class Opener:
 
     def _opened(self, file: OnnxFile, device: str, own: list[Row]) -> tuple[FileSession, Probed]:
         asked = self.config.runtime
+        self.reason = f"A file is run by {DEFAULT} unless runtime names {OTHER}."
         if asked not in ("auto", DEFAULT, OTHER):
-            self.reason = f"{asked} does not run ONNX files."
+            self.reason = f"{asked} does not run ONNX files; {DEFAULT} serves."
         if asked == OTHER:
             try:
                 session, probed = self._attempt(file, OTHER, device, own)
@@ -88,10 +87,12 @@ class Opener:
                 if onnx_probe.agrees(session, reference, probed.rows):
                     self.reason = f"{OTHER} was asked for, and agrees with {DEFAULT}."
                     return session, probed
-                self.reason = f"{OTHER} was asked for, but gives other answers than {DEFAULT}."
+                self.reason = f"{OTHER} was asked for, but gives other answers than {DEFAULT}, which serves."
                 return reference, probed
             except (CannotRun, ValueError, MemoryError) as error:
-                self.reason = f"{OTHER} was asked for, but cannot run the file: {str(error).rstrip('.')}."
+                self.reason = (
+                    f"{OTHER} was asked for, but cannot run the file: {str(error).rstrip('.')}. {DEFAULT} serves."
+                )
         try:
             return self._attempt(file, DEFAULT, device, own)
         except CannotRun as error:
@@ -100,7 +101,7 @@ class Opener:
             raise ValueError(f"the memory does not suffice for it: {error}") from None
 
     def _attempt(self, file: OnnxFile, runtime: str, device: str, own: list[Row]) -> tuple[FileSession, Probed]:
-        session = open_file(file, runtime, device, self._threads)
+        session = open_file(file, runtime, device, self.threads)
         return session, onnx_probe.probe(session, file, own, runs_alone=self.config.max_batch == 1)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumer.runtimes.file_session import FileSession
-from consumer.runtimes.session import SessionRunner
+from consumer.runtimes.session import ROWS_PER_THREAD, SessionRunner
 from shared.cards import TensorSpec
 from shared.model_config import ModelConfig, Preprocessing
 
@@ -54,7 +54,8 @@ class OnnxPictures(Classifier):
         names = names or labels.numbered(classes)
         if classes != len(names):
             raise ValueError(f"the file gives {classes} classes, but there are {len(names)} labels.")
-        runner = SessionRunner(network, preprocessing.crop, self._opener.config.max_batch)
+        at_once = ROWS_PER_THREAD * self._opener.threads
+        runner = SessionRunner(network, preprocessing.crop, self._opener.config.max_batch, at_once)
         self._session = session
         self.open(ClassifierSpec(preprocessing, names), runner)
 

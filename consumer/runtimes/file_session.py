@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,17 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .base import CannotRun
-from .onnx_runtime import OnnxRuntime
+from .libraries import is_lack_of_memory, said
+from .onnx_runtime import OnnxRuntime, session_options
 from .openvino_runtime import OpenVino, compile_file
 
 if TYPE_CHECKING:
     from consumer.models.onnx_file import OnnxFile
 
 Arrays = Sequence[NDArray[Any]]
-
-_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
-_NO_ROOM = ("failed to allocate", "bad_alloc", "bad allocation", "out of memory", "can't allocate")
-MOST_SAID = 500
 
 
 class FileSession(Protocol):
@@ -109,23 +105,22 @@ class _OnnxRuntimeSession:
         missing = OnnxRuntime().missing("cpu")
         if missing:
             raise CannotRun(missing)
-        import onnxruntime
-
-        options = _options(onnxruntime, threads)
-        # A plan of memory is kept for each combination of sizes, and strangers can think of many.
-        options.enable_mem_pattern = not file.has_free_sizes
         self._external = dict(file.external)  # the session looks into these bytes for as long as it lives
-        if self._external:
-            options.add_external_initializers_from_files_in_memory(
-                list(self._external), list(self._external.values()), [len(one) for one in self._external.values()]
-            )
-        providers = ["CUDAExecutionProvider"] if device == "cuda" else ["CPUExecutionProvider"]
+        provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
         try:
+            import onnxruntime
+
+            options = session_options(threads)
+            if self._external:
+                contents = list(self._external.values())
+                options.add_external_initializers_from_files_in_memory(
+                    list(self._external), contents, [len(one) for one in contents]
+                )
             # Its fallback would print, and open the file a second time.
-            self._session = onnxruntime.InferenceSession(file.content, options, providers=providers, enable_fallback=0)
-        except Exception as error:
-            raise CannotRun(f"ONNX Runtime cannot open the file: {_said(error)}.") from error
-        if self._session.get_providers()[0] != providers[0]:
+            self._session = onnxruntime.InferenceSession(file.content, options, providers=[provider], enable_fallback=0)
+        except Exception as error:  # the library may be broken, too
+            raise CannotRun(f"ONNX Runtime cannot open the file: {said(error)}.") from error
+        if self._session.get_providers()[0] != provider:
             raise CannotRun("ONNX Runtime cannot use the GPU here; HEADRACE_DEVICE=cpu does without it.")
         self._inputs = [one.spec.name for one in file.inputs]
         self._outputs = list(file.outputs)
@@ -168,16 +163,6 @@ class _OpenVinoSession:
         return [found[one].copy() for one in self._outputs]
 
 
-def _options(onnxruntime: Any, threads: int) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # What it says of a request that it refuses is in the exception; a stranger must not write into the log at will.
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return options
-
-
 def cuda_missing() -> str:
     """Say in a sentence why ONNX Runtime cannot use a GPU here; empty when it can."""
     if missing := OnnxRuntime().missing("cpu"):
@@ -192,13 +177,7 @@ def cuda_missing() -> str:
     )
 
 
-def _said(error: Exception) -> str:
-    text = _PREFIX.sub("", str(error).strip().partition("\n")[0])[:MOST_SAID]
-    return text.rstrip(". ") or type(error).__name__
-
-
 def _told(error: Exception) -> Exception:
-    text = str(error).lower()
-    if isinstance(error, MemoryError) or any(one in text for one in _NO_ROOM):
-        return MemoryError(_said(error))
-    return ValueError(_said(error))
+    if isinstance(error, MemoryError) or is_lack_of_memory(error):
+        return MemoryError(said(error))
+    return ValueError(said(error))

@@ -68,14 +68,21 @@ def open_session(path: Path, threads: int) -> Any:
     try:
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = NO_LOG  # what goes wrong is raised, too
-        # A plan of the memory for each size of batch takes a fifth more of it and saves no time.
-        options.enable_mem_pattern = False
-        # Threads that wait for work without sleeping would take the processor time that Redis and the front end need.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(str(path), session_options(threads), providers=["CPUExecutionProvider"])
     except Exception as error:  # the library may be broken, too
         raise CannotRun(f"ONNX Runtime cannot open the file: {said(error)}.") from error
+
+
+def session_options(threads: int) -> Any:
+    """Return how every file is opened."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = NO_LOG  # what goes wrong is raised, too
+    # A plan of the memory for each size of batch takes a fifth more of it and saves no time.
+    options.enable_mem_pattern = False
+    # Threads that wait for work without sleeping would take the processor time that Redis and the front end need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options

@@ -36,6 +36,7 @@ def test_the_card_says_what_the_file_takes_and_what_runs_it(tmp_path: Path) -> N
     assert (found.family, found.precision, found.device, found.runtime) == ("onnx", "fp32", "cpu", "onnxruntime")
     assert found.tuning is not None
     assert found.tuning.state == "fixed"
+    assert found.tuning.reason == "A file is run by onnxruntime unless runtime names openvino."
     assert [one.name for one in found.inputs] == ["ids", "mask"]
     assert found.example is not None
     assert '"name": "mask"' in found.example.body
@@ -45,9 +46,10 @@ def test_the_card_says_why_another_runtime_serves(tmp_path: Path) -> None:
     written(tmp_path, doubling(1))
     tuning = card(tmp_path, runtime="cudagraphs").tuning
     assert tuning is not None
+    assert tuning.state == "refused"
     assert tuning.reason == (
-        "cudagraphs does not run ONNX files. The file fixes its batches at 1 row; a first dimension that is free "
-        "lets any number run."
+        "cudagraphs does not run ONNX files; onnxruntime serves. The file fixes its batches at 1 row; a first dimension "
+        "that is free lets any number run."
     )
 
 

@@ -269,7 +269,7 @@ def test_what_openvino_cannot_run_onnxruntime_serves_and_says_why(tmp_path: Path
     assert reason.startswith("openvino was asked for, but cannot run the file: ")
     assert serve(written(tmp_path, doubling()), runtime="torch").runtime() == (
         "onnxruntime",
-        "torch does not run ONNX files.",
+        "torch does not run ONNX files; onnxruntime serves.",
     )
 
 
