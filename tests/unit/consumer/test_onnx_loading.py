@@ -48,8 +48,8 @@ def test_the_card_says_why_another_runtime_serves(tmp_path: Path) -> None:
     assert tuning is not None
     assert tuning.state == "refused"
     assert tuning.reason == (
-        "cudagraphs does not run ONNX files; onnxruntime serves. The file fixes its batches at 1 row; a first dimension "
-        "that is free lets any number run."
+        "cudagraphs does not run ONNX files; onnxruntime serves. The file fixes its batches at 1 row; a first "
+        "dimension that is free lets any number run."
     )
 
 
