@@ -56,7 +56,7 @@ lint: $(STAMP) ## check style, types and workflows
 	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(BIN)/zizmor --offline --quiet .github/workflows
 
-bench: $(STAMP) ## measure this machine, about 12 minutes; BENCH=--quick for 2, BENCH=--write to put it into the documents
+bench: $(STAMP) ## measure this machine, about 20 minutes; BENCH=--quick for 5, BENCH=--write to put it into the documents
 	@$(BIN)/python -m tests.perf.bench $(BENCH)
 
 bench-batching: $(STAMP) ## before batching and after, on this machine; BENCH=--write puts the table into README.md

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -35,17 +36,27 @@ QUICK_RESULTS = WORK / "quick.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
 README = ROOT / "README.md"
 PICTURES = ROOT / "docs" / "img"
-_PACKAGES = ("torch", "starlette", "uvicorn", "uvloop", "httptools", "redis", "msgspec", "prometheus-client")
+RUNTIMES_PAGE = ROOT / "docs" / "runtimes.md"
+_PACKAGES = (
+    *tables.RUNTIME_PACKAGES,
+    "starlette",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "redis",
+    "msgspec",
+    "prometheus-client",
+)
 _BUSY_LOAD_PER_CORE = 0.5
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--only", metavar="SECTIONS", help=f"Measure only these: {', '.join(rooms.ROOMS)}.")
 @click.option("--quick", is_flag=True, help="Short windows: to see that everything works, not to be quoted.")
-@click.option("--write", is_flag=True, help="Put tables and pictures into docs/benchmarks.md and README.md.")
+@click.option("--write", is_flag=True, help="Put tables and pictures into docs/ and README.md.")
 @click.option("--render", is_flag=True, help="Measure nothing; print (or write) the results that there are.")
 def main(only: str | None, quick: bool, write: bool, render: bool) -> None:
-    """Measure this machine, in about twelve minutes. Sections that are left out keep the figures of their last run."""
+    """Measure this machine, in about twenty minutes. Sections that are left out keep the figures of their last run."""
     ask_ourselves_directly()
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
@@ -80,7 +91,7 @@ def _measure(names: Sequence[str], quick: bool, path: Path) -> Results:
     generator = load.Generator(folder)
     results = Results(
         machine=machine,
-        versions={**{package: importlib.metadata.version(package) for package in _PACKAGES}, "server": _server()},
+        versions={**_versions(), "server": _server()},
         generator=generator.name,
         steal_share=None,
         sections=_earlier(path, say),
@@ -134,8 +145,9 @@ def _section(name: str, bench: Bench) -> Section:
         settings=found.settings,
         figures=[figure for figure in found.figures if figure.values],
         charts=found.charts,
-        comparisons=found.comparisons,
+        tables=found.tables,
         notes=bench.notes,
+        kind=found.kind,
     )
 
 
@@ -145,6 +157,14 @@ def _remarks(generator: load.Generator, load_1m: float | None, cpus: int | None)
         found.append("wrk is not on the PATH: loadgen sent the closed loops and took a good part of a core for it.")
     if load_1m is not None and load_1m > _BUSY_LOAD_PER_CORE * (cpus or 1):
         found.append(f"The machine was busy with other things when the run began: load {load_1m:.1f}.")
+    return found
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):  # OpenVINO is an extra
+            found[package] = importlib.metadata.version(package)
     return found
 
 
@@ -177,19 +197,29 @@ def _write(results: Results) -> None:
         _put(PAGE, tables.block(results, ["peers"]), document.PEERS)
     if "batching" in results.sections:
         _put(README, tables.batching_block(results), document.BATCHING)
+    if (runtimes := results.sections.get("runtimes")) and runtimes.kind:
+        _put_part(RUNTIMES_PAGE, runtimes.kind, tables.runtimes_part(results))
     PICTURES.mkdir(parents=True, exist_ok=True)
     for section in results.sections.values():
         quick = "; made with --quick, not to be quoted" if section.quick else ""
         told = f"{results.machine.cpus} cores, everything on them; {section.started_at[:10]}{quick}"
         for name, picture in charts.files(section.charts, told).items():
             (PICTURES / name).write_text(picture, "utf-8")
-    told = " and ".join(str(path.relative_to(ROOT)) for path in (PAGE, README, PICTURES))
+    told = " and ".join(str(path.relative_to(ROOT)) for path in (PAGE, README, RUNTIMES_PAGE, PICTURES))
     click.echo(f"written to {told}", err=True)
 
 
 def _put(path: Path, block: str, between: tuple[str, str]) -> None:
+    _edit(path, lambda text: document.replace_block(text, block, between))
+
+
+def _put_part(path: Path, title: str, part: str) -> None:
+    _edit(path, lambda text: document.replace_part(text, title, part))
+
+
+def _edit(path: Path, change: Callable[[str], str]) -> None:
     try:
-        path.write_text(document.replace_block(path.read_text("utf-8"), block, between), "utf-8")
+        path.write_text(change(path.read_text("utf-8")), "utf-8")
     except ValueError as error:
         raise BenchError(f"{path.relative_to(ROOT)}: {error}") from None
 

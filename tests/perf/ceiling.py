@@ -1,7 +1,7 @@
 """[I/O] The model alone, without a queue: `python -m tests.perf.ceiling MODEL INDEX`, and what asks such processes.
 
 A process pins itself to one core, loads the model through the code that a consumer uses, with the same settings, and
-so with the same recipe, precision and warm-up. Then it does what each line of its standard input says: run ready rows
+so with the same runtime, precision and warm-up. Then it does what each line of its standard input says: run ready rows
 in a loop, decode photographs and run them, or time each batch size.
 """
 
@@ -28,8 +28,12 @@ class Ceiling:
     """A context manager: so many processes, one for each core, that run a model as fast as it goes.
 
     Args:
-        settings: the consumer's, its data folder among them: what a consumer found out about the model there at its
-            start, such as which steps of the recipe pay, is then used here, too.
+        settings: the consumer's, its data folder among them: the runtime that was found for it there is then used
+            here, too.
+
+    Attributes:
+        runs: runtime and precision, as the processes say.
+        preferred: rows of the batch that gets most done, as the first of them measured.
     """
 
     def __init__(self, model: str, processes: int, settings: Mapping[str, str]) -> None:
@@ -45,6 +49,8 @@ class Ceiling:
             ]
             for process in self._processes:
                 process.until("^Warm")
+            warm = self._processes[0].until(r"^Warm: (.*), (\d+) rows")
+            self.runs, self.preferred = warm[1], int(warm[2])
         except BaseException:
             self._held.close()
             raise
@@ -53,7 +59,7 @@ class Ceiling:
     def __exit__(self, *_: object) -> None:
         self._held.close()
 
-    def rate(self, seconds: float, rows: int = 32, photos: Sequence[Path] = ()) -> float:
+    def rate(self, seconds: float, rows: int, photos: Sequence[Path] = ()) -> float:
         """Return rows per second of all processes together; with photographs, decoding them is part of it."""
         orders = {"seconds": seconds, "rows": rows, "photos": [str(path) for path in photos]}
         return sum(float(found) for found in self._ask(orders, self._processes))
@@ -85,8 +91,8 @@ def _serve(model_name: str, index: int) -> None:
 
     config = resolve(Settings.from_env(os.environ), model_name, 0)
     loaded = load_model(lambda: build(config.model_name, config.model), config)
-    model, parity = loaded.model, loaded.parity
-    print(f"Warm. {parity.precision}", flush=True)
+    model, runtime = loaded.model, loaded.network.runtime if loaded.network else "none"
+    print(f"Warm: {runtime} in {loaded.parity.precision}, {loaded.calibration.preferred} rows", flush=True)
     for line in sys.stdin:
         order = json.loads(line)
         if "sizes" in order:

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 from tests.children import ROOT
 
-from .figures import Chart, Comparison, Figure
+from .figures import Chart, Figure, Table
 from .load import ECHO_BODY, Generator, Payload
 
 T = TypeVar("T")
@@ -30,8 +30,9 @@ class Found:
 
     figures: list[Figure] = field(default_factory=list)
     charts: list[Chart] = field(default_factory=list)
-    comparisons: dict[str, list[Comparison]] = field(default_factory=dict)
+    tables: list[Table] = field(default_factory=list)
     settings: dict[str, str] = field(default_factory=dict)
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,16 @@ class Bench:
     say: Callable[[str], None]
     generator: Generator
     notes: list[str]
+
+    @property
+    def alone(self) -> Path:
+        """The data folder of models that run without a stack."""
+        return self.folder / "alone"
+
+    @property
+    def found(self) -> Path:
+        """Where stacks of this run keep what searches for the fastest runtime found: each is made once."""
+        return self.alone / "tuned"
 
     def either(self, full: T, quick: T) -> T:
         """Return the first, or the second in a run with `--quick`."""

@@ -10,6 +10,7 @@ def markers(name: str, verb: str) -> tuple[str, str]:
 
 BENCH = markers("bench", "make bench")
 PEERS = markers("bench-peers", "make bench-peers")
+RUNTIMES = markers("bench-runtimes", "make bench")
 BATCHING = markers("bench-batching", "make bench-batching")
 
 
@@ -27,3 +28,20 @@ def replace_block(text: str, block: str, between: tuple[str, str] = BENCH) -> st
     if not marker:
         raise ValueError(f"{end} stands before {begin}.")
     return f"{before}{begin}\n\n{block.strip()}\n\n{end}{after}"
+
+
+def replace_part(text: str, title: str, part: str, between: tuple[str, str] = RUNTIMES) -> str:
+    """Return `text` with one part of a block replaced, or added in alphabetical order; the others stay.
+
+    Parts begin with a heading `### TITLE`.
+
+    Raises:
+        ValueError: as for :func:`replace_block`.
+    """
+    begin, end = between
+    replace_block(text, "", between)  # refuses a document without the markers
+    inside = text.partition(begin)[2].partition(end)[0]
+    pieces = [piece.partition("\n") for piece in ("\n" + inside.strip()).split("\n### ")[1:]]
+    found = {head.strip(): body.strip() for head, _, body in pieces}
+    found[title] = part.strip()
+    return replace_block(text, "\n\n".join(f"### {head}\n\n{found[head]}" for head in sorted(found)), between)

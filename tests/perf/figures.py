@@ -9,7 +9,7 @@ import msgspec
 from loadgen.runfile import Commit, Machine
 
 FORMAT: Final = "headrace-bench"
-VERSION: Final = 2
+VERSION: Final = 3
 
 Unit = Literal["per_s", "s", "ms", "us", "bytes", "ratio", "percent", "times", "count"]
 
@@ -70,17 +70,34 @@ class Chart(_Record, frozen=True, kw_only=True):
     panels: list[Panel]
 
 
-class Comparison(_Record, frozen=True, kw_only=True):
-    """One line of the table "before batching, after batching"; values are medians, None where nothing was measured."""
+class Cells(_Record, frozen=True, kw_only=True):
+    """One line of a table with several columns; None where nothing was measured."""
 
     what: str
     unit: Unit
-    before: float | None
-    after: float | None
+    values: list[float | None]
+
+
+class Table(_Record, frozen=True, kw_only=True):
+    """Figures of several things beside each other; values are medians.
+
+    `missing` is what stands for None. `compared`: values are also told as multiples of those of the first column.
+    `remarks` are sentences below it.
+    """
+
+    title: str
+    columns: list[str]
+    lines: list[Cells]
+    missing: str = "-"
+    compared: bool = False
+    remarks: list[str] = []
 
 
 class Section(_Record, frozen=True, kw_only=True):
-    """What one section found. `settings` are those of its stacks; `notes` are what a reader must know."""
+    """What one section found. `settings` are those of its stacks; `notes` are what a reader must know.
+
+    `kind` is that of the processor, where figures of several kinds stand beside each other in a document.
+    """
 
     name: str
     title: str
@@ -91,8 +108,9 @@ class Section(_Record, frozen=True, kw_only=True):
     settings: dict[str, str]
     figures: list[Figure]
     charts: list[Chart]
-    comparisons: dict[str, list[Comparison]]
+    tables: list[Table]
     notes: list[str]
+    kind: str = ""
 
 
 class Results(_Record, frozen=True, kw_only=True):

@@ -7,20 +7,40 @@ from dataclasses import dataclass
 from typing import Final
 
 from .context import Bench, Found
-from .sections import batching, direct, echo, gpu, memory, model, peers, photos, policy, sizes, start, waiting
+from .sections import (
+    batching,
+    direct,
+    echo,
+    gpu,
+    memory,
+    model,
+    peers,
+    photos,
+    policy,
+    runtimes,
+    sizes,
+    start,
+    tuning,
+    waiting,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """One section. Those that are not `usual` are measured only when they are asked for."""
+    """One section.
+
+    Those that are not `usual` are measured only when they are asked for. Those `apart` stand in a block of their own.
+    """
 
     title: str
     measure: Callable[[Bench], Found]
     usual: bool = True
+    apart: bool = False
 
 
 ROOMS: Final = {
     "batching": Room("Before batching and after", batching.measure),
+    "runtimes": Room("The runtimes beside each other", runtimes.measure, apart=True),
     "sizes": Room("What a batch costs", sizes.measure),
     "model": Room("A quick model: REST, full queue, and the model alone", model.measure),
     "photos": Room("The default model on photographs", photos.measure),
@@ -30,8 +50,9 @@ ROOMS: Final = {
     "waiting": Room("Eight devices", waiting.measure),
     "memory": Room("Memory over a million requests", memory.measure),
     "start": Room("Start-up and memory", start.measure),
+    "tuning": Room("Tuned in the background", tuning.measure),
     "gpu": Room("On a GPU", gpu.measure),
-    "peers": Room("Beside mosec and LitServe", peers.measure, usual=False),
+    "peers": Room("Beside mosec and LitServe", peers.measure, usual=False, apart=True),
 }
 
 
@@ -51,4 +72,4 @@ def chosen(text: str | None) -> list[str]:
 
 def documented() -> Sequence[str]:
     """Return the sections of the main block of docs/benchmarks.md."""
-    return [name for name, room in ROOMS.items() if room.usual]
+    return [name for name, room in ROOMS.items() if not room.apart]

@@ -25,7 +25,7 @@ WORK: Final = ROOT / ".headrace" / "bench"
 PASSED_ON: Final = ("APPENDONLY", "DEVICE", "PRECISION", "TORCH_THREADS", "DECODE_THREADS", "WINDOW_MS")
 """Settings that the reader's environment may choose; the others are the bench's own or stay at their defaults."""
 
-_START_LIMIT_S: Final = 90.0
+_START_LIMIT_S: Final = 300.0  # with a search for the fastest runtime before it serves
 _STOP_LIMIT_S: Final = 30.0
 
 
@@ -48,21 +48,14 @@ def knows(name: str, value: str) -> bool:
     return True
 
 
-def on_every_core(precision: str | None = None) -> dict[str, str]:
-    """Return the settings that put a model on all cores: one consumer for each, with one thread.
+ON_EVERY_CORE: Final = {"HEADRACE_CONSUMERS": "0"}
+"""As many consumers as the machine has cores, with a thread each."""
 
-    Where consumers can choose their own number (`HEADRACE_CONSUMERS=0`), they do.
-    """
-    if knows("HEADRACE_CONSUMERS", "0"):
-        chosen = {"HEADRACE_CONSUMERS": "0"}
-    else:
-        chosen = {"HEADRACE_CONSUMERS": str(os.cpu_count() or 1), "HEADRACE_TORCH_THREADS": "1"}
-    return chosen if precision is None else {**chosen, "HEADRACE_PRECISION": precision}
+PLAIN_TORCH: Final = {"HEADRACE_RUNTIME": "torch", "HEADRACE_PRECISION": "fp32", "HEADRACE_TUNE": "off"}
+"""The network as its authors wrote it."""
 
-
-def best_precision() -> str:
-    """Return `auto` where this version knows it, else `fp32`."""
-    return "auto" if knows("HEADRACE_PRECISION", "auto") else "fp32"
+AS_CHOSEN: Final = {"HEADRACE_TUNE": "first"}
+"""What Headrace finds to be fastest on this machine, found before it is measured."""
 
 
 class Process:
@@ -147,16 +140,22 @@ class Process:
 class Stack:
     """A context manager: the whole of Headrace for the given models, on free ports, with a data folder of its own.
 
+    Args:
+        found: a folder in which what searches found is kept from one stack to the next; None to begin with nothing.
+
     Attributes:
         ready_s: time from the start of the command until a real inference had come back from every model.
     """
 
-    def __init__(self, models: tuple[str, ...], settings: Mapping[str, str]) -> None:
-        self._models, self._settings = models, settings
+    def __init__(self, models: tuple[str, ...], settings: Mapping[str, str], found: Path | None = None) -> None:
+        self._models, self._settings, self._found = models, settings, found
 
     def __enter__(self) -> Self:
         WORK.mkdir(parents=True, exist_ok=True)
         self._folder = Path(tempfile.mkdtemp(prefix="stack-", dir=WORK))
+        tuned = self._folder / "tuned"
+        if self._found is not None and self._found.exists():
+            shutil.copytree(self._found, tuned)
         own = {
             "HEADRACE_DATA_DIR": str(self._folder),
             "HEADRACE_MODELS": ",".join(self._models),
@@ -173,6 +172,8 @@ class Stack:
         except BaseException:
             self.__exit__()
             raise
+        if self._found is not None and tuned.exists():
+            shutil.copytree(tuned, self._found, dirs_exist_ok=True)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -205,13 +206,15 @@ class Stack:
         self.pids: dict[str, int] = {}
         for child in sorted(processes.children(self._up.popen.pid), key=lambda child: child.pid):
             if "-m producer_api" in child.command:
-                self.pids["front end"] = child.pid
+                self._name("front end", child.pid)
             elif "valkey-server" in child.command or "redis-server" in child.command:
                 self.pids["Redis"] = child.pid
             elif match := re.search(r"-m consumer --model (\S+)", child.command):
-                name = f"consumer {match[1]}"
-                before = sum(other.startswith(name) for other in self.pids)
-                self.pids[f"{name} {before + 1}" if before else name] = child.pid
+                self._name(f"consumer {match[1]}", child.pid)
         expected = {"front end", "Redis", *(f"consumer {model}" for model in self._models)}
         if missing := expected - self.pids.keys():
             raise BenchError(f"No process was found for {', '.join(sorted(missing))} below `headrace up`.")
+
+    def _name(self, name: str, pid: int) -> None:
+        before = sum(other == name or other.startswith(f"{name} ") for other in self.pids)
+        self.pids[f"{name} {before + 1}" if before else name] = pid

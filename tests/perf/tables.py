@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .figures import Comparison, Figure, Results, Section
+from .figures import Cells, Figure, Results, Section, Table
 from .maths import spread
 from .units import SHOW
+
+RUNTIME_PACKAGES = ("torch", "onnxruntime", "openvino")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +41,23 @@ def rows(section: Section) -> list[Row]:
     return [found for figure in section.figures if (found := row(figure)) is not None]
 
 
-def comparison_table(lines: Sequence[Comparison]) -> list[list[str]]:
-    """Return the table before and after batching, its head first."""
-    table = [["", "before batching", "after batching", "after / before"]]
-    for line in lines:
-        show = SHOW[line.unit]
-        before, after = (
-            "overloaded: some requests failed" if v is None else show(v) for v in (line.before, line.after)
-        )
-        ratio = f"{line.after / line.before:.2f}" if line.before and line.after is not None else "-"
-        table.append([line.what, before, after, ratio])
-    return table
+def grid(table: Table) -> list[list[str]]:
+    """Return a table with several columns as cells, its head first."""
+    return [["", *table.columns], *([line.what, *_cells(table, line)] for line in table.lines)]
+
+
+def _cells(table: Table, line: Cells) -> list[str]:
+    show, first = SHOW[line.unit], line.values[0]
+    told = [table.missing if value is None else show(value) for value in line.values]
+    if not table.compared or not first or line.unit == "percent":
+        return told
+    multiples = ["" if value is None else f", {value / first:.2f} times" for value in line.values[1:]]
+    return [told[0], *(cell + multiple for cell, multiple in zip(told[1:], multiples, strict=True))]
+
+
+def table_block(table: Table) -> list[str]:
+    """Return the paragraphs of a table with several columns, in Markdown."""
+    return [f"{table.title}:", markdown(grid(table)), *table.remarks]
 
 
 def conditions(results: Results) -> str:
@@ -92,8 +100,8 @@ def section_block(section: Section) -> str:
     parts = [f"### {section.title}", stamp(section), *(f"> {warning}" for warning in warnings(section))]
     if body:
         parts.append(markdown([["what", "target", "measured: middle window", "command"], *body]))
-    for name, lines in section.comparisons.items():
-        parts += [f"{name}:", markdown(comparison_table(lines))]
+    for table in section.tables:
+        parts += table_block(table)
     parts += [f"![{chart.alt}](img/bench-{chart.name}.svg)" for chart in section.charts]
     windows = window_table(section.figures)
     if len(windows) > 1:
@@ -126,12 +134,34 @@ def batching_block(results: Results) -> str:
     if section is None:
         raise ValueError("Batching has not been measured yet; run `make bench-batching`.")
     machine = results.machine
-    parts = [
-        part for name, lines in section.comparisons.items() for part in (f"{name}:", markdown(comparison_table(lines)))
-    ]
+    parts = [part for table in section.tables for part in table_block(table)]
     where = f"{machine.cpus} cores ({machine.processor or 'unknown processor'})"
     told = f"`make bench-batching` made this on {where}, everything on them, {section.started_at[:10]}; medians."
     return "\n\n".join([*(f"> {warning}" for warning in warnings(section)), *parts, told])
+
+
+def runtimes_part(results: Results) -> str:
+    """Return what docs/runtimes.md says of this machine's kind of processor, without the kind.
+
+    Raises:
+        ValueError: the runtimes have not been measured.
+    """
+    section = results.sections.get("runtimes")
+    if section is None or not section.kind:
+        raise ValueError("The runtimes have not been measured yet; run `make bench`.")
+    machine = results.machine
+    where = f"{machine.processor or 'unknown processor'}, {machine.cpus} cores, {machine.system}"
+    versions = ", ".join(f"{name} {results.versions[name]}" for name in RUNTIME_PACKAGES if name in results.versions)
+    parts = [f"{where}; {versions}. {stamp(section)}", *(f"> {warning}" for warning in warnings(section))]
+    for table in section.tables:
+        parts += table_block(table)
+    if body := rows(section):
+        parts.append(markdown([["what", "target", "measured"], *(_short(row) for row in body)]))
+    return "\n\n".join(parts)
+
+
+def _short(row: Row) -> list[str]:
+    return [row.what, row.target, f"{row.measured}{' **missed**' if row.missed else ''}"]
 
 
 def text(results: Results, names: Sequence[str]) -> str:
@@ -141,8 +171,8 @@ def text(results: Results, names: Sequence[str]) -> str:
         body = [[r.what, r.target, r.measured + ("  MISSED" if r.missed else "")] for r in rows(section)]
         lines += [f"{section.title}\n{stamp(section).replace('`', '')}", *warnings(section)]
         lines += [aligned([["what", "target", "measured: middle window"], *body])] if body else []
-        for name, compared in section.comparisons.items():
-            lines += [f"{name.replace('`', '')}:\n{aligned(comparison_table(compared))}"]
+        for table in section.tables:
+            lines += [f"{table.title.replace('`', '')}:\n{aligned(grid(table))}", *table.remarks]
     return "\n\n".join(lines)
 
 

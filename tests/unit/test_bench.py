@@ -19,7 +19,7 @@ from shared.wire import ModelTag, Reply, Request, Tensor, Timing, decode_request
 from tests.children import ROOT
 from tests.perf import charts, direct, document, maths, processes, rooms, scrape, tables, waiting_model, wrk
 from tests.perf.context import Bench
-from tests.perf.figures import Bar, Chart, Comparison, Figure, Line, Panel, Results, Section
+from tests.perf.figures import Bar, Cells, Chart, Figure, Line, Panel, Results, Section, Table
 from tests.perf.load import ECHO_BODY, Generator, from_outcome
 from tests.perf.sections import batching, model, peers, policy
 from tests.perf.stack import BenchError, chosen_settings, knows
@@ -46,7 +46,7 @@ def section(**changes: Any) -> Section:
     made: dict[str, Any] = {
         "name": "echo", "title": "Echo", "started_at": "2026-11-23T10:00:00+00:00", "took_s": 20.0, "quick": False,
         "commit": None, "settings": {"HEADRACE_APPENDONLY": "no"}, "figures": [figure()], "charts": [],
-        "comparisons": {}, "notes": [],
+        "tables": [], "notes": [],
     }  # fmt: skip
     return Section(**{**made, **changes})
 
@@ -263,9 +263,16 @@ def test_what_was_not_measured_has_no_row() -> None:
     assert tables.rows(section(figures=[figure(values=[])])) == []
 
 
+def table(**changes: Any) -> Table:
+    lines = [
+        Cells(what="throughput", unit="per_s", values=[200.0, 700.0, 1000.0]),
+        Cells(what="p99 | a bar", unit="ms", values=[None, 50.0, 40.0]),
+    ]
+    return Table(**{"title": "`m`", "columns": ["off", "on", "chosen"], "lines": lines, **changes})
+
+
 def test_every_table_of_a_block_has_lines_of_one_width() -> None:
-    compared = [Comparison(what="p99 | a bar", unit="ms", before=None, after=3.0)]
-    block = tables.block(results(section(comparisons={"fp32": compared})), ["echo", "absent"])
+    block = tables.block(results(section(tables=[table()])), ["echo", "absent"])
     widths = [
         {len(re.findall(r"(?<!\\)\|", line)) for line in part.splitlines()}
         for part in block.split("\n\n")
@@ -276,25 +283,34 @@ def test_every_table_of_a_block_has_lines_of_one_width() -> None:
     assert "A|B processor" in block
 
 
-def test_before_and_after_are_compared() -> None:
-    table = tables.comparison_table(
-        [
-            Comparison(what="throughput", unit="per_s", before=200.0, after=700.0),
-            Comparison(what="p99", unit="ms", before=None, after=50.0),
-        ]
-    )
-    assert table[1] == ["throughput", "200/s", "700/s", "3.50"]
-    assert table[2][1] == "overloaded: some requests failed"
-    assert table[2][3] == "-"
+def test_columns_are_told_as_multiples_of_the_first() -> None:
+    grid = tables.grid(table(compared=True, missing="overloaded"))
+    assert grid[0] == ["", "off", "on", "chosen"]
+    assert grid[1] == ["throughput", "200/s", "700/s, 3.50 times", "1,000/s, 5.00 times"]
+    assert grid[2] == ["p99 | a bar", "overloaded", "50.0 ms", "40.0 ms"]  # nothing to be a multiple of
+    assert tables.grid(table())[1] == ["throughput", "200/s", "700/s", "1,000/s"]
 
 
-def test_the_comparison_takes_medians_of_both_sides() -> None:
-    off = batching.Side(None, [window(rate_per_s=rate) for rate in (90.0, 100.0, 120.0)])  # type: ignore[arg-type]
-    on = batching.Side(None, [window(rate_per_s=400.0)], {0.8: [window(p99_ms=5.0)]})  # type: ignore[arg-type]
-    lines = batching.compare({batching.OFF: off, batching.ON: on})
-    assert (lines[0].before, lines[0].after) == (100.0, 400.0)
-    assert lines[-1].what == "p99 latency at 80/s through REST"
-    assert (lines[-1].before, lines[-1].after) == (None, 5.0)
+def test_the_three_sides_of_batching_are_medians() -> None:
+    def side(rates: tuple[float, ...], offered: dict[float, list[Window]]) -> batching.Side:
+        return batching.Side(None, [window(rate_per_s=rate) for rate in rates], offered)  # type: ignore[arg-type]
+
+    sides = {
+        batching.OFF: side((90.0, 100.0, 120.0), {}),
+        batching.ON: side((400.0,), {0.8: [window(p99_ms=5.0)]}),
+        batching.CHOSEN: side((800.0,), {1.5: [window(p99_ms=50.0)]}),
+    }
+    made = batching.table(sides)
+    assert made.columns == list(batching.SIDES)
+    assert made.lines[0].values == [100.0, 400.0, 800.0]
+    assert made.lines[4].what.startswith("p50 latency at 80/s through REST")
+    assert made.lines[5].values == [None, 5.0, None]
+    assert made.lines[7].values == [None, None, 50.0]
+    figures = batching._figures(sides)
+    [gain] = [one for one in figures if one.limit == 5.0]
+    assert gain.values == [800 / 90]
+    [p99] = [one for one in figures if one.limit == batching.LONGEST_P99_MS]
+    assert p99.values == [50.0]
 
 
 def test_a_reader_is_warned() -> None:
@@ -317,7 +333,7 @@ def test_the_terminal_shows_what_was_missed() -> None:
 
 
 def test_results_survive_their_file() -> None:
-    full = results(section(charts=[chart()], comparisons={"a": [Comparison(what="b", unit="s", before=1, after=2)]}))
+    full = results(section(charts=[chart()], tables=[table()], kind="AVX2"))
     assert msgspec.json.decode(msgspec.json.encode(full), type=Results) == full
 
 
@@ -344,6 +360,7 @@ def test_a_document_without_its_markers_is_refused(text: str) -> None:
         ("docs/benchmarks.md", document.BENCH),
         ("docs/benchmarks.md", document.PEERS),
         ("README.md", document.BATCHING),
+        ("docs/runtimes.md", document.RUNTIMES),
     ],
 )
 def test_the_pages_have_their_markers(page: str, between: tuple[str, str]) -> None:
@@ -447,6 +464,8 @@ def test_settings_of_other_versions_are_told_apart() -> None:
 def test_sections_are_chosen_by_name() -> None:
     assert rooms.chosen("memory, echo") == ["echo", "memory"]
     assert "peers" not in rooms.chosen(None)
+    assert "runtimes" in rooms.chosen(None)
+    assert not {"peers", "runtimes"} & set(rooms.documented())
     with pytest.raises(ValueError, match="no section nothing"):
         rooms.chosen("nothing")
 
