@@ -8,6 +8,9 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+import msgspec
+
+from shared.bodies import BODY_GONE
 from shared.clock import RedisClock
 from shared.keys import DEFAULT_LANE
 from shared.outcomes import CRASHED, EXPIRED, MALFORMED, RequestError
@@ -21,6 +24,7 @@ from .messages import read
 from .pause import Pause
 from .repeats import Repeats, may_repeat
 from .rows import Rows
+from .shared_bodies import SharedBodies
 from .stream import FUTURE_MS, Dead, Ended, Entry, OnDead, StreamDown, StreamGone, WorkStream
 
 log = logging.getLogger(__name__)
@@ -49,6 +53,7 @@ class Fetcher:
         pause: says when nothing is to be claimed, neither new nor abandoned work.
         repeats: which ids are under way.
         most_message_bytes: a longer message is not decoded.
+        bodies: those in shared memory.
 
     Attributes:
         overlaps: set while reading overlaps with running, on a thread of its own; cleared while the executor reads.
@@ -71,7 +76,9 @@ class Fetcher:
         pause: Pause | None = None,
         repeats: Repeats | None = None,
         most_message_bytes: int = 1 << 30,
+        bodies: SharedBodies | None = None,
     ) -> None:
+        self._bodies = bodies or SharedBodies(is_on=False)
         self._most_message_bytes = most_message_bytes
         self._stream, self._rows, self._intake, self._leases = stream, rows, intake, leases
         self._decoding, self._refuse = decoding, refuse
@@ -290,11 +297,27 @@ class Fetcher:
             error = RequestError(EXPIRED, "The deadline passed while the request was queued.")
             raise Refusal(item, error, reason, crashes)
         self._rows.check_cancelled(item)
-        if ahead_ms > FUTURE_MS and entry.lane != DEFAULT_LANE and not self._clock.set_backs:
+        if request.at is not None:
+            self._fetch_body(item, request.at, lone)
+        elif ahead_ms > FUTURE_MS and entry.lane != DEFAULT_LANE and not self._clock.set_backs:
             error = RequestError(MALFORMED, "The id of the entry lies in the future; let Redis make it.")
             reason = f"Its id lies {ahead_ms / 1000:.0f} s in the future; `headrace lane repair` makes the lane anew."
             raise Refusal(item, error, reason)
         return item
+
+    def _fetch_body(self, item: Item, at: str, lone: bool) -> None:
+        """Take the body from shared memory.
+
+        What was taken over goes back to its front end, which sends it whole: it may be what ended its consumer, and
+        should it be given up, the dead letter is to hold all of it.
+
+        Raises:
+            Refusal: the body is not there.
+        """
+        body = None if lone else self._bodies.read(at)
+        if body is None:
+            raise Refusal(item, RequestError(BODY_GONE, "The body is not in the memory of this machine any more."))
+        item.request = msgspec.structs.replace(item.request, body=body, at=None)
 
     def _discard(self, dead: Sequence[Dead]) -> None:
         log.warning("%d entries without a readable request id are dead letters now; nobody can be told.", len(dead))

@@ -28,6 +28,7 @@ from .pause import Pause
 from .policies import make_batcher
 from .repeats import Repeats
 from .rows import Rows
+from .shared_bodies import SharedBodies
 from .stream import WorkStream
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,9 @@ class Stages:
         pause: says when nothing is to be claimed.
         tracing: where the spans of batches go; None for nowhere.
         cancelled: entries that are not to run; somebody else adds to it.
+
+    Attributes:
+        bodies: those that front ends of this machine keep in shared memory.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class Stages:
     ) -> None:
         self._cancelled = Cancelled() if cancelled is None else cancelled
         self._config, self._stream, self._metrics = config, stream, metrics
+        self.bodies = SharedBodies(bool(config.settings.shared_bodies_mb))
         self._on_worn_out = on_worn_out
         self._on_gone, self._new_thread, self._pause, self._tracing = on_gone, new_thread, pause, tracing
         # One book for all models: what a commit could not end is still held when the next model runs.
@@ -191,6 +196,7 @@ class Stages:
             pause=self._pause,
             repeats=repeats,
             most_message_bytes=config.settings.max_message_bytes,
+            bodies=self.bodies,
         )
         self._decodings.append(decoding)
         decoding.start()

@@ -289,6 +289,7 @@ class Worker:
             refusal=refusal,
             serving=wishes.Serving.PAUSED if self._pause.rests else wishes.Serving.OPEN,
             late_s=f"{late_s:.0f}" if late_s else "",
+            bodies=self._stages.bodies.identity(),
         )
         return card, wishes.to_hash(state)
 

@@ -13,7 +13,7 @@ from shared.names import is_name
 from shared.redis import Link, NotPrimary, NotUsable, ServerError
 from shared.redis_faults import CLUSTER
 from shared.starts import Phase, Start
-from shared.wishes import LATE, SERVING, Serving, serving_from
+from shared.wishes import BODIES, LATE, SERVING, Serving, serving_from
 
 from .awaited import Awaited, hopeless
 from .prediction import service_of
@@ -81,7 +81,7 @@ class CatalogueReader:
                 ("HGETALL", keys.failures(name)),
                 ("HGETALL", keys.starts(name)),
                 *(("XLEN", keys.work(name, lane)) for lane in self._lanes.get(name, DEFAULT_ONLY)),
-                *(("HGET", keys.worker(name, worker), LATE) for worker in self._workers.get(name, ())),
+                *(("HMGET", keys.worker(name, worker), LATE, BODIES) for worker in self._workers.get(name, ())),
                 *(("FCALL", functions.BYTES, 1, keys.work(name, lane)) for lane in self._lanes.get(name, DEFAULT_ONLY)),
             )
         answers = iter(await self._link.call_many(commands) if commands else ())
@@ -94,7 +94,7 @@ class CatalogueReader:
             found_lengths = {lane: next(answers) for lane in self._lanes.get(name, DEFAULT_ONLY)}
             lengths = {lane: length for lane, length in found_lengths.items() if isinstance(length, int)}
             said = {worker: next(answers) for worker in self._workers.get(name, ())}
-            late = sum(1 for worker in workers if isinstance(said.get(worker), bytes) and said[worker])
+            late = sum(1 for worker in workers if _said(said.get(worker), 0))
             found_bytes = {lane: bytes_from(next(answers)) for lane in self._lanes.get(name, DEFAULT_ONLY)}
             taken = {lane: one for lane, one in found_bytes.items() if one is not None}
             # A new one is asked about from the next time on.
@@ -107,8 +107,9 @@ class CatalogueReader:
             failed = failures_of(died, started, now_ms)
             ready_in_s = self._awaited.ready_in_s(name, alive, started, died, now_ms)
             states[name] = ModelState(
-                name, decoded, alive, queued, service, serving, lanes, lengths, failed, late, taken, ready_in_s
-            )
+                name, decoded, alive, queued, service, serving, lanes, lengths, failed, late, taken, ready_in_s,
+                bodies_of([said.get(worker) for worker in workers]),
+            )  # fmt: skip
         return Catalogue(states, redis_ok=True, memory_full=is_memory_full(memory))
 
     def _card(self, name: str, fields: Any) -> cards.Card | None:
@@ -183,6 +184,21 @@ def _has_failed(one: Start, again: bool, now_ms: int) -> bool:
 
 def _fields(answer: Any) -> dict[bytes, bytes]:
     return dict(zip(answer[::2], answer[1::2], strict=True)) if isinstance(answer, list) else {}
+
+
+def bodies_of(said: Sequence[Any]) -> str:
+    """Return the folder of bodies that all workers read, from what they said; empty when one reads another, or none.
+
+    A worker that was not asked yet, or is of a version that knows of no such folder, reads none.
+    """
+    folders = {_said(one, 1) for one in said}
+    return folders.pop().decode(errors="replace") if len(folders) == 1 else ""
+
+
+def _said(answer: Any, index: int) -> bytes:
+    """Return one field of what HMGET answered of a worker; empty for nothing."""
+    value = answer[index] if isinstance(answer, list) else None
+    return value if isinstance(value, bytes) else b""
 
 
 def _names(answer: Any) -> list[str]:

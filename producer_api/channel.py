@@ -19,6 +19,10 @@ from .reply_reader import ReplyReader
 from .waiters import Waiter, Waiters
 
 
+def _nothing(_: object) -> None:
+    """Be called."""
+
+
 class Wait:
     """One request's wait for its reply, from the moment it is put into the lane."""
 
@@ -36,13 +40,16 @@ class Wait:
         self._waiters.remove(self.waiter)
         if self._id_is_ours and type(result) is bytes:
             self._admitter.acknowledge(self.waiter.request_id)
-        self._done(result)
+        # Whoever is called may refer to this wait, and have the body: no cycle is to hold that longer than needed.
+        done, self._done = self._done, _nothing
+        done(result)
 
     def give_up(self) -> None:
         """Nobody is interested any more: if nobody can ask again either, the request is cancelled, else it goes on."""
         if not self.waiter.ended:
             self._waiters.remove(self.waiter)
             self.waiter.abandon()
+            self._done = _nothing
             if self._id_is_ours:
                 self._admitter.cancel(self.waiter)
 

@@ -73,12 +73,20 @@ class QueueMetrics:
         reply_wait: seconds from submitting a request until its reply, one value per request.
         transport: the part of ``reply_wait`` in s that the consumer's own durations do not account for.
         redis_errors: failed commands and lost connections.
+        bodies_resent: requests that went again, with their body, since a consumer did not find it in shared memory.
+        bodies: what bodies in shared memory take.
     """
 
     admit_duration: Series
     reply_wait: Series
     transport: Series
     redis_errors: Counter
+    bodies_resent: Counter
+    bodies: Gauge
+
+    def watch_bodies(self, used_bytes: Callable[[], int]) -> None:
+        """Show what bodies in shared memory take."""
+        self.bodies.set_function(used_bytes)
 
 
 def queue_metrics(registry: Registry) -> QueueMetrics:
@@ -92,6 +100,8 @@ def queue_metrics(registry: Registry) -> QueueMetrics:
         series("headrace_reply_wait_seconds", "Time from submitting a request until its reply."),
         series("headrace_transport_seconds", "Reply wait less the consumer's own durations."),
         Counter("headrace_redis_errors", "Failed Redis commands and lost connections.", registry=registry),
+        Counter("headrace_bodies_resent", "Requests sent again with their body.", registry=registry),
+        Gauge("headrace_shared_bodies_bytes", "What bodies in shared memory take.", registry=registry),
     )
 
 

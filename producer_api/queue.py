@@ -61,6 +61,7 @@ class ModelState:
         failures: a sentence on each consumer that died and does not live well yet, by its place.
         late: of the workers that live, how many take requests and answer none.
         bytes: what they take; without those of which that is not known.
+        bodies: the folder of bodies in shared memory that all its workers read; empty when they do not agree.
         ready_in_s: while nobody serves it and a consumer loads it or is on its way: seconds that will probably take.
     """
 
@@ -76,6 +77,7 @@ class ModelState:
     late: int = 0
     bytes: Mapping[str, LaneBytes] = field(default_factory=dict)
     ready_in_s: int | None = None
+    bodies: str = ""
     is_open: bool = field(init=False)
 
     def __post_init__(self) -> None:

@@ -10,10 +10,17 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from shared.bodies import LEAST_BYTES, At
 from shared.fast_wire import decode_reply
 from shared.keys import DEFAULT_LANE, FRONT_END
 from shared.logs import about
-from shared.outcomes import INTERNAL, QUEUE_UNAVAILABLE, SHUTTING_DOWN, UNKNOWN_OUTCOME, RequestError
+from shared.outcomes import (
+    INTERNAL,
+    QUEUE_UNAVAILABLE,
+    SHUTTING_DOWN,
+    UNKNOWN_OUTCOME,
+    RequestError,
+)
 from shared.redis import ClientError, Link, NotPrimary, connect_async
 from shared.redis_faults import told
 from shared.settings import Settings
@@ -23,11 +30,13 @@ from shared.wishes import Serving
 
 from .admission import admit, check_lane, check_wait, find_model, refusal
 from .admitter import Instruments
+from .body_store import BodyStore
 from .by_id import ById
 from .catalogue import CatalogueReader
-from .channel import Channel
+from .channel import Channel, Wait
 from .forever import forever
 from .queue import Answer, Catalogue, GiveUp, ModelState, Standing
+from .shared_wait import SharedWait
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +57,13 @@ class QueueInstruments(Instruments, Protocol):
     def transport(self) -> Any:
         """Histogram series: that wait minus the consumer's own durations."""
 
+    @property
+    def bodies_resent(self) -> Any:
+        """Counter of bodies that went through the queue after all."""
+
+    def watch_bodies(self, used_bytes: Callable[[], int]) -> None:
+        """Show what bodies in shared memory take."""
+
 
 class RedisQueue:
     """Admits through Redis functions and waits on reply streams, one channel per model and lane.
@@ -65,6 +81,8 @@ class RedisQueue:
         self._channels: dict[tuple[str, str], Channel] = {}
         self._max_wait_s = settings.max_wait_ms / 1000 or math.inf
         self._in_flight = 0
+        self._bodies = BodyStore(self._instance, settings.shared_bodies_mb << 20)
+        instruments.watch_bodies(lambda: self._bodies.used_bytes)
         self._closed = self._was_demoted = False
         self._refresher: asyncio.Task[None] | None = None
 
@@ -93,6 +111,7 @@ class RedisQueue:
         await self._by_id.close()
         await self._catalogue_link.close()
         await self._client.aclose()
+        self._bodies.close()
 
     def catalogue(self) -> Catalogue:
         """See the interface."""
@@ -197,7 +216,12 @@ class RedisQueue:
                     backlog.answered(service, ahead, waited_s, begun_s, or_longer=True)
             done(end)
 
-        wait = channel.begin(request, id_is_ours=id_is_ours, done=ended, fingerprint=fingerprint)
+        at = self._shared_place(state, request) if id_is_ours else None
+        wait: Wait | SharedWait
+        if at is None:
+            wait = channel.begin(request, id_is_ours=id_is_ours, done=ended, fingerprint=fingerprint)
+        else:
+            wait = SharedWait(channel, self._bodies, request, at, ended, self._instruments.bodies_resent.inc)
         self._in_flight += 1
 
         def give_up() -> None:
@@ -206,6 +230,14 @@ class RedisQueue:
                 wait.give_up()
 
         return give_up
+
+    def _shared_place(self, state: ModelState, request: Request) -> At | None:
+        """Keep the body in shared memory, if all of the model's consumers read it there. Only where the id is ours:
+        whoever can ask again with an id has a right to a request that is whole without this process."""
+        body = request.body
+        if body is None or len(body) < LEAST_BYTES or not state.bodies or state.bodies != self._bodies.identity:
+            return None
+        return self._bodies.put(body)
 
     async def find(self, model: str, request_id: str, lane: str = DEFAULT_LANE) -> Reply | Standing:
         """See the interface."""

@@ -41,6 +41,7 @@ class _Request(Struct, forbid_unknown_fields=True):
     rt: str | None = None
     params: Annotated[dict[str, wire.Scalar], Meta(max_length=wire.MAX_PARAMS)] | None = None
     tp: ShortText | None = None
+    at: ShortText | None = None
 
 
 class _Reply(Struct):
@@ -92,8 +93,13 @@ def decode_request(message: bytes, *, checks_elements: bool = True) -> Request:
     reply_to, body, inputs = found.rt, found.body, None
     if found.v != wire.VERSION or not is_name(found.id) or not (reply_to is None or is_name(reply_to)):
         return wire.decode_request(message)
-    if body is None or found.ct is None or found.inputs is not None:
-        inputs = None if body is not None or found.inputs is None else _tensors(found.inputs, checks_elements)
+    if body is None or found.ct is None or found.inputs is not None or found.at is not None:
+        if body is None and found.inputs is None and found.ct is not None and found.at is not None:
+            return Request(
+                found.id, found.ttl_ms, found.ct, None, None, reply_to, found.params or {}, found.tp, found.at
+            )
+        other = body is not None or found.inputs is None or found.at is not None
+        inputs = None if other else _tensors(found.inputs or (), checks_elements)
         if inputs is None:
             return wire.decode_request(message)
     content_type = None if body is None else found.ct

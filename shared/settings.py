@@ -56,6 +56,7 @@ class Settings:
     data_dir: str = ".headrace"
     appendonly: str = "everysec"
     maxmemory_mb: int = 1024
+    shared_bodies_mb: int = 64
     max_batch: int | None = None
     window_ms: float | None = None
     batch_policy: str | None = None
@@ -273,6 +274,7 @@ _INTEGERS: dict[str, tuple[int, int]] = {
     "redis_ping_ms": (0, 3_600_000),
     "port": (0, 65535),
     "maxmemory_mb": (16, 1 << 20),
+    "shared_bodies_mb": (0, 1 << 20),
     "max_batch": (1, MAX_BATCH_CEILING),
     "torch_threads": (0, 1024),
     "decode_threads": (1, 256),

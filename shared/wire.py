@@ -48,6 +48,7 @@ class Request(msgspec.Struct, frozen=True):
         ttl_ms: time to live from the moment the request entered the stream, in ms.
         reply_to: name of the waiting instance whose reply stream gets a hint, if any.
         params: options such as ``top_k``; scalars only.
+        at: instead of ``body``, where a front end of the consumer's machine keeps it (``bodies.py``).
         traceparent: W3C trace context, passed on unread.
     """
 
@@ -59,6 +60,7 @@ class Request(msgspec.Struct, frozen=True):
     reply_to: str | None = None
     params: Mapping[str, Scalar] = {}
     traceparent: str | None = None
+    at: str | None = None
 
 
 def pack(value: Any) -> bytes:
@@ -126,7 +128,10 @@ def encode_request(request: Request, reply_to: str | None = None) -> bytes:
         ]
     else:
         message["ct"] = request.content_type
-        message["body"] = request.body
+        if request.at is None:
+            message["body"] = request.body
+        else:
+            message["at"] = request.at
     if reply_to is not None or request.reply_to is not None:
         message["rt"] = reply_to or request.reply_to
     if request.params:
@@ -136,7 +141,7 @@ def encode_request(request: Request, reply_to: str | None = None) -> bytes:
     return msgpack.packb(message)  # type: ignore[no-any-return]
 
 
-_REQUEST_MEMBERS = frozenset({"v", "id", "ttl_ms", "ct", "body", "inputs", "rt", "params", "tp"})
+_REQUEST_MEMBERS = frozenset({"v", "id", "ttl_ms", "ct", "body", "at", "inputs", "rt", "params", "tp"})
 
 
 def decode_request(message: bytes) -> Request:
@@ -207,12 +212,14 @@ def _checked_request(value: dict[str, Any]) -> Request:
     ttl_ms = value.get("ttl_ms")
     if type(ttl_ms) is not int or not 1 <= ttl_ms <= MAX_TTL_MS:
         raise WireError(f"ttl_ms must be a whole number from 1 to {MAX_TTL_MS}.", "ttl_ms")
-    content_type, body, inputs = value.get("ct"), value.get("body"), value.get("inputs")
-    if (body is None) == (inputs is None):
+    content_type, body, inputs, at = value.get("ct"), value.get("body"), value.get("inputs"), value.get("at")
+    if (body is not None) + (inputs is not None) + (at is not None) != 1:
         raise WireError("A request must have either body or inputs.", "body")
-    if body is not None:
-        if type(body) is not bytes:
+    if inputs is None:
+        if body is not None and type(body) is not bytes:
             raise WireError("body must be bytes.", "body")
+        if at is not None and (type(at) is not str or len(at) > MAX_TEXT):
+            raise WireError("at must be a short string.", "at")
         if type(content_type) is not str or len(content_type) > MAX_TEXT:
             raise WireError("ct must be the content type of body.", "ct")
     traceparent = value.get("tp")
@@ -222,12 +229,13 @@ def _checked_request(value: dict[str, Any]) -> Request:
     return Request(
         id=value["id"],
         ttl_ms=ttl_ms,
-        content_type=content_type if body is not None else None,
+        content_type=content_type if inputs is None else None,
         body=body,
         inputs=None if inputs is None else _decode_inputs(inputs),
         reply_to=value.get("rt"),
         params={} if params is None else _decode_params(params),
         traceparent=traceparent,
+        at=at,
     )
 
 

@@ -26,7 +26,8 @@ SERVING = "serving"
 
 
 LATE = "late_s"
-"""Field of a consumer's own hash: see :class:`WorkerState`."""
+BODIES = "bodies"
+"""Fields of a consumer's own hash: see :class:`WorkerState`."""
 
 
 class Serving(StrEnum):
@@ -91,6 +92,7 @@ class WorkerState(msgspec.Struct, frozen=True):
         refusal: one sentence when the wish was refused.
         serving: ``paused`` once it claims nothing more because the model is paused, else ``open``.
         late_s: for how many seconds it has held requests and answered none that it should have; empty while it answers.
+        bodies: which folder of bodies in shared memory it reads (``bodies.py``); empty for none.
     """
 
     pid: str = ""
@@ -105,6 +107,7 @@ class WorkerState(msgspec.Struct, frozen=True):
     refusal: str = ""
     serving: str = ""
     late_s: str = ""
+    bodies: str = ""
 
 
 def to_hash(state: WorkerState) -> dict[str, str]:

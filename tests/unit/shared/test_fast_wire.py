@@ -28,10 +28,11 @@ requests = some.fixed_dictionaries(
         "inputs": some.lists(tensors, max_size=2),
         "rt": names,
         "tp": some.text(max_size=20),
+        "at": some.text(max_size=20),
         "params": some.dictionaries(some.text(max_size=4), scalars, max_size=2),
     },
 )
-members = some.sampled_from(["v", "id", "ttl_ms", "ct", "body", "inputs", "rt", "tp", "params", "what"])
+members = some.sampled_from(["v", "id", "ttl_ms", "ct", "body", "inputs", "rt", "tp", "params", "at", "what"])
 PLAIN: dict[str, Any] = {"v": 1, "id": "a", "ttl_ms": 1, "ct": "x", "body": b"y"}
 
 
@@ -61,6 +62,9 @@ def test_requests_are_read_alike(request: dict[str, Any]) -> None:
 @example(PLAIN, "ct", "x" * 2000)
 @example(PLAIN, "rt", "a b")
 @example(PLAIN, "inputs", None)
+@example({**PLAIN, "body": None}, "at", "x" * 2000)
+@example({"v": 1, "id": "a", "ttl_ms": 1, "at": "f:0:1:1"}, "ct", None)
+@example(PLAIN, "at", "f:0:1:1")
 def test_wrong_members_are_refused_alike(request: dict[str, Any], member: str, value: Any) -> None:
     agree(msgpack.packb({**request, member: value}))
 

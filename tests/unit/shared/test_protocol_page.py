@@ -9,6 +9,7 @@ import msgpack
 import pytest
 
 from shared import functions, keys, wire
+from shared.bodies import BODY_GONE
 from shared.cards import ITEM_BYTES, Card
 from shared.outcomes import (
     CANCELLED,
@@ -85,7 +86,18 @@ def test_every_function_is_described() -> None:
 
 @pytest.mark.parametrize(
     "outcome",
-    [MALFORMED, UNSUPPORTED_MEDIA_TYPE, INVALID_INPUT, MODEL_ERROR, CRASHED, LANE_FULL, INTERNAL, EXPIRED, CANCELLED],
+    [
+        MALFORMED,
+        UNSUPPORTED_MEDIA_TYPE,
+        INVALID_INPUT,
+        MODEL_ERROR,
+        CRASHED,
+        LANE_FULL,
+        INTERNAL,
+        EXPIRED,
+        CANCELLED,
+        BODY_GONE,
+    ],
     ids=lambda outcome: outcome.code,
 )
 def test_what_a_consumer_answers_is_described_and_stored_as_described(outcome: Outcome) -> None:

@@ -49,6 +49,7 @@ def request_of(message: dict[str, Any]) -> Request:
         reply_to=message.get("rt"),
         params=message.get("params", {}),
         traceparent=message.get("tp"),
+        at=message.get("at"),
     )
 
 

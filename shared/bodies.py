@@ -1,0 +1,77 @@
+"""Large bodies in shared memory [I/O]: what a front end and the consumers of its machine must agree on.
+
+A front end keeps bodies in a file of its own below ``/dev/shm`` until their answers are here, and the request in the
+queue says where its body is (``docs/protocol.md``). Only processes of one user and one machine can do that. Whether
+two of them do is told from the folder itself: both say which one they see, and containers see different ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from pathlib import Path
+from struct import Struct
+from typing import NamedTuple
+
+from .outcomes import Outcome
+
+BODY_GONE = Outcome("body_gone", 503, lasting=False)
+"""A consumer did not find a body. Its front end sends the request again with the body, so no client ever sees this."""
+
+ROOT = Path("/dev/shm")
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+LEAST_BYTES = 16 * 1024
+MOST_BYTES = 1024 * 1024
+"""Sizes of the bodies that go this way: smaller ones are quick anyway, larger ones would hold up who writes them."""
+
+STAMP = Struct("<Q")
+"""Stands before each body, and is another one for each: whoever finds it after reading has read that body whole."""
+
+_AT = re.compile(r"([A-Za-z0-9_-]{1,64}):([0-9]{1,15}):([0-9]{1,15}):([0-9]{1,18})\Z")
+
+
+class At(NamedTuple):
+    """Where a body is: ``size_bytes`` behind the stamp at ``offset`` of a file in the folder."""
+
+    file: str
+    offset: int
+    size_bytes: int
+    stamp: int
+
+    def text(self) -> str:
+        """Return it as the member ``at`` of a request."""
+        return f"{self.file}:{self.offset}:{self.size_bytes}:{self.stamp}"
+
+
+def parse(text: str) -> At | None:
+    """Read the member ``at`` of a request; None when it is none."""
+    match = _AT.match(text)
+    return None if match is None else At(match[1], int(match[2]), int(match[3]), int(match[4]))
+
+
+def open_folder() -> Path | None:
+    """Return this user's folder, made when missing; None where there is no such memory, or somebody else made it."""
+    folder = ROOT / f"headrace-{os.geteuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError:  # not Linux, or it cannot be written
+        return None
+    is_own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+    return folder if is_own else None
+
+
+def identity_of(folder: Path) -> str:
+    """Return a name that two processes have in common if and only if they see the same folder; empty for none.
+
+    The number of a folder is the machine's own, and so is that of the file system which a container has for itself.
+    """
+    try:
+        found = folder.stat()
+        boot = BOOT.read_text("ascii").strip()
+    except (OSError, ValueError):
+        return ""
+    return hashlib.sha256(f"{boot} {found.st_dev} {found.st_ino}".encode()).hexdigest()[:32]
