@@ -158,6 +158,8 @@ def _described(message: bytes) -> dict[str, Any]:
     except WireError as error:
         return {"unreadable": str(error), "bytes": len(message)}
     described: dict[str, Any] = {"id": request.id, "ttl_ms": request.ttl_ms, "params": dict(request.params)}
+    if request.at is not None:
+        return {**described, "content_type": request.content_type, "at": request.at}
     if request.inputs is None:
         return {**described, "content_type": request.content_type, "body_bytes": len(request.body or b"")}
     described["inputs"] = [

@@ -13,6 +13,7 @@ from shared.settings import Settings
 from shared.wire import Request, encode_request
 
 from .admitter import NOT_ASKED_BEFORE, Admitter, Instruments, Pending
+from .lane_account import LaneAccount
 from .large_messages import encode_around_body
 from .prediction import Backlog
 from .reply_reader import ReplyReader
@@ -104,6 +105,11 @@ class Channel:
     def set_bytes(self, found: LaneBytes | None) -> None:
         """Take in what the lane takes, None where that is not known."""
         self._admitter.account.seen(found)
+
+    @property
+    def account(self) -> LaneAccount:
+        """What the lane takes in bytes."""
+        return self._admitter.account
 
     def start(self) -> None:
         """Begin reading replies."""

@@ -17,11 +17,20 @@ MOST_RETRY_AFTER_S = 60
 
 
 class LaneAccount:
-    """The bytes of one lane: as last seen, and what this process has sent since."""
+    """The bytes of one lane: as last seen, and what this process has sent since.
+
+    Attributes:
+        shared_bytes: what bodies of its requests take in this process's shared memory, of which Redis knows nothing.
+    """
 
     def __init__(self) -> None:
         self._seen: LaneBytes | None = None
         self._sent = 0
+        self.shared_bytes = 0
+
+    @property
+    def _added(self) -> int:
+        return self._sent + self.shared_bytes
 
     def seen(self, found: LaneBytes | None) -> None:
         """Take in what the lane takes now; None where nobody says: what was known before is as good as it gets."""
@@ -37,14 +46,14 @@ class LaneAccount:
         seen = self._seen
         if seen is None:
             return False
-        return seen.queued + seen.stored + self._sent + count_bytes <= seen.limit * UNASKED_SHARE
+        return seen.queued + seen.stored + self._added + count_bytes <= seen.limit * UNASKED_SHARE
 
     def takes(self, count_bytes: int) -> bool:
         """Say whether so much more fits, also where nothing is known. An empty lane takes one of any size."""
         seen = self._seen
         if seen is None:
             return True
-        return count_bytes <= seen.left - self._sent or seen.queued + seen.stored + self._sent == 0
+        return count_bytes <= seen.left - self._added or seen.queued + seen.stored + self._added == 0
 
     def refusal(self) -> tuple[str, int]:
         """Return the sentence for whom it has no room, and the seconds after which there should be some."""
@@ -52,7 +61,7 @@ class LaneAccount:
         if seen is None:
             return "The lane's requests and stored answers take all the bytes that they may.", 1
         sentence = (
-            f"The lane's requests take {_mib(seen.queued + self._sent)} and its stored answers {_mib(seen.stored)}; "
+            f"The lane's requests take {_mib(seen.queued + self._added)} and its stored answers {_mib(seen.stored)}; "
             f"together they may take {_mib(seen.limit)}."
         )
         expires_s = seen.expires_s if seen.stored > seen.queued else 1

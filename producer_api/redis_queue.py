@@ -216,7 +216,7 @@ class RedisQueue:
                     backlog.answered(service, ahead, waited_s, begun_s, or_longer=True)
             done(end)
 
-        at = self._shared_place(state, request) if id_is_ours else None
+        at = self._shared_place(state, request, channel) if id_is_ours else None
         wait: Wait | SharedWait
         if at is None:
             wait = channel.begin(request, id_is_ours=id_is_ours, done=ended, fingerprint=fingerprint)
@@ -231,13 +231,14 @@ class RedisQueue:
 
         return give_up
 
-    def _shared_place(self, state: ModelState, request: Request) -> At | None:
+    def _shared_place(self, state: ModelState, request: Request, channel: Channel) -> At | None:
         """Keep the body in shared memory, if all of the model's consumers read it there. Only where the id is ours:
         whoever can ask again with an id has a right to a request that is whole without this process."""
         body = request.body
         if body is None or len(body) < LEAST_BYTES or not state.bodies or state.bodies != self._bodies.identity:
             return None
-        return self._bodies.put(body)
+        # A lane that is nearly full of bytes is asked what it takes, as for every large body.
+        return self._bodies.put(body) if channel.account.surely_takes(len(body)) else None
 
     async def find(self, model: str, request_id: str, lane: str = DEFAULT_LANE) -> Reply | Standing:
         """See the interface."""

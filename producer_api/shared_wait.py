@@ -46,6 +46,7 @@ class SharedWait:
         self._channel, self._store, self._request, self._done = channel, store, request, done
         self._on_resent, self._begun_s = on_resent, time.perf_counter()
         self._at: At | None = at
+        channel.account.shared_bytes += at.size_bytes
         short = msgspec.structs.replace(request, body=None, at=at.text())
         try:
             self._wait: Wait = channel.begin(short, id_is_ours=True, done=self._end)
@@ -77,6 +78,7 @@ class SharedWait:
         at, self._at = self._at, None
         if at is not None:
             self._store.drop(at)
+            self._channel.account.shared_bytes -= at.size_bytes
 
 
 def was_not_followed(reply: bytes) -> bool:
