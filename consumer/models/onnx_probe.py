@@ -101,8 +101,8 @@ def _running(session: FileSession, file: OnnxFile, own: Sequence[Row]) -> tuple[
     specs = [one.spec for one in file.inputs]
     said: list[ValueError] = []
     for size in FREE_SIZES if file.has_free_sizes else FREE_SIZES[:1]:
-        rows = made(specs, size)
         try:
+            rows = made(specs, size)
             return rows, _tried(session, rows[:1])
         except ValueError as error:
             said.append(error)

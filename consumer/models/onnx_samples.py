@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,14 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared import files
-from shared.cards import TensorSpec
+from shared.cards import ITEM_BYTES, TensorSpec
 from shared.files import FileRefused
 
 from .inputs import numpy_type
 
 SEED = 1867
 DISTINCT = 32
-"""Rows that differ; more than these are the same ones again."""
+"""Rows that differ, at most; more than these are the same ones again."""
+
+MOST_MADE_BYTES = 64 << 20
+"""Of all made-up rows together, the first aside; so that a file that only says that it takes gigabytes costs none."""
 
 MOST_BYTES = 256 << 20
 _WORDS = ("a", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog", "été")
@@ -36,10 +40,21 @@ def made(specs: Sequence[TensorSpec], free_size: int) -> list[Row]:
 
     Args:
         free_size: what every size becomes that may be any.
+
+    Raises:
+        ValueError: with such sizes a row of free sizes is too long to try.
     """
+    row_bytes = sum(_bytes(spec, free_size) for spec in specs)
+    if row_bytes > MOST_MADE_BYTES and any(-1 in spec.shape for spec in specs):
+        raise ValueError(f"a row takes {row_bytes} bytes where each size that may be any is {free_size}")
+    count = min(DISTINCT, max(1, MOST_MADE_BYTES // max(1, row_bytes)))
     return [
-        tuple(_value(spec, free_size, number, place) for place, spec in enumerate(specs)) for number in range(DISTINCT)
+        tuple(_value(spec, free_size, number, place) for place, spec in enumerate(specs)) for number in range(count)
     ]
+
+
+def _bytes(spec: TensorSpec, free_size: int) -> int:
+    return ITEM_BYTES.get(spec.datatype, 64) * math.prod(free_size if size == -1 else size for size in spec.shape)
 
 
 def _value(spec: TensorSpec, free_size: int, number: int, place: int) -> Any:

@@ -75,6 +75,7 @@ def url(folder: Path, networks: dict[str, Any]) -> Iterator[str]:
         [found] = re.findall(r"API +(http://\S+)", running.output)
         assert "damaged.onnx cannot be served: it is damaged, cut short, or no ONNX file." in running.output
         assert re.search(r"FAILED +damaged-file: consumer damaged-file ended with code 69\.", running.output)
+        (folder / "said").write_text(running.output)
         yield found
         running.signal(signal.SIGTERM)
         assert running.end() == 0, running.output
@@ -151,11 +152,24 @@ def test_a_photograph_gives_what_torch_gives(url: str, networks: dict[str, Any])
     assert said["predictions"][0]["label"] == max(scores, key=lambda label: scores[label])
 
 
+def test_the_lines_that_are_printed_are_requests_that_are_answered(url: str, folder: Path) -> None:
+    lines = re.findall(r"^ +(curl .*/(\S+)/predict)$", (folder / "said").read_text(), re.MULTILINE)
+    assert sorted(model for _, model in lines) == ["colours-file", "pooled-file"]
+    for line, model in lines:
+        done = subprocess.run(
+            ["bash", "-c", f"{line} --silent --max-time 20"], cwd=ROOT, capture_output=True, check=True
+        )
+        said = json.loads(done.stdout)
+        assert said["model"] == model
+        assert said.get("outputs") or said.get("predictions")
+
+
 def test_the_cards_name_the_runtime(url: str) -> None:
     for model in ("pooled-file", "colours-file"):
         with urllib.request.urlopen(f"{url}/v1/models/{model}", timeout=30) as answer:
             card = json.load(answer)
         assert (card["family"], card["precision"], card["device"]) == ("onnx", "fp32", "cpu")
+        assert card.get("runtime", "onnxruntime") == "onnxruntime"
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="there is no /proc")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from onnx import TensorProto
 
 from consumer.models.base import IMAGES, RAW, Model
 from consumer.models.classifier import INPUT
-from shared.model_config import Preprocessing
+from shared.model_config import ModelConfig, Preprocessing
 from shared.outcomes import MODEL_ERROR, RequestError
 from shared.wire import Request, Tensor
 
 from .onnx_files import FLOAT, INT64, UINT8, classifier, embedding, identity, node, proto, serve, value, written
 from .pictures import encoded, noise
+from .test_classifier import photo
 
 SIDE = 8
 PREPROCESSING = Preprocessing(resize=10, crop=SIDE, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
@@ -187,3 +189,32 @@ def test_pixels_of_one_colour_give_what_the_definition_says(tmp_path: Path) -> N
     sent = np.broadcast_to(np.array([255, 0, 51], np.uint8), (1, SIDE, SIDE, 3))
     [found] = np.asarray(model.run(model.preprocess(raw(sent, 3))))
     assert found.tolist() == pytest.approx([0.5 / 0.2, -0.4 / 0.25, -0.1 / 0.3], rel=1e-5)
+
+
+def test_a_real_network_as_a_file_gives_what_it_gives_in_torch(
+    tmp_path: Path, imagenet: Model, shipped: dict[str, ModelConfig]
+) -> None:
+    """EfficientNet-Lite0, exported as everybody exports, on photographs."""
+    import torch
+
+    from consumer.models import timm
+
+    config = shipped["imagenet"]
+    module, example = timm.build_network(config).module, torch.zeros(2, 3, 224, 224)
+    path = tmp_path / "imagenet.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's remarks on itself
+        torch.onnx.export(
+            module,
+            (example,),
+            str(path),
+            dynamo=False,
+            dynamic_axes={"pixels": {0: "n"}, "logits": {0: "n"}},
+            input_names=["pixels"],
+            output_names=["logits"],
+        )
+    model = serve(path, labels=config.labels, preprocessing=config.preprocessing)
+    assert model.describe() == imagenet.describe()
+    rows = [row for name in ("cat", "coffee") for row in imagenet.preprocess(photo(name))]
+    assert all(map(np.array_equal, rows, (row for name in ("cat", "coffee") for row in model.preprocess(photo(name)))))
+    assert np.allclose(model.run(rows), imagenet.run(rows), atol=1e-3)

@@ -187,6 +187,15 @@ def test_free_sizes_of_pictures_are_found_by_trying(tmp_path: Path) -> None:
     assert serve(written(tmp_path, pool)).sample_rows(1)[0][0].shape == (3, 64, 64)
 
 
+def test_samples_take_no_memory_that_is_only_declared(tmp_path: Path) -> None:
+    """Sizes that may be any in five dimensions: 64 in each would be 4 GiB a row. A row that is large is made once."""
+    free = serve(written(tmp_path, identity(FLOAT, ("n", None, None, None, None, None))))
+    assert sum(row[0].nbytes for row in free.sample_rows(32)) < 64 << 20
+    large = serve(written(tmp_path, identity(FLOAT, ("n", 5 << 20))), max_batch=2)
+    assert large.sample_rows(4)[3][0].nbytes == 20 << 20
+    assert len({id(row[0]) for row in large.sample_rows(32)}) == 3
+
+
 def test_samples_of_the_users_own_come_from_an_npz_file(tmp_path: Path) -> None:
     path = written(tmp_path, embedding())
     ids = np.array([[7, 8, 9], [1, 2, 3]])
