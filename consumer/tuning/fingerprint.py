@@ -9,6 +9,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import stat
 from pathlib import Path
 
 from consumer.config import ConsumerConfig
@@ -16,6 +17,9 @@ from consumer.threads import threads_of
 from shared.version import __version__
 
 LIBRARIES = ("torch", "torchvision", "timm", "onnxruntime", "openvino", "onnx")
+MOST_BYTES = 8 << 30
+"""Of a file that is read through; that takes some seconds."""
+
 _LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
 """Variables that forbid a library some of the processor's instructions, which makes it another one."""
 
@@ -38,11 +42,19 @@ def fingerprint(config: ConsumerConfig, device: str) -> dict[str, str]:
 
 
 def content_of(source: str) -> str:
-    """Name a file by what is in it; what names no file stands for itself."""
+    """Name a file by what is in it; what names no regular file stands for itself.
+
+    One that is too large for that is named by its size and its time; who reads it says what is wrong with it.
+    """
     from consumer.models.weights import package_file
 
     try:
         path = package_file(source.removeprefix("package:")) if source.startswith("package:") else Path(source)
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            return source
+        if found.st_size > MOST_BYTES:
+            return f"{source} {found.st_size} {found.st_mtime_ns}"
         with path.open("rb") as file:
             return f"{source.rpartition('/')[2]} {hashlib.file_digest(file, 'sha256').hexdigest()}"
     except (OSError, ValueError):  # no file; one that is missing is told when it is read

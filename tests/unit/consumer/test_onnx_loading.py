@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from consumer.load_errors import ModelCannotLoad
 from consumer.loader import Loader
 from consumer.models.registry import build
 from consumer.starting import NoBoard
+from consumer.tuning.fingerprint import fingerprint
 from shared.cards import Card, from_hash, to_hash
 from shared.settings import Settings
 
@@ -57,3 +59,29 @@ def test_a_precision_is_refused_in_one_sentence(tmp_path: Path) -> None:
     written(tmp_path, doubling())
     with pytest.raises(ModelCannotLoad, match="an ONNX file is run in the precision that it is written in, so bf16"):
         card(tmp_path, precision="bf16")
+
+
+def test_what_has_no_end_is_refused_at_once(tmp_path: Path) -> None:
+    """Whatever is asked of a file before it is read must not wait for it."""
+    path = tmp_path / "model.onnx"
+    path.symlink_to("/dev/zero")
+    with pytest.raises(ModelCannotLoad, match="it is a device"):
+        card(tmp_path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ModelCannotLoad, match="it is a pipe"):
+        card(tmp_path)
+    path.unlink()
+    with path.open("wb") as file:
+        file.truncate(1 << 42)  # a hole
+    with pytest.raises(ModelCannotLoad, match="GiB of memory are free"):
+        card(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["weights", "labels"])
+def test_a_file_of_any_family_is_named_without_being_read_for_ever(tmp_path: Path, key: str) -> None:
+    keys = {"weights": "random", key: "/dev/zero"}
+    table = "".join(f'{name} = "{text}"\n' for name, text in keys.items())
+    (tmp_path / "models.toml").write_text(f'[models.file]\nfamily = "timm"\narchitecture = "resnet18"\n{table}')
+    config = resolve(Settings.from_env({"HEADRACE_MODELS_FILE": str(tmp_path / "models.toml")}), "file", 0)
+    assert fingerprint(config, "cpu")[key] == "/dev/zero"
