@@ -77,16 +77,17 @@ def _places(environment: Mapping[str, str], models: Sequence[str]) -> list[Place
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does."""
+    """Let SIGTERM do what Ctrl-C does, and both of them in a script's background, too, where Ctrl-C is ignored."""
 
     def interrupt(number: int, _: object) -> None:
         raise KeyboardInterrupt(number)
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _search(environment: Mapping[str, str], place: Place, options: Sequence[str]) -> Outcome:
@@ -106,8 +107,7 @@ def _search(environment: Mapping[str, str], place: Place, options: Sequence[str]
         return _outcome(place, process.wait(), found)
     except KeyboardInterrupt as interrupt:
         _stop(process)
-        number = interrupt.args[0] if interrupt.args else signal.SIGINT
-        end(f"Interrupted; nothing of this search for {place.model} was kept.", 128 + number)
+        end(f"Interrupted; nothing of this search for {place.model} was kept.", 128 + interrupt.args[0])
 
 
 def _follow(process: subprocess.Popen[bytes], place: Place) -> Found | None:

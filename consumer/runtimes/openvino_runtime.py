@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -76,9 +77,20 @@ def compile_file(source: Path | bytes, precision: str, threads: int) -> Any:
         "ENABLE_CPU_PINNING": False,
     }
     try:
-        import openvino
-
-        core = openvino.Core()
+        core = _library().Core()
         return core.compile_model(core.read_model(source), "CPU", config)
     except Exception as error:  # the library may be broken, too
         raise CannotRun(f"OpenVINO cannot open the file: {said(error)}.") from error
+
+
+def _library() -> Any:
+    """Import OpenVINO without its package ``openvino_telemetry``.
+
+    With that package each import starts a process that tells Google Analytics of it, and leaves a number for this user
+    in the home folder; nobody is asked. Where the package is missing OpenVINO has a stand-in that does nothing, so
+    here it is made to be missing.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
