@@ -11,8 +11,7 @@ from shared import streams
 from shared.settings import PRECISIONS
 
 from .operations import COMMANDS
-from .options import as_json_option
-from .up import up as run_up
+from .options import as_json_option, wait_option
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,6 +22,9 @@ def main() -> None:
 @main.command()
 def up() -> None:
     """Start Redis, the consumers and the front end, and keep them running until Ctrl-C."""
+    # Imported here: the other commands need none of it.
+    from .up import up as run_up
+
     sys.exit(run_up(os.environ))
 
 
@@ -83,8 +85,9 @@ def functions() -> None:
 
 
 @functions.command()
+@wait_option
 @as_json_option
-def load(as_json: bool) -> None:
+def load(wait_s: float, as_json: bool) -> None:
     """Load the functions into the server at HEADRACE_REDIS_URL, replacing older ones."""
     # Imported here: `up` needs no Redis client.
     from shared import functions as library
@@ -92,7 +95,7 @@ def load(as_json: bool) -> None:
     from .output import print_json
     from .redis_access import connected
 
-    with connected(os.environ, "The functions could not be loaded", named=True) as client:
+    with connected(os.environ, "The functions could not be loaded", named=True, wait_s=wait_s) as client:
         library.load(client)
     if as_json:
         print_json({"loaded": list(library.names())})

@@ -12,7 +12,7 @@ import click
 
 from .key_commands import keys
 from .lane_commands import lane
-from .options import as_json_option, yes_option
+from .options import as_json_option, wait_option, yes_option
 
 if TYPE_CHECKING:
     from shared.wishes import Serving
@@ -242,13 +242,14 @@ def write_rules(
 
 
 @acl.command("load")
+@wait_option
 @as_json_option
-def load_rules(as_json: bool) -> None:
+def load_rules(wait_s: float, as_json: bool) -> None:
     """Have the server at HEADRACE_REDIS_URL read its file of users again."""
     from .output import print_json
     from .redis_access import connected
 
-    with connected(os.environ, "The users could not be loaded", named=True) as client:
+    with connected(os.environ, "The users could not be loaded", named=True, wait_s=wait_s) as client:
         client.acl_load()
     if as_json:
         print_json({"loaded": "users"})

@@ -5,4 +5,12 @@ from __future__ import annotations
 import click
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+wait_option = click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(min=0, max=3600),
+    default=0.0,
+    show_default=True,
+    help="Seconds to wait for a server that does not answer yet.",
+)
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")

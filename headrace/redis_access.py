@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -16,6 +17,8 @@ from shared.redis_door import check_client
 from shared.redis_faults import told
 from shared.settings import Settings, SettingsError
 
+_POLL_S = 0.1
+
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_TIMEOUT = 3
@@ -24,13 +27,18 @@ EXIT_INTERRUPTED = 130
 
 @contextmanager
 def connected(
-    environment: Mapping[str, str], failed: str = "Redis did not do what was asked", *, named: bool = False
+    environment: Mapping[str, str],
+    failed: str = "Redis did not do what was asked",
+    *,
+    named: bool = False,
+    wait_s: float = 0.0,
 ) -> Iterator[Any]:
     """Give a client of the Redis that the settings name, else of the embedded server's.
 
     Args:
         failed: begins the sentence when Redis fails.
         named: HEADRACE_REDIS_URL must be set.
+        wait_s: how long to wait for a server that does not answer yet.
     """
     try:
         settings = Settings.from_env(environment)
@@ -40,12 +48,26 @@ def connected(
         end(str(error), EXIT_USAGE)
     try:
         with connect(settings.redis_address) as client:
+            _wait(client, wait_s)
             _check(client)
             yield client
     except SettingsError as error:  # a file that the address names
         end(str(error), EXIT_USAGE)
     except ClientError as error:
         end(f"{failed}: {told(error)}", EXIT_FAILED)
+
+
+def _wait(client: Any, wait_s: float) -> None:
+    """Return once the server answers, whatever it says; a server that is away is let pass when the time is over."""
+    give_up_s = time.monotonic() + wait_s
+    while time.monotonic() < give_up_s:
+        try:
+            client.ping()
+            return
+        except ServerError:
+            return
+        except ClientError:
+            time.sleep(_POLL_S)
 
 
 def _check(client: Any) -> None:

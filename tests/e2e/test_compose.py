@@ -12,9 +12,10 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ class Stack:
     environment: dict[str, str]
     url: str
     prometheus_url: str
+    first_answers: list[tuple[int, str]] = field(default_factory=list)
 
     def compose(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run one compose command; its output is the test's own."""
@@ -86,7 +88,7 @@ def stack() -> Iterator[Stack]:
     try:
         stack.compose("build")
         stack.compose("up", "-d")
-        _wait(stack)
+        stack.first_answers.extend(_until_ready(stack))
         yield stack
     finally:
         stack.compose("ps", check=False)
@@ -98,6 +100,23 @@ def _wait(stack: Stack) -> None:
     subprocess.run(
         [sys.executable, "-m", "loadgen", "wait", "--url", stack.url, "--model", "imagenet"], cwd=ROOT, check=True
     )
+
+
+def _until_ready(stack: Stack) -> list[tuple[int, str]]:
+    """Ask again and again for the model until it answers; status and code of each answer before that."""
+    found: list[tuple[int, str]] = []
+    give_up_s = time.monotonic() + 300
+    while time.monotonic() < give_up_s:
+        try:
+            _predict(stack, "cat.jpg")
+            return found
+        except urllib.error.HTTPError as error:
+            with error:
+                found.append((error.code, json.loads(error.read())["error"]["code"]))
+        except OSError:
+            pass  # its port is not open yet
+        time.sleep(0.1)
+    pytest.fail(f"The model did not answer; what came: {sorted(set(found))}.")
 
 
 def _predict(stack: Stack, photo: str) -> dict[str, Any]:
@@ -116,6 +135,18 @@ def _predict(stack: Stack, photo: str) -> dict[str, Any]:
 )
 def test_a_photograph_comes_back_with_its_label(stack: Stack, photo: str, label: str) -> None:
     assert _predict(stack, photo)["predictions"][0]["label"] == label
+
+
+def test_until_it_answers_the_model_is_loading_and_never_unknown(stack: Stack) -> None:
+    # Redis may be slower than the front end; what it knows then is nothing.
+    assert set(stack.first_answers) <= {(503, "loading"), (503, "queue_unavailable"), (503, "no_worker")}
+    assert (503, "loading") in stack.first_answers
+
+
+@pytest.mark.parametrize("service", ["producer_api", "consumer"])
+def test_nothing_is_compiled_at_the_start(stack: Stack, service: str) -> None:
+    show = "import os, json, click, shared.keys as k; print([os.path.exists(m.__cached__) for m in (json, click, k)])"
+    assert stack.inside(service, "python", "-c", show).strip() == "[True, True, True]"
 
 
 def test_nothing_but_the_api_and_prometheus_is_published(stack: Stack) -> None:

@@ -230,6 +230,23 @@ def test_health_checks_ask_our_processes_without_a_client_that_may_ask_a_proxy()
         assert "COPY headrace/ headrace/" in (ROOT / "deploy" / f"{name}.Dockerfile").read_text()
 
 
+def test_nothing_is_waited_for_that_a_consumer_can_begin_without() -> None:
+    """Loading the model takes longest: what it needs at its end comes beside it."""
+    services = _services()
+    assert services["functions"]["depends_on"] == {"redis": {"condition": "service_started"}}
+    assert "acl load --wait 60 &&" in services["functions"]["command"][-1]
+    for name in ("consumer", "producer_api"):
+        assert services[name]["depends_on"] == {"functions": {"condition": "service_started"}}
+
+
+@pytest.mark.parametrize("name", ["producer_api", "consumer"])
+def test_images_hold_compiled_code_since_nothing_is_compiled_while_they_run(name: str) -> None:
+    lines = (ROOT / "deploy" / f"{name}.Dockerfile").read_text()
+    assert "PYTHONDONTWRITEBYTECODE=1" in lines
+    last = max(lines.rindex(f"COPY {folder}/ ") for folder in ("shared", "headrace"))
+    assert lines.index("python -m compileall", last) < lines.index("USER headrace")
+
+
 def test_services_that_go_on_have_health_checks_and_come_back() -> None:
     for name, service in _services().items():
         if name in ("users", "functions", "operator"):

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from headrace import acl
 from shared import functions
@@ -39,6 +42,43 @@ def test_functions_load_says_in_one_line_that_the_server_is_away() -> None:
         assert command.end() == 1
         assert len(command.lines) == 1
         assert command.lines[0].startswith("headrace: The functions could not be loaded")
+
+
+def test_functions_load_waits_for_a_server_that_is_on_its_way(tmp_path: Path) -> None:
+    """In compose it starts beside the server."""
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        config = ServerConfig(tmp_path, nobody.getsockname()[1], "no")
+        command = Running([*LOAD, "--wait", "50"], {"HEADRACE_REDIS_URL": f"redis://127.0.0.1:{config.port}/0"})
+        nobody.accept()[0].close()  # it has asked, and was not answered
+    with command, EmbeddedServer(config) as server:
+        assert command.end() == 0
+        with connect(server.url) as client:
+            assert functions.ADMIT in str(client.execute_command("FUNCTION", "LIST"))
+    assert command.lines == ["headrace: the functions are loaded."]
+
+
+@pytest.mark.parametrize("command", [("functions", "load"), ("acl", "load")])
+def test_what_waits_for_a_server_does_not_wait_for_ever(command: tuple[str, ...]) -> None:
+    said = headrace(f"redis://127.0.0.1:{free_port()}/0", *command, "--wait", "0.3")
+    assert said.code == 1
+    assert said.err.startswith("headrace: The ")
+
+
+def test_a_server_that_answers_is_not_waited_for_whatever_it_says(tmp_path: Path) -> None:
+    """Whom it does not let in, it will not let in later."""
+    with EmbeddedServer(ServerConfig(tmp_path, free_port(), "no")) as server:
+        with connect(server.url) as client:
+            client.execute_command("ACL", "SETUSER", "nobody", "on", "nopass", "-@all")
+        url = server.url.replace("redis://", "redis://nobody:x@")
+        said = headrace(url, "functions", "load", "--wait", "3600")
+        assert said.code == 1
+        assert "permission" in said.err.lower()
+
+
+def test_the_command_line_imports_nothing_of_the_supervisor_for_other_commands() -> None:
+    """Health checks run it every few seconds."""
+    program = "import sys, headrace.__main__; print({'asyncio', 'headrace.supervisor', 'redis'} & {*sys.modules})"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "set()\n"
 
 
 def test_an_unknown_command_is_exit_2_and_help_is_not() -> None:
