@@ -60,7 +60,9 @@ def doctor(as_json: bool) -> None:
 
 @click.command()
 @click.argument("part", type=click.Choice(["front-end", "consumer"]), default="front-end")
-@click.option("--index", type=click.IntRange(0), default=0, help="Number of the consumer, as it was started with.")
+@click.option(
+    "--index", type=click.IntRange(0), help="Number of the consumer, or of one of several front ends, from 0."
+)
 @click.option("--port", type=click.IntRange(1, 65535), help="Ask this port instead of the settings' one.")
 @click.option("--alive", is_flag=True, help="Ask only whether the process runs and answers.")
 @click.option(
@@ -72,10 +74,11 @@ def doctor(as_json: bool) -> None:
     help="Seconds for all of it.",
 )
 @as_json_option
-def probe(part: str, index: int, port: int | None, alive: bool, timeout_s: float, as_json: bool) -> None:
+def probe(part: str, index: int | None, port: int | None, alive: bool, timeout_s: float, as_json: bool) -> None:
     """Ask the front end or the consumer on this machine whether it is ready, through no proxy.
 
-    A front end is ready when a model is; a consumer, when it has loaded its model and serves it.
+    A front end is ready when a model is; a consumer, when it has loaded its model and serves it. Of several front ends
+    on one port any one answers; --index asks a certain one, on the port of its metrics.
 
     Exit codes: 0 ready, 1 not ready, 2 usage, 3 no answer in time.
     """

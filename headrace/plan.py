@@ -39,17 +39,38 @@ class Commands:
 
 
 def service_specs(settings: Settings, commands: Commands, places: Sequence[Place]) -> list[ChildSpec]:
-    """Return the consumers and the front end.
+    """Return the consumers and the front ends.
 
     A consumer may use the longest batch time to drain, and then some to close its model and to end; a front end its
-    grace and as long as its requests may wait. The start goes on once the front end takes connections, so that an
+    grace and as long as its requests may wait. The start goes on once the front ends take connections, so that an
     address is shown only when it answers.
     """
-    specs = [_consumer_spec(settings, commands, place) for place in places]
+    consumers = [_consumer_spec(settings, commands, place) for place in places]
+    return consumers + [_front_end_spec(settings, commands, index) for index in range(max(1, settings.front_ends))]
+
+
+def _front_end_spec(settings: Settings, commands: Commands, index: int) -> ChildSpec:
     answer_s = settings.drain_s + settings.default_timeout_ms / 1000 + 5
-    ready = partial(listens, reachable(settings.host), settings.port)
-    specs.append(ChildSpec("producer_api", commands.front_end, Stage.FRONT_END, answer_s, ready))
-    return specs
+    host, port = reachable(settings.host), settings.port
+    if not settings.shares_port:
+        return ChildSpec(
+            "producer_api", commands.front_end, Stage.FRONT_END, answer_s, partial(listens, host, port), index=index
+        )
+    # The port cannot tell whose it is: of each its own is looked at, too, which it opens just before.
+    own = [(host, port), (reachable(settings.metrics_host), front_end_metrics_port(settings, index))]
+    return ChildSpec(
+        f"producer_api {index + 1}",
+        (*commands.front_end, "--index", str(index)),
+        Stage.FRONT_END,
+        answer_s,
+        lambda: all(listens(*address) for address in own),
+        index=index,
+    )
+
+
+def front_end_metrics_port(settings: Settings, index: int) -> int:
+    """Return the port of the metrics of one of several front ends, whose first one has been settled."""
+    return (settings.api_metrics_port or 0) + index
 
 
 def _consumer_spec(settings: Settings, commands: Commands, place: Place) -> ChildSpec:
@@ -106,19 +127,40 @@ def child_environment(settings: Settings, environment: Mapping[str, str]) -> dic
     """Return the environment of every child: the caller's own, with the addresses that were settled for this run."""
     if settings.redis_url is None:
         raise ValueError("settings.redis_url must be settled before processes are planned")
+    several = {
+        "HEADRACE_FRONT_ENDS": str(settings.front_ends),
+        "HEADRACE_API_METRICS_PORT": str(settings.api_metrics_port),
+    }
     return {
         **environment,
         "HEADRACE_REDIS_URL": settings.redis_url,
         "HEADRACE_PORT": str(settings.port),
         "HEADRACE_MODELS": ",".join(settings.models),
         "HEADRACE_METRICS_PORT": str(settings.metrics_port),
+        **(several if settings.shares_port else {}),
         "PYTHONUNBUFFERED": "1",
     }
 
 
-def settle(settings: Settings, *, redis_url: str, port: int, metrics_port: int) -> Settings:
-    """Return the settings with the addresses that this run really uses, in the place of 0 and None."""
-    return replace(settings, redis_url=redis_url, port=port, metrics_port=metrics_port)
+def settle(
+    settings: Settings,
+    *,
+    redis_url: str,
+    port: int,
+    metrics_port: int,
+    front_ends: int = 1,
+    api_metrics_port: int | None = None,
+) -> Settings:
+    """Return the settings with the addresses and the number of front ends that this run really uses, in the place of 0
+    and None."""
+    return replace(
+        settings,
+        redis_url=redis_url,
+        port=port,
+        metrics_port=metrics_port,
+        front_ends=front_ends,
+        api_metrics_port=api_metrics_port,
+    )
 
 
 def base_url(settings: Settings) -> str:
@@ -152,11 +194,12 @@ def banner(
         [
             "",
             *_ready_lines(settings, report, took_s),
+            *([f"  front ends {settings.front_ends} on one port (docs/running.md)"] if settings.shares_port else []),
             *(f"  {line}" for line in sizing_lines(places)),
             f"  API        {url}",
             f"  docs page  {url}/docs",
             f"  Redis      {shown(settings.redis_url or '')} (for direct producers, docs/protocol.md)",
-            f"  metrics    {url}/metrics",
+            *_front_end_metrics_lines(settings, url),
             *_metrics_lines(settings, places),
             *(["Try it:"] if ready else []),
             *(f"  {curl(url, name, config)}" for name, config in ready.items()),
@@ -197,6 +240,20 @@ def sizing_lines(places: Sequence[Place]) -> list[str]:
         pinned = ", each on cores of its own" if group[0].cores else ""
         lines.append(f"consumers  {len(group)} of {model}, {where}{pinned} (docs/running.md)")
     return lines
+
+
+def _front_end_metrics_lines(settings: Settings, url: str) -> list[str]:
+    host, port = _reachable(settings.metrics_host), settings.api_metrics_port
+    if settings.shares_port:
+        ports = [front_end_metrics_port(settings, index) for index in range(settings.front_ends)]
+        shown = [f"http://{host}:{port}/metrics (producer_api {number})" for number, port in enumerate(ports, 1)]
+        if len(shown) > MOST_ADDRESSES:
+            shown = [shown[0], f"... to port {ports[-1]}, one for each of the {len(ports)} front ends"]
+    elif port == 0:
+        shown = ["on a free port, which the log of producer_api names"]
+    else:
+        shown = [f"{url}/metrics" if port is None else f"http://{host}:{port}/metrics"]
+    return [f"  metrics    {shown[0]}", *(f"             {line}" for line in shown[1:])]
 
 
 def _metrics_lines(settings: Settings, places: Sequence[Place]) -> list[str]:

@@ -12,7 +12,7 @@ FILE_MODE = 0o600
 UMASK = 0o077
 """For processes that make files there."""
 
-OURS = ("redis", "notes", "up.lock")
+OURS = ("redis", "notes", "front-ends", "up.lock")
 """What is in a data folder. Other things in the same folder are left alone, and the folder then, too."""
 
 _OTHERS = 0o077

@@ -31,11 +31,11 @@ class Question:
     tls: bool
 
 
-def question(settings: Settings, part: str, index: int, port: int | None, alive: bool) -> Question:
+def question(settings: Settings, part: str, index: int | None, port: int | None, alive: bool) -> Question:
     """Work out whom to ask. Pure.
 
     Args:
-        index: number of the consumer.
+        index: number of the consumer; of a front end among those on its port, None for whichever answers there.
         port: instead of the settings' one.
         alive: ask only whether it runs.
 
@@ -44,8 +44,11 @@ def question(settings: Settings, part: str, index: int, port: int | None, alive:
     """
     path = "/healthz" if alive else "/readyz"
     if part == CONSUMER:
-        chosen = settings.metrics_port and settings.metrics_port + index
-        host, tls, name = settings.metrics_host, False, "HEADRACE_METRICS_PORT"
+        first, host, tls, name = settings.metrics_port, settings.metrics_host, False, "HEADRACE_METRICS_PORT"
+        chosen = first and first + (index or 0)
+    elif index is not None:
+        first, host, tls = settings.api_metrics_port or 0, settings.metrics_host, False
+        chosen, name = first and first + index, "HEADRACE_API_METRICS_PORT"
     else:
         chosen, host, name = settings.port, settings.host, "HEADRACE_PORT"
         tls = settings.tls_cert_file is not None

@@ -22,7 +22,7 @@ class GiveUp:
 
 
 class RestartPolicy:
-    """Memory of the deaths of a process without which nothing works: the front end, or Redis.
+    """Memory of the deaths of a process without which nothing works: a front end, or Redis.
 
     The first death within a quiet minute is answered after ``first_delay_s``, each further one after twice as long,
     never longer than ``longest_delay_s``. The ``limit``-th death within ``window_s`` seconds ends it.
@@ -40,12 +40,23 @@ class RestartPolicy:
     def died(self, now_s: float) -> Restart | GiveUp:
         """Record a death at the monotonic time ``now_s`` and decide what follows."""
         self._deaths_s.append(now_s)
-        while self._deaths_s[0] <= now_s - self.window_s:
-            self._deaths_s.popleft()
-        deaths = len(self._deaths_s)
+        deaths = self._lately(now_s)
         if deaths >= self._limit:
             return GiveUp(deaths)
         return Restart(doubled_s(self._first_delay_s, deaths, self._longest_delay_s), deaths)
+
+    def gives_up(self, now_s: float) -> bool:
+        """Say whether it died so often lately that starting it again does not help."""
+        return self._lately(now_s) >= self._limit
+
+    def all_the_same(self) -> Restart:
+        """Return the restart of a process that is to be tried again although it does not help: others do its work."""
+        return Restart(self._longest_delay_s, len(self._deaths_s))
+
+    def _lately(self, now_s: float) -> int:
+        while self._deaths_s and self._deaths_s[0] <= now_s - self.window_s:
+            self._deaths_s.popleft()
+        return len(self._deaths_s)
 
     def endless(self) -> Backoff:
         """Return the policy of a consumer that begins with the same pause."""

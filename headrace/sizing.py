@@ -1,4 +1,4 @@
-"""How many consumers, on which cores and GPUs, with how many threads. Pure: the machine comes in as an argument."""
+"""How many front ends and consumers, on which cores and GPUs, with how many threads. Pure: the machine comes in."""
 
 from __future__ import annotations
 
@@ -13,6 +13,15 @@ from shared.threads import threads_each
 WITHOUT_COMPUTING = ("echo",)
 MEMORY_EACH_BYTES = 3 * GIB // 2
 """What a process may need, by rule of thumb, so that a machine with many cores and little memory does not swap."""
+
+MOST_FRONT_ENDS = 4
+"""Beyond it Redis, which is one thread, is what is full: it takes a third to a half of a front end's time for each
+request, and as much again for the consumer."""
+CONSUMERS_EACH = 16
+"""So many consumers on one core each do not fill one front end: a picture is a millisecond or more of their time, and a
+tenth of one of its own."""
+CORES_OF_A_GPU = 2
+"""A consumer on a GPU has a thread that feeds it, and others that decode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +114,23 @@ def _on_cores(settings: Settings, machine: Machine, computing: Sequence[Place]) 
         return settled
     cores = machine.cores
     return [replace(place, cores=cores[i * threads : (i + 1) * threads]) for i, place in enumerate(settled)]
+
+
+def front_ends(settings: Settings, models: Mapping[str, ModelConfig], machine: Machine, places: Sequence[Place]) -> int:
+    """Return how many front ends share the port: the setting's, else as many as would be kept busy and find a core.
+
+    A GPU, or a model that computes nothing, takes what two front ends carry, each on a core that nothing else needs.
+    Where consumers have the cores, a front end lives from what they leave, so one serves ``CONSUMERS_EACH`` of them.
+    """
+    if settings.front_ends:
+        return settings.front_ends
+    if not machine.can_share_ports:
+        return 1
+    computing = [place for place in places if _computes(models[place.model])]
+    on_gpus = sum(place.gpu is not None for place in computing)
+    on_cores, others = len(computing) - on_gpus, len(places) - len(computing)
+    if on_cores:
+        wanted = -(-on_cores // CONSUMERS_EACH)
+        return min(wanted, MOST_FRONT_ENDS)
+    free_cores = machine.usable_cores - 1 - CORES_OF_A_GPU * on_gpus - others  # one for Redis
+    return max(1, min(2 * (on_gpus + others), free_cores, MOST_FRONT_ENDS))

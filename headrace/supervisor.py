@@ -1,7 +1,7 @@
 """Starts the processes of a stack in order, keeps them running, and stops them in the opposite order.
 
 A consumer that dies is its model's trouble: it is started again after longer and longer pauses, and everything else
-runs on. Only Redis and the front end, without which nothing works, can end the stack.
+runs on. Only Redis and the last front end, without which nothing works, can end the stack.
 
 One thread and no locks: signals, the ends of children and restarts that are due all become events of one queue, and
 whatever part of the life is under way (bringing up, watching, stopping) takes them from there.
@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from itertools import groupby
 
 from .bringup import BringUp, Report
 from .child import Child, ChildSpec, Stage
 from .console import Console
+from .events import Ended, Event, LookDue, PatienceOver, RestartDue, StopAsked
 from .guardian_link import GuardianLink
 from .restarts import GiveUp, RestartPolicy
 from .troubles import Trouble, Troubles
@@ -31,43 +32,6 @@ _CANNOT_START = 127
 """What a shell reports of a program that it cannot start."""
 # Some parents (`timeout`, a shell script) pass one Ctrl-C on twice within an instant; only a later one means "hurry".
 _SAME_STOP_S = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A child ended; its exit code is known."""
-
-    child: Child
-
-
-@dataclass(frozen=True, slots=True)
-class StopAsked:
-    """Someone pressed Ctrl-C or sent SIGTERM."""
-
-    signal: signal.Signals
-
-
-@dataclass(frozen=True, slots=True)
-class RestartDue:
-    """The back-off of a process that died is over."""
-
-    spec: ChildSpec
-
-
-@dataclass(frozen=True, slots=True)
-class LookDue:
-    """A consumer that had died may live well again; ``loaded``: its model is loaded, None before anybody asked."""
-
-    child: Child
-    loaded: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PatienceOver:
-    """Some models have been ready for long; the others are not waited for any more."""
-
-
-Event = Ended | StopAsked | RestartDue | LookDue | PatienceOver
 
 
 class Supervisor:
@@ -140,17 +104,24 @@ class Supervisor:
         return self._bring_up.report()
 
     async def _start_services(self) -> int | None:
-        for spec in self._services:
-            child = self._start(spec)
-            if child is None and spec.stage is not Stage.CONSUMER:
-                return 1
+        for _, stage in groupby(self._services, key=lambda spec: spec.stage):
+            if (code := await self._start_stage(list(stage))) is not None:
+                return code
+        self._asks = True
+        for spec in list(self._probes.values()):
+            self._start_probe(spec)
+        return None
+
+    async def _start_stage(self, specs: Sequence[ChildSpec]) -> int | None:
+        """Start processes side by side and wait until all are ready."""
+        started = [(self._start(spec), spec) for spec in specs]
+        if any(child is None and spec.stage is not Stage.CONSUMER for child, spec in started):
+            return 1
+        for child, spec in started:
             if child is not None and spec.ready is not None:
                 code = await self._until_ready(child, spec.ready)
                 if code is not None:
                     return code
-        self._asks = True
-        for spec in list(self._probes.values()):
-            self._start_probe(spec)
         return None
 
     async def _until_ready(self, child: Child, ready: Callable[[], bool]) -> int | None:
@@ -286,16 +257,27 @@ class Supervisor:
         name, policy = child.spec.name, self._policies[child.spec.name]
         decision = policy.died(asyncio.get_running_loop().time())
         if isinstance(decision, GiveUp):
-            self._console.say(
+            often = (
                 f"headrace: {name} ended with code {child.exit_code}, {decision.deaths} times within "
-                f"{policy.window_s:g} s; starting it again does not help, so everything stops."
+                f"{policy.window_s:g} s; starting it again does not help, "
             )
-            return False
-        self._console.say(
-            f"headrace: {name} ended with code {child.exit_code}; starting it again in {decision.delay_s:g} s."
-        )
+            if not self._is_replaced(child.spec):
+                self._console.say(f"{often}so everything stops.")
+                return False
+            decision = policy.all_the_same()
+            self._console.say(f"{often}but another serves; trying it again in {decision.delay_s:g} s.")
+        else:
+            self._console.say(
+                f"headrace: {name} ended with code {child.exit_code}; starting it again in {decision.delay_s:g} s."
+            )
         self._later(decision.delay_s, RestartDue(child.spec))
         return True
+
+    def _is_replaced(self, spec: ChildSpec) -> bool:
+        """Say whether another process of its stage runs, and is not one that keeps dying, too."""
+        now_s = asyncio.get_running_loop().time()
+        others = (child.spec for child in self._running if child.spec.stage is spec.stage and child.spec != spec)
+        return any(not self._policies[other.name].gives_up(now_s) for other in others)
 
     def _later(self, delay_s: float, event: Event) -> None:
         asyncio.get_running_loop().call_later(delay_s, self._events.put_nowait, event)

@@ -19,13 +19,11 @@ from shared.machine import this_machine
 from shared.model_config import ModelConfig
 from shared.settings import Settings, SettingsError
 
-from . import checks, examples, plan, private, sizing
+from . import checks, examples, plan, ports, private, sizing
 from .child import ChildSpec
 from .console import Console
 from .failure_board import FailureBoard
 from .supervisor import Supervisor
-
-LAST_PORT = 65535
 
 
 def up(environment: Mapping[str, str], commands: plan.Commands | None = None) -> int:
@@ -57,9 +55,18 @@ def _run(settings: Settings, environment: Mapping[str, str], commands: plan.Comm
     else:
         checks.check_redis(settings.redis_url)
         redis_url = settings.redis_url
-    places = sizing.places(settings, models, this_machine(environment))
-    port, metrics_port = _http_ports(settings, len(places))
-    settings = plan.settle(settings, redis_url=redis_url, port=port, metrics_port=metrics_port)
+    machine = this_machine(environment)
+    places = sizing.places(settings, models, machine)
+    front_ends = sizing.front_ends(settings, models, machine, places)
+    found = ports.choose(settings, len(places), front_ends)
+    settings = plan.settle(
+        settings,
+        redis_url=redis_url,
+        port=found.api,
+        metrics_port=found.metrics,
+        front_ends=front_ends,
+        api_metrics_port=found.api_metrics,
+    )
     services += plan.service_specs(settings, commands, places)
     probes = plan.probe_specs(settings, commands, places)
     console = Console([spec.name for spec in (*services, *probes)])
@@ -98,23 +105,3 @@ def _server_config(settings: Settings, folder: Path) -> ServerConfig:
     checks.check_port("HEADRACE_REDIS_PORT", HOST, port)
     private.make(folder)
     return ServerConfig(folder, port, settings.appendonly, settings.maxmemory_mb, databases=1)
-
-
-def _http_ports(settings: Settings, consumers: int) -> tuple[int, int]:
-    """The front end's port and the first metrics port, 0 replaced by a free one and all checked."""
-    if settings.port == 0:
-        port = checks.free_ports("HEADRACE_PORT", settings.host, 1)
-    else:
-        port = settings.port
-        checks.check_port("HEADRACE_PORT", settings.host, port)
-    if settings.metrics_port == 0:
-        return port, checks.free_ports("HEADRACE_METRICS_PORT", settings.metrics_host, consumers)
-    last = settings.metrics_port + consumers - 1
-    if last > LAST_PORT:
-        raise SettingsError(
-            f"HEADRACE_METRICS_PORT: {consumers} consumers need the ports {settings.metrics_port} to {last}, and the "
-            f"last port there is is {LAST_PORT}; start lower, or with fewer consumers."
-        )
-    for metrics_port in range(settings.metrics_port, last + 1):
-        checks.check_port("HEADRACE_METRICS_PORT", settings.metrics_host, metrics_port)
-    return port, settings.metrics_port

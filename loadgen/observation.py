@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -98,9 +99,9 @@ _Readings = tuple[exposition.Samples | None, ...]
 
 
 def _requests(model: str, before: _Readings, after: _Readings) -> runfile.RequestCounter | None:
-    """Return the front end's counter: that of the first address which has one."""
-    found = (_counter(exposition.REQUESTS, model, *pair) for pair in zip(before, after, strict=True))
-    return next((counter for counter in found if counter is not None), None)
+    """Return the counters of all front ends as one; several of one port count each for itself."""
+    pairs = zip(before, after, strict=True)
+    return _together(exposition.REQUESTS, [_counter(exposition.REQUESTS, model, *pair) for pair in pairs])
 
 
 def _items(model: str, before: _Readings, after: _Readings) -> runfile.RequestCounter | None:
@@ -108,16 +109,22 @@ def _items(model: str, before: _Readings, after: _Readings) -> runfile.RequestCo
     pairs = list(zip(before, after, strict=True))
     # The first address is the front end's. Of the others a consumer without a request so far shows no counter yet.
     lost = any(first is not None and last is None for first, last in pairs[1:])
-    found = [counter for pair in pairs if (counter := _counter(exposition.ITEMS, model, *pair)) is not None]
+    return _together(exposition.ITEMS, [_counter(exposition.ITEMS, model, *pair) for pair in pairs], lost)
+
+
+def _together(
+    name: str, counters: Iterable[runfile.RequestCounter | None], lost: bool = False
+) -> runfile.RequestCounter | None:
+    """Return counters as one; it has no delta when one of them has none, or when one is ``lost``."""
+    found = [counter for counter in counters if counter is not None]
     if not found and not lost:
         return None
-    deltas = [counter.delta for counter in found]
-    known = [delta for delta in deltas if delta is not None]
+    known = [counter.delta for counter in found if counter.delta is not None]
     return runfile.RequestCounter(
-        exposition.ITEMS,
+        name,
         sum(counter.before for counter in found),
         sum(counter.after for counter in found),
-        sum(known) if len(known) == len(deltas) and not lost else None,
+        sum(known) if len(known) == len(found) and not lost else None,
     )
 
 

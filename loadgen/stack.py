@@ -35,7 +35,7 @@ _NOT_NOTES: Final = shutil.ignore_patterns("redis", "*.lock", "*.part")
 
 @dataclass(frozen=True, slots=True)
 class RunningStack:
-    """A stack that has answered a real inference. `metrics_urls` are the consumers'."""
+    """A stack that has answered a real inference. `metrics_urls` are those of consumers, and of several front ends."""
 
     url: str
     metrics_urls: tuple[str, ...]
@@ -182,13 +182,19 @@ def _addresses(lines: list[str], pid: int) -> RunningStack:
     if url is None:
         raise LoadgenError("The stack printed no address.")
     consumers = [(host, int(port)) for host, port in re.findall(r"(http://\S+):(\d+)/metrics \(consumer ", text)]
-    last = re.search(r"\.\.\. to port (\d+)", text)
+    last = re.search(r"\.\.\. to port (\d+), one for each of the \d+ consumers", text)
     if consumers and last is not None:
         host, first = consumers[0]
         consumers = [(host, port) for port in range(first, int(last[1]) + 1)]
     if not consumers:  # without them nobody would notice a consumer that dies
         raise LoadgenError("The stack printed no address of a consumer's metrics.")
-    return RunningStack(url[1], tuple(f"{host}:{port}" for host, port in consumers), pid)
+    # One front end alone shows its own at the stack's address.
+    front_ends = [(host, int(port)) for host, port in re.findall(r"(http://\S+):(\d+)/metrics \(producer_api ", text)]
+    last = re.search(r"\.\.\. to port (\d+), one for each of the \d+ front ends", text)
+    if front_ends and last is not None:
+        host, first = front_ends[0]
+        front_ends = [(host, port) for port in range(first, int(last[1]) + 1)]
+    return RunningStack(url[1], tuple(f"{host}:{port}" for host, port in (*consumers, *front_ends)), pid)
 
 
 def _stop(process: subprocess.Popen[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 
 import click
@@ -16,21 +17,26 @@ from shared.service_links import notice
 from shared.settings import PREFIX, Settings, SettingsError
 from shared.tracing import start
 
-from . import server
+from . import seats, server
 from .app import create_app
 from .metrics import new_registry, queue_metrics, serve_metrics
 from .redis_queue import RedisQueue
+from .routes.service import is_ready
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-def main() -> None:
-    """Serve REST on HEADRACE_HOST:HEADRACE_PORT. Ends on SIGTERM when the requests in flight are answered."""
+@click.option("--index", type=click.IntRange(0), help="Its number among those on its port; else the lowest free.")
+def main(index: int | None) -> None:
+    """Serve REST on HEADRACE_HOST:HEADRACE_PORT. Ends on SIGTERM when the requests in flight are answered.
+
+    With HEADRACE_FRONT_ENDS above 1 so many of these share the port; each is started by itself.
+    """
     try:
         settings = Settings.from_env(os.environ)
         check_exposure(settings)
         check_server(settings)
         tls = server.tls_of(settings)
-        listener = server.bind(settings.host, settings.port)
+        listener, number = _place(settings, index)
         tracing = start(settings.tracing, "headrace-producer-api")
     except SettingsError as error:
         click.echo(str(error), err=True)
@@ -40,20 +46,38 @@ def main() -> None:
     server.configure_logging(settings.log_level, settings.log_format)
     if ignored := notice(os.environ):
         logging.getLogger("headrace").info("%s", ignored)
+    if settings.shares_port:
+        sentence = "This is front end %d of at most %d on port %d."
+        logging.getLogger("headrace").info(sentence, number + 1, settings.front_ends, settings.port)
     registry = new_registry()
     # The default of the setting is a promise of nobody.
     configured = settings.models if PREFIX + "MODELS" in os.environ else ()
     queue = RedisQueue(settings, queue_metrics(registry), configured)
     try:
         app = create_app(settings, queue, registry, commit=os.environ.get("GIT_COMMIT") or None, tracing=tracing)
-        serve_metrics(settings, registry)
+        serve_metrics(settings, registry, number, lambda: is_ready(queue.catalogue(), app.rules))
+        status = server.run(app, listener, server.wait_s(settings), tls, settings.drain_s)
     except SettingsError as error:
         click.echo(str(error), err=True)
         sys.exit(2)
-    status = server.run(app, listener, server.wait_s(settings), tls, settings.drain_s)
     if tracing is not None:
         tracing.stop()
     sys.exit(status)
+
+
+def _place(settings: Settings, index: int | None) -> tuple[socket.socket, int]:
+    """Take the port, alone or as one of several; returns the number among them, too.
+
+    Raises:
+        SettingsError: it cannot be taken, or there is no such number.
+    """
+    most = max(1, settings.front_ends)
+    if index is not None and index >= most:
+        raise SettingsError(f"--index must be less than HEADRACE_FRONT_ENDS ({most}), not {index}.")
+    if not settings.shares_port:
+        return server.bind(settings.host, settings.port), 0
+    seat = seats.take(settings, index)
+    return seat.listener, seat.number
 
 
 if __name__ == "__main__":

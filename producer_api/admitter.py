@@ -86,6 +86,7 @@ class Admitter:
         instance: name of this process, whose reply stream is trimmed in passing.
         backlog: kept up to date with the length of the lane.
         look: called when a reply is there already and its key is to be read.
+        front_ends: that share this one's port.
 
     Attributes:
         limit: most entries the lane may hold.
@@ -104,6 +105,7 @@ class Admitter:
         backlog: Backlog,
         instruments: Instruments,
         look: Callable[[Waiter], None],
+        front_ends: int = 1,
     ) -> None:
         self._link, self._model, self._lane, self._instance = link, model, lane, instance
         self._work = keys.work(model, lane)
@@ -115,7 +117,7 @@ class Admitter:
         self._length = 0
         self._task: asyncio.Task[None] | None = None
         self._is_flushing = False
-        self.account = LaneAccount()
+        self.account = LaneAccount(front_ends)
         self.cursor = b"0-0"
         self.connection_is_suspect = False
 

@@ -105,7 +105,9 @@ def create_app(
         Route("/docs", service.docs),
     ]
 
-    if settings.api_metrics_port is None:
+    if settings.shares_port:
+        routes.append(Route("/metrics", service.metrics_elsewhere))
+    elif settings.api_metrics_port is None:
         routes.append(Route("/metrics", service.metrics))
 
     @asynccontextmanager

@@ -96,6 +96,7 @@ class Channel:
             self.backlog,
             instruments,
             self._replies.look,
+            settings.front_ends,
         )
 
     def set_limit(self, limit: int | None) -> None:

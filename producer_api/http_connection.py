@@ -67,6 +67,7 @@ class Connection(HttpToolsProtocol):
     _dropped_bytes = 0
     _sent_bytes = 0
     _ended_bytes = 0
+    _made_s = 0.0
     _end_s = 0.0
     _watch: TimerHandle | None = None
 
@@ -77,6 +78,7 @@ class Connection(HttpToolsProtocol):
         # Whoever does not take an answer at once is to be seen: as soon as one byte has to wait, until none does.
         transport.set_write_buffer_limits(high=1, low=0)
         self._closing = self.rules.is_draining
+        self._made_s = self.loop.time()
 
     def eof_received(self) -> None:
         """The client sends no more; what it is still to get is sent, as long as it takes it."""
@@ -148,6 +150,12 @@ class Connection(HttpToolsProtocol):
     def _is_idle(self) -> bool:
         """Say whether no answer is being made: nothing has come, or the last answer is complete."""
         return self.cycle is None or self.cycle.response_complete
+
+    def is_new(self, since_s: float) -> bool:
+        """Say whether the connection was made since then, on the loop's clock, and nothing has come on it yet."""
+        if self.cycle is not None or self._in_head or self._in_body:
+            return False
+        return self._made_s >= since_s and not self.transport.is_closing()
 
     def on_response_complete(self) -> None:
         if not self._held:

@@ -76,6 +76,11 @@ class ExpressProtocol(GuardedProtocol):
     def _is_idle(self) -> bool:
         return not self._answering and super()._is_idle()
 
+    def is_new(self, since_s: float) -> bool:
+        """See there. A request that was answered this way leaves no trace but the time since when there is none."""
+        is_used = self._answering or self._partial is not None or self._idle_since_s is not None
+        return not is_used and super().is_new(since_s)
+
     def _take(self, data: bytes, at: int) -> None:
         """Answer a request with a known head by itself; all else is parsed."""
         if data.startswith(START, at) and self._is_between_messages():

@@ -11,7 +11,8 @@ from shared.lanes import LaneBytes
 MEBIBYTE = 1 << 20
 
 UNASKED_SHARE = 0.25
-"""Up to this share of the limit nobody asks: as many front ends as its inverse may send at once and not exceed it."""
+"""Up to this share of the limit nobody asks: as many front ends as its inverse may send at once and not exceed it.
+Where more share a port, it is less."""
 
 MOST_RETRY_AFTER_S = 60
 
@@ -19,11 +20,15 @@ MOST_RETRY_AFTER_S = 60
 class LaneAccount:
     """The bytes of one lane: as last seen, and what this process has sent since.
 
+    Args:
+        front_ends: that share the port of this one, itself included; those of other ports are not known here.
+
     Attributes:
         shared_bytes: what bodies of its requests take in this process's shared memory, of which Redis knows nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, front_ends: int = 1) -> None:
+        self._unasked_share = min(UNASKED_SHARE, 1 / max(1, front_ends))
         self._seen: LaneBytes | None = None
         self._sent = 0
         self.shared_bytes = 0
@@ -46,7 +51,7 @@ class LaneAccount:
         seen = self._seen
         if seen is None:
             return False
-        return seen.queued + seen.stored + self._added + count_bytes <= seen.limit * UNASKED_SHARE
+        return seen.queued + seen.stored + self._added + count_bytes <= seen.limit * self._unasked_share
 
     def takes(self, count_bytes: int) -> bool:
         """Say whether so much more fits, also where nothing is known. An empty lane takes one of any size."""

@@ -29,6 +29,7 @@ log = logging.getLogger("headrace.http")
 Registry = CollectorRegistry
 """Where metrics are registered; every application has one of its own."""
 
+LAST_PORT = 65535
 UNKNOWN = "unknown"
 OTHER_ROUTE = "other"
 
@@ -46,17 +47,33 @@ def new_registry() -> Registry:
     return registry
 
 
-def serve_metrics(settings: Settings, registry: Registry) -> None:
+NOT_READY = "This front end is not ready; /readyz on its own port says why."
+
+
+def serve_metrics(
+    settings: Settings, registry: Registry, number: int = 0, is_ready: Callable[[], bool] | None = None
+) -> None:
     """Serve ``/metrics`` on a port of its own, from a thread of its own, when the settings ask for it.
+
+    Front ends that share a port always have it so: what one of them says of itself is not what the port does.
+
+    Args:
+        number: of this front end among those on its port; its metrics are so many ports after the first one's.
+        is_ready: what ``/readyz`` says there, which is the only place where one of several can be asked for itself.
 
     Raises:
         SettingsError: the address cannot be taken.
     """
-    host, port = settings.metrics_host, settings.api_metrics_port
-    if port is None:
-        return
+    host, first = settings.metrics_host, settings.api_metrics_port
+    if first is None:
+        if not settings.shares_port:
+            return
+        first = 0
+    port = first and first + number
     try:
-        taken = serve(registry, host, port, names_of(settings))
+        if port > LAST_PORT:
+            raise OSError(f"the last port there is is {LAST_PORT}")
+        taken = serve(registry, host, port, names_of(settings), is_ready, NOT_READY)
     except OSError as error:
         raise SettingsError(
             f"HEADRACE_API_METRICS_PORT: {host}:{port} cannot be used: {error.strerror or error}."

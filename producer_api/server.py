@@ -11,7 +11,7 @@ import math
 import signal
 import socket
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import cast
@@ -21,7 +21,8 @@ from starlette.types import ASGIApp
 from uvicorn.config import STARTUP_FAILURE
 
 from shared.certificates import check_pair
-from shared.listener import listen
+from shared.listener import bind as bind_socket
+from shared.listener import end as end_listening
 from shared.logs import configure
 from shared.settings import Settings, SettingsError
 
@@ -39,6 +40,9 @@ HANDSHAKE_S = 10.0
 GOODBYE_S = 300.0
 """The same for its end. Before that a client is cut off that takes nothing, or that has nothing to take."""
 
+LAST_REQUEST_S = 0.5
+"""How long after it was made a connection may send its first request although the process is told to stop."""
+
 KERNEL_BYTES = 128 * 1024
 """How much of an answer the kernel takes for a client before it has sent it. It would take megabytes for each one that
 reads nothing, in no account of ours, though in the container's."""
@@ -51,8 +55,11 @@ def configure_logging(level: str, form: str) -> None:
     logging.getLogger("uvicorn.error").setLevel("DEBUG" if level == "debug" else "ERROR")
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Take the address before anything else starts.
+def take_address(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """Take the address, without listening on it yet.
+
+    Args:
+        shared: beside others of this user that share it, too.
 
     Raises:
         SettingsError: it cannot be taken; the sentence says why.
@@ -61,11 +68,43 @@ def bind(host: str, port: int) -> socket.socket:
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         options.append((socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_BYTES))
     try:
-        return listen(host, port, BACKLOG, *options)
+        return bind_socket(host, port, *options, shared=shared)
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise SettingsError(f"Port {port} of {host} is in use; HEADRACE_PORT chooses another.") from None
-        raise SettingsError(f"Cannot listen on {host} port {port}: {error.strerror or error}.") from None
+        raise _refused(host, port, error) from None
+
+
+def listen(taken: socket.socket) -> None:
+    """Begin to take connections on an address.
+
+    Raises:
+        SettingsError: somebody was quicker.
+    """
+    try:
+        taken.listen(BACKLOG)
+    except OSError as error:
+        host, port = taken.getsockname()[:2]
+        raise _refused(host, port, error) from None
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Take the address and listen on it, before anything else starts: connections wait meanwhile.
+
+    Raises:
+        SettingsError: it cannot be taken; the sentence says why.
+    """
+    taken = take_address(host, port)
+    try:
+        listen(taken)
+    except SettingsError:
+        taken.close()
+        raise
+    return taken
+
+
+def _refused(host: str, port: int, error: OSError) -> SettingsError:
+    if error.errno == errno.EADDRINUSE:
+        return SettingsError(f"Port {port} of {host} is in use; HEADRACE_PORT chooses another.")
+    return SettingsError(f"Cannot listen on {host} port {port}: {error.strerror or error}.")
 
 
 def wait_s(settings: Settings) -> float:
@@ -145,6 +184,12 @@ class Server(uvicorn.Server):
         if self.lifespan.should_exit:
             sys.exit(STARTUP_FAILURE)
         self.server_state.default_headers = self.config.encoded_headers
+        for listener in sockets or ():
+            try:
+                listen(listener)  # again where it listens already; one that is shared gets no connections before
+            except SettingsError:
+                await self.lifespan.shutdown()
+                raise
         self.servers = [await self._listen(listener) for listener in sockets or ()]
         self.started = True
         self._keep_what_lives()
@@ -160,7 +205,15 @@ class Server(uvicorn.Server):
         gc.set_threshold(50_000, 50, 100)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End as uvicorn does, and leave a moment to the clients that were told at the very end."""
+        """End as uvicorn does, and leave a moment to the clients that were told at the very end.
+
+        The kernel resets what waits at a port that is closed, so connections that nobody has looked at yet are taken
+        in. They and those on which nothing has come so far are answered once.
+        """
+        waiting = [connection for listener in sockets or () for connection in end_listening(listener)]
+        for server in self.servers:
+            server.close()
+        await self._answer_once(waiting)
         await super().shutdown(sockets)
         loop = asyncio.get_running_loop()
         end_s = loop.time() + STOPPING_LINGER_S
@@ -172,18 +225,41 @@ class Server(uvicorn.Server):
             connection.transport.abort()
         await asyncio.sleep(0)
 
+    async def _answer_once(self, waiting: Sequence[socket.socket]) -> None:
+        """Let connections that were just accepted, or a moment ago, send a request each: closed now they would lose it.
+
+        The rest of the end sees to the answers.
+        """
+        loop, tls = asyncio.get_running_loop(), self.config.ssl
+        self._kind.rules.is_draining = True
+        since_s, end_s = loop.time() - LAST_REQUEST_S, loop.time() + LAST_REQUEST_S
+        for connection in self._connections():
+            connection.drain()
+        limit_s = None if tls is None else LAST_REQUEST_S
+        opening = [
+            loop.create_task(
+                loop.connect_accepted_socket(self._connection, one, ssl=tls, ssl_handshake_timeout=limit_s)
+            )
+            for one in waiting
+        ]
+        while loop.time() < end_s:
+            if all(task.done() for task in opening) and not any(one.is_new(since_s) for one in self._connections()):
+                break
+            await asyncio.sleep(0.01)
+        for task in opening:
+            task.cancel()
+        await asyncio.gather(*opening, return_exceptions=True)  # who has gone is owed nothing
+
+    def _connection(self) -> asyncio.Protocol:
+        return self._kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
     def _connections(self) -> list[ExpressProtocol]:
         return cast("list[ExpressProtocol]", list(self.server_state.connections))
 
     async def _listen(self, listener: socket.socket) -> asyncio.Server:
-        config = self.config
-
-        def connection() -> asyncio.Protocol:
-            return self._kind(config=config, server_state=self.server_state, app_state=self.lifespan.state)
-
-        loop, tls = asyncio.get_running_loop(), config.ssl
+        loop, tls = asyncio.get_running_loop(), self.config.ssl
         return await loop.create_server(
-            connection,
+            self._connection,
             sock=listener,
             ssl=tls,
             backlog=BACKLOG,

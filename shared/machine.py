@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from .listener import can_share
+
 GIB = 1 << 30
 _TOOL_LIMIT_S = 10.0
 
@@ -27,6 +29,7 @@ class Machine:
         gpus: what CUDA_VISIBLE_DEVICES may name, one each.
         free_memory_bytes: memory that new processes can have; None where that is not told.
         can_pin: whether a process can be tied to a core here.
+        can_share_ports: whether the kernel deals the connections of one port out to several processes.
     """
 
     cores: tuple[int, ...] = (0,)
@@ -34,6 +37,7 @@ class Machine:
     gpus: tuple[str, ...] = ()
     free_memory_bytes: int | None = None
     can_pin: bool = False
+    can_share_ports: bool = False
 
     @property
     def usable_cores(self) -> int:
@@ -51,6 +55,7 @@ def this_machine(environment: Mapping[str, str]) -> Machine:
         gpus=visible_gpus(environment.get("CUDA_VISIBLE_DEVICES"), _gpu_count()) if _torch_knows_cuda() else (),
         free_memory_bytes=_free_memory_bytes(),
         can_pin=hasattr(os, "sched_setaffinity"),
+        can_share_ports=can_share(),
     )
 
 

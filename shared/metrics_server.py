@@ -46,8 +46,16 @@ def names_of(settings: Settings) -> Hosts:
     return Hosts(names, inside=reaches_beyond(settings.metrics_host))
 
 
+CONSUMER_NOT_READY: Final = "The model is not loaded yet, the consumer is stopping, or it answers nothing."
+
+
 def serve(
-    registry: CollectorRegistry, host: str, port: int, hosts: Hosts, is_ready: Callable[[], bool] | None = None
+    registry: CollectorRegistry,
+    host: str,
+    port: int,
+    hosts: Hosts,
+    is_ready: Callable[[], bool] | None = None,
+    not_ready: str = CONSUMER_NOT_READY,
 ) -> int:
     """Serve ``/metrics`` until the process ends; returns the port.
 
@@ -55,20 +63,23 @@ def serve(
         port: 0 takes any free one.
         hosts: the names by which it may be asked.
         is_ready: what ``/readyz`` says; None for neither ``/healthz`` nor ``/readyz``.
+        not_ready: the sentence that says why it is not.
 
     Raises:
         OSError: the address cannot be taken.
     """
     listener = listen(host, port, MOST_CONNECTIONS)
     taken: int = listener.getsockname()[1]
-    server = _Server(registry, hosts, is_ready)
+    server = _Server(registry, hosts, is_ready, not_ready)
     threading.Thread(target=server.run, args=(listener,), name="metrics", daemon=True).start()
     return taken
 
 
 class _Server:
-    def __init__(self, registry: CollectorRegistry, hosts: Hosts, is_ready: Callable[[], bool] | None) -> None:
-        self._registry, self._hosts, self._is_ready = registry, hosts, is_ready
+    def __init__(
+        self, registry: CollectorRegistry, hosts: Hosts, is_ready: Callable[[], bool] | None, not_ready: str
+    ) -> None:
+        self._registry, self._hosts, self._is_ready, self._not_ready = registry, hosts, is_ready, not_ready
         self._open: dict[asyncio.Task[None], socket.socket] = {}
 
     def run(self, listener: socket.socket) -> None:
@@ -137,8 +148,7 @@ class _Server:
         if path in (b"/healthz", b"/readyz") and self._is_ready is not None:
             if path == b"/healthz" or self._is_ready():
                 return _response(b"200 OK", b"text/plain", b"ready\n")
-            why = b"The model is not loaded yet, the consumer is stopping, or it answers nothing.\n"
-            return _response(b"503 Service Unavailable", b"text/plain", why)
+            return _response(b"503 Service Unavailable", b"text/plain", self._not_ready.encode() + b"\n")
         if path not in (b"/metrics", b"/"):
             return _response(b"404 Not Found", b"text/plain", b"There is only /metrics.\n")
         make: Callable[[CollectorRegistry], bytes]

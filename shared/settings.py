@@ -26,6 +26,7 @@ DEVICES = ("auto", "cpu", "cuda")
 APPENDONLY = ("everysec", "always", "no")
 PINNING = ("auto", "off")
 MOST_CONSUMERS = 256
+MOST_FRONT_ENDS = 64
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
 TRACING = ("off", "otlp")
@@ -97,6 +98,7 @@ class Settings:
     write_timeout_s: float = 30
     max_sending_bytes: int = 0
     drain_s: float = 0
+    front_ends: int = 0
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Settings:
@@ -113,6 +115,12 @@ class Settings:
         settings = cls(**values)
         _check_together(settings)
         return settings
+
+    @property
+    def shares_port(self) -> bool:
+        """Whether this front end is one of several on one port. 0 is for ``headrace up`` to settle: alone, as far as
+        a process that was started by hand can know."""
+        return self.front_ends > 1
 
     @property
     def redis_address(self) -> str:
@@ -295,6 +303,7 @@ _INTEGERS: dict[str, tuple[int, int]] = {
     "max_in_flight": (1, 1_000_000),
     "allow_anonymous": (0, 1),
     "api_metrics_port": (0, 65535),
+    "front_ends": (0, MOST_FRONT_ENDS),
 }
 _NUMBERS: dict[str, tuple[float, float]] = {
     "window_ms": (0, 60_000),

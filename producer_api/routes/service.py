@@ -13,6 +13,7 @@ from producer_api.negotiation import wants_openmetrics
 from producer_api.queue import Catalogue, Condition, Queue
 from producer_api.rules import Rules
 from producer_api.schemas import Health, Readiness, VersionInfo
+from shared.outcomes import NOT_FOUND, RequestError
 from shared.version import __version__
 from shared.wire import VERSION
 from shared.wishes import Serving
@@ -50,6 +51,11 @@ def readiness(catalogue: Catalogue) -> Readiness:
         if drained:
             reasons.append(f"Being drained: {', '.join(drained)}.")
     return Readiness(not reasons, catalogue.redis_ok, reasons, models)
+
+
+def is_ready(catalogue: Catalogue, rules: Rules) -> bool:
+    """Say whether ``/readyz`` is 200."""
+    return not rules.is_draining and readiness(catalogue).ready
 
 
 def _failed(catalogue: Catalogue) -> dict[str, str]:
@@ -120,6 +126,18 @@ class Service:
         accept = ",".join(request.headers.getlist("accept")).encode("latin-1")
         text, content_type = self._metrics.expose(as_openmetrics=wants_openmetrics(accept))
         return Response(text, headers={"Content-Type": content_type, "Vary": "Accept", **NOT_KEPT})
+
+    async def metrics_elsewhere(self, request: Request) -> Response:
+        """Say where the metrics are: whoever asks here reaches one of several front ends, now this and now that.
+
+        Raises:
+            RequestError: ``NOT_FOUND``.
+        """
+        raise RequestError(
+            NOT_FOUND,
+            "Several front ends share this port, and each counts for itself: HEADRACE_API_METRICS_PORT is the port of "
+            "the first one's metrics, and each further one has the next.",
+        )
 
     async def openapi(self, request: Request) -> Response:
         """Return the OpenAPI document."""

@@ -151,6 +151,10 @@ class Connection:
         self._file.close()
         self._socket.close()
 
+    def ports(self) -> tuple[int, int]:
+        """Its port here and there."""
+        return self._socket.getsockname()[1], self._socket.getpeername()[1]
+
     def fileno(self) -> int:
         """So that ``select`` can say whether something has come."""
         return self._socket.fileno()

@@ -116,12 +116,19 @@ class Stack:
 
     def start_front_end(self, module: str = "producer_api", **settings: str) -> Process:
         """Start ``python -m producer_api`` and wait until it serves; ``url`` is the address of the latest."""
-        port = free_port()
+        return self.serve_on(free_port(), module, **settings)
+
+    def serve_on(self, port: int, module: str = "producer_api", **settings: str) -> Process:
+        """The same on a certain port."""
         self.url = f"http://127.0.0.1:{port}"
-        own = {f"HEADRACE_{name}": value for name, value in settings.items()}
-        process = self._start(["-m", module], {"HEADRACE_PORT": str(port), **own})
+        process = self.begin_front_end(port, module, **settings)
         process.until("Serving on")
         return process
+
+    def begin_front_end(self, port: int, module: str = "producer_api", **settings: str) -> Process:
+        """Start ``python -m producer_api`` and wait for nothing."""
+        own = {f"HEADRACE_{name}": value for name, value in settings.items()}
+        return self._start(["-m", module], {"HEADRACE_PORT": str(port), **own})
 
     def start_consumer(self, model: str, module: str = "consumer", **settings: str) -> Process:
         """Start ``python -m consumer`` and wait until it is ready."""

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import signal
+import socket
+import ssl
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.e2e.http_server import Connection
+from producer_api import server as server_module
+from producer_api.server import Tls
+from tests.e2e.http_server import Connection, HttpServer
 from tests.e2e.stack import Process, Stack, echo_models
 from tests.helpers import eventually
 
@@ -118,3 +124,83 @@ def test_requests_that_were_sent_together_are_all_answered(stack: Stack, model_n
         assert [status for status, _, _ in answers] == [200] * 3
         assert [headers.get("connection") for _, headers, _ in answers] == [None, None, "close"]
         assert kept.closed()
+
+
+@pytest.mark.parametrize("asks_at_once", [True, False])
+def test_who_has_connected_and_was_not_looked_at_yet_is_answered(
+    tls: Tls | None, asks_at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process is told to stop while connections wait in the kernel, which would reset them."""
+    is_to_stop, stands, connected = threading.Event(), threading.Event(), threading.Event()
+
+    async def on_tick(counter: int) -> bool:
+        if not is_to_stop.is_set():
+            return False
+        stands.set()
+        assert connected.wait(30)  # the loop stands still, and goes on with the end
+        return True
+
+    with HttpServer(tls=tls) as server, ExitStack() as opened:
+        monkeypatch.setattr(server.uvicorn, "on_tick", on_tick)
+        is_to_stop.set()
+        assert stands.wait(30)
+        waiting = [opened.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(5)]
+        if tls is None and asks_at_once:
+            for one in waiting:
+                one.sendall(ASK)
+        connected.set()
+        if tls is not None:
+            trusted = ssl.create_default_context(cafile=tls.cert_file)
+            waiting = [opened.enter_context(trusted.wrap_socket(one, server_hostname="127.0.0.1")) for one in waiting]
+        if tls is not None or not asks_at_once:
+            for one in waiting:
+                one.sendall(ASK)
+        for one in waiting:
+            one.settimeout(30)
+            answer = one.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 503 ")  # it is not ready, and says so
+            assert b"connection: close" in answer.lower()
+
+
+def test_who_connected_a_moment_ago_may_still_ask(tls: Tls | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "LAST_REQUEST_S", 600.0)
+    with HttpServer(tls=tls) as server, server.connect() as fresh, server.connect() as kept:
+        kept.send(ASK)
+        assert kept.response()[0] == 200
+        eventually(lambda: len(server.connections()) == 2)
+        server.stop()
+        eventually(lambda: not _takes(server.port))
+        kept.send(ASK)  # whoever asks meanwhile is answered, too
+        assert kept.response()[1]["connection"] == "close"
+        fresh.send(ASK)
+        status, headers, _ = fresh.response()
+        assert (status, headers["connection"]) == (503, "close")
+        assert fresh.closed()
+
+
+def _takes(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def test_who_has_connected_and_asks_nothing_holds_up_no_end() -> None:
+    is_to_stop, stands, connected = threading.Event(), threading.Event(), threading.Event()
+    server = HttpServer()
+
+    async def on_tick(counter: int) -> bool:
+        if not is_to_stop.is_set():
+            return False
+        stands.set()
+        assert connected.wait(30)
+        return True
+
+    server.uvicorn.on_tick = on_tick  # type: ignore[method-assign]
+    with server:
+        is_to_stop.set()
+        assert stands.wait(30)
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as silent:
+            connected.set()
+            assert silent.recv(1) == b""

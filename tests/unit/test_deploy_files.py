@@ -146,6 +146,7 @@ def test_every_setting_is_passed_on_or_decided_by_the_stack() -> None:
         "HEADRACE_CONSUMERS",  # `--scale consumer=N`
         "HEADRACE_PIN",  # `headrace up` only
         "HEADRACE_SHARED_BODIES_MB",  # containers have a /dev/shm each, and find that out
+        "HEADRACE_FRONT_ENDS",  # a container has one, and a port of its own
         "HEADRACE_TLS_CERT_FILE",  # only this machine reaches the port; docs/security.md has a file for others
         "HEADRACE_TLS_KEY_FILE",
         "HEADRACE_API_METRICS_PORT",  # likewise

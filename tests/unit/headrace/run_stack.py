@@ -1,8 +1,8 @@
 """Runs a supervisor over stand-in processes in a process of its own, so that tests can send it real signals.
 
 The argument is JSON: ``services`` and ``probes`` as lists of {name, stage, code, stop_limit_s, model, loaded_file},
-where ``code`` is what ``python -c`` runs; ``ready_file`` holds the start back at the stage REDIS until that file
-exists, and a consumer counts as loaded while its ``loaded_file`` exists.
+where ``code`` is what ``python -c`` runs; ``ready_file`` holds the start back at the stage REDIS, or at the service
+that names one of its own, until that file exists, and a consumer counts as loaded while its ``loaded_file`` exists.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from headrace.supervisor import Supervisor
 
 def _spec(entry: dict[str, Any], ready_file: str | None) -> ChildSpec:
     stage = Stage[entry["stage"]]
-    ready = Path(ready_file).exists if ready_file and stage is Stage.REDIS else None
+    awaited = entry.get("ready_file") or (ready_file if stage is Stage.REDIS else None)
+    ready = Path(awaited).exists if awaited else None
     argv = tuple(entry.get("argv") or (sys.executable, "-S", "-E", "-c", entry["code"]))
     if "workers" in entry:
         argv = (*argv, str(entry["workers"]))

@@ -123,3 +123,55 @@ def test_with_api_keys_nobody_can_ask_for_a_first_inference() -> None:
     settings = Settings(keys_file="keys.toml")
     assert plan.probe_specs(settings, plan.Commands(), []) == []
     assert "with API keys or TLS" in plan.banner(settings, {}, [], 1.0)
+
+
+SEVERAL = {"redis_url": "redis://db:6379/0", "port": 8000, "metrics_port": 9101}
+
+
+def test_each_of_several_front_ends_has_its_number() -> None:
+    settings = plan.settle(_settings(), **SEVERAL, front_ends=2, api_metrics_port=9104)  # type: ignore[arg-type]
+    *_, first, second = plan.service_specs(settings, COMMANDS, PLACES)
+    assert [(spec.name, spec.argv, spec.stage, spec.index) for spec in (first, second)] == [
+        ("producer_api 1", ("front", "--index", "0"), Stage.FRONT_END, 0),
+        ("producer_api 2", ("front", "--index", "1"), Stage.FRONT_END, 1),
+    ]
+    environment = plan.child_environment(settings, {"HEADRACE_FRONT_ENDS": "0"})
+    assert environment["HEADRACE_FRONT_ENDS"] == "2"
+    assert environment["HEADRACE_API_METRICS_PORT"] == "9104"
+
+
+def test_one_of_several_is_ready_once_the_port_and_its_own_are_open() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as shared, socket.create_server(("127.0.0.1", 0)) as own:
+        settings = plan.settle(
+            _settings(),
+            redis_url="redis://db:6379/0",
+            port=shared.getsockname()[1],
+            metrics_port=1,
+            front_ends=2,
+            api_metrics_port=own.getsockname()[1] - 1,
+        )
+        *_, second = plan.service_specs(settings, COMMANDS, PLACES)
+        assert second.ready is not None
+        assert second.ready()
+        own.close()
+        assert not second.ready()
+
+
+def test_the_banner_shows_the_metrics_of_each_front_end() -> None:
+    settings = plan.settle(_settings(), **SEVERAL, front_ends=2, api_metrics_port=9104)  # type: ignore[arg-type]
+    text = plan.banner(settings, {"echo": ModelConfig("echo")}, PLACES, took_s=1.0)
+    assert "front ends 2 on one port" in text
+    assert "  metrics    http://127.0.0.1:9104/metrics (producer_api 1)\n" in text
+    assert "             http://127.0.0.1:9105/metrics (producer_api 2)\n" in text
+    assert ":8000/metrics" not in text
+
+
+def test_the_banner_of_a_single_front_end_says_where_its_metrics_are() -> None:
+    def shown(port: int | None) -> str:
+        settings = plan.settle(_settings(), **SEVERAL, api_metrics_port=port)  # type: ignore[arg-type]
+        return plan.banner(settings, {}, PLACES, took_s=1.0)
+
+    assert "metrics    http://127.0.0.1:8000/metrics\n" in shown(None)
+    assert "metrics    http://127.0.0.1:9300/metrics\n" in shown(9300)
+    assert "metrics    on a free port, which the log of producer_api names" in shown(0)
+    assert "front ends" not in shown(None)

@@ -113,20 +113,29 @@ def test_reasons_cannot_speak_to_a_terminal() -> None:
 
 def test_whom_to_ask_is_in_the_settings() -> None:
     settings = Settings(host="0.0.0.0", port=8123, metrics_host="::", metrics_port=9200)
-    assert probe.question(settings, probe.FRONT_END, 0, None, False) == probe.Question(
+    assert probe.question(settings, probe.FRONT_END, None, None, False) == probe.Question(
         "front-end", "127.0.0.1", 8123, "/readyz", False
     )
     assert probe.question(settings, probe.CONSUMER, 3, None, True) == probe.Question(
         "consumer", "::1", 9203, "/healthz", False
     )
     assert probe.question(settings, probe.CONSUMER, 3, 77, False).port == 77
-    assert probe.question(Settings(tls_cert_file="c", tls_key_file="k"), probe.FRONT_END, 0, None, False).tls
+    assert probe.question(Settings(tls_cert_file="c", tls_key_file="k"), probe.FRONT_END, None, None, False).tls
+
+
+def test_one_of_several_front_ends_is_asked_at_the_port_of_its_metrics() -> None:
+    settings = Settings(port=8123, tls_cert_file="c", tls_key_file="k", metrics_host="::", api_metrics_port=9300)
+    assert probe.question(settings, probe.FRONT_END, 2, None, False) == probe.Question(
+        "front-end", "::1", 9302, "/readyz", False
+    )
+    with pytest.raises(SettingsError, match=r"HEADRACE_API_METRICS_PORT does not say which port to ask \(0\)"):
+        probe.question(Settings(), probe.FRONT_END, 2, None, False)
 
 
 @pytest.mark.parametrize("part", [probe.FRONT_END, probe.CONSUMER])
 def test_a_port_that_nobody_knows_must_be_named(part: str) -> None:
     with pytest.raises(SettingsError, match=r"does not say which port to ask \(0\); name it with --port"):
-        probe.question(Settings(port=0, metrics_port=0), part, 0, None, False)
+        probe.question(Settings(port=0, metrics_port=0), part, None, None, False)
 
 
 def test_a_wrong_setting_is_exit_2() -> None:

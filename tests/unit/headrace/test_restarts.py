@@ -85,3 +85,15 @@ def test_a_consumer_counts_as_mended_after_twice_its_last_pause() -> None:
         backoff.died(0.0)
         found_s.append(backoff.mended_after_s())
     assert found_s == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0]
+
+
+def test_who_died_too_often_lately_is_known_and_may_be_tried_all_the_same() -> None:
+    policy = RestartPolicy()
+    assert not policy.gives_up(0.0)
+    for now_s in (0.0, 1.0, 2.0, 3.0):
+        policy.died(now_s)
+        assert not policy.gives_up(now_s)
+    assert policy.died(4.0) == GiveUp(5)
+    assert policy.gives_up(4.0)
+    assert policy.all_the_same() == Restart(10.0, 5)
+    assert not policy.gives_up(60.0)

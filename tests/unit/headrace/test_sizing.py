@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer import threads
-from headrace.sizing import counts, place_of, places
+from headrace.sizing import MOST_FRONT_ENDS, counts, front_ends, place_of, places
 from shared.machine import GIB, Machine
 from shared.model_config import ModelConfig
 from shared.settings import Settings
@@ -142,3 +144,37 @@ def test_whatever_is_asked_for(
     assert set(pinned) <= set(where.cores)
     assert all(len(place.cores) in (0, place.threads) for place in found)
     assert all((place.gpu is not None) == (gpus > 0 and place.model != "echo") for place in found)
+
+
+def several(cores: int, *names: str, gpus: int = 0, **settings: int) -> int:
+    """How many front ends a machine gets."""
+    chosen, own = models(*names), Settings(**settings)  # type: ignore[arg-type]
+    where = replace(machine(cores, gpus=gpus), can_share_ports=True)
+    return front_ends(own, chosen, where, places(own, chosen, where))
+
+
+def test_two_cores_have_one_front_end_whatever_they_serve() -> None:
+    assert [several(2, *names) for names in (("net",), ("echo",), ("net", "echo"), ("net", "mine"))] == [1] * 4
+    assert several(1, "net") == several(1, "echo") == 1
+
+
+def test_consumers_on_cores_keep_one_front_end_busy_by_the_dozen() -> None:
+    assert [several(cores, "net") for cores in (4, 16, 17, 32, 33, 256)] == [1, 1, 2, 2, 3, MOST_FRONT_ENDS]
+
+
+def test_gpus_and_models_that_compute_nothing_take_what_several_carry() -> None:
+    assert [several(16, "net", gpus=gpus) for gpus in (1, 2, 4, 6)] == [2, 4, 4, 3]
+    assert [several(cores, "net", gpus=1) for cores in (2, 4, 5, 8)] == [1, 1, 2, 2]
+    assert [several(cores, "echo") for cores in (3, 4, 16)] == [1, 2, 2]
+    assert several(16, "echo", consumers=4) == MOST_FRONT_ENDS
+
+
+def test_who_says_a_number_of_front_ends_gets_it_and_one_is_all_where_no_port_is_shared() -> None:
+    assert several(2, "net", front_ends=7) == 7
+    chosen, where = models("echo"), machine(16)
+    assert front_ends(Settings(), chosen, where, places(Settings(), chosen, where)) == 1
+
+
+@given(cores=st.integers(1, 300), gpus=st.integers(0, 8), names=st.sets(st.sampled_from(sorted(MODELS)), min_size=1))
+def test_there_is_always_a_front_end_and_never_a_crowd(cores: int, gpus: int, names: set[str]) -> None:
+    assert 1 <= several(cores, *sorted(names), gpus=gpus) <= min(MOST_FRONT_ENDS, cores)

@@ -34,7 +34,7 @@ def _ready(stack: Running) -> dict[str, int]:
     pids: dict[str, int] = {}
     ready = False
     while not ready or len(pids) < 3:
-        match = stack.until(r"READY|^(\S+) +\| pid (\d+)")
+        match = stack.until(r"READY|^(\S.*?) +\| pid (\d+)")
         if match.group(1):
             pids[match.group(1)] = int(match.group(2))
         else:
@@ -198,6 +198,68 @@ def test_five_deaths_of_the_front_end_in_a_minute_end_the_stack(tmp_path: Path) 
         assert stack.output.count("starting it again in") == 4
         assert "producer_api ended with code 9, 5 times within 60 s" in stack.output
         wait_gone(list(pids.values()))
+
+
+FRONT_ENDS = [{**FRONT_END, "name": f"producer_api {number}"} for number in (1, 2)]
+
+
+def _fragile(number: int, broken: Path) -> dict[str, Any]:
+    code = f"import os\nif os.path.exists({str(broken)!r}): os._exit(9)\n{SERVE}"
+    return {**FRONT_ENDS[number - 1], "code": code}
+
+
+def test_a_front_end_that_keeps_dying_beside_another_is_tried_on_and_the_other_serves(tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    with _stack(REDIS, _fragile(1, broken), FRONT_ENDS[1]) as stack:
+        pids = _ready(stack)
+        broken.touch()
+        os.kill(pids["producer_api 1"], signal.SIGKILL)
+        stack.until(
+            r"headrace: producer_api 1 ended with code 9, 5 times within 60 s; starting it again does not help, "
+            r"but another serves; trying it again in 10 s\."
+        )
+        os.kill(pids["producer_api 2"], 0)
+        stack.signal(signal.SIGTERM)
+        assert stack.end() == 0
+        stopped = [line.split("|")[0].strip() for line in stack.lines if line.endswith("| stopped")]
+        assert stopped == ["producer_api 2", "redis"]
+
+
+def test_the_stack_ends_once_no_front_end_lives_well(tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    with _stack(REDIS, _fragile(1, broken), _fragile(2, broken)) as stack:
+        pids = _ready(stack)
+        broken.touch()
+        os.kill(pids["producer_api 1"], signal.SIGKILL)
+        stack.until(r"producer_api 1 ended .* but another serves")
+        os.kill(pids["producer_api 2"], signal.SIGKILL)
+        assert stack.end() == 1
+        assert "producer_api 2 ended with code 9, 5 times within 60 s; starting it again does not help, so" in (
+            stack.output
+        )
+        wait_gone(list(pids.values()))
+
+
+def test_one_of_several_front_ends_that_dies_early_ends_the_stack_as_a_single_one_does() -> None:
+    dies = {**FRONT_ENDS[1], "code": "raise SystemExit(7)"}
+    with _stack(REDIS, FRONT_ENDS[0], dies, probes=[{**PROBE, "code": SERVE}]) as stack:
+        assert stack.end() == 7
+
+
+def test_front_ends_start_side_by_side(tmp_path: Path) -> None:
+    """Each is ready only once the other has begun; one after the other they would never be."""
+    both = [
+        {
+            **spec,
+            "ready_file": str(tmp_path / str(other)),
+            "code": f"open({str(tmp_path / str(number))!r}, 'w').close()\n{SERVE}",
+        }
+        for spec, number, other in zip(FRONT_ENDS, (1, 2), (2, 1), strict=True)
+    ]
+    with _stack(REDIS, *both) as stack:
+        _ready(stack)
+        stack.signal(signal.SIGTERM)
+        assert stack.end() == 0
 
 
 def test_a_consumer_that_keeps_dying_is_trouble_until_its_model_is_loaded_and_it_has_lived_a_while(

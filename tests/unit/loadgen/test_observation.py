@@ -46,7 +46,7 @@ def test_a_consumer_that_is_gone_is_not_one_without_a_counter() -> None:
             addresses = (target(server.port), target(consumer.port))
             first = observation.before(addresses[0], "null", addresses)
         service = observation.after(first, addresses[0], "null", addresses, answered=0)
-    assert service.requests == RequestCounter(REQUESTS, 0.0, 0.0, 0.0)
+    assert service.requests == RequestCounter(REQUESTS, 0.0, 0.0, None)  # it counts these, too, as a front end does
     assert service.items == RequestCounter(ITEMS, 0.0, 0.0, None)
     assert any("The consumers counted unknown" in reason for reason in judge(BUDGETS, run_with(service)).reasons)
 
@@ -95,3 +95,12 @@ OTHER = 'headrace_requests_in_flight{model="null"} 0'
 def test_a_counter_before_and_after(before: str | None, after: str | None, expected: RequestCounter | None) -> None:
     first, last = (None if text is None else parse_exposition(text) for text in (before, after))
     assert observation._counter(REQUESTS, "null", first, last) == expected
+
+
+def test_several_front_ends_count_together() -> None:
+    first = tuple(parse_exposition(f"{REQUESTS} {count}") for count in (3, 10))
+    last = tuple(parse_exposition(f"{REQUESTS} {count}") for count in (5, 11))
+    # The port that they share says nothing of itself.
+    assert observation._requests("null", (None, *first), (None, *last)) == RequestCounter(REQUESTS, 13.0, 16.0, 3.0)
+    anew = (None, last[0], parse_exposition(f"{REQUESTS} 1"))
+    assert observation._requests("null", (None, *first), anew) == RequestCounter(REQUESTS, 13.0, 6.0, None)

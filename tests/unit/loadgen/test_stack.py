@@ -26,6 +26,23 @@ def test_every_consumers_metrics_are_found(count: int) -> None:
     assert list(found.metrics_urls) == [f"http://127.0.0.1:{9101 + number}" for number in range(count)]
 
 
+@pytest.mark.parametrize("count", [2, 3, 40])
+def test_the_metrics_of_several_front_ends_are_found(count: int) -> None:
+    settings = replace(
+        Settings(),
+        redis_url="redis://127.0.0.1:6399/0",
+        port=8123,
+        metrics_port=9101,
+        front_ends=count,
+        api_metrics_port=9300,
+    )
+    places = [Place(f"consumer flowers {number}", "flowers", number) for number in range(40)]
+    found = stack._addresses(plan.banner(settings, {}, places, 1.0).splitlines(), 7)
+    assert list(found.metrics_urls) == [
+        f"http://127.0.0.1:{port}" for port in (*range(9101, 9141), *range(9300, 9300 + count))
+    ]
+
+
 def test_a_banner_without_a_consumer_is_refused() -> None:
     """A stack whose consumers nobody can ask would be judged without them."""
     settings = replace(Settings(), redis_url="redis://127.0.0.1:6399/0", port=8123, models=("flowers",))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from producer_api.lane_account import LaneAccount
 from shared.lanes import LaneBytes
 
@@ -40,3 +42,13 @@ def test_the_refusal_says_how_many_bytes_and_when_to_come_back() -> None:
     assert account.refusal()[1] == 1
     account.seen(LaneBytes(0, 16 << 20, 16 << 20, 3000))
     assert account.refusal()[1] == 60
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 8, 64])
+def test_as_many_as_share_a_port_may_send_at_once_and_not_exceed_the_limit(count: int) -> None:
+    accounts = [LaneAccount(count) for _ in range(count)]
+    for account in accounts:
+        account.seen(LaneBytes(0, 0, 6400, 0))
+        while account.surely_takes(10):
+            account.sent(10)
+    assert sum(account._sent for account in accounts) <= 6400
