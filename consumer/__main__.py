@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+from functools import partial
 from time import monotonic
 from typing import NoReturn
 
@@ -52,7 +53,7 @@ def main(model_name: str, index: int, cores: str) -> None:
     try:
         config = resolve(Settings.from_env(os.environ), model_name, index)
         check_server(config.settings)
-        pinning.pin(pinning.parse(cores))
+        elsewhere = pinning.pin(pinning.parse(cores))
         tracing = start(config.settings.tracing, "headrace-consumer")
     except SettingsError as error:
         _refuse(str(error))
@@ -70,9 +71,9 @@ def main(model_name: str, index: int, cores: str) -> None:
     log.info("Worker %s; metrics at http://%s:%d/metrics.", config.worker, host, port)
     stream = RedisStream(config.settings, model_name, config.worker)
     board = RedisBoard(config.settings, model_name, config.worker, config.place, begun_s)
-    worker = Worker(
-        config, lambda: build(model_name, config.model, threads_of(config.settings)), stream, metrics, tracing, board
-    )
+    threads = threads_of(config.settings)
+    model = partial(build, model_name, config.model, threads)
+    worker = Worker(config, model, stream, metrics, tracing, board, elsewhere)
     metrics.is_ready = lambda: worker.is_ready
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())

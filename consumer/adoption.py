@@ -10,9 +10,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+import msgspec
+
+from shared.cards import Card, Tuning
+
 from .stream import StreamDown, StreamGone, WorkStream
 from .tuning.store import Store
-from .tuning.tuner import Tuner
+from .tuning.tuner import Errand, Tuner
 
 log = logging.getLogger(__name__)
 
@@ -23,12 +27,14 @@ class Adoptable:
 
     Attributes:
         stamp: of the entry that was there, whether it could be used or not; None for none.
-        precision: what was asked for.
+        errand: what is searched for where that is worth it.
+        wants_search: whether it is: nothing was found that can be used, and this start has not searched yet.
     """
 
     store: Store
     stamp: int | None
-    precision: str
+    errand: Errand
+    wants_search: bool
 
 
 class Adoption:
@@ -55,13 +61,24 @@ class Adoption:
         if running is None:
             return
         stamp = running.store.stamp()
-        if stamp is None:
-            if self._searches:
-                self._tuner.begin(running.precision)
-        elif stamp != running.stamp and self._stream.take_turn():
+        if stamp is None or stamp == running.stamp:
+            self._search(running)
+        elif self._stream.take_turn():
             self.is_under_way = True
-            log.info("Something faster was found for this machine; draining to take it over.")
+            log.info("The fastest runtime for this machine was found; draining to take it over.")
             self._on_found()
+
+    def _search(self, running: Adoptable) -> None:
+        if not (self._searches and running.wants_search) or self._tuner.was_tried(running.errand):
+            return
+        if not running.store.is_being_searched():
+            self._tuner.begin(running.errand)
+
+    def told_of(self, card: Card) -> Card:
+        """Return the card of the running model with what has become of a search for it."""
+        if self._tuner.failure and card.tuning is not None and card.tuning.state == "searching":
+            return msgspec.structs.replace(card, tuning=Tuning("refused", self._tuner.failure))
+        return card
 
     def finish(self) -> None:
         """Let the next consumer switch."""

@@ -96,8 +96,7 @@ class Loader:
             precision_reason=loaded.parity.reason,
             example=loaded.example,
         )
-        network = loaded.network
-        adoptable = Adoptable(network.store, network.stamp, wanted.precision) if network else None
+        adoptable = loaded.network.adoptable if loaded.network else None
         return Running(card, loaded.parity, loaded.device, loaded.calibration, adoptable)
 
 

@@ -10,9 +10,11 @@ from time import monotonic, thread_time
 
 from shared.cards import Tuning
 
+from .adoption import Adoptable
 from .calibration import Calibration, calibrate, calibrate_briefly, warm
 from .config import ConsumerConfig
 from .events import Parity
+from .load_errors import said_by
 from .models.base import Model
 from .models.classifier import Classifier
 from .notes import Notes
@@ -21,7 +23,7 @@ from .runtimes.base import Job
 from .threads import threads_of
 from .tuning.fingerprint import fingerprint
 from .tuning.store import Entry, Store
-from .tuning.tuner import tune_now
+from .tuning.tuner import Errand, tune_now
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +37,7 @@ class LoadedNetwork:
     Attributes:
         runtime: what runs it.
         tuning: how it came to that.
-        store: where findings for it are kept.
-        stamp: of the entry that was looked at, used or not; None for none.
+        adoptable: where something faster may be found for it.
     """
 
     model: Classifier
@@ -44,8 +45,7 @@ class LoadedNetwork:
     calibration: Calibration
     runtime: str
     tuning: Tuning
-    store: Store
-    stamp: int | None
+    adoptable: Adoptable
 
 
 def store_of(config: ConsumerConfig, device: str) -> Store:
@@ -77,16 +77,28 @@ class NetworkLoader:
         Raises:
             ValueError: the network cannot be loaded as it was asked for.
         """
+        tune, asked = self._config.settings.tune, self._config.precision
         stamp, entry = self._store.stamp(), self._store.find()
-        if entry is None and (self._config.settings.tune == "first" or not self._torch_has(self._config.precision)):
-            tune_now(self._config.model_name, self._config.precision, self._config.settings)
+        searches_first = entry is None and (tune == "first" or not self._torch_has(asked))
+        if searches_first:
+            tune_now(self._errand(stamp), self._config.settings)
             stamp, entry = self._store.stamp(), self._store.find()
-        if entry is not None and self._is_as_asked(entry):
-            try:
-                return self._tuned(entry)
-            except Exception as error:
-                log.warning("What was found for this machine cannot be used; torch serves. %s", error)
-        return self._plain(stamp, entry is not None)
+        if entry is None:
+            return self._plain(Adoptable(self._store, stamp, self._errand(stamp), not searches_first))
+        if not self._is_as_asked(entry):
+            adoptable = Adoptable(self._store, entry.stamp, self._errand(None), False)
+            return self._plain(adoptable, f"{entry.finding.refusal} torch serves.")
+        try:
+            return self._tuned(entry)
+        except Exception as error:
+            why = f"What was found for this machine cannot be used; torch serves. {said_by(error)}"
+            log.warning("%s", why)
+        return self._plain(Adoptable(self._store, entry.stamp, self._errand(entry.stamp), not searches_first), why)
+
+    def _errand(self, but_not: int | None) -> Errand:
+        config = self._config
+        threads = threads_of(config.settings, self._device)
+        return Errand(config.model_name, config.precision, threads, self._store.folder, but_not)
 
     def _torch_has(self, precision: str) -> bool:
         if precision in (AUTO, FP32):
@@ -132,46 +144,56 @@ class NetworkLoader:
             monotonic() - begun_s,
             finding.refusal or finding.tuning.batching,
         )
-        return LoadedNetwork(
-            model, finding.parity, calibration, finding.runtime, finding.tuning, self._store, entry.stamp
-        )
+        adoptable = Adoptable(self._store, entry.stamp, self._errand(None), False)
+        return LoadedNetwork(model, finding.parity, calibration, finding.runtime, finding.tuning, adoptable)
 
-    def _plain(self, stamp: int | None, is_final: bool) -> LoadedNetwork:
-        """Load it in torch; unless that is final, only as much is measured as the first requests need."""
+    def _plain(self, adoptable: Adoptable, why: str = "") -> LoadedNetwork:
+        """Load it in torch. If it will soon be replaced, only as much is measured as the first requests need."""
         config, device = self._config, self._device
+        if not self._torch_has(config.precision):
+            raise ValueError(
+                f"precision {config.precision} needs a runtime other than torch, and none was found; the log says why."
+            )
         _prepare_torch(config, device)
         wanted = FP32 if config.precision == AUTO else config.precision
         model, parity = prepare(self._build, device, wanted, config.max_batch, close=self._close)
         try:
-            if is_final or config.settings.tune == "off":
+            if adoptable.wants_search and config.settings.tune != "off":
+                calibration = calibrate_briefly(model, config)
+            else:
                 folder = Path(config.settings.data_dir) / "notes"
                 notes = Notes(folder, config.model_name, fingerprint(config, device))
                 # On a CPU that others use too, long runs are always interrupted and short ones are not, which makes
                 # small batches look better than they are. The time of this thread leaves that out.
                 timer = thread_time if device == "cpu" else monotonic
                 calibration = calibrate(model, config, notes, parity.precision, timer)
-            else:
-                calibration = calibrate_briefly(model, config)
         except BaseException:
             self._close(model)
             raise
         assert isinstance(model, Classifier)
         if config.precision == AUTO:
             parity = replace(parity, reason="nothing else has been tried on this machine yet.")
-        return LoadedNetwork(model, parity, calibration, TORCH, self._tuning_of_plain(is_final), self._store, stamp)
+        return LoadedNetwork(model, parity, calibration, TORCH, self._tuning_of_plain(why, adoptable), adoptable)
 
-    def _tuning_of_plain(self, is_final: bool) -> Tuning:
-        from .runtimes.registry import runtime
-
-        missing = "" if self._asked == AUTO else runtime(self._asked).missing(self._device)
-        if missing:
-            return Tuning("refused", f"{missing} torch serves.")
-        if is_final:
-            return Tuning("refused", "What was found for this machine cannot be used; torch serves.")
+    def _tuning_of_plain(self, why: str, adoptable: Adoptable) -> Tuning:
+        missing = self._missing()
+        if missing or why:
+            return Tuning("refused", why or f"{missing} torch serves.")
+        if not adoptable.wants_search:
+            return Tuning("refused", "The search for a faster runtime failed, and the log says why; torch serves.")
         if self._config.settings.tune == "off":
             todo = f"`python -m headrace tune {self._config.model_name}` looks for the fastest runtime"
             return Tuning("plain", f"HEADRACE_TUNE is off; {todo}.")
         return Tuning("searching", "The fastest runtime is being looked for; torch serves meanwhile.")
+
+    def _missing(self) -> str:
+        """Say why the runtime that was asked for by name is not there; empty when it is, or any will do."""
+        from .runtimes.registry import RUNTIMES
+
+        if self._asked == AUTO:
+            return ""
+        known = next((one for one in RUNTIMES if one.name == self._asked), None)
+        return f"{self._asked} is not to be had here." if known is None else known.missing(self._device)
 
 
 def _prepare_torch(config: ConsumerConfig, device: str) -> None:

@@ -27,16 +27,19 @@ def parse(text: str) -> frozenset[int]:
     return cores
 
 
-def pin(cores: frozenset[int]) -> None:
+def pin(cores: frozenset[int]) -> frozenset[int]:
     """Run the calling thread, and all that it starts from here on, on ``cores`` only; nothing when there are none.
 
     Must come before torch is imported, which counts the cores it finds.
+
+    Returns:
+        The cores that could be used before, for what is started and is to run elsewhere; none if that is unchanged.
 
     Raises:
         SettingsError: this process may not use one of them, or this system cannot pin.
     """
     if not cores:
-        return
+        return frozenset()
     if not hasattr(os, "sched_setaffinity"):
         raise SettingsError("--cores: this system cannot tie a process to cores; leave it out.")
     allowed = os.sched_getaffinity(0)
@@ -44,6 +47,7 @@ def pin(cores: frozenset[int]) -> None:
         wrong = ", ".join(map(str, sorted(cores - allowed)))
         raise SettingsError(f"--cores: core {wrong} is not one of those this process may use ({_listed(allowed)}).")
     os.sched_setaffinity(0, cores)
+    return frozenset(allowed)
 
 
 def _listed(cores: set[int]) -> str:

@@ -43,6 +43,7 @@ class Worker:
         stream: where the work comes from.
         tracing: where the spans of batches go; None for nowhere.
         board: where operators see how far the start is.
+        elsewhere: cores that a process beside this one may use, if they are others than its own.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Worker:
         metrics: ConsumerMetrics,
         tracing: Tracing | None = None,
         board: Board | None = None,
+        elsewhere: frozenset[int] = frozenset(),
     ) -> None:
         self._config, self._stream, self._metrics = config, stream, metrics
         self._closing = Closing(self._give_model_up)
@@ -81,7 +83,7 @@ class Worker:
             cancelled,
         )
         self._switch = Switch(stream, config.precision, self._stages.halt, self._pulse.beat_now)
-        tuner = Tuner(config.model_name, lambda target: self._thread("tuner", target).start())
+        tuner = Tuner(lambda target: self._thread("tuner", target).start(), elsewhere)
         searches = config.settings.tune != "off"
         self._adoption = Adoption(stream, tuner, self._stages.halt, searches)
 
@@ -291,7 +293,7 @@ class Worker:
             late_s=f"{late_s:.0f}" if late_s else "",
             bodies=self._stages.bodies.identity(),
         )
-        return card, wishes.to_hash(state)
+        return self._adoption.told_of(card), wishes.to_hash(state)
 
     def _look_for_answers(self) -> float:
         late_s = self._stages.late_s(time.monotonic())

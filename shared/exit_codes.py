@@ -12,3 +12,6 @@ MODEL_CANNOT_LOAD: Final = 69
 
 SOFTWARE_ERROR: Final = 70
 """A stage of a consumer crashed or hung (EX_SOFTWARE of sysexits.h); a supervisor starts the consumer again."""
+
+TRY_LATER: Final = 75
+"""Another process on this machine is doing the same at the moment (EX_TEMPFAIL of sysexits.h)."""

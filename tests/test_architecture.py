@@ -39,7 +39,7 @@ HOMES = {
         "consumer/loading.py",
         "consumer/network_loading.py",
         "consumer/precision.py",
-        "consumer/tune.py",
+        "consumer/tuning/task.py",
         "consumer/tuning/fingerprint.py",
     ),
     "onnx": ("consumer/models/onnx_file.py", "consumer/runtimes/"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import msgspec
 
 from consumer.events import Parity
 from shared.cards import Trial, Tuning
+from shared.settings import MAX_BATCH_CEILING, PRECISIONS, RUNTIMES
 
 Measured = tuple[tuple[int, float], ...]
 """(rows, seconds) for each size of batch, ascending."""
@@ -60,6 +62,23 @@ class Finding(msgspec.Struct, frozen=True):
         """What the card says of it."""
         reason = self.refusal or f"{self.runtime} in {self.precision} is the fastest of those that were tried here."
         return Tuning("refused" if self.refusal else "tuned", reason, self.trials, batching_sentence(self.measured))
+
+
+def check(finding: Finding) -> None:
+    """Check what comes from a file: nothing but what a search finds may decide how requests are batched.
+
+    Raises:
+        ValueError: it is no finding of a search; one sentence.
+    """
+    rows = [size for size, _ in finding.measured]
+    if finding.runtime not in RUNTIMES[1:] or finding.precision not in PRECISIONS[1:]:
+        raise ValueError(f"{finding.runtime[:80]!r} in {finding.precision[:80]!r} is unknown.")
+    if not 1 <= finding.preferred <= MAX_BATCH_CEILING:
+        raise ValueError(f"{finding.preferred} is no size of a batch.")
+    if not rows or rows[0] < 1 or rows != sorted(set(rows)) or rows[-1] > MAX_BATCH_CEILING:
+        raise ValueError("its sizes of batches are not ascending.")
+    if not all(0.0 < run_s < math.inf for _, run_s in finding.measured):
+        raise ValueError("its times of batches are not positive.")
 
 
 def batching_sentence(measured: Sequence[tuple[int, float]]) -> str:

@@ -22,6 +22,7 @@ WORTH = 0.95
 """A lower precision must take less than this share of the time of fp32; less is noise."""
 NOISE = 1.03
 """Within this factor two are equally fast."""
+_TICK_S = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +50,21 @@ class Runner:
     @property
     def rows_per_s(self) -> float:
         """At the preferred size, or the largest one that was measured."""
-        return max(rows / run_s for rows, run_s in self.measured if rows <= self.preferred)
+        return self.batch / self.time_s(self.batch)
 
     @property
     def batch(self) -> int:
         """The size that this is reached at."""
-        return max(
-            (rows for rows, _ in self.measured if rows <= self.preferred), key=lambda rows: rows / self.time_s(rows)
-        )
+        return max((rows for rows, _ in self.used), key=lambda rows: rows / self.time_s(rows))
+
+    @property
+    def used(self) -> Measured:
+        """The sizes that it would use, with what they took; the smallest one if it is all that was measured."""
+        return tuple(one for one in self.measured if one[0] <= self.preferred) or self.measured[:1]
 
     def time_s(self, rows: int) -> float:
-        """Return what a batch of a size that was measured takes."""
-        return dict(self.measured)[rows]
+        """Return what a batch of a size that was measured takes; never zero, whatever the clock says."""
+        return max(dict(self.measured)[rows], _TICK_S)
 
 
 class Race:
@@ -73,9 +77,8 @@ class Race:
 
     def __init__(self, max_batch: int, budget_s: float) -> None:
         self._max_batch, self._budget_s = max_batch, budget_s
-        self._runners: list[Runner] = []
-        self._out: dict[Candidate, str] = {}
-        self._order: list[Candidate] = []
+        self._fates: dict[Candidate, Runner | str] = {}
+        """In the order in which they were tried; a sentence for each that is not used."""
         self.best_first_s: float | None = None
         """Time of the first batch of the best one so far."""
 
@@ -89,8 +92,7 @@ class Race:
 
     def out(self, candidate: Candidate, why: str) -> None:
         """Record that a candidate is not used; ``why`` is one sentence."""
-        self._order.append(candidate)
-        self._out[candidate] = why
+        self._fates[candidate] = why
 
     def ran(
         self, candidate: Candidate, parity: Parity, measured: Measured, first_s: float, exact: Measured = ()
@@ -100,9 +102,16 @@ class Race:
         Args:
             exact: what the best fp32 took for the same sizes, measured in turns with it.
         """
-        self._order.append(candidate)
-        self._runners.append(Runner(candidate, parity, measured, preferred_rows(measured, self._max_batch), exact))
+        self._fates[candidate] = Runner(candidate, parity, measured, preferred_rows(measured, self._max_batch), exact)
         self.best_first_s = first_s if self.best_first_s is None else min(first_s, self.best_first_s)
+
+    def knows(self, candidate: Candidate) -> bool:
+        """Say whether it is recorded what became of a candidate."""
+        return candidate in self._fates
+
+    @property
+    def _runners(self) -> list[Runner]:
+        return [fate for fate in self._fates.values() if isinstance(fate, Runner)]
 
     def winner(self, runtime: str = AUTO, precision: str = AUTO) -> Runner | None:
         """Choose among those that ran; None when none of them is what was asked for.
@@ -110,11 +119,7 @@ class Race:
         Args:
             runtime, precision: names, or ``auto`` for any.
         """
-        asked = [
-            one
-            for one in self._runners
-            if runtime in (AUTO, one.candidate.runtime) and precision in (AUTO, one.candidate.precision)
-        ]
+        asked = [one for one in self._runners if _is_asked(one.candidate, runtime, precision)]
         exact = [one for one in asked if one.candidate.precision == FP32]
         lower = [one for one in asked if one.candidate.precision != FP32 and (not exact or is_worth(one))]
         left = [*exact, *lower]
@@ -141,7 +146,7 @@ class Race:
             cosine=parity.cosine,
             measured=used.measured,
             preferred=used.preferred,
-            trials=tuple(self._trial(one, used) for one in self._order),
+            trials=tuple(self._trial(one, used, _is_asked(one, runtime, precision)) for one in self._fates),
             searched_s=searched_s,
             refusal=refusal,
         )
@@ -150,30 +155,48 @@ class Race:
         asked = " in ".join(one for one in (runtime, precision) if one != AUTO)
         why = [
             f"{one.runtime} in {one.precision}: {said}"
-            for one, said in self._out.items()
-            if runtime in (AUTO, one.runtime) and precision in (AUTO, one.precision)
+            for one, said in self._fates.items()
+            if isinstance(said, str) and _is_asked(one, runtime, precision)
         ]
         return f"{asked} is not used. {' '.join(why) or 'It does not exist here.'}"
 
-    def _trial(self, candidate: Candidate, won: Runner) -> Trial:
-        runtime, precision = candidate.runtime, candidate.precision
-        if candidate in self._out:
-            return Trial(runtime, precision, self._out[candidate])
-        runner = next(one for one in self._runners if one.candidate == candidate)
-        outcome = (
-            "chosen." if runner is won else f"not faster than {won.candidate.runtime} in {won.candidate.precision}."
-        )
-        return Trial(runtime, precision, outcome, round(runner.rows_per_s, 1), runner.batch)
+    def _trial(self, candidate: Candidate, used: Runner, is_asked: bool) -> Trial:
+        runtime, precision, fate = candidate.runtime, candidate.precision, self._fates[candidate]
+        if isinstance(fate, str):
+            return Trial(runtime, precision, fate)
+        outcome = "chosen." if fate is used else _why_not(fate, used, is_asked)
+        return Trial(runtime, precision, outcome, round(fate.rows_per_s, 1), fate.batch)
+
+
+def _is_asked(candidate: Candidate, runtime: str, precision: str) -> bool:
+    return runtime in (AUTO, candidate.runtime) and precision in (AUTO, candidate.precision)
+
+
+def _why_not(runner: Runner, used: Runner, is_asked: bool) -> str:
+    if not is_asked:
+        return "not asked for; what was asked for is compared with it."
+    rows = slower_at(runner)
+    if rows is None:
+        return f"not faster than {used.candidate.runtime} in {used.candidate.precision}."
+    times = f"{runner.time_s(rows) * 1000:.3g} ms against {dict(runner.exact)[rows] * 1000:.3g} ms"
+    return f"slower than fp32 at batches of {rows}: {times}."
+
+
+def slower_at(lower: Runner) -> int | None:
+    """Return the size, of those it would use, at which a lower precision is slowest beside fp32; None if it never is.
+
+    It is None for fp32 itself, which has nothing beside it.
+    """
+    exact = {rows: max(run_s, _TICK_S) for rows, run_s in lower.exact}
+    shares = {rows: lower.time_s(rows) / exact[rows] for rows, _ in lower.used if rows in exact}
+    worst = max(shares, key=lambda rows: shares[rows], default=None)
+    return worst if worst is not None and shares[worst] > NOISE else None
 
 
 def is_worth(lower: Runner) -> bool:
     """Say whether a lower precision is faster than the best fp32, and slower at no size that it would use."""
-    exact = dict(lower.exact)
-    sizes = [rows for rows, _ in lower.measured if rows <= lower.preferred and rows in exact]
-    if not sizes:
-        return True
-    best_exact = max(rows / run_s for rows, run_s in exact.items())
-    return lower.rows_per_s * WORTH >= best_exact and all(lower.time_s(rows) <= NOISE * exact[rows] for rows in sizes)
+    exact = [rows / max(run_s, _TICK_S) for rows, run_s in lower.exact]
+    return not exact or (lower.rows_per_s * WORTH >= max(exact) and slower_at(lower) is None)
 
 
 def _fastest(runners: Sequence[Runner]) -> Runner:

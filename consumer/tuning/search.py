@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from consumer.parity import THRESHOLDS, agreement
 from consumer.runtimes.base import CannotRun, Job, Pixels, Runner, Runtime
 
 from .findings import Finding, Measured
+from .limit import OutOfTime, is_fine, processor_time
 from .measuring import measure
 from .race import FP32, Candidate, Race
 
@@ -36,6 +38,11 @@ CALIBRATION_ROWS = 32
 """Pictures that int8 is calibrated with; none of them is compared."""
 
 REFERENCE = Candidate("torch", FP32)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+
+
+class NoRoom(OSError):
+    """The disk is full or broken. That says nothing about the candidate that met it, so the search has no result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,7 @@ class Search:
         room: an empty folder, which gets a subfolder for each candidate.
         say: told each step, in a few words.
         on_try: told which candidate is tried next, and the seconds of processor time used so far.
+        begun_s: processor time of this process from which on the budget counts; None for now.
     """
 
     def __init__(
@@ -72,6 +80,7 @@ class Search:
         room: Path,
         say: Callable[[str], None] = log.info,
         on_try: Callable[[Candidate, float], None] = lambda candidate, used_s: None,
+        begun_s: float | None = None,
     ) -> None:
         self._network, self._device, self._limits = network, device, limits
         self._room, self._say, self._on_try = room, say, on_try
@@ -80,8 +89,8 @@ class Search:
         self._calibration = made[-CALIBRATION_ROWS:]
         self._pictures = [*photographs, *made[:-CALIBRATION_ROWS]][: self._max_batch]
         # What else the machine does makes a run longer, but not the processor time of this process.
-        self._timer = process_time if device == "cpu" and limits.threads == 1 else perf_counter
-        self._begun_s = process_time()
+        self._timer = process_time if device == "cpu" and limits.threads == 1 and is_fine() else perf_counter
+        self._begun_s = process_time() if begun_s is None else begun_s
         self.race = Race(self._max_batch, limits.budget_s)
 
     def run(self, candidates: Sequence[tuple[Runtime, str]], reference: Runtime) -> None:
@@ -91,6 +100,7 @@ class Search:
             reference: torch.
 
         Raises:
+            NoRoom: the disk is full or broken.
             Exception: what torch raises on the network.
         """
         self._tell(REFERENCE)
@@ -99,7 +109,7 @@ class Search:
         first_s = self._first_s(runner)
         self._exact = self._outputs(runner)
         parity = Parity(FP32, 0, 1.0, 0.0, 1.0, True, "nothing to compare, it is what others are compared with.")
-        self.race.ran(REFERENCE, parity, self._measured(runner), first_s)
+        self.race.ran(REFERENCE, parity, self._measured(runner) or self._first(first_s), first_s)
         self._best_exact = runner
         for runtime, precision in candidates:
             candidate = Candidate(runtime.name, precision)
@@ -123,16 +133,22 @@ class Search:
         self._on_try(candidate, self._used_s)
 
     def _attempt(self, runtime: Runtime, candidate: Candidate) -> None:
-        race = self.race
+        race, left_s = self.race, self._limits.budget_s - self._used_s
         if not race.has_time(self._used_s):
             race.out(candidate, f"not tried: the {self._limits.budget_s:g} s for the search were over.")
             return
         self._tell(candidate)
         try:
-            self._compete(runtime, candidate)
+            with processor_time(left_s):
+                self._compete(runtime, candidate)
+        except OutOfTime:
+            if not race.knows(candidate):
+                race.out(candidate, f"given up, because the {self._limits.budget_s:g} s for the search were over.")
         except CannotRun as error:
+            _raise_if_no_room(error)
             race.out(candidate, str(error))
         except Exception as error:  # a library's code on anybody's network
+            _raise_if_no_room(error)
             race.out(candidate, f"it failed: {described(error)[:300].rstrip('.')}.")
 
     def _compete(self, runtime: Runtime, candidate: Candidate) -> None:
@@ -148,9 +164,9 @@ class Search:
             raise CannotRun(f"its outputs differ: {parity.reason}")
         if candidate.precision != FP32:
             measured, exact = self._measured_in_turns(runner)
-            self.race.ran(candidate, parity, measured, first_s, exact)
+            self.race.ran(candidate, parity, measured or self._first(first_s), first_s, exact)
             return
-        self.race.ran(candidate, parity, self._measured(runner), first_s)
+        self.race.ran(candidate, parity, self._measured(runner) or self._first(first_s), first_s)
         if self.race.is_best_exact(candidate):
             self._best_exact = runner
 
@@ -177,6 +193,10 @@ class Search:
         sizes = sorted({min(size, self._max_batch) for size in SIZES})
         return np.concatenate([runner.run(self._pictures[:size]) for size in sizes])
 
+    def _first(self, first_s: float) -> Measured:
+        """What there is of a network that is too slow to be measured: the time of its first batch."""
+        return ((min(FIRST_ROWS, self._max_batch), first_s),)
+
     def _first_s(self, runner: Runner) -> float:
         took_s = self._run_s(runner)
         return min(took_s, self._run_s(runner)) if took_s < BRIEF_S else took_s
@@ -200,6 +220,15 @@ class Search:
         timers = [Timed(one, self._timer) for one in (runner, self._best_exact)]
         self._measured(*timers)
         return timers[0].fastest, timers[1].fastest
+
+
+def _raise_if_no_room(error: BaseException) -> None:
+    """Raise anew what a full or broken disk has caused, however a library has wrapped it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _NO_ROOM:
+            raise NoRoom(cause.errno, cause.strerror, cause.filename) from error
+        cause = cause.__cause__ or cause.__context__
 
 
 class Timed:

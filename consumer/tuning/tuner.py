@@ -7,8 +7,12 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 
+from shared.exit_codes import TRY_LATER
 from shared.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -16,74 +20,147 @@ log = logging.getLogger(__name__)
 END_S = 2.0
 """Time for the process to end by itself when it is asked to."""
 
-
-def command(model: str, precision: str, background: bool) -> list[str]:
-    """Return the command line that searches for the fastest runtime of ``model``."""
-    argv = [sys.executable, "-m", "consumer.tune", "--model", model, "--precision", precision]
-    return [*argv, "--background"] if background else argv
+PATIENCE, PATIENCE_S = 10, 60.0
+"""A consumer that waits for a search gives up after so many times its budget and so many seconds more: something hangs,
+or others take all of the processor."""
 
 
-def tune_now(model: str, precision: str, settings: Settings) -> None:
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What is to be searched for.
+
+    Attributes:
+        precision: what was asked for.
+        threads: of the consumer; the process that searches must not work out another number.
+        place: what the result is kept under.
+        but_not: stamp of an entry that is there and cannot be used; None for none.
+    """
+
+    model: str
+    precision: str
+    threads: int
+    place: Path
+    but_not: int | None = None
+
+    def command(self) -> list[str]:
+        """Return the command line of the process, which ends with this one."""
+        argv = [sys.executable, "-m", "consumer.tune", "--model", self.model, "--precision", self.precision]
+        argv += ["--parent", str(os.getpid())]
+        return argv if self.but_not is None else [*argv, "--but-not", str(self.but_not)]
+
+    def environment(self) -> Mapping[str, str]:
+        """Return its environment."""
+        return {**os.environ, "HEADRACE_TORCH_THREADS": str(self.threads)}
+
+
+def tune_now(errand: Errand, settings: Settings) -> None:
     """Search, or wait for who does, and return when it is over; what goes wrong is in the log."""
     budget_s = settings.tune_budget_s
     log.info(
-        "Looking for the fastest runtime for %s before it serves; at most %g s of processor time.", model, budget_s
+        "Looking for the fastest runtime for %s before it serves; at most %g s of processor time.",
+        errand.model,
+        budget_s,
     )
-    argv = command(model, precision, background=False)
-    status = subprocess.run(argv, check=False, stdin=subprocess.DEVNULL).returncode
-    if status:
-        log.warning("The search for the fastest runtime ended with status %d.", status)
+    try:
+        process = _start(errand, [])
+    except OSError as error:
+        _told(error)
+        return
+    try:
+        status = process.wait(PATIENCE * budget_s + PATIENCE_S)
+        if status:
+            _told(status)
+    except subprocess.TimeoutExpired:
+        log.warning("The search for the fastest runtime takes too long and is given up; torch serves.")
+    finally:
+        _end(process)
 
 
 class Tuner:
-    """Searches beside the consumer, once.
+    """Searches beside the consumer, at most once for each place: what failed once may fail for ever.
 
     Args:
         start: makes a thread that runs a function.
+        cores: where the process may run; none for where this one does.
+
+    Attributes:
+        failure: one sentence once a search has failed and none will follow; empty otherwise.
     """
 
-    def __init__(self, model: str, start: Callable[[Callable[[], None]], None]) -> None:
-        self._model, self._start = model, start
+    def __init__(self, start: Callable[[Callable[[], None]], None], cores: frozenset[int] = frozenset()) -> None:
+        self._start, self._cores = start, cores
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._tried: set[Path] = set()
         self._is_over = False
+        self.failure = ""
 
-    def begin(self, precision: str) -> None:
-        """Start the process; nothing happens while one runs."""
+    def was_tried(self, errand: Errand) -> bool:
+        """Say whether nothing would be begun, because this was tried before."""
+        return errand.place in self._tried
+
+    def begin(self, errand: Errand) -> None:
+        """Start the process, unless one runs or this was tried before."""
         with self._lock:
-            if self._is_over or self._process is not None:
+            if self._is_over or self._process is not None or errand.place in self._tried:
                 return
+            self._tried.add(errand.place)
             try:
-                argv = command(self._model, precision, background=True)
-                self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
+                process = self._process = _start(errand, self._background())
             except OSError as error:
-                log.warning("The search for the fastest runtime cannot be started: %s", error)
+                self.failure = _told(error)
                 return
-        self._start(self._wait)
+        self._start(lambda: self._wait(process, errand))
 
-    def _wait(self) -> None:
-        process = self._process
-        assert process is not None
+    def _background(self) -> list[str]:
+        return ["--background", *(["--cores", ",".join(map(str, sorted(self._cores)))] if self._cores else [])]
+
+    def _wait(self, process: subprocess.Popen[bytes], errand: Errand) -> None:
         status = process.wait()
         with self._lock:
             self._process = None
-            if status and not self._is_over:
-                log.warning("The search for the fastest runtime ended with status %d; torch goes on serving.", status)
+            if status == TRY_LATER:
+                self._tried.discard(errand.place)
+            elif status and not self._is_over:
+                self.failure = _told(status)
 
     def end(self) -> None:
         """Let no search go on, because the consumer stops."""
         with self._lock:
             self._is_over = True
             process = self._process
-        if process is None:
-            return
-        process.terminate()
-        try:
+        if process is not None:
+            _end(process)
+
+
+def _start(errand: Errand, options: Sequence[str]) -> subprocess.Popen[bytes]:
+    argv = [*errand.command(), *options]
+    return subprocess.Popen(argv, stdin=subprocess.DEVNULL, env=errand.environment())
+
+
+def _told(trouble: int | OSError) -> str:
+    """Log that a search came to nothing, and return the sentence.
+
+    Args:
+        trouble: the status of the process, negative for a signal, or why there was none.
+    """
+    if isinstance(trouble, OSError):
+        said = f"The search for the fastest runtime cannot be started: {trouble.strerror}."
+    else:
+        how = f"with status {trouble}" if trouble > 0 else f"by signal {-trouble}"
+        said = f"The search for the fastest runtime ended {how}; the log says why."
+    said = f"{said} torch serves, and the next start searches again."
+    log.warning("%s", said)
+    return said
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        with suppress(subprocess.TimeoutExpired):
             process.wait(END_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-def has_lost_parent(parent: int) -> bool:
-    """Say whether the process that started this one is gone."""
-    return os.getppid() != parent

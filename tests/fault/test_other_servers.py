@@ -50,17 +50,21 @@ def server(folder: Path, *options: str) -> Iterator[int]:
 def cluster(folder: Path, nodes: int) -> Iterator[list[str]]:
     """Nodes in cluster mode: one or two with all slots, or, with 0, a single one without any; their addresses."""
     with ExitStack() as running:
+        # Of its own choice a node takes port + 10000 for the bus, which an outgoing connection may have already.
+        buses = [free_port() for _ in range(max(1, nodes))]
         ports = [
-            running.enter_context(server(folder / f"node-{number}", "--cluster-enabled", "yes"))
-            for number in range(max(1, nodes))
+            running.enter_context(
+                server(folder / f"node-{number}", "--cluster-enabled", "yes", "--cluster-port", str(bus))
+            )
+            for number, bus in enumerate(buses)
         ]
         urls = [f"redis://{HOST}:{port}/0" for port in ports]
         for number in range(nodes):
             with connect(urls[number]) as client:
                 share = 16384 // nodes
                 client.execute_command("CLUSTER", "ADDSLOTSRANGE", number * share, (number + 1) * share - 1)
-                for port in ports[:number]:
-                    client.execute_command("CLUSTER", "MEET", HOST, port)
+                for port, bus in zip(ports[:number], buses, strict=False):
+                    client.execute_command("CLUSTER", "MEET", HOST, port, bus)
         for url in urls if nodes else ():
             with connect(url) as client:
                 eventually(lambda: client.cluster("INFO")["cluster_state"] == "ok", 30.0)
