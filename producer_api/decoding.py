@@ -103,7 +103,11 @@ def decode_in_steps(
             raise invalid(_ID_RULE, "parameters.id")
         inputs, content_type, raw = yield from _payload(message, card)
     else:
-        content_type, raw = yield from _raw(kind, body, card)
+        content_type, raw = _picture(body, card, "body") if kind in IMAGES else (kind, body)
+        if kind == RAW:
+            datatype = _check_rows(body, card)
+            if datatype.startswith("FP") and not (yield from is_finite_in_steps(datatype, body)):
+                raise invalid("The body holds NaN or an infinity.", "body")
     timeout_ms = options.timeout_ms
     if timeout_ms is None:
         timeout_ms = limits.default_timeout_ms
@@ -250,16 +254,8 @@ def _picture(picture: bytes, card: Card, field: str) -> tuple[str, bytes]:
     return kind, picture
 
 
-def _raw(kind: str, body: bytes, card: Card) -> Steps[tuple[str, bytes]]:
-    if kind in IMAGES:
-        return _picture(body, card, "body")
-    if kind == RAW:
-        yield from _check_rows(body, card)
-    return kind, body
-
-
-def _check_rows(body: bytes, card: Card) -> Steps[None]:
-    """Check that ``body`` is one or more rows of the model's only input."""
+def _check_rows(body: bytes, card: Card) -> str:
+    """Check that ``body`` is one or more rows of the model's only input; returns that one's datatype."""
     if not card.inputs:
         raise invalid(f"The model describes no input that {RAW} could be rows of.", "body")
     if len(card.inputs) > 1:
@@ -278,8 +274,7 @@ def _check_rows(body: bytes, card: Card) -> Steps[None]:
             raise invalid(f"The model takes at most {card.batch.max_batch} rows, not {rows}.", "body")
     elif len(body) % step_bytes:
         raise invalid(f"The body does not fill whole elements of {spec.datatype} {list(spec.shape)}.", "body")
-    if not (yield from is_finite_in_steps(spec.datatype, body)):
-        raise invalid("The body holds NaN or an infinity.", "body")
+    return spec.datatype
 
 
 @lru_cache(maxsize=1024)

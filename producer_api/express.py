@@ -172,7 +172,7 @@ class Express:
                 encoding.cancel()
 
     def _done(self, exchange: Exchange, respond: Respond, result: Answer | RequestError) -> None:
-        if not isinstance(result, RequestError) and self._is_large(exchange, result):
+        if not isinstance(result, RequestError) and not result.is_short and self._is_large(exchange, result):
             task = asyncio.create_task(self._encode(exchange, respond, result))
             self._encoding[exchange] = task
             task.add_done_callback(lambda _: self._encoding.pop(exchange, None))

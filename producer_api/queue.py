@@ -140,10 +140,12 @@ class Answer(msgspec.Struct, frozen=True):
     Attributes:
         reply: what the consumer said; ``reply.fault`` is set when it said no.
         waited_us: from submitting until the reply was here, in microseconds.
+        is_short: the whole reply is so short that encoding it takes no time worth mentioning.
     """
 
     reply: Reply
     waited_us: int
+    is_short: bool = False
 
 
 class Queue(Protocol):

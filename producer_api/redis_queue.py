@@ -40,6 +40,9 @@ from .shared_wait import SharedWait
 
 log = logging.getLogger(__name__)
 
+SHORT_BYTES = 4096
+"""A reply of so many bytes has fewer predictions and bytes of outputs than take long to encode."""
+
 REFRESH_S = 1.0
 REFRESH_WHEN_AWAY_S = 0.25
 REFRESH_WHEN_LOADING_S = 0.1
@@ -272,4 +275,4 @@ class RedisQueue:
         else:
             self._instruments.reply_wait.observe_traced(waited_s, trace, time.time())
             self._instruments.transport.observe_traced(waited_s - ran_s, trace, time.time())
-        return Answer(reply, round(waited_s * 1e6))
+        return Answer(reply, round(waited_s * 1e6), len(message) <= SHORT_BYTES)
