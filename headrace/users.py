@@ -18,8 +18,9 @@ VARIABLE = "REDIS_PASSWORD_"
 LEAST_CHARACTERS = 16
 """Of a password that is given: what the server keeps is a quick hash, which must not be worth guessing at."""
 
-NOBODY = "user default reset off"
-"""The user that everybody is who gives no name."""
+NOBODY = "user default reset off ~* &* +@all"
+"""The user that everybody is who gives no name: nobody. As that user Redis 7 replays its append-only file, and leaves
+out what a function wrote, accepted requests above all, unless the user has every right."""
 
 
 def write(

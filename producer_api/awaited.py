@@ -9,10 +9,13 @@ import math
 from collections.abc import Iterable, Mapping
 
 from shared.failures import Failure
-from shared.starts import Start, left_ms, ready_in_ms, usual
+from shared.starts import Phase, Start, left_ms, ready_in_ms, usual
 
 PATIENCE_MS = 60_000
 """So long after its first look a front end expects the first word of a consumer that it was promised."""
+
+FIRST_BEAT_MS = 5000
+"""Within this time the first heartbeat follows on the word that a model is ready."""
 
 SECOND_CHANCES = 1
 """Starts that may fail, one after the other, before the next one is not expected to serve."""
@@ -29,6 +32,7 @@ class Awaited:
         self.names = tuple(dict.fromkeys(names))
         self._silent = set(self.names)
         self._begun_ms: int | None = None
+        self._served_ms: dict[str, int] = {}
 
     def ready_in_s(
         self, name: str, workers: int, found: Mapping[str, Start], died: Mapping[str, Failure], now_ms: int
@@ -41,12 +45,24 @@ class Awaited:
             died: what supervisors say, by the same places.
         """
         self._begun_ms = begun_ms = now_ms if self._begun_ms is None else self._begun_ms
+        if workers:
+            self._served_ms[name] = now_ms
         left = ready_in_ms(found, now_ms, hopeless(found, died))
+        if left is None and self._is_about_to_serve(name, found, now_ms):
+            left = 1000
         if workers or left is not None or died or any(one.seen_ms >= begun_ms for one in found.values()):
             self._silent.discard(name)
         elif name in self._silent and now_ms - begun_ms < PATIENCE_MS:
             left = left_ms(usual(found), now_ms - begun_ms)
         return None if workers or left is None else math.ceil(left / 1000)
+
+    def _is_about_to_serve(self, name: str, found: Mapping[str, Start], now_ms: int) -> bool:
+        """Say whether a consumer has just told that its model is ready, and nobody has seen it serving since."""
+        served_ms = self._served_ms.get(name, -1)
+        return any(
+            one.phase is Phase.READY and served_ms < one.seen_ms and now_ms - one.seen_ms <= FIRST_BEAT_MS
+            for one in found.values()
+        )
 
 
 def hopeless(found: Mapping[str, Start], died: Mapping[str, Failure]) -> set[str]:

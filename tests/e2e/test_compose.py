@@ -5,12 +5,14 @@ The stack gets a project name and ports of its own, so that it disturbs no other
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -119,9 +121,9 @@ def _until_ready(stack: Stack) -> list[tuple[int, str]]:
     pytest.fail(f"The model did not answer; what came: {sorted(set(found))}.")
 
 
-def _predict(stack: Stack, photo: str) -> dict[str, Any]:
+def _predict(stack: Stack, photo: str, query: str = "") -> dict[str, Any]:
     request = urllib.request.Request(
-        f"{stack.url}/v1/models/imagenet/predict",
+        f"{stack.url}/v1/models/imagenet/predict{query}",
         data=(ROOT / "examples" / "photos" / photo).read_bytes(),
         headers={"Content-Type": "image/jpeg"},
     )
@@ -291,7 +293,32 @@ def test_promtool_accepts_the_configuration_and_the_metrics_of_both_sides(stack:
         assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
-def test_a_restarted_redis_keeps_the_functions_and_the_service_returns(stack: Stack) -> None:
+def test_a_restarted_redis_keeps_the_functions_and_what_was_accepted_and_the_service_returns(stack: Stack) -> None:
+    def stands() -> int:
+        try:
+            with urllib.request.urlopen(f"{stack.url}/v1/models/imagenet/requests/survives", timeout=20) as answer:
+                return int(answer.status)
+        except OSError as error:
+            return getattr(error, "code", 0)
+
+    def until(status: int) -> None:
+        give_up_s = time.monotonic() + 60
+        while (found := stands()) != status:
+            assert time.monotonic() < give_up_s, f"the request stands at {found}, not at {status}"
+            time.sleep(0.1)
+
+    def send() -> None:
+        with contextlib.suppress(OSError):  # the answer is asked for afterwards
+            _predict(stack, "cat.jpg", "?id=survives&timeout_ms=60000")
+
+    stack.output("run", "--rm", "-T", "operator", "pause", "imagenet")
+    sender = threading.Thread(target=send, daemon=True)
+    sender.start()
+    until(202)
     stack.compose("restart", "-t", "5", "redis")
+    until(202)
+    stack.output("run", "--rm", "-T", "operator", "resume", "imagenet")
+    until(200)
+    sender.join()
     _wait(stack)
     assert _predict(stack, "cat.jpg")["predictions"][0]["label"] == "Egyptian cat"

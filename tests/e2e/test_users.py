@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -36,15 +37,17 @@ class Place:
 
 
 @pytest.fixture(params=["valkey", "redis7"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    executable = find_server()
-    if request.param == "redis7":
-        if not has_redis_7():
-            pytest.skip("no redis-server of version 7 is installed")
-        executable = Path(shutil.which("redis-server") or "")
-    folder, config = tmp_path / "access", ServerConfig(tmp_path / "redis", free_port(), "no", 64)
-    config.data_dir.mkdir()
-    users.write(folder, {})
+def executable(request: pytest.FixtureRequest) -> Path:
+    if request.param == "valkey":
+        return find_server()
+    if not has_redis_7():
+        pytest.skip("no redis-server of version 7 is installed")
+    return Path(shutil.which("redis-server") or "")
+
+
+@contextmanager
+def running(executable: Path, folder: Path, config: ServerConfig) -> Iterator[Place]:
+    """A server with the users of ``folder``; killed at the end."""
     rules = ("--aclfile", str(folder / "server" / "users.acl"))
     server = subprocess.Popen(
         [*server_argv(executable, config), *rules], stdout=subprocess.DEVNULL, preexec_fn=dies_with_parent()
@@ -53,12 +56,25 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     try:
         eventually(lambda: server.poll() is not None or _is_up(made))
         assert server.poll() is None
-        with connect(made.url("administrator")) as client:
-            functions.load(client)
         yield made
     finally:
         server.kill()
         server.wait()
+
+
+def _configured(tmp_path: Path, appendonly: str) -> tuple[Path, ServerConfig]:
+    folder, config = tmp_path / "access", ServerConfig(tmp_path / "redis", free_port(), appendonly, 64)
+    config.data_dir.mkdir()
+    users.write(folder, {})
+    return folder, config
+
+
+@pytest.fixture
+def place(executable: Path, tmp_path: Path) -> Iterator[Place]:
+    with running(executable, *_configured(tmp_path, "no")) as made:
+        with connect(made.url("administrator")) as client:
+            functions.load(client)
+        yield made
 
 
 def _is_up(place: Place) -> bool:
@@ -129,6 +145,28 @@ def _fields(flat: list[bytes]) -> dict[bytes, bytes]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
+def test_what_was_accepted_is_there_after_a_restart(executable: Path, tmp_path: Path, model_name: str) -> None:
+    """Redis 7 replays what a function wrote as the default user, although nobody may be that."""
+    folder, config = _configured(tmp_path, "always")
+    work = keys.work(model_name, keys.DEFAULT_LANE)
+    with running(executable, folder, config) as place:
+        with connect(place.url("administrator")) as client:
+            functions.load(client)
+        with connect(place.url("consumer")) as client:
+            client.fcall(functions.HEARTBEAT, 1, work, "w1", 5000, 100, 0)
+        with connect(place.url("front_end")) as client:
+            for name in ("a", "b"):
+                assert client.fcall(functions.ADMIT, 1, work, 100, "fe", "0-0", 0, 1, name, "0", b"message")[1]
+    with running(executable, folder, config) as place, connect(place.url("administrator")) as client:
+        assert client.xlen(work) == 2
+        assert [group["name"] for group in client.xinfo_groups(work)] == [keys.GROUP.encode()]
+        assert client.exists(keys.lanes(model_name))
+        assert not answers(config.port)  # who gives no name and password is nobody still
+        for given in ("default:x@", ":x@"):
+            with connect(f"redis://{given}{HOST}:{config.port}") as stranger, pytest.raises(ClientError):
+                stranger.ping()
+
+
 def test_passwords_stay_change_on_demand_and_open_connections_find_the_new_one(place: Place) -> None:
     before = {role: place.password(role) for role in acl.ROLES}
     assert len(set(before.values())) == len(acl.ROLES)
@@ -158,7 +196,7 @@ def test_files_are_readable_by_those_who_must_and_hold_no_password(tmp_path: Pat
     said = headrace("redis://127.0.0.1:1/0", "acl", "write", str(tmp_path))
     assert (said.code, said.out) == (0, "headrace: the users are written.\n")
     rules = (tmp_path / "server" / "users.acl").read_text()
-    assert rules.startswith("user default reset off\n")
+    assert rules.startswith("user default reset off ")
     for role in acl.ROLES:
         place = tmp_path / role / "password"
         assert place.stat().st_mode & 0o777 == 0o400

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from producer_api.awaited import PATIENCE_MS, Awaited
+from producer_api.awaited import FIRST_BEAT_MS, PATIENCE_MS, Awaited
 from producer_api.catalogue import CANNOT_LOAD, failures_of
 from shared.failures import Failure
 from shared.starts import PRESUMED_MS, Phase, Start
@@ -35,13 +35,22 @@ def test_what_an_earlier_stack_left_in_redis_is_no_word_of_this_one() -> None:
     assert Awaited(["cat"]).ready_in_s("cat", 0, {"a-0": before}, {}, NOW_MS) == 6
 
 
-@pytest.mark.parametrize("phase", [Phase.READY, Phase.FAILED])
-def test_whose_consumer_has_spoken_and_is_gone_is_not_on_its_way(phase: Phase) -> None:
+@pytest.mark.parametrize(("phase", "later_ms"), [(Phase.READY, FIRST_BEAT_MS + 1), (Phase.FAILED, 100)])
+def test_whose_consumer_has_spoken_and_is_gone_is_not_on_its_way(phase: Phase, later_ms: int) -> None:
     awaited = Awaited(["cat"])
     assert awaited.ready_in_s("cat", 0, {}, {}, NOW_MS)
     said = Start("w", phase, NOW_MS + 100, NOW_MS + 200)
-    assert awaited.ready_in_s("cat", 0, {"a-0": said}, {}, NOW_MS + 300) is None
-    assert awaited.ready_in_s("cat", 0, {}, {}, NOW_MS + 400) is None
+    assert awaited.ready_in_s("cat", 0, {"a-0": said}, {}, NOW_MS + 200 + later_ms) is None
+    assert awaited.ready_in_s("cat", 0, {}, {}, NOW_MS + 300 + later_ms) is None
+
+
+def test_between_its_last_word_and_its_first_heartbeat_it_is_on_its_way() -> None:
+    awaited = Awaited()
+    ready = {"a-0": Start("w", Phase.READY, NOW_MS - 9000, NOW_MS, "", 9000)}
+    assert awaited.ready_in_s("cat", 0, {"a-0": loading(9000)}, {}, NOW_MS)
+    assert awaited.ready_in_s("cat", 0, ready, {}, NOW_MS + 10) == 1
+    assert awaited.ready_in_s("cat", 1, ready, {}, NOW_MS + 20) is None
+    assert awaited.ready_in_s("cat", 0, ready, {}, NOW_MS + 30) is None  # it has served, and left
 
 
 def test_whose_consumers_have_lived_and_are_gone_is_not_on_its_way() -> None:
