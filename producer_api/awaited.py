@@ -14,9 +14,6 @@ from shared.starts import Phase, Start, left_ms, ready_in_ms, usual
 PATIENCE_MS = 60_000
 """So long after its first look a front end expects the first word of a consumer that it was promised."""
 
-FIRST_BEAT_MS = 5000
-"""Within this time the first heartbeat follows on the word that a model is ready."""
-
 SECOND_CHANCES = 1
 """Starts that may fail, one after the other, before the next one is not expected to serve."""
 
@@ -60,8 +57,7 @@ class Awaited:
         """Say whether a consumer has just told that its model is ready, and nobody has seen it serving since."""
         served_ms = self._served_ms.get(name, -1)
         return any(
-            one.phase is Phase.READY and served_ms < one.seen_ms and now_ms - one.seen_ms <= FIRST_BEAT_MS
-            for one in found.values()
+            one.phase is Phase.READY and served_ms < one.seen_ms and one.is_under_way(now_ms) for one in found.values()
         )
 
 

@@ -40,12 +40,16 @@ class CatalogueReader:
         link: the connection to ask on.
         alive_ms: a worker whose last heartbeat is older than this counts as gone.
         configured: models that are in the snapshot, whether anybody has spoken of them or not.
+
+    Attributes:
+        expects: by the last snapshot a consumer will serve in a moment, so that the next one should come soon.
     """
 
     def __init__(self, link: Link, alive_ms: int, configured: Iterable[str] = ()) -> None:
         self._link = link
         self._alive_ms = alive_ms
         self._awaited = Awaited(configured)
+        self.expects = False
         self._decoded: dict[str, tuple[list[bytes], cards.Card | None]] = {}
         self._lanes: dict[str, Mapping[str, int | None]] = {}
         self._workers: dict[str, Sequence[str]] = {}
@@ -86,6 +90,7 @@ class CatalogueReader:
             )
         answers = iter(await self._link.call_many(commands) if commands else ())
         states: dict[str, ModelState] = {}
+        expects = False
         for name in names:
             decoded, workers = self._card(name, next(answers)), _names(next(answers))
             serving, lanes = serving_from(next(answers)), lanes_of(next(answers))
@@ -106,10 +111,12 @@ class CatalogueReader:
             queued = sum(lengths.values())
             failed = failures_of(died, started, now_ms)
             ready_in_s = self._awaited.ready_in_s(name, alive, started, died, now_ms)
+            expects = expects or ready_in_s is not None or any(one.is_under_way(now_ms) for one in started.values())
             states[name] = ModelState(
                 name, decoded, alive, queued, service, serving, lanes, lengths, failed, late, taken, ready_in_s,
                 bodies_of([said.get(worker) for worker in workers]),
             )  # fmt: skip
+        self.expects = expects
         return Catalogue(states, redis_ok=True, memory_full=is_memory_full(memory))
 
     def _card(self, name: str, fields: Any) -> cards.Card | None:

@@ -46,7 +46,7 @@ SHORT_BYTES = 4096
 REFRESH_S = 1.0
 REFRESH_WHEN_AWAY_S = 0.25
 REFRESH_WHEN_LOADING_S = 0.1
-"""While a model loads there is little to do, and who waits for it should not wait for us, too."""
+"""While a consumer loads: who waits for it should not wait for us, too."""
 
 
 class QueueInstruments(Instruments, Protocol):
@@ -171,8 +171,7 @@ class RedisQueue:
     def _pause_s(self) -> float:
         if not self._catalogue.redis_ok:
             return REFRESH_WHEN_AWAY_S
-        loads = any(state.ready_in_s is not None for state in self._catalogue.models.values())
-        return REFRESH_WHEN_LOADING_S if loads else REFRESH_S
+        return REFRESH_WHEN_LOADING_S if self._reader.expects else REFRESH_S
 
     def _channel(self, state: ModelState, lane: str) -> Channel:
         channel = self._channels.get((state.name, lane))

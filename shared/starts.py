@@ -23,6 +23,9 @@ ALIVE_MS = 10_000
 PRESUMED_MS = 10_000
 """What a start takes where no consumer of the model has told yet."""
 
+FIRST_BEAT_MS = 5000
+"""Within this time the first heartbeat follows on the word that a model is ready."""
+
 MOST_MS = 3_600_000
 """No start is expected to take longer."""
 
@@ -71,6 +74,12 @@ class Start(msgspec.Struct, frozen=True):
         """Say whether it is worth showing: a recent failure, or a loading that was spoken of within ``alive_ms``."""
         limits_ms = {Phase.FAILED: SHOWN_MS, Phase.LOADING: alive_ms, Phase.READY: -1}
         return now_ms - self.seen_ms <= limits_ms[self.phase]
+
+    def is_under_way(self, now_ms: int) -> bool:
+        """Say whether its consumer loads, or has told a moment ago that it is ready: its first heartbeat follows."""
+        if self.phase is Phase.READY:
+            return now_ms - self.seen_ms <= FIRST_BEAT_MS
+        return self.phase is Phase.LOADING and self.is_current(now_ms)
 
     def successor(self) -> tuple[int, int]:
         """Return ``took_ms`` and ``failed`` of the next start on this place."""

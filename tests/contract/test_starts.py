@@ -98,6 +98,26 @@ def test_starts_that_come_to_nothing_are_counted_until_one_serves(url: str, clie
     assert _said(client, model_name)["host-0"].failed == 0
 
 
+def test_the_next_snapshot_comes_soon_while_a_consumer_is_on_its_way(url: str, model_name: str) -> None:
+    async def expects() -> bool:
+        client = connect_async(url)
+        link = Link(client)
+        try:
+            reader = CatalogueReader(link, 5000)
+            state = (await reader.read()).models.get(model_name)
+            assert state is not None
+            return reader.expects
+        finally:
+            await link.close()
+            await client.aclose()
+
+    board = _board(url, model_name)
+    board.tell(Phase.LOADING, 0.0)
+    assert asyncio.run(expects())
+    board.tell(Phase.READY, 0.0)
+    assert asyncio.run(expects())  # its heartbeat is not there yet
+
+
 def test_who_was_promised_loads_before_anybody_has_spoken(url: str, client: Any, model_name: str) -> None:
     state = _seen(url, model_name, (model_name,))
     assert state is not None

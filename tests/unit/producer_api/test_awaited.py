@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from producer_api.awaited import FIRST_BEAT_MS, PATIENCE_MS, Awaited
+from producer_api.awaited import PATIENCE_MS, Awaited
 from producer_api.catalogue import CANNOT_LOAD, failures_of
 from shared.failures import Failure
-from shared.starts import PRESUMED_MS, Phase, Start
+from shared.starts import FIRST_BEAT_MS, PRESUMED_MS, Phase, Start
 
 NOW_MS = 1_000_000
 

@@ -5,7 +5,19 @@ from __future__ import annotations
 import pytest
 
 from shared import starts
-from shared.starts import ALIVE_MS, MOST_MS, PRESUMED_MS, SHOWN_MS, Phase, Start, left_ms, ready_in_ms, surplus, usual
+from shared.starts import (
+    ALIVE_MS,
+    FIRST_BEAT_MS,
+    MOST_MS,
+    PRESUMED_MS,
+    SHOWN_MS,
+    Phase,
+    Start,
+    left_ms,
+    ready_in_ms,
+    surplus,
+    usual,
+)
 
 NOW_MS = 1_000_000_000
 
@@ -37,6 +49,20 @@ def test_what_an_older_version_wrote_is_read() -> None:
 )
 def test_only_what_is_recent_is_shown(one: Start, current: bool) -> None:
     assert one.is_current(NOW_MS) is current
+
+
+@pytest.mark.parametrize(
+    ("one", "expected"),
+    [
+        (start(), True),
+        (start(seen_ago=ALIVE_MS + 1), False),
+        (start(Phase.READY, seen_ago=FIRST_BEAT_MS), True),
+        (start(Phase.READY, seen_ago=FIRST_BEAT_MS + 1), False),
+        (start(Phase.FAILED), False),
+    ],
+)
+def test_what_loads_or_is_about_to_serve_is_under_way(one: Start, expected: bool) -> None:
+    assert one.is_under_way(NOW_MS) is expected
 
 
 @pytest.mark.parametrize(
