@@ -42,6 +42,7 @@ def measure(
     always_rows: int = ALWAYS_WARM,
     clock: Callable[[], float] = monotonic,
     timer: Callable[[], float] | None = None,
+    prepare: Callable[[int], object] | None = None,
 ) -> Measured:
     """Run every size once to warm up, then again to take its time, as often as ``budget_s`` and ``rounds`` allow.
 
@@ -51,6 +52,7 @@ def measure(
         always_rows: sizes up to this one are run at least once, whatever it takes.
         clock: what the budget is counted in.
         timer: what a run is timed with, if not with that.
+        prepare: called before each run, untimed.
 
     Returns:
         The fastest time of each size that was run warm; sizes for which there was no time are left out.
@@ -65,7 +67,10 @@ def measure(
                 end_s = clock() + budget_s
             if clock() + _guess(expected_s, size) > end_s:
                 break
-            begun_s, begun_timer_s = clock(), timer()
+            begun_s = clock()
+            if prepare is not None:
+                prepare(size)
+            begun_timer_s = timer()
             run(size)
             took_s, timed_s = clock() - begun_s, timer() - begun_timer_s
             expected_s[size] = min(took_s, expected_s.get(size, took_s))

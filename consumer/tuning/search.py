@@ -32,7 +32,7 @@ FIRST_ROWS = 8
 """Rows of the batch by which a candidate may be given up."""
 BRIEF_S = 0.1
 """A first batch as short as this is run once more before it is judged: part of it is done once only."""
-MEASURE_S = 3.0
+MEASURE_S = 4.0
 """Time for measuring the sizes of one candidate."""
 CALIBRATION_ROWS = 32
 """Pictures that int8 is calibrated with; none of them is compared."""
@@ -207,12 +207,19 @@ class Search:
         return self._timer() - begun_s
 
     def _measured(self, *runners: Runner | Timed) -> Measured:
+        def run(size: int) -> None:
+            for runner in runners:
+                runner.run(self._pictures[:size])
+
+        # Batches of one size follow each other under a steady load, and some libraries prepare anew for another size:
+        # OpenVINO takes 1.8 ms for that, as long as a row of a small network takes.
         return measure(
-            lambda size: [runner.run(self._pictures[:size]) for runner in runners],
+            run,
             self._limits.sizes,
             MEASURE_S * len(runners),
             always_rows=FIRST_ROWS,
-            timer=self._timer,
+            clock=self._timer,
+            prepare=run,
         )
 
     def _measured_in_turns(self, runner: Runner) -> tuple[Measured, Measured]:

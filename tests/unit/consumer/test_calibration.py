@@ -55,6 +55,29 @@ def test_each_size_is_measured_warm() -> None:
     assert device.runs[:6] == list(SIZES)
 
 
+def test_a_size_can_be_measured_right_after_itself() -> None:
+    """Some libraries prepare anew when the size changes; under a steady load it does not."""
+    device = Device(0.0001, 0.001)
+
+    def run(size: int) -> None:
+        device.now_s += 0.005 if device.runs and device.runs[-1] != size else 0.0
+        device.run(size)
+
+    found = measure(run, SIZES, 1.0, clock=lambda: device.now_s, prepare=run)
+    assert dict(found) == pytest.approx({size: 0.0001 * size + 0.001 for size in SIZES})
+    assert len(device.runs) % 2 == 0
+    assert device.runs[::2] == device.runs[1::2]
+    without = measure(run, SIZES, 1.0, clock=lambda: device.now_s)
+    assert all(run_s > 0.005 for _, run_s in without)
+
+
+def test_preparing_counts_towards_the_budget() -> None:
+    device = Device(0.01, 0.01, first=1.0)
+    measure(device.run, SIZES, 1.0, clock=lambda: device.now_s, prepare=device.run)
+    warm_s = 2 * sum(0.01 * size + 0.01 for size in SIZES)
+    assert warm_s < device.now_s <= warm_s + 1.0
+
+
 def test_the_time_is_bounded() -> None:
     device = Device(0.01, 0.01, first=1.0)
     assert device.measure(budget_s=1.0) != ()
