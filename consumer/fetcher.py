@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import msgspec
 
-from shared.bodies import BODY_GONE
+from shared.bodies import BODY_GONE, Owner
 from shared.clock import RedisClock
 from shared.keys import DEFAULT_LANE
 from shared.outcomes import CRASHED, EXPIRED, MALFORMED, RequestError
@@ -54,6 +54,7 @@ class Fetcher:
         repeats: which ids are under way.
         most_message_bytes: a longer message is not decoded.
         bodies: those in shared memory.
+        model: the name that they belong to.
 
     Attributes:
         overlaps: set while reading overlaps with running, on a thread of its own; cleared while the executor reads.
@@ -77,8 +78,9 @@ class Fetcher:
         repeats: Repeats | None = None,
         most_message_bytes: int = 1 << 30,
         bodies: SharedBodies | None = None,
+        model: str = "",
     ) -> None:
-        self._bodies = bodies or SharedBodies(is_on=False)
+        self._bodies, self._model = bodies or SharedBodies(is_on=False), model
         self._most_message_bytes = most_message_bytes
         self._stream, self._rows, self._intake, self._leases = stream, rows, intake, leases
         self._decoding, self._refuse = decoding, refuse
@@ -297,24 +299,26 @@ class Fetcher:
             error = RequestError(EXPIRED, "The deadline passed while the request was queued.")
             raise Refusal(item, error, reason, crashes)
         self._rows.check_cancelled(item)
+        is_ahead = ahead_ms > FUTURE_MS and entry.lane != DEFAULT_LANE and not self._clock.set_backs
         if request.at is not None:
-            self._fetch_body(item, request.at, lone)
-        elif ahead_ms > FUTURE_MS and entry.lane != DEFAULT_LANE and not self._clock.set_backs:
+            self._fetch_body(item, request.at, is_taken=not lone and not is_ahead)
+        elif is_ahead:
             error = RequestError(MALFORMED, "The id of the entry lies in the future; let Redis make it.")
             reason = f"Its id lies {ahead_ms / 1000:.0f} s in the future; `headrace lane repair` makes the lane anew."
             raise Refusal(item, error, reason)
         return item
 
-    def _fetch_body(self, item: Item, at: str, lone: bool) -> None:
+    def _fetch_body(self, item: Item, at: str, *, is_taken: bool) -> None:
         """Take the body from shared memory.
 
-        What was taken over goes back to its front end, which sends it whole: it may be what ended its consumer, and
-        should it be given up, the dead letter is to hold all of it.
+        What was taken over, or may not run, goes back to its front end, which sends it whole: it may be what ended its
+        consumer, and should it become a dead letter, that is to hold all of it.
 
         Raises:
             Refusal: the body is not there.
         """
-        body = None if lone else self._bodies.read(at)
+        owner = Owner(self._model, item.entry.lane, item.request.id)
+        body = self._bodies.read(at, owner) if is_taken else None
         if body is None:
             raise Refusal(item, RequestError(BODY_GONE, "The body is not in the memory of this machine any more."))
         item.request = msgspec.structs.replace(item.request, body=body, at=None)

@@ -197,6 +197,7 @@ class Stages:
             repeats=repeats,
             most_message_bytes=config.settings.max_message_bytes,
             bodies=self.bodies,
+            model=config.model_name,
         )
         self._decodings.append(decoding)
         decoding.start()

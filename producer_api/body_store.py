@@ -8,14 +8,27 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import itertools
 import logging
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
-from shared.bodies import LEAST_BYTES, MOST_BYTES, STAMP, At, identity_of, open_folder
+from shared.bodies import (
+    HEAD_BYTES,
+    KEY_BYTES,
+    LEAST_BYTES,
+    MOST_BYTES,
+    STAMP_BYTES,
+    At,
+    Owner,
+    identity_of,
+    open_folder,
+    stamp_of,
+)
 
 from .body_slots import Slots
 
@@ -31,7 +44,7 @@ class BodyStore:
     """Keeps bodies for the consumers of this machine.
 
     Args:
-        name: of the file; no other process has it.
+        name: of the file, with a number behind it; no other process has it.
         most_bytes: what bodies may take together; 0 keeps none.
 
     Attributes:
@@ -40,54 +53,96 @@ class BodyStore:
 
     def __init__(self, name: str, most_bytes: int) -> None:
         self.identity = ""
-        self._name, self._file, self._path = name, -1, Path()
-        self._slots, self._stamp, self._has_complained = Slots(most_bytes), 0, False
-        folder = open_folder() if most_bytes else None
+        self._name, self._file, self._path, self._end = name, -1, Path(), 0
+        self._slots, self._has_complained = Slots(most_bytes), False
+        self._key, self._names = b"", (f"{name}-{index}" for index in itertools.count(1))
+        if most_bytes:
+            self._begin()
+
+    def _begin(self) -> None:
+        folder = open_folder()
         if folder is not None:
             _remove_left_behind(folder)
             with self._complaining():
-                self._path = folder / name
-                self._file = _locked(self._path)
+                self._path, self._file = _locked(folder, self._names)
+                self._key, self._end = secrets.token_bytes(KEY_BYTES), 0
+                os.pwrite(self._file, self._key, 0)
                 self.identity = identity_of(folder)
+
+    def check(self) -> None:
+        """Make the file anew if it is no more what it was: somebody has removed or emptied it.
+
+        Otherwise each body would be sent twice for as long as this process lives.
+        """
+        if self.identity and not self._is_intact():
+            log.warning("The file of bodies in shared memory was removed or emptied, and is made anew.")
+            self._leave()
+            self._begin()
+
+    def _is_intact(self) -> bool:
+        with suppress(OSError):
+            if os.fstat(self._file).st_nlink:
+                return os.pread(self._file, KEY_BYTES, 0) == self._key
+        return False
 
     @property
     def used_bytes(self) -> int:
         """What the bodies that are kept take."""
         return self._slots.used_bytes
 
-    def put(self, body: bytes) -> At | None:
-        """Keep a body; None when it is too small or too large for this, or there is no room."""
+    def put(self, body: bytes, owner: Owner) -> At | None:
+        """Keep a body of a request; None when it is too small or too large for this, or there is no room."""
         size_bytes = len(body)
         if not self.identity or not LEAST_BYTES <= size_bytes <= MOST_BYTES:
             return None
-        offset = self._slots.take(STAMP.size + size_bytes)
-        if offset is None:
-            return self._put_anew(body)
-        self._stamp += 1
-        at = At(self._name, offset, size_bytes, self._stamp)
+        place = self._slots.take(STAMP_BYTES + size_bytes)
+        if place is None:
+            return self._put_anew(body, owner)
+        offset = HEAD_BYTES + place
+        at = At(self._path.name, offset, size_bytes, stamp_of(self._key, owner, offset, size_bytes))
+        if not self._may_end(offset + STAMP_BYTES + size_bytes):
+            self.drop(at)
+            return None
         with self._complaining():
             # Two calls, in this order: whoever still reads what stood here finds another stamp afterwards.
-            written = os.pwrite(self._file, STAMP.pack(at.stamp), offset)
-            if written == STAMP.size and os.pwrite(self._file, body, offset + STAMP.size) == size_bytes:
+            written = os.pwrite(self._file, at.stamp, offset)
+            if written == STAMP_BYTES and os.pwrite(self._file, body, offset + STAMP_BYTES) == size_bytes:
                 return at
             raise OSError(errno.ENOSPC, "there is no room for a whole body")
         self.drop(at)
         return None
 
-    def _put_anew(self, body: bytes) -> At | None:
+    def _may_end(self, end: int) -> bool:
+        """Say whether the file may be as long: others, such as databases, need the memory, too, and die without it.
+
+        As much must stay free as the file takes, so that one takes half of what is free, and two take two thirds.
+        """
+        if end > self._end:
+            with suppress(OSError):
+                memory = os.fstatvfs(self._file)
+                if memory.f_blocks and memory.f_bavail * memory.f_frsize < end:
+                    return False
+            self._end = end
+        return True
+
+    def _put_anew(self, body: bytes, owner: Owner) -> At | None:
         if not self._slots.begin_anew():
             return None
         with self._complaining():
-            os.ftruncate(self._file, 0)
-            return self.put(body)
+            os.ftruncate(self._file, HEAD_BYTES)
+            self._end = 0
+            return self.put(body, owner)
         return None
 
     def drop(self, at: At) -> None:
         """Keep a body no longer."""
-        self._slots.give_back(at.offset, STAMP.size + at.size_bytes)
+        self._slots.give_back(at.offset - HEAD_BYTES, STAMP_BYTES + at.size_bytes)
 
     def close(self) -> None:
         """Keep nothing any more, and leave nothing behind."""
+        self._leave()
+
+    def _leave(self) -> None:
         if self._file >= 0:
             with suppress(OSError):
                 self._path.unlink()
@@ -105,17 +160,19 @@ class BodyStore:
             self._has_complained = True
 
 
-def _locked(path: Path) -> int:
-    """Make a file and lock it.
+def _locked(folder: Path, names: Iterator[str]) -> tuple[Path, int]:
+    """Make a file of the first name that is to be had, and lock it.
 
     Raises:
         OSError: that is not possible.
     """
-    for _ in range(_TRIES):
+    for name in islice(names, _TRIES):
+        path = folder / name
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if path.exists():
-            return file
+        with suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists():
+                return path, file
         os.close(file)  # another front end has just taken it for one that was left behind
     raise OSError(0, "another process removes the file")
 

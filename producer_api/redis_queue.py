@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from shared.bodies import LEAST_BYTES, At
+from shared.bodies import LEAST_BYTES, At, Owner
 from shared.fast_wire import decode_reply
 from shared.keys import DEFAULT_LANE, FRONT_END
 from shared.logs import about
@@ -218,7 +218,7 @@ class RedisQueue:
                     backlog.answered(service, ahead, waited_s, begun_s, or_longer=True)
             done(end)
 
-        at = self._shared_place(state, request, channel) if id_is_ours else None
+        at = self._shared_place(state, request, channel, lane) if id_is_ours else None
         wait: Wait | SharedWait
         if at is None:
             wait = channel.begin(request, id_is_ours=id_is_ours, done=ended, fingerprint=fingerprint)
@@ -233,14 +233,16 @@ class RedisQueue:
 
         return give_up
 
-    def _shared_place(self, state: ModelState, request: Request, channel: Channel) -> At | None:
+    def _shared_place(self, state: ModelState, request: Request, channel: Channel, lane: str) -> At | None:
         """Keep the body in shared memory, if all of the model's consumers read it there. Only where the id is ours:
         whoever can ask again with an id has a right to a request that is whole without this process."""
         body = request.body
         if body is None or len(body) < LEAST_BYTES or not state.bodies or state.bodies != self._bodies.identity:
             return None
         # A lane that is nearly full of bytes is asked what it takes, as for every large body.
-        return self._bodies.put(body) if channel.account.surely_takes(len(body)) else None
+        if not channel.account.surely_takes(len(body)):
+            return None
+        return self._bodies.put(body, Owner(state.name, lane, request.id))
 
     async def find(self, model: str, request_id: str, lane: str = DEFAULT_LANE) -> Reply | Standing:
         """See the interface."""

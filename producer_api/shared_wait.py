@@ -9,9 +9,10 @@ import msgspec
 
 from shared.bodies import BODY_GONE, At
 from shared.fast_wire import decode_reply
-from shared.outcomes import MALFORMED, RequestError
+from shared.outcomes import EXPIRED, MALFORMED, RequestError
 from shared.wire import Request, WireError
 
+from .admission import refusal
 from .body_store import BodyStore
 from .channel import Channel, Wait
 from .waiters import Waiter
@@ -66,13 +67,17 @@ class SharedWait:
 
     def _end(self, result: bytes | RequestError) -> None:
         self._drop()
-        left_ms = self._request.ttl_ms - round((time.perf_counter() - self._begun_s) * 1000)
-        if isinstance(result, bytes) and left_ms > 0 and was_not_followed(result):
-            self._on_resent()
-            whole = msgspec.structs.replace(self._request, ttl_ms=left_ms)
-            self._wait = self._channel.begin(whole, id_is_ours=True, done=self._done)
-        else:
+        if isinstance(result, RequestError) or not was_not_followed(result):
             self._done(result)
+            return
+        self._store.check()
+        left_ms = self._request.ttl_ms - round((time.perf_counter() - self._begun_s) * 1000)
+        if left_ms <= 0:
+            self._done(refusal(EXPIRED, "The deadline passed before the request could run.", self._request.id))
+            return
+        self._on_resent()
+        whole = msgspec.structs.replace(self._request, ttl_ms=left_ms)
+        self._wait = self._channel.begin(whole, id_is_ours=True, done=self._done)
 
     def _drop(self) -> None:
         at, self._at = self._at, None

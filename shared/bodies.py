@@ -12,7 +12,6 @@ import os
 import re
 import stat
 from pathlib import Path
-from struct import Struct
 from typing import NamedTuple
 
 from .outcomes import Outcome
@@ -27,10 +26,14 @@ LEAST_BYTES = 16 * 1024
 MOST_BYTES = 1024 * 1024
 """Sizes of the bodies that go this way: smaller ones are quick anyway, larger ones would hold up who writes them."""
 
-STAMP = Struct("<Q")
-"""Stands before each body, and is another one for each: whoever finds it after reading has read that body whole."""
+KEY_BYTES = 32
+HEAD_BYTES = 4096
+"""A file begins with its key, and with nothing else in its first page."""
 
-_AT = re.compile(r"([A-Za-z0-9_-]{1,64}):([0-9]{1,15}):([0-9]{1,15}):([0-9]{1,18})\Z")
+STAMP_BYTES = 16
+"""A stamp stands before each body, and each has its own: whoever finds it after reading has read that body whole."""
+
+_AT = re.compile(r"([A-Za-z0-9_-]{1,64}):([0-9]{1,15}):([0-9]{1,15}):([0-9a-f]{32})\Z")
 
 
 class At(NamedTuple):
@@ -39,17 +42,34 @@ class At(NamedTuple):
     file: str
     offset: int
     size_bytes: int
-    stamp: int
+    stamp: bytes
 
     def text(self) -> str:
         """Return it as the member ``at`` of a request."""
-        return f"{self.file}:{self.offset}:{self.size_bytes}:{self.stamp}"
+        return f"{self.file}:{self.offset}:{self.size_bytes}:{self.stamp.hex()}"
 
 
 def parse(text: str) -> At | None:
     """Read the member ``at`` of a request; None when it is none."""
     match = _AT.match(text)
-    return None if match is None else At(match[1], int(match[2]), int(match[3]), int(match[4]))
+    return None if match is None else At(match[1], int(match[2]), int(match[3]), bytes.fromhex(match[4]))
+
+
+class Owner(NamedTuple):
+    """The one request that a body belongs to."""
+
+    model: str
+    lane: str
+    id: str
+
+
+def stamp_of(key: bytes, owner: Owner, offset: int, size_bytes: int) -> bytes:
+    """Return the stamp of a body: only who can read the file can make one, and it fits no other request or place.
+
+    Direct producers may write what they like into their lanes, references to others' bodies, too.
+    """
+    text = f"{owner.model} {owner.lane} {owner.id} {offset} {size_bytes}"  # names hold no spaces
+    return hashlib.blake2b(text.encode(), key=key, digest_size=STAMP_BYTES).digest()
 
 
 def open_folder() -> Path | None:

@@ -11,15 +11,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from consumer.redis_stream import RedisStream
 from consumer.stream import Ended
 from shared import bodies, keys
-from shared.fast_wire import encode_reply
+from shared.fast_wire import decode_reply, encode_reply
 from shared.redis import connect
 from shared.settings import Settings
-from shared.wire import Fault, ModelTag, Reply, Timing, decode_request
+from shared.wire import Fault, ModelTag, Reply, Timing, decode_request, encode_request
 from tests.e2e.stack import Process, Response, Stack, echo_models
 
 PICTURE = os.urandom(150_528)
@@ -147,6 +148,23 @@ def test_a_body_that_is_gone_is_sent_again_through_the_queue(site: Site) -> None
     assert site.counted("headrace_bodies_resent_total") == 1
 
 
+def test_after_somebody_has_removed_the_file_one_body_is_sent_twice_and_no_more(site: Site) -> None:
+    site.file().unlink()
+
+    def was_noticed() -> bool:  # a consumer keeps it open until its next heartbeat
+        site.echoes(site.stack.predict(site.model, PICTURE))
+        return site.counted("headrace_bodies_resent_total") > 0
+
+    site.until(was_noticed)
+    site.agree()
+    future, (_, request) = site.held()
+    assert request.at is not None
+    site.go_on()
+    site.echoes(future.result(WAIT_S))
+    assert site.counted("headrace_bodies_resent_total") == 1
+    assert site.file().exists()
+
+
 def test_what_a_dead_consumer_had_claimed_comes_back_whole(site: Site) -> None:
     future, (_, request) = site.claimed()
     assert request.at is not None
@@ -192,6 +210,23 @@ def test_a_request_with_an_id_of_its_clients_own_is_whole(site: Site) -> None:
     ((_, fields),) = site.until(site.entries)
     assert decode_request(fields[b"m"]).body == PICTURE
     site.go_on()
+    site.echoes(future.result(WAIT_S))
+
+
+def test_who_writes_a_reference_by_hand_gets_nobody_elses_body(site: Site) -> None:
+    site.client.hset(keys.lanes(site.model), "spy", "100,1")
+    site.until(lambda: site.client.exists(keys.work(site.model, "spy")))
+    future, (_, request) = site.held()
+    assert request.at is not None
+    for lane, request_id in (("spy", request.id), ("spy", "a"), ("default", "b")):
+        forged = msgspec.structs.replace(request, id=request_id, reply_to=f"by-{request_id}")
+        site.client.xadd(keys.work(site.model, lane), {"m": encode_request(forged)})
+    site.go_on()
+    for lane, request_id in (("spy", request.id), ("spy", "a"), ("default", "b")):
+        hints: Any = site.client.xread({keys.reply_stream(site.model, lane, f"by-{request_id}"): "0"}, block=10_000)
+        ((_, ((_, hint),)),) = hints
+        fault = decode_reply(hint[b"reply"]).fault
+        assert fault is not None and fault.code == "body_gone"
     site.echoes(future.result(WAIT_S))
 
 

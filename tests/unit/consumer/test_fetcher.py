@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -21,7 +22,11 @@ from consumer.items import Item, Refused
 from consumer.lease import LeaseBook
 from consumer.metrics import ConsumerMetrics
 from consumer.rows import Rows
+from consumer.shared_bodies import SharedBodies
 from consumer.stream import Ended, Entry
+from producer_api.body_store import BodyStore
+from shared import bodies
+from shared.bodies import BODY_GONE, Owner
 from shared.outcomes import CANCELLED, CRASHED, EXPIRED, INVALID_INPUT, MALFORMED, MODEL_ERROR
 from shared.wire import Request, Tensor, encode_request
 from tests.fake_stream import InMemoryLane, InMemoryStream
@@ -34,7 +39,7 @@ MAX_ROWS = 4
 class Bench:
     """A fetcher on a lane in memory whose clock the test moves."""
 
-    def __init__(self) -> None:
+    def __init__(self, bodies: SharedBodies | None = None) -> None:
         self.now_ms = 1_000_000.0
         self.lane = InMemoryLane(lambda: self.now_ms)
         self.stream = InMemoryStream(self.lane, SETTINGS, "one")
@@ -66,6 +71,8 @@ class Bench:
             on_dead=ConsumerMetrics(self.registry, "toy").buried,
             on_recovered=self.recovered.append,
             scan_s=0.0,
+            bodies=bodies,
+            model="toy",
         )
 
     def refuse(self, some: Sequence[Refused]) -> None:
@@ -255,6 +262,35 @@ def test_an_id_from_the_future_is_a_dead_letter_in_a_lane_of_its_own(bench: Benc
     assert "lane repair" in future.reason
     assert (expired.error.outcome, expired.reason) == (EXPIRED, "")
     assert [item.request.id for item in bench.ready()] == ["c"]
+
+
+def test_a_body_in_shared_memory_is_taken_where_its_request_may_run_and_else_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request taken over, or from the future, may become a dead letter, which is to hold all of it."""
+    monkeypatch.setattr(bodies, "ROOT", tmp_path)
+    store, reader = BodyStore("fe-1", 1 << 20), SharedBodies()
+    reader.identity()
+    bench = Bench(reader)
+
+    def entry(name: str, ahead_ms: int = 0, lane: str = "shop", owner: str = "toy") -> Entry:
+        at = store.put(bytes(20_000), Owner(owner, lane, name))
+        assert at is not None
+        request = encode_request(Request(name, 60_000, RAW, at=at.text()))
+        return Entry(f"{name}-1".encode(), int(bench.now_ms) + ahead_ms, request, lane=lane)
+
+    bench.fetcher.accept([entry("1"), entry("2", owner="cat"), entry("3", 3_600_000)])
+    bench.fetcher.accept([entry("4", 3_600_000, "default")])
+    bench.fetcher.accept([entry("5")], lone=True)
+    assert [(one.request_id, one.error.outcome, one.reason) for one in bench.refused] == [
+        (name, BODY_GONE, "") for name in "235"
+    ]
+    assert [(item.request.id, item.request.body) for item in bench.ready()] == [
+        ("1", bytes(20_000)),
+        ("4", bytes(20_000)),
+    ]
+    store.close()
+    reader.close()
 
 
 def test_a_clock_that_was_set_back_kills_nothing(bench: Bench) -> None:
