@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
+from time import monotonic
 
 from shared.bodies import (
     HEAD_BYTES,
@@ -37,6 +38,9 @@ log = logging.getLogger(__name__)
 MOST_LEFT_BEHIND = 1000
 """Files that are looked at when a front end starts."""
 
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
+"""How long no body is kept after one that was not read; twice as long each time until one is read."""
+
 _TRIES = 3
 
 
@@ -55,6 +59,7 @@ class BodyStore:
         self.identity = ""
         self._name, self._file, self._path, self._end = name, -1, Path(), 0
         self._slots, self._has_complained = Slots(most_bytes), False
+        self._resumes_s = self._pause_s = 0.0
         self._key, self._names = b"", (f"{name}-{index}" for index in itertools.count(1))
         if most_bytes:
             self._begin()
@@ -69,11 +74,19 @@ class BodyStore:
                 os.pwrite(self._file, self._key, 0)
                 self.identity = identity_of(folder)
 
-    def check(self) -> None:
-        """Make the file anew if it is no more what it was: somebody has removed or emptied it.
+    def was_read(self) -> None:
+        """Note that a consumer has read a body."""
+        self._pause_s = 0.0
 
-        Otherwise each body would be sent twice for as long as this process lives.
+    def was_not_read(self) -> None:
+        """Note that a consumer has not: keep none for a while, the longer the more often, or each would be sent twice.
+
+        One consumer died, or is of an older version, or somebody has removed or emptied the file, which is made anew.
         """
+        now_s = monotonic()
+        if now_s >= self._resumes_s:
+            self._pause_s = min(2 * self._pause_s or FIRST_PAUSE_S, LONGEST_PAUSE_S)
+            self._resumes_s = now_s + self._pause_s
         if self.identity and not self._is_intact():
             log.warning("The file of bodies in shared memory was removed or emptied, and is made anew.")
             self._leave()
@@ -91,9 +104,9 @@ class BodyStore:
         return self._slots.used_bytes
 
     def put(self, body: bytes, owner: Owner) -> At | None:
-        """Keep a body of a request; None when it is too small or too large for this, or there is no room."""
+        """Keep a body of a request; None when it is too small or large for this, there is no room, or it is no use."""
         size_bytes = len(body)
-        if not self.identity or not LEAST_BYTES <= size_bytes <= MOST_BYTES:
+        if not self.identity or not LEAST_BYTES <= size_bytes <= MOST_BYTES or monotonic() < self._resumes_s:
             return None
         place = self._slots.take(STAMP_BYTES + size_bytes)
         if place is None:

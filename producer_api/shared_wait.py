@@ -67,10 +67,14 @@ class SharedWait:
 
     def _end(self, result: bytes | RequestError) -> None:
         self._drop()
-        if isinstance(result, RequestError) or not was_not_followed(result):
+        if isinstance(result, RequestError):
             self._done(result)
             return
-        self._store.check()
+        if not was_not_followed(result):
+            self._store.was_read()
+            self._done(result)
+            return
+        self._store.was_not_read()
         left_ms = self._request.ttl_ms - round((time.perf_counter() - self._begun_s) * 1000)
         if left_ms <= 0:
             self._done(refusal(EXPIRED, "The deadline passed before the request could run.", self._request.id))

@@ -16,8 +16,9 @@ from hypothesis import strategies as some
 
 from consumer import shared_bodies
 from consumer.shared_bodies import SharedBodies
+from producer_api import body_store
 from producer_api.body_slots import Slots, slot_bytes
-from producer_api.body_store import BodyStore
+from producer_api.body_store import FIRST_PAUSE_S, LONGEST_PAUSE_S, BodyStore
 from shared import bodies
 from shared.bodies import LEAST_BYTES, MOST_BYTES, STAMP_BYTES, Owner
 from tests.children import ROOT, clean_environment
@@ -32,6 +33,19 @@ ZEROS = "0" * 2 * STAMP_BYTES
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(bodies, "ROOT", tmp_path)
     return tmp_path
+
+
+class Clock:
+    """The store's, which goes on when the test says so."""
+
+    now_s = 1000.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(body_store, "monotonic", lambda: made.now_s)
+    return made
 
 
 @pytest.fixture
@@ -145,7 +159,7 @@ def test_more_front_ends_than_files_are_kept_open(
 
 @pytest.mark.parametrize("harm", ["removed", "removed with its folder", "emptied"])
 def test_a_file_that_is_no_more_what_it_was_is_made_anew(
-    root: Path, store: BodyStore, reader: SharedBodies, harm: str
+    root: Path, clock: Clock, store: BodyStore, reader: SharedBodies, harm: str
 ) -> None:
     folder = root / f"headrace-{os.geteuid()}"
     before = store.put(PICTURE, OWNER)
@@ -156,7 +170,8 @@ def test_a_file_that_is_no_more_what_it_was_is_made_anew(
         (folder / "fe-1-1").unlink()
     if harm == "removed with its folder":
         folder.rmdir()
-    store.check()
+    store.was_not_read()
+    clock.now_s += FIRST_PAUSE_S
     assert reader.identity() == store.identity != ""
     assert reader.read(before.text(), OWNER) is None
     after = store.put(PICTURE, OTHER)
@@ -170,8 +185,28 @@ def test_a_file_that_is_no_more_what_it_was_is_made_anew(
 
 def test_what_is_as_it_was_is_kept(root: Path, store: BodyStore, reader: SharedBodies) -> None:
     at = store.put(PICTURE, OWNER)
-    store.check()
+    store.was_not_read()
     assert at is not None and reader.read(at.text(), OWNER) == PICTURE
+
+
+def test_while_bodies_are_not_read_one_is_tried_now_and_then(clock: Clock, store: BodyStore) -> None:
+    """Two machines may seem one: copies of a virtual machine that ran. Each body would be sent twice for ever."""
+    tried_s: list[float] = []
+    for _ in range(600):
+        at = store.put(PICTURE, OWNER)
+        if at is not None:
+            tried_s.append(clock.now_s)
+            for _ in range(3):  # those under way at the time, too
+                store.was_not_read()
+            store.drop(at)
+        clock.now_s += 0.5
+    pauses_s = [after - before for before, after in pairwise(tried_s)]
+    assert pauses_s == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    clock.now_s += LONGEST_PAUSE_S
+    store.was_read()
+    store.was_not_read()
+    clock.now_s += FIRST_PAUSE_S
+    assert store.put(PICTURE, OWNER) is not None
 
 
 @pytest.mark.parametrize("removes", [True, False])
