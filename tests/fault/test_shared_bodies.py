@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,11 +15,13 @@ from typing import Any
 import pytest
 
 from shared import bodies, keys
+from shared.api_keys import digest_of
 from shared.wire import decode_request
 from tests.e2e.stack import Response
 from tests.fault.site import LANE, Site, body_of, wait_until
 
 SIZE_BYTES = 20_000
+KEY = {"Authorization": "Bearer hr_gold"}
 
 pytestmark = [
     pytest.mark.fault,
@@ -79,3 +84,38 @@ def test_an_item_that_kills_the_process_ends_alone_with_all_of_its_body(site: Si
     finally:
         over.set()
         supervisor.join()
+
+
+def test_a_tenants_bodies_are_read_in_the_lane_of_its_key(valkey_url: str, tmp_path: Path, model_name: str) -> None:
+    found = tmp_path / "keys.toml"
+    found.write_text(f'[keys.gold]\nlane = "gold"\nsha256 = "{digest_of(b"hr_gold").hex()}"\n')
+    with Site(valkey_url, model_name, tmp_path, KEYS_FILE=str(found)) as site, ThreadPoolExecutor(1) as pool:
+        site.redis.hset(keys.lanes(model_name), "gold", "100,1")
+        site.consumer()
+        url = f"{site.front_end()}/v1/models/{model_name}/predict"
+
+        def ask(word: bytes) -> tuple[int, bytes]:
+            headers = {**KEY, "Content-Type": "application/octet-stream"}
+            request = urllib.request.Request(url, word.ljust(SIZE_BYTES), headers)
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    return answer.status, bytes(json.loads(answer.read())["outputs"][0]["data"])
+            except urllib.error.HTTPError as error:
+                with error:
+                    return error.code, b""
+
+        def goes_through_memory() -> bool:
+            file = site.hold()
+            held = pool.submit(ask, b"hold")
+            work = keys.work(model_name, "gold")
+            wait_until(lambda: held.done() or site.redis.xlen(work) == 1)
+            entries: Any = site.redis.xrange(work)
+            file.unlink()
+            shared = [decode_request(fields[b"m"]).at is not None for _, fields in entries]
+            return held.result() == (200, b"hold") and shared == [True]
+
+        wait_until(goes_through_memory)
+        with urllib.request.urlopen(
+            urllib.request.Request(f"{site.stack.url}/metrics", headers=KEY), timeout=10
+        ) as answer:
+            assert "\nheadrace_bodies_resent_total 0.0\n" in answer.read().decode()
