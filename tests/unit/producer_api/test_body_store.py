@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -26,6 +28,7 @@ from tests.children import ROOT, clean_environment
 PICTURE = bytes(range(256)) * 588
 MIB = 1024 * 1024
 OWNER, OTHER = Owner("cat", "default", "a"), Owner("cat", "default", "b")
+GOLDEN = ROOT / "tests" / "golden" / "messages.json"
 ZEROS = "0" * 2 * STAMP_BYTES
 
 
@@ -67,6 +70,16 @@ def test_a_body_is_read_where_it_is_said_to_be(store: BodyStore, reader: SharedB
     places = [store.put(PICTURE[:size], OWNER) for size in (LEAST_BYTES, 70_000, len(PICTURE))]
     assert [len(reader.read(at.text(), OWNER) or b"") for at in places if at] == [LEAST_BYTES, 70_000, len(PICTURE)]
     assert places[2] is not None and reader.read(places[2].text(), OWNER) == PICTURE
+
+
+def test_stamps_are_made_as_the_protocol_says() -> None:
+    """Front ends and consumers may be of two versions."""
+    (at,) = [one["message"]["at"] for one in json.loads(GOLDEN.read_text())["requests"] if "at" in one["message"]]
+    found = bodies.parse(at)
+    text, key = f"cat default shared-1 {found.offset} {found.size_bytes}" if found else "", bytes(range(32))
+    made = hashlib.blake2b(text.encode(), key=key, digest_size=16).digest()
+    assert found is not None and found.stamp == made and found.text() == at
+    assert bodies.stamp_of(key, Owner("cat", "default", "shared-1"), found.offset, found.size_bytes) == made
 
 
 def test_a_body_that_gave_way_to_another_is_not_read_as_that(store: BodyStore, reader: SharedBodies) -> None:
