@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from loadgen.scenario import api_key, parse_target
+from loadgen.waiting import wait_for
 from shared.embedded import free_port
 from tests.children import ROOT, Output, clean_environment
 
@@ -152,9 +154,8 @@ class Stack:
         return self._processes[-1]
 
     def wait(self, model: str) -> None:
-        """Wait until one real inference succeeds."""
-        command = [sys.executable, "-m", "loadgen", "wait", "--url", self.url, "--model", model, "--timeout", "30s"]
-        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+        """Wait until one real inference succeeds, as ``loadgen wait`` does."""
+        wait_for(parse_target(self.url, api_key(os.environ)), (model,), None, 30.0, say=print)
 
     def predict(
         self, model: str, data: bytes, content_type: str = "application/octet-stream", query: str = ""
