@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.batcher import Batcher
@@ -53,6 +53,7 @@ def test_what_is_told_again_is_not_lost_and_forgotten_with_the_first() -> None:
     assert not cancelled
 
 
+@settings(max_examples=25)  # an example tells of some ten thousand entries
 @given(
     st.lists(
         st.tuples(st.sampled_from(["default", "gold"]), st.integers(0, MOST * 2), st.floats(0.0, 3 * KEPT_S)),
