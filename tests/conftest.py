@@ -21,8 +21,8 @@ REDIS_IMAGE = "redis:7-bookworm"
 def pytest_collection_finish() -> None:
     """Leave what is there by now out of every later collection of garbage.
 
-    Some thousand tests and the modules that they import live to the end; to look through them takes 0.4 s, and a consumer
-    that switches its model collects twice.
+    Thousands of tests and the modules that they import live to the end; to look through them takes 0.4 s, and a
+    consumer that switches its model collects twice.
     """
     gc.collect()
     gc.freeze()
