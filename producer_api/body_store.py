@@ -57,7 +57,7 @@ class BodyStore:
 
     def __init__(self, name: str, most_bytes: int) -> None:
         self.identity = ""
-        self._name, self._file, self._path, self._end = name, -1, Path(), 0
+        self._file, self._path, self._end = -1, Path(), 0
         self._slots, self._has_complained = Slots(most_bytes), False
         self._resumes_s = self._pause_s = 0.0
         self._key, self._names = b"", (f"{name}-{index}" for index in itertools.count(1))

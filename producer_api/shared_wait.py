@@ -17,10 +17,11 @@ from .body_store import BodyStore
 from .channel import Channel, Wait
 from .waiters import Waiter
 
-NOT_FOLLOWED = (BODY_GONE.code, MALFORMED.code)
-"""How a request ends whose body a consumer does not find where it is said to be, or that is of an older version."""
+NOT_FOLLOWED = ((BODY_GONE.code, None), (MALFORMED.code, "at"))
+"""How a request ends whose body a consumer does not find where it is said to be, or that is of an older version: code
+and field. Models of a user's own may call an input malformed, too."""
 
-_CODES = tuple(code.encode() for code in NOT_FOLLOWED)
+_CODES = tuple(code.encode() for code, _ in NOT_FOLLOWED)
 
 
 class SharedWait:
@@ -98,4 +99,4 @@ def was_not_followed(reply: bytes) -> bool:
         fault = decode_reply(reply).fault
     except (WireError, ValueError):
         return False
-    return fault is not None and fault.code in NOT_FOLLOWED
+    return fault is not None and (fault.code, fault.field) in NOT_FOLLOWED

@@ -26,6 +26,9 @@ LEAST_BYTES = 16 * 1024
 MOST_BYTES = 1024 * 1024
 """Sizes of the bodies that go this way: smaller ones are quick anyway, larger ones would hold up who writes them."""
 
+LAYOUT = 1
+"""Of files and stamps. A version that changes it does not share bodies with those before it."""
+
 KEY_BYTES = 32
 HEAD_BYTES = 4096
 """A file begins with its key, and with nothing else in its first page."""
@@ -85,7 +88,7 @@ def open_folder() -> Path | None:
 
 
 def identity_of(folder: Path) -> str:
-    """Return a name that two processes have in common if and only if they see the same folder; empty for none.
+    """Return a name that two processes have in common if they see the same folder and use it alike; empty for none.
 
     The number of a folder is the machine's own, and so is that of the file system which a container has for itself.
     """
@@ -94,4 +97,4 @@ def identity_of(folder: Path) -> str:
         boot = BOOT.read_text("ascii").strip()
     except (OSError, ValueError):
         return ""
-    return hashlib.sha256(f"{boot} {found.st_dev} {found.st_ino}".encode()).hexdigest()[:32]
+    return hashlib.sha256(f"{LAYOUT} {boot} {found.st_dev} {found.st_ino}".encode()).hexdigest()[:32]

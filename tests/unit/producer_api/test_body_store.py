@@ -365,6 +365,11 @@ def test_two_folders_have_two_names(root: Path, monkeypatch: pytest.MonkeyPatch,
     assert SharedBodies().identity() == ""
 
 
+def test_versions_that_lay_files_out_differently_share_none(monkeypatch: pytest.MonkeyPatch, store: BodyStore) -> None:
+    monkeypatch.setattr(bodies, "LAYOUT", bodies.LAYOUT + 1)
+    assert SharedBodies().identity() not in ("", store.identity)
+
+
 def test_switched_off_neither_side_says_or_keeps_anything() -> None:
     assert SharedBodies(is_on=False).identity() == BodyStore("fe-1", 0).identity == ""
 

@@ -46,8 +46,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BodyStore
     made.close()
 
 
-def _refused(code: str) -> bytes:
-    return encode_reply(Reply("a", ModelTag("cat", "1", "fp32"), Timing(), fault=Fault(code, "no", None)))
+def _refused(code: str, field: str | None = None) -> bytes:
+    return encode_reply(Reply("a", ModelTag("cat", "1", "fp32"), Timing(), fault=Fault(code, "no", field)))
 
 
 def _wait(store: BodyStore, ttl_ms: int = TTL_MS) -> tuple[Lane, list[bytes | RequestError]]:
@@ -59,23 +59,24 @@ def _wait(store: BodyStore, ttl_ms: int = TTL_MS) -> tuple[Lane, list[bytes | Re
     return lane, ends
 
 
-@pytest.mark.parametrize("code", ["body_gone", "malformed"])
-def test_it_goes_once_more_with_its_body_and_the_second_end_counts(store: BodyStore, code: str) -> None:
+@pytest.mark.parametrize("refused", [_refused("body_gone"), _refused("malformed", "at")])
+def test_it_goes_once_more_with_its_body_and_the_second_end_counts(store: BodyStore, refused: bytes) -> None:
     lane, ends = _wait(store)
-    lane.begun[0][1](_refused(code))
+    lane.begun[0][1](refused)
     assert not ends and store.used_bytes == lane.account.shared_bytes == 0
     again, done = lane.begun[1]
     assert (again.id, again.body, again.at) == ("a", BODY, None) and 0 < again.ttl_ms <= TTL_MS
-    done(_refused(code))
-    assert ends == [_refused(code)] and len(lane.begun) == 2
+    done(refused)
+    assert ends == [refused] and len(lane.begun) == 2
 
 
-@pytest.mark.parametrize("code", ["invalid_input", "expired", "model_error"])
+@pytest.mark.parametrize("code", ["invalid_input", "expired", "model_error", "malformed"])
 def test_what_a_model_says_is_the_end(store: BodyStore, code: str) -> None:
     lane, ends = _wait(store)
     lane.begun[0][1](_refused(code))
     assert ends == [_refused(code)] and len(lane.begun) == 1
     assert store.used_bytes == lane.account.shared_bytes == 0
+    assert store.put(BODY, Owner("cat", "default", "b")) is not None  # whoever sends such bodies holds up nobody
 
 
 def test_a_body_that_is_not_found_too_late_to_be_sent_again_has_expired(store: BodyStore) -> None:
