@@ -79,7 +79,7 @@ class NetworkLoader:
         """
         tune, asked = self._config.settings.tune, self._config.precision
         stamp, entry = self._store.stamp(), self._store.find()
-        searches_first = entry is None and (tune == "first" or not self._torch_has(asked))
+        searches_first = entry is None and (tune == "first" or self._needs_search(asked))
         if searches_first:
             tune_now(self._errand(stamp), self._config.settings)
             stamp, entry = self._store.stamp(), self._store.find()
@@ -106,6 +106,12 @@ class NetworkLoader:
         from .models.torch_runner import PRECISIONS
 
         return precision in PRECISIONS[self._device]
+
+    def _needs_search(self, precision: str) -> bool:
+        """Say whether a precision can only be had in another runtime, which is none of a search for ``auto``."""
+        from .runtimes.registry import candidates
+
+        return not self._torch_has(precision) and bool(candidates(self._device, self._asked, precision)[0])
 
     def _is_as_asked(self, entry: Entry) -> bool:
         if self._config.precision in (AUTO, entry.finding.precision):
@@ -150,7 +156,7 @@ class NetworkLoader:
     def _plain(self, adoptable: Adoptable, why: str = "") -> LoadedNetwork:
         """Load it in torch. If it will soon be replaced, only as much is measured as the first requests need."""
         config, device = self._config, self._device
-        if not self._torch_has(config.precision):
+        if self._needs_search(config.precision):
             raise ValueError(
                 f"precision {config.precision} needs a runtime other than torch, and none was found; the log says why."
             )

@@ -22,12 +22,16 @@ EXPENDABLE = 1000
 
 
 def step_back() -> None:
-    """Take only the processor time that nobody else wants, and be the first to go where memory runs out."""
+    """Take hardly more processor time than nobody else wants, and be the first to go where memory runs out.
+
+    A bit of it must be left on a machine that is always busy, where a faster runtime is needed most: so the policy is
+    the one of batch jobs, which never push others off a core, and not that of idle ones, which may wait for ever.
+    """
     for thread in _threads():
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, thread, NICEST)
         with suppress(AttributeError, OSError):
-            os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
+            os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(EXPENDABLE), encoding="ascii")
 

@@ -20,6 +20,8 @@ LIBRARIES = ("torch", "torchvision", "timm", "onnxruntime", "openvino", "onnx")
 MOST_BYTES = 8 << 30
 """Of a file that is read through; that takes some seconds."""
 
+MOST_SAMPLES = 64
+"""Files of a folder of samples that are read; no more than 16 pictures of it are used."""
 _LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
 """Variables that forbid a library some of the processor's instructions, which makes it another one."""
 
@@ -33,7 +35,7 @@ def fingerprint(config: ConsumerConfig, device: str) -> dict[str, str]:
         "network": f"{model.family} {model.architecture}",
         "weights": content_of(model.weights or ""),
         "labels": content_of(model.labels or ""),
-        "samples": model.samples or "",
+        "samples": contents_of(model.samples or ""),
         "preprocessing": str(model.preprocessing),
         "batches": ",".join(map(str, config.buckets)),
         "asked": f"{config.precision} {settings.runtime or model.runtime}",
@@ -55,10 +57,25 @@ def content_of(source: str) -> str:
             return source
         if found.st_size > MOST_BYTES:
             return f"{source} {found.st_size} {found.st_mtime_ns}"
+        if not path.is_file():  # a pipe could be waited for
+            return source
         with path.open("rb") as file:
             return f"{source.rpartition('/')[2]} {hashlib.file_digest(file, 'sha256').hexdigest()}"
     except (OSError, ValueError):  # no file; one that is missing is told when it is read
         return source
+
+
+def contents_of(folder: str) -> str:
+    """Name a folder by the names of its files and what is in the first of them; one that cannot be read by its own."""
+    if not folder:
+        return ""
+    try:
+        paths = sorted(path for path in Path(folder).iterdir() if path.is_file())
+    except OSError:  # told when it is read
+        return folder
+    names = [path.name for path in paths]
+    told = [content_of(str(path)) for path in paths[:MOST_SAMPLES]]
+    return f"{len(names)} files {hashlib.sha256(repr((names, told)).encode()).hexdigest()}"
 
 
 def processor() -> str:

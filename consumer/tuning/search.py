@@ -53,11 +53,13 @@ class Limits:
         sizes: of batches to measure, ascending; the last one is the largest batch.
         threads: for one batch.
         budget_s: seconds of processor time.
+        abandons: whether a candidate may be given up because it is slow; not what was asked for by name.
     """
 
     sizes: tuple[int, ...]
     threads: int
     budget_s: float
+    abandons: bool = True
 
 
 class Search:
@@ -156,7 +158,7 @@ class Search:
         runtime.build(job, self._calibration)
         runner = runtime.open(job)
         first_s = self._first_s(runner)
-        if self.race.is_hopeless(first_s):
+        if self._limits.abandons and self.race.is_hopeless(first_s):
             best_s = self.race.best_first_s or 0.0
             raise CannotRun(f"given up at its first batch: {first_s * 1000:.3g} ms, the best {best_s * 1000:.3g} ms.")
         parity = self._compared(self._outputs(runner), candidate)

@@ -17,7 +17,7 @@ from consumer.threads import threads_of
 from shared.search_steps import Found, Step, Trying, Waiting
 
 from .findings import Finding, table
-from .race import Candidate
+from .race import AUTO, Candidate
 from .store import Store
 
 log = logging.getLogger(__name__)
@@ -105,8 +105,9 @@ def _found(config: ConsumerConfig, device: str, room: Path, tell: Tell) -> tuple
     model = build(config.model_name, config.model)
     assert isinstance(model, Classifier)
     network = model.network()
-    limits = Limits(config.buckets, threads, config.settings.tune_budget_s)
     asked = config.settings.runtime or config.model.runtime
+    abandons = (asked, config.precision) == (AUTO, AUTO)
+    limits = Limits(config.buckets, threads, config.settings.tune_budget_s, abandons)
 
     def on_try(candidate: Candidate, used_s: float) -> None:
         tell(Trying(candidate.runtime, candidate.precision, used_s, limits.budget_s))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from consumer.notes import Notes
+from tests.children import ROOT, clean_environment
 
 
 def only_file(folder: Path) -> Path:
@@ -81,3 +84,53 @@ def test_the_folders_of_notes_are_the_users_alone(tmp_path: Path) -> None:
         os.umask(old)
     places = [tmp_path / "data", *(tmp_path / "data").rglob("*")]
     assert [oct(place.stat().st_mode & 0o777) for place in places] == ["0o700", "0o700", "0o600"]
+
+
+MEASURE = """
+import sys, time
+from pathlib import Path
+from consumer.notes import Notes
+notes = Notes(Path(sys.argv[1]), "m", {"torch": "2"})
+print("begins", flush=True)
+with notes.lock():
+    if notes.get("measured") is None:
+        time.sleep(0.3)
+        notes.put("measured", sys.argv[2])
+        print("measured", flush=True)
+"""
+
+
+def test_of_several_processes_one_measures_and_the_others_read(tmp_path: Path) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", MEASURE, str(tmp_path), str(number)],
+            cwd=ROOT,
+            env=clean_environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(3)
+    ]
+    said = [process.communicate(timeout=50)[0].split() for process in processes]
+    assert sorted(said) == [["begins"], ["begins"], ["begins", "measured"]]
+    assert Notes(tmp_path, "m", {"torch": "2"}).get("measured") == str(said.index(["begins", "measured"]))
+
+
+def test_a_lock_that_cannot_be_made_is_a_remark_and_no_obstacle(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    notes = Notes(tmp_path / "file", "m")
+    with caplog.at_level(logging.WARNING), notes.lock():
+        notes.put("measured", 1)
+    assert "cannot be shared" in caplog.text
+    with Notes().lock():
+        pass
+
+
+def test_who_fails_while_it_measures_holds_nobody_up(tmp_path: Path) -> None:
+    notes = Notes(tmp_path, "m")
+    with pytest.raises(ZeroDivisionError), notes.lock():
+        raise ZeroDivisionError
+    with Notes(tmp_path, "m").lock():
+        pass
