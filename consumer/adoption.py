@@ -48,6 +48,7 @@ class Adoption:
     def __init__(self, stream: WorkStream, tuner: Tuner, on_found: Callable[[], None], searches: bool = True) -> None:
         self._stream, self._tuner, self._on_found, self._searches = stream, tuner, on_found, searches
         self.is_under_way = False
+        self._read: tuple[int | None, bool] = (None, False)
 
     def look(self, running: Adoptable | None) -> None:
         """See whether there is something new; called after each heartbeat.
@@ -61,12 +62,18 @@ class Adoption:
         if running is None:
             return
         stamp = running.store.stamp()
-        if stamp is None or stamp == running.stamp:
+        if stamp is None or stamp == running.stamp or not self._is_whole(running.store, stamp):
             self._search(running)
         elif self._stream.take_turn():
             self.is_under_way = True
             log.info("The fastest runtime for this machine was found; draining to take it over.")
             self._on_found()
+
+    def _is_whole(self, store: Store, stamp: int) -> bool:
+        """Say whether an entry can be read: one that is damaged is no reason to drain. Each is read once."""
+        if self._read[0] != stamp:
+            self._read = (stamp, store.find() is not None)
+        return self._read[1]
 
     def _search(self, running: Adoptable) -> None:
         if not (self._searches and running.wants_search) or self._tuner.was_tried(running.errand):

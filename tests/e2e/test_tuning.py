@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from torchvision.models import mobilenet_v3_small
 
 from shared.exit_codes import MODEL_CANNOT_LOAD
 from tests.e2e.stack import Process
@@ -214,7 +216,9 @@ def test_an_entry_that_is_damaged_while_it_is_served_harms_nobody_and_the_next_s
             until(consumer, "draining to take it over")
         wait_until(lambda: {run[0] for run in tuned.runs()} == {"onnxruntime"} and len(tuned.runs()) == 1)
         load.some_more()
-    assert (told([serving], SEARCHES), told([following], SEARCHES)) == (0, 1)
+    assert told([serving, following], SEARCHES) == 1
+    if harm is not unreadable_but_vouched_for:  # that looks all right until it is opened
+        assert (told([serving], SEARCHES), told([serving], "draining to take it over")) == (0, 1)
 
 
 def test_two_machines_that_share_a_folder_keep_an_entry_each_and_do_not_wait_for_each_other(tuned: Site) -> None:
@@ -239,9 +243,24 @@ def test_a_named_runtime_that_is_not_there_is_a_sentence_and_torch_serves(site: 
     assert consumer.terminate() == 0
 
 
+def unfit_for_int8(site: Site) -> None:
+    """Give the site's model weights with one channel whose values are a thousand times those of the others.
+
+    A range of 256 steps that holds it leaves nothing of the others.
+    """
+    torch.manual_seed(0)
+    state = mobilenet_v3_small(weights=None).state_dict()
+    state["classifier.0.weight"][0] *= 1000
+    state["classifier.3.weight"][:, 0] /= 1000
+    torch.save(state, site.folder / "unfit.pt")
+    models = site.folder / "models.toml"
+    models.write_text(models.read_text().replace('"random"', f'"{site.folder}/unfit.pt"'))
+
+
 def test_a_named_precision_that_does_not_pass_ends_the_consumer_with_what_was_tried(site: Site) -> None:
+    unfit_for_int8(site)
     consumer = site.begin(PRECISION="int8")
-    assert consumer.popen.wait(250) == MODEL_CANNOT_LOAD
+    assert consumer.popen.wait(250) == MODEL_CANNOT_LOAD, consumer.text()
     last = consumer.output().splitlines()[-1]
     assert "precision int8 is refused: onnxruntime in int8 is not used." in last
     assert "its outputs differ: against fp32 on " in last

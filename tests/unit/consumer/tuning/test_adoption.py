@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from consumer.adoption import Adoptable, Adoption
 from consumer.tuning.store import Store
 from consumer.tuning.tuner import Errand, Tuner
@@ -118,6 +120,22 @@ def test_one_that_is_served_is_left_alone_and_another_one_that_comes_is_taken_ov
     bench.look(running)
     assert (bench.searches, bench.halts) == ([], [])
     put(bench.store, b"searched for again")
+    bench.look(running)
+    assert bench.halts == ["one"]
+
+
+def test_an_entry_that_is_damaged_while_it_is_served_is_no_reason_to_drain(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench(tmp_path)
+    put(bench.store)
+    running = bench.running(wants_search=False)
+    (bench.store.folder / "entry.json").write_text("{")
+    for _ in range(3):
+        bench.look(running)
+    assert (bench.searches, bench.halts) == ([], [])
+    assert len(caplog.records) == 2  # once for each consumer
+    put(bench.store)
     bench.look(running)
     assert bench.halts == ["one"]
 
