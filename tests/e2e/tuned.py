@@ -102,8 +102,15 @@ class Site:
         return clean_environment(**named, HEADRACE_MODELS_FILE=str(self.folder / "models.toml"))
 
     def card(self) -> dict[str, Any]:
-        """What the front end says of the model."""
-        return call(f"{self.stack.url}/v1/models/{self.model}").body
+        """What the front end says of the model, once it knows it."""
+
+        def known() -> dict[str, Any] | None:
+            answer = call(f"{self.stack.url}/v1/models/{self.model}")
+            return answer.body if answer.status == 200 and answer.body.get("tuning") else None
+
+        card = wait_until(known)
+        assert card is not None
+        return card
 
     def workers(self) -> list[dict[str, str]]:
         """What each consumer publishes of itself."""
