@@ -31,7 +31,7 @@ from tests.e2e.tuned import (
 )
 from tests.slow_processor import FORBID_AVX512
 
-pytestmark = [pytest.mark.fault, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from tests.children import ROOT, clean_environment
 from tests.e2e.stack import Process, Stack, call
 from tests.helpers import eventually
 
-LIMIT_S = 200.0
+LIMIT_S = 400.0
 """A search takes only what nobody else wants: on a busy machine that is little."""
 
 wait_until = partial(eventually, within_s=LIMIT_S)
@@ -191,7 +191,7 @@ class Load:
         pause_s: between an answer and the next request of the same thread.
     """
 
-    def __init__(self, site: Site, threads: int = 2, pause_s: float = 0.02) -> None:
+    def __init__(self, site: Site, threads: int = 2, pause_s: float = 0.1) -> None:
         self._site, self._threads, self._pause_s = site, threads, pause_s
         self._over = threading.Event()
         self._bodies = [picture.tobytes() for picture in pictures(4, 224, 224)]
