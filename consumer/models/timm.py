@@ -9,6 +9,7 @@ from shared.model_config import ModelConfig, Preprocessing
 
 from . import labels, random_weights, weights
 from .network import CLASSES, Network, calibrate_random, checked, declared_labels
+from .without_compiler import without_compiler
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,7 +23,8 @@ def build_network(config: ModelConfig) -> Network:
     Raises:
         ValueError: unknown architecture, or weights that are missing or do not fit.
     """
-    import timm
+    with without_compiler():
+        import timm
 
     architecture, source = config.architecture or "", config.weights or ""
     if architecture not in timm.list_models():

@@ -9,6 +9,7 @@ from shared.model_config import ModelConfig, Preprocessing
 
 from . import labels, random_weights, weights
 from .network import CLASSES, Network, calibrate_random, checked, declared_labels
+from .without_compiler import without_compiler
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,7 +21,8 @@ def build_network(config: ModelConfig) -> Network:
     Raises:
         ValueError: not a classification model of torchvision, or weights that are missing or do not fit.
     """
-    import torchvision
+    with without_compiler():
+        import torchvision
 
     architecture, source = config.architecture or "", config.weights or ""
     if architecture not in torchvision.models.list_models(module=torchvision.models):
