@@ -16,7 +16,7 @@ from shared.cards import TensorSpec
 from shared.outcomes import RequestError
 from tests.fakes import card
 
-SIZE = 2 << 20
+SIZE = 1 << 19  # several of the pieces that bodies are cut into, which are 256 KiB at most
 MOST_TIMES = 20
 """A number of one byte can be a FP64 of eight, which are joined from pieces; the body itself is not counted."""
 
