@@ -79,7 +79,8 @@ def test_a_model_that_cannot_be_loaded_is_shown_as_failed_and_the_other_serves(t
         (tmp_path / "weights").touch()
         stack.until(r"headrace: consumer broken runs again\.")
         eventually(lambda: call(f"{url}/v1/models/broken/predict", b"x", "application/octet-stream").status == 200)
-        eventually(lambda: not any(one["failures"] for one in _status(redis_url).json["models"]))
+        eventually(lambda: not any("failures" in one for one in call(f"{url}/readyz").body["models"]))
+        assert not any(one["failures"] for one in _status(redis_url).json["models"])
         stack.signal(signal.SIGTERM)
         assert stack.end() == 0
         assert "consumer echo ended" not in stack.output

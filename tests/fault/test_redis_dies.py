@@ -147,5 +147,7 @@ def test_a_commit_that_a_power_failure_took_back_is_made_again(
             end.truncate(on_disk)
         everysec.start()
         assert site.replies("twice") == []
+        # A front end that has just lost the server says 503 until it is connected again.
+        wait_until(lambda: site.ask(b"hold", "twice").status != 503)
         assert body_of(site.ask(b"hold", "twice")) == b"hold"
         assert len(site.replies("twice")) == 1
