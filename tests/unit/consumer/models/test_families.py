@@ -46,8 +46,8 @@ def test_what_cannot_be_loaded_is_told(config: ModelConfig, expected: str) -> No
 
 
 def test_an_unknown_family_is_refused() -> None:
-    with pytest.raises(ValueError, match="there is no family 'onnx'"):
-        build("mine", ModelConfig("onnx"))
+    with pytest.raises(ValueError, match="there is no family 'keras'"):
+        build("mine", ModelConfig("keras"))
 
 
 def test_default_weights_come_from_the_cache_and_a_missing_network_is_told(
