@@ -51,8 +51,12 @@ def _cells(table: Table, line: Cells) -> list[str]:
     told = [table.missing if value is None else show(value) for value in line.values]
     if not table.compared or not first or line.unit == "percent":
         return told
-    multiples = ["" if value is None else f", {value / first:.2f} times" for value in line.values[1:]]
+    multiples = ["" if value is None else f", {_multiple(value / first)} times" for value in line.values[1:]]
     return [told[0], *(cell + multiple for cell, multiple in zip(told[1:], multiples, strict=True))]
+
+
+def _multiple(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
 def table_block(table: Table) -> list[str]:

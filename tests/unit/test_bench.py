@@ -288,6 +288,8 @@ def test_columns_are_told_as_multiples_of_the_first() -> None:
     assert grid[0] == ["", "off", "on", "chosen"]
     assert grid[1] == ["throughput", "200/s", "700/s, 3.50 times", "1,000/s, 5.00 times"]
     assert grid[2] == ["p99 | a bar", "overloaded", "50.0 ms", "40.0 ms"]  # nothing to be a multiple of
+    quick = table(compared=True, lines=[Cells(what="p50", unit="ms", values=[2872.0, 52.9, 11.8])])
+    assert tables.grid(quick)[1] == ["p50", "2,872 ms", "52.9 ms, 0.018 times", "11.8 ms, 0.0041 times"]
     assert tables.grid(table())[1] == ["throughput", "200/s", "700/s", "1,000/s"]
 
 

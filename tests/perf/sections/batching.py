@@ -76,7 +76,7 @@ def _offer(bench: Bench, capacity: float, sides: Mapping[str, Side]) -> None:
     """Offer rates through REST; a stack that is overloaded is not asked for more, and comes last in its turn."""
     for share in bench.either(SHARES, TOLD_SHARES):
         count = bench.either(3, 1) if share in TOLD_SHARES else 1
-        for _ in bench.rounds(count, f"{share:g} of the capacity", 40.0):
+        for _ in bench.rounds(count, f"{share:g} of the capacity", 60.0):
             for name, side in reversed(list(sides.items())):
                 if share > MOST.get(name, share):
                     continue
