@@ -191,14 +191,17 @@ def _read(path: Path) -> Results:
 
 
 def _write(results: Results) -> None:
-    """Every block whose sections there are, and every picture."""
-    _put(PAGE, tables.block(results, rooms.documented()), document.BENCH)
+    """Every section that there is, and every picture; those that were not measured here stay as they are."""
+    titles = [rooms.ROOMS[name].title for name in rooms.documented()]
+    for section in (results.sections[name] for name in rooms.documented() if name in results.sections):
+        part = tables.section_block(section, tables.place(results))
+        _put_part(PAGE, section.title, part, document.BENCH, titles)
     if "peers" in results.sections:
         _put(PAGE, tables.block(results, ["peers"]), document.PEERS)
     if "batching" in results.sections:
         _put(README, tables.batching_block(results), document.BATCHING)
     if (runtimes := results.sections.get("runtimes")) and runtimes.kind:
-        _put_part(RUNTIMES_PAGE, runtimes.kind, tables.runtimes_part(results))
+        _put_part(RUNTIMES_PAGE, runtimes.kind, tables.runtimes_part(results), document.RUNTIMES)
     PICTURES.mkdir(parents=True, exist_ok=True)
     for section in results.sections.values():
         quick = "; made with --quick, not to be quoted" if section.quick else ""
@@ -213,8 +216,8 @@ def _put(path: Path, block: str, between: tuple[str, str]) -> None:
     _edit(path, lambda text: document.replace_block(text, block, between))
 
 
-def _put_part(path: Path, title: str, part: str) -> None:
-    _edit(path, lambda text: document.replace_part(text, title, part))
+def _put_part(path: Path, title: str, part: str, between: tuple[str, str], order: Sequence[str] = ()) -> None:
+    _edit(path, lambda text: document.replace_part(text, title, part, between, order))
 
 
 def _edit(path: Path, change: Callable[[str], str]) -> None:

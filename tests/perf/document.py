@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def markers(name: str, verb: str) -> tuple[str, str]:
     """Return the two lines between which a block stands; the first says what makes it."""
@@ -30,10 +32,15 @@ def replace_block(text: str, block: str, between: tuple[str, str] = BENCH) -> st
     return f"{before}{begin}\n\n{block.strip()}\n\n{end}{after}"
 
 
-def replace_part(text: str, title: str, part: str, between: tuple[str, str] = RUNTIMES) -> str:
-    """Return `text` with one part of a block replaced, or added in alphabetical order; the others stay.
+def replace_part(
+    text: str, title: str, part: str, between: tuple[str, str] = RUNTIMES, order: Sequence[str] = ()
+) -> str:
+    """Return `text` with one part of a block replaced or added; the others stay.
 
-    Parts begin with a heading `### TITLE`.
+    Parts begin with a heading `### TITLE`. What stands before the first one goes.
+
+    Args:
+        order: titles in the order in which they are to stand; others follow alphabetically.
 
     Raises:
         ValueError: as for :func:`replace_block`.
@@ -44,4 +51,6 @@ def replace_part(text: str, title: str, part: str, between: tuple[str, str] = RU
     pieces = [piece.partition("\n") for piece in ("\n" + inside.strip()).split("\n### ")[1:]]
     found = {head.strip(): body.strip() for head, _, body in pieces}
     found[title] = part.strip()
-    return replace_block(text, "\n\n".join(f"### {head}\n\n{found[head]}" for head in sorted(found)), between)
+    places = {head: number for number, head in enumerate(order)}
+    heads = sorted(found, key=lambda head: (places.get(head, len(places)), head))
+    return replace_block(text, "\n\n".join(f"### {head}\n\n{found[head]}" for head in heads), between)

@@ -52,6 +52,16 @@ def change(before: Sequence[Samples], after: Sequence[Samples], wall_s: float) -
     )
 
 
+def running(samples: Samples) -> str:
+    """Return what a consumer runs, in words; empty while it is not tuned. Pure."""
+    values = {name: value for (name, _), value in samples.items()}
+    if not values.get("headrace_model_tuned"):
+        return ""
+    labels = next(dict(labels) for name, labels in samples if name == "headrace_model_info")
+    preferred = values.get("headrace_batch_preferred_rows", 0.0)
+    return f"{labels.get('runtime', '?')} in {labels['precision']}, {preferred:g} rows"
+
+
 def _total(samples: Iterable[Samples], name: str, stage: str | None) -> float:
     return sum(
         value

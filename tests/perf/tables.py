@@ -81,14 +81,20 @@ def conditions(results: Results) -> str:
     )
 
 
-def stamp(section: Section) -> str:
-    """Return when a section was measured, at which commit, and with which settings."""
+def place(results: Results) -> str:
+    """Return in a few words what it was measured on."""
+    machine = results.machine
+    return f"{machine.cpus} cores ({machine.processor or 'unknown processor'}), {machine.system}"
+
+
+def stamp(section: Section, where: str = "") -> str:
+    """Return when a section was measured, at which commit, with which settings, and where."""
     commit = section.commit
     state = "" if commit is None else f" at commit `{commit.id[:12]}`{' with changes' if commit.dirty else ''}"
     settings = ", ".join(f"`{name}={value}`" for name, value in sorted(section.settings.items()))
     return (
         f"`python -m tests.perf.bench --only {section.name}`, {section.started_at[:16].replace('T', ' ')} UTC{state}, "
-        f"{section.took_s:.0f} s{'; ' + settings if settings else ''}."
+        f"{section.took_s:.0f} s{', on ' + where if where else ''}{'; ' + settings if settings else ''}."
     )
 
 
@@ -98,10 +104,14 @@ def warnings(section: Section) -> list[str]:
     return [quick, *section.notes] if section.quick else list(section.notes)
 
 
-def section_block(section: Section) -> str:
-    """Return one section in Markdown."""
+def section_block(section: Section, where: str = "") -> str:
+    """Return one section in Markdown, without its heading.
+
+    Args:
+        where: what it was measured on.
+    """
     body = [[r.what, r.target, f"{r.measured}{' **missed**' if r.missed else ''}", r.command] for r in rows(section)]
-    parts = [f"### {section.title}", stamp(section), *(f"> {warning}" for warning in warnings(section))]
+    parts = [stamp(section, where), *(f"> {warning}" for warning in warnings(section))]
     if body:
         parts.append(markdown([["what", "target", "measured: middle window", "command"], *body]))
     for table in section.tables:
@@ -125,7 +135,8 @@ def window_table(figures: Iterable[Figure]) -> list[list[str]]:
 def block(results: Results, names: Sequence[str]) -> str:
     """Return the Markdown of some sections, in that order, for docs/benchmarks.md."""
     sections = [results.sections[name] for name in names if name in results.sections]
-    return "\n\n".join([conditions(results), *(section_block(section) for section in sections)])
+    told = (f"### {section.title}\n\n{section_block(section, place(results))}" for section in sections)
+    return "\n\n".join([conditions(results), *told])
 
 
 def batching_block(results: Results) -> str:

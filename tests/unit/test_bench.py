@@ -321,6 +321,7 @@ def test_a_reader_is_warned() -> None:
     assert "--quick" in quick
     assert busy == "busy"
     assert "> busy" in tables.section_block(section(notes=["busy"]))
+    assert "on 2 cores (A|B processor), Linux;" in tables.section_block(section(), tables.place(results(section())))
 
 
 def test_the_readme_needs_batching() -> None:

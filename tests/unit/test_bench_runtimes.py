@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from consumer.models.instructions import Processor
-from tests.perf import document, kinds, tables
+from tests.perf import document, kinds, scrape, tables
 from tests.perf.runtime_columns import PLAIN, SIZES, Column, Outcome
-from tests.perf.sections import peers, runtimes, tuning
+from tests.perf.sections import peers, runtimes
 from tests.unit.test_bench import figure, results, section, table, window
 
 
@@ -95,9 +95,9 @@ def test_what_a_tuned_consumer_runs_is_read_from_its_metrics() -> None:
         ("headrace_batch_preferred_rows", (("model", "m"),)): 8.0,
         ("headrace_model_tuned", (("model", "m"),)): 0.0,
     }
-    assert tuning.running(samples) == ""
+    assert scrape.running(samples) == ""
     samples["headrace_model_tuned", (("model", "m"),)] = 1.0
-    assert tuning.running(samples) == "openvino in bf16, 8 rows"
+    assert scrape.running(samples) == "openvino in bf16, 8 rows"
 
 
 def test_the_part_of_one_kind_of_processor_leaves_the_others() -> None:
@@ -109,5 +109,7 @@ def test_the_part_of_one_kind_of_processor_leaves_the_others() -> None:
     again = document.replace_part(both, "ARM", "second")
     assert again == both.replace("first", "second")
     assert document.replace_part(again, "ARM", "second") == again
+    ordered = document.replace_part(again, "Zen", "third", document.RUNTIMES, ("Zen", "AVX2"))
+    assert [line for line in ordered.splitlines() if line.startswith("###")] == ["### Zen", "### AVX2", "### ARM"]
     with pytest.raises(ValueError, match="once each"):
         document.replace_part("nothing", "ARM", "first")

@@ -7,6 +7,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
+from tests.perf import scrape
 from tests.perf.context import Bench, Found
 from tests.perf.figures import Cells, Chart, Figure, Line, Panel, Table, Unit
 from tests.perf.load import produce, told
@@ -56,10 +59,11 @@ def measure(bench: Bench) -> Found:
         _saturate(bench, sides)
         capacity = middle(w.rate_per_s for w in sides[OFF].full) or 1.0
         _offer(bench, capacity, sides)
+        chosen = scrape.running(scrape.read(sides[CHOSEN].stack.metrics_urls(MODEL)[0])) or "torch in fp32"
     return Found(
         settings={**bench.settings, **ON_EVERY_CORE},
         figures=_figures(sides),
-        tables=[table(sides)],
+        tables=[msgspec.structs.replace(table(sides), remarks=[f"Headrace chose {chosen} a batch."])],
         charts=[_chart(sides)],
     )
 

@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from loadgen.exposition import Samples
 from tests.perf import scrape
 from tests.perf.context import Bench, Found
 from tests.perf.figures import Figure
@@ -91,20 +90,10 @@ def _adopted(stack: Started) -> list[str]:
     while time.monotonic() < give_up_s:
         time.sleep(_LOOK_S)
         with suppress(OSError):
-            seen = [running(scrape.read(url)) for url in stack.metrics_urls()]
+            seen = [scrape.running(scrape.read(url)) for url in stack.metrics_urls()]
             if seen and all(seen):
                 return seen
     raise BenchError(f"The consumers did not go over to what was found within {_LIMIT_S:g} s.")
-
-
-def running(samples: Samples) -> str:
-    """Return what a consumer runs, in words; empty while it is not tuned. Pure."""
-    values = {name: value for (name, _), value in samples.items()}
-    if not values.get("headrace_model_tuned"):
-        return ""
-    labels = next(dict(labels) for name, labels in samples if name == "headrace_model_info")
-    preferred = values.get("headrace_batch_preferred_rows", 0.0)
-    return f"{labels.get('runtime', '?')} in {labels['precision']}, {preferred:g} rows"
 
 
 def searched(folder: Path) -> float:
