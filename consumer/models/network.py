@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,8 @@ from . import images, labels, random_weights, samples
 from .spec import ClassifierSpec
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
 CLASSES = 1000
@@ -72,16 +74,21 @@ def calibrate_random(module: nn.Module, preprocessing: Preprocessing) -> None:
     random_weights.calibrate(module, _normalised(preprocessing))
 
 
-def normalised_samples(network: Network) -> Tensor:
-    """Return pictures as the network takes them: float32 (n, 3, side, side)."""
-    return _normalised(network.preprocessing)
+def normalised_samples(network: Network, rows: Sequence[NDArray[np.uint8]] = ()) -> Tensor:
+    """Return pictures as the network takes them: float32 (n, 3, side, side).
+
+    Args:
+        rows: uint8 (side, side, 3); made ones if there are none.
+    """
+    return _normalised(network.preprocessing, rows)
 
 
-def _normalised(preprocessing: Preprocessing) -> Tensor:
+def _normalised(preprocessing: Preprocessing, rows: Sequence[NDArray[np.uint8]] = ()) -> Tensor:
     import numpy as np
     import torch
 
     side = preprocessing.crop
-    pixels = np.stack(samples.pictures(random_weights.CALIBRATION_ROWS, side, side)).astype(np.float32) / 255
+    rows = rows or samples.pictures(random_weights.CALIBRATION_ROWS, side, side)
+    pixels = np.stack(rows).astype(np.float32) / 255
     mean, std = np.array(preprocessing.mean, np.float32), np.array(preprocessing.std, np.float32)
     return torch.from_numpy((pixels - mean) / std).permute(0, 3, 1, 2)

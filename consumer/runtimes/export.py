@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -53,12 +53,12 @@ class FromBytes(nn.Module):
         return logits
 
 
-def to_onnx(network: Network, path: Path, for_bf16: bool = False) -> None:
-    """Write ``network`` to ``path``.
+def to_onnx(network: Network, path: Path, prepare: Callable[[Network], nn.Module] | None = None) -> None:
+    """Write ``network`` to ``path``, in float32.
 
     Args:
-        for_bf16: with weights that bf16 can hold, and biases that make up for the rounding (``half.py``): a runtime
-            that computes in bf16 then loses nothing when it rounds them. The file itself is in float32.
+        prepare: makes the module to export of the network, such as :func:`for_bf16`. None: an equal one of torch's own
+            layers, where the family knows how; runtimes know these best.
 
     Raises:
         CannotRun: it cannot be exported, or would not do what the network does.
@@ -69,15 +69,25 @@ def to_onnx(network: Network, path: Path, for_bf16: bool = False) -> None:
     side = network.preprocessing.crop
     example = torch.zeros((EXAMPLE_ROWS, side, side, 3), dtype=torch.uint8)
     try:
-        module = network.module
-        if for_bf16:
-            module = half.prepared(network, torch.bfloat16, normalised_samples(network)).float()
+        module = (prepare or _simple)(network)
         whole = FromBytes(module, network).eval()
         remarks = _write(whole, example, path)
     except Exception as error:  # it is anybody's code that is traced
         raise CannotRun(f"it cannot be exported to ONNX: {said(error)}.") from error
     if any(issubclass(remark.category, TracerWarning) for remark in remarks):
         _follow(whole, example)
+
+
+def for_bf16(network: Network) -> nn.Module:
+    """Return the module with weights that bf16 can hold, and biases that make up for the rounding.
+
+    A runtime that computes in bf16 then loses nothing when it rounds them.
+    """
+    return half.prepared(network, torch.bfloat16, normalised_samples(network)).float()
+
+
+def _simple(network: Network) -> nn.Module:
+    return network.simplify(network.module, normalised_samples(network)) if network.simplify else network.module
 
 
 def _too_large(module: nn.Module) -> str:

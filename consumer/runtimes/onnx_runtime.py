@@ -15,6 +15,8 @@ from .session import SessionRunner, for_job
 
 FILE = "model.onnx"
 NO_LOG = 4
+_REQUANTISES = "WeightBiasQuantization"
+"""An optimisation that quantises the layers which were left in fp32 among quantised ones, coarsely."""
 
 
 class OnnxRuntime:
@@ -36,14 +38,14 @@ class OnnxRuntime:
     def build(self, job: Job, samples: Sequence[Pixels]) -> None:
         """Export the network; for int8 quantise what was exported."""
         from .export import to_onnx
-        from .int8 import quantise
+        from .int8 import for_int8, quantise
 
         assert job.network is not None
         if job.precision == "fp32":
             to_onnx(job.network, job.folder / FILE)
             return
         plain = job.folder / "plain.onnx"
-        to_onnx(job.network, plain)
+        to_onnx(job.network, plain, for_int8(samples))
         quantise(plain, job.folder / FILE, samples)
         plain.unlink()
 

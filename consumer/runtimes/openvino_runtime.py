@@ -39,13 +39,13 @@ class OpenVino:
 
     def build(self, job: Job, samples: Sequence[Pixels]) -> None:
         """Export the network, with weights made for bf16 where that is asked for."""
-        from .export import to_onnx
+        from .export import for_bf16, to_onnx
 
         assert job.network is not None
         if job.precision == "int8":
             OnnxRuntime().build(job, samples)
         else:
-            to_onnx(job.network, job.folder / FILE, for_bf16=job.precision == "bf16")
+            to_onnx(job.network, job.folder / FILE, for_bf16 if job.precision == "bf16" else None)
 
     def open(self, job: Job) -> SessionRunner:
         """Open the file."""

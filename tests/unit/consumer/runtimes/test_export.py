@@ -254,8 +254,8 @@ def test_a_broken_library_is_a_sentence(name: str, tmp_path: Path, monkeypatch: 
 def test_a_network_is_left_as_it_is(tmp_path: Path) -> None:
     network = real("timm:tf_efficientnet_lite0")
     before = {name: value.clone() for name, value in network.module.state_dict().items()}
-    for bf16 in (False, True):
-        export.to_onnx(network, tmp_path / f"{bf16}.onnx", for_bf16=bf16)
+    for bf16, prepare in enumerate((None, export.for_bf16)):
+        export.to_onnx(network, tmp_path / f"{bf16}.onnx", prepare)
     for name, value in network.module.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
     assert not network.module.training

@@ -1,0 +1,98 @@
+"""int8: quantised networks agree with fp32, and what cannot be quantised is a sentence."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from torch import nn
+
+from consumer.models import images, samples
+from consumer.models.cpu_runner import CpuRunner
+from consumer.models.network import Network
+from consumer.parity import compare
+from consumer.runtimes import int8
+from consumer.runtimes.base import CannotRun, Pixels, Runtime
+from consumer.runtimes.onnx_runtime import FILE, OnnxRuntime
+from consumer.runtimes.openvino_runtime import OpenVino
+from tests.unit.consumer.runtimes import networks
+from tests.unit.consumer.runtimes.networks import job_of, network_of, real, shipped
+
+PHOTOS = Path(__file__).parents[4] / "examples" / "photos"
+RUNTIMES: list[Runtime] = [OnnxRuntime()]
+if importlib.util.find_spec("openvino"):
+    RUNTIMES.append(OpenVino())
+
+
+@pytest.fixture(scope="module")
+def imagenet() -> Network:
+    return shipped("imagenet")
+
+
+@pytest.fixture(scope="module")
+def quantised(imagenet: Network, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("int8")
+    OnnxRuntime().build(job_of(imagenet, folder, "int8"), samples.pictures(48, 224, 224)[32:])
+    return folder
+
+
+@pytest.mark.parametrize("one", RUNTIMES, ids=lambda one: one.name)
+def test_what_is_trained_agrees_with_fp32_in_int8(one: Runtime, imagenet: Network, quantised: Path) -> None:
+    """On pictures that it was not calibrated with, photographs among them."""
+    photos = images.read_folder(PHOTOS, imagenet.preprocessing)
+    rows: list[Pixels] = [*photos, *samples.pictures(12, 224, 224)]
+    exact = CpuRunner(imagenet, "fp32", 8).run(rows)
+    outputs = one.open(job_of(imagenet, quantised, "int8")).run(rows)
+    parity = compare(exact, outputs, "int8")
+    assert parity.passed, parity.reason
+    assert outputs[: len(photos)].argmax(1).tolist() == exact[: len(photos)].argmax(1).tolist()
+
+
+def test_what_is_slower_or_saves_nothing_in_int8_stays_in_fp32(quantised: Path) -> None:
+    graph = onnx.load(quantised / FILE).graph
+    made = {output: node for node in graph.node for output in node.output}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    is_int8 = [made.get(node.input[1]) is not None for node in convolutions]
+    assert is_int8[0] is False  # filters of 48 numbers
+    assert all(is_int8[1:])
+    assert sorted(path.name for path in quantised.iterdir()) == [FILE]
+
+
+def test_squeeze_and_excitation_stays_in_fp32(tmp_path: Path) -> None:
+    network = real("mobilenet_v3_small")
+    OnnxRuntime().build(job_of(network, tmp_path, "int8"), samples.pictures(8, 64, 64))
+    graph = onnx.load(tmp_path / FILE).graph
+    kept = {one.name for one in graph.initializer}
+    left = [node.name for node in graph.node if node.op_type == "Conv" and node.input[1] in kept]
+    assert len(left) == 1 + 2 * 9  # the first one, and two in each of nine blocks
+
+
+@pytest.mark.parametrize("saturates", [False, True])
+def test_sums_do_not_overflow_where_there_is_no_vnni(
+    saturates: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There weights have 7 bits: of two products of 255 and 64 the sum fits into 16."""
+    monkeypatch.setattr(int8, "saturates", lambda: saturates)
+    network = network_of(networks.Plain())
+    OnnxRuntime().build(job_of(network, tmp_path, "int8"), samples.pictures(8, 16, 16))
+    weights = [
+        onnx.numpy_helper.to_array(one)
+        for one in onnx.load(tmp_path / FILE).graph.initializer
+        if one.data_type == onnx.TensorProto.INT8 and len(one.dims) > 1
+    ]
+    assert weights
+    assert max(int(np.abs(one.astype(int)).max()) for one in weights) == (64 if saturates else 127)
+
+
+class Means(nn.Module):
+    def forward(self, x: object) -> object:
+        return nn.functional.adaptive_avg_pool2d(x, 2)[:, 0].flatten(1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("one", RUNTIMES, ids=lambda one: one.name)
+def test_what_has_nothing_to_quantise_is_a_sentence(one: Runtime, tmp_path: Path) -> None:
+    with pytest.raises(CannotRun, match=r"^it cannot be quantised: it has no layers with weights\.$"):
+        one.build(job_of(network_of(Means()), tmp_path, "int8"), samples.pictures(8, 16, 16))
