@@ -111,12 +111,12 @@ def _left_out(path: Path) -> list[str]:
         for name in node.input:
             users.setdefault(name, []).append(node)
     weighted = [node for node in graph.node if node.op_type in WEIGHTED and len(shapes.get(node.input[1], ())) > 1]
-    if not weighted:
-        raise CannotRun("it has no layers with weights")
     pooled = _of_one_number(graph, users)
     left = [node for node in weighted if node.name in pooled] + weighted[-1:]
-    if np.prod(shapes[weighted[0].input[1]][1:]) < SMALL_FILTER:
+    if weighted and np.prod(shapes[weighted[0].input[1]][1:]) < SMALL_FILTER:
         left.append(weighted[0])
+    if {node.name for node in weighted} == {node.name for node in left}:
+        raise CannotRun("it has no layers that are faster in int8")
     return [one.name for node in left for one in (node, *users.get(node.output[0], ())) if one.op_type in QUANTISED]
 
 
