@@ -21,6 +21,9 @@ from tests.unit.consumer.runtimes import networks
 from tests.unit.consumer.runtimes.networks import job_of, network_of, real, shipped
 
 
+pytestmark = pytest.mark.timeout(180)  # imports torch and timm and builds whole networks, beside all other tests
+
+
 def blocks() -> tuple[nn.Module, Tensor]:
     generator = torch.Generator().manual_seed(4)
     module = nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=2))

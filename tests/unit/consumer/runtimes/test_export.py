@@ -27,6 +27,8 @@ from shared.cards import Trial
 from tests.unit.consumer.runtimes import networks
 from tests.unit.consumer.runtimes.networks import job_of, network_of, pictures, real
 
+pytestmark = pytest.mark.timeout(180)  # imports torch and timm and builds whole networks, beside all other tests
+
 EXPORTED: list[Runtime] = [OnnxRuntime()]
 if importlib.util.find_spec("openvino"):
     EXPORTED.append(OpenVino())

@@ -21,6 +21,8 @@ from consumer.runtimes.openvino_runtime import OpenVino
 from tests.unit.consumer.runtimes import networks
 from tests.unit.consumer.runtimes.networks import job_of, network_of, real, shipped
 
+pytestmark = pytest.mark.timeout(180)  # imports torch and timm and builds whole networks, beside all other tests
+
 PHOTOS = Path(__file__).parents[4] / "examples" / "photos"
 RUNTIMES: list[Runtime] = [OnnxRuntime()]
 if importlib.util.find_spec("openvino"):
@@ -35,7 +37,7 @@ def imagenet() -> Network:
 @pytest.fixture(scope="module")
 def quantised(imagenet: Network, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("int8")
-    OnnxRuntime().build(job_of(imagenet, folder, "int8"), samples.pictures(48, 224, 224)[32:])
+    OnnxRuntime().build(job_of(imagenet, folder, "int8"), samples.pictures(32, 224, 224)[16:])
     return folder
 
 

@@ -21,6 +21,8 @@ from consumer.runtimes.openvino_runtime import OpenVino
 from consumer.runtimes.session import ROWS_PER_THREAD, SessionRunner
 from tests.unit.consumer.runtimes.networks import job_of, shipped
 
+pytestmark = pytest.mark.timeout(180)  # imports torch and timm and builds whole networks, beside all other tests
+
 ROOT = Path(__file__).parents[4]
 SIDE = 224
 BUSY_S = 0.3
