@@ -20,7 +20,6 @@ from consumer.runtimes.openvino_runtime import OpenVino
 from tests.unit.consumer.runtimes import networks
 from tests.unit.consumer.runtimes.networks import job_of, network_of, real, shipped
 
-
 pytestmark = pytest.mark.timeout(180)  # imports torch and timm and builds whole networks, beside all other tests
 
 
