@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torchvision.models import mobilenet_v3_small
 
 from shared.exit_codes import MODEL_CANNOT_LOAD
 from tests.e2e.stack import Process
@@ -121,7 +120,9 @@ def test_first_serves_nothing_before_it_has_searched(site: Site) -> None:
     assert site.card()["runtime"] == "onnxruntime"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.soak), signal.SIGKILL]
+)
 def test_a_consumer_that_searches_first_and_is_ended_takes_the_search_along(site: Site, number: signal.Signals) -> None:
     consumer = site.begin(TUNE="first")
     search = search_of(consumer)
@@ -201,7 +202,7 @@ def unreadable_but_vouched_for(entry: Path) -> None:
     entry.write_text(json.dumps(document))
 
 
-@pytest.mark.parametrize("harm", [cut, other_weights, unreadable_but_vouched_for])
+@pytest.mark.parametrize("harm", [cut, pytest.param(other_weights, marks=pytest.mark.soak), unreadable_but_vouched_for])
 def test_an_entry_that_is_damaged_while_it_is_served_harms_nobody_and_the_next_start_tunes_anew(
     tuned: Site, harm: Callable[[Path], None]
 ) -> None:
@@ -248,6 +249,8 @@ def unfit_for_int8(site: Site) -> None:
 
     A range of 256 steps that holds it leaves nothing of the others.
     """
+    from torchvision.models import mobilenet_v3_small  # 2 s of every process that collects tests
+
     torch.manual_seed(0)
     state = mobilenet_v3_small(weights=None).state_dict()
     state["classifier.0.weight"][0] *= 1000

@@ -33,6 +33,9 @@ TUNED = "as it was tuned on this machine"
 SEARCHES = "Trying torch in fp32"
 BEGINS = "Trying onnxruntime in fp32"
 
+SIDE = 64
+"""Of the pictures that the network takes: what is tested are the ways of a search, and not its figures."""
+
 SMALL = {"MAX_BATCH": "4", "RUNTIME": "onnxruntime", "PRECISION": "fp32"}
 """Settings of a search that is short: one runtime beside torch, and small batches."""
 
@@ -42,7 +45,7 @@ def models_file(folder: Path, name: str) -> Path:
     path = folder / "models.toml"
     path.write_text(
         f'[models.{name}]\nfamily = "torchvision"\narchitecture = "mobilenet_v3_small"\nweights = "random"\n'
-        'labels = "imagenet-1k"\n'
+        f'labels = "imagenet-1k"\npreprocessing = {{ resize = {SIDE}, crop = {SIDE} }}\n'
     )
     return path
 
@@ -194,7 +197,7 @@ class Load:
     def __init__(self, site: Site, threads: int = 2, pause_s: float = 0.1) -> None:
         self._site, self._threads, self._pause_s = site, threads, pause_s
         self._over = threading.Event()
-        self._bodies = [picture.tobytes() for picture in pictures(4, 224, 224)]
+        self._bodies = [picture.tobytes() for picture in pictures(4, SIDE, SIDE)]
         self.answers: list[tuple[float, int, int, str]] = []
 
     def _send(self, number: int) -> None:

@@ -108,7 +108,9 @@ def test_the_event_loop_turns_many_times_meanwhile(name: str) -> None:
         took_s = asyncio.run(main())
         assert len(waits) >= 8
         shares.append(max(waits) / took_s)
-    assert min(shares) < LONGEST_SHARE, shares
+        if shares[-1] < LONGEST_SHARE:
+            return
+    pytest.fail(f"the longest without a turn was each time too long: {shares}")
 
 
 def test_works_take_turns() -> None:
