@@ -290,7 +290,13 @@ class World:
         if count <= LEAST_CONSUMERS or (count < MOST_CONSUMERS and rng.random() < 0.5):
             self.add_consumer()
         else:
-            self.leaving.append(asyncio.create_task(self.consumers.pop().end()))
+            self.leaving.append(asyncio.create_task(self._leave(self.consumers.pop())))
+
+    async def _leave(self, child: Child) -> int | None:
+        """Tell a consumer to stop. One that has not said a word yet is still a Python that imports, and just ends."""
+        status = await child.end()
+        has_begun = bool((self.folder / f"{child.name}.log").read_bytes())
+        return 0 if status == -signal.SIGTERM and not has_begun else status
 
     async def _has_lane(self) -> bool:
         return bool(await self.redis.exists(keys.work(self.model, OF_PRODUCERS)))
