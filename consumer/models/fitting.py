@@ -112,6 +112,10 @@ class Fitting(Model):
         """See the interface."""
         return returned.precisions(self._model.precisions(device))
 
+    def runtime(self) -> tuple[str, str]:
+        """See the interface; code of one's own is run by none of the libraries that are meant, whatever it says."""
+        return "", ""
+
     def device_busy_s(self) -> float | None:
         """See the interface."""
         return self._counted("device_busy_s", lambda: returned.seconds(self._model.device_busy_s()), None)
