@@ -118,5 +118,16 @@ def _refuse(sentence: str) -> NoReturn:
     sys.exit(WRONG_CONFIGURATION)
 
 
+def _leave(status: object) -> NoReturn:
+    """End at once: taking torch and its like apart would cost the consumers another second or two of the processor."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status if isinstance(status, int) else 0 if status is None else 1)
+
+
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except SystemExit as ending:
+        _leave(ending.code)

@@ -7,21 +7,28 @@ import hashlib
 import json
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import torch
 
+from consumer.ending import descendants
 from shared.exit_codes import MODEL_CANNOT_LOAD
+from tests.children import ROOT, clean_environment
 from tests.e2e.stack import Process
 from tests.e2e.tuned import (
+    BEGINS,
     SEARCHES,
+    SMALL,
     TUNED,
     Load,
     Site,
     end_search,
     is_gone,
+    models_file,
     nothing_is_left,
     search_of,
     searching,
@@ -29,6 +36,7 @@ from tests.e2e.tuned import (
     wait_until,
 )
 from tests.slow_processor import FORBID_AVX512
+from tests.unit.headrace.stacks import Running, own_stack
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(600)]
 
@@ -244,24 +252,31 @@ def test_a_named_runtime_that_is_not_there_is_a_sentence_and_torch_serves(site: 
     assert consumer.terminate() == 0
 
 
-def unfit_for_int8(site: Site) -> None:
-    """Give the site's model weights with one channel whose values are a thousand times those of the others.
+UNFIT_FOR_INT8 = """
+import sys
+import torch
+from torchvision.models import mobilenet_v3_small
+torch.manual_seed(0)
+state = mobilenet_v3_small(weights=None).state_dict()
+state["classifier.0.weight"][0] *= 1000
+state["classifier.3.weight"][:, 0] /= 1000
+torch.save(state, sys.argv[1])
+"""
+"""One channel has a thousand times the values of the others: 256 steps that reach to it leave nothing of them."""
 
-    A range of 256 steps that holds it leaves nothing of the others.
-    """
-    from torchvision.models import mobilenet_v3_small  # 2 s of every process that collects tests
 
-    torch.manual_seed(0)
-    state = mobilenet_v3_small(weights=None).state_dict()
-    state["classifier.0.weight"][0] *= 1000
-    state["classifier.3.weight"][:, 0] /= 1000
-    torch.save(state, site.folder / "unfit.pt")
+@pytest.fixture
+def unfit(site: Site) -> Site:
+    """A site whose model cannot be quantised."""
+    weights = site.folder / "unfit.pt"
+    subprocess.run([sys.executable, "-c", UNFIT_FOR_INT8, str(weights)], check=True, capture_output=True)
     models = site.folder / "models.toml"
-    models.write_text(models.read_text().replace('"random"', f'"{site.folder}/unfit.pt"'))
+    models.write_text(models.read_text().replace('"random"', f'"{weights}"'))
+    return site
 
 
-def test_a_named_precision_that_does_not_pass_ends_the_consumer_with_what_was_tried(site: Site) -> None:
-    unfit_for_int8(site)
+def test_a_named_precision_that_does_not_pass_ends_the_consumer_with_what_was_tried(unfit: Site) -> None:
+    site = unfit
     consumer = site.begin(PRECISION="int8")
     assert consumer.popen.wait(250) == MODEL_CANNOT_LOAD, consumer.text()
     last = consumer.output().splitlines()[-1]
@@ -271,3 +286,78 @@ def test_a_named_precision_that_does_not_pass_ends_the_consumer_with_what_was_tr
     again = site.begin(PRECISION="int8")
     assert again.popen.wait(60) == MODEL_CANNOT_LOAD
     assert SEARCHES not in again.output()
+
+
+def command(site: Site, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run an operator's command."""
+    return subprocess.run(
+        [sys.executable, "-m", "headrace", *arguments],
+        cwd=ROOT,
+        env=clean_environment(HEADRACE_REDIS_URL=site.redis_url),
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+
+
+def test_a_wish_for_a_precision_while_something_is_taken_over_is_carried_out_afterwards(site: Site) -> None:
+    consumers = [site.start(TUNE="off", PRECISION="auto"), site.start(TUNE="off", PRECISION="auto")]
+    with Load(site, threads=1).running() as load:
+        load.some_more()
+        site.tune(settings={"PRECISION": "auto"})
+        wait_until(lambda: told(consumers, "draining to take it over") >= 1)
+        done = command(site, "precision", site.model, "fp32", "--timeout", "150")
+        assert done.returncode == 0, done.stderr
+        for consumer in consumers:
+            until(consumer, "draining to take it over")
+        wait_until(lambda: {one["progress"] for one in site.workers()} == {"done"})
+        load.some_more()
+    assert {one["precision"] for one in site.workers()} == {"fp32"}
+    wait_until(lambda: nothing_is_left(site))
+
+
+def test_a_wish_for_a_precision_that_does_not_pass_is_refused_and_the_other_one_goes_on(unfit: Site) -> None:
+    consumer = unfit.start(TUNE="off")
+    unfit.stack.wait(unfit.model)
+    done = command(unfit, "precision", unfit.model, "int8", "--timeout", "180")
+    assert done.returncode == 1, done.stderr
+    [worker] = unfit.workers()
+    assert worker["precision"] == "fp32"
+    assert "its outputs differ: against fp32 on " in worker["refusal"]
+    with Load(unfit, threads=1).running() as load:
+        load.some_more()
+    assert consumer.terminate() == 0
+
+
+def test_what_is_found_while_the_model_is_paused_is_taken_over_and_it_stays_paused(site: Site) -> None:
+    consumer = site.start(TUNE="off")
+    site.stack.wait(site.model)
+    assert command(site, "pause", site.model).returncode == 0
+    site.tune()
+    until(consumer, TUNED)
+    wait_until(lambda: site.runs() and {run[0] for run in site.runs()} == {"onnxruntime"})
+    wait_until(lambda: {one["serving"] for one in site.workers()} == {"paused"})
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(Load(site).one)
+        wait_until(lambda: not nothing_is_left(site))
+        assert not waiting.done()
+        assert command(site, "resume", site.model).returncode == 0
+        assert waiting.result().status == 200
+
+
+def test_ctrl_c_while_a_search_runs_leaves_no_process(tmp_path: Path) -> None:
+    environment = own_stack(tmp_path, "small") | {
+        "HEADRACE_TUNE": "background",
+        **{f"HEADRACE_{name}": value for name, value in SMALL.items()},
+    }
+    models_file(tmp_path, "small")
+    with Running([sys.executable, "-m", "headrace", "up"], environment) as stack:
+        stack.until(BEGINS)
+        pids = descendants(stack.process.pid)
+        [search] = [pid for pid in pids if b"consumer.tune" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        stack.signal(signal.SIGINT)
+        assert stack.end() in (0, 130), stack.output
+    wait_until(lambda: all(is_gone(pid) for pid in pids))
+    assert is_gone(search)
+    assert not list((tmp_path / "data" / "tuned").glob("*/entry.json"))
+    assert "Traceback" not in stack.output

@@ -21,7 +21,7 @@ from consumer.models.samples import pictures
 from shared import keys
 from shared.redis import connect
 from tests.children import ROOT, clean_environment
-from tests.e2e.stack import Process, Stack, call
+from tests.e2e.stack import Process, Response, Stack, call
 from tests.helpers import eventually
 
 LIMIT_S = 400.0
@@ -83,25 +83,27 @@ class Site:
         until(process, "Ready: ")
         return process
 
-    def tune(self, processor: Mapping[str, str] = {}) -> str:
+    def tune(self, processor: Mapping[str, str] = {}, settings: Mapping[str, str] = {}) -> str:
         """Search in the foreground, as `headrace tune` does; returns the log.
 
         Args:
             processor: variables that forbid libraries some of its instructions.
+            settings: other ones than the site's.
         """
         done = subprocess.run(
             [sys.executable, "-m", "consumer.tune", "--model", self.model],
             cwd=ROOT,
-            env={**self.environment(), **processor},
+            env={**self.environment(settings), **processor},
             capture_output=True,
             text=True,
             check=True,
         )
         return done.stderr
 
-    def environment(self) -> dict[str, str]:
+    def environment(self, settings: Mapping[str, str] = {}) -> dict[str, str]:
         """The environment of a consumer of this site."""
-        named = {f"HEADRACE_{name}": value for name, value in ({"TORCH_THREADS": "1"} | self.settings).items()}
+        chosen = {"TORCH_THREADS": "1", **self.settings, **settings}
+        named = {f"HEADRACE_{name}": value for name, value in chosen.items()}
         return clean_environment(**named, HEADRACE_MODELS_FILE=str(self.folder / "models.toml"))
 
     def card(self) -> dict[str, Any]:
@@ -223,7 +225,12 @@ class Load:
             for future in futures:
                 future.result()
         assert [answer for answer in self.answers if answer[2] != 200] == []
-        assert len({(which, label) for _, which, _, label in self.answers}) == len(self._bodies)
+        labels = {(which, label) for _, which, _, label in self.answers}
+        assert len(labels) == len({which for which, _ in labels}), labels
+
+    def one(self) -> Response:
+        """Send one request and wait for its answer."""
+        return self._site.stack.predict(self._site.model, self._bodies[0], query="?timeout_ms=60000")
 
     def some_more(self) -> None:
         """Wait until requests that are sent from now on have been answered."""
