@@ -189,6 +189,8 @@ class Worker:
 
     def _look(self) -> None:
         """See what the operator wishes; called after each heartbeat."""
+        if self._ends:  # a turn that was just given back must not be taken again
+            return
         self._look_for_pause()
         if not self._adoption.is_under_way:
             self._switch.look()

@@ -131,7 +131,11 @@ def measure(
             started = held.enter_context(running_stack(stack, load.model, own, out / "stack.log", out / "notes"))
             target, metrics_urls = parse_target(started.url), (*started.metrics_urls, *metrics_urls)
             scenario = replace(scenario, target=target)
-        metrics = (target, *(metrics_target(address, key) for address in metrics_urls))
+        further = [metrics_target(address, key) for address in metrics_urls]
+        ours = (target.host, target.port, target.prefix)
+        # What is named twice is still one process, whose requests count once.
+        others = {(one.host, one.port, one.prefix): one for one in further}
+        metrics = (target, *(one for place, one in others.items() if place != ours))
         run, stopped_by = perform(scenario, metrics, lambda: choose_progress(f"{load.model} at {target.shown}"))
         results.write_atomically(path, results.encode(run))
     click.echo(text.run_text(run, path))

@@ -30,6 +30,9 @@ ACCEPT_OF_PROMETHEUS = (
 )
 ADDED_BY_PROMETHEUS = {"instance", "job"}
 _NAME = r"(?<![:\w])(headrace_\w+)(?!:)"
+OF_NETWORKS = {"headrace_model_tuned"}
+"""Only exported of models that have a choice; tests/unit/consumer/test_metrics.py holds these."""
+
 OUTCOME = r'headrace_requests_total\{[^}]*outcome=~?"([\w|]+)"'
 
 
@@ -98,7 +101,7 @@ def families(texts: dict[str, str]) -> set[str]:
 def test_everything_that_is_asked_for_is_exported(texts: dict[str, str]) -> None:
     asked = {name for expression in expressions() for name in re.findall(_NAME, expression)}
     assert len(asked) > 30
-    assert asked - set(exported(texts)) == set()
+    assert asked - set(exported(texts)) - OF_NETWORKS == set()
 
 
 def test_every_label_that_is_asked_for_is_there(texts: dict[str, str]) -> None:
@@ -106,14 +109,14 @@ def test_every_label_that_is_asked_for_is_there(texts: dict[str, str]) -> None:
     for expression in expressions():
         for name, selectors in re.findall(_NAME + r"\{([^}]*)\}", expression):
             labels = set(re.findall(r'(\w+)\s*(?:=~|!~|!=|=)\s*"', selectors))
-            if names[name]:
+            if name not in OF_NETWORKS and names[name]:
                 asked += 1
                 assert labels <= names[name] | ADDED_BY_PROMETHEUS, expression
     assert asked > 30
 
 
 def test_everything_in_the_documents_is_exported(texts: dict[str, str]) -> None:
-    assert documented() - families(texts) == set()
+    assert documented() - families(texts) - OF_NETWORKS == set()
 
 
 def test_everything_exported_is_in_the_documents(texts: dict[str, str]) -> None:

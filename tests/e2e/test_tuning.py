@@ -35,10 +35,13 @@ from tests.e2e.tuned import (
     until,
     wait_until,
 )
-from tests.slow_processor import FORBID_AVX512
 from tests.unit.headrace.stacks import Running, own_stack
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(600)]
+
+
+OTHER_MACHINE = {"ONEDNN_MAX_CPU_ISA": "SSE41"}
+"""What makes another machine of this one, as far as findings go, with `SLOW_CPU=1` too."""
 
 
 @pytest.fixture
@@ -234,7 +237,7 @@ def test_two_machines_that_share_a_folder_keep_an_entry_each_and_do_not_wait_for
     [ours] = tuned.entries()
     with Path(f"{ours.parent}.lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        log = tuned.tune(FORBID_AVX512)
+        log = tuned.tune(OTHER_MACHINE)
     assert SEARCHES in log
     entries = tuned.entries()
     assert len(entries) == 2
@@ -308,8 +311,7 @@ def test_a_wish_for_a_precision_while_something_is_taken_over_is_carried_out_aft
         wait_until(lambda: told(consumers, "draining to take it over") >= 1)
         done = command(site, "precision", site.model, "fp32", "--timeout", "150")
         assert done.returncode == 0, done.stderr
-        for consumer in consumers:
-            until(consumer, "draining to take it over")
+        # Whose turn to take over had not come yet sees the wish first, and has nothing to take over then.
         wait_until(lambda: {one["progress"] for one in site.workers()} == {"done"})
         load.some_more()
     assert {one["precision"] for one in site.workers()} == {"fp32"}
@@ -359,5 +361,8 @@ def test_ctrl_c_while_a_search_runs_leaves_no_process(tmp_path: Path) -> None:
         assert stack.end() in (0, 130), stack.output
     wait_until(lambda: all(is_gone(pid) for pid in pids))
     assert is_gone(search)
-    assert not list((tmp_path / "data" / "tuned").glob("*/entry.json"))
+    kept = tmp_path / "data" / "tuned"
+    assert not [path for path in kept.iterdir() if path.name.startswith(".")]  # nothing that is half made
+    for entry in kept.glob("*/entry.json"):  # a quick search may have come to its end
+        assert json.loads(entry.read_bytes())["finding"]["runtime"]
     assert "Traceback" not in stack.output
