@@ -19,6 +19,7 @@ from .models.base import Model
 from .models.classifier import Classifier
 from .notes import Notes
 from .precision import AUTO, FP32, prepare
+from .preparing import Sought
 from .runtimes.base import Job
 from .threads import threads_of
 from .tuning.fingerprint import fingerprint
@@ -51,6 +52,17 @@ class LoadedNetwork:
 def store_of(config: ConsumerConfig, device: str) -> Store:
     """Return where findings for this model on this machine are kept."""
     return Store(Path(config.settings.data_dir) / "tuned", config.model_name, fingerprint(config, device))
+
+
+def sought(config: ConsumerConfig, device: str, precision: str, but_not: int | None = None) -> Sought:
+    """Return what is to be searched for to run this model in ``precision``.
+
+    Args:
+        but_not: stamp of an entry that is there and cannot be used; None for none.
+    """
+    store = store_of(replace(config, precision=precision), device)
+    threads = threads_of(config.settings, device)
+    return Sought(store, Errand(config.model_name, precision, threads, store.folder, but_not))
 
 
 class NetworkLoader:

@@ -25,12 +25,18 @@ class Switch:
         own: the precision that environment and models file ask for.
         on_wanted: called when this worker is to drain and switch.
         on_change: called when there is something new to publish.
+        refusal: says why a precision cannot be had; empty when it can, None as long as that is being found out.
     """
 
     def __init__(
-        self, stream: WorkStream, own: str, on_wanted: Callable[[], None], on_change: Callable[[], None]
+        self,
+        stream: WorkStream,
+        own: str,
+        on_wanted: Callable[[], None],
+        on_change: Callable[[], None],
+        refusal: Callable[[str], str | None] = lambda precision: "",
     ) -> None:
-        self._stream, self._own = stream, own
+        self._stream, self._own, self._refusal_of = stream, own, refusal
         self._on_wanted, self._on_change = on_wanted, on_change
         self._lock = threading.Lock()
         self._wish: Wish | None = None
@@ -80,7 +86,15 @@ class Switch:
             self._note(wish, Progress.REFUSED, _unknown(wanted))
         elif wanted == self.requested:
             self._note(wish, Progress.DONE)
-        elif not self._stream.take_turn():
+        else:
+            self._try(wish, wanted)
+
+    def _try(self, wish: Wish, wanted: str) -> None:
+        refusal = self._refusal_of(wanted)
+        if refusal:
+            self._note(wish, Progress.REFUSED, refusal)
+            log.error("Precision %s is not taken: %s Going on with %s.", wanted, refusal, self.requested)
+        elif refusal is None or not self._stream.take_turn():
             self._note(wish, Progress.WAITING)
         else:
             self._note(wish, Progress.SWITCHING)

@@ -23,6 +23,7 @@ from .loader import Loader, Running
 from .metrics import ConsumerMetrics
 from .models.base import Model
 from .pause import Pause
+from .preparing import Preparation, Sought
 from .pulse import Pulse
 from .stages import Stages
 from .starting import Board, NoBoard
@@ -82,8 +83,9 @@ class Worker:
             tracing,
             cancelled,
         )
-        self._switch = Switch(stream, config.precision, self._stages.halt, self._pulse.beat_now)
         tuner = Tuner(lambda target: self._thread("tuner", target).start(), elsewhere)
+        prepared = Preparation(tuner, self._seek)
+        self._switch = Switch(stream, config.precision, self._stages.halt, self._pulse.beat_now, prepared.refusal)
         searches = config.settings.tune != "off"
         self._adoption = Adoption(stream, tuner, self._stages.halt, searches)
 
@@ -196,6 +198,14 @@ class Worker:
             self._switch.look()
         if not self._switch.is_under_way:
             self._adoption.look(self._running.adoptable if self._running is not None else None)
+
+    def _seek(self, precision: str) -> Sought | None:
+        running = self._running
+        if running is None or running.adoptable is None:
+            return None
+        from .network_loading import sought
+
+        return sought(self._config, running.device, precision)
 
     def _look_for_pause(self) -> None:
         self._pause.ask(self._stream.serving() is wishes.Serving.PAUSED)

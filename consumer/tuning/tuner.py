@@ -95,6 +95,11 @@ class Tuner:
         self._is_over = False
         self.failure = ""
 
+    @property
+    def is_searching(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None
+
     def was_tried(self, errand: Errand) -> bool:
         """Say whether nothing would be begun, because this was tried before."""
         return errand.place in self._tried

@@ -20,7 +20,6 @@ from shared.exit_codes import MODEL_CANNOT_LOAD
 from tests.children import ROOT, clean_environment
 from tests.e2e.stack import Process
 from tests.e2e.tuned import (
-    BEGINS,
     SEARCHES,
     SMALL,
     TUNED,
@@ -140,7 +139,7 @@ def test_a_consumer_that_searches_first_and_is_ended_takes_the_search_along(site
     consumer.signal(number)
     assert consumer.popen.wait(60) == (-number if number is signal.SIGKILL else 0)
     wait_until(lambda: is_gone(search))
-    assert site.entries() == []
+    assert site.are_whole()
     assert number is signal.SIGKILL or told([consumer], "ERROR") == 0
 
 
@@ -151,7 +150,7 @@ def test_a_consumer_that_is_ended_while_it_serves_takes_the_search_along(site: S
     consumer.signal(number)
     assert consumer.popen.wait(60) == (-number if number is signal.SIGKILL else 0)
     wait_until(lambda: is_gone(search))
-    assert site.entries() == []
+    assert site.are_whole()
     # A search that was asked to end tidies up; what a killed one left goes with the next.
     site.tune()
     assert (len(site.entries()), site.half_made()) == (1, [])
@@ -320,14 +319,17 @@ def test_a_wish_for_a_precision_while_something_is_taken_over_is_carried_out_aft
 
 def test_a_wish_for_a_precision_that_does_not_pass_is_refused_and_the_other_one_goes_on(unfit: Site) -> None:
     consumer = unfit.start(TUNE="off")
-    unfit.stack.wait(unfit.model)
-    done = command(unfit, "precision", unfit.model, "int8", "--timeout", "180")
+    with Load(unfit, threads=1).running() as load:
+        load.some_more()
+        done = command(unfit, "precision", unfit.model, "int8", "--timeout", "180")
+        load.some_more()
     assert done.returncode == 1, done.stderr
     [worker] = unfit.workers()
     assert worker["precision"] == "fp32"
     assert "its outputs differ: against fp32 on " in worker["refusal"]
-    with Load(unfit, threads=1).running() as load:
-        load.some_more()
+    assert told([consumer], "Draining") == 0  # it has served all the time
+    again = command(unfit, "precision", unfit.model, "int8")
+    assert (again.returncode, told([consumer], SEARCHES)) == (1, 1)
     assert consumer.terminate() == 0
 
 
@@ -354,7 +356,7 @@ def test_ctrl_c_while_a_search_runs_leaves_no_process(tmp_path: Path) -> None:
     }
     models_file(tmp_path, "small")
     with Running([sys.executable, "-m", "headrace", "up"], environment) as stack:
-        stack.until(BEGINS)
+        stack.until(SEARCHES)
         pids = descendants(stack.process.pid)
         [search] = [pid for pid in pids if b"consumer.tune" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         stack.signal(signal.SIGINT)

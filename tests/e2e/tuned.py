@@ -3,6 +3,7 @@ the processes that search."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -31,7 +32,6 @@ wait_until = partial(eventually, within_s=LIMIT_S)
 
 TUNED = "as it was tuned on this machine"
 SEARCHES = "Trying torch in fp32"
-BEGINS = "Trying onnxruntime in fp32"
 
 SIDE = 64
 """Of the pictures that the network takes: what is tested are the ways of a search, and not its figures."""
@@ -132,6 +132,11 @@ class Site:
         """Documents of findings that are kept."""
         return sorted(self.tuned.glob("*/entry.json"))
 
+    def are_whole(self) -> bool:
+        """Say whether everything that is kept could be used: what a search had just finished, say."""
+        findings = [json.loads(entry.read_bytes())["finding"] for entry in self.entries()]
+        return all(finding["runtime"] == self.settings["RUNTIME"] for finding in findings)
+
     def half_made(self) -> list[str]:
         """What is left of searches that came to nothing."""
         return sorted(path.name for path in self.tuned.glob(".*"))
@@ -170,7 +175,7 @@ def _command(pid: int) -> bytes:
 
 def search_of(consumer: Process) -> int:
     """Wait until a search that a consumer has started is under way; returns its process id."""
-    until(consumer, BEGINS)
+    until(consumer, SEARCHES)
     [pid] = searching(consumer.popen.pid)
     return pid
 

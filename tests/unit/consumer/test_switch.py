@@ -123,3 +123,25 @@ def test_what_a_worker_says_is_read_back_and_odd_hashes_do_no_harm() -> None:
     assert from_fields(b"bf16", b"w1") == Wish("bf16", "w1")
     for pair in ((None, b"w1"), (b"bf16", None), (b"bf 16", b"w1"), (b"bf16", b"\xff"), (b"", b"w")):
         assert from_fields(*pair) is None
+
+
+def test_what_must_be_searched_for_first_waits_without_a_turn_and_is_refused_without_draining() -> None:
+    lane, halts, answers = InMemoryLane(), [], {"int8": None, "bf16": ""}
+    stream = InMemoryStream(lane, Settings(), "one")
+    switch = Switch(stream, "fp32", lambda: halts.append(1), lambda: None, lambda precision: answers[precision])
+    lane.wish = Wish("int8", "w1")
+    for _ in range(2):
+        switch.look()
+    assert (switch.published, lane.turn[0], halts) == (("w1", "waiting", ""), "", [])
+    answers["int8"] = "int8 is refused: it is too far off."
+    switch.look()
+    assert (switch.published, halts) == (("w1", "refused", "int8 is refused: it is too far off."), [])
+    switch.look()
+    lane.wish = Wish("bf16", "w2")
+    switch.look()
+    assert (switch.published, halts) == (("w2", "switching", ""), [1])
+    switch.finish()
+    answers["int8"] = ""  # found meanwhile, by another consumer
+    lane.wish = Wish("int8", "w3")
+    switch.look()
+    assert (switch.published, switch.wanted, halts) == (("w3", "switching", ""), "int8", [1, 1])
