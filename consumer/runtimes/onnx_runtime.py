@@ -87,4 +87,5 @@ def session_options(threads: int) -> Any:
     options.enable_mem_pattern = False
     # Threads that wait for work without sleeping would take the processor time that Redis and the front end need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("optimization.disable_specified_optimizers", _REQUANTISES)
     return options
