@@ -8,11 +8,12 @@ long. The batch is viewed as channels-last, so nothing is transposed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from . import half
 from .halving import Halving
@@ -23,14 +24,24 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class CpuRunner:
-    """A network on the CPU with its buffers."""
+    """A network on the CPU with its buffers.
+
+    Args:
+        wrap: called with the module that is ready to run; what it returns is run.
+    """
 
     # Putting 32 rows together takes a hundredth of the time that they are computed in.
     ring: RowRing | None = None
     busy_s: float | None = None
     padded_rows: int = 0
 
-    def __init__(self, network: Network, precision: str, max_batch: int) -> None:
+    def __init__(
+        self,
+        network: Network,
+        precision: str,
+        max_batch: int,
+        wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
+    ) -> None:
         dtype = _DTYPES[precision]
         self._side = network.preprocessing.crop
         pixels = self._side * self._side
@@ -39,7 +50,7 @@ class CpuRunner:
         module = network.module
         if dtype != torch.float32:
             module = half.prepared(network, dtype, normalised_samples(network))
-        self._module = module.to(memory_format=torch.channels_last).eval()
+        self._module = wrap(module.to(memory_format=torch.channels_last).eval())
         self._bytes = torch.empty(pixels * 3, dtype=torch.uint8)
         self._staging: NDArray[np.uint8] = self._bytes.numpy().reshape(self._side, self._side, 3)
         self._floats = torch.empty(pixels * 3, dtype=torch.float32)

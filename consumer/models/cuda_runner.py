@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from consumer.buckets import GPU_SIZES, bucket_of, buckets
 
@@ -58,12 +59,20 @@ class CudaRunner:
 
     Args:
         uses_graphs: whether batches are replayed from graphs that are recorded here, one for each bucket.
+        wrap: called with the module that is ready on the device; what it returns is run.
 
     Raises:
         RuntimeError: not even a batch of one fits into the GPU's memory, or a graph cannot be captured.
     """
 
-    def __init__(self, network: Network, precision: str, max_batch: int, uses_graphs: bool = False) -> None:
+    def __init__(
+        self,
+        network: Network,
+        precision: str,
+        max_batch: int,
+        uses_graphs: bool = False,
+        wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
+    ) -> None:
         set_tf32(precision == "tf32")
         self._device = torch.device("cuda", torch.cuda.current_device())
         self._dtype = _DTYPES[precision]
@@ -75,7 +84,7 @@ class CudaRunner:
         self._scale = scale.repeat(pixels).to(self._device)
         # The plain network belongs to the caller, and stays where it is.
         module = half.prepared(network, self._dtype, normalised_samples(network))
-        self._module = module.to(memory_format=torch.channels_last).eval().to(self._device)
+        self._module = wrap(module.to(memory_format=torch.channels_last).eval().to(self._device))
         self._in, self._compute, self._out = (_stream(self._device) for _ in range(3))
         self._slots = deque(_Slot(max_batch, pixels * 3, self._device) for _ in range(SLOTS))
         self._waiting = torch.zeros((max_batch * RING_BATCHES, pixels * 3), dtype=torch.uint8, pin_memory=True)

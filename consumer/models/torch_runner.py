@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+from torch import nn
 
 from consumer.runtimes.base import Runner
 
@@ -29,10 +32,20 @@ def check(device: str, precision: str) -> None:
         raise ValueError(f"precision {precision} {why} on a CPU; use bf16 or fp32.")
 
 
-def make(network: Network, device: str, precision: str, max_batch: int) -> Runner:
-    """Make a runner of the network as it is written."""
+def make(
+    network: Network,
+    device: str,
+    precision: str,
+    max_batch: int,
+    wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
+) -> Runner:
+    """Make a runner of the network as it is written.
+
+    Args:
+        wrap: called with the module that is ready for its device and precision; what it returns is run.
+    """
     if device == "cpu":
-        return CpuRunner(network, precision, max_batch)
+        return CpuRunner(network, precision, max_batch, wrap)
     from .cuda_runner import CudaRunner
 
-    return CudaRunner(network, precision, max_batch)
+    return CudaRunner(network, precision, max_batch, wrap=wrap)

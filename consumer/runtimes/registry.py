@@ -5,11 +5,15 @@ from __future__ import annotations
 from consumer.tuning.race import Candidate
 
 from .base import Runtime
+from .compile_runtime import Compile
 from .onnx_runtime import OnnxRuntime
 from .openvino_runtime import OpenVino
+from .tensorrt_runtime import TensorRt
 from .torch_runtime import CudaGraphs, Torch
 
-RUNTIMES: tuple[Runtime, ...] = (OnnxRuntime(), OpenVino(), CudaGraphs(), Torch())
+RUNTIMES: tuple[Runtime, ...] = (OnnxRuntime(), OpenVino(), TensorRt(), CudaGraphs(), Compile(), Torch())
+BY_NAME = ("compile",)
+"""Those that are tried only when they are asked for: they cost more than they are likely to win."""
 
 _RANKS = {"fp32": 0, "int8": 2}
 """In fp32 nothing can be lost, so these set the mark; quantising takes longest and is most often refused."""
@@ -36,7 +40,7 @@ def candidates(
     offered: list[tuple[Runtime, str]] = []
     missing: list[tuple[Candidate, str]] = []
     for one in RUNTIMES:
-        if asked not in ("auto", one.name):
+        if asked != one.name and (asked != "auto" or one.name in BY_NAME):
             continue
         why = one.missing(device)
         if why:

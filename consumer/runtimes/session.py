@@ -72,13 +72,21 @@ class SessionRunner:
 
 
 def for_job(infer: Callable[[Pixels], NDArray[np.float32]], job: Job) -> SessionRunner:
-    """Make a runner of what was exported, and try it.
+    """Make a runner of what was exported, for a CPU, and try it.
 
     Raises:
         CannotRun: not even batches of zeros come through.
     """
-    runner = SessionRunner(infer, job.side, job.max_batch, ROWS_PER_THREAD * job.threads)
-    row = np.zeros((job.side, job.side, 3), np.uint8)
+    return tried(SessionRunner(infer, job.side, job.max_batch, ROWS_PER_THREAD * job.threads), job.side)
+
+
+def tried(runner: SessionRunner, side: int) -> SessionRunner:
+    """Return ``runner`` when batches of zeros come through.
+
+    Raises:
+        CannotRun: they do not.
+    """
+    row = np.zeros((side, side, 3), np.uint8)
     for count in TRIED:
         try:
             runner.run([row] * count)

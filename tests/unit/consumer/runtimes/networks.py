@@ -43,8 +43,10 @@ def shipped(name: str) -> Network:
     return model.network()
 
 
-def job_of(network: Network, folder: Path, precision: str = "fp32", max_batch: int = 8, threads: int = 1) -> Job:
-    return Job("cpu", precision, max_batch, threads, network.preprocessing.crop, folder, network)
+def job_of(
+    network: Network, folder: Path, precision: str = "fp32", max_batch: int = 8, threads: int = 1, device: str = "cpu"
+) -> Job:
+    return Job(device, precision, max_batch, threads, network.preprocessing.crop, folder, network)
 
 
 def pictures(network: Network, count: int) -> list[Pixels]:
