@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -65,5 +65,4 @@ class Compile:
 def _compiled(module: nn.Module) -> nn.Module:
     import torch
 
-    compiled: nn.Module = torch.compile(module, dynamic=True)
-    return compiled
+    return cast("nn.Module", torch.compile(module, dynamic=True))
