@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,9 @@ import pytest
 import torch
 
 from consumer.models.cpu_runner import CpuRunner
-from consumer.runtimes.base import CannotRun
 from consumer.runtimes.registry import BY_NAME, RUNTIMES, candidates, runtime
 from shared import settings
+from tests.children import ROOT, clean_environment
 from tests.unit.consumer.runtimes import networks
 from tests.unit.consumer.runtimes.networks import job_of, network_of, pictures, real
 
@@ -66,16 +67,32 @@ def test_what_is_compiled_gives_what_torch_gives(tmp_path: Path, monkeypatch: py
         np.testing.assert_allclose(runner.run(rows[:count]), expected[:count], atol=1e-5)
 
 
+COMPILES = """
+import sys
+from pathlib import Path
+from consumer.runtimes.registry import runtime
+from tests.unit.consumer.runtimes import networks
+from tests.unit.consumer.runtimes.networks import job_of, network_of
+runtime("compile").open(job_of(network_of(networks.Plain()), Path(sys.argv[1])))
+"""
+
+
 @pytest.mark.skipif(bool(runtime("compile").missing("cpu")), reason="needs a C++ compiler")
-def test_what_cannot_be_compiled_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The compiler that is there is none."""
+def test_what_cannot_be_compiled_is_a_sentence(tmp_path: Path) -> None:
+    """The compiler that is there is none. In a process of its own, since torch keeps which one it found."""
     broken = tmp_path / "g++"
     broken.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
     broken.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    with pytest.raises(CannotRun, match=r"^torch\.compile cannot compile it: \S"):
-        runtime("compile").open(job_of(network_of(networks.Plain()), tmp_path))
+    limits = {"CXX": str(broken), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILES, str(tmp_path)],
+        cwd=ROOT,
+        env=clean_environment(**limits),
+        capture_output=True,
+        text=True,
+        timeout=55,
+    )
+    assert "CannotRun: torch.compile cannot compile it: " in done.stderr, done.stderr
 
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
