@@ -1,7 +1,7 @@
 """``torch.compile``: torch's own compiler, only where it is asked for by name.
 
 On one core of an AMD EPYC with AVX-512 it made ``bench-mobilenet`` 12% faster than torch as it is, where ONNX Runtime
-made it 67% faster, and took a minute of processor time for that, at each start whose cache was gone. So no search
+made it 67% faster, and took 68 s of processor time for that, at each start whose cache was gone. So no search
 tries it by itself. Not yet run on a GPU.
 """
 
