@@ -45,7 +45,7 @@ def measure(bench: Bench) -> Found:
     found, narrowed = Found(), _narrowed(bench)
     for model in MODELS:
         folder = bench.folder / f"runtimes-{model}"
-        outcome = _tried(model, bench.either(5, 1), folder, narrowed)
+        outcome = _tried(model, bench.either(3, 1), folder, narrowed)
         starts = _starts(bench, model, outcome, narrowed)
         found.kind = outcome.kind
         found.tables.append(table(model, outcome, starts))
