@@ -159,7 +159,7 @@ def _parsed(content: bytes) -> ModelProto:
     except Exception:  # protobuf has an error of its own for each of its implementations
         raise _Unfit("it is damaged, cut short, or no ONNX file") from None
     # Bytes that mean nothing can still be protobuf; none at all are.
-    if not model.ir_version or not model.graph.output:
+    if not model.ir_version or not model.graph.output or not model.opset_import:
         raise _Unfit("it is no ONNX file, or an empty one")
     if any(isinstance(text, bytes) for text in _texts(model)):  # what protobuf makes of texts that are not UTF-8
         raise _Unfit("it is damaged: a name in it is not UTF-8")
