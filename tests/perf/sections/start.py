@@ -76,9 +76,18 @@ def _restart_s(stack: Started) -> float:
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
     killed_s = time.monotonic()
-    while not set(killed).isdisjoint(stack.consumers()):
+    while any(_is_there(pid) for pid in killed):
         time.sleep(_LOOK_S)
     return stack.client.first_answer() - killed_s
+
+
+def _is_there(pid: int) -> bool:
+    """Say whether a process was not waited for yet; until then its connections may be open."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _largest(stack: Started) -> float:
