@@ -14,25 +14,25 @@ from typing import NoReturn
 import click
 from prometheus_client import CollectorRegistry
 
-from shared import streams
-from shared.allocator import keep_freed_memory
-from shared.exit_codes import WRONG_CONFIGURATION
-from shared.logs import configure
-from shared.metrics_server import names_of
-from shared.redis_door import check_server
+from shared.metrics.server import names_of
+from shared.process import standard_streams
+from shared.process.allocator import keep_freed_memory
+from shared.process.exit_codes import WRONG_CONFIGURATION
+from shared.process.logs import configure
+from shared.redis.minimum_server import check_server
 from shared.service_links import notice
 from shared.settings import Settings, SettingsError
-from shared.tracing import start
+from shared.tracing.start import start
 
-from . import pinning
-from .boundary import watch_forks
+from . import cpu_affinity
+from .batch_threads import threads_of
 from .config import resolve
-from .ending import Ending, let_children_end
+from .fork_guard import watch_forks
 from .metrics import ConsumerMetrics
-from .models.registry import build
-from .redis_starts import RedisBoard
-from .redis_stream import RedisStream
-from .threads import threads_of
+from .models.families import build
+from .process_end import Ending, let_children_end
+from .queue.redis_starts import RedisBoard
+from .queue.redis_stream import RedisStream
 from .worker import Worker
 
 log = logging.getLogger("consumer")
@@ -53,7 +53,7 @@ def main(model_name: str, index: int, cores: str) -> None:
     try:
         config = resolve(Settings.from_env(os.environ), model_name, index)
         check_server(config.settings)
-        elsewhere = pinning.pin(pinning.parse(cores))
+        elsewhere = cpu_affinity.pin(cpu_affinity.parse(cores))
         tracing = start(config.settings.tracing, "headrace-consumer")
     except SettingsError as error:
         _refuse(str(error))
@@ -91,6 +91,6 @@ def _refuse(sentence: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-    streams.secure()
+    standard_streams.secure()
     gc.set_threshold(50_000, 50, 100)
     main()

@@ -13,7 +13,7 @@ from shared.model_config import ModelConfig, load, pick
 from shared.names import host_name
 from shared.settings import DEFAULT_WINDOW_MS, Settings, SettingsError, check_window
 
-from .buckets import buckets
+from .batching.buckets import buckets
 
 
 @dataclass(frozen=True, slots=True)

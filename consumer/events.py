@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from .batcher import CloseReason
+from .batching.batcher import CloseReason
 
 
 class ItemDone(msgspec.Struct, frozen=True):

@@ -9,16 +9,16 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from shared.cards import Card
-from shared.hosts import Hosts
-from shared.metrics import BATCH_SIZE_BUCKETS, LATENCY_BUCKETS_S, Histogram
-from shared.metrics_server import serve
-from shared.outcomes import CRASHED, EXPIRED, INTERNAL, MODEL_ERROR, OK, OVERLOADED
-from shared.trace import sampled_trace_id
+from shared.metrics.histograms import BATCH_SIZE_BUCKETS, LATENCY_BUCKETS_S, Histogram
+from shared.metrics.server import serve
+from shared.net.hosts import Hosts
+from shared.state.cards import Card
+from shared.wire.outcomes import CRASHED, EXPIRED, INTERNAL, MODEL_ERROR, OK, OVERLOADED
+from shared.wire.trace_context import sampled_trace_id
 
-from .cost import BatchCost
+from .batching.cost import BatchCost
 from .events import BatchDone, ItemDone, Parity
-from .stream import Cause, Dead, Depth, StreamDown, StreamGone
+from .queue.interface import Cause, Dead, Depth, StreamDown, StreamGone
 
 ENDS = (OK, MODEL_ERROR, CRASHED, INTERNAL, OVERLOADED, EXPIRED)
 """How a request ends unless its sender is to blame. Shown at 0 from the start: to Prometheus a series that is born with

@@ -13,10 +13,10 @@ from typing import NoReturn
 
 import click
 
-from shared.exit_codes import MODEL_CANNOT_LOAD, TRY_LATER, WRONG_CONFIGURATION
-from shared.logs import configure
 from shared.model_config import NETWORK_FAMILIES
-from shared.search_steps import Step, encode
+from shared.process.exit_codes import MODEL_CANNOT_LOAD, TRY_LATER, WRONG_CONFIGURATION
+from shared.process.logs import configure
+from shared.process.search_steps import Step, encode
 from shared.settings import PRECISIONS, Settings, SettingsError
 
 from .tuning import aside
@@ -54,9 +54,9 @@ def main(
         aside.end_with(parent)
     # After stepping back: with numpy this takes a while.
     from .config import resolve
-    from .load_errors import ModelCannotLoad
+    from .models.load_errors import ModelCannotLoad
+    from .tune_task import Wanted, tune
     from .tuning.store import Busy
-    from .tuning.task import Wanted, tune
 
     try:
         config = resolve(Settings.from_env(os.environ), model_name, 0)

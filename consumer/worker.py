@@ -8,27 +8,27 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from shared import wishes
-from shared.cards import Card
-from shared.exit_codes import MODEL_CANNOT_LOAD, SOFTWARE_ERROR
-from shared.tracing import Tracing
+from shared.process.exit_codes import MODEL_CANNOT_LOAD, SOFTWARE_ERROR
+from shared.state import desired_state
+from shared.state.cards import Card
+from shared.tracing.spans import Tracing
 
-from .adoption import Adoption
-from .cancelled import Cancelled, Listener
-from .closing import Closing
 from .config import ConsumerConfig
-from .failures import described
-from .load_errors import ModelCannotLoad
-from .loader import Loader, Running
+from .heartbeat import Pulse
+from .loading.closing import Closing
+from .loading.loader import Loader, Running
+from .loading.progress import Board, NoBoard
 from .metrics import ConsumerMetrics
 from .models.base import Model
-from .pause import Pause
-from .preparing import Preparation, Sought
-from .pulse import Pulse
-from .stages import Stages
-from .starting import Board, NoBoard
-from .stream import StreamDown, StreamGone, WorkStream
-from .switch import Switch
+from .models.load_errors import ModelCannotLoad
+from .models.model_errors import described
+from .pipeline.cancellations import Cancelled, Listener
+from .pipeline.pipeline import Stages
+from .queue.interface import StreamDown, StreamGone, WorkStream
+from .switching.adoption import Adoption
+from .switching.pause import Pause
+from .switching.precision_switch import Switch
+from .switching.preparation import Preparation, Sought
 from .tuning.tuner import Tuner
 
 log = logging.getLogger(__name__)
@@ -203,12 +203,12 @@ class Worker:
         running = self._running
         if running is None or running.adoptable is None:
             return None
-        from .network_loading import sought
+        from .loading.network import sought
 
         return sought(self._config, running.device, precision)
 
     def _look_for_pause(self) -> None:
-        self._pause.ask(self._stream.serving() is wishes.Serving.PAUSED)
+        self._pause.ask(self._stream.serving() is desired_state.Serving.PAUSED)
 
     def _look_first(self) -> None:
         """Whoever starts while the model is paused claims nothing, not even once."""
@@ -290,7 +290,7 @@ class Worker:
         card = running.card
         token, progress, refusal = self._switch.published
         late_s = self._look_for_answers()
-        state = wishes.WorkerState(
+        state = desired_state.WorkerState(
             pid=str(os.getpid()),
             runtime=card.runtime,
             precision=card.precision,
@@ -301,11 +301,11 @@ class Worker:
             token=token,
             progress=progress,
             refusal=refusal,
-            serving=wishes.Serving.PAUSED if self._pause.rests else wishes.Serving.OPEN,
+            serving=desired_state.Serving.PAUSED if self._pause.rests else desired_state.Serving.OPEN,
             late_s=f"{late_s:.0f}" if late_s else "",
             bodies=self._stages.bodies.identity(),
         )
-        return self._adoption.told_of(card), wishes.to_hash(state)
+        return self._adoption.told_of(card), desired_state.to_hash(state)
 
     def _look_for_answers(self) -> float:
         late_s = self._stages.late_s(time.monotonic())

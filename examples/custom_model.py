@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from consumer.models import images
 from consumer.models.base import IMAGES, Description, Model, Result
-from shared.cards import TensorSpec
-from shared.outcomes import UNSUPPORTED_MEDIA_TYPE, RequestError
-from shared.wire import Prediction, Request
+from consumer.models.pictures import images
+from shared.state.cards import TensorSpec
+from shared.wire.messages import Prediction, Request
+from shared.wire.outcomes import UNSUPPORTED_MEDIA_TYPE, RequestError
 
 COLOURS = {"black": (0, 0, 0), "white": (255, 255, 255), "grey": (128, 128, 128), "red": (200, 30, 30)}
 COLOURS |= {"green": (40, 160, 60), "blue": (40, 70, 200), "yellow": (230, 210, 50), "brown": (120, 75, 40)}

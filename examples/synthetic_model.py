@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from consumer.models.base import RAW, Description, Model, Result
-from shared.cards import TensorSpec
-from shared.outcomes import UNSUPPORTED_MEDIA_TYPE, RequestError, invalid
-from shared.wire import Request, Tensor
+from shared.state.cards import TensorSpec
+from shared.wire.messages import Request, Tensor
+from shared.wire.outcomes import UNSUPPORTED_MEDIA_TYPE, RequestError, invalid
 
 
 class Synthetic(Model):

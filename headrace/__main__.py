@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from shared import streams
+from shared.process import standard_streams
 from shared.settings import PRECISIONS
 
 from .operations import COMMANDS
@@ -23,7 +23,7 @@ def main() -> None:
 def up() -> None:
     """Start Redis, the consumers and the front end, and keep them running until Ctrl-C."""
     # Imported here: the other commands need none of it.
-    from .up import up as run_up
+    from .stack.up import up as run_up
 
     sys.exit(run_up(os.environ))
 
@@ -49,8 +49,8 @@ def precision(model: str, value: str | None, timeout_s: float, as_json: bool) ->
     Exit codes: 0 done, 1 refused by a worker or Redis is away, 2 usage or unknown model, 3 the time ran out.
     """
     # Imported here: `up` needs no Redis client.
-    from . import precision as command
-    from .redis_access import connected
+    from .operate import precision as command
+    from .redis.access import connected
 
     with connected(os.environ) as client:
         sys.exit(command.run(client, model, value, timeout_s, as_json))
@@ -74,7 +74,7 @@ def tune(models: tuple[str, ...], again: bool, precision: str | None, as_json: b
     cannot be loaded, 130 interrupted. With several models it is that of the first one that failed.
     """
     # Imported here: `up` does not need it.
-    from . import tune as command
+    from .operate import tune as command
 
     sys.exit(command.run(os.environ, models, again, precision, as_json))
 
@@ -90,10 +90,10 @@ def functions() -> None:
 def load(wait_s: float, as_json: bool) -> None:
     """Load the functions into the server at HEADRACE_REDIS_URL, replacing older ones."""
     # Imported here: `up` needs no Redis client.
-    from shared import functions as library
+    from shared.redis import functions as library
 
     from .output import print_json
-    from .redis_access import connected
+    from .redis.access import connected
 
     with connected(os.environ, "The functions could not be loaded", named=True, wait_s=wait_s) as client:
         library.load(client)
@@ -110,11 +110,11 @@ for one in COMMANDS:
 def _run(arguments: list[str]) -> None:
     """Run a command whose output may fail: those that go on for long work on, the others say so at their end."""
     goes_on = arguments[:1] == ["up"] or arguments[:2] == ["lane", "guard"]
-    streams.secure(patient=not goes_on)
+    standard_streams.secure(patient=not goes_on)
     try:
         main(prog_name="python -m headrace")
     except SystemExit as end:
-        lost = None if goes_on else streams.lost_output()
+        lost = None if goes_on else standard_streams.lost_output()
         if lost is not None and not end.code:
             click.echo(f"headrace: {lost}", err=True)
             sys.exit(1)

@@ -35,9 +35,9 @@ def new_key(name: str, path: Path | None, as_json: bool) -> None:
     from shared.files import FileRefused
     from shared.names import check_name
 
-    from . import key_file
+    from .operate import key_file
     from .output import print_json
-    from .redis_access import EXIT_USAGE, end
+    from .redis.access import EXIT_USAGE, end
 
     key = api_keys.new_key()
     try:

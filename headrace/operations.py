@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .key_commands import keys
-from .lane_commands import lane
+from .lanes.commands import lane
 from .options import as_json_option, wait_option, yes_option
 
 if TYPE_CHECKING:
-    from shared.wishes import Serving
+    from shared.state.desired_state import Serving
 
 Command = Callable[..., Any]
 
@@ -35,8 +35,8 @@ Command = Callable[..., Any]
 @as_json_option
 def status(interval_s: float, tuning: bool, as_json: bool) -> None:
     """Show models, workers, what runs them, lanes, what waits in them and how fast it moves."""
-    from . import status as command
-    from .redis_access import connected
+    from .operate import status as command
+    from .redis.access import connected
 
     with connected(os.environ) as client:
         sys.exit(command.run(client, interval_s, as_json, tuning))
@@ -51,8 +51,8 @@ def doctor(as_json: bool) -> None:
     """
     from shared.settings import Settings
 
-    from . import doctor as command
-    from .redis_access import connected
+    from .operate import doctor as command
+    from .redis.access import connected
 
     with connected(os.environ) as client:
         sys.exit(command.run(client, Settings.from_env(os.environ).lease_ms, as_json))
@@ -84,7 +84,7 @@ def probe(part: str, index: int | None, port: int | None, alive: bool, timeout_s
     """
     from shared.settings import Settings, SettingsError
 
-    from . import probe as command
+    from .operate import probe as command
     from .output import print_json
 
     try:
@@ -118,7 +118,7 @@ def pause(model: str, timeout_s: float, as_json: bool) -> None:
 
     Exit codes: 0 done, 1 Redis is away, 2 usage or unknown model, 3 the time ran out; the pause stays in force.
     """
-    from shared.wishes import Serving
+    from shared.state.desired_state import Serving
 
     _serve_as(model, Serving.PAUSED, timeout_s, as_json)
 
@@ -132,14 +132,14 @@ def resume(model: str, timeout_s: float, as_json: bool) -> None:
 
     Exit codes: as for pause.
     """
-    from shared.wishes import Serving
+    from shared.state.desired_state import Serving
 
     _serve_as(model, Serving.OPEN, timeout_s, as_json)
 
 
 def _serve_as(model: str, serving: Serving, timeout_s: float, as_json: bool) -> None:
-    from . import serving as command
-    from .redis_access import connected
+    from .operate import serving as command
+    from .redis.access import connected
 
     with connected(os.environ) as client:
         sys.exit(command.run(client, model, serving, timeout_s, as_json))
@@ -157,8 +157,8 @@ def drain(model: str, timeout_s: float, as_json: bool) -> None:
     Exit codes: 0 nothing is left, 1 Redis is away or somebody ended the drain, 2 usage or unknown model, 3 the time
     ran out; front ends go on refusing.
     """
-    from . import serving as command
-    from .redis_access import connected
+    from .operate import serving as command
+    from .redis.access import connected
 
     with connected(os.environ) as client:
         sys.exit(command.drain(client, model, timeout_s, as_json))
@@ -195,9 +195,9 @@ database_option = click.option(
 @as_json_option
 def print_rules(producers: tuple[tuple[str, str, str], ...], database: int, model: str, as_json: bool) -> None:
     """Print the rules. Nobody can log in as these users until each has been given a password."""
-    from . import acl as rules
     from .output import print_json
-    from .redis_access import EXIT_USAGE, end
+    from .redis import acl as rules
+    from .redis.access import EXIT_USAGE, end
 
     try:
         lines = [rules.rule(role, "resetpass", model, database) for role in rules.ROLES]
@@ -230,9 +230,9 @@ def write_rules(
     FOLDER/server gets the rules with hashed passwords, and FOLDER/USER the password of each. A password is that of the
     variable REDIS_PASSWORD_USER, else the one that is there, else a random one. None is printed.
     """
-    from . import users
     from .output import print_json
-    from .redis_access import EXIT_USAGE, end
+    from .redis import users
+    from .redis.access import EXIT_USAGE, end
 
     try:
         written = users.write(Path(folder), os.environ, producers, database, others)
@@ -250,7 +250,7 @@ def write_rules(
 def load_rules(wait_s: float, as_json: bool) -> None:
     """Have the server at HEADRACE_REDIS_URL read its file of users again."""
     from .output import print_json
-    from .redis_access import connected
+    from .redis.access import connected
 
     with connected(os.environ, "The users could not be loaded", named=True, wait_s=wait_s) as client:
         client.acl_load()
@@ -276,8 +276,8 @@ def dlq() -> None:
 @as_json_option
 def list_letters(model: str, lane: str, count: int, as_json: bool) -> None:
     """List the newest dead letters of MODEL."""
-    from . import dlq as command
-    from .redis_access import connected
+    from .operate import dlq as command
+    from .redis.access import connected
 
     with connected(os.environ) as client:
         sys.exit(command.show_list(client, model, lane, count, as_json))
@@ -290,8 +290,8 @@ def list_letters(model: str, lane: str, count: int, as_json: bool) -> None:
 @as_json_option
 def show_letter(model: str, entry: str, lane: str, as_json: bool) -> None:
     """Show one dead letter of MODEL, payloads by their size."""
-    from . import dlq as command
-    from .redis_access import connected
+    from .operate import dlq as command
+    from .redis.access import connected
 
     with connected(os.environ) as client:
         sys.exit(command.show_one(client, model, lane, entry, as_json))
@@ -306,8 +306,8 @@ def show_letter(model: str, entry: str, lane: str, as_json: bool) -> None:
 @as_json_option
 def requeue_letters(model: str, entries: tuple[str, ...], lane: str, every: bool, yes: bool, as_json: bool) -> None:
     """Put dead letters of MODEL back into their lane, with a fresh deadline."""
-    from . import dlq as command
-    from .redis_access import connected
+    from .operate import dlq as command
+    from .redis.access import connected
 
     with connected(os.environ) as client:
         sys.exit(command.requeue(client, model, lane, entries, every, yes, as_json))
@@ -322,8 +322,8 @@ def requeue_letters(model: str, entries: tuple[str, ...], lane: str, every: bool
 @as_json_option
 def drop_letters(model: str, entries: tuple[str, ...], lane: str, every: bool, yes: bool, as_json: bool) -> None:
     """Delete dead letters of MODEL for good."""
-    from . import dlq as command
-    from .redis_access import connected
+    from .operate import dlq as command
+    from .redis.access import connected
 
     with connected(os.environ) as client:
         sys.exit(command.drop(client, model, lane, entries, every, yes, as_json))

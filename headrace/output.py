@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import click
 
-from .redis_access import EXIT_USAGE, end
+from .redis.access import EXIT_USAGE, end
 from .table import table
 
 

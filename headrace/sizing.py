@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from shared.machine import GIB, Machine
 from shared.model_config import ModelConfig
+from shared.process.machine import GIB, Machine
+from shared.process.threads import threads_each
 from shared.settings import Settings
-from shared.threads import threads_each
 
 WITHOUT_COMPUTING = ("echo",)
 MEMORY_EACH_BYTES = 3 * GIB // 2

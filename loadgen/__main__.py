@@ -33,8 +33,8 @@ def cli() -> None:
 @click.option("--payload", type=FILES, help="What to send. Without it: the card's example, else zeros.")
 def wait(url: str, models: tuple[str, ...], timeout_s: float, payload: Path | None, workers: int) -> int:
     """Wait until one real inference has succeeded for each model."""
+    from .load.waiting import wait_for
     from .scenario import api_key, load_payloads, parse_target
-    from .waiting import wait_for
 
     body = load_payloads((payload,))[0] if payload else None
     target = parse_target(url, api_key(os.environ))
@@ -172,7 +172,7 @@ def report(**options: Any) -> int:
 @click.option("--most-lag-ms", type=click.FloatRange(0, min_open=True), default=2.0, show_default=True, help="p99.")
 def selftest(**options: Any) -> int:
     """Measure the generator itself against a server that does nothing; exit code 20 when it is not fit."""
-    from .selftest import carry_out
+    from .selftest.measure import carry_out
 
     return carry_out(**options)
 
@@ -186,7 +186,7 @@ def selftest(**options: Any) -> int:
 @click.option("--list", "listed", is_flag=True, help="Only list them.")
 def mutants(**options: Any) -> int:
     """Prove that the gate can fail: break the service in twelve ways and compare the exit codes."""
-    from .mutants import carry_out
+    from .selftest.mutants import carry_out
 
     raise_on_sigterm()
     return carry_out(**options)

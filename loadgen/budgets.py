@@ -8,8 +8,8 @@ from typing import Annotated
 import msgspec
 
 from .errors import EXIT_USAGE, LoadgenError
-from .paired import MOST_PAIRS
-from .stats import smallest_count
+from .results.paired import MOST_PAIRS
+from .results.stats import smallest_count
 
 LEAST_REQUESTS = smallest_count()
 

@@ -11,12 +11,15 @@ from pathlib import Path
 
 import click
 
-from . import gate, github, results, text
-from .budgets import Budgets, GateSettings, ModelBudget, parse_budgets
-from .comparefile import CompareFile
+from .budget_files import base_budgets_of, model_budget, payload_hashes, precision_setting, read_budgets, with_pairs
+from .budgets import Budgets, GateSettings, ModelBudget
 from .errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, LoadgenError
-from .gate_terms import Hashes
-from .runfile import RunFile
+from .gate import github, run_gate
+from .gate.verdict import Verdict
+from .reports import text
+from .results import files
+from .results.comparefile import CompareFile
+from .results.runfile import RunFile
 from .scenario import (
     JSON,
     MSGPACK,
@@ -29,7 +32,6 @@ from .scenario import (
     parse_target,
 )
 from .schedule import Arrivals
-from .verdict import Verdict
 
 _FALLBACK_DURATION_S = 30.0
 
@@ -111,11 +113,11 @@ def measure(
     Raises:
         LoadgenError: nothing was measured, or the result could not be written.
     """
+    from .comparing.stack import running_stack
+    from .load.runner import perform
     from .progress import choose_progress
-    from .runner import perform
-    from .stack import running_stack
 
-    path = results.prepare_folder(out)
+    path = files.prepare_folder(out)
     if (url is None) == (stack is None):
         raise LoadgenError(
             "Give exactly one of --url (a running service) and --stack (a checkout to start).", EXIT_USAGE
@@ -137,12 +139,12 @@ def measure(
         others = {(one.host, one.port, one.prefix): one for one in further}
         metrics = (target, *(one for place, one in others.items() if place != ours))
         run, stopped_by = perform(scenario, metrics, lambda: choose_progress(f"{load.model} at {target.shown}"))
-        results.write_atomically(path, results.encode(run))
+        files.write_atomically(path, files.encode(run))
     click.echo(text.run_text(run, path))
     if stopped_by is not None:
         return broken_off(stopped_by)
     if not run.counts.ok:
-        click.echo(f"loadgen: no request succeeded ({gate.failure_text(run)}).", err=True)
+        click.echo(f"loadgen: no request succeeded ({run_gate.failure_text(run)}).", err=True)
         return EXIT_FAILED
     return EXIT_OK
 
@@ -163,9 +165,9 @@ def compare(
     Raises:
         LoadgenError: nothing was measured, or the result could not be written.
     """
-    from . import comparing
+    from .comparing import comparing
 
-    path = results.prepare_folder(out, "compare.json")
+    path = files.prepare_folder(out, "compare.json")
     for side in filter(is_address, sides):
         parse_target(side)  # refused before anything is started
     budget, folder = model_budget(budgets_path, load.model)
@@ -188,7 +190,7 @@ def compare(
     found, code = comparing.compare(
         base, candidate, scenario, rules, (requests, concurrency), out, lambda line: click.echo(line, err=True)
     )
-    results.write_atomically(path, results.encode(found))
+    files.write_atomically(path, files.encode(found))
     click.echo(text.compare_text(found, rules, path))
     return code
 
@@ -219,7 +221,7 @@ def judge_files(
     run = _read(run_path, RunFile)
     compared = None if compare_path is None else _read(compare_path, CompareFile)
     payload = payload_hashes(budgets, run, budgets_path.parent)
-    verdict = gate.judge(budgets, run, compared, base_budgets, expected_commit, payload)
+    verdict = run_gate.judge(budgets, run, compared, base_budgets, expected_commit, payload)
     if no_base is not None:
         verdict = replace(verdict, warnings=(*verdict.warnings, no_base))
     click.echo(text.verdict_text(verdict))
@@ -265,71 +267,6 @@ def check_scenario(wanted: str, load: Load) -> None:
         raise LoadgenError(f"--scenario {wanted} takes {options}, and not what the other scenarios take.", EXIT_USAGE)
 
 
-def read_budgets(path: Path) -> Budgets:
-    """Read a budgets file.
-
-    Raises:
-        LoadgenError: usage, with one sentence.
-    """
-    try:
-        found = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LoadgenError(f"Cannot read {path}: {error}.", EXIT_USAGE) from error
-    return parse_budgets(found, str(path))
-
-
-def base_budgets_of(path: Path | None) -> Budgets | str | None:
-    """Return the merge base's budgets, or the sentence that says why they cannot be read; None when it has none."""
-    if path is None:
-        return None
-    try:
-        return read_budgets(path)
-    except LoadgenError as error:
-        return str(error)
-
-
-def model_budget(path: Path | None, model: str) -> tuple[ModelBudget | None, Path]:
-    """Return what a budgets file says on a model, and the folder its payload is seen from."""
-    if path is None:
-        return None, Path()
-    return read_budgets(path).models.get(model), path.parent
-
-
-def payload_hashes(budgets: Budgets, run: RunFile | str, folder: Path) -> Hashes:
-    """Return the hash of each file that the budgets name as payload of a run's model, or why they cannot be read.
-
-    Args:
-        folder: where those files are looked for.
-    """
-    budget = None if isinstance(run, str) else budgets.models.get(run.configuration.model)
-    if budget is None or not budget.payloads:
-        return None
-    try:
-        return tuple(file.sha256 for file in load_payloads(tuple(folder / path for path in budget.payloads)))
-    except LoadgenError as error:
-        return str(error)
-
-
-def precision_setting(budget: ModelBudget | None) -> dict[str, str]:
-    """Return the setting that makes a stack serve the precision which the budgets hold for."""
-    return {"HEADRACE_PRECISION": budget.precision} if budget is not None and budget.precision else {}
-
-
-def with_pairs(rules: GateSettings, pairs: int) -> GateSettings:
-    """Return the rules with another number of pairs.
-
-    Raises:
-        LoadgenError: usage, when so many are too few or too many.
-    """
-    import msgspec
-
-    try:
-        changed = {**msgspec.to_builtins(rules), "pairs": pairs, "most_pairs": max(pairs, rules.most_pairs)}
-        return msgspec.convert(changed, GateSettings)
-    except msgspec.ValidationError as error:
-        raise LoadgenError(f"--pairs cannot be {pairs}: {error}.", EXIT_USAGE) from error
-
-
 def metrics_target(address: str, key: str | None) -> Target:
     """Return the target of a `/metrics` address, with or without that path."""
     return parse_target(address.rstrip("/").removesuffix("/metrics"), key)
@@ -340,8 +277,8 @@ def broken_off(number: int) -> int:
     return 128 + number if number in (signal.SIGINT, signal.SIGTERM) else EXIT_FAILED
 
 
-def _read(path: Path, kind: type[results.FileT]) -> results.FileT | str:
+def _read(path: Path, kind: type[files.FileT]) -> files.FileT | str:
     try:
-        return results.read(path, kind)
-    except results.RunFileError as error:
+        return files.read(path, kind)
+    except files.RunFileError as error:
         return str(error)

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from .stats import percentile
+from .results.stats import percentile
 
 if TYPE_CHECKING:
     from rich.live import Live

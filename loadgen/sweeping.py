@@ -11,18 +11,19 @@ from typing import Any, Final
 
 import click
 
-from . import results
+from .budget_files import model_budget, read_budgets
 from .budgets import GateSettings
-from .command import Load, model_budget, read_budgets
+from .command import Load
 from .errors import EXIT_OK, EXIT_USAGE, LoadgenError, stop_code
-from .machine import describe_machine
+from .gate.verdict import number
+from .load.runner import perform
 from .progress import choose_progress
-from .runfile import RunFile
-from .runner import perform
+from .reports.text import figures
+from .results import files
+from .results.machine import describe_machine
+from .results.runfile import RunFile
+from .results.sweepfile import FORMAT, VERSION, Point, SweepFile
 from .scenario import Scenario, api_key, parse_target
-from .sweepfile import FORMAT, VERSION, Point, SweepFile
-from .text import figures
-from .verdict import number
 
 _FIRST_RATE_PER_S: Final = 5.0
 _GROWTH: Final = 2.0
@@ -110,7 +111,7 @@ def carry_out(
     Raises:
         LoadgenError: usage, or nothing was measured.
     """
-    path = results.prepare_folder(out, "sweep.json")
+    path = files.prepare_folder(out, "sweep.json")
     if url is None:
         raise LoadgenError("Give --url, the address of a running service.", EXIT_USAGE)
     budget, folder = model_budget(budgets_path, model)
@@ -143,7 +144,7 @@ def carry_out(
         card=card,
         points=points,
     )
-    results.write_atomically(path, results.encode(found))
+    files.write_atomically(path, files.encode(found))
     if mean_ms is not None or p95_ms is not None:
         click.echo(f"Highest rate within the target: {number(found.best_per_s, '/s') if good else 'none'}")
     click.echo(f"written to {path}")

@@ -9,18 +9,18 @@ import sys
 
 import click
 
-from shared import streams
-from shared.allocator import keep_freed_memory
-from shared.exposure import check_exposure
-from shared.redis_door import check_server
+from shared.net.exposure import check_exposure
+from shared.process import standard_streams
+from shared.process.allocator import keep_freed_memory
+from shared.redis.minimum_server import check_server
 from shared.service_links import notice
 from shared.settings import PREFIX, Settings, SettingsError
-from shared.tracing import start
+from shared.tracing.start import start
 
-from . import seats, server
 from .app import create_app
+from .http import seats, server
 from .metrics import new_registry, queue_metrics, serve_metrics
-from .redis_queue import RedisQueue
+from .queue.redis_queue import RedisQueue
 from .routes.service import is_ready
 
 
@@ -81,5 +81,5 @@ def _place(settings: Settings, index: int | None) -> tuple[socket.socket, int]:
 
 
 if __name__ == "__main__":
-    streams.secure()
+    standard_streams.secure()
     main()

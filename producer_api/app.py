@@ -10,27 +10,27 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Lifespan
 
-from shared import hosts
+from shared.net import hosts
 from shared.settings import Settings
-from shared.tracing import Tracing
+from shared.tracing.spans import Tracing
 from shared.version import __version__
 
-from . import openapi
-from .arrivals import Arrivals
 from .auth import Gate
-from .cors import Cors
-from .departures import Departures
-from .docs_page import render
-from .exchange import Desk
-from .express import Express
-from .forever import forever
+from .background import forever
+from .docs import openapi
+from .docs.page import render
+from .http.cors import Cors
+from .http.express import Express
+from .http.middleware import Boundary
+from .http.rules import Rules
+from .inference.exchange import Desk
+from .load.answer_budget import Departures
+from .load.body_budget import Arrivals
 from .metrics import ApiMetrics, Registry
-from .middleware import Boundary
-from .queue import Queue
+from .queue.interface import Queue
 from .routes import predict, requests
 from .routes.models import Models
 from .routes.service import Service
-from .rules import Rules
 
 MEASURED = frozenset({predict.PATH, requests.PATH, "/v1/models", "/v1/models/{model}", "/healthz", "/readyz"})
 

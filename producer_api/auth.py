@@ -13,8 +13,8 @@ from pathlib import Path
 from shared import files
 from shared.api_keys import LONGEST_BYTES, ApiKey, digest_of, parse
 from shared.files import FileRefused
-from shared.outcomes import CLIENT_LIMIT, UNAUTHORIZED, RequestError
 from shared.settings import SettingsError
+from shared.wire.outcomes import CLIENT_LIMIT, UNAUTHORIZED, RequestError
 
 log = logging.getLogger("headrace.auth")
 

@@ -15,14 +15,14 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from shared.metrics import LATENCY_BUCKETS_S, PAYLOAD_BUCKETS_BYTES, Histogram, Series
-from shared.metrics_server import names_of, serve
-from shared.outcomes import ALL, OK
+from shared.metrics.histograms import LATENCY_BUCKETS_S, PAYLOAD_BUCKETS_BYTES, Histogram, Series
+from shared.metrics.server import names_of, serve
 from shared.settings import Settings, SettingsError
-from shared.wire import VERSION
+from shared.wire.messages import VERSION
+from shared.wire.outcomes import ALL, OK
 
-from .arrivals import Arrivals
-from .departures import WHYS, Departures
+from .load.answer_budget import WHYS, Departures
+from .load.body_budget import Arrivals
 
 log = logging.getLogger("headrace.http")
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.embedded import EmbeddedServer, ServerConfig, free_port
+from shared.redis.embedded import EmbeddedServer, ServerConfig, free_port
 from tests.children import ask_ourselves_directly, keep_what_is_compiled
 
 ask_ourselves_directly()

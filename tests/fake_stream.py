@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from consumer.lanes import Turns
-from consumer.stream import NO_ROOM, Claim, Dead, Depth, Ended, Entry, StreamDown, StreamGone
-from shared.cards import Card, to_hash
-from shared.clock import RedisClock
-from shared.functions import HINT_LIMIT_BYTES, REPLY_STREAM_CAP
+from consumer.queue.fair_share import Turns
+from consumer.queue.interface import NO_ROOM, Claim, Dead, Depth, Ended, Entry, StreamDown, StreamGone
 from shared.keys import DEFAULT_LANE
+from shared.redis.clock import RedisClock
+from shared.redis.functions import HINT_LIMIT_BYTES, REPLY_STREAM_CAP
 from shared.settings import Settings
-from shared.wishes import Serving, Wish
+from shared.state.cards import Card, to_hash
+from shared.state.desired_state import Serving, Wish
 
 EntryKey = tuple[int, int]
 
@@ -178,7 +178,7 @@ class InMemoryLane:
 
 
 class InMemoryStream:
-    """See :class:`consumer.stream.WorkStream`.
+    """See :class:`consumer.queue.interface.WorkStream`.
 
     Args:
         lane: the model's lane ``default``.

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from consumer.models.base import IMAGES, RAW, Result
-from producer_api.queue import Answer, Catalogue, GiveUp, ModelState, Standing
-from shared.cards import BatchSettings, Card, TensorSpec
+from producer_api.queue.interface import Answer, Catalogue, GiveUp, ModelState, Standing
 from shared.keys import DEFAULT_LANE
-from shared.outcomes import (
+from shared.state.cards import BatchSettings, Card, TensorSpec
+from shared.tracing.spans import TracedBatch
+from shared.wire.messages import Fault, ModelTag, Prediction, Reply, Request, Tensor, Timing
+from shared.wire.outcomes import (
     CANCELLED,
     EXPIRED,
     KEY_REUSED,
@@ -27,8 +29,6 @@ from shared.outcomes import (
     Outcome,
     RequestError,
 )
-from shared.tracing import TracedBatch
-from shared.wire import Fault, ModelTag, Prediction, Reply, Request, Tensor, Timing
 
 LABELS = ("tench", "goldfish", "cat", "dog")
 
@@ -358,7 +358,7 @@ def demo_queue(**options: int) -> InMemoryQueue:
 
 
 class RecordedSpan:
-    """A request's span that only remembers; see :class:`shared.tracing.RequestSpan`."""
+    """A request's span that only remembers; see :class:`shared.tracing.spans.RequestSpan`."""
 
     def __init__(self, parent: str) -> None:
         self.parent = parent
@@ -377,7 +377,7 @@ class RecordedSpan:
 
 
 class RecordedTracing:
-    """Tracing that only remembers; see :class:`shared.tracing.Tracing`."""
+    """Tracing that only remembers; see :class:`shared.tracing.spans.Tracing`."""
 
     def __init__(self) -> None:
         self.requests: list[RecordedSpan] = []

@@ -13,13 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 
-from consumer.adaptive import Adaptive
-from consumer.batcher import Batcher
-from consumer.cost import BatchCost
-from consumer.lanes import Lanes, Waiting
-from consumer.lease import LeaseBook
-from consumer.stream import Claim
-from producer_api.prediction import MOST_RETRY_AFTER_S, Backlog, Service
+from consumer.batching.adaptive import Adaptive
+from consumer.batching.batcher import Batcher
+from consumer.batching.cost import BatchCost
+from consumer.pipeline.leases import LeaseBook
+from consumer.queue.fair_share import Lanes, Waiting
+from consumer.queue.interface import Claim
+from producer_api.load.wait_estimate import MOST_RETRY_AFTER_S, Backlog, Service
 
 LEASE_S, LONGEST_S = 1.5, 2.0
 STEP_S = 1e-9

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
-from consumer.adaptive import Adaptive
-from consumer.batcher import Batcher, CloseReason
-from consumer.cost import BatchCost
+from consumer.batching.adaptive import Adaptive
+from consumer.batching.batcher import Batcher, CloseReason
+from consumer.batching.cost import BatchCost
 
 
 @dataclass(frozen=True)

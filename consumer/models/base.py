@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shared.cards import TensorSpec
-from shared.outcomes import RequestError
-from shared.wire import Prediction, Request, Tensor
+from shared.state.cards import TensorSpec
+from shared.wire.messages import Prediction, Request, Tensor
+from shared.wire.outcomes import RequestError
 
 if TYPE_CHECKING:
-    from .effort import Effort
+    from .pictures.decode_cost import Effort
 
 RAW = "application/octet-stream"
 IMAGES = ("image/jpeg", "image/png", "image/webp")
@@ -75,7 +75,7 @@ class Model(ABC):
             One or more rows, each whatever ``run`` takes.
 
         Raises:
-            shared.outcomes.RequestError: the input does not fit (``shared.outcomes.invalid`` makes one).
+            shared.wire.outcomes.RequestError: the input does not fit (``shared.wire.outcomes.invalid`` makes one).
         """
 
     @abstractmethod
@@ -145,7 +145,7 @@ class Model(ABC):
         """
         if request.body is None or request.content_type not in IMAGES:
             return None
-        from . import images
+        from .pictures import images
 
         try:
             return images.effort(request.body)

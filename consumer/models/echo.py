@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shared.cards import TensorSpec
-from shared.outcomes import UNSUPPORTED_MEDIA_TYPE, RequestError, invalid
-from shared.wire import Request, Tensor
+from shared.state.cards import TensorSpec
+from shared.wire.messages import Request, Tensor
+from shared.wire.outcomes import UNSUPPORTED_MEDIA_TYPE, RequestError, invalid
 
 from .base import RAW, Description, Model, Result
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from consumer.models.network import Network
-    from consumer.models.row_ring import RowRing
+    from .network import Network
+    from .row_ring import RowRing
 
 Pixels = NDArray[np.uint8]
 

@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from consumer.models.halving import Halving
-from consumer.models.row_ring import RowRing
-
 from .base import CannotRun, Job, Pixels
 from .libraries import is_lack_of_memory, said
+from .oom_splitting import Halving
+from .row_ring import RowRing
 
 ROWS_PER_THREAD = 8
 """Rows of a batch that are computed at once, for each thread. What is between two layers of more rows than these does

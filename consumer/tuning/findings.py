@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import msgspec
 
 from consumer.events import Parity
-from shared.cards import Trial, Tuning
 from shared.settings import MAX_BATCH_CEILING, PRECISIONS, RUNTIMES
+from shared.state.cards import Trial, Tuning
 
 Measured = tuple[tuple[int, float], ...]
 """(rows, seconds) for each size of batch, ascending."""

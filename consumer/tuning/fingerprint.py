@@ -12,8 +12,8 @@ import platform
 import stat
 from pathlib import Path
 
+from consumer.batch_threads import threads_of
 from consumer.config import ConsumerConfig
-from consumer.threads import threads_of
 from shared.version import __version__
 
 LIBRARIES = ("torch", "torchvision", "timm", "onnxruntime", "openvino", "onnx")

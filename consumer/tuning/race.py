@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from consumer.events import Parity
-from shared.cards import Trial
+from shared.state.cards import Trial
 
 from .findings import Finding, Measured
 from .measuring import preferred_rows

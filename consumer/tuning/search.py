@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumer.events import Parity
-from consumer.failures import described
-from consumer.models import samples
-from consumer.models.network import Network
-from consumer.parity import THRESHOLDS, agreement
+from consumer.models.model_errors import described
+from consumer.models.pictures import samples
 from consumer.runtimes.base import CannotRun, Job, Pixels, Runner, Runtime
+from consumer.runtimes.network import Network
 
 from .findings import Finding, Measured
 from .limit import OutOfTime, is_fine, processor_time
 from .measuring import measure
+from .parity import THRESHOLDS, agreement
 from .race import FP32, Candidate, Race
 
 log = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import msgspec
 
-from consumer.models.spec import ClassifierSpec
+from consumer.runtimes.spec import ClassifierSpec
 
 from .findings import Finding, check
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.exit_codes import TRY_LATER
+from shared.process.exit_codes import TRY_LATER
 from shared.settings import Settings
 
 log = logging.getLogger(__name__)

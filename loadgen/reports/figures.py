@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from loadgen import comparison, stats, summary
 from loadgen.budgets import GateSettings, ModelBudget
-from loadgen.comparefile import CompareFile
-from loadgen.paired import interval
-from loadgen.runfile import Histogram, RunFile
-from loadgen.sweepfile import Point as SweepPoint
-from loadgen.sweepfile import SweepFile
-from loadgen.verdict import number, percent
+from loadgen.comparing import regression
+from loadgen.gate.verdict import number, percent
+from loadgen.results import stats, summary
+from loadgen.results.comparefile import CompareFile
+from loadgen.results.paired import interval
+from loadgen.results.runfile import Histogram, RunFile
+from loadgen.results.sweepfile import Point as SweepPoint
+from loadgen.results.sweepfile import SweepFile
 
 from .figure import Axis, Figure, Point, Rule, Series, Tone, axis_from, short
 
@@ -209,9 +210,9 @@ def _histogram(run: RunFile, name: str, stage: str | None) -> Histogram | None:
 
 def paired_ratios(compare: CompareFile, settings: GateSettings) -> Figure | None:
     """Return each pair's ratio, and for each metric the mean with its interval and the margin."""
-    rows: list[tuple[comparison.Metric, int]] = []
+    rows: list[tuple[regression.Metric, int]] = []
     batches = sorted({pair.batch for pair in compare.pairs})
-    for metric in comparison.METRICS:
+    for metric in regression.METRICS:
         rows += [(metric, batch) for batch in batches]
     dots: dict[Tone, list[Point]] = {"one": [], "two": []}
     middles, margins, values = [], [], [0.0]
@@ -219,7 +220,7 @@ def paired_ratios(compare: CompareFile, settings: GateSettings) -> Figure | None
     for index, (metric, batch) in enumerate(rows):
         y = count - 0.5 - index
         pairs = [pair for pair in compare.pairs if pair.batch == batch]
-        ratios = [value for pair in pairs if (value := comparison.worsening(metric, pair)) is not None]
+        ratios = [value for pair in pairs if (value := regression.worsening(metric, pair)) is not None]
         for number_of, value in enumerate(ratios):
             spread = 0.3 * (number_of / max(len(ratios) - 1, 1) - 0.5)
             dots["one" if batch == 1 else "two"].append(
@@ -233,7 +234,7 @@ def paired_ratios(compare: CompareFile, settings: GateSettings) -> Figure | None
             mean, low, high = (100 * math.expm1(min(value, 5.0)) for value in interval(ratios))
             middles.append(Point(mean, y, f"{metric}: {mean:+.1f}% ({low:+.1f}% to {high:+.1f}%)", low, high))
             values += [mean]
-        limit = 100 * math.expm1(comparison.margin(metric, settings))
+        limit = 100 * math.expm1(regression.margin(metric, settings))
         margins.append(Point(limit, y, f"margin of {metric}: {limit:.1f}%", y - 0.42, y + 0.42))
         values += [limit, *(point.x for point in dots["one"] + dots["two"])]
     if not middles:

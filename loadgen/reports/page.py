@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from loadgen.runfile import RunFile
-from loadgen.verdict import Verdict, number
+from loadgen.gate.verdict import Verdict, number
+from loadgen.results.runfile import RunFile
 
 from .figure import Figure
 from .figures import mean_and_p95

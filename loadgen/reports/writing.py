@@ -7,19 +7,19 @@ from pathlib import Path
 
 import click
 
-from loadgen import results
 from loadgen.budgets import Budgets, GateSettings
-from loadgen.comparefile import CompareFile
 from loadgen.errors import EXIT_OK, EXIT_USAGE, LoadgenError
-from loadgen.runfile import Machine, RunFile
-from loadgen.sweepfile import SweepFile
-from loadgen.text import compare_text, run_text, sweep_markdown, verdict_markdown
-from loadgen.verdict import Verdict
+from loadgen.gate.verdict import Verdict
+from loadgen.results import files
+from loadgen.results.comparefile import CompareFile
+from loadgen.results.runfile import Machine, RunFile
+from loadgen.results.sweepfile import SweepFile
 
 from . import png
 from .figure import Figure
 from .figures import hockey_stick, paired_ratios, run_figures
 from .page import page
+from .text import compare_text, run_text, sweep_markdown, verdict_markdown
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +89,10 @@ def write_reports(folder: Path, material: Material, pictures: bool = False) -> l
     figures = material.figures()
     title = f"Performance of {material.model}"
     html = page(title, material.subtitle(), material.verdict, material.run, figures)
-    results.prepare_folder(folder, "report.html")
+    files.prepare_folder(folder, "report.html")
     written = [folder / "report.html", folder / "report.md"]
-    results.write_atomically(written[0], html.encode())
-    results.write_atomically(written[1], material.markdown().encode())
+    files.write_atomically(written[0], html.encode())
+    files.write_atomically(written[1], material.markdown().encode())
     for figure in figures if pictures else ():
         written.append(folder / f"{figure.key}.png")
         png.save(figure, written[-1])
@@ -113,18 +113,18 @@ def carry_out(
     Raises:
         LoadgenError: there is nothing to draw, a file cannot be used, or the folder cannot be written.
     """
-    from loadgen.command import read_budgets
+    from loadgen.budget_files import read_budgets
 
     if run_path is None and compare_path is None and sweep_path is None:
         raise LoadgenError("Say what to draw: --run, --compare or --sweep.", EXIT_USAGE)
     try:
         material = Material(
             budgets=read_budgets(budgets_path) if budgets_path else None,
-            run=results.read(run_path, RunFile) if run_path else None,
-            compare=results.read(compare_path, CompareFile) if compare_path else None,
-            sweep=results.read(sweep_path, SweepFile) if sweep_path else None,
+            run=files.read(run_path, RunFile) if run_path else None,
+            compare=files.read(compare_path, CompareFile) if compare_path else None,
+            sweep=files.read(sweep_path, SweepFile) if sweep_path else None,
         )
-    except results.RunFileError as error:
+    except files.RunFileError as error:
         raise LoadgenError(str(error)) from error
     for path in write_reports(out, material, pictures=png):
         click.echo(f"written to {path}")

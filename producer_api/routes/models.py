@@ -6,11 +6,11 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from producer_api.admission import find_model, not_served, refusal
-from producer_api.encoding import json_encoder
-from producer_api.queue import Catalogue, ModelState, Queue
-from producer_api.schemas import ModelInfo, ModelList, ModelSummary
-from shared.outcomes import NO_WORKER, QUEUE_UNAVAILABLE
+from producer_api.inference.encoding import json_encoder
+from producer_api.parsing.schemas import ModelInfo, ModelList, ModelSummary
+from producer_api.queue.admission import find_model, not_served, refusal
+from producer_api.queue.interface import Catalogue, ModelState, Queue
+from shared.wire.outcomes import NO_WORKER, QUEUE_UNAVAILABLE
 
 
 def summaries(catalogue: Catalogue) -> list[ModelSummary]:

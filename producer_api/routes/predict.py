@@ -12,18 +12,18 @@ from dataclasses import replace
 
 from starlette.types import Receive, Scope, Send
 
-from producer_api import body as bodies
-from producer_api.admission import refusal
-from producer_api.encoding import size_of
-from producer_api.errors import send_error
-from producer_api.exchange import PATH, Desk, Exchange, head_of
-from producer_api.http_guard import ON_GONE
-from producer_api.middleware import TRACE
-from producer_api.queue import submit
-from producer_api.steps import LARGE_BYTES
-from shared.outcomes import CLIENT_CLOSED, INTERNAL, REQUEST_TIMEOUT, SHUTTING_DOWN, RequestError
-from shared.trace import sampled_trace_id
-from shared.tracing import RequestSpan, Tracing
+from producer_api.http import body as bodies
+from producer_api.http.guarded_protocol import ON_GONE
+from producer_api.http.middleware import TRACE
+from producer_api.inference.encoding import size_of
+from producer_api.inference.errors import send_error
+from producer_api.inference.exchange import PATH, Desk, Exchange, head_of
+from producer_api.parsing.steps import LARGE_BYTES
+from producer_api.queue.admission import refusal
+from producer_api.queue.interface import submit
+from shared.tracing.spans import RequestSpan, Tracing
+from shared.wire.outcomes import CLIENT_CLOSED, INTERNAL, REQUEST_TIMEOUT, SHUTTING_DOWN, RequestError
+from shared.wire.trace_context import sampled_trace_id
 
 __all__ = ["PATH", "Predict"]
 

@@ -8,17 +8,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from producer_api.auth import Client
-from producer_api.encoding import encode_reply, encode_reply_in_steps, is_large, size_of
-from producer_api.errors import from_fault
-from producer_api.http_guard import ON_GONE
-from producer_api.negotiation import choose
-from producer_api.queue import Queue, Standing
-from producer_api.schemas import RequestState
-from producer_api.steps import Turns
+from producer_api.http.guarded_protocol import ON_GONE
+from producer_api.inference.encoding import encode_reply, encode_reply_in_steps, is_large, size_of
+from producer_api.inference.errors import from_fault
+from producer_api.inference.negotiation import choose
+from producer_api.parsing.schemas import RequestState
+from producer_api.parsing.steps import Turns
+from producer_api.queue.interface import Queue, Standing
 from shared.keys import DEFAULT_LANE
 from shared.names import is_name
-from shared.outcomes import ALREADY_ANSWERED, CLIENT_CLOSED, UNKNOWN_REQUEST, RequestError, malformed
-from shared.wire import Reply
+from shared.wire.messages import Reply
+from shared.wire.outcomes import ALREADY_ANSWERED, CLIENT_CLOSED, UNKNOWN_REQUEST, RequestError, malformed
 
 from .models import NOT_KEPT, json_response
 

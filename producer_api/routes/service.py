@@ -6,17 +6,17 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from producer_api.auth import Gate
-from producer_api.docs_page import policy
-from producer_api.encoding import json_encoder
+from producer_api.docs.page import policy
+from producer_api.http.rules import Rules
+from producer_api.inference.encoding import json_encoder
+from producer_api.inference.negotiation import wants_openmetrics
 from producer_api.metrics import ApiMetrics
-from producer_api.negotiation import wants_openmetrics
-from producer_api.queue import Catalogue, Condition, Queue
-from producer_api.rules import Rules
-from producer_api.schemas import Health, Readiness, VersionInfo
-from shared.outcomes import NOT_FOUND, RequestError
+from producer_api.parsing.schemas import Health, Readiness, VersionInfo
+from producer_api.queue.interface import Catalogue, Condition, Queue
+from shared.state.desired_state import Serving
 from shared.version import __version__
-from shared.wire import VERSION
-from shared.wishes import Serving
+from shared.wire.messages import VERSION
+from shared.wire.outcomes import NOT_FOUND, RequestError
 
 from .models import NOT_KEPT, json_response, summaries
 

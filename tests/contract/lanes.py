@@ -7,13 +7,15 @@ from typing import Any, Protocol
 
 import redis
 
-from consumer.redis_stream import RedisStream
-from consumer.stream import WorkStream
-from shared import functions, keys, lanes, wishes
-from shared.cards import BatchSettings, Card, TensorSpec
-from shared.redis import connect
+from consumer.queue.interface import WorkStream
+from consumer.queue.redis_stream import RedisStream
+from shared import keys
+from shared.redis import functions
+from shared.redis.client import connect
 from shared.settings import Settings
-from shared.wishes import Serving, Wish
+from shared.state import desired_state, lanes
+from shared.state.cards import BatchSettings, Card, TensorSpec
+from shared.state.desired_state import Serving, Wish
 from tests.fake_stream import InMemoryLane, InMemoryStream
 
 LANE = keys.DEFAULT_LANE
@@ -273,11 +275,13 @@ class RedisLane:
 
     def wish(self, precision: str, token: str) -> None:
         """See the interface."""
-        self.client.hset(keys.wish(self.model), mapping={wishes.PRECISION: precision, wishes.TOKEN: token})
+        self.client.hset(
+            keys.wish(self.model), mapping={desired_state.PRECISION: precision, desired_state.TOKEN: token}
+        )
 
     def serve_as(self, serving: Serving) -> None:
         """See the interface."""
-        self.client.hset(keys.wish(self.model), wishes.SERVING, serving)
+        self.client.hset(keys.wish(self.model), desired_state.SERVING, serving)
 
     def limit_bytes(self, count: int) -> None:
         """See the interface."""

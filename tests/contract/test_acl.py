@@ -14,11 +14,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from consumer.redis_ends import EndsReader
-from headrace import acl
-from shared import functions, keys
-from shared.embedded import EmbeddedServer, ServerConfig, answers, find_server, free_port, server_argv
-from shared.redis import ClientError, ServerError, SyncLink, connect
+from consumer.queue.redis_terminations import EndsReader
+from headrace.redis import acl
+from shared import keys
+from shared.redis import functions
+from shared.redis.client import ClientError, ServerError, SyncLink, connect
+from shared.redis.embedded import EmbeddedServer, ServerConfig, answers, find_server, free_port, server_argv
 from tests.children import ROOT, clean_environment
 from tests.helpers import eventually
 
@@ -335,7 +336,7 @@ def commands_in(blocks: dict[str, str], name: str, seen: set[str]) -> set[str]:
 
 
 def test_the_rules_cover_what_is_inside_each_function() -> None:
-    """A function that is new, or calls another command than before, needs a look at ``headrace/acl.py``."""
+    """A function that is new, or calls another command than before, needs a look at ``headrace/redis/acl.py``."""
     assert {name: set(commands.split()) for name, commands in acl.FUNCTIONS.items()} == functions_by_source()
     assert {name for names in acl.CALLS.values() for name in names} == set(acl.FUNCTIONS)
 

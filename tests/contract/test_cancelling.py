@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import redis
 
-from consumer import redis_ends
-from consumer.stream import Claim, Ended, Entry, WorkStream
-from shared import functions, keys
-from shared.wire import Request, Tensor, decode_request, encode_request
+from consumer.queue import redis_terminations
+from consumer.queue.interface import Claim, Ended, Entry, WorkStream
+from shared import keys
+from shared.redis import functions
+from shared.wire.messages import Request, Tensor, decode_request, encode_request
 from tests.contract.lanes import LANE, RedisLane, card
 from tests.helpers import eventually
 
@@ -289,7 +290,7 @@ def test_as_many_honest_ends_as_are_kept_are_far_from_too_large(lane: RedisLane)
 def test_a_stream_of_ends_that_is_too_large_is_left_unread_until_it_is_cleared(
     lane: RedisLane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_ends, "WEIGH_S", 0.0)
+    monkeypatch.setattr(redis_terminations, "WEIGH_S", 0.0)
     loud = lane.other("loud")
     assert isinstance(loud, RedisLane)
     stream = lane.stream("one", 1500)

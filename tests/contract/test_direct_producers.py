@@ -20,12 +20,12 @@ from prometheus_client import CollectorRegistry
 from consumer.config import ConsumerConfig
 from consumer.metrics import ConsumerMetrics
 from consumer.models.echo import Echo
-from consumer.redis_stream import RedisStream
+from consumer.queue.redis_stream import RedisStream
 from consumer.worker import Worker
 from shared import keys
 from shared.model_config import ModelConfig
-from shared.redis import connect
-from shared.wire import Request, decode_reply, encode_request
+from shared.redis.client import connect
+from shared.wire.messages import Request, decode_reply, encode_request
 from tests.contract.lanes import settings
 from tests.helpers import eventually
 

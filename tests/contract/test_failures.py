@@ -7,18 +7,18 @@ import time
 
 import pytest
 
-from headrace import inspection
-from headrace.child import ChildSpec, Stage
-from headrace.failure_board import FailureBoard
-from headrace.troubles import Trouble
-from producer_api.catalogue import CANNOT_LOAD, LONGEST_PAUSE_MS, CatalogueReader
-from producer_api.queue import ModelState
+from headrace.redis import inspection
+from headrace.stack.child import ChildSpec, Stage
+from headrace.stack.failure_board import FailureBoard
+from headrace.stack.troubles import Trouble
+from producer_api.queue.catalogue import CANNOT_LOAD, LONGEST_PAUSE_MS, CatalogueReader
+from producer_api.queue.interface import ModelState
 from shared import keys
-from shared.failures import Failure, encode
 from shared.names import host_name
-from shared.redis import Link, connect, connect_async
-from shared.starts import Phase, Start
-from shared.starts import encode as encode_start
+from shared.redis.client import Link, connect, connect_async
+from shared.state.failures import Failure, encode
+from shared.state.starts import Phase, Start
+from shared.state.starts import encode as encode_start
 from tests.helpers import eventually
 
 

@@ -15,23 +15,24 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
-from consumer.stream import Ended, WorkStream
-from producer_api.admitter import Admitter
-from producer_api.by_id import ById
-from producer_api.channel import Wait
+from consumer.queue.interface import Ended, WorkStream
 from producer_api.metrics import queue_metrics
-from producer_api.queue import Answer, GiveUp, Standing, submit
-from producer_api.redis_queue import RedisQueue
-from producer_api.reply_reader import ReplyReader
+from producer_api.queue.admitter import Admitter
+from producer_api.queue.channel import Wait
+from producer_api.queue.interface import Answer, GiveUp, Standing, submit
+from producer_api.queue.lookup import ById
+from producer_api.queue.pending import Waiter
+from producer_api.queue.redis_queue import RedisQueue
+from producer_api.queue.reply_reader import ReplyReader
 from producer_api.routes.service import readiness
-from producer_api.waiters import Waiter
-from shared import functions, keys
-from shared.cards import BatchSettings
-from shared.outcomes import EXPIRED, OVERLOADED, QUEUE_UNAVAILABLE, WAIT_TOO_LONG, RequestError
-from shared.redis import connect_async
+from shared import keys
+from shared.redis import functions
+from shared.redis.client import connect_async
 from shared.settings import Settings
-from shared.wire import Fault, ModelTag, Reply, Request, Tensor, Timing, decode_request, encode_reply
-from shared.wishes import Serving
+from shared.state.cards import BatchSettings
+from shared.state.desired_state import Serving
+from shared.wire.messages import Fault, ModelTag, Reply, Request, Tensor, Timing, decode_request, encode_reply
+from shared.wire.outcomes import EXPIRED, OVERLOADED, QUEUE_UNAVAILABLE, WAIT_TOO_LONG, RequestError
 from tests.contract.lanes import RedisLane, card, settings
 
 TAG = ModelTag("m", "1", "fp32")

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import redis
 
-from shared import functions, keys
+from shared import keys
 from shared.names import NAME_PATTERN
-from shared.redis import connect
+from shared.redis import functions
+from shared.redis.client import connect
 
 LANE = keys.DEFAULT_LANE
 CAP, STREAM_MS, HINT_LIMIT = 100, 60_000, 1024

@@ -12,10 +12,12 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from consumer.stream import NO_ROOM, Ended
-from shared import functions, keys, lanes
-from shared.lanes import LaneBytes, bytes_from
-from shared.redis import connect
+from consumer.queue.interface import NO_ROOM, Ended
+from shared import keys
+from shared.redis import functions
+from shared.redis.client import connect
+from shared.state import lanes
+from shared.state.lanes import LaneBytes, bytes_from
 from tests.contract.lanes import Lane, card
 from tests.contract.test_functions import Server
 from tests.helpers import eventually

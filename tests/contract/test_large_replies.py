@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from consumer.batcher import CloseReason
-from consumer.committer import Committer
+from consumer.batching.batcher import CloseReason
 from consumer.events import BatchDone
-from consumer.items import Finished
-from consumer.lease import LeaseBook
-from shared.embedded import EmbeddedServer, ServerConfig, free_port
-from shared.outcomes import INTERNAL
-from shared.wire import decode_reply
+from consumer.pipeline.committer import Committer
+from consumer.pipeline.items import Finished
+from consumer.pipeline.leases import LeaseBook
+from shared.redis.embedded import EmbeddedServer, ServerConfig, free_port
+from shared.wire.messages import decode_reply
+from shared.wire.outcomes import INTERNAL
 from tests.contract.lanes import RedisLane, card
 from tests.unit.consumer.parts import SETTINGS, TAG, Toy, item, joined, on_thread
 

@@ -15,17 +15,19 @@ from consumer.config import ConsumerConfig, worker_name
 from consumer.metrics import ConsumerMetrics
 from consumer.models.base import Result
 from consumer.models.echo import Echo
-from consumer.redis_stream import RedisStream
+from consumer.queue.redis_stream import RedisStream
 from consumer.worker import Worker
 from producer_api.metrics import queue_metrics
-from producer_api.queue import Answer, Queue, Standing, submit
-from producer_api.redis_queue import RedisQueue
-from shared import functions, keys, lanes
+from producer_api.queue.interface import Answer, Queue, Standing, submit
+from producer_api.queue.redis_queue import RedisQueue
+from shared import keys
 from shared.model_config import ModelConfig
-from shared.outcomes import RequestError
-from shared.redis import connect
+from shared.redis import functions
+from shared.redis.client import connect
 from shared.settings import Settings
-from shared.wire import Request
+from shared.state import lanes
+from shared.wire.messages import Request
+from shared.wire.outcomes import RequestError
 from tests.fakes import ECHO, InMemoryQueue, echo
 
 LANE_LIMIT = 8

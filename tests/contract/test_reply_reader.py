@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from producer_api import reply_reader
-from producer_api.reply_reader import ReplyReader
-from producer_api.waiters import Waiters
-from shared import functions, keys
-from shared.redis import connect, connect_async
+from producer_api.queue import reply_reader
+from producer_api.queue.pending import Waiters
+from producer_api.queue.reply_reader import ReplyReader
+from shared import keys
+from shared.redis import functions
+from shared.redis.client import connect, connect_async
 
 MEBIBYTE = 1 << 20
 

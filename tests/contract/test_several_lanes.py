@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from consumer.redis_stream import RedisStream
-from consumer.stream import Dead, Ended, Entry, StreamDown, WorkStream
-from shared import functions, keys
+from consumer.queue.interface import Dead, Ended, Entry, StreamDown, WorkStream
+from consumer.queue.redis_stream import RedisStream
+from shared import keys
+from shared.redis import functions
 from tests.contract.lanes import Lane, RedisLane, card
 from tests.helpers import eventually
 

@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from consumer.stream import Ended, WorkStream
+from consumer.queue.interface import Ended, WorkStream
 from producer_api.metrics import queue_metrics
-from producer_api.queue import Answer, Standing, submit
-from producer_api.redis_queue import RedisQueue
-from shared import functions, keys
-from shared.embedded import EmbeddedServer, ServerConfig, free_port
-from shared.outcomes import EXPIRED, RequestError
-from shared.wire import Fault, ModelTag, Reply, Request, Tensor, Timing, decode_request, encode_reply
+from producer_api.queue.interface import Answer, Standing, submit
+from producer_api.queue.redis_queue import RedisQueue
+from shared import keys
+from shared.redis import functions
+from shared.redis.embedded import EmbeddedServer, ServerConfig, free_port
+from shared.wire.messages import Fault, ModelTag, Reply, Request, Tensor, Timing, decode_request, encode_reply
+from shared.wire.outcomes import EXPIRED, RequestError
 from tests.contract.lanes import LANE, RedisLane, card, settings
 
 TAG = ModelTag("m", "1", "fp32")

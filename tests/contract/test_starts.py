@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from consumer.redis_starts import RedisBoard
-from producer_api.catalogue import CatalogueReader
-from producer_api.queue import Condition, ModelState
-from shared import keys, starts
-from shared.redis import Link, connect, connect_async
+from consumer.queue.redis_starts import RedisBoard
+from producer_api.queue.catalogue import CatalogueReader
+from producer_api.queue.interface import Condition, ModelState
+from shared import keys
+from shared.redis.client import Link, connect, connect_async
 from shared.settings import Settings
-from shared.starts import MOST_PLACES, PRESUMED_MS, Phase, Start
+from shared.state import starts
+from shared.state.starts import MOST_PLACES, PRESUMED_MS, Phase, Start
 
 
 @pytest.fixture(params=["valkey_url", "redis7_url"])

@@ -24,10 +24,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from consumer.redis_stream import RedisStream
-from consumer.stream import Dead, Ended, Entry, StreamGone
-from shared import functions, keys
-from shared.redis import connect
+from consumer.queue.interface import Dead, Ended, Entry, StreamGone
+from consumer.queue.redis_stream import RedisStream
+from shared import keys
+from shared.redis import functions
+from shared.redis.client import connect
 from tests.contract.lanes import LANE, card
 from tests.contract.lanes import settings as headrace_settings
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from consumer.stream import Dead, Ended, StreamDown, StreamGone, WorkStream
-from shared import functions, keys
-from shared.cards import from_hash
-from shared.functions import HINT_LIMIT_BYTES
-from shared.wishes import Serving, Wish
+from consumer.queue.interface import Dead, Ended, StreamDown, StreamGone, WorkStream
+from shared import keys
+from shared.redis import functions
+from shared.redis.functions import HINT_LIMIT_BYTES
+from shared.state.cards import from_hash
+from shared.state.desired_state import Serving, Wish
 from tests.contract.lanes import Lane, RedisLane, card
 from tests.helpers import eventually
 

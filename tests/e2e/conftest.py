@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from producer_api.server import Tls
+from producer_api.http.server import Tls
 
 
 @pytest.fixture(scope="module", params=["plain", "tls"])

@@ -16,9 +16,9 @@ from typing import Any, Self
 import uvloop
 from prometheus_client.registry import CollectorRegistry
 
-from producer_api import server
 from producer_api.app import create_app
-from producer_api.http_express import ExpressProtocol
+from producer_api.http import server
+from producer_api.http.express_protocol import ExpressProtocol
 from shared.settings import Settings
 from tests.fakes import InMemoryQueue, demo_queue
 

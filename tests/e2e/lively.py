@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from consumer.models.base import Description, Model, Result
-from shared.cards import TensorSpec
-from shared.wire import Request, Tensor
+from shared.state.cards import TensorSpec
+from shared.wire.messages import Request, Tensor
 
 SPEC = (TensorSpec("input", "UINT8", (-1,)),)
 OUTPUT = (TensorSpec("output", "UINT8", (-1,)),)

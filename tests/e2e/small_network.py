@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from consumer.models.base import Description, Model, Result
-from shared.cards import TensorSpec
-from shared.wire import Request, Tensor
+from shared.state.cards import TensorSpec
+from shared.wire.messages import Request, Tensor
 
 WIDTH = 16
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

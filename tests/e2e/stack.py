@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from loadgen.load.waiting import wait_for
 from loadgen.scenario import api_key, parse_target
-from loadgen.waiting import wait_for
-from shared.embedded import free_port
+from shared.redis.embedded import free_port
 from tests.children import ROOT, Output, clean_environment
 
 

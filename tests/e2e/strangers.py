@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from consumer.models.base import Description, Model, Result
-from shared.cards import TensorSpec
-from shared.outcomes import invalid
-from shared.wire import Request, Tensor
+from shared.state.cards import TensorSpec
+from shared.wire.messages import Request, Tensor
+from shared.wire.outcomes import invalid
 
 
 class Stranger(Model):

@@ -17,13 +17,13 @@ import pytest
 
 from producer_api import auth
 from producer_api.auth import Client, Gate
-from producer_api.exchange import head_of
-from producer_api.express import Heads
-from producer_api.http_express import ExpressProtocol
+from producer_api.http.express import Heads
+from producer_api.http.express_protocol import ExpressProtocol
+from producer_api.inference.exchange import head_of
 from shared.api_keys import ApiKey, digest_of
-from shared.embedded import free_port
-from shared.outcomes import CLIENT_LIMIT, UNAUTHORIZED, RequestError
+from shared.redis.embedded import free_port
 from shared.settings import Settings, SettingsError
+from shared.wire.outcomes import CLIENT_LIMIT, UNAUTHORIZED, RequestError
 from tests.e2e.http_server import Connection, HttpServer
 from tests.e2e.stack import Process
 from tests.helpers import eventually

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from loadgen.nullserver import Behaviour, null_server
+from loadgen.selftest.nullserver import Behaviour, null_server
 from tests.e2e.bench import Bench, make_bench
 
 BUDGETS = """\

@@ -23,8 +23,8 @@ from typing import Any
 
 import pytest
 
-from headrace import acl
-from shared.embedded import free_port
+from headrace.redis import acl
+from shared.redis.embedded import free_port
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from producer_api.http_express import ExpressProtocol, protocol
+from producer_api.http.express_protocol import ExpressProtocol, protocol
 from tests.e2e.http_server import HttpServer
 from tests.helpers import eventually
 
@@ -122,7 +122,7 @@ def test_nobody_encodes_an_answer_for_who_is_gone(way: type[ExpressProtocol], mo
             first.post("echo", LARGE)
             assert first.response()[0] == 200
         endless = Endless()
-        monkeypatch.setattr("producer_api.exchange.encode_reply_in_steps", endless)
+        monkeypatch.setattr("producer_api.inference.exchange.encode_reply_in_steps", endless)
         with server.connect() as client:
             client.post("echo", LARGE)
             eventually(lambda: endless.begun == 1)

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from producer_api import server as server_module
-from producer_api.server import Tls
+from producer_api.http import server as server_module
+from producer_api.http.server import Tls
 from tests.e2e.http_server import Connection, HttpServer
 from tests.e2e.stack import Process, Stack, echo_models
 from tests.helpers import eventually

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from headrace import asking
+from headrace.operate import local_http
 from shared.api_keys import digest_of
 from tests.e2e.stack import call
 from tests.helpers import eventually
@@ -65,7 +65,7 @@ def test_a_model_that_cannot_be_loaded_is_shown_as_failed_and_the_other_serves(t
         assert (refused.status, refused.body["error"]["code"]) == (503, "no_worker")
         assert call(f"{url}/v1/models/echo/predict", b"x", "application/octet-stream").status == 200
         port = int(url.rpartition(":")[2])
-        metrics = asking.ask("127.0.0.1", port, "/metrics", 10.0).body.decode()
+        metrics = local_http.ask("127.0.0.1", port, "/metrics", 10.0).body.decode()
         assert 'headrace_failed_consumers{model="broken"} 1.0' in metrics
         assert 'headrace_failed_consumers{model="echo"} 0.0' in metrics
         [failed] = [one for one in _status(redis_url).json["models"] if one["model"] == "broken"]

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from shared.api_keys import digest_of
-from shared.embedded import free_port
-from shared.listener import can_share
+from shared.net.listener import can_share
+from shared.redis.embedded import free_port
 from tests.children import clean_environment
 from tests.e2e.http_server import Connection
 from tests.e2e.sharing import Client, Crowd, to_each

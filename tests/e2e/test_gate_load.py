@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from loadgen.nullserver import Behaviour, null_server
+from loadgen.comparing.windows import WindowMaker
 from loadgen.scenario import Payload, Scenario, parse_target
-from loadgen.windows import WindowMaker
+from loadgen.selftest.nullserver import Behaviour, null_server
 from tests.e2e.bench import Bench, make_bench, only_sentence
 
 BUDGETS = """\

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from loadgen import selftest
-from loadgen.mutants import MUTANTS, Mutant, enough
-from loadgen.runner import plan
+from loadgen.load.runner import plan
+from loadgen.selftest import measure
+from loadgen.selftest.mutants import MUTANTS, Mutant, enough
 from tests.children import ROOT
 from tests.e2e.bench import Bench, make_bench, only_sentence
 from tests.e2e.stack import Stack, echo_models
@@ -70,21 +70,21 @@ def test_a_redis_that_is_none_and_a_redis_that_is_away(bench: Bench) -> None:
 
 
 def test_the_servers_log_agrees_with_the_generator() -> None:
-    scenario = selftest.open_loop(200.0, 1.0)
-    run, log = selftest.measure(scenario)
+    scenario = measure.open_loop(200.0, 1.0)
+    run, log = measure.measure(scenario)
     assert run.counts.ok == run.counts.scheduled == len(log.arrived_s) == 200
-    assert selftest.gap_distance(log.arrived_s, plan(scenario)) < 0.35
-    crowded, seen = selftest.measure(selftest.closed_loop(0.5, 7), "--delay-ms", "5")
+    assert measure.gap_distance(log.arrived_s, plan(scenario)) < 0.35
+    crowded, seen = measure.measure(measure.closed_loop(0.5, 7), "--delay-ms", "5")
     assert seen.most_under_way == crowded.validity.most_in_flight == 7
     assert len(seen.arrived_s) == crowded.counts.ok
 
 
 def test_gaps_that_are_not_as_planned_are_noticed() -> None:
-    planned = plan(selftest.open_loop(200.0, 5.0))
-    assert selftest.gap_distance([time_s + 3.5 for time_s in planned], planned) < 1e-9 + 0.01
+    planned = plan(measure.open_loop(200.0, 5.0))
+    assert measure.gap_distance([time_s + 3.5 for time_s in planned], planned) < 1e-9 + 0.01
     together = [round(time_s * 20) / 20 for time_s in planned]  # sent in bunches, every 50 ms
-    assert selftest.gap_distance(together, planned) > 0.5
-    assert selftest.gap_distance([], planned) == 1.0
+    assert measure.gap_distance(together, planned) > 0.5
+    assert measure.gap_distance([], planned) == 1.0
 
 
 SYNTHETIC = """\

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from producer_api.express import MOST_BYTES, KnownHead
-from producer_api.http_express import MOST_COLLECTED_BYTES, ExpressProtocol, protocol
+from producer_api.http.express import MOST_BYTES, KnownHead
+from producer_api.http.express_protocol import MOST_COLLECTED_BYTES, ExpressProtocol, protocol
 from shared.settings import Settings
 from tests.e2e.http_server import Connection, HttpServer
 from tests.fakes import demo_queue

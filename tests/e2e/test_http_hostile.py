@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from producer_api.http_express import protocol
-from producer_api.http_guard import HEAD_BYTES, HEAD_LINES
+from producer_api.http.express_protocol import protocol
+from producer_api.http.guarded_protocol import HEAD_BYTES, HEAD_LINES
 from shared.settings import Settings
 from tests.e2e.http_server import Connection, HttpServer
 from tests.memory import resident_bytes

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from shared import keys
-from shared.embedded import EmbeddedServer, ServerConfig, free_port
-from shared.redis import connect
+from shared.redis.client import connect
+from shared.redis.embedded import EmbeddedServer, ServerConfig, free_port
 from tests.e2e.http_server import Connection
 from tests.e2e.stack import Process, Stack, echo_models
 from tests.helpers import eventually

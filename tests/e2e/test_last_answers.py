@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from producer_api import http_connection
 from producer_api.auth import Gate
-from producer_api.http_express import ExpressProtocol, protocol
-from producer_api.server import Tls
+from producer_api.http import connection as http_connection
+from producer_api.http.express_protocol import ExpressProtocol, protocol
+from producer_api.http.server import Tls
 from shared.settings import Settings
 from tests.e2e.http_server import Connection, HttpServer
 from tests.e2e.test_http_express import post

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from loadgen.nullserver import Behaviour, null_server
+from loadgen.selftest.nullserver import Behaviour, null_server
 from tests.children import ROOT
 from tests.e2e.bench import Bench, make_bench
 from tests.helpers import eventually

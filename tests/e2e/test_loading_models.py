@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from shared import keys
-from shared.redis import connect
-from shared.wire import Request, decode_reply, encode_request
+from shared.redis.client import connect
+from shared.wire.messages import Request, decode_reply, encode_request
 from tests.children import ROOT
 from tests.e2e.stack import Response, Stack, call
 from tests.helpers import eventually

@@ -16,7 +16,7 @@ import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from consumer.stream import Cause
+from consumer.queue.interface import Cause
 from tests.children import ROOT
 from tests.e2e.stack import Stack
 from tests.e2e.switchable import models_file

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from shared import keys, starts
-from shared.exit_codes import MODEL_CANNOT_LOAD
-from shared.redis import connect
+from shared import keys
+from shared.process.exit_codes import MODEL_CANNOT_LOAD
+from shared.redis.client import connect
+from shared.state import starts
 from tests.children import ROOT, clean_environment
 from tests.e2e.stack import Stack
 from tests.helpers import eventually

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from producer_api.http_express import ExpressProtocol, protocol
+from producer_api.http.express_protocol import ExpressProtocol, protocol
 from shared.api_keys import digest_of
 from shared.settings import Settings
 from tests.e2e.http_server import HttpServer

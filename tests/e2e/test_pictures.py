@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from shared import keys
-from shared.redis import connect
-from shared.wire import Request, encode_request
+from shared.redis.client import connect
+from shared.wire.messages import Request, encode_request
 from tests.e2e.stack import Process, Stack, echo_models
 
 PICTURE = bytes(150_528)

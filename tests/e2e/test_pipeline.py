@@ -13,7 +13,7 @@ import msgpack
 import pytest
 
 from shared import keys
-from shared.redis import connect
+from shared.redis.client import connect
 from shared.settings import RUNTIMES
 from tests.children import ROOT
 from tests.e2e.stack import Stack, call

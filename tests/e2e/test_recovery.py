@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from shared import keys
-from shared.embedded import EmbeddedServer, ServerConfig, free_port
-from shared.redis import connect
+from shared.redis.client import connect
+from shared.redis.embedded import EmbeddedServer, ServerConfig, free_port
 from tests.e2e.stack import Response, Stack, call, echo_models
 from tests.helpers import eventually
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from consumer.models.base import IMAGES, RAW
-from shared.cards import TensorSpec
+from shared.state.cards import TensorSpec
 from tests.e2e.http_server import HttpServer
 from tests.fakes import ECHO, LABELS, InMemoryQueue, card, classify, echo
 

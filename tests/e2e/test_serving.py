@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from shared import keys
-from shared.redis import connect
-from shared.wire import Request, encode_request
+from shared.redis.client import connect
+from shared.wire.messages import Request, encode_request
 from tests.e2e.stack import Response, Stack, call, echo_models
 from tests.helpers import eventually
 from tests.unit.headrace.operators import Said, headrace

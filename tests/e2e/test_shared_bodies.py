@@ -14,13 +14,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from consumer.redis_stream import RedisStream
-from consumer.stream import Ended
-from shared import bodies, keys
-from shared.fast_wire import decode_reply, encode_reply
-from shared.redis import connect
+from consumer.queue.interface import Ended
+from consumer.queue.redis_stream import RedisStream
+from shared import keys
+from shared.redis.client import connect
 from shared.settings import Settings
-from shared.wire import Fault, ModelTag, Reply, Timing, decode_request, encode_request
+from shared.wire import bodies
+from shared.wire.fast import decode_reply, encode_reply
+from shared.wire.messages import Fault, ModelTag, Reply, Timing, decode_request, encode_request
 from tests.e2e.stack import Process, Response, Stack, echo_models
 
 PICTURE = os.urandom(150_528)

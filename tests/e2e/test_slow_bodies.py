@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from producer_api.http_express import ExpressProtocol, protocol
+from producer_api.http.express_protocol import ExpressProtocol, protocol
 from shared.settings import Settings
 from tests.e2e.http_server import Connection, HttpServer
 from tests.helpers import eventually

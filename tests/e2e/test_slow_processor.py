@@ -42,6 +42,8 @@ def test_who_asks_for_it_by_name_gets_it_with_a_warning(stack: Stack, model_name
     card = call(f"{stack.url}/v1/models/{model_name}").body
     assert card["precision"] == "bf16"
     assert f"It is emulated, since {LACKS}." in card["precision_reason"]
-    assert f"WARNING consumer.precision: Precision bf16 was asked for by name, although {LACKS}" in consumer.text()
+    assert (
+        f"WARNING consumer.loading.precision: Precision bf16 was asked for by name, although {LACKS}" in consumer.text()
+    )
     answer = stack.predict(model_name, bytes(range(16)))
     assert answer.body["outputs"][0]["data"] == [2.0 * number for number in range(16)]

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from shared import keys
-from shared.redis import connect
+from shared.redis.client import connect
 from tests.children import ROOT, clean_environment
 from tests.e2e.stack import Process, Response, Stack, call
 from tests.e2e.switchable import models_file

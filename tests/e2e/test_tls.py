@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.redis import ClientError, Link, SyncLink, connect, connect_async
+from shared.redis.client import ClientError, Link, SyncLink, connect, connect_async
 from tests.e2e.stack import Process, Stack, echo_models
 from tests.unit.headrace.operators import headrace
 

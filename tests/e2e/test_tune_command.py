@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from shared import keys
-from shared.redis import connect
+from shared.redis.client import connect
 from tests.children import ROOT, clean_environment
 from tests.unit.headrace.stacks import Running
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from consumer.ending import descendants
-from shared.exit_codes import MODEL_CANNOT_LOAD
+from consumer.process_end import descendants
+from shared.process.exit_codes import MODEL_CANNOT_LOAD
 from tests.children import ROOT, clean_environment
 from tests.e2e.stack import Process
 from tests.e2e.tuned import (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from consumer.ending import descendants
+from consumer.process_end import descendants
 from tests.e2e.stack import Process, Stack
 from tests.helpers import eventually
 

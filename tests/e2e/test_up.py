@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.embedded import answering_pid
-from shared.machine import usable_cores
+from shared.process.machine import usable_cores
+from shared.redis.embedded import answering_pid
 from tests.children import ROOT
 from tests.unit.headrace.stacks import Running, wait_gone
 

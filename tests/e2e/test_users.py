@@ -13,10 +13,11 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from headrace import acl, users
-from shared import functions, keys
-from shared.embedded import HOST, ServerConfig, answers, dies_with_parent, find_server, free_port, server_argv
-from shared.redis import ClientError, connect
+from headrace.redis import acl, users
+from shared import keys
+from shared.redis import functions
+from shared.redis.client import ClientError, connect
+from shared.redis.embedded import HOST, ServerConfig, answers, dies_with_parent, find_server, free_port, server_argv
 from tests.contract.test_acl import has_redis_7
 from tests.e2e.stack import Stack, call, echo_models
 from tests.helpers import eventually

@@ -18,9 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from consumer.models.samples import pictures
+from consumer.models.pictures.samples import pictures
 from shared import keys
-from shared.redis import connect
+from shared.redis.client import connect
 from tests.children import ROOT, clean_environment
 from tests.e2e.stack import Process, Response, Stack, call
 from tests.helpers import eventually

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from consumer.__main__ import main
-from consumer.fetcher import Fetcher
+from consumer.pipeline.fetcher import Fetcher
 
 _accept = Fetcher.accept
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from consumer.models.base import Description, Model, Result
-from shared.cards import TensorSpec
-from shared.outcomes import invalid
-from shared.wire import Prediction, Request, Tensor
+from shared.state.cards import TensorSpec
+from shared.wire.messages import Prediction, Request, Tensor
+from shared.wire.outcomes import invalid
 
 Y = np.arange(4, dtype=np.float32)[None]
 SAMPLE = b"sample"

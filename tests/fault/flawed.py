@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from consumer.models import torchvision
 from consumer.models.base import Model, Result
-from consumer.models.classifier import Classifier
+from consumer.models.vision import torchvision
+from consumer.models.vision.classifier import Classifier
 from shared.model_config import ModelConfig, Preprocessing
-from shared.wire import Request, Tensor
+from shared.wire.messages import Request, Tensor
 from tests.helpers import write_models_file
 
 SIDE = 64

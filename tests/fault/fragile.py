@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from consumer.models.base import Description, Model, Result
-from shared.cards import TensorSpec
-from shared.wire import Request, Tensor
+from shared.state.cards import TensorSpec
+from shared.wire.messages import Request, Tensor
 from tests.helpers import write_models_file
 
 POLL_S = 0.005

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from loadgen import results, stats
-from loadgen.runfile import RunFile
+from loadgen.results import files, stats
+from loadgen.results.runfile import RunFile
 from tests.children import ROOT, clean_environment
 
 
@@ -21,7 +21,7 @@ def load(url: str, model: str, payload: bytes, folder: Path, *options: str) -> R
         [*command, "--out", str(folder), *options], cwd=ROOT, env=clean_environment(), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return results.read_run(folder / "run.json")
+    return files.read_run(folder / "run.json")
 
 
 def answered_per_s(run: RunFile) -> float:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from consumer.models.base import RAW, Description, Model, Result
-from shared.cards import TensorSpec
-from shared.outcomes import UNSUPPORTED_MEDIA_TYPE, RequestError, invalid
-from shared.wire import Request, Tensor
+from shared.state.cards import TensorSpec
+from shared.wire.messages import Request, Tensor
+from shared.wire.outcomes import UNSUPPORTED_MEDIA_TYPE, RequestError, invalid
 
 ROW_BYTES = 16
 LARGEST = np.finfo(np.float32).max

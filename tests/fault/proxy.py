@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
-from shared.embedded import HOST, free_port
+from shared.redis.embedded import HOST, free_port
 from tests.fault.resp import end_of, words
 
 T = TypeVar("T")

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from shared.embedded import HOST, EmbeddedServer, ServerConfig, answers, dies_with_parent, find_server, free_port
-from shared.redis import connect
+from shared.redis.client import connect
+from shared.redis.embedded import HOST, EmbeddedServer, ServerConfig, answers, dies_with_parent, find_server, free_port
 from tests.helpers import eventually
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from shared import keys
-from shared.redis import connect
+from shared.redis.client import connect
 from tests.e2e.stack import Process, Response, Stack, call
 from tests.fault.fragile import models_file
 from tests.helpers import eventually

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from consumer.models.base import Model
-from shared.wire import Request
+from shared.wire.messages import Request
 from tests.fault.fragile import POLL_S, Fragile
 from tests.helpers import write_models_file
 

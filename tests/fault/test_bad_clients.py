@@ -19,15 +19,15 @@ from PIL import Image
 
 from shared import keys
 from shared.api_keys import digest_of
-from shared.embedded import EmbeddedServer, ServerConfig, free_port
-from shared.exit_codes import MODEL_CANNOT_LOAD
-from shared.redis import connect
+from shared.process.exit_codes import MODEL_CANNOT_LOAD
+from shared.redis.client import connect
+from shared.redis.embedded import EmbeddedServer, ServerConfig, free_port
 from tests.e2e.http_server import Connection
 from tests.e2e.stack import Process, Stack
 from tests.fault.impatient import PATIENCE_S
 from tests.helpers import eventually
 from tests.memory import resident_bytes_of
-from tests.unit.consumer.models.test_images import encoded, png
+from tests.unit.consumer.models.pictures.test_images import encoded, png
 from tests.unit.consumer.models.test_weights import Hostile
 
 KEY, EXPIRED, ATTIC = "hr_operator-of-the-tests", "hr_of-last-year", "hr_of-a-lane-that-is-not-there"

@@ -19,9 +19,9 @@ import pytest
 import redis
 
 from shared import keys
-from shared.embedded import EmbeddedServer, ServerConfig, free_port
-from shared.redis import connect
-from shared.wire import Reply, decode_reply
+from shared.redis.client import connect
+from shared.redis.embedded import EmbeddedServer, ServerConfig, free_port
+from shared.wire.messages import Reply, decode_reply
 from tests.e2e.stack import Process, Stack
 from tests.fault import flawed, hostile, paced
 from tests.fault.hostile import Kind

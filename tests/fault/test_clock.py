@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from shared.embedded import HOST, ServerConfig, find_server, free_port, server_argv
+from shared.redis.embedded import HOST, ServerConfig, find_server, free_port, server_argv
 from tests.fault import servers
 from tests.fault.load import Load
 from tests.fault.site import Site, body_of, wait_until

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from shared import keys
-from shared.exit_codes import SOFTWARE_ERROR
-from shared.redis import connect
+from shared.process.exit_codes import SOFTWARE_ERROR
+from shared.redis.client import connect
 from tests.e2e.stack import Stack, echo_models
 from tests.fault.faulty import OUTPUTS, RAISED, RESULTS, ROWS
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from consumer.decoders import MOST_WRITTEN_OFF
+from consumer.pipeline.decode_threads import MOST_WRITTEN_OFF
 from shared import keys
-from shared.redis import connect
-from shared.wire import Request, decode_reply, encode_request
+from shared.redis.client import connect
+from shared.wire.messages import Request, decode_reply, encode_request
 from tests.e2e.stack import Process, Response, Stack
 from tests.fault import slow_decoder
 from tests.helpers import eventually

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from producer_api.admitter import IDLE_S
+from producer_api.queue.admitter import IDLE_S
 from tests.fault.proxy import Proxy, calls
 from tests.fault.site import Site, body_of, port_of, wait_until
 

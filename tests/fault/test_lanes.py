@@ -17,15 +17,17 @@ from urllib.parse import urlsplit
 import pytest
 from prometheus_client import CollectorRegistry
 
-from headrace import acl
+from headrace.redis import acl
 from producer_api.metrics import queue_metrics
-from producer_api.queue import submit
-from producer_api.redis_queue import RedisQueue
-from shared import functions, keys, lanes
-from shared.embedded import EmbeddedServer, ServerConfig, free_port
-from shared.redis import ClientError, ServerError, connect
+from producer_api.queue.interface import submit
+from producer_api.queue.redis_queue import RedisQueue
+from shared import keys
+from shared.redis import functions
+from shared.redis.client import ClientError, ServerError, connect
+from shared.redis.embedded import EmbeddedServer, ServerConfig, free_port
 from shared.settings import Settings
-from shared.wire import Request, encode_request
+from shared.state import lanes
+from shared.wire.messages import Request, encode_request
 from tests.children import ROOT, clean_environment
 from tests.e2e.stack import Process, Stack
 from tests.helpers import eventually

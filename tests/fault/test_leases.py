@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from shared import keys
-from shared.redis import connect
+from shared.redis.client import connect
 from tests.e2e.stack import Process, Response, Stack
 from tests.fault.fragile import models_file
 from tests.fault.load import Load

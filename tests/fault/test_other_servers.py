@@ -15,14 +15,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from consumer.redis_stream import RedisStream
-from consumer.stream import StreamDown
-from headrace import checks
-from shared import functions, keys
-from shared.embedded import HOST, ServerConfig, find_server, free_port, server_argv
-from shared.redis import ClientError, Link, connect, connect_async
-from shared.redis_door import check_server
-from shared.redis_faults import told
+from consumer.queue.interface import StreamDown
+from consumer.queue.redis_stream import RedisStream
+from headrace.stack import preflight
+from shared import keys
+from shared.redis import functions
+from shared.redis.advice import told
+from shared.redis.client import ClientError, Link, connect, connect_async
+from shared.redis.embedded import HOST, ServerConfig, find_server, free_port, server_argv
+from shared.redis.minimum_server import check_server
 from shared.settings import Settings, SettingsError
 from tests.children import ROOT, clean_environment
 from tests.contract.lanes import card
@@ -93,7 +94,7 @@ def test_cluster_mode_is_refused_by_every_process_and_command(tmp_path: Path, no
             [sentence] = done.stderr.splitlines()
             assert "HEADRACE_REDIS_URL: the server runs in cluster mode, which Headrace does not" in sentence
         with pytest.raises(SettingsError, match="cluster mode"):
-            checks.check_redis(urls[0])
+            preflight.check_redis(urls[0])
 
 
 def test_what_only_a_cluster_answers_is_told_for_what_it_is(tmp_path: Path) -> None:
@@ -160,7 +161,7 @@ def test_a_server_that_is_away_is_no_reason_to_refuse(tmp_path: Path) -> None:
 def test_a_replica_is_told_for_what_it_is(tmp_path: Path) -> None:
     with servers.pair(tmp_path) as (_, replica):
         with pytest.raises(SettingsError, match="is a replica, which takes no requests; name the primary"):
-            checks.check_redis(replica.url)
+            preflight.check_redis(replica.url)
         with connect(replica.url) as client:
             with pytest.raises(ClientError) as caught:
                 client.xadd(KEY, {"m": b"x"})
@@ -183,21 +184,21 @@ def test_protected_mode_is_told_with_what_to_do(tmp_path: Path) -> None:
         with pytest.raises(
             SettingsError, match="protected mode and lets in its own machine only; give its users"
         ) as seen:
-            checks.check_redis(f"redis://{address}:{port}/0")
+            preflight.check_redis(f"redis://{address}:{port}/0")
         assert len(str(seen.value).splitlines()) == 1
 
 
 def test_tls_where_there_is_none_and_none_where_there_is(tmp_path: Path, valkey_url: str) -> None:
     with pytest.raises(SettingsError, match=r"does not let us in .*no TLS there: the address begins with redis:"):
-        checks.check_redis(valkey_url.replace("redis://", "rediss://"))
+        preflight.check_redis(valkey_url.replace("redis://", "rediss://"))
     cert, key = certificate(tmp_path, "redis")
     with tls_in_front(port_of(valkey_url), cert, key) as port:
         with pytest.raises(SettingsError, match=r"does not let us in .*speaks TLS there: the address") as caught:
-            checks.check_redis(f"redis://{HOST}:{port}/0")
+            preflight.check_redis(f"redis://{HOST}:{port}/0")
         assert len(str(caught.value).splitlines()) == 1
         for missing in ("ssl_ca_certs=/no/such/file", "ssl_certfile=/no/such/file&ssl_keyfile=/no/such/file"):
             with pytest.raises(SettingsError, match="/no/such/file cannot be used: No such file"):
-                checks.check_redis(f"rediss://{HOST}:{port}/0?{missing}")
+                preflight.check_redis(f"rediss://{HOST}:{port}/0?{missing}")
 
 
 LACKING = ("config", "function", "acl", "client", "info", "script", "memory", "scan", "keys", "monitor", "select")
@@ -228,7 +229,7 @@ def test_a_stack_serves_on_a_server_that_lacks_what_it_can_do_without(
         site.stack.wait(model_name)
         assert body_of(site.ask(b"served", "mine")) == b"served"
         wait_until(site.ready)
-        checks.check_redis(url)
+        preflight.check_redis(url)
         done = subprocess.run(
             [sys.executable, "-m", "headrace", "doctor"],
             cwd=ROOT,

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loadgen.runfile import RunFile
+from loadgen.results.runfile import RunFile
 from tests.e2e.stack import Response, Stack
 from tests.fault.open_load import answered_per_s, latencies_ms, load, percentile_ms
 from tests.fault.paced import ROW_BYTES, models_file

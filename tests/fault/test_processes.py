@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from shared import keys
-from shared.redis import connect
+from shared.redis.client import connect
 from tests.contract.lanes import LANE, RedisLane, card
 from tests.e2e.stack import Stack, echo_models
 from tests.fault.fragile import models_file

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from shared.embedded import HOST, EmbeddedServer, free_port
-from shared.redis import ClientError, Link, SyncLink, connect, connect_async
+from shared.redis.client import ClientError, Link, SyncLink, connect, connect_async
+from shared.redis.embedded import HOST, EmbeddedServer, free_port
 from tests.children import ROOT, clean_environment
 from tests.e2e.stack import Process
 from tests.e2e.test_tls import certificate

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.embedded import EmbeddedServer
+from shared.redis.embedded import EmbeddedServer
 from tests.e2e.stack import call
 from tests.fault.load import Load
 from tests.fault.proxy import Proxy

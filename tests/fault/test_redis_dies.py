@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from shared import keys
-from shared.embedded import EmbeddedServer
-from shared.redis import ClientError, connect
-from shared.wire import Request, encode_request
+from shared.redis.client import ClientError, connect
+from shared.redis.embedded import EmbeddedServer
+from shared.wire.messages import Request, encode_request
 from tests.fault.load import Load
 from tests.fault.servers import server_in
 from tests.fault.site import Site, body_of, wait_until

@@ -15,9 +15,9 @@ from signal import SIGCONT, SIGSTOP
 import pytest
 
 from shared import keys
-from shared.embedded import EmbeddedServer
-from shared.redis import OutOfMemory
-from shared.wire import Request, encode_request
+from shared.redis.client import OutOfMemory
+from shared.redis.embedded import EmbeddedServer
+from shared.wire.messages import Request, encode_request
 from tests.e2e.stack import Response, call
 from tests.fault.servers import server_in
 from tests.fault.site import Site, body_of, wait_until

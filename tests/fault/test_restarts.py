@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from shared import keys
-from shared.redis import connect
+from shared.redis.client import connect
 from tests.e2e.stack import Stack, echo_models
 from tests.helpers import eventually
 

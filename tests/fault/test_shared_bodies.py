@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from shared import bodies, keys
+from shared import keys
 from shared.api_keys import digest_of
-from shared.wire import decode_request
+from shared.wire import bodies
+from shared.wire.messages import decode_request
 from tests.e2e.stack import Response
 from tests.fault.site import LANE, Site, body_of, wait_until
 

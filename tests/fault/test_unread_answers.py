@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
-from consumer.redis_stream import RedisStream
-from consumer.stream import Ended
-from headrace import acl, users
-from shared import functions, keys
-from shared.embedded import EmbeddedServer, ServerConfig, free_port
-from shared.redis import SyncLink, connect
+from consumer.queue.interface import Ended
+from consumer.queue.redis_stream import RedisStream
+from headrace.redis import acl, users
+from shared import keys
+from shared.redis import functions
+from shared.redis.client import SyncLink, connect
+from shared.redis.embedded import EmbeddedServer, ServerConfig, free_port
 from shared.settings import Settings
-from shared.wire import Request, encode_request
+from shared.wire.messages import Request, encode_request
 from tests.children import ROOT
 from tests.contract.lanes import card
 from tests.helpers import eventually

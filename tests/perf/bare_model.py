@@ -11,8 +11,8 @@ import sys
 import torch
 
 from consumer.config import resolve
-from consumer.models.registry import build
-from consumer.precision import prepare
+from consumer.loading.precision import prepare
+from consumer.models.families import build
 from shared.settings import Settings
 
 

@@ -22,14 +22,13 @@ from typing import NoReturn
 import click
 import msgspec
 
-from loadgen.machine import current_commit, describe_machine
-from shared.embedded import find_server
+from loadgen.results.machine import current_commit, describe_machine
+from shared.redis.embedded import find_server
 from tests.children import ROOT, ask_ourselves_directly
-
-from . import charts, document, load, processes, rooms, tables
-from .context import Bench, Found, Skipped
-from .figures import Results, Section
-from .stack import WORK, BenchError, chosen_settings
+from tests.perf import charts, document, load, processes, rooms, tables
+from tests.perf.context import Bench, Found, Skipped
+from tests.perf.figures import Results, Section
+from tests.perf.stack import WORK, BenchError, chosen_settings
 
 RESULTS = WORK / "results.json"
 QUICK_RESULTS = WORK / "quick.json"

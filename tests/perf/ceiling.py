@@ -18,8 +18,7 @@ from statistics import median
 from typing import Any, Self
 
 from tests.children import clean_environment
-
-from .stack import BenchError, Process
+from tests.perf.stack import BenchError, Process
 
 _LIMIT_S = 120.0
 
@@ -85,8 +84,8 @@ class Ceiling:
 def _serve(model_name: str, index: int) -> None:
     """Load, warm up, and carry out orders until standard input closes."""
     from consumer.config import resolve
-    from consumer.loading import load_model
-    from consumer.models.registry import build
+    from consumer.loading.load import load_model
+    from consumer.models.families import build
     from shared.settings import Settings
 
     config = resolve(Settings.from_env(os.environ), model_name, 0)
@@ -115,7 +114,7 @@ def _loop(model: Any, rows: int, seconds: float) -> float:
 
 
 def _photos(model: Any, bodies: Sequence[bytes], rows: int, seconds: float) -> float:
-    from shared.wire import Request
+    from shared.wire.messages import Request
 
     done, begun_s = 0, time.perf_counter()
     while (took_s := time.perf_counter() - begun_s) < seconds or not done:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final
 
-from .figures import Bar, Chart, Line, Panel
+from tests.perf.figures import Bar, Chart, Line, Panel
 
 _WIDTH, _HEIGHT = 960, 392
 _INK, _SOFT, _LINE, _GROUND = "#1f2933", "#5b6773", "#e3e7eb", "#ffffff"

@@ -20,7 +20,7 @@ import hiredis
 import msgpack
 import msgspec
 
-from . import scrape
+from tests.perf import scrape
 
 TTL_MS = 60_000
 LARGE_BYTES = 16 * 1024  # from here on docs/protocol.md advises a plain XADD

@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from loadgen.runfile import Commit, Machine
+from loadgen.results.runfile import Commit, Machine
 
 FORMAT: Final = "headrace-bench"
 VERSION: Final = 3

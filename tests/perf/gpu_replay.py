@@ -11,7 +11,7 @@ import time
 
 import torch
 
-from consumer.models.torchvision import build_network
+from consumer.models.vision.torchvision import build_network
 from shared.model_config import load, pick
 
 

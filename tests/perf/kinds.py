@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from consumer.models.instructions import Processor
+from consumer.runtimes.instructions import Processor
 
 CEILINGS: Final = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
 """Variables that forbid torch and its libraries some of the processor's instructions."""

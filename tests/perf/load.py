@@ -14,13 +14,12 @@ from typing import Any, Final
 
 import msgspec
 
-from loadgen.results import read_run
-from shared.embedded import dies_with_parent
+from loadgen.results.files import read_run
+from shared.redis.embedded import dies_with_parent
 from tests.children import ROOT, clean_environment
-
-from . import direct, processes, wrk
-from .stack import BenchError, Process, Stack
-from .windows import Window, from_run
+from tests.perf import direct, processes, wrk
+from tests.perf.stack import BenchError, Process, Stack
+from tests.perf.windows import Window, from_run
 
 ECHO_BODY: Final = b"headrace" * 8
 RAW: Final = "application/octet-stream"

@@ -10,8 +10,8 @@ import sys
 
 import consumer.worker  # noqa: F401  # all that a consumer is made of: memory is compared with real ones
 from consumer.config import resolve
-from consumer.loading import load_model
-from consumer.models.registry import build
+from consumer.loading.load import load_model
+from consumer.models.families import build
 from shared.settings import Settings
 
 

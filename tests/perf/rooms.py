@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from .context import Bench, Found
-from .sections import (
+from tests.perf.context import Bench, Found
+from tests.perf.sections import (
     batching,
     direct,
     echo,

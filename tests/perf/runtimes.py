@@ -19,21 +19,20 @@ import torch
 from numpy.typing import NDArray
 
 from consumer.config import ConsumerConfig, resolve
-from consumer.models import samples
-from consumer.models.classifier import Classifier
-from consumer.models.instructions import this_processor
-from consumer.models.network import Network
-from consumer.models.registry import build
-from consumer.network_loading import store_of
-from consumer.parity import THRESHOLDS, agreement
+from consumer.loading.network import store_of
+from consumer.models.families import build
+from consumer.models.pictures import samples
+from consumer.models.vision.classifier import Classifier
 from consumer.runtimes.base import CannotRun, Job, Pixels, Runtime
-from consumer.runtimes.registry import candidates
+from consumer.runtimes.instructions import this_processor
+from consumer.runtimes.network import Network
+from consumer.tuning.candidates import candidates
 from consumer.tuning.findings import Finding
+from consumer.tuning.parity import THRESHOLDS, agreement
 from shared.settings import Settings
-
-from . import kinds
-from .maths import middle
-from .runtime_columns import PLAIN, SIZES, Column, Outcome
+from tests.perf import kinds
+from tests.perf.maths import middle
+from tests.perf.runtime_columns import PLAIN, SIZES, Column, Outcome
 
 PARITY_ROWS = 32
 CALIBRATION_ROWS = 32

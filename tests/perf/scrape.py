@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from loadgen.exposition import Samples, parse_exposition
+from loadgen.load.exposition import Samples, parse_exposition
 
 _STAGES = "headrace_stage_duration_seconds"
 _PER_REQUEST = {"queue": "headrace_queue_wait_seconds", "wait": "headrace_batch_wait_seconds"}

@@ -15,11 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
-from shared.embedded import dies_with_parent
+from shared.redis.embedded import dies_with_parent
 from shared.settings import Settings, SettingsError
 from tests.children import ROOT, Output, clean_environment
-
-from . import processes
+from tests.perf import processes
 
 WORK: Final = ROOT / ".headrace" / "bench"
 PASSED_ON: Final = ("APPENDONLY", "DEVICE", "PRECISION", "TORCH_THREADS", "DECODE_THREADS", "WINDOW_MS")

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Final, Self
 
 from tests.children import clean_environment
-
-from . import processes
-from .context import PHOTOS
-from .stack import BenchError, Process
+from tests.perf import processes
+from tests.perf.context import PHOTOS
+from tests.perf.stack import BenchError, Process
 
 MODEL: Final = "imagenet"
 _POLL_S: Final = 0.02

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .figures import Cells, Figure, Results, Section, Table
-from .maths import spread
-from .units import SHOW
+from tests.perf.figures import Cells, Figure, Results, Section, Table
+from tests.perf.maths import spread
+from tests.perf.units import SHOW
 
 RUNTIME_PACKAGES = ("torch", "onnxruntime", "openvino")
 

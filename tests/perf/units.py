@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .figures import Unit
+from tests.perf.figures import Unit
 
 
 def seconds(value: float) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from consumer.models.base import Description, Model, Result
-from shared.cards import TensorSpec
-from shared.wire import Request, Tensor
+from shared.state.cards import TensorSpec
+from shared.wire.messages import Request, Tensor
 
 _DONE = bytes(4)
 

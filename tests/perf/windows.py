@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from loadgen.runfile import RunFile
+from loadgen.results.runfile import RunFile
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from .windows import Window
+from tests.perf.windows import Window
 
 SCRIPT: Final = "tests/perf/post.lua"
 

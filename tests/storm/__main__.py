@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from shared.exit_codes import SOFTWARE_ERROR
+from shared.process.exit_codes import SOFTWARE_ERROR
 from tests.storm import audit
 from tests.storm.census import Census
 from tests.storm.direct import FastProducer, SimpleProducer

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from shared import functions, keys
+from shared import keys
+from shared.redis import functions
 from tests.storm.census import Census
 from tests.storm.hostile import is_hostile, nonce_in
 from tests.storm.ledger import End, Ledger

@@ -10,8 +10,8 @@ import time
 from typing import Any
 
 from shared import keys
-from shared.redis import ClientError, OutOfMemory, connect_async
-from shared.wire import Request, decode_reply, encode_request
+from shared.redis.client import ClientError, OutOfMemory, connect_async
+from shared.wire.messages import Request, decode_reply, encode_request
 from tests.storm.ledger import Case, End, Kind, Task
 from tests.storm.rest import LONG_TTL_MS, THINK_S, Load
 

@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from shared import keys
-from shared.redis import ClientError
-from shared.wire import WireError, decode_request
+from shared.redis.client import ClientError
+from shared.wire.messages import WireError, decode_request
 from tests.storm.ledger import Ledger, nonce_of
 from tests.storm.plan import Hostility
 from tests.storm.world import LANES, Child, World

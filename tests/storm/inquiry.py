@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from producer_api.ids import id_of_key
+from producer_api.inference.request_ids import id_of_key
 from shared import keys
-from shared.redis import ClientError, connect_async
+from shared.redis.client import ClientError, connect_async
 from tests.storm.ledger import Case, Kind, Ledger
 from tests.storm.world import SETTINGS, Child, World
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from consumer.models import images
 from consumer.models.base import IMAGES, RAW, Description, Model, Result
-from shared.cards import TensorSpec
-from shared.wire import Request, Tensor
+from consumer.models.pictures import images
+from shared.state.cards import TensorSpec
+from shared.wire.messages import Request, Tensor
 from tests.helpers import write_models_file
 from tests.storm.ledger import Task, answer_to, body_of, nonce_of
 

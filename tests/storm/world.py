@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from shared import keys
-from shared.embedded import EmbeddedServer, ServerConfig, dies_with_parent, free_port
-from shared.lanes import encode
-from shared.redis import ClientError, connect_async
+from shared.redis.client import ClientError, connect_async
+from shared.redis.embedded import EmbeddedServer, ServerConfig, dies_with_parent, free_port
+from shared.state.lanes import encode
 from tests.children import ROOT, clean_environment
 from tests.storm import census
 from tests.storm.model import models_file

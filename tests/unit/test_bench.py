@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.models.base import Model
-from loadgen.runfile import Machine
-from shared.wire import ModelTag, Reply, Request, Tensor, Timing, decode_request, encode_reply
+from loadgen.results.runfile import Machine
+from shared.wire.messages import ModelTag, Reply, Request, Tensor, Timing, decode_request, encode_reply
 from tests.children import ROOT
 from tests.perf import charts, direct, document, maths, processes, rooms, scrape, tables, waiting_model, wrk
 from tests.perf.context import Bench
@@ -223,7 +223,7 @@ def test_all_three_shapes_of_an_answer_are_understood() -> None:
 
 
 def test_the_waiting_models_file_can_be_served(tmp_path: Path) -> None:
-    from consumer.models.registry import build
+    from consumer.models.families import build
     from shared.model_config import load, pick
 
     path = tmp_path / "models.toml"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from consumer.models.instructions import Processor
+from consumer.runtimes.instructions import Processor
 from tests.perf import document, kinds, scrape, tables
 from tests.perf.runtime_columns import PLAIN, SIZES, Column, Outcome
 from tests.perf.sections import peers, runtimes

@@ -21,8 +21,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from deploy.group_requirements import requirements
-from headrace import acl, server_settings, users
-from shared import embedded
+from headrace.redis import acl, server_settings, users
+from shared.redis import embedded
 from shared.settings import PREFIX, Settings
 from tests.slow_processor import FORBID_AVX512
 

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from consumer.metrics import ConsumerMetrics
-from producer_api.arrivals import Arrivals
+from producer_api.load.body_budget import Arrivals
 from producer_api.metrics import ApiMetrics, queue_metrics
 from shared.settings import PREFIX, Settings
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from headrace.up import _server_config
-from shared import embedded
-from shared.embedded import EmbeddedServer, ServerConfig, free_port
-from shared.redis import connect
+from headrace.stack.up import _server_config
+from shared.redis import embedded
+from shared.redis.client import connect
+from shared.redis.embedded import EmbeddedServer, ServerConfig, free_port
 from shared.settings import Settings, SettingsError
 
 

@@ -12,15 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from consumer.models import images, labels
-from headrace import key_file, users
+from consumer.models.pictures import images
+from consumer.runtimes import labels
+from headrace.operate import key_file
+from headrace.redis import users
 from producer_api.auth import Gate
-from producer_api.server import tls_of
-from shared import certificates, files, model_config
+from producer_api.http.server import tls_of
+from shared import files, model_config
 from shared.api_keys import digest_of
 from shared.model_config import Preprocessing
-from shared.redis import ClientError, connect, connect_async
-from shared.redis_door import check_server
+from shared.net import certificates
+from shared.redis.client import ClientError, connect, connect_async
+from shared.redis.minimum_server import check_server
 from shared.settings import Settings, SettingsError
 from tests.e2e.test_tls import certificate
 from tests.unit.shared.scripted import ScriptedServer

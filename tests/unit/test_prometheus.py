@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from shared.metrics import LATENCY_BUCKETS_S
-from shared.outcomes import ALL
+from shared.metrics.histograms import LATENCY_BUCKETS_S
+from shared.wire.outcomes import ALL
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "prometheus"

@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 
-from consumer.parity import THRESHOLDS
+from consumer.tuning.parity import THRESHOLDS
 from shared.settings import Settings
 from tests.children import ROOT
 

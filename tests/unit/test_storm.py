@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from producer_api.ids import id_of_key
+from producer_api.inference.request_ids import id_of_key
 from tests.storm.census import Census, take
 from tests.storm.inquiry import KEPT_MS, Circumstances, Look, Why, id_of
 from tests.storm.ledger import Case, End, Kind, Ledger, Task, answer_to, body_of, nonce_of

@@ -6,7 +6,7 @@ import sys
 
 import torch
 
-from consumer.models.torchvision import build_network
+from consumer.models.vision.torchvision import build_network
 from shared.model_config import load, pick
 
 

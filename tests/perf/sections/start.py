@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from consumer.threads import threads_of
+from consumer.batch_threads import threads_of
 from shared.settings import Settings
 from tests.children import clean_environment
 from tests.perf import processes

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from consumer.items import Finished, Item, Prepared, Refused
 from consumer.models.base import Description, Model, Result
-from consumer.stream import Entry
-from shared.cards import BatchSettings, Card, TensorSpec
-from shared.outcomes import RequestError, invalid
+from consumer.pipeline.items import Finished, Item, Prepared, Refused
+from consumer.queue.interface import Entry
 from shared.settings import Settings
-from shared.wire import ModelTag, Request, Tensor, encode_request
+from shared.state.cards import BatchSettings, Card, TensorSpec
+from shared.wire.messages import ModelTag, Request, Tensor, encode_request
+from shared.wire.outcomes import RequestError, invalid
 
 RAW = "application/octet-stream"
 FAR_S = 1e9
@@ -127,7 +127,7 @@ def joined(thread: threading.Thread) -> bool:
 
 
 class Collected:
-    """Where an executor's batches and refusals go in a test; see :class:`consumer.items.Replies`."""
+    """Where an executor's batches and refusals go in a test; see :class:`consumer.pipeline.items.Replies`."""
 
     def __init__(self, on_finish: Callable[[Finished], None] = lambda finished: None) -> None:
         self.held: Prepared | None = None

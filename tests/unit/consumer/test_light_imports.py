@@ -36,10 +36,13 @@ def test_what_is_pure_in_tuning_needs_no_library_of_numbers() -> None:
 def test_a_consumer_loads_what_its_model_needs_and_not_before() -> None:
     """`echo` needs nothing, and what looks after findings and adopts them runs beside it."""
     names = ("store", "fingerprint", "tuner")
-    assert loaded_by("consumer.__main__", "consumer.adoption", *(f"consumer.tuning.{name}" for name in names)) == set()
+    assert (
+        loaded_by("consumer.__main__", "consumer.switching.adoption", *(f"consumer.tuning.{name}" for name in names))
+        == set()
+    )
 
 
-@pytest.mark.parametrize("module", ["consumer.runtimes.registry", "consumer.network_loading", "consumer.tune"])
+@pytest.mark.parametrize("module", ["consumer.tuning.candidates", "consumer.loading.network", "consumer.tune"])
 def test_a_runtime_is_imported_when_it_is_opened(module: str) -> None:
     """To know which there are, none is loaded: a consumer may look for what was found without torch."""
     assert loaded_by(module) <= {"numpy", "PIL"}

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from consumer.events import Parity
 from consumer.metrics import ConsumerMetrics
-from shared.cards import Card, Tuning
+from shared.state.cards import Card, Tuning
 from tests.contract.lanes import card
 
 EXACT = Parity("fp32", 0, 1.0, 0.0, 1.0, True, "")

@@ -7,17 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from consumer.closing import Closing
 from consumer.config import resolve
-from consumer.load_errors import ModelCannotLoad
-from consumer.loader import Loader
-from consumer.models.registry import build
-from consumer.starting import NoBoard
+from consumer.loading.closing import Closing
+from consumer.loading.loader import Loader
+from consumer.loading.progress import NoBoard
+from consumer.models.families import build
+from consumer.models.load_errors import ModelCannotLoad
 from consumer.tuning.fingerprint import fingerprint
-from shared.cards import Card, from_hash, to_hash
 from shared.settings import Settings
-
-from .models.onnx_files import doubling, embedding, written
+from shared.state.cards import Card, from_hash, to_hash
+from tests.unit.consumer.models.onnx_files import doubling, embedding, written
 
 
 def card(folder: Path, table: str = "", precision: str = "auto", **settings: str) -> Card:

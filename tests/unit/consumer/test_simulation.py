@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from consumer.adaptive import Adaptive
-from consumer.batcher import Batcher
-from consumer.cost import BatchCost
-from consumer.lease import LeaseBook
+from consumer.batching.adaptive import Adaptive
+from consumer.batching.batcher import Batcher
+from consumer.batching.cost import BatchCost
+from consumer.pipeline.leases import LeaseBook
 
 SEEDS = range(10_000)
 CHUNK = 2500

@@ -16,17 +16,17 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from consumer.config import ConsumerConfig, resolve
-from consumer.decoding import Decoding
-from consumer.executor import Executor
 from consumer.metrics import ENDS, ConsumerMetrics
 from consumer.models.base import Model
-from consumer.stream import Cause
+from consumer.pipeline.decoding import Decoding
+from consumer.pipeline.executor import Executor
+from consumer.queue.interface import Cause
 from consumer.worker import Worker
-from shared import outcomes
-from shared.exit_codes import MODEL_CANNOT_LOAD, SOFTWARE_ERROR
+from shared.process.exit_codes import MODEL_CANNOT_LOAD, SOFTWARE_ERROR
 from shared.settings import Settings
-from shared.wire import Reply, Request, decode_reply
-from shared.wishes import Wish
+from shared.state.desired_state import Wish
+from shared.wire import outcomes
+from shared.wire.messages import Reply, Request, decode_reply
 from tests.children import ROOT
 from tests.fake_stream import InMemoryLane, InMemoryStream
 from tests.helpers import eventually
@@ -236,7 +236,7 @@ def test_a_close_that_hangs_at_a_switch_ends_the_process_to_be_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = threading.Event()
-    monkeypatch.setattr("consumer.closing.CLOSE_S", 0.1)
+    monkeypatch.setattr("consumer.loading.closing.CLOSE_S", 0.1)
 
     class Stuck(Heavy):
         serves = False
@@ -318,7 +318,7 @@ def test_every_failure_that_a_consumer_names_is_at_0_from_the_start() -> None:
         for path in (ROOT / "consumer").rglob("*.py")
         if path.name != "metrics.py"
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ImportFrom) and node.module == "shared.outcomes"
+        if isinstance(node, ast.ImportFrom) and node.module == "shared.wire.outcomes"
     ]
     named = [getattr(outcomes, alias.name) for node in imports for alias in node.names]
     failures = {one for one in named if isinstance(one, outcomes.Outcome) and one.status >= 500}

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from consumer.redis_stream import RedisStream
-from shared import functions, keys
-from shared.cards import Card
-from shared.embedded import EmbeddedServer, ServerConfig, free_port
-from shared.redis import connect
+from consumer.queue.redis_stream import RedisStream
+from shared import keys
+from shared.redis import functions
+from shared.redis.client import connect
+from shared.redis.embedded import EmbeddedServer, ServerConfig, free_port
 from shared.settings import Settings
-from shared.wire import Request, encode_request
+from shared.state.cards import Card
+from shared.wire.messages import Request, encode_request
 from tests.children import ROOT, clean_environment
 from tests.contract.lanes import card
 

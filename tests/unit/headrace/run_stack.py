@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from headrace.child import ChildSpec, Stage
-from headrace.console import Console
-from headrace.restarts import RestartPolicy
-from headrace.supervisor import Supervisor
+from headrace.stack.child import ChildSpec, Stage
+from headrace.stack.console import Console
+from headrace.stack.restarts import RestartPolicy
+from headrace.stack.supervisor import Supervisor
 
 
 def _spec(entry: dict[str, Any], ready_file: str | None) -> ChildSpec:

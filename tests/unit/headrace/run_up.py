@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import sys
 
-from headrace.plan import Commands
-from headrace.up import up
+from headrace.stack.plan import Commands
+from headrace.stack.up import up
 
 _SERVE = """
 import os, signal, sys

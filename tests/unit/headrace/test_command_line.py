@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from headrace import acl
-from shared import functions
+from headrace.redis import acl
 from shared.api_keys import digest_of, parse
-from shared.embedded import EmbeddedServer, ServerConfig, free_port
-from shared.redis import connect
+from shared.redis import functions
+from shared.redis.client import connect
+from shared.redis.embedded import EmbeddedServer, ServerConfig, free_port
 from tests.unit.headrace.operators import headrace
 from tests.unit.headrace.stacks import Running
 
@@ -77,7 +77,7 @@ def test_a_server_that_answers_is_not_waited_for_whatever_it_says(tmp_path: Path
 
 def test_the_command_line_imports_nothing_of_the_supervisor_for_other_commands() -> None:
     """Health checks run it every few seconds."""
-    program = "import sys, headrace.__main__; print({'asyncio', 'headrace.supervisor', 'redis'} & {*sys.modules})"
+    program = "import sys, headrace.__main__; print({'asyncio', 'headrace.stack.supervisor', 'redis'} & {*sys.modules})"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "set()\n"
 
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer import threads
+from consumer import batch_threads
 from headrace.sizing import MOST_FRONT_ENDS, counts, front_ends, place_of, places
-from shared.machine import GIB, Machine
 from shared.model_config import ModelConfig
+from shared.process.machine import GIB, Machine
+from shared.process.threads import threads_each
 from shared.settings import Settings
-from shared.threads import threads_each
 
 MODELS = {"net": ModelConfig("timm"), "mine": ModelConfig("python"), "echo": ModelConfig("echo")}
 PLENTY = 1 << 40
@@ -83,10 +83,10 @@ def test_a_consumer_that_is_started_by_hand_has_as_many_threads_as_one_that_is_a
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for cores in (1, 2, 8):
-        monkeypatch.setattr(threads, "usable_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(batch_threads, "usable_cores", lambda cores=cores: cores)
         alone = place_of(Settings(consumers=1), models("net"), "net", machine(cores))
-        assert threads.threads_of(Settings()) == alone.threads
-    assert threads.threads_of(Settings(torch_threads=3)) == 3
+        assert batch_threads.threads_of(Settings()) == alone.threads
+    assert batch_threads.threads_of(Settings(torch_threads=3)) == 3
 
 
 def test_cores_that_several_models_would_have_to_share_are_nobodys_own() -> None:
@@ -134,7 +134,7 @@ def test_whatever_is_asked_for(
 ) -> None:
     bytes_free = None if memory is None else memory * GIB
     where = Machine(tuple(range(10, 10 + cores)), None, tuple(map(str, range(gpus))), bytes_free, True)
-    settings = Settings(consumers=consumers, torch_threads=threads)
+    settings = Settings(consumers=consumers, torch_threads=batch_threads)
     found = places(settings, models(*names), where)
     assert [place.index for place in found] == list(range(len(found)))
     assert {place.model for place in found} == set(names)

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from loadgen.comparefile import FORMAT, VERSION, Answer, CompareFile, Pair, Plan, Side, Window
-from loadgen.runfile import Machine
+from loadgen.results.comparefile import FORMAT, VERSION, Answer, CompareFile, Pair, Plan, Side, Window
+from loadgen.results.runfile import Machine
 
 
 def window(mean_ms: float = 30.0, p95_ms: float = 40.0, throughput_per_s: float = 600.0, **changes: Any) -> Window:

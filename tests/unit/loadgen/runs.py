@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from loadgen import runfile, summary
-from loadgen.ledger import OK, Ledger
+from loadgen.results import runfile, summary
+from loadgen.results.ledger import OK, Ledger
 
 START_S = 1000.0
 HASH = "00"

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from loadgen.errors import EXIT_USAGE, LoadgenError
-from loadgen.nullserver import Behaviour, null_server
+from loadgen.load.waiting import wait_for
 from loadgen.scenario import api_key, parse_target
-from loadgen.waiting import wait_for
+from loadgen.selftest.nullserver import Behaviour, null_server
 from tests.unit.loadgen.driving import scenario_for
 
 KEY = "hr_alice-alice-alice"

@@ -10,17 +10,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loadgen import runfile
 from loadgen.budgets import GateSettings, parse_budgets
 from loadgen.errors import LoadgenError
-from loadgen.gate import judge
-from loadgen.ledger import TIMEOUT, Ledger
+from loadgen.gate.run_gate import judge
 from loadgen.reports import figures
 from loadgen.reports.figure import Axis, Figure, Point, Rule, Series, axis_from
 from loadgen.reports.svg import draw
 from loadgen.reports.writing import Material, write_reports
-from loadgen.sweepfile import Point as SweepPoint
-from loadgen.sweepfile import SweepFile
+from loadgen.results import runfile
+from loadgen.results.ledger import TIMEOUT, Ledger
+from loadgen.results.sweepfile import Point as SweepPoint
+from loadgen.results.sweepfile import SweepFile
 from tests.unit.loadgen.comparisons import comparison_of, noisy_pairs
 from tests.unit.loadgen.runs import good_run, make_ledger, make_run
 

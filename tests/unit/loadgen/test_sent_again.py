@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from loadgen.budgets import parse_budgets
-from loadgen.gate import judge
+from loadgen.gate.run_gate import judge
 from tests.unit.loadgen.runs import make_ledger, make_run
 
 BUDGETS = parse_budgets("[models.imagenet]\nmean_ms = 250\np95_ms = 500\n", "budgets.toml")

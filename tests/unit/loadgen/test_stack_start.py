@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from loadgen.comparing.stack import running_stack
 from loadgen.errors import LoadgenError
-from loadgen.stack import running_stack
 
 BANNER = """\
 import os, pathlib, signal

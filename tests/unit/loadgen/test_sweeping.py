@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from loadgen.budgets import GateSettings
-from loadgen.ledger import TIMEOUT
-from loadgen.sweepfile import Point
+from loadgen.results.ledger import TIMEOUT
+from loadgen.results.sweepfile import Point
 from loadgen.sweeping import LatencyTarget, next_rate, point_of
 from tests.unit.loadgen.runs import good_run, make_ledger, make_run
 

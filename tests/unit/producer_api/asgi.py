@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message
 
 from producer_api.app import create_app
 from shared.settings import Settings
-from shared.tracing import Tracing
+from shared.tracing.spans import Tracing
 from tests.fakes import InMemoryQueue, demo_queue
 
 Headers = Sequence[tuple[str, str]]

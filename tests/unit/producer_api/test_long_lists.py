@@ -11,11 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from producer_api import json_lists, packed_lists, tensors
-from producer_api.schemas import InputTensor, MsgpackTensor
-from producer_api.tensors import check_inputs
-from shared.cards import TensorSpec
-from shared.outcomes import RequestError
+from producer_api.inference import tensors
+from producer_api.inference.tensors import check_inputs
+from producer_api.parsing import json_lists, packed_lists
+from producer_api.parsing.schemas import InputTensor, MsgpackTensor
+from shared.state.cards import TensorSpec
+from shared.wire.outcomes import RequestError
 from tests.fakes import card
 
 VALUES: dict[str, st.SearchStrategy[Any]] = {

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from producer_api import server
-from shared.embedded import free_port
-from shared.exposure import reaches_beyond
+from producer_api.http import server
+from shared.net.exposure import reaches_beyond
+from shared.redis.embedded import free_port
 from shared.settings import SettingsError
 
 

@@ -10,13 +10,13 @@ import msgpack
 import pytest
 
 from consumer.models.base import IMAGES, Result
-from producer_api.errors import from_fault
+from producer_api.inference.errors import from_fault
 from producer_api.routes.predict import PATH
-from shared import outcomes
-from shared.cards import TensorSpec
-from shared.outcomes import RequestError
 from shared.settings import Settings
-from shared.wire import Fault, Request, Tensor
+from shared.state.cards import TensorSpec
+from shared.wire import outcomes
+from shared.wire.messages import Fault, Request, Tensor
+from shared.wire.outcomes import RequestError
 from tests.fakes import LABELS, InMemoryQueue, card, demo_queue
 from tests.unit.producer_api.asgi import Api, call
 

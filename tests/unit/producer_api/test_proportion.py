@@ -10,10 +10,10 @@ from typing import Any
 import msgpack
 import pytest
 
-from producer_api.decoding import Limits, decode
-from producer_api.negotiation import JSON, MSGPACK
-from shared.cards import TensorSpec
-from shared.outcomes import RequestError
+from producer_api.inference.decoding import Limits, decode
+from producer_api.inference.negotiation import JSON, MSGPACK
+from shared.state.cards import TensorSpec
+from shared.wire.outcomes import RequestError
 from tests.fakes import card
 
 SIZE = 1 << 19  # several of the pieces that bodies are cut into, which are 256 KiB at most

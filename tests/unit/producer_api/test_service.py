@@ -13,10 +13,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from consumer.models.base import Result
 from producer_api.metrics import queue_metrics
-from shared.cards import Trial, Tuning
-from shared.outcomes import ALL
+from shared.state.cards import Trial, Tuning
 from shared.version import __version__
-from shared.wire import VERSION
+from shared.wire.messages import VERSION
+from shared.wire.outcomes import ALL
 from tests.children import ROOT
 from tests.fakes import CLASSIFIER, InMemoryQueue, classify, demo_queue
 from tests.unit.producer_api.asgi import Api

@@ -8,10 +8,15 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from shared import functions, keys, wire
-from shared.bodies import BODY_GONE
-from shared.cards import ITEM_BYTES, Card
-from shared.outcomes import (
+from shared import keys
+from shared.redis import functions
+from shared.settings import Settings
+from shared.state.cards import ITEM_BYTES, Card
+from shared.state.desired_state import Progress, WorkerState
+from shared.wire import messages
+from shared.wire.bodies import BODY_GONE
+from shared.wire.messages import ModelTag, Reply, Timing, encode_reply
+from shared.wire.outcomes import (
     CANCELLED,
     CRASHED,
     EXPIRED,
@@ -23,9 +28,6 @@ from shared.outcomes import (
     UNSUPPORTED_MEDIA_TYPE,
     Outcome,
 )
-from shared.settings import Settings
-from shared.wire import ModelTag, Reply, Timing, encode_reply
-from shared.wishes import Progress, WorkerState
 
 PAGE = Path(__file__).parents[3].joinpath("docs", "protocol.md").read_text(encoding="utf-8")
 
@@ -36,7 +38,7 @@ def section(title: str) -> str:
     return found[1]
 
 
-@pytest.mark.parametrize("member", sorted(wire._REQUEST_MEMBERS))
+@pytest.mark.parametrize("member", sorted(messages._REQUEST_MEMBERS))
 def test_every_member_of_a_request_is_described(member: str) -> None:
     assert f"| `{member}` |" in section("A request")
 
@@ -107,10 +109,10 @@ def test_what_a_consumer_answers_is_described_and_stored_as_described(outcome: O
 
 
 def test_the_numbers_are_those_of_the_code() -> None:
-    assert f"1 to {wire.MAX_TTL_MS:,}" in section("A request")
-    assert f"1 to {wire.MAX_INPUTS} tensors" in section("A request")
-    assert f"at most {wire.MAX_DIMENSIONS} sizes" in section("A request")
-    assert f"up to {wire.MAX_PARAMS} options" in section("A request")
+    assert f"1 to {messages.MAX_TTL_MS:,}" in section("A request")
+    assert f"1 to {messages.MAX_INPUTS} tensors" in section("A request")
+    assert f"at most {messages.MAX_DIMENSIONS} sizes" in section("A request")
+    assert f"up to {messages.MAX_PARAMS} options" in section("A request")
     assert f"about {functions.REPLY_STREAM_CAP:,} entries" in section("Keys")
     assert f"at most {functions.DEAD_LETTERS_CAP:,} entries" in section("Keys")
     assert f"{functions.DEAD_LETTERS_BYTES >> 20} MiB of messages" in section("Keys")

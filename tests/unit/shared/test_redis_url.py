@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings, strategies
 
-from shared.redis import connect, connect_async
+from shared.redis.client import connect, connect_async
 from shared.redis_url import is_sentinel, parse_sentinel, shown
 from shared.settings import Settings, SettingsError
 from tests.e2e.test_tls import certificate

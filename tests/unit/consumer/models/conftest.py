@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from consumer.models.base import Model
-from consumer.models.registry import build
+from consumer.models.families import build
 from shared import model_config
 from shared.model_config import ModelConfig
 

@@ -11,9 +11,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from consumer.models.base import Model
-from consumer.models.registry import build
+from consumer.models.families import build
 from shared.model_config import ModelConfig
-from shared.wire import Request, Tensor
+from shared.wire.messages import Request, Tensor
 
 FLOAT, INT64, STRING, BOOL, UINT8 = (
     TensorProto.FLOAT,

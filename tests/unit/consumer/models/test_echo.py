@@ -8,8 +8,8 @@ import pytest
 
 from consumer.models.base import RAW
 from consumer.models.echo import Echo
-from shared.outcomes import INVALID_INPUT, UNSUPPORTED_MEDIA_TYPE, RequestError
-from shared.wire import Request, Tensor
+from shared.wire.messages import Request, Tensor
+from shared.wire.outcomes import INVALID_INPUT, UNSUPPORTED_MEDIA_TYPE, RequestError
 
 
 @pytest.mark.parametrize("body", [b"", b"x", bytes(range(256)) * 40])
@@ -40,7 +40,7 @@ def test_two_inputs_and_other_content_types_are_refused() -> None:
 def test_echo_needs_neither_torch_nor_numpy() -> None:
     program = (
         "import sys\n"
-        "from consumer.models.registry import build\n"
+        "from consumer.models.families import build\n"
         "from shared.model_config import ModelConfig\n"
         "model = build('echo', ModelConfig(family='echo'))\n"
         "model.load('cpu', 'fp32')\n"

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from consumer.models import half, labels, random_weights, samples
 from consumer.models.base import Model
-from consumer.models.registry import build
+from consumer.models.families import build
+from consumer.models.pictures import samples
+from consumer.runtimes import labels, random_weights
+from consumer.runtimes.pytorch import half_precision
 from shared.model_config import ModelConfig, Preprocessing
 
 ROOT = Path(__file__).parents[4]
@@ -146,7 +148,7 @@ def test_sample_pictures_are_the_same_every_time_and_differ_among_themselves() -
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_carried_rounding_keeps_the_sum_of_a_filter(dtype: torch.dtype) -> None:
     filters = torch.randn(64, 3, 3, 3, generator=torch.Generator().manual_seed(3))
-    carried, plain = half.carried(filters, lambda values: values.to(dtype).float()), filters.to(dtype).float()
+    carried, plain = half_precision.carried(filters, lambda values: values.to(dtype).float()), filters.to(dtype).float()
     assert torch.equal(carried, carried.to(dtype).float())
     carried_error = (carried - filters).sum(dim=(2, 3)).abs().mean()
     plain_error = (plain - filters).sum(dim=(2, 3)).abs().mean()
@@ -158,6 +160,6 @@ def test_batch_norms_stay_in_fp32() -> None:
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
     exact = torch.tensor([1.001, 2.002, 3.003, 4.004])
     network[1].running_mean = exact.clone()
-    converted = half.converted(network, torch.bfloat16)
+    converted = half_precision.converted(network, torch.bfloat16)
     assert converted[0].weight.dtype is torch.bfloat16  # type: ignore[index]
     assert torch.equal(converted[1].running_mean, exact)  # type: ignore[index]

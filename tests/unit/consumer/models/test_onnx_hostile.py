@@ -15,12 +15,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from consumer.load_errors import ModelCannotLoad, told_as_the_models
-from consumer.models import onnx_file
+from consumer.models.load_errors import ModelCannotLoad, told_as_the_models
+from consumer.runtimes.exported import onnx_file
 from shared.model_config import ModelConfig, parse
 from shared.settings import SettingsError
-
-from .onnx_files import FLOAT, INT64, answer, doubling, embedding, identity, node, proto, request, serve, value, written
+from tests.unit.consumer.models.onnx_files import (
+    FLOAT,
+    INT64,
+    answer,
+    doubling,
+    embedding,
+    identity,
+    node,
+    proto,
+    request,
+    serve,
+    value,
+    written,
+)
 
 
 def refusal(path: Path, **keys: Any) -> str:
@@ -309,7 +321,7 @@ def test_a_declared_shape_that_is_wrong_is_not_passed_on(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "tf32", "int8"])
 def test_a_precision_is_not_chosen_for_a_file(tmp_path: Path, precision: str) -> None:
-    from consumer.models.registry import build
+    from consumer.models.families import build
 
     model = build("file", ModelConfig(family="onnx", weights=str(written(tmp_path, doubling()))))
     assert model.precisions("cpu") == ("fp32",)
@@ -320,7 +332,7 @@ def test_a_precision_is_not_chosen_for_a_file(tmp_path: Path, precision: str) ->
 def test_a_gpu_is_refused_where_the_runtime_cannot_use_it(tmp_path: Path) -> None:
     import onnxruntime
 
-    from consumer.models.registry import build
+    from consumer.models.families import build
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("it can")

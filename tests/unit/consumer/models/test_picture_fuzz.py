@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from consumer.models import effort, images
-from shared.outcomes import INVALID_INPUT, RequestError
+from consumer.models.pictures import decode_cost, images
+from shared.wire.outcomes import INVALID_INPUT, RequestError
 from tests.unit.consumer.models.pictures import encoded, noise, one_colour_webp, png_of, scans_of
 
 PICTURE = noise(48, 40)
@@ -73,7 +73,7 @@ def try_all(kind: str, count: int, seed: int) -> Counter[str]:
             if images.effort(body).seconds > 0.05:
                 ends["slow"] += 1  # its header claims more than a test should decode; it would be decoded
                 continue
-            images.decode(body, 8, 8, "bilinear", max_pixels=effort.MAX_PIXELS)
+            images.decode(body, 8, 8, "bilinear", max_pixels=decode_cost.MAX_PIXELS)
             ends["decoded"] += 1
         except RequestError as error:
             assert error.outcome is INVALID_INPUT  # noqa: PT017 - whether it raises depends on where the damage is

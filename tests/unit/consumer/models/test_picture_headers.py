@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from consumer.models import effort, images, jpeg, png, webp
-from shared.outcomes import RequestError
+from consumer.models.pictures import decode_cost, images, jpeg, png, webp
+from shared.wire.outcomes import RequestError
 from tests.children import ROOT
 from tests.unit.consumer.models.pictures import (
     chunk,
@@ -29,7 +29,7 @@ from tests.unit.consumer.models.pictures import (
     with_chunks,
     with_segments,
 )
-from tests.unit.consumer.models.test_images import refusal
+from tests.unit.consumer.models.pictures.test_images import refusal
 
 PHOTOS = Path(__file__).parents[4] / "examples/photos"
 
@@ -111,13 +111,13 @@ def test_a_webp_of_a_few_bytes_may_be_of_modest_size(size: tuple[int, int], take
 def test_a_photograph_of_the_largest_size_is_within_all_bounds() -> None:
     """As JPEG, progressive JPEG, PNG and WebP; the sizes are those of a plain photograph, only the headers are read."""
     for header in (
-        effort.Header("JPEG", 7000, 7000, b"", 3 * 49_000_000, 0, 4),
-        effort.Header("JPEG", 7000, 7000, b"", 14 * 49_000_000, 6, 4),
-        effort.Header("PNG", 7000, 7000, b"", 0, 0, 12),
-        effort.Header("WEBP", 7000, 7000, b"", 0, 0, webp.MADE_BYTES),
+        decode_cost.Header("JPEG", 7000, 7000, b"", 3 * 49_000_000, 0, 4),
+        decode_cost.Header("JPEG", 7000, 7000, b"", 14 * 49_000_000, 6, 4),
+        decode_cost.Header("PNG", 7000, 7000, b"", 0, 0, 12),
+        decode_cost.Header("WEBP", 7000, 7000, b"", 0, 0, webp.MADE_BYTES),
     ):
-        effort.check(header, file_bytes=300_000)
-        assert effort.effort_of(header).memory_bytes < 1_000_000_000
+        decode_cost.check(header, file_bytes=300_000)
+        assert decode_cost.effort_of(header).memory_bytes < 1_000_000_000
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])

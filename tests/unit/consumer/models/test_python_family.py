@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from consumer.models.base import Model
-from consumer.models.registry import build
+from consumer.models.families import build
 from shared.model_config import ModelConfig
-from shared.wire import Request
+from shared.wire.messages import Request
 
 ROOT = Path(__file__).parents[4]
 

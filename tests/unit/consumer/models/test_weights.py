@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from consumer.models import weights
-from consumer.models.registry import build
+from consumer.models.families import build
 from shared.model_config import ModelConfig
 
 

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from consumer.models import samples
-from consumer.models.classifier import Classifier
-from consumer.models.network import Network
-from consumer.models.random_weights import construct
-from consumer.models.registry import build
-from consumer.models.timm import build_network as build_timm
-from consumer.models.torchvision import build_network as build_torchvision
+from consumer.models.families import build
+from consumer.models.pictures import samples
+from consumer.models.vision.classifier import Classifier
+from consumer.models.vision.timm import build_network as build_timm
+from consumer.models.vision.torchvision import build_network as build_torchvision
 from consumer.runtimes.base import Job, Pixels
+from consumer.runtimes.network import Network
+from consumer.runtimes.random_weights import construct
 from shared import model_config
 from shared.model_config import ModelConfig, Preprocessing
 

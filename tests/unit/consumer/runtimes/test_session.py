@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from consumer.models import samples
+from consumer.models.pictures import samples
 from consumer.runtimes.base import Job, Runner, Runtime
+from consumer.runtimes.exported.onnx_runtime import OnnxRuntime
+from consumer.runtimes.exported.openvino_runtime import OpenVino
 from consumer.runtimes.libraries import said
-from consumer.runtimes.onnx_runtime import OnnxRuntime
-from consumer.runtimes.openvino_runtime import OpenVino
 from consumer.runtimes.session import ROWS_PER_THREAD, SessionRunner
 from tests.unit.consumer.runtimes.networks import job_of, shipped
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from consumer.adoption import Adoptable, Adoption
+from consumer.switching.adoption import Adoptable, Adoption
 from consumer.tuning.store import Store
 from consumer.tuning.tuner import Errand, Tuner
 from shared.settings import Settings
-from shared.wishes import Wish
+from shared.state.desired_state import Wish
 from tests.fake_stream import InMemoryLane, InMemoryStream
 from tests.unit.consumer.parts import CARD
 from tests.unit.consumer.tuning.test_store import put, store
@@ -153,7 +153,7 @@ def test_off_searches_nothing_and_takes_over_all_the_same(tmp_path: Path) -> Non
 def test_a_card_says_what_became_of_a_search(tmp_path: Path) -> None:
     from msgspec.structs import replace
 
-    from shared.cards import Tuning
+    from shared.state.cards import Tuning
 
     bench = Bench(tmp_path)
     adoption, clerk = bench.adoptions["one"], bench.clerks["one"]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.tuning.findings import LITTLE, Finding, Measured, batching_sentence, check, table
-from shared.cards import Trial
+from shared.state.cards import Trial
 from tests.unit.consumer.tuning.test_store import FINDING
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from consumer.preparing import Preparation, Sought
+from consumer.switching.preparation import Preparation, Sought
 from consumer.tuning.tuner import Errand
 from tests.unit.consumer.tuning.test_adoption import Clerk
 from tests.unit.consumer.tuning.test_store import FINDING, put, store

@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from consumer.models.network import Network
 from consumer.runtimes.base import CannotRun, Job, Pixels, Runner
-from consumer.runtimes.registry import runtime
+from consumer.runtimes.network import Network
 from consumer.runtimes.session import SessionRunner
+from consumer.tuning.candidates import runtime
 from consumer.tuning.findings import check
 from consumer.tuning.search import Limits, NoRoom, Search
-from shared.cards import Trial
 from shared.model_config import Preprocessing
+from shared.state.cards import Trial
 
 SIDE = 16
 BUDGET_S = 30.0

@@ -19,11 +19,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.models.spec import ClassifierSpec
+from consumer.runtimes.spec import ClassifierSpec
 from consumer.tuning.findings import Finding
 from consumer.tuning.store import FILE, Busy, Store
-from shared.cards import Trial
 from shared.model_config import Preprocessing
+from shared.state.cards import Trial
 from tests.children import ROOT, clean_environment
 
 HERE = {"machine": "cpu x", "weights": "w 1"}

@@ -16,7 +16,7 @@ import pytest
 
 from consumer.tuning import tuner as module
 from consumer.tuning.tuner import Errand, Tuner, tune_now
-from shared.exit_codes import TRY_LATER
+from shared.process.exit_codes import TRY_LATER
 from shared.settings import Settings
 from tests.children import ROOT, clean_environment
 from tests.e2e.tuned import is_gone

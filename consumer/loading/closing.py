@@ -1,0 +1,46 @@
+"""Closing models: each one that was asked to load is told once that it is not used any more."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Callable
+
+from consumer.models.base import Model
+
+log = logging.getLogger(__name__)
+
+CLOSE_S = 5.0
+"""Longest time that a model's ``close`` is waited for."""
+
+
+class Closing:
+    """Closes models on the calling thread, which must be the one that loads and runs them.
+
+    Args:
+        on_hang: called, on another thread, when a ``close`` has not returned in time.
+        limit_s: that time.
+    """
+
+    def __init__(self, on_hang: Callable[[], None], limit_s: float | None = None) -> None:
+        self._on_hang, self._limit_s = on_hang, CLOSE_S if limit_s is None else limit_s
+
+    def close(self, model: Model) -> None:
+        """Close ``model``. What it raises is logged and changes nothing: whoever closes goes on without the model."""
+        because = sys.exc_info()[1]  # where a load that raised is cleared up, what it raised is not told yet
+        watch = threading.Timer(self._limit_s, self._hangs, [because])
+        watch.daemon = True
+        watch.start()
+        try:
+            model.close()
+        except BaseException:
+            log.exception("close() of the model raised; the consumer goes on without that model.")
+        finally:
+            watch.cancel()
+
+    def _hangs(self, because: BaseException | None) -> None:
+        log.error(
+            "close() of the model has not returned within %g s; it is not waited for.", self._limit_s, exc_info=because
+        )
+        self._on_hang()

@@ -1,0 +1,129 @@
+"""Warming up, and finding the batch size that gets most done: every bucket is run and timed, the times are remembered.
+
+The largest batch is not always the best one: on a CPU the activations of a large batch fall out of the caches.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from consumer.batching.cost import BatchCost
+from consumer.config import ConsumerConfig
+from consumer.models.base import Model
+from consumer.tuning.findings import Finding
+from consumer.tuning.measuring import Measured, measure, preferred_rows
+from shared.model_config import NETWORK_FAMILIES
+
+from .start_cache import Notes
+
+log = logging.getLogger(__name__)
+
+Timer = Callable[[], float]
+
+BUDGET_S = 1.0
+NETWORK_BUDGET_S = 2.0
+"""Once the buckets of ``ALWAYS_WARM`` are warm, no run is begun that would end later than this."""
+
+BRIEF_ROWS = 8
+"""Batches of at most so many rows are prepared for, and preferred, where something faster will soon take the place."""
+
+BRIEF_S = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What was measured at warm-up.
+
+    Attributes:
+        measured: (rows, fastest seconds) per bucket, ascending.
+        preferred: rows beyond which a batch gets hardly more done.
+    """
+
+    measured: Measured
+    preferred: int
+
+    def cost(self) -> BatchCost:
+        """Return a cost model that starts from this."""
+        return BatchCost(self.measured)
+
+
+def calibrate(
+    model: Model, config: ConsumerConfig, notes: Notes, precision: str, timer: Timer = monotonic
+) -> Calibration:
+    """Warm the model up and measure its buckets, or take the times from the last start if nothing has changed.
+
+    Of several consumers one measures while the others wait for its notes: so all of them batch alike.
+
+    Args:
+        notes: hold for this model, machine and torch.
+        precision: the one in force.
+        timer: what a run is timed with.
+    """
+    sizes, run = config.buckets, _run(model)
+    place = f"batches of {','.join(map(str, sizes))} in {precision}"
+    with notes.lock():
+        measured = checked(notes.get(place))
+        if measured is None:
+            budget_s = NETWORK_BUDGET_S if config.model.family in NETWORK_FAMILIES else BUDGET_S
+            measured = measure(run, sizes, budget_s, timer=timer)
+            if measured:
+                notes.put(place, measured)
+            return _found(measured, config)
+    measure(run, sizes, BUDGET_S, rounds=0)
+    return _found(measured, config)
+
+
+def warm(model: Model, config: ConsumerConfig, finding: Finding) -> Calibration:
+    """Warm up a model whose batches were measured when it was tuned, up to the largest batch that is usual."""
+    usual = finding.preferred if config.policy == "adaptive" else config.max_batch
+    sizes = [size for size in config.buckets if size <= usual] or config.buckets[:1]
+    measure(_run(model), sizes, NETWORK_BUDGET_S, rounds=0)
+    return Calibration(finding.measured, finding.preferred)
+
+
+def calibrate_briefly(model: Model, config: ConsumerConfig) -> Calibration:
+    """Warm up what will soon be replaced, and measure only as much as the first requests need.
+
+    Which size is preferred is not measured, so that all consumers prefer the same one.
+    """
+    sizes = [size for size in config.buckets if size <= BRIEF_ROWS] or config.buckets[:1]
+    measured = measure(_run(model), sizes, BRIEF_S, rounds=1, always_rows=1)
+    return Calibration(measured, min(BRIEF_ROWS, config.max_batch))
+
+
+def _run(model: Model) -> Callable[[int], object]:
+    return lambda size: model.run(model.sample_rows(size))
+
+
+def _found(measured: Measured, config: ConsumerConfig) -> Calibration:
+    found = Calibration(measured, preferred_rows(measured, config.max_batch))
+    log.info("%s", told(found, config))
+    return found
+
+
+def told(found: Calibration, config: ConsumerConfig) -> str:
+    """Say in a sentence or two what was measured."""
+    if not found.measured:
+        return f"The batch sizes of {config.model_name} were not measured: one batch alone takes too long."
+    rates = ", ".join(f"{rows}: {rows / max(run_s, 1e-9):,.0f}/s" for rows, run_s in found.measured)
+    cost = found.cost()
+    return (
+        f"Batch sizes of {config.model_name}: {rates}. "
+        f"A batch costs {cost.fixed_s * 1000:.3g} ms and {cost.per_row_s * 1000:.3g} ms a row; "
+        f"{found.preferred} of at most {config.max_batch} rows are preferred."
+    )
+
+
+def checked(noted: Any) -> Measured | None:
+    """Return what was noted if it is what :func:`measure` returns: a file may hold anything."""
+    try:
+        measured = tuple((rows, float(run_s)) for rows, run_s in noted)
+    except (ValueError, TypeError):
+        return None
+    sound = all(type(rows) is int and rows >= 1 and 0.0 <= run_s < math.inf for rows, run_s in measured)
+    return measured if sound and measured else None

@@ -1,0 +1,1 @@
+"""Family ``onnx``: a file that nobody need have the code of."""

@@ -1,0 +1,1 @@
+"""Family ``python``: a model of the user's own, and the checks around it."""

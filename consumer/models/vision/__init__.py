@@ -1,0 +1,1 @@
+"""Image classifiers: the families ``timm`` and ``torchvision``, and what they share."""

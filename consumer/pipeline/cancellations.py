@@ -1,0 +1,72 @@
+"""Which entries were cancelled: what this consumer has heard of it, and how it hears."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+
+from consumer.queue.interface import Claim, StreamDown, StreamGone, WorkStream
+
+log = logging.getLogger(__name__)
+
+MOST = 10_000
+"""Of each lane, so that what one tells does not push out what another told."""
+
+KEPT_S = 3600.0
+"""An entry's time to live is at most that, so nobody comes to it later."""
+RETRY_S = 0.2
+
+
+class Cancelled:
+    """Entries that must not run any more. Pure.
+
+    One thread adds, any thread asks. While nothing was cancelled it is false, and asking for that is all that a batch
+    pays.
+    """
+
+    def __init__(self) -> None:
+        self._since_s: dict[str, dict[bytes, float]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._since_s)
+
+    def __len__(self) -> int:
+        return sum(len(since_s) for since_s in list(self._since_s.values()))
+
+    def holds(self, claim: Claim) -> bool:
+        """Say whether an entry was cancelled."""
+        lane, entry_id = claim
+        return entry_id in self._since_s.get(lane, ())
+
+    def add(self, claims: Iterable[Claim], now_s: float) -> None:
+        """Take note of news, and forget the oldest of a lane where they are too many or too old."""
+        for lane, entry_id in claims:
+            self._since_s.setdefault(lane, {}).setdefault(entry_id, now_s)
+        for lane, since_s in list(self._since_s.items()):
+            while since_s:
+                oldest = next(iter(since_s))
+                if len(since_s) <= MOST and now_s - since_s[oldest] <= KEPT_S:
+                    break
+                del since_s[oldest]
+            if not since_s:
+                del self._since_s[lane]
+
+
+class Listener:
+    """Waits for news of cancellations, on a thread and a connection of its own."""
+
+    def __init__(self, stream: WorkStream, cancelled: Cancelled) -> None:
+        self._stream, self._cancelled = stream, cancelled
+
+    def run(self, stop: threading.Event) -> None:
+        """Listen until ``stop`` is set."""
+        while not stop.is_set():
+            try:
+                news = self._stream.ends()
+            except (StreamDown, StreamGone) as error:
+                log.debug("No news of cancellations: %s", error)
+                stop.wait(RETRY_S)
+            else:
+                self._cancelled.add(news, time.monotonic())

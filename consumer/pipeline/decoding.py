@@ -1,0 +1,144 @@
+"""The stage between reading and running for requests whose rows take work to make, such as pictures."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+
+from consumer.queue.interface import StreamDown, StreamGone, WorkStream
+from shared.settings import Settings
+from shared.wire.outcomes import OVERLOADED, RequestError, invalid
+
+from .decode_threads import Decoders, Deliver, Job, NewThread
+from .intake import Intake
+from .items import Item, Refusal, Refused, refuse
+from .leases import LeaseBook
+from .rows import Rows
+
+log = logging.getLogger(__name__)
+
+
+class Decoding:
+    """Makes rows on threads of its own and passes on what is ready to the intake.
+
+    What takes too long, or more memory than there is, is answered with an error. What was taken over from another
+    consumer is decoded here, too: only then it runs alone, and nothing is tried twice that does not end.
+
+    Args:
+        send: takes requests that end here, without inference.
+        worn_out: called when too many threads hang; the process should finish what it has.
+    """
+
+    def __init__(
+        self,
+        stream: WorkStream,
+        rows: Rows,
+        intake: Intake,
+        leases: LeaseBook,
+        send: Callable[[Sequence[Refused]], None],
+        worn_out: Callable[[], None],
+        new_thread: NewThread,
+        settings: Settings,
+    ) -> None:
+        self._stream, self._rows, self._intake, self._leases = stream, rows, intake, leases
+        self._send = send
+        self._longest_s = settings.decode_limit_ms / 1000
+        self._room_bytes = settings.decode_memory_mb * 1_000_000
+        self._decoders = Decoders(
+            self._decode,
+            self._give_up,
+            self._no_room,
+            worn_out,
+            new_thread,
+            settings.decode_threads,
+            self._longest_s,
+            self._room_bytes,
+        )
+
+    @property
+    def is_busy(self) -> bool:
+        """Say whether a thread is inside the model's code, or hangs there."""
+        return self._decoders.is_busy
+
+    def start(self) -> None:
+        """Start the threads."""
+        self._decoders.start()
+
+    def shutdown(self) -> None:
+        """Finish what is here, except what hangs."""
+        self._decoders.shutdown()
+
+    def add(self, item: Item) -> None:
+        """Have the rows of ``item`` made."""
+        if item.is_lone:
+            self._intake.begin_lone()
+        else:
+            self._intake.begin_decoding(1, item.entry.lane)
+        self._decoders.submit(Job(item))
+
+    def _decode(self, job: Job[Item]) -> Deliver:
+        item, begun_s = job.item, time.monotonic()
+        try:
+            self._rows.check_due(item, begun_s)
+            if not job.is_large:
+                if item.is_lone and not (item.has_begun or count_alone(self._stream, self._leases, item)):
+                    return partial(self._end, job, None)
+                job.memory_bytes = self._large_bytes(item)
+                if job.is_large:
+                    return partial(self._set_aside, job)
+            self._rows.make(item)
+        except Refusal as refusal:
+            return partial(self._refuse, job, refusal.error)
+        item.decode_s = time.monotonic() - begun_s
+        return partial(self._end, job, item)
+
+    def _large_bytes(self, item: Item) -> int:
+        needed = self._rows.large_bytes(item)
+        if needed > self._room_bytes:
+            message = (
+                f"Decoding this picture would take {needed / 1e6:.0f} MB, and at most {self._room_bytes / 1e6:.0f} MB "
+                "are given to it; send it smaller, or as an ordinary (baseline) JPEG."
+            )
+            raise Refusal(item, invalid(message, "body"))
+        return needed
+
+    def _set_aside(self, job: Job[Item]) -> None:
+        if not job.item.is_lone:
+            self._intake.set_apart(job.item.entry.lane)
+        self._decoders.set_aside(job)
+
+    def _give_up(self, job: Job[Item]) -> None:
+        log.error("Decoding request %s was given up.", job.item.request.id, extra=job.item.about())
+        message = (
+            f"Decoding the input took longer than {self._longest_s:g} s and was given up; send a smaller one, and a "
+            "picture as an ordinary (baseline) JPEG."
+        )
+        self._refuse(job, invalid(message, "inputs" if job.item.request.body is None else "body"))
+
+    def _no_room(self, job: Job[Item]) -> None:
+        message = "Too many large pictures are being decoded already; send this one again later, or smaller."
+        self._refuse(job, RequestError(OVERLOADED, message))
+
+    def _refuse(self, job: Job[Item], error: RequestError) -> None:
+        self._send([refuse(job.item, error)])
+        self._end(job, None)
+
+    def _end(self, job: Job[Item], done: Item | None) -> None:
+        if job.item.is_lone:
+            self._intake.add_lone(done)
+        elif job.is_large:
+            self._intake.end_apart(done)
+        else:
+            self._intake.end_decoding(done, job.item.entry.lane)
+
+
+def count_alone(stream: WorkStream, leases: LeaseBook, item: Item) -> bool:
+    """Count that an item taken over begins now; False when it is not this consumer's to run."""
+    with suppress(StreamDown, StreamGone):  # it is taken over again when its lease has run out
+        item.has_begun = stream.begin_alone(item.entry)
+    if not item.has_begun:
+        leases.release([item.entry.claim])
+    return item.has_begun

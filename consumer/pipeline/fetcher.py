@@ -1,0 +1,333 @@
+"""The first stage: claim entries, decode them, make rows of them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import msgspec
+
+from consumer.queue.entry_reader import read
+from consumer.queue.interface import FUTURE_MS, Dead, Ended, Entry, OnDead, StreamDown, StreamGone, WorkStream
+from consumer.queue.shared_bodies import SharedBodies
+from consumer.switching.pause import Pause
+from shared.keys import DEFAULT_LANE
+from shared.redis.clock import RedisClock
+from shared.wire.bodies import BODY_GONE, Owner
+from shared.wire.messages import WireError
+from shared.wire.outcomes import CRASHED, EXPIRED, MALFORMED, RequestError
+
+from .decoding import Decoding, count_alone
+from .deduplication import Repeats, may_repeat
+from .intake import Intake
+from .items import Item, Refusal, Refused, Replies, end_of, refuse
+from .leases import MOST_CRASHES, LeaseBook, Progress
+from .rows import Rows
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 0.2
+
+POLL_S = 0.005
+"""Time between two looks, while the next batch is full, for lanes that have less than their share of it."""
+ROWS = "rows"
+"""What making the rows of requests just read is called in the progress."""
+
+
+class Fetcher:
+    """Reads the stream until told to stop.
+
+    Args:
+        rows: makes rows of requests where that is no work.
+        decoding: makes the others.
+        refuse: takes requests that end here, without inference.
+        on_gone: called when stream or group are missing, to have them made again.
+        on_malformed: called with the number of entries that were no requests.
+        on_dead: told of dead letters, for the metrics.
+        on_recovered: called with the number of entries taken over from another consumer.
+        scan_s: time between two searches for abandoned work that find none.
+        progress: is told when making rows here begins and ends.
+        pause: says when nothing is to be claimed, neither new nor abandoned work.
+        repeats: which ids are under way.
+        most_message_bytes: a longer message is not decoded.
+        bodies: those in shared memory.
+        model: the name that they belong to.
+
+    Attributes:
+        overlaps: set while reading overlaps with running, on a thread of its own; cleared while the executor reads.
+    """
+
+    def __init__(
+        self,
+        stream: WorkStream,
+        rows: Rows,
+        intake: Intake,
+        leases: LeaseBook,
+        decoding: Decoding,
+        refuse: Callable[[Sequence[Refused]], None],
+        on_gone: Callable[[], None],
+        on_malformed: Callable[[int], None],
+        on_dead: OnDead,
+        on_recovered: Callable[[int], None],
+        scan_s: float,
+        progress: Progress | None = None,
+        pause: Pause | None = None,
+        repeats: Repeats | None = None,
+        most_message_bytes: int = 1 << 30,
+        bodies: SharedBodies | None = None,
+        model: str = "",
+    ) -> None:
+        self._bodies, self._model = bodies or SharedBodies(is_on=False), model
+        self._most_message_bytes = most_message_bytes
+        self._stream, self._rows, self._intake, self._leases = stream, rows, intake, leases
+        self._decoding, self._refuse = decoding, refuse
+        self._on_gone, self._on_malformed, self._on_dead = on_gone, on_malformed, on_dead
+        self._on_recovered = on_recovered
+        self._scan_s, self._progress = scan_s, progress or Progress()
+        self._pause, self._repeats = pause or Pause(lambda: None), Repeats() if repeats is None else repeats
+        self._next_scan_s = time.monotonic()
+        self._down = False
+        self._reading = threading.Lock()
+        self.overlaps = threading.Event()
+        self.overlaps.set()
+        self._clock: RedisClock = stream.clock
+
+    def run(self, stop: threading.Event) -> None:
+        """Read and pass on until ``stop`` is set, except while the executor reads for itself."""
+        while not stop.is_set():
+            if self.overlaps.wait(RETRY_S):
+                with self._reading:
+                    self._read_once(stop)
+        with self._reading:  # the executor may still be reading, and the decoders end after this
+            pass
+
+    def read_for_executor(self, stop: threading.Event, replies: Replies | None = None) -> bool:
+        """Read once on the executor's thread, if nobody else is reading and ``stop`` is not set; say whether it did.
+
+        Args:
+            replies: may hold a batch, which is then committed in the same round trip.
+        """
+        if not self._reading.acquire(blocking=False):
+            return False
+        try:
+            # Whoever held the lock until now may have brought something, which must not wait for this read to end.
+            if stop.is_set() or not self._intake.is_empty():
+                return False
+            if self._pause.asked:
+                self._pause.rest()
+                return False
+            self._read_once(stop, replies)
+        finally:
+            self._reading.release()
+        return True
+
+    def _read_once(self, stop: threading.Event, replies: Replies | None = None) -> None:
+        """Wait a bounded time for entries and pass them on; survives a queue that goes away and comes back."""
+        if self._pause.asked:
+            self._pause.rest()
+            stop.wait(RETRY_S)
+            return
+        several = self._stream.has_several_lanes()
+        room = self._intake.wait_for_room(POLL_S if several else RETRY_S)
+        if room == 0 and not several:
+            return
+        # While one that was taken over waits for its turn, there may be more: nothing new is waited for.
+        has_lone = self._intake.has_lone()
+        try:
+            abandoned = self._recover() if room and not has_lone else ()
+            entries = () if abandoned else self._read(room, replies, wait=not has_lone)
+        except StreamGone:
+            self._on_gone()
+            stop.wait(RETRY_S)
+        except StreamDown as error:
+            if not self._down:
+                log.warning("The queue does not answer (%s); trying again until it does.", error)
+            self._down = True
+            stop.wait(RETRY_S)
+        else:
+            if self._down:
+                log.info("The queue answers again.")
+                self._down = False
+            if abandoned:
+                self._take_over(abandoned)
+            self.accept(entries, ahead=room == 0)
+            if has_lone and room and not entries:
+                self._intake.wait_for_lone(RETRY_S)
+
+    def _read(self, room: int, replies: Replies | None, *, wait: bool) -> Sequence[Entry]:
+        if room == 0:  # the next batch is full, perhaps of one lane
+            return self._stream.read_ahead(self._intake.max_rows, self._intake.lanes())
+        held = replies.held if replies is not None else None
+        if replies is None or held is None:
+            return self._stream.read(room, wait=wait)
+        # What is held is committed in any case: here, or by the executor once this returns.
+        return self._stream.commit_and_read(held.ended, lambda: replies.settle(held), room)
+
+    def _recover(self) -> Sequence[Entry]:
+        """Take over one abandoned entry, if there is one: it runs alone, since it may be what ended its consumer."""
+        if time.monotonic() < self._next_scan_s:
+            return ()
+        claimed = self._stream.reclaim(1)
+        if not claimed:
+            self._next_scan_s = time.monotonic() + self._scan_s
+        return [entry for entry in claimed if not self._leases.holds(entry.claim)]
+
+    def _take_over(self, entries: Sequence[Entry]) -> None:
+        log.warning("Taking over %d entries that a consumer did not finish.", len(entries))
+        self._on_recovered(len(entries))
+        self.accept(entries, lone=True)
+
+    def begin_alone(self, item: Item) -> bool:
+        """Count that an item taken over runs now, and make its rows; False when it is not to run.
+
+        What needs decoding comes from the decoders, where that has been counted.
+        """
+        if item.has_begun:
+            return True
+        if not count_alone(self._stream, self._leases, item):
+            return False
+        try:
+            self._rows.make(item)
+        except Refusal as refusal:
+            self._refuse([refuse(item, refusal.error)])
+            return False
+        return True
+
+    def accept(self, entries: Sequence[Entry], *, lone: bool = False, ahead: bool = False) -> None:
+        """Take claimed entries: ready ones go to the intake, pictures to the decoders, bad ones back to the sender.
+
+        Args:
+            lone: these were taken over, and are neither decoded nor run together with others.
+            ahead: they go ahead of what waits in the intake.
+        """
+        ready: list[Item] = []
+        suspects: list[Item] = []
+        refused: list[Refused] = []
+        unreadable: list[Dead] = []
+        now_s = time.monotonic()
+        now_ms = self._now_ms(entries, now_s)
+        self._progress.begin(ROWS, now_s)
+        for entry in entries:
+            if not self._leases.take(entry.claim, now_s):
+                continue
+            try:
+                item = self._item(entry, now_s, now_ms, lone)
+                self._leases.promise(entry.claim, item.deadline_s)
+                item.goes_ahead, item.is_lone = ahead, lone
+                if lone:
+                    suspects.append(item)
+                elif not may_repeat(item.request):
+                    self._place(item, ready)
+                elif not self._repeats.joins(item):
+                    # Asking costs a round trip. Who has no process that waits sends one by one, and can spare it.
+                    is_suspect = item.request.reply_to is None or self._repeats.was_answered(item)
+                    suspects.append(item) if is_suspect else self._place(item, ready)
+            except WireError as error:
+                if error.request_id is None:
+                    unreadable.append(Dead(Ended(entry.entry_id, "", "", 0, b"", entry.lane), str(error), 0))
+                else:
+                    fault = RequestError(MALFORMED, str(error), field=error.field or None)
+                    refused.append(Refused(entry, error.request_id, error.reply_to or "", 0, fault))
+            except Refusal as refusal:
+                refused.append(refuse(refusal.item, refusal.error, refusal.reason, refusal.crashes))
+        for item in self._unanswered(suspects):
+            try:
+                self._place(item, ready)
+            except Refusal as refusal:
+                refused.append(refuse(refusal.item, refusal.error))
+        self._progress.end(ROWS)
+        if ready:
+            self._intake.add(ready)
+        if refused:
+            self._refuse(refused)
+        if unreadable:
+            self._discard(unreadable)
+
+    def _place(self, item: Item, ready: list[Item]) -> None:
+        if self._rows.decodes(item):
+            self._decoding.add(item)
+        elif item.is_lone:
+            self._intake.add_lone(item)
+        else:
+            self._rows.make(item)
+            ready.append(item)
+
+    def _unanswered(self, suspects: Sequence[Item]) -> Sequence[Item]:
+        """End what has an answer already, and return the rest."""
+        if not suspects:
+            return ()
+        ends = [end_of(item, 0, b"") for item in suspects]
+        try:
+            answered = self._stream.end_answered(ends)
+        except (StreamDown, StreamGone):
+            return suspects  # to run one once more is allowed
+        left: list[Item] = []
+        for item, is_answered in zip(suspects, answered, strict=True):
+            if is_answered:
+                self._leases.release([item.entry.claim])
+                left += self._unanswered(self._repeats.end(item.entry.lane, item.request.id, answered=True))
+            else:
+                left.append(item)
+        return left
+
+    def _now_ms(self, entries: Sequence[Entry], now_s: float) -> float:
+        """Return Redis's time; asks for it when an entry seems to come from the future: the clock may have been set."""
+        now_ms = self._clock.now_ms(now_s)
+        if max((entry.added_ms for entry in entries), default=0) - now_ms <= FUTURE_MS:
+            return now_ms
+        with suppress(StreamDown):
+            self._stream.ask_time()
+        return self._clock.now_ms(now_s)
+
+    def _item(self, entry: Entry, now_s: float, now_ms: float, lone: bool) -> Item:
+        request = read(entry, self._most_message_bytes)
+        ahead_ms = entry.added_ms - now_ms
+        added_ms = now_ms if ahead_ms > FUTURE_MS else entry.added_ms
+        left_s = (added_ms + request.ttl_ms - now_ms) / 1000
+        item = Item(entry, request, now_s, now_s + left_s, max(0.0, now_ms - entry.added_ms) / 1000)
+        # The first delivery was in company, and this one has not begun.
+        crashes = max(0, entry.attempt - 2) if lone else 0
+        # First, since asking again with an id that was released would cost as many consumers once more.
+        if crashes >= MOST_CRASHES:
+            error = RequestError(CRASHED, "The consumer died each time it ran this request, which is not tried again.")
+            raise Refusal(item, error, f"It ended {crashes} consumers while it ran alone.", crashes)
+        if left_s <= 0:
+            reason = f"It ended {crashes} consumers while it ran alone, and its deadline passed." if crashes else ""
+            error = RequestError(EXPIRED, "The deadline passed while the request was queued.")
+            raise Refusal(item, error, reason, crashes)
+        self._rows.check_cancelled(item)
+        is_ahead = ahead_ms > FUTURE_MS and entry.lane != DEFAULT_LANE and not self._clock.set_backs
+        if request.at is not None:
+            self._fetch_body(item, request.at, is_taken=not lone and not is_ahead)
+        elif is_ahead:
+            error = RequestError(MALFORMED, "The id of the entry lies in the future; let Redis make it.")
+            reason = f"Its id lies {ahead_ms / 1000:.0f} s in the future; `headrace lane repair` makes the lane anew."
+            raise Refusal(item, error, reason)
+        return item
+
+    def _fetch_body(self, item: Item, at: str, *, is_taken: bool) -> None:
+        """Take the body from shared memory.
+
+        What was taken over, or may not run, goes back to its front end, which sends it whole: it may be what ended its
+        consumer, and should it become a dead letter, that is to hold all of it.
+
+        Raises:
+            Refusal: the body is not there.
+        """
+        owner = Owner(self._model, item.entry.lane, item.request.id)
+        body = self._bodies.read(at, owner) if is_taken else None
+        if body is None:
+            raise Refusal(item, RequestError(BODY_GONE, "The body is not in the memory of this machine any more."))
+        item.request = msgspec.structs.replace(item.request, body=body, at=None)
+
+    def _discard(self, dead: Sequence[Dead]) -> None:
+        log.warning("%d entries without a readable request id are dead letters now; nobody can be told.", len(dead))
+        self._on_malformed(len(dead))
+        try:
+            self._on_dead(dead, self._stream.bury(dead))
+        except (StreamDown, StreamGone):
+            log.warning("The queue went away meanwhile; they come back after their lease.")
+        self._leases.release(one.ended.claim for one in dead)

@@ -1,0 +1,182 @@
+"""The meeting point of the reading threads and the running thread: a batcher behind a lock."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from consumer.batching.batcher import Batch, Batcher, CloseReason
+from shared.keys import DEFAULT_LANE
+
+from .items import Item
+
+USUAL_WEIGHT = 0.2
+"""Weight of the newest request in the running estimate of how many rows one has."""
+
+
+SHORTLY_S = 0.02
+"""How long new requests may have to wait to be read while one that must run alone is being decoded."""
+
+
+class Intake:
+    """Bounds what this consumer holds, and hands out batches.
+
+    At most one batch waits here (being decoded, or ready) while another runs: whatever is read earlier than that would
+    only wait longer, when another consumer might be free for it.
+
+    Args:
+        batcher: the policy; as many rows may wait as it puts into one batch.
+    """
+
+    def __init__(self, batcher: Batcher[Item]) -> None:
+        self._batcher = batcher
+        self._decoding = 0
+        self._decoding_of: Counter[str] = Counter()
+        self._rows_per_entry = 1.0
+        self._closed = False
+        self._apart = 0
+        self._lone: Item | None = None
+        self._lone_is_decoded = False
+        lock = threading.Lock()
+        self._changed = threading.Condition(lock)
+        self._room = threading.Condition(lock)
+
+    def wait_for_room(self, timeout_s: float) -> int:
+        """Wait until something may be read; return how many entries, or 0 when the time is out."""
+        with self._room:
+            room = self._free()
+            if room <= 0:
+                self._room.wait(timeout_s)
+                room = self._free()
+            # How many rows an entry has is known once it is here; until then it is taken to be as usual.
+            return max(1, round(room / self._rows_per_entry)) if room > 0 else 0
+
+    def _free(self) -> float:
+        return self._batcher.max_rows - self._decoding * self._rows_per_entry - self._batcher.rows
+
+    def _take(self, item: Item) -> None:
+        self._rows_per_entry += USUAL_WEIGHT * (item.row_count - self._rows_per_entry)
+        self._batcher.add(item, ahead=item.goes_ahead)
+
+    def is_empty(self) -> bool:
+        """Say whether nothing waits here, neither ready nor being decoded."""
+        return self._decoding == 0 and self._apart == 0 and self._batcher.rows == 0 and not self.has_lone()
+
+    def waits(self) -> bool:
+        """Say whether a batch may be held back for company although the device is idle."""
+        return self._batcher.waits()
+
+    @property
+    def max_rows(self) -> int:
+        """Most rows of a batch."""
+        return self._batcher.max_rows
+
+    def lanes(self) -> dict[str, int]:
+        """Return how many requests each lane has here."""
+        with self._changed:
+            return dict(Counter(item.entry.lane for item in self._batcher.waiting()) + self._decoding_of)
+
+    def begin_decoding(self, count: int, lane: str = DEFAULT_LANE) -> None:
+        """Reserve room for requests whose rows are still being made."""
+        with self._changed:
+            self._decoding += count
+            self._decoding_of[lane] += count
+
+    def end_decoding(self, item: Item | None, lane: str = DEFAULT_LANE) -> None:
+        """Turn one reservation into an item, or give it up."""
+        with self._changed:
+            self._decoding -= 1
+            self._decoding_of[lane] -= 1
+            if item is not None:
+                self._take(item)
+                self._batcher.ready(time.monotonic())
+            self._changed.notify()
+            self._room.notify()
+
+    def set_apart(self, lane: str = DEFAULT_LANE) -> None:
+        """Give up the room reserved for a request: its rows take long to make, and others need not wait for them."""
+        with self._changed:
+            self._decoding -= 1
+            self._decoding_of[lane] -= 1
+            self._apart += 1
+            self._room.notify()
+
+    def end_apart(self, item: Item | None) -> None:
+        """Add a request that was set apart, or give it up."""
+        with self._changed:
+            self._apart -= 1
+        if item is not None:
+            self.add([item])
+
+    def add(self, items: Sequence[Item]) -> None:
+        """Add requests that are ready to run."""
+        with self._changed:
+            for item in items:
+                self._take(item)
+            self._batcher.ready(time.monotonic())
+            self._changed.notify()
+
+    def has_lone(self) -> bool:
+        """Say whether an item that must run alone waits here, or is being decoded."""
+        return self._lone is not None or self._lone_is_decoded
+
+    def wait_for_lone(self, timeout_s: float) -> None:
+        """Wait until the item that must run alone has been handed out; only shortly while it is being decoded."""
+        with self._room:
+            timeout_s = min(timeout_s, SHORTLY_S) if self._lone_is_decoded else timeout_s
+            self._room.wait_for(lambda: not self.has_lone(), timeout_s)
+
+    def begin_lone(self) -> None:
+        """Note that the rows of the one item that must run alone are being made."""
+        with self._changed:
+            self._lone_is_decoded = True
+
+    def add_lone(self, item: Item | None) -> None:
+        """Add the one item that must run alone, which is handed out next; or give it up."""
+        with self._changed:
+            self._lone, self._lone_is_decoded = item, False
+            self._changed.notify()
+            self._room.notify()
+
+    def close(self) -> None:
+        """Nothing more comes: hand out what is here at once, then report the end."""
+        with self._changed:
+            self._closed = True
+            self._batcher.drain()
+            self._changed.notify_all()
+
+    def is_over(self) -> bool:
+        """Say whether the intake is closed and everything has been handed out."""
+        return self._closed and self.is_empty()
+
+    def next_batch(self, timeout_s: float | None = None) -> Batch[Item] | None:
+        """Wait for the next batch; None once the intake is closed and empty, or when the time is out.
+
+        Args:
+            timeout_s: longest wait while nothing is here; None waits until something comes.
+        """
+        with self._changed:
+            while True:
+                now_s = time.monotonic()
+                if self._lone is not None:
+                    return self._take_lone(self._lone, now_s)
+                batch = self._batcher.take_due(now_s)
+                if batch is not None:
+                    self._room.notify()
+                    return batch
+                if self._closed and self._decoding == 0 and self._apart == 0 and not self._lone_is_decoded:
+                    return None
+                due_s = self._batcher.due_s(now_s)
+                if due_s is not None:
+                    self._changed.wait(max(0.0, due_s - now_s))
+                elif timeout_s == 0 or not self._changed.wait(timeout_s):
+                    return None
+
+    def _take_lone(self, item: Item, now_s: float) -> Batch[Item]:
+        self._lone = None
+        self._room.notify()
+        if item.deadline_s <= now_s:
+            return Batch([], [item], CloseReason.LONE)
+        return Batch([item], [], CloseReason.LONE)

@@ -1,0 +1,129 @@
+"""What passes between the stages of a consumer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from consumer.batching.batcher import CloseReason
+from consumer.events import ItemDone
+from consumer.queue.interface import Ended, Entry
+from shared.process.logs import about
+from shared.wire.messages import Request
+from shared.wire.outcomes import RequestError
+
+
+@dataclass(slots=True)
+class Item:
+    """One request on its way through the stages. Times are monotonic seconds, ``decode_s`` is a duration.
+
+    ``goes_ahead`` says that its lane has a share of the next batch, although others have filled that already;
+    ``is_lone`` that it was taken over and runs alone, ``has_begun`` that this delivery of it has been counted.
+    """
+
+    entry: Entry
+    request: Request
+    arrived_s: float
+    deadline_s: float
+    queued_s: float
+    rows: Sequence[Any] = ()
+    row_count: int = 1
+    decode_s: float = 0.0
+    goes_ahead: bool = False
+    is_lone: bool = False
+    has_begun: bool = False
+
+    def about(self) -> dict[str, str]:
+        """Return what a log line about it carries besides its words."""
+        return about(self.request.id, self.request.traceparent)
+
+
+@dataclass(slots=True)
+class Finished:
+    """A batch that ran: per item either its outputs or the error that it met.
+
+    Attributes:
+        taken_s: when the batch closed and left the batcher.
+        run_s: how long the model ran.
+        rows: rows in the batch.
+    """
+
+    items: Sequence[Item]
+    outputs: Sequence[Sequence[Any] | RequestError]
+    taken_s: float
+    run_s: float
+    rows: int
+    reason: CloseReason
+
+
+class Refusal(Exception):
+    """Why an item ends without inference; ``reason`` and ``crashes`` as in :class:`Refused`."""
+
+    def __init__(self, item: Item, error: RequestError, reason: str = "", crashes: int = 0) -> None:
+        self.item, self.error, self.reason, self.crashes = item, error, reason, crashes
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A request that ends without inference, and the error to send.
+
+    Attributes:
+        reply_to: instance waiting for the reply; empty for none.
+        ttl_ms: the request's time to live, 0 when it could not be read.
+        reason: why it becomes a dead letter, for the operator; empty when it does not.
+        crashes: how often a consumer died while it ran alone.
+    """
+
+    entry: Entry
+    request_id: str
+    reply_to: str
+    ttl_ms: int
+    error: RequestError
+    reason: str = ""
+    crashes: int = 0
+
+
+def refuse(item: Item, error: RequestError, reason: str = "", crashes: int = 0) -> Refused:
+    """Make the refusal of an item."""
+    request = item.request
+    return Refused(item.entry, request.id, request.reply_to or "", request.ttl_ms, error, reason, crashes)
+
+
+def end_of(item: Item, expiry_ms: int, reply: bytes) -> Ended:
+    """Make the end of an item that is answered with ``reply``."""
+    entry, request = item.entry, item.request
+    return Ended(entry.entry_id, request.id, request.reply_to or "", expiry_ms, reply, entry.lane)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A batch whose replies are encoded: what to commit, and what to report then. Times are monotonic seconds."""
+
+    finished: Finished
+    ended: Sequence[Ended]
+    done: Sequence[ItemDone]
+    begun_s: float
+    encoded_s: float
+
+
+class Replies(Protocol):
+    """Where a batch goes once it has run; see :class:`consumer.pipeline.committer.Committer`.
+
+    Attributes:
+        held: a batch that the executing thread commits together with its next read.
+    """
+
+    held: Prepared | None
+
+    def finish(self, finished: Finished, *, idle: bool, hold: bool = False) -> None:
+        """Take a batch that ran; may block, which holds the device back while replies pile up."""
+
+    def refuse(self, refused: Sequence[Refused]) -> None:
+        """Take requests that end without inference."""
+
+    def settle(self, prepared: Prepared) -> None:
+        """Note that what was held has been committed."""
+
+    def flush(self) -> None:
+        """Commit what is held."""

@@ -1,0 +1,80 @@
+"""From a request to rows of the model, or to the refusal that its sender gets."""
+
+from __future__ import annotations
+
+from consumer.models.base import Model
+from consumer.models.model_errors import answer_to
+from consumer.queue.entry_reader import check, is_large
+from shared.wire.outcomes import CANCELLED, EXPIRED, RequestError, invalid
+
+from .cancellations import Cancelled
+from .items import Item, Refusal
+
+
+class Rows:
+    """Asks the model; any thread may call it.
+
+    Args:
+        max_rows: most rows of a request.
+        cancelled: entries that are not to run.
+    """
+
+    def __init__(self, model: Model, max_rows: int, cancelled: Cancelled) -> None:
+        self._model, self._max_rows, self._cancelled = model, max_rows, cancelled
+
+    def make(self, item: Item) -> None:
+        """Make the rows of ``item``.
+
+        Raises:
+            Refusal: the model does not take it, or failed.
+        """
+        try:
+            check(item.request)
+            item.rows = self._model.preprocess(item.request)
+            item.row_count = len(item.rows)
+            if not 1 <= item.row_count <= self._max_rows:
+                raise invalid(f"A request must have 1 to {self._max_rows} rows, not {item.row_count}.", "inputs")
+        except BaseException as error:
+            raise Refusal(item, answer_to(error, item, "Preprocessing")) from None
+
+    def decodes(self, item: Item) -> bool:
+        """Say whether making them is real work.
+
+        Raises:
+            Refusal: the model failed.
+        """
+        try:
+            return is_large(item.entry) or bool(self._model.decodes(item.request))
+        except BaseException as error:
+            raise Refusal(item, answer_to(error, item, "Choosing how to preprocess")) from None
+
+    def large_bytes(self, item: Item) -> int:
+        """Return what memory making them takes, if others should not wait for it; else 0.
+
+        Raises:
+            Refusal: the model does not take it, or failed.
+        """
+        try:
+            effort = self._model.effort(item.request)
+            return int(effort.memory_bytes) if effort is not None and effort.is_large else 0
+        except BaseException as error:
+            raise Refusal(item, answer_to(error, item, "Estimating the effort")) from None
+
+    def check_cancelled(self, item: Item) -> None:
+        """Refuse what was cancelled.
+
+        Raises:
+            Refusal: it was.
+        """
+        if self._cancelled and self._cancelled.holds(item.entry.claim):
+            raise Refusal(item, RequestError(CANCELLED, "The request was cancelled."))
+
+    def check_due(self, item: Item, now_s: float) -> None:
+        """Refuse what was cancelled, and what would come too late.
+
+        Raises:
+            Refusal: it was, or it would.
+        """
+        self.check_cancelled(item)
+        if item.deadline_s <= now_s:
+            raise Refusal(item, RequestError(EXPIRED, "The deadline passed before the request was decoded."))

@@ -1,0 +1,243 @@
+"""What a consumer needs of a queue. ``redis_stream.py`` is the real one; ``tests/fake_stream.py`` has one in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from shared.keys import DEFAULT_LANE
+from shared.redis.clock import RedisClock
+from shared.state.cards import Card
+from shared.state.desired_state import Serving, Wish
+from shared.state.lanes import LaneBytes
+
+Claim = tuple[str, bytes]
+"""What names an entry: its lane and its id there. Entries of two lanes may have the same id."""
+
+FUTURE_MS = 5_000
+"""An entry whose id is further ahead of Redis's clock than this was not given it by Redis, unless that clock was set
+back. In ``default`` it counts as added now; a direct producer's lane is its own to spoil."""
+
+
+NO_ROOM = -2
+"""What ``commit`` says of a reply for whose bytes its lane has no room: nothing was done, and its request is to end
+with another reply."""
+
+
+class StreamDown(Exception):
+    """The queue did not answer; the same call may succeed later."""
+
+
+class StreamGone(Exception):
+    """The stream or its group is missing; the next heartbeat makes them again."""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One claimed entry of a work stream.
+
+    Attributes:
+        entry_id: its id in the stream of its lane.
+        added_ms: when it was added, in ms on Redis's clock.
+        message: the request as it was sent; None when the entry has no such field.
+        attempt: how often it has been delivered, this time included. Being taken over does not count until it runs.
+    """
+
+    entry_id: bytes
+    added_ms: int
+    message: bytes | None
+    attempt: int = 1
+    lane: str = DEFAULT_LANE
+
+    @property
+    def claim(self) -> Claim:
+        """What names it among all entries."""
+        return self.lane, self.entry_id
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """One request that has come to its end, as ``commit`` takes it.
+
+    Attributes:
+        reply: the encoded reply.
+        reply_to: instance whose reply stream gets a hint; empty for none.
+        expiry_ms: how long the reply stays readable; 0 stores nothing and only hints.
+    """
+
+    entry_id: bytes
+    request_id: str
+    reply_to: str
+    expiry_ms: int
+    reply: bytes
+    lane: str = DEFAULT_LANE
+
+    @property
+    def claim(self) -> Claim:
+        """What names its entry among all."""
+        return self.lane, self.entry_id
+
+
+class Cause(StrEnum):
+    """Why something is a dead letter.
+
+    Attributes:
+        CRASHED: consumers died while it ran alone.
+        UNREADABLE: it is no request.
+        FUTURE_ID: the id of its entry lies in the future, in a lane of its own.
+    """
+
+    CRASHED = "crashed"
+    UNREADABLE = "unreadable"
+    FUTURE_ID = "future_id"
+
+
+class Dead(msgspec.Struct, frozen=True):
+    """One request that ends as a dead letter.
+
+    Attributes:
+        ended: how its sender is told; an empty ``request_id`` when nobody can be.
+        reason: one sentence for the operator.
+        crashes: how often a consumer died while it ran alone.
+    """
+
+    ended: Ended
+    reason: str
+    crashes: int
+
+    @property
+    def cause(self) -> Cause:
+        """What the metrics call the reason."""
+        if not self.ended.request_id:
+            return Cause.UNREADABLE
+        return Cause.CRASHED if self.crashes else Cause.FUTURE_ID
+
+
+OnDead = Callable[[Sequence[Dead], Sequence[int]], object]
+"""Told of dead letters and of what :meth:`WorkStream.bury` said to each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """What waits in a lane: entries nobody has claimed, entries being worked on, age of the oldest in seconds.
+
+    Attributes:
+        bytes: what the lane takes, None where that is not known.
+    """
+
+    backlog: int
+    pending: int
+    oldest_age_s: float
+    bytes: LaneBytes | None = None
+
+
+class WorkStream(Protocol):
+    """The work of one model, seen from one consumer: a stream for each lane.
+
+    The lanes are those that the latest heartbeat found; before the first it is ``default`` alone. While several
+    compete, new entries are claimed in proportion to the lanes' weights.
+
+    Methods may be called from several threads. Every one raises ``StreamDown`` when the queue does not answer.
+    """
+
+    clock: RedisClock
+
+    def read(self, max_entries: int, *, wait: bool = True) -> list[Entry]:
+        """Claim up to ``max_entries`` new entries; waits a bounded time for the first.
+
+        Where that wait ends with the first entries of several lanes at once, it is one of each.
+
+        Args:
+            wait: False takes what is there.
+
+        Raises:
+            StreamGone: the stream or group is missing.
+        """
+
+    def has_several_lanes(self) -> bool:
+        """Say whether there are other lanes than ``default``."""
+
+    def read_ahead(self, rows: int, present: Mapping[str, int]) -> list[Entry]:
+        """Claim entries that go ahead into a full batch, of lanes with less than their share of it; does not wait.
+
+        Args:
+            rows: of the batch.
+            present: requests that wait for it already, by lane.
+        """
+
+    def commit_and_read(self, ended: Sequence[Ended], committed: Callable[[], None], max_entries: int) -> list[Entry]:
+        """End requests as :meth:`commit` does and claim new entries, in one round trip.
+
+        Args:
+            ended: what to end.
+            committed: called as soon as that has succeeded. When it has not been called, ``ended`` is to be
+                committed again, whether this returned or raised.
+            max_entries: as for :meth:`read`, whose errors this raises, too.
+        """
+
+    def reclaim(self, max_entries: int) -> list[Entry]:
+        """Claim entries whose lease has run out. They are to run alone, each after a :meth:`begin_alone`."""
+
+    def begin_alone(self, entry: Entry) -> bool:
+        """Count the delivery ``entry.attempt`` of a reclaimed entry, just before it runs alone.
+
+        Thus only crashes of an entry that ran alone count against it. False: it is not this worker's any more.
+        """
+
+    def renew(self, claims: Sequence[Claim]) -> list[Claim]:
+        """Begin the lease of claimed entries anew; returns those that are not this worker's any more."""
+
+    def commit(self, ended: Sequence[Ended]) -> list[int]:
+        """End requests atomically, one by one: 1 done by this call, 0 no longer ours, 2 already answered, -1 refused,
+        and ``NO_ROOM``.
+
+        Repeating a call after an error is harmless.
+        """
+
+    def end_answered(self, ended: Sequence[Ended]) -> list[bool]:
+        """End those whose id has a reply already; its sender is told to look. False: it has none and is to run."""
+
+    def bury(self, dead: Sequence[Dead]) -> list[int]:
+        """End requests as :meth:`commit` does and keep their messages as dead letters; same statuses."""
+
+    def reap(self) -> int:
+        """Take consumers out of the group that died long ago and hold nothing; returns how many."""
+
+    def heartbeat(self, card: Card, state: Mapping[str, str]) -> None:
+        """Say that this worker lives, publish the card, find the lanes, make their streams and groups where missing,
+        read Redis's clock."""
+
+    def ask_time(self) -> None:
+        """Read Redis's clock, which every heartbeat does, too."""
+
+    def leave(self) -> None:
+        """Take this worker off the list."""
+
+    def ends(self) -> list[Claim]:
+        """Wait a bounded time for news of entries that ended without a consumer, such as by being cancelled.
+
+        Each is told once. For one thread at a time.
+        """
+
+    def wish(self) -> Wish | None:
+        """Return what an operator last asked for, None for nothing."""
+
+    def serving(self) -> Serving:
+        """Return whether an operator has paused the model, or drains it."""
+
+    def take_turn(self) -> bool:
+        """Say whether it is this worker's turn to switch, taking or keeping the turn for a lease if nobody else has it.
+
+        Two may have it for a moment when a lease runs out; that costs capacity and nothing else.
+        """
+
+    def end_turn(self) -> None:
+        """Let the next worker have its turn; nothing if it is not this worker's."""
+
+    def depth(self) -> dict[str, Depth]:
+        """Measure what waits, by lane."""
+
+    def close(self) -> None:
+        """Close every connection."""

@@ -1,0 +1,400 @@
+"""The work of a model on Redis: XREADGROUP to claim, ``hr1_commit`` to end, ``hr1_reclaim`` to recover."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from shared import keys
+from shared.redis import functions
+from shared.redis.advice import told
+from shared.redis.client import ClientError, ServerError, SyncLink, connect, is_demoted
+from shared.redis.clock import RedisClock
+from shared.settings import Settings
+from shared.state import cards, desired_state, lanes
+from shared.wire.reply_portion import Portion
+
+from . import switch_turn
+from .fair_share import Turns
+from .interface import FUTURE_MS, NO_ROOM, Claim, Dead, Depth, Ended, Entry, StreamDown, StreamGone
+from .redis_lanes import LaneReader, depth, entries, milliseconds, received
+from .redis_terminations import EndsReader
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+MAIN = keys.DEFAULT_LANE
+
+
+class RedisStream:
+    """See :class:`consumer.queue.interface.WorkStream`.
+
+    Args:
+        settings: Redis address, lease and lane limit.
+        model: whose work stream.
+        worker: this consumer's name in the group.
+    """
+
+    def __init__(self, settings: Settings, model: str, worker: str) -> None:
+        self.clock = RedisClock()
+        self._settings = settings
+        self._model, self._worker = model, worker
+        self._work = keys.work(model, MAIN)
+        # Reading, committing, beating, renewing and listening each happen on a thread and a connection of their own.
+        self._client = connect(settings.redis_address, settings.socket_timeout_s, settings.redis_ping_s, is_spared=True)
+        self._links = tuple(SyncLink(self._client) for _ in range(5))
+        self._reading, self._committing, self._beating, self._keeping, self._listening = self._links
+        self._turns = Turns({MAIN: 1.0})
+        self._lanes = LaneReader(self._reading, model, worker, settings.block_ms)
+        self._ends = EndsReader(self._listening, model, settings.block_ms)
+        self._claimed_after: dict[str, bytes] = {}
+        self._portion = Portion()
+        self._found: list[bytes] = []
+        self._scanned = 0
+        self._has_loaded = False
+        self._set_backs = 0
+        self._was_demoted = False
+
+    def read(self, max_entries: int, *, wait: bool = True) -> list[Entry]:
+        """See the interface; waits for at most ``settings.block_ms``."""
+        if self._claimed_after:
+            return self._read_claimed(max_entries)
+        turns = self._turns
+        try:
+            self._guard(lambda: self._reading.send(*self._reads(turns, max_entries, wait)))
+            return self._guard(lambda: self._receive_read(turns, max_entries, wait))
+        except StreamDown:
+            self._note_lost_answer()
+            raise
+
+    def has_several_lanes(self) -> bool:
+        """See the interface."""
+        return len(self._turns.weights) > 1
+
+    def read_ahead(self, rows: int, present: Mapping[str, int]) -> list[Entry]:
+        """See the interface."""
+        turns = self._turns
+        if self._claimed_after or len(turns.weights) == 1:
+            return []
+        try:
+            self._guard(lambda: self._reading.send(*self._lanes.look(tuple(turns.weights))))
+            return self._guard(lambda: self._lanes.take_ahead(turns, rows, present))
+        except StreamDown:
+            self._note_lost_answer()
+            raise
+
+    def _note_lost_answer(self) -> None:
+        self._claimed_after = dict.fromkeys(self._turns.weights, b"0-0")
+
+    def _read_claimed(self, max_entries: int) -> list[Entry]:
+        """Read again what this worker holds: the server may have claimed entries for it whose answer was lost."""
+        lane, after = next(iter(self._claimed_after.items()))
+        count = self._portion.of(max_entries)
+        try:
+            last, *rows = self._call(self._reading, functions.CLAIMED, [self._worker, after, count], lane)
+        except StreamGone:
+            del self._claimed_after[lane]  # with the group, what was claimed is forgotten
+            raise
+        except StreamDown:
+            self._portion.lost(count)
+            raise
+        self._portion.came()
+        if last:
+            self._claimed_after[lane] = last
+        else:
+            del self._claimed_after[lane]
+        return self._taken(rows, lane)
+
+    def _taken(self, rows: Iterable[Any], lane: str) -> list[Entry]:
+        return [Entry(entry_id, milliseconds(entry_id), message, seen + 1, lane) for entry_id, seen, message in rows]
+
+    def _reads(self, turns: Turns, max_entries: int, wait: bool = True) -> Sequence[tuple[Any, ...]]:
+        """Return the commands of one read, whose answers :meth:`_receive_read` receives."""
+        if len(turns.weights) > 1:
+            return self._lanes.look(tuple(turns.weights))
+        count = ("COUNT", max_entries, *(("BLOCK", self._settings.block_ms) if wait else ()))
+        return (("XREADGROUP", "GROUP", keys.GROUP, self._worker, *count, "STREAMS", self._work, b">"),)
+
+    def _receive_read(self, turns: Turns, max_entries: int, wait: bool = True) -> list[Entry]:
+        if len(turns.weights) > 1:
+            return self._lanes.take(turns, max_entries, wait)
+        return entries(self._reading.receive(), MAIN)
+
+    def commit_and_read(self, ended: Sequence[Ended], committed: Callable[[], None], max_entries: int) -> list[Entry]:
+        """See the interface."""
+        if self._claimed_after:
+            return self.read(max_entries)
+        link, turns = self._reading, self._turns
+        commits = [
+            ("FCALL", functions.COMMIT, 1, keys.work(self._model, lane), *self._commit_arguments(some))
+            for lane, some in _by_lane(ended).items()
+        ]
+        try:
+            self._guard(lambda: link.send(*commits, *self._reads(turns, max_entries)))
+            answers = self._guard(lambda: received(link, len(commits)))
+            refused = [answer for answer in answers if isinstance(answer, ServerError)]
+            if refused:
+                log.warning("Committing together with reading failed (%s).", refused[0])
+            else:
+                statuses = [self._status(status) for answer in answers for status in answer]
+                if NO_ROOM not in statuses:  # else all are committed again, which says which have no room
+                    committed()
+            return self._guard(lambda: self._receive_read(turns, max_entries))
+        except StreamDown:
+            self._note_lost_answer()
+            raise
+
+    def reclaim(self, max_entries: int) -> list[Entry]:
+        """See the interface; lanes take turns in being looked at first."""
+        arguments = [self._worker, self._settings.lease_ms, max_entries]
+        served = tuple(self._turns.weights)
+        for _ in served:
+            self._scanned = (self._scanned + 1) % len(served)
+            lane = served[self._scanned]
+            # Should the answer be lost, these are taken over once more; read with the others they would not run alone.
+            rows = self._call(self._reading, functions.RECLAIM, arguments, lane)
+            if rows:
+                return self._taken(rows, lane)
+        return []
+
+    def begin_alone(self, entry: Entry) -> bool:
+        """See the interface."""
+        arguments = [self._worker, entry.entry_id, entry.attempt]
+        return bool(self._call(None, functions.BEGIN, arguments, entry.lane))
+
+    def renew(self, claims: Sequence[Claim]) -> list[Claim]:
+        """See the interface."""
+        held: dict[str, list[bytes]] = {}
+        for lane, entry_id in claims:
+            held.setdefault(lane, []).append(entry_id)
+        answers = self._call_each(
+            self._keeping, functions.RENEW, {lane: [self._worker, *ids] for lane, ids in held.items()}
+        )
+        return [(lane, entry_id) for lane, lost in answers.items() for entry_id in lost]
+
+    def reap(self) -> int:
+        """See the interface; dead long ago means four leases."""
+        arguments = [4 * self._settings.lease_ms]
+        return sum(int(self._call(self._keeping, functions.REAP, arguments, lane)) for lane in self._turns.weights)
+
+    def commit(self, ended: Sequence[Ended]) -> list[int]:
+        """See the interface."""
+        by_lane = {lane: self._commit_arguments(some) for lane, some in _by_lane(ended).items()}
+        answers = self._call_each(self._committing, functions.COMMIT, by_lane)
+        statuses = {lane: iter(answer) for lane, answer in answers.items()}
+        return [self._status(next(statuses[one.lane], 0)) for one in ended]
+
+    def _commit_arguments(self, ended: Sequence[Ended]) -> list[Any]:
+        arguments: list[Any] = [
+            functions.REPLY_STREAM_CAP,
+            self._settings.reply_expiry_ms(self._settings.max_timeout_ms),
+            functions.HINT_LIMIT_BYTES,
+        ]
+        for item in ended:
+            arguments += (item.entry_id, item.request_id, item.reply_to, item.expiry_ms, item.reply)
+        return arguments
+
+    def _status(self, status: Any) -> int:
+        if isinstance(status, int):
+            return status
+        if status == b"full":
+            return NO_ROOM
+        log.error("Redis refused to commit a reply: %s", status.decode(errors="replace"))
+        return -1
+
+    def end_answered(self, ended: Sequence[Ended]) -> list[bool]:
+        """See the interface."""
+        by_lane: dict[str, list[Any]] = {}
+        for one in ended:
+            arguments = by_lane.setdefault(one.lane, self._commit_arguments(())[:2])
+            arguments += (one.entry_id, one.request_id, one.reply_to)
+        statuses = {
+            lane: iter(self._call(self._reading, functions.ANSWERED, arguments, lane))
+            for lane, arguments in by_lane.items()
+        }
+        return [self._status(next(statuses[one.lane])) == 1 for one in ended]
+
+    def bury(self, dead: Sequence[Dead]) -> list[int]:
+        """See the interface."""
+        head: list[Any] = [*self._commit_arguments(()), functions.DEAD_LETTERS_CAP, functions.DEAD_LETTERS_BYTES]
+        by_lane: dict[str, list[Any]] = {}
+        for one in dead:
+            arguments = by_lane.setdefault(one.ended.lane, head.copy())
+            arguments += (*self._commit_arguments((one.ended,))[3:], one.reason, one.crashes)
+        statuses = {
+            lane: iter(self._call(None, functions.DEAD, arguments, lane)) for lane, arguments in by_lane.items()
+        }
+        return [self._status(next(statuses[one.ended.lane], 0)) for one in dead]
+
+    def heartbeat(self, card: cards.Card, state: Mapping[str, str]) -> None:
+        """See the interface."""
+        if not self._has_loaded:
+            self._load_functions()
+        fields = [part for pair in state.items() for part in pair] + ["lane_bytes", str(self._settings.lane_bytes)]
+        published = [part for pair in cards.to_hash(card).items() for part in pair]
+        self._find_lanes()
+        before_s = time.monotonic()
+        now_ms, _ = self._call(
+            self._beating,
+            functions.HEARTBEAT,
+            [self._worker, self._settings.lease_ms, self._settings.lane_limit, len(fields), *fields, *published],
+        )
+        self.clock.observe(now_ms, before_s, time.monotonic())
+        if self._was_demoted:  # what only reads would stay with a server that is a replica now, without an error
+            self._was_demoted = False
+            self._listening.renew()
+            self._client.connection_pool.disconnect(inuse_connections=False)
+        if self.clock.set_backs > self._set_backs:
+            self._make_lanes_anew()
+        # The list of models lives in another hash slot, so it cannot be part of the function's step. A full server
+        # refuses it; a consumer that could not start because of that could not empty the server either.
+        with contextlib.suppress(StreamDown):
+            self._guard(lambda: self._client.zadd(keys.MODELS, {self._model: now_ms}))
+        self._keep_alive()
+
+    def _keep_alive(self) -> None:
+        """Look after the connections that nobody uses just now; where one is lost others will be."""
+        if not all(link.keep_alive() for link in self._links):
+            log.warning("A connection to Redis was lost while it was idle; idle ones are opened anew.")
+            for link in self._links:
+                link.renew()
+
+    def _find_lanes(self) -> None:
+        found: Any = self._call(self._beating, functions.LANES, [])
+        if not found and self._found:  # the server has lost its data: default would be there
+            self._guard(lambda: self._client.hset(keys.lanes(self._model), items=self._found))
+            found = self._call(self._beating, functions.LANES, [])
+        self._found = found
+        table = lanes.from_pairs(zip(found[::2], found[1::2], strict=True))
+        weights = {name: one.weight for name, one in table.items()}
+        if weights != self._turns.weights:
+            log.info("Lanes and their weights: %s.", ", ".join(f"{name} {one:g}" for name, one in weights.items()))
+            self._turns = Turns(weights)
+
+    def _make_lanes_anew(self) -> None:
+        """Give what is in the lanes ids of now: with ids of before the clock was set back they would be dead letters.
+
+        In ``default`` they count as added when they are read, so it is left as it is.
+        """
+        seen = self.clock.set_backs
+        log.warning("Redis's clock was set back; lanes whose newest id lies in the future are made anew.")
+        for lane in self._turns.weights:
+            if lane != MAIN:
+                self._call(self._beating, functions.REPAIR, [lanes.MOST_LIMIT, FUTURE_MS], lane)
+        self._set_backs = seen
+
+    def _load_functions(self) -> None:
+        """Replace the functions that an older version may have left on the server, where that is permitted."""
+        try:
+            self._guard(lambda: functions.load(self._client))
+        except StreamDown as error:
+            if not isinstance(error.__cause__, ServerError):
+                raise
+            log.info("The functions were not loaded (%s); those on the server are used.", error)
+        self._has_loaded = True
+
+    def ask_time(self) -> None:
+        """See the interface."""
+        before_s = time.monotonic()
+        seconds, microseconds = self._guard(lambda: self._client.time())
+        self.clock.observe(int(seconds) * 1000 + int(microseconds) / 1000, before_s, time.monotonic())
+
+    def leave(self) -> None:
+        """See the interface."""
+        for lane in self._turns.weights:
+            self._call(self._beating, functions.LEAVE, [self._worker], lane)
+
+    def ends(self) -> list[Claim]:
+        """See the interface; waits for at most ``settings.block_ms``."""
+        return self._guard(lambda: self._ends.read(tuple(self._turns.weights)))
+
+    def wish(self) -> desired_state.Wish | None:
+        """See the interface."""
+        key = keys.wish(self._model)
+        found: Any = self._guard(lambda: self._client.hmget(key, [desired_state.PRECISION, desired_state.TOKEN]))
+        return desired_state.from_fields(*found)
+
+    def serving(self) -> desired_state.Serving:
+        """See the interface."""
+        key = keys.wish(self._model)
+        return desired_state.serving_from(self._guard(lambda: self._client.hget(key, desired_state.SERVING)))
+
+    def take_turn(self) -> bool:
+        """See the interface."""
+        return self._guard(lambda: switch_turn.take(self._client, self._model, self._worker, self._settings.lease_ms))
+
+    def end_turn(self) -> None:
+        """See the interface."""
+        self._guard(lambda: switch_turn.end(self._client, self._model, self._worker))
+
+    def depth(self) -> dict[str, Depth]:
+        """See the interface. XINFO's lag is not used: it is unknown whenever the last delivered entry is deleted."""
+        now_ms = self.clock.now_ms()
+        return self._guard(
+            lambda: {lane: depth(self._client, self._model, lane, now_ms) for lane in self._turns.weights}
+        )
+
+    def close(self) -> None:
+        """See the interface."""
+        for link in self._links:
+            link.close()
+        self._client.close()
+
+    def _call(self, link: SyncLink | None, function: str, arguments: Sequence[Any], lane: str = MAIN) -> Any:
+        """Call a function, on any connection when ``link`` is None; load the functions where they are missing."""
+        send = self._client.execute_command if link is None else link.call
+        work = self._work if lane == MAIN else keys.work(self._model, lane)
+        return self._loaded(lambda: send("FCALL", function, 1, work, *arguments))
+
+    def _call_each(
+        self, link: SyncLink, function: str, arguments: Mapping[str, Sequence[Any]]
+    ) -> dict[str, Sequence[Any]]:
+        """Call a function for several lanes in one round trip; return the answers by lane.
+
+        A lane that is gone answers nothing; that must not keep the others from being answered.
+        """
+        if len(arguments) == 1:
+            ((lane, some),) = arguments.items()
+            return {lane: self._call(link, function, some, lane)}
+
+        def call() -> dict[str, Sequence[Any]]:
+            link.send(
+                *(("FCALL", function, 1, keys.work(self._model, lane), *some) for lane, some in arguments.items())
+            )
+            answers = dict(zip(arguments, received(link, len(arguments)), strict=True))
+            for lane, answer in answers.items():
+                if isinstance(answer, ServerError):
+                    if not str(answer).startswith("NOGROUP"):
+                        raise answer
+                    answers[lane] = ()
+            return answers
+
+        return self._loaded(call)
+
+    def _loaded(self, call: Callable[[], T]) -> T:
+        try:
+            return self._guard(call)
+        except StreamDown as error:
+            if error.__cause__ is None or not functions.is_missing(error.__cause__):  # type: ignore[arg-type]
+                raise
+        log.info("The functions are not in Redis; loading them.")
+        self._guard(lambda: functions.load(self._client))
+        return self._guard(call)
+
+    def _guard(self, step: Callable[[], T]) -> T:
+        try:
+            return step()
+        except ClientError as error:
+            self._was_demoted = self._was_demoted or is_demoted(error)
+            if isinstance(error, ServerError) and str(error).startswith(("NOGROUP", "UNBLOCKED")):
+                raise StreamGone(str(error)) from error
+            raise StreamDown(told(error)) from error
+
+
+def _by_lane(ended: Iterable[Ended]) -> dict[str, list[Ended]]:
+    found: dict[str, list[Ended]] = {}
+    for one in ended:
+        found.setdefault(one.lane, []).append(one)
+    return found

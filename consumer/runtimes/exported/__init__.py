@@ -1,0 +1,1 @@
+"""Runtimes of exported ONNX files: ONNX Runtime, OpenVINO, TensorRT."""

@@ -1,0 +1,1 @@
+"""Runtimes in torch itself: as written, compiled, and CUDA graphs."""

@@ -1,0 +1,1 @@
+"""Going over to another precision or runtime while the consumer runs."""

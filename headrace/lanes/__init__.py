@@ -1,0 +1,1 @@
+"""`headrace lane`: limits, weights, census, and the guard against floods."""

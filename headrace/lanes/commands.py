@@ -1,0 +1,141 @@
+"""`headrace lane` on the command line. What it does is in the modules that are imported when it is called."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from headrace.options import as_json_option, yes_option
+
+# `up` needs no Redis client, so nothing that needs one is imported here.
+
+
+_bytes_option = click.option(
+    "--bytes",
+    "limit_bytes",
+    type=int,
+    help="Bytes that its requests and stored replies may take together; half of the server's memory unless set.",
+)
+
+
+@click.group()
+def lane() -> None:
+    """Lanes: a queue of its own for each tenant or priority of a model."""
+
+
+@lane.command("list")
+@click.argument("model")
+@as_json_option
+def list_lanes(model: str, as_json: bool) -> None:
+    """List the lanes of MODEL."""
+    from headrace.redis.access import connected
+
+    from . import lane as command
+
+    with connected(os.environ) as client:
+        sys.exit(command.show_list(client, model, as_json))
+
+
+@lane.command("create")
+@click.argument("model")
+@click.argument("name", metavar="LANE")
+@click.option("--limit", type=int, default=2048, show_default=True, help="Requests it may hold, waiting and running.")
+@click.option("--weight", type=float, default=1.0, show_default=True, help="Its share while lanes compete.")
+@_bytes_option
+@as_json_option
+def create_lane(model: str, name: str, limit: int, weight: float, limit_bytes: int | None, as_json: bool) -> None:
+    """Give MODEL another lane. Consumers and front ends know it within two seconds."""
+    from headrace.redis.access import connected
+
+    from . import lane as command
+
+    with connected(os.environ) as client:
+        sys.exit(command.create(client, model, name, limit, weight, limit_bytes, as_json))
+
+
+@lane.command("limit")
+@click.argument("model")
+@click.argument("name", metavar="LANE")
+@click.argument("limit", type=int, required=False)
+@click.option("--weight", type=float, help="Its share while lanes compete.")
+@_bytes_option
+@as_json_option
+def limit_lane(
+    model: str, name: str, limit: int | None, weight: float | None, limit_bytes: int | None, as_json: bool
+) -> None:
+    """Change how many requests LANE of MODEL may hold, how many bytes it may take, its weight, or some of these."""
+    from headrace.redis.access import connected
+
+    from . import lane as command
+
+    with connected(os.environ) as client:
+        sys.exit(command.set_limit(client, model, name, limit, weight, limit_bytes, as_json))
+
+
+@lane.command("repair")
+@click.argument("model")
+@click.argument("name", metavar="LANE")
+@click.option("--keep", type=click.IntRange(0), help="Put back so many, the oldest; otherwise as many as its limit.")
+@yes_option
+@as_json_option
+def repair_lane(model: str, name: str, keep: int | None, yes: bool, as_json: bool) -> None:
+    """Make a spoilt LANE of MODEL anew and put back what is in it.
+
+    For a lane that takes no more because somebody wrote the highest id, or was flooded past its limit.
+    """
+    from headrace.redis.access import connected
+
+    from . import lane as command
+
+    with connected(os.environ) as client:
+        sys.exit(command.repair(client, model, name, keep, yes, as_json))
+
+
+@lane.command("remove")
+@click.argument("model")
+@click.argument("name", metavar="LANE")
+@yes_option
+@as_json_option
+def remove_lane(model: str, name: str, yes: bool, as_json: bool) -> None:
+    """Take LANE of MODEL away, with the requests and dead letters in it."""
+    from headrace.redis.access import connected
+
+    from . import lane as command
+
+    with connected(os.environ) as client:
+        sys.exit(command.remove(client, model, name, yes, as_json))
+
+
+@lane.command("guard")
+@click.option("--times", type=click.FloatRange(1.0), default=2.0, show_default=True, help="How many times its limit.")
+@click.option(
+    "--interval",
+    "interval_s",
+    type=click.FloatRange(0.05, 3600),
+    default=1.0,
+    show_default=True,
+    help="Seconds between two looks.",
+)
+@click.option(
+    "--memory-mib",
+    type=click.IntRange(1),
+    default=1024,
+    show_default=True,
+    help="MiB of memory that a lane may take.",
+)
+@click.option("--once", is_flag=True, help="Look once; the exit code is 1 when a lane is flooded.")
+@as_json_option
+def guard_lanes(times: float, interval_s: float, memory_mib: int, once: bool, as_json: bool) -> None:
+    """Watch all lanes, and switch off the user of one that is flooded past its limit. Run it as the administrator.
+
+    It goes on over outages of Redis. With --json each flood is one line.
+    """
+    from headrace.redis.access import connected
+
+    from . import memory_guard as command
+
+    bounds = command.Bounds(times, memory_mib * command.MEBIBYTE)
+    with connected(os.environ) as client:
+        sys.exit(command.run(client, bounds, interval_s, once, as_json))

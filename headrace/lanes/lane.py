@@ -1,0 +1,184 @@
+"""`headrace lane`: a model's lanes, their limits and weights, and the way back when one was spoilt [I/O]."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from headrace.output import confirm, print_json, print_table
+from headrace.redis import inspection
+from headrace.redis.access import EXIT_FAILED, EXIT_USAGE, end
+from shared import keys
+from shared.names import is_name
+from shared.redis import functions
+from shared.state import lanes
+
+ALL = 10_000_000
+
+
+def show_list(client: Any, model: str, as_json: bool) -> int:
+    """List the lanes of a model, ``default`` first."""
+    _check(client, model)
+    found = sorted(inspection.lanes(client, model), key=lambda one: (one.name != keys.DEFAULT_LANE, one.name))
+    if as_json:
+        print_json({"model": model, "lanes": [_record(one) for one in found]})
+        return 0
+    rows = [
+        (one.name, "-" if one.limit is None else str(one.limit), f"{one.weight:g}", str(one.depth), str(one.running),
+         *byte_columns(one.bytes), "-" if one.oldest_age_s is None else f"{one.oldest_age_s:.1f} s",
+         str(one.dead_letters))
+        for one in found
+    ]  # fmt: skip
+    print_table(("LANE", "LIMIT", "WEIGHT", "DEPTH", "RUNNING", *BYTE_COLUMNS, "OLDEST", "DEAD"), rows)
+    return 0
+
+
+def create(
+    client: Any, model: str, lane: str, limit: int, weight: float, limit_bytes: int | None, as_json: bool
+) -> int:
+    """Make a lane; consumers serve it from their next heartbeat on."""
+    _check(client, model, lane)
+    known = inspection.lane_settings(client, model)
+    if lane in known:
+        end(f"Model {model} has a lane {lane} already; `lane limit` changes it.", EXIT_FAILED)
+    if len(known) >= lanes.MOST_LANES:
+        end(f"Model {model} has {len(known)} lanes, and more than {lanes.MOST_LANES} are not served.", EXIT_FAILED)
+    _set(client, model, lane, limit, weight, limit_bytes)
+    client.fcall(functions.LANES, 1, keys.work(model, lane))
+    return _report(model, lane, {"created": lane}, f"model {model} has a lane {lane} now", as_json)
+
+
+def set_limit(
+    client: Any,
+    model: str,
+    lane: str,
+    limit: int | None,
+    weight: float | None,
+    limit_bytes: int | None,
+    as_json: bool,
+) -> int:
+    """Change how many requests a lane may hold, how many bytes it may take, its weight, or some of these."""
+    _check(client, model, lane)
+    old_limit, old_weight = _known(client, model, lane)
+    if limit is None and weight is None and limit_bytes is None:
+        end("Say a limit, --weight, --bytes, or some of these.", EXIT_USAGE)
+    if limit is None and weight is None and limit_bytes is not None:  # the lane's own limit and weight stay as they are
+        _set_bytes(client, model, lane, limit_bytes)
+        said = f"lane {lane} of {model} may take {limit_bytes} bytes"
+        return _report(model, lane, {"limit_bytes": limit_bytes}, said, as_json)
+    new_limit = old_limit if limit is None else limit
+    if new_limit is None:
+        end(f"Lane {lane} has no limit yet: say one.", EXIT_USAGE)
+    new_weight = old_weight if weight is None else weight
+    _set(client, model, lane, new_limit, new_weight, limit_bytes)
+    said = f"lane {lane} of {model} holds {new_limit} requests and has the weight {new_weight:g}"
+    done: dict[str, Any] = {"limit": new_limit, "weight": new_weight}
+    if limit_bytes is not None:
+        said, done = f"{said}, and may take {limit_bytes} bytes", {**done, "limit_bytes": limit_bytes}
+    return _report(model, lane, done, said, as_json)
+
+
+def repair(client: Any, model: str, lane: str, keep: int | None, yes: bool, as_json: bool) -> int:
+    """Make a lane's stream and group anew, with the oldest ``keep`` of what is in it; None for as many as its limit."""
+    _check(client, model, lane)
+    limit, _ = _known(client, model, lane)
+    most = keep if keep is not None else (limit or ALL)
+    depth = client.xlen(keys.work(model, lane))
+    dropped = f", and {depth - most} are dropped" if depth > most else ""
+    confirm(
+        f"Make lane {lane} of {model} anew? Of its {depth} requests {min(depth, most)} are put back{dropped}; "
+        "they start afresh, those that run now included.",
+        yes,
+    )
+    kept, gone = client.fcall(functions.REPAIR, 1, keys.work(model, lane), most)
+    said = f"lane {lane} of {model} is made anew; {kept} requests were put back, {gone} dropped"
+    return _report(model, lane, {"kept": kept, "dropped": gone}, said, as_json)
+
+
+def remove(client: Any, model: str, lane: str, yes: bool, as_json: bool) -> int:
+    """Take a lane away with everything in it."""
+    _check(client, model, lane)
+    if lane == keys.DEFAULT_LANE:
+        end("Every model has a lane default; it cannot be removed.", EXIT_USAGE)
+    _known(client, model, lane)
+    depth, dead = client.xlen(keys.work(model, lane)), client.xlen(keys.dead_letters(model, lane))
+    confirm(f"Remove lane {lane} of {model} with {depth} requests and {dead} dead letters?", yes)
+    with client.pipeline(transaction=True) as step:
+        step.hdel(keys.lanes(model), lane, lanes.bytes_field(lane))
+        step.unlink(keys.work(model, lane), keys.dead_letters(model, lane), keys.ends(model, lane))
+        step.unlink(keys.stored(model, lane))
+        step.execute()
+    said = f"lane {lane} of {model} is gone, with {depth} requests and {dead} dead letters"
+    return _report(model, lane, {"requests": depth, "dead_letters": dead}, said, as_json)
+
+
+def _check(client: Any, model: str, lane: str = keys.DEFAULT_LANE) -> None:
+    if not is_name(model) or not is_name(lane):
+        end("Model and lane must be 1 to 64 letters, digits, '_' or '-'.", EXIT_USAGE)
+    if client.zscore(keys.MODELS, model) is None:
+        end(f"No consumer has ever served a model {model!r} here.", EXIT_USAGE)
+
+
+def _known(client: Any, model: str, lane: str) -> tuple[int | None, float]:
+    known = inspection.lane_settings(client, model).get(lane)
+    if known is None:
+        end(f"Model {model} has no lane {lane}; `lane list {model}` shows those it has.", EXIT_USAGE)
+    return known
+
+
+def _set(client: Any, model: str, lane: str, limit: int, weight: float, limit_bytes: int | None) -> None:
+    try:
+        value = lanes.encode(limit, weight)
+    except ValueError as error:
+        end(str(error), EXIT_USAGE)
+    if limit_bytes is not None:
+        _set_bytes(client, model, lane, limit_bytes)
+    client.hset(keys.lanes(model), lane, value)
+
+
+def _set_bytes(client: Any, model: str, lane: str, limit_bytes: int) -> None:
+    try:
+        value = lanes.encode_bytes(limit_bytes)
+    except ValueError as error:
+        end(str(error), EXIT_USAGE)
+    client.hset(keys.lanes(model), lanes.bytes_field(lane), value)
+
+
+BYTE_COLUMNS = ("QUEUED MIB", "STORED MIB", "MOST MIB")
+
+
+def byte_columns(found: lanes.LaneBytes | None) -> tuple[str, str, str]:
+    """Return what a lane takes as the columns of a table, in MiB."""
+    if found is None:
+        return "-", "-", "-"
+    queued, stored, most = (f"{count / (1 << 20):.1f}" for count in (found.queued, found.stored, found.limit))
+    return queued, stored, most
+
+
+def byte_record(found: lanes.LaneBytes | None) -> dict[str, int | None]:
+    """Return what a lane takes as members of a record."""
+    names = ("queued_bytes", "stored_bytes", "limit_bytes")
+    values = (None, None, None) if found is None else (found.queued, found.stored, found.limit)
+    return dict(zip(names, values, strict=True))
+
+
+def _record(lane: inspection.Lane) -> dict[str, Any]:
+    return {
+        "lane": lane.name,
+        "limit": lane.limit,
+        "weight": lane.weight,
+        "depth": lane.depth,
+        "running": lane.running,
+        **byte_record(lane.bytes),
+        "oldest_age_s": lane.oldest_age_s,
+        "dead_letters": lane.dead_letters,
+    }
+
+
+def _report(model: str, lane: str, done: dict[str, Any], said: str, as_json: bool) -> int:
+    if as_json:
+        print_json({"model": model, "lane": lane, **done})
+    else:
+        click.echo(f"headrace: {said}.")
+    return 0

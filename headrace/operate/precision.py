@@ -1,0 +1,147 @@
+"""`headrace precision`: what runs where and why, and switching it while it runs [I/O]."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import click
+
+from headrace.redis.access import EXIT_INTERRUPTED, EXIT_TIMEOUT, EXIT_USAGE, check_model, end
+from headrace.table import table
+from shared import keys
+from shared.names import is_name
+from shared.settings import PRECISIONS
+from shared.state import desired_state
+from shared.state.desired_state import Progress, Wish, WorkerState
+
+EXIT_OK: Final = 0
+EXIT_REFUSED: Final = 1
+_POLL_S: Final = 0.1
+
+States = Mapping[str, WorkerState]
+
+
+def run(client: Any, model: str, value: str | None, timeout_s: float, as_json: bool) -> int:
+    """Carry out the command and return its exit code.
+
+    Args:
+        client: a Redis client that answers in bytes.
+        value: a precision, ``default``, or None to change nothing.
+    """
+    _check(client, model, value)
+    if value is None:
+        wish = current_wish(client, model)
+        _print(model, wish, states(client, model), "shown", as_json)
+        return EXIT_OK
+    wish = make_wish(client, model, value)
+    try:
+        found = _wait(client, model, wish, timeout_s)
+    except KeyboardInterrupt:
+        end(f"No longer waiting; the wish for {value} stays in force.", EXIT_INTERRUPTED)
+    outcome = judge(wish, found)
+    _print(model, wish, found, outcome, as_json)
+    return {"done": EXIT_OK, "stored": EXIT_OK, "refused": EXIT_REFUSED}.get(outcome, EXIT_TIMEOUT)
+
+
+def _check(client: Any, model: str, value: str | None) -> None:
+    if value is not None and value not in (*PRECISIONS, desired_state.DEFAULT):
+        choices = ", ".join((*PRECISIONS, desired_state.DEFAULT))
+        end(f"The precision must be one of {choices}, not {value[:80]!r}.", EXIT_USAGE)
+    check_model(client, model)
+
+
+def current_wish(client: Any, model: str) -> Wish | None:
+    """Return the operator's last wish for ``model``."""
+    return desired_state.from_fields(*client.hmget(keys.wish(model), [desired_state.PRECISION, desired_state.TOKEN]))
+
+
+def make_wish(client: Any, model: str, precision: str) -> Wish:
+    """Write a new wish for ``model`` and return it."""
+    wish = Wish(precision, secrets.token_hex(8))
+    client.hset(keys.wish(model), mapping={desired_state.PRECISION: wish.precision, desired_state.TOKEN: wish.token})
+    return wish
+
+
+def states(client: Any, model: str) -> States:
+    """Return what each live worker of ``model`` says of itself, by name."""
+    names = sorted(name.decode(errors="replace") for name in client.zrange(keys.workers(model), 0, -1))
+    found = {name: client.hgetall(keys.worker(model, name)) for name in names if is_name(name)}
+    # Who has fallen silent stays in the list for a while; its own hash is gone after a lease.
+    return {name: desired_state.from_hash(fields) for name, fields in found.items() if fields}
+
+
+def judge(wish: Wish, found: States) -> str:
+    """Say what has come of ``wish``: ``done``, ``refused``, ``stored`` when nobody is there, or ``waiting``. Pure."""
+    if not found:
+        return "stored"
+    if not all(is_settled(wish, state) for state in found.values()):
+        return "waiting"
+    return "refused" if any(state.progress == Progress.REFUSED for state in found.values()) else "done"
+
+
+def is_settled(wish: Wish, state: WorkerState) -> bool:
+    """Say whether a worker has done or refused ``wish``."""
+    return state.token == wish.token and state.progress in (Progress.DONE, Progress.REFUSED)
+
+
+def _wait(client: Any, model: str, wish: Wish, timeout_s: float) -> States:
+    """Wait until every live worker has settled the wish, and say on standard error how it goes."""
+    give_up_s = time.monotonic() + timeout_s
+    told: dict[str, str] = {}
+    while True:
+        found = states(client, model)
+        for name, state in found.items():
+            progress = state.progress if state.token == wish.token else "not seen yet"
+            if told.get(name) != progress:
+                told[name] = progress
+                click.echo(f"headrace: {name}: {progress}", err=True)
+        if judge(wish, found) != "waiting" or time.monotonic() >= give_up_s:
+            return found
+        time.sleep(_POLL_S)
+
+
+def _print(model: str, wish: Wish | None, found: States, outcome: str, as_json: bool) -> None:
+    if as_json:
+        workers = [{"worker": name, **_record(wish, state)} for name, state in found.items()]
+        asked = None if wish is None else wish.precision
+        click.echo(json.dumps({"model": model, "wish": asked, "outcome": outcome, "workers": workers}, indent=1))
+        return
+    if found:
+        header = ("WORKER", "RUNS", "DEVICE", "WISH", "WHY")
+        click.echo(table(header, [_row(name, wish, state) for name, state in found.items()]))
+    click.echo(f"headrace: {_sentence(model, wish, found, outcome)}")
+
+
+def _progress(wish: Wish | None, state: WorkerState) -> str:
+    if wish is None:
+        return ""
+    return state.progress if state.token == wish.token else "not seen yet"
+
+
+def _record(wish: Wish | None, state: WorkerState) -> dict[str, str]:
+    return {
+        "precision": state.precision,
+        "device": state.device,
+        "progress": _progress(wish, state),
+        "why": state.why,
+        "refusal": state.refusal,
+    }
+
+
+def _row(name: str, wish: Wish | None, state: WorkerState) -> Sequence[str]:
+    return name, state.precision, state.device, _progress(wish, state) or "-", state.refusal or state.why
+
+
+def _sentence(model: str, wish: Wish | None, found: States, outcome: str) -> str:
+    asked = f"the wish for {wish.precision}" if wish is not None else "no wish"
+    late = sum(wish is not None and not is_settled(wish, state) for state in found.values())
+    return {
+        "shown": f"{len(found)} live workers of {model}; {asked} is in force.",
+        "done": f"every worker of {model} has followed {asked}.",
+        "refused": f"{asked} was refused; who refused goes on as before, and the table says why.",
+        "stored": f"no worker of {model} lives now; the next that starts takes {asked}.",
+    }.get(outcome, f"the time ran out; {late} of {len(found)} workers are not ready, but {asked} stays in force.")

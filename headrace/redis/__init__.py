@@ -1,0 +1,1 @@
+"""Redis as operators set it up: access, users, rules, server settings."""

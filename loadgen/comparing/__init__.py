@@ -1,0 +1,1 @@
+"""Two services side by side: checkouts, windows, and the decision which is slower."""

@@ -1,0 +1,101 @@
+"""[I/O] Asks two services the same few fixed inputs, alone and side by side, and compares what they answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from loadgen.load.service import Reply, Unreachable, infer, is_answer
+from loadgen.results.comparefile import Answer
+from loadgen.scenario import Payload, Target
+
+from . import answers
+
+MOST_INPUTS: Final = 8
+TOGETHER: Final = 16
+"""Requests that are sent at a time, so that they share batches: rows may be mixed up there and nowhere else."""
+
+
+@dataclass(slots=True)
+class Side:
+    """One of the two services. `answered` counts the answers that it gave, errors included."""
+
+    target: Target
+    model: str
+    timeout_s: float
+    answered: int = 0
+    failures: dict[str, str] = field(default_factory=dict)
+    """By the hash of an input: why there was no answer to it, at least once."""
+
+    def ask(self, payloads: Sequence[Payload], at_a_time: int) -> list[Any]:
+        """Return the parsed answers, None where there was none."""
+        with ThreadPoolExecutor(at_a_time) as pool:
+            replies = list(pool.map(self._ask_one, payloads))
+        self.answered += sum(not isinstance(reply, str) for reply in replies)
+        found = []
+        for payload, reply in zip(payloads, replies, strict=True):
+            is_good = not isinstance(reply, str) and is_answer(reply)
+            if not is_good:
+                self.failures[payload.sha256] = reply if isinstance(reply, str) else reply.error_sentence()
+            found.append(reply.json() if is_good and not isinstance(reply, str) else None)
+        return found
+
+    def _ask_one(self, payload: Payload) -> Reply | str:
+        try:
+            return infer(self.target, self.model, payload, self.timeout_s)
+        except Unreachable as error:
+            return str(error).rstrip(".")
+
+
+def compare_answers(base: Side, candidate: Side, payloads: Sequence[Payload]) -> list[Answer]:
+    """Ask both for the first few of `payloads`, each alone, and then all of them together.
+
+    The base's first answer to an input, given while nothing else ran, is what all others are compared with, its own
+    among them: a model that answers at random is found out so.
+    """
+    chosen = list({payload.sha256: payload for payload in payloads}.values())[:MOST_INPUTS]
+    crowd = [number % len(chosen) for number in range(max(TOGETHER, len(chosen)))]
+    together = [chosen[number] for number in crowd]
+    alone, own = base.ask(chosen, 1), base.ask(together, len(crowd))
+    theirs = candidate.ask(chosen, 1), candidate.ask(together, len(crowd))
+    found = []
+    for number, payload in enumerate(chosen):
+        places = [place for place, one in enumerate(crowd) if one == number]
+        itself = [own[place] for place in places]
+        others = [theirs[1][place] for place in places]
+        found.append(_compared(payload, alone[number], itself, (theirs[0][number], others), base, candidate))
+    return found
+
+
+def _compared(
+    payload: Payload,
+    reference: Any,
+    own: Sequence[Any],
+    theirs: tuple[Any, Sequence[Any]],
+    base: Side,
+    candidate: Side,
+) -> Answer:
+    """Compare all answers to one input with the reference; `theirs` are the one given alone, and those among others."""
+    failed, failed_now = base.failures.get(payload.sha256), candidate.failures.get(payload.sha256)
+    itself = answers.farthest(answers.distance(reference, answer) for answer in own)
+    found = answers.farthest(
+        replace(one, what=f"{one.what}, asked {how}")
+        for how, given in (("alone", (theirs[0],)), ("among others", theirs[1]))
+        for one in (answers.distance(reference, answer) for answer in given)
+    )
+    return Answer(
+        payload=payload.name,
+        sha256=payload.sha256,
+        base_failure=failed,
+        candidate_failure=failed_now,
+        difference=None if failed or failed_now else _finite(found.value),
+        what="" if failed or failed_now else found.what,
+        own_difference=None if failed else _finite(itself.value),
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

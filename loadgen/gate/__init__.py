@@ -1,0 +1,1 @@
+"""The performance gate: budgets, checks, and the verdict."""

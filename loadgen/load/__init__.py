@@ -1,0 +1,1 @@
+"""Sending a load: plan, connections, carriers, and what became of each request."""

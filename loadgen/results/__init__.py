@@ -1,0 +1,1 @@
+"""What was recorded, its statistics, and the shapes of result files."""

@@ -1,0 +1,1 @@
+"""Measuring the generator and the gate themselves."""

@@ -1,0 +1,143 @@
+"""Media types: what Accept asks for, what Content-Type says, and which picture a body is."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from shared.wire import trace_context
+from shared.wire.outcomes import NOT_ACCEPTABLE, UNSUPPORTED_MEDIA_TYPE, RequestError
+
+JSON = "application/json"
+MSGPACK = "application/msgpack"
+X_MSGPACK = "application/x-msgpack"
+RAW = "application/octet-stream"
+IMAGES = ("image/jpeg", "image/png", "image/webp")
+
+OPENMETRICS = "application/openmetrics-text"
+
+OFFERED = (JSON, MSGPACK, X_MSGPACK)
+"""What answers can be, best first."""
+
+MAX_HEADER_BYTES = 4096
+EXACTLY = 2
+"""How exactly a range of Accept names a type: by its name, and not by ``application/*`` (1) or ``*/*`` (0)."""
+
+_QUALITY = re.compile(r"(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\Z")
+
+
+def choose(accept: bytes) -> str:
+    """Choose the media type of the answer by RFC 9110, section 12.5.1.
+
+    The most specific range that covers a type gives its weight; the heaviest type wins, then the one that was named
+    more exactly, then the order of ``OFFERED``. An empty header accepts anything.
+
+    Raises:
+        RequestError: ``NOT_ACCEPTABLE``.
+    """
+    return _chosen(accept[:MAX_HEADER_BYTES])
+
+
+@lru_cache(maxsize=256)
+def _chosen(accept: bytes) -> str:
+    ranges = _ranges(accept)
+    if ranges is None:
+        return JSON
+    best, best_rank = None, (0.0, -1)
+    for offer in OFFERED:
+        rank = _rank(offer, ranges)
+        if rank[0] > 0 and rank > best_rank:
+            best, best_rank = offer, rank
+    if best is None:
+        raise RequestError(NOT_ACCEPTABLE, f"Answers can be {JSON} or {MSGPACK}; Accept allows neither.")
+    return best
+
+
+def wants_openmetrics(accept: bytes) -> bool:
+    """Say whether a scraper names OpenMetrics and likes it at least as much as plain text, which everybody reads."""
+    ranges = _ranges(accept) or []
+    weight, level = _rank(OPENMETRICS, ranges)
+    return level == EXACTLY and 0 < weight >= _rank("text/plain", ranges)[0]
+
+
+def _ranges(accept: bytes) -> list[tuple[str, str, float]] | None:
+    text = accept[:MAX_HEADER_BYTES].decode("latin-1")  # caches keep what strangers send: not more of it than this
+    if not text.strip():
+        return None
+    return [parsed for part in text.split(",") if (parsed := _range(part)) is not None]
+
+
+def _range(part: str) -> tuple[str, str, float] | None:
+    name, *parameters = (piece.strip() for piece in part.split(";"))
+    kind, slash, subtype = name.lower().partition("/")
+    if not (kind and slash and subtype):
+        return None
+    quality = 1.0
+    for parameter in parameters:
+        key, _, value = parameter.partition("=")
+        if key.strip().lower() == "q":
+            value = value.strip()
+            if _QUALITY.match(value) is None:
+                return None
+            quality = float(value)
+    return kind, subtype, quality
+
+
+def _rank(offer: str, ranges: list[tuple[str, str, float]]) -> tuple[float, int]:
+    kind, _, subtype = offer.partition("/")
+    quality, specificity = 0.0, -1
+    for want_kind, want_subtype, want_quality in ranges:
+        if (want_kind, want_subtype) == (kind, subtype):
+            level = EXACTLY
+        elif (want_kind, want_subtype) == (kind, "*"):
+            level = 1
+        elif (want_kind, want_subtype) == ("*", "*"):
+            level = 0
+        else:
+            continue
+        if level > specificity or (level == specificity and want_quality > quality):
+            quality, specificity = want_quality, level
+    return quality, specificity
+
+
+def body_type(content_type: bytes | None, taken: tuple[str, ...]) -> str:
+    """Return the media type of a body in lower case without its parameters.
+
+    Args:
+        content_type: the header, None when there is none.
+        taken: content types of the model's card; JSON and msgpack are always taken.
+
+    Raises:
+        RequestError: ``UNSUPPORTED_MEDIA_TYPE``.
+    """
+    return _body_type((content_type or b"")[:MAX_HEADER_BYTES], taken)
+
+
+@lru_cache(maxsize=256)
+def _body_type(content_type: bytes, taken: tuple[str, ...]) -> str:
+    name = content_type.decode("latin-1").partition(";")[0].strip().lower()
+    if name == X_MSGPACK:
+        return MSGPACK
+    if name in (JSON, MSGPACK) or name in taken:
+        return name
+    said = f"not {name[:80]}" if name else "and Content-Type has to say which"
+    raise RequestError(
+        UNSUPPORTED_MEDIA_TYPE, f"The model takes {', '.join((*taken, JSON, MSGPACK))}, {said}.", field="Content-Type"
+    )
+
+
+def sniff(body: bytes) -> str | None:
+    """Tell JPEG, PNG and WebP by their first bytes; None for anything else."""
+    if body.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if body.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if body.startswith(b"RIFF") and body[8:12] == b"WEBP":
+        return "image/webp"
+    return None
+
+
+def traceparent(header: bytes | None) -> str | None:
+    """Return a W3C traceparent header that is well formed, else None."""
+    text = None if header is None else header.decode("latin-1")
+    return text if trace_context.parts(text) is not None else None

@@ -1,0 +1,77 @@
+"""What a lane takes in bytes, as far as a front end knows. Pure.
+
+Small requests are held to the lane's limit by ``hr1_admit`` itself. Large ones are added without it, so that nobody
+copies them once more: they are let in unasked while the lane has plenty of room.
+"""
+
+from __future__ import annotations
+
+from shared.state.lanes import LaneBytes
+
+MEBIBYTE = 1 << 20
+
+UNASKED_SHARE = 0.25
+"""Up to this share of the limit nobody asks: as many front ends as its inverse may send at once and not exceed it.
+Where more share a port, it is less."""
+
+MOST_RETRY_AFTER_S = 60
+
+
+class LaneAccount:
+    """The bytes of one lane: as last seen, and what this process has sent since.
+
+    Args:
+        front_ends: that share the port of this one, itself included; those of other ports are not known here.
+
+    Attributes:
+        shared_bytes: what bodies of its requests take in this process's shared memory, of which Redis knows nothing.
+    """
+
+    def __init__(self, front_ends: int = 1) -> None:
+        self._unasked_share = min(UNASKED_SHARE, 1 / max(1, front_ends))
+        self._seen: LaneBytes | None = None
+        self._sent = 0
+        self.shared_bytes = 0
+
+    @property
+    def _added(self) -> int:
+        return self._sent + self.shared_bytes
+
+    def seen(self, found: LaneBytes | None) -> None:
+        """Take in what the lane takes now; None where nobody says: what was known before is as good as it gets."""
+        if found is not None:
+            self._seen, self._sent = found, 0
+
+    def sent(self, count_bytes: int) -> None:
+        """Note what was added."""
+        self._sent += count_bytes
+
+    def surely_takes(self, count_bytes: int) -> bool:
+        """Say whether so much more fits, whatever others have sent meanwhile; False until something is known."""
+        seen = self._seen
+        if seen is None:
+            return False
+        return seen.queued + seen.stored + self._added + count_bytes <= seen.limit * self._unasked_share
+
+    def takes(self, count_bytes: int) -> bool:
+        """Say whether so much more fits, also where nothing is known. An empty lane takes one of any size."""
+        seen = self._seen
+        if seen is None:
+            return True
+        return count_bytes <= seen.left - self._added or seen.queued + seen.stored + self._added == 0
+
+    def refusal(self) -> tuple[str, int]:
+        """Return the sentence for whom it has no room, and the seconds after which there should be some."""
+        seen = self._seen
+        if seen is None:
+            return "The lane's requests and stored answers take all the bytes that they may.", 1
+        sentence = (
+            f"The lane's requests take {_mib(seen.queued + self._added)} and its stored answers {_mib(seen.stored)}; "
+            f"together they may take {_mib(seen.limit)}."
+        )
+        expires_s = seen.expires_s if seen.stored > seen.queued else 1
+        return sentence, min(MOST_RETRY_AFTER_S, max(1, expires_s))
+
+
+def _mib(count_bytes: int) -> str:
+    return f"{count_bytes / MEBIBYTE:,.1f} MiB"

@@ -1,0 +1,141 @@
+"""How long a request would wait, told from what is ahead of it. Pure: time comes in as an argument, in seconds.
+
+A lane is worked off in batches: ``workers`` consumers run ``rows`` requests each in ``batch_s``. So whoever finds
+``ahead`` requests in the lane, those that run included, has an answer after about
+
+    ahead / (workers * rows / batch_s) + batch_s
+
+seconds. That holds for requests of one row on consumers that have the machine to themselves. What it is really like
+is learned from the answers: they took ``slowness`` times as long.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from shared.state.cards import BatchSettings
+
+SHARE = 0.8
+"""A request is let in when its predicted time is at most this share of its limit; the rest is for what nobody foresees:
+batches that are not full, a slower batch, the way there and back."""
+
+LEARNING = 0.05
+"""Weight of the newest answer in the running estimate of the slowness."""
+
+LEAST_SLOWNESS, MOST_SLOWNESS = 0.5, 100.0
+
+MOST_RETRY_AFTER_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What a model's live consumers get done when there is enough to do.
+
+    Attributes:
+        wave: requests that run at once, a batch on each consumer.
+        batch_s: how long that takes.
+    """
+
+    wave: int
+    batch_s: float
+
+    @property
+    def rate(self) -> float:
+        """Requests per second."""
+        return self.wave / self.batch_s
+
+    def time_s(self, ahead: float) -> float:
+        """Return how long the answer takes when ``ahead`` requests are in the lane."""
+        return ahead * self.batch_s / self.wave + self.batch_s
+
+
+def service_of(batch: BatchSettings, workers: int) -> Service | None:
+    """Tell the service from the batch settings of a model's card; None when they do not say what a batch costs."""
+    if workers < 1 or batch.fixed_ms is None or batch.per_row_ms is None:
+        return None
+    rows = batch.max_batch
+    if batch.policy == "adaptive" and batch.preferred is not None:
+        rows = min(rows, batch.preferred)
+    batch_s = (batch.fixed_ms + batch.per_row_ms * rows) / 1000
+    return Service(workers * rows, batch_s) if rows >= 1 and 0.0 < batch_s < math.inf else None
+
+
+class Backlog:
+    """What is known of a lane's length, and of how quickly it shrinks.
+
+    The length is known exactly whenever requests were put into the lane; from then on the consumers work on it. While
+    everything is refused nothing is put there, so the length is taken to shrink at the predicted rate, until somebody
+    looks. Should that be too hopeful, the next few let in bring the true one.
+
+    Attributes:
+        length: requests in the lane as last told, and those sent since.
+        slowness: how many times longer answers take than the card says.
+        service: the latest that is known of the consumers, None for nothing.
+    """
+
+    __slots__ = ("_resumed_s", "_told_s", "length", "service", "slowness")
+
+    def __init__(self) -> None:
+        self.service: Service | None = None
+        self.length = 0
+        self.slowness = 1.0
+        self._told_s = 0.0
+        self._resumed_s = -math.inf
+
+    def paused(self, now_s: float) -> None:
+        """Note that consumers claim nothing now, or did so until now: what answers took meanwhile teaches nothing.
+
+        What was learned before is forgotten, since the first moments of a pause look like slow consumers.
+        """
+        self._resumed_s, self.slowness = now_s, 1.0
+
+    def told(self, length: int, now_s: float) -> None:
+        """Take in the true length."""
+        self.length, self._told_s = length, now_s
+
+    def seen(self, length: int, since_s: float) -> None:
+        """Take in a length that was asked for at ``since_s``, unless a newer one is known."""
+        if since_s > self._told_s:
+            self.told(length, since_s)
+
+    def before_room(self, service: Service, limit_s: float, now_s: float) -> float:
+        """Return 0 if one more has its answer within ``limit_s``, else how many requests must be done first.
+
+        They are as many as leave the lane half as long as it may be: who comes back after that time finds
+        room, and so do many others.
+
+        A lane with less than a batch for each consumer is never too long: refusing would leave consumers idle.
+        """
+        at_most = (limit_s * SHARE / self.slowness - service.batch_s) * service.wave / service.batch_s
+        length, wave = self.length, service.wave
+        if length < at_most or length < wave:  # as nearly always, so that is all it may cost
+            return 0.0
+        most = max(at_most, float(wave))
+        left = length - max(0.0, now_s - self._told_s) * service.rate / self.slowness
+        return 0.0 if left < most else left - most / 2
+
+    def retry_after_s(self, too_many: float) -> int:
+        """Return the whole seconds in which the consumers get ``too_many`` requests done: at least 1, at most 60."""
+        if self.service is None:
+            return 1
+        return min(MOST_RETRY_AFTER_S, max(1, math.ceil(too_many * self.slowness / self.service.rate)))
+
+    def answered(
+        self, service: Service, ahead: int, took_s: float, begun_s: float = math.inf, *, or_longer: bool = False
+    ) -> None:
+        """Learn from an answer that took ``took_s``, began at ``begun_s``, and had ``ahead`` requests before it.
+
+        Args:
+            or_longer: nobody waited for its end, so that it says nothing about being quick.
+
+        Those that found hardly anything say nothing about the rate. That the least that is always let in does say
+        something is what brings the slowness down again, whatever happened before.
+        """
+        if 2 * ahead < service.wave or not 0.0 < took_s < math.inf or begun_s <= self._resumed_s:
+            return
+        seen = took_s / (ahead * service.batch_s / service.wave + service.batch_s)
+        if not LEAST_SLOWNESS <= seen <= MOST_SLOWNESS:
+            seen = LEAST_SLOWNESS if seen < LEAST_SLOWNESS else MOST_SLOWNESS
+        if not or_longer or seen > self.slowness:
+            self.slowness += LEARNING * (seen - self.slowness)

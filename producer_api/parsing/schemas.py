@@ -1,0 +1,253 @@
+"""Every JSON and msgpack shape that clients see. The same classes decode, encode and make the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from producer_api.queue.interface import Condition, ModelState
+from shared.names import NAME_PATTERN
+from shared.state.cards import ITEM_BYTES, BatchSettings, Card, Example, TensorSpec, Tuning
+from shared.state.desired_state import Serving
+from shared.wire.messages import MAX_DIMENSIONS, MAX_INPUTS, MAX_TEXT
+
+MAX_TOP_K = 1000
+
+_NUMBERS = {"type": ["number", "boolean", "string", "null"]}
+_DATATYPE = Meta(description="Element type.", extra_json_schema={"enum": [*ITEM_BYTES, "BYTES"]})
+
+Datatype = Annotated[str, _DATATYPE]
+Shape = Annotated[
+    list[Annotated[int, Meta(ge=0, le=2**31 - 1)]],
+    Meta(max_length=MAX_DIMENSIONS, description="One row's shape, or the row count and then one row's shape."),
+]
+RequestId = Annotated[
+    str,
+    Meta(
+        pattern=f"^{NAME_PATTERN}$",
+        description="Your own name of the request: 1 to 64 letters, digits, '_' or '-'. Asking again with it is safe.",
+    ),
+]
+
+
+class TensorHead(Struct, frozen=True, forbid_unknown_fields=True):
+    """What every input tensor says of itself, apart from its data."""
+
+    name: Annotated[str, Meta(max_length=MAX_TEXT)]
+    shape: Shape
+    datatype: Datatype
+
+
+class InputTensor(TensorHead, frozen=True):
+    """One input tensor in JSON."""
+
+    data: Annotated[
+        msgspec.Raw,
+        Meta(
+            description="Elements as one flat list or nested like the shape: numbers, true and false for BOOL, strings "
+            "for BYTES.",
+            extra_json_schema={"type": "array"},
+        ),
+    ]
+
+
+class MsgpackTensor(TensorHead, frozen=True):
+    """One input tensor in msgpack, where data may also be bytes: little-endian, row-major."""
+
+    data: msgspec.Raw
+
+
+class Parameters(Struct, frozen=True, forbid_unknown_fields=True):
+    """Options of one request."""
+
+    top_k: Annotated[int, Meta(ge=1, le=MAX_TOP_K, description="How many classes to return.")] | None = None
+    timeout_ms: (
+        Annotated[int, Meta(ge=1, description="How long the answer is worth waiting for, in milliseconds.")] | None
+    ) = None
+    id: RequestId | None = None
+
+
+class PredictRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """A request in JSON: either inputs or image_base64."""
+
+    inputs: Annotated[list[InputTensor], Meta(min_length=1, max_length=MAX_INPUTS)] | None = None
+    image_base64: Annotated[str, Meta(description="A JPEG, PNG or WebP file in base64, or its data: URL.")] | None = (
+        None
+    )
+    parameters: Parameters | None = None
+
+
+class PredictMsgpack(Struct, frozen=True, forbid_unknown_fields=True):
+    """A request in msgpack: exactly one of inputs, image and image_base64."""
+
+    inputs: Annotated[list[MsgpackTensor], Meta(min_length=1, max_length=MAX_INPUTS)] | None = None
+    image: bytes | None = None
+    image_base64: str | None = None
+    parameters: Parameters | None = None
+
+
+class PredictionOut(Struct, frozen=True):
+    """One class. ``row`` is there only when the request had several rows."""
+
+    label: str
+    index: int
+    score: Annotated[float | None, Meta(description="Probability from 0 to 1.")]
+    row: int | UnsetType = UNSET
+
+
+class OutputTensor(Struct, frozen=True):
+    """One output tensor; the shape leads with the row count."""
+
+    name: str
+    datatype: Datatype
+    shape: list[int]
+    data: Annotated[
+        Any,
+        Meta(
+            description="JSON: a flat list, where null stands for a number that is not finite. "
+            "msgpack: little-endian bytes.",
+            extra_json_schema={"type": "array", "items": _NUMBERS},
+        ),
+    ]
+
+
+class TimingOut(Struct, frozen=True):
+    """Where the time went, in milliseconds, and how many rows shared the batch."""
+
+    queue_ms: float
+    batch_wait_ms: float
+    inference_ms: float
+    total_ms: float
+    batch_size: int
+
+
+class PredictResponse(Struct, frozen=True, kw_only=True):
+    """The answer: predictions from classifiers, outputs from other models."""
+
+    id: str
+    model: str
+    version: str
+    predictions: list[PredictionOut] | UnsetType = UNSET
+    outputs: list[OutputTensor] | UnsetType = UNSET
+    timing: TimingOut
+    warnings: list[str] | UnsetType = UNSET
+
+
+class ErrorDetail(Struct, frozen=True):
+    """What went wrong, which part of the request is to blame, and the request's id if it has one."""
+
+    code: str
+    message: str
+    field: str | None
+    id: str | None
+
+
+class ErrorResponse(Struct, frozen=True):
+    """Every error has this shape."""
+
+    error: ErrorDetail
+
+
+class RequestState(Struct, frozen=True):
+    """How a request stands: ``queued``, ``claimed`` by a worker, so perhaps running, or ``cancelled``."""
+
+    id: str
+    model: str
+    status: str
+
+
+class ModelSummary(Struct, frozen=True):
+    """One line of the list of models.
+
+    ``ready``: it is described, a worker lives, and it takes requests. ``serving``: what an operator wishes of it.
+    ``state``: ``ready``; ``loading``, with ``ready_in_s``, the seconds that will probably take; ``draining``;
+    ``silent``: requests are taken and none is answered; ``failed``: its consumers died or cannot load it; ``away``: it
+    has none.
+    ``failures``: a sentence on each consumer that died and does not live well yet; left out when there is none.
+    """
+
+    name: str
+    version: str | None
+    family: str | None
+    precision: str | None
+    workers: int
+    queued: int
+    ready: bool
+    serving: Serving = Serving.OPEN
+    state: Condition = Condition.READY
+    ready_in_s: int | UnsetType = UNSET
+    failures: list[str] | UnsetType = UNSET
+
+
+class ModelList(Struct, frozen=True):
+    """All models."""
+
+    models: list[ModelSummary]
+
+
+class ModelInfo(Struct, frozen=True, kw_only=True):
+    """Everything known of a model. Shapes leave out the row count; -1 allows any size there.
+
+    ``state`` and ``ready_in_s`` are those of the list of models.
+    """
+
+    name: str
+    version: str
+    family: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    labels: tuple[str, ...] | None
+    content_types: tuple[str, ...]
+    precision: str
+    device: str
+    batch: BatchSettings
+    warnings: tuple[str, ...]
+    runtime: str
+    tuning: Tuning | None
+    precision_reason: str
+    example: Example | None
+    workers: int
+    serving: Serving
+    state: Condition
+    ready_in_s: int | UnsetType = UNSET
+
+    @classmethod
+    def of(cls, card: Card, state: ModelState) -> ModelInfo:
+        """Join a card and how the model stands."""
+        return cls(
+            **msgspec.structs.asdict(card),
+            workers=state.workers,
+            serving=state.serving,
+            state=state.condition,
+            ready_in_s=UNSET if state.ready_in_s is None else state.ready_in_s,
+        )
+
+
+class Health(Struct, frozen=True):
+    """The process runs."""
+
+    status: str
+
+
+class Readiness(Struct, frozen=True):
+    """Whether a request sent now can be answered, and why not.
+
+    Where API keys are asked for and none that is valid was sent, only ``ready`` is told: ``redis`` is null, and
+    there are no ``models``.
+    """
+
+    ready: bool
+    redis: bool | None
+    reasons: list[str]
+    models: list[ModelSummary]
+
+
+class VersionInfo(Struct, frozen=True):
+    """What is running. ``protocol`` is the version of the messages on the stream."""
+
+    name: str
+    version: str
+    protocol: int
+    commit: str | None

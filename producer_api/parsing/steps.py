@@ -1,0 +1,121 @@
+"""Work in steps: what takes long is done a little at a time, and the event loop serves everybody else in between.
+
+Encoding and decoding hold the interpreter whatever thread they run on, so a thread would not help: it would have the
+event loop wait for the interpreter after each of its system calls. A generator that yields about once a millisecond
+costs nothing to speak of and bounds what anybody waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Generator
+from typing import TypeVar
+
+from shared.wire.outcomes import OVERLOADED, RequestError
+
+T = TypeVar("T")
+
+Steps = Generator[None, None, T]
+"""A piece of work that yields between its steps and returns its result."""
+
+LARGE_BYTES = 128 * 1024
+"""Shorter bodies and answers are coded at once: they take a few milliseconds at most, whatever is in them."""
+
+SMALL_BYTES = 1024 * 1024
+UNDER_WAY_BYTES = 16 * SMALL_BYTES
+
+_TOO_MUCH = "Too many large bodies and answers wait here to be decoded and encoded."
+
+
+def at_once(steps: Steps[T]) -> T:
+    """Do all steps without a pause, and return the result."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+
+class Turns:
+    """Lets one step of the works under way run in each turn of the event loop, so that many hold it up no longer.
+
+    What is half done takes several times the memory of what it is made from. So only some works are under way at once;
+    large ones wait for each other, in order, and small ones do not wait for them.
+
+    Args:
+        most_waiting_bytes: what those that wait may take together; beyond it they are refused.
+        most_bytes: what those under way are made from, together. Small ones may take as much once more.
+
+    Attributes:
+        bytes_under_way: what they are made from now.
+    """
+
+    def __init__(self, most_waiting_bytes: int = 1 << 60, most_bytes: int = UNDER_WAY_BYTES) -> None:
+        self._turn = asyncio.Lock()
+        self._most_waiting_bytes, self._most_bytes = most_waiting_bytes, most_bytes
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._waiting_bytes = self.bytes_under_way = 0
+
+    async def take(self, steps: Steps[T], size_bytes: int = 0) -> T:
+        """Do a work step by step, taking turns with the others.
+
+        Args:
+            size_bytes: of what it is made from.
+
+        Raises:
+            RequestError: ``OVERLOADED``: too many wait already.
+        """
+        try:
+            await self._enter(size_bytes)
+            try:
+                while True:
+                    async with self._turn:
+                        next(steps)
+                        await asyncio.sleep(0)
+            finally:
+                self._leave(size_bytes)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        finally:
+            steps.close()
+
+    def _has_room(self, size_bytes: int) -> bool:
+        most_bytes = self._most_bytes * (2 if size_bytes <= SMALL_BYTES else 1)
+        return not self.bytes_under_way or self.bytes_under_way + size_bytes <= most_bytes
+
+    async def _enter(self, size_bytes: int) -> None:
+        if self._has_room(size_bytes) and (size_bytes <= SMALL_BYTES or not self._waiting):
+            self.bytes_under_way += size_bytes
+            return
+        if self._waiting_bytes + size_bytes > self._most_waiting_bytes:
+            raise RequestError(OVERLOADED, _TOO_MUCH, retry_after_s=1)
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((size_bytes, future))
+        self._waiting_bytes += size_bytes
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future.cancelled():
+                self._begin_next()
+            else:
+                self._leave(size_bytes)
+            raise
+        finally:
+            self._waiting_bytes -= size_bytes
+
+    def _leave(self, size_bytes: int) -> None:
+        self.bytes_under_way -= size_bytes
+        self._begin_next()
+
+    def _begin_next(self) -> None:
+        while self._waiting:
+            size_bytes, future = self._waiting[0]
+            if not future.done():
+                if not self._has_room(size_bytes):
+                    return
+                self.bytes_under_way += size_bytes
+                future.set_result(None)
+            self._waiting.popleft()

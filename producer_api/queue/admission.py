@@ -1,0 +1,104 @@
+"""Whether a request may enter, decided from what is known without asking anybody. Pure."""
+
+from __future__ import annotations
+
+from producer_api.load.wait_estimate import Backlog, Service
+from shared.state.desired_state import Serving
+from shared.wire.outcomes import (
+    DRAINING,
+    LOADING,
+    NO_WORKER,
+    OVERLOADED,
+    QUEUE_OUT_OF_MEMORY,
+    QUEUE_UNAVAILABLE,
+    UNKNOWN_LANE,
+    UNKNOWN_MODEL,
+    WAIT_TOO_LONG,
+    Outcome,
+    RequestError,
+)
+
+from .interface import Catalogue, ModelState
+
+RETRY_AFTER_S = 1
+DRAIN_RETRY_S = 10
+"""Nobody can tell when an operator ends a drain."""
+
+
+def refusal(
+    outcome: Outcome, message: str, request_id: str | None = None, retry_after_s: int = RETRY_AFTER_S
+) -> RequestError:
+    """Make the error of a request that was not let in; if it may be sent again, then after ``retry_after_s``."""
+    return RequestError(outcome, message, request_id=request_id, retry_after_s=retry_after_s if outcome.retry else None)
+
+
+def find_model(catalogue: Catalogue, model: str) -> ModelState:
+    """Return the state of ``model``.
+
+    Raises:
+        RequestError: ``UNKNOWN_MODEL``, or ``QUEUE_UNAVAILABLE`` when no model is known because Redis never answered.
+    """
+    state = catalogue.models.get(model)
+    if state is None:
+        if not catalogue.redis_ok:
+            raise refusal(QUEUE_UNAVAILABLE, "Redis does not answer, so no model is known.")
+        raise RequestError(UNKNOWN_MODEL, f"There is no model {model[:64]!r}; GET /v1/models lists those there are.")
+    return state
+
+
+def admit(catalogue: Catalogue, model: str, in_flight: int, max_in_flight: int) -> ModelState:
+    """Let a request in as far as this front end can tell.
+
+    Args:
+        in_flight: requests that wait in this process, this one excluded.
+        max_in_flight: most of them.
+
+    Raises:
+        RequestError: ``UNKNOWN_MODEL``, ``QUEUE_UNAVAILABLE``, ``QUEUE_OUT_OF_MEMORY``, ``DRAINING``, ``LOADING``,
+            ``NO_WORKER``, ``OVERLOADED``.
+    """
+    state = find_model(catalogue, model)
+    if not catalogue.redis_ok:
+        raise refusal(QUEUE_UNAVAILABLE, "Redis does not answer.")
+    if catalogue.memory_full:
+        raise refusal(QUEUE_OUT_OF_MEMORY, "The queue is nearly out of memory; what is in it is finished first.")
+    if not state.is_open:
+        if state.serving is Serving.DRAINING:
+            raise refusal(DRAINING, f"Model {model!r} is being drained and takes no requests.", None, DRAIN_RETRY_S)
+        raise not_served(state)
+    if in_flight >= max_in_flight:
+        raise refusal(OVERLOADED, f"This front end already has {in_flight} requests waiting.")
+    return state
+
+
+def not_served(state: ModelState) -> RequestError:
+    """Make the error for a model that nobody serves now: with the time that is probably left while it loads."""
+    if state.ready_in_s is None:
+        return refusal(NO_WORKER, f"No consumer is running for model {state.name!r}.")
+    message = f"Model {state.name!r} is loading; it will probably be ready in {state.ready_in_s} s."
+    return refusal(LOADING, message, retry_after_s=state.ready_in_s)
+
+
+def check_lane(state: ModelState, lane: str) -> None:
+    """Refuse a request for a lane that the model does not have.
+
+    Raises:
+        RequestError: ``UNKNOWN_LANE``.
+    """
+    if lane not in state.lanes:
+        raise RequestError(UNKNOWN_LANE, f"Model {state.name!r} has no lane {lane!r}, where your key's requests go.")
+
+
+def check_wait(backlog: Backlog, service: Service, limit_s: float, now_s: float) -> None:
+    """Refuse a request whose answer would probably come too late.
+
+    Args:
+        limit_s: what the answer may take.
+
+    Raises:
+        RequestError: ``WAIT_TOO_LONG``, with the time after which there should be room again.
+    """
+    first = backlog.before_room(service, limit_s, now_s)
+    if first > 0.0:
+        message = f"The requests ahead of this one need longer than the {limit_s:g} s that its answer may take."
+        raise refusal(WAIT_TOO_LONG, message, retry_after_s=backlog.retry_after_s(first))

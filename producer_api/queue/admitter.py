@@ -1,0 +1,327 @@
+"""Putting requests into a lane [I/O]: everything that arrives in one turn of the event loop leaves in one call."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from producer_api.load.lane_account import LaneAccount
+from producer_api.load.wait_estimate import Backlog
+from shared import keys
+from shared.process.logs import about
+from shared.redis import functions
+from shared.redis.advice import told
+from shared.redis.client import ClientError, InPieces, Link, OutOfMemory, ServerError, Silence
+from shared.state.lanes import bytes_from
+from shared.wire.outcomes import KEY_REUSED, LANE_FULL, NO_WORKER, QUEUE_OUT_OF_MEMORY, QUEUE_UNAVAILABLE
+
+from .pending import Waiter
+
+log = logging.getLogger(__name__)
+
+MOST_PER_CALL = 256
+MOST_BYTES_PER_CALL = 1024 * 1024
+"""Large messages whose ids are checked go through the function, a few at a time: in one call, those of all clients
+would be more than the server takes, and it would close the connection on everybody's."""
+NOT_ASKED_BEFORE = "0"
+"""The check of an id that this front end made up."""
+
+SLOW_S = 0.05
+"""After a call that took longer, who waited for it may be waiting no more."""
+
+IDLE_S = 1.0
+"""A connection that was idle for so long and is found closed was probably closed before the call, which never came."""
+
+KNOWN_LENGTH_SHARE = 0.9
+"""Up to this share of the lane's limit the last known length is good enough; beyond it Redis is asked first."""
+
+
+class Instruments(Protocol):
+    """What a lane measures itself with."""
+
+    @property
+    def admit_duration(self) -> Any:
+        """Histogram series of seconds per admit call."""
+
+    @property
+    def redis_errors(self) -> Any:
+        """Counter of failed steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A request to be admitted.
+
+    Attributes:
+        message: the encoded request; a large one in pieces.
+        check: what ``hr1_admit`` is to find out about the id first; ``NOT_ASKED_BEFORE`` for nothing.
+    """
+
+    waiter: Waiter
+    message: bytes | InPieces
+    check: str
+
+    @property
+    def is_large(self) -> bool:
+        """Say whether it is too large to go through Lua, which would copy it. Only there can an id be checked."""
+        if self.check != NOT_ASKED_BEFORE:
+            return False
+        return isinstance(self.message, InPieces) or len(self.message) >= functions.LUA_LIMIT_BYTES
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the encoded request."""
+        message = self.message
+        return sum(map(len, message)) if isinstance(message, InPieces) else len(message)
+
+
+class Admitter:
+    """Admits the requests of one model's lane.
+
+    Args:
+        instance: name of this process, whose reply stream is trimmed in passing.
+        backlog: kept up to date with the length of the lane.
+        look: called when a reply is there already and its key is to be read.
+        front_ends: that share this one's port.
+
+    Attributes:
+        limit: most entries the lane may hold.
+        account: what the lane takes in bytes; kept up to date by whoever asks.
+        cursor: id up to which the reply stream has been read; kept up to date by its reader.
+        connection_is_suspect: another connection was lost, so this one is opened again before it is used.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        model: str,
+        lane: str,
+        instance: str,
+        limit: int,
+        backlog: Backlog,
+        instruments: Instruments,
+        look: Callable[[Waiter], None],
+        front_ends: int = 1,
+    ) -> None:
+        self._link, self._model, self._lane, self._instance = link, model, lane, instance
+        self._work = keys.work(model, lane)
+        self.limit, self._backlog, self._instruments, self._look = limit, backlog, instruments, look
+        self._pending: list[Pending] = []
+        self._heavy: deque[Pending] = deque()
+        self._delivered: list[str] = []
+        self._unwanted: list[tuple[str, bytes]] = []
+        self._length = 0
+        self._task: asyncio.Task[None] | None = None
+        self._is_flushing = False
+        self.account = LaneAccount(front_ends)
+        self.cursor = b"0-0"
+        self.connection_is_suspect = False
+
+    def put(self, pending: Pending, *, is_heavy: bool = False) -> None:
+        """Admit a request with the next call, or, if it is heavy, with one of the next."""
+        (self._heavy if is_heavy else self._pending).append(pending)
+        self._backlog.length += 1
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if not self._is_flushing:
+            self._is_flushing = True
+            asyncio.get_running_loop().call_soon(self._start)
+
+    def cancel(self, waiter: Waiter) -> None:
+        """Take a request back whose reply nobody will ask for, as soon as its entry is known."""
+        waiter.unwanted = True
+        if waiter.entry_id is not None:
+            self._unwanted.append((waiter.request_id, waiter.entry_id))
+            self._flush_soon()
+
+    def acknowledge(self, request_id: str) -> None:
+        """Note that a reply was delivered and nobody can ask for it again; its key is deleted with the next call."""
+        self._delivered.append(request_id)
+
+    async def close(self) -> None:
+        """Stop admitting."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._link.close()
+
+    def _start(self) -> None:
+        self._task = asyncio.create_task(self._flush())
+
+    async def _flush(self) -> None:
+        """Admit what is pending; what arrives meanwhile leaves with the next call."""
+        loop = asyncio.get_running_loop()
+        took_s = 0.0
+        try:
+            while self._pending or self._unwanted or self._heavy:
+                batch, self._pending = self._pending[:MOST_PER_CALL], self._pending[MOST_PER_CALL:]
+                if took_s > SLOW_S:  # the time of some may be up, and some may have given up
+                    batch = [one for one in batch if not one.waiter.ended]
+                    self._heavy = deque(one for one in self._heavy if not one.waiter.ended)
+                begun_s = loop.time()
+                heavy: Sequence[Pending] = ()
+                try:
+                    if batch or not self._heavy:
+                        await self._admit(batch)
+                    if self._heavy:
+                        heavy = self._some_heavy()
+                        await self._call(heavy, [])
+                except Exception as error:  # nobody reads what a task ends with, and everybody here would wait
+                    log.exception("Admitting %d requests failed.", len(batch) + len(heavy))
+                    self._failed([one for one in (*batch, *heavy) if one.waiter.entry_id is None], error)
+                took_s = loop.time() - begun_s
+                self._instruments.admit_duration.observe(took_s)
+        finally:
+            self._is_flushing = False
+
+    def _some_heavy(self) -> list[Pending]:
+        some, size = [self._heavy.popleft()], 0
+        while self._heavy and (size := size + len(some[-1].message)) < MOST_BYTES_PER_CALL:
+            some.append(self._heavy.popleft())
+        return some
+
+    async def _admit(self, batch: Sequence[Pending]) -> None:
+        small = [one for one in batch if not one.is_large]
+        large = [one for one in batch if one.is_large]
+        size = sum(one.size_bytes for one in large)
+        if large and (
+            self._length + len(large) > self.limit * KNOWN_LENGTH_SHARE or not self.account.surely_takes(size)
+        ):
+            await self._call(small, [])
+            small, large = [], await self._with_room(large)
+        await self._call(small, large)
+
+    async def _with_room(self, large: Sequence[Pending]) -> list[Pending]:
+        """Ask what the lane takes, and refuse those that do not fit any more."""
+        try:
+            self.account.seen(bytes_from(await self._link.call("FCALL", functions.BYTES, 1, self._work)))
+        except (ClientError, OSError) as error:  # should the connection be lost, adding them says so
+            log.debug("What the lane takes is not known: %s", error)
+        room = max(0, self.limit - self._length)
+        fitting: list[Pending] = []
+        for one in large:
+            if len(fitting) >= room:
+                self._fill(one.waiter, by_count=True)
+            elif not self.account.takes(one.size_bytes):
+                self._fill(one.waiter, by_count=False)
+            else:
+                self.account.sent(one.size_bytes)
+                fitting.append(one)
+        self.account.sent(-sum(one.size_bytes for one in fitting))  # they are counted when they are sent
+        return fitting
+
+    async def _call(self, small: Sequence[Pending], large: Sequence[Pending]) -> None:
+        """Admit the small ones through the function and add the large ones, in one round trip."""
+        delivered, self._delivered = self._delivered, []
+        call: list[Any] = ["FCALL", functions.ADMIT, 1, self._work]
+        call += (self.limit, self._instance, self.cursor, len(delivered), len(small), *delivered)
+        for one in small:
+            call += (one.waiter.request_id, one.check, one.message)
+        adds: list[tuple[Any, ...]] = [
+            ("XADD", self._work, "NOMKSTREAM", "*", keys.MESSAGE_FIELD, one.message) for one in large
+        ]
+        if self._unwanted:  # should this fail, they run for nobody
+            unwanted, self._unwanted = self._unwanted[:MOST_PER_CALL], self._unwanted[MOST_PER_CALL:]
+            pairs = [part for one in unwanted for part in one]
+            adds.append(("FCALL", functions.CANCEL, 1, self._work, "0", *pairs))
+        try:
+            answer, *added = await self._send(call, adds)
+        except (ClientError, OSError) as error:
+            self._delivered += delivered  # deleting twice is harmless; not deleting leaves them until they expire
+            again = self._safe_to_repeat(small, error)
+            self._pending = [*again, *self._pending]
+            self._failed([one for one in (*small, *large) if one not in again], error)
+            if isinstance(error, Silence):  # those that came meanwhile would wait as long again
+                self._refuse_waiting()
+            return
+        self.account.sent(sum(one.size_bytes for one in large))
+        for one, status in zip(large, added[: len(large)], strict=True):
+            self._set_status(one.waiter, b"absent" if status is None else status)
+        if isinstance(answer, ServerError):
+            self._delivered += delivered
+            self._failed(small, answer)
+            return
+        self._length = answer[0] + len(large)
+        self._backlog.told(self._length + len(self._pending) + len(self._heavy), time.perf_counter())
+        for one, status in zip(small, answer[1:], strict=True):
+            self._set_status(one.waiter, status)
+            if one.waiter.entry_id is not None:
+                self.account.sent(one.size_bytes)
+
+    def _safe_to_repeat(self, batch: Sequence[Pending], error: BaseException) -> list[Pending]:
+        """Return those that go again on a new connection, once: where the id is looked up, a second call adds nothing.
+
+        Only after an idle connection turned out to be closed. A server that is silent, or closes a connection in use,
+        may be in trouble, and its answer is the client's to ask for.
+        """
+        if self._link.was_idle_s < IDLE_S or isinstance(error, ServerError | Silence):
+            return []
+        return [one for one in batch if one.check != NOT_ASKED_BEFORE and not one.waiter.ended]
+
+    async def _send(self, call: Sequence[Any], adds: Sequence[Sequence[Any]]) -> list[Any]:
+        if self.connection_is_suspect:
+            self.connection_is_suspect = False
+            await self._link.close()
+        answers = await self._link.call_many((call, *adds))
+        if isinstance(answers[0], ServerError) and functions.is_missing(answers[0]):
+            log.info("The functions are not in Redis; loading them.")
+            await self._link.call("FUNCTION", "LOAD", "REPLACE", functions.source())
+            answers[0] = (await self._link.call_many((call,)))[0]
+        return answers
+
+    def _set_status(self, waiter: Waiter, status: Any) -> None:
+        if isinstance(status, OutOfMemory):
+            waiter.fail(QUEUE_OUT_OF_MEMORY, "The queue is out of memory.")
+        elif isinstance(status, ServerError) or status.startswith(b"error"):
+            log.error("Redis refused a request: %s", status, extra=about(waiter.request_id, waiter.traceparent))
+            waiter.fail(QUEUE_UNAVAILABLE, "The queue refused the request; the front end's log says why.")
+        elif status == b"answered":
+            self._look(waiter)
+        elif status.startswith(b"joined "):
+            waiter.join(status[7:])
+        elif status == b"differs":
+            waiter.fail(KEY_REUSED, "This Idempotency-Key came with another body before.")
+        elif status == b"full":
+            self._fill(waiter, by_count=self._length >= self.limit)
+        elif status == b"absent":
+            waiter.fail(NO_WORKER, f"No consumer has set up the queue of model {self._model!r}.")
+        else:
+            waiter.entered(status)
+            if waiter.unwanted:
+                self.cancel(waiter)
+
+    def _fill(self, waiter: Waiter, *, by_count: bool) -> None:
+        """Refuse a request for which the lane has no room: it holds too many, or they take too many bytes."""
+        if by_count:
+            sentence = f"The lane already holds {self.limit} requests."
+            waiter.fail(LANE_FULL, sentence, self._backlog.retry_after_s(self.limit / 2))
+        else:
+            waiter.fail(LANE_FULL, *self.account.refusal())
+
+    def _refuse_waiting(self) -> None:
+        waiting, self._pending = [*self._pending, *self._heavy], []
+        self._heavy.clear()
+        for one in waiting:
+            one.waiter.fail(QUEUE_UNAVAILABLE, "Redis does not answer; the request was not admitted.")
+
+    def _failed(self, batch: Sequence[Pending], error: BaseException) -> None:
+        self._instruments.redis_errors.inc()
+        if not batch:
+            return
+        log.warning("Admitting %d requests failed: %s", len(batch), told(error))
+        for one in batch:
+            if isinstance(error, OutOfMemory):
+                one.waiter.fail(QUEUE_OUT_OF_MEMORY, "The queue is out of memory.")
+            elif isinstance(error, ServerError):  # it may not write now: its disk is full, or it is a replica
+                one.waiter.fail(QUEUE_UNAVAILABLE, "The queue refused the request; the front end's log says why.")
+            else:
+                one.waiter.fail(
+                    QUEUE_UNAVAILABLE,
+                    "Redis did not answer; whether the request was admitted is unknown. Ask again with the same id.",
+                )

@@ -1,0 +1,159 @@
+"""One model's lane as a front end sees it: a waiter is registered, the request admitted, the reply awaited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from producer_api.load.lane_account import LaneAccount
+from producer_api.load.wait_estimate import Backlog
+from shared import keys
+from shared.redis import functions
+from shared.redis.client import AsyncClient, InPieces, Link
+from shared.settings import Settings
+from shared.state.lanes import LaneBytes
+from shared.wire.messages import Request, encode_request
+from shared.wire.outcomes import SHUTTING_DOWN, RequestError
+
+from .admitter import NOT_ASKED_BEFORE, Admitter, Instruments, Pending
+from .large_messages import encode_around_body
+from .pending import Waiter, Waiters
+from .reply_reader import ReplyReader
+
+
+def _nothing(_: object) -> None:
+    """Be called."""
+
+
+class Wait:
+    """One request's wait for its reply, from the moment it is put into the lane."""
+
+    __slots__ = ("_admitter", "_done", "_id_is_ours", "_waiters", "waiter")
+
+    waiter: Waiter
+
+    def __init__(
+        self, waiters: Waiters, admitter: Admitter, id_is_ours: bool, done: Callable[[bytes | RequestError], None]
+    ) -> None:
+        self._waiters, self._admitter, self._id_is_ours, self._done = waiters, admitter, id_is_ours, done
+
+    def end(self, result: bytes | RequestError) -> None:
+        """The waiter's callback."""
+        self._waiters.remove(self.waiter)
+        if self._id_is_ours and type(result) is bytes:
+            self._admitter.acknowledge(self.waiter.request_id)
+        # Whoever is called may refer to this wait, and have the body: no cycle is to hold that longer than needed.
+        done, self._done = self._done, _nothing
+        done(result)
+
+    def give_up(self) -> None:
+        """Nobody is interested any more: if nobody can ask again either, the request is cancelled, else it goes on."""
+        if not self.waiter.ended:
+            self._waiters.remove(self.waiter)
+            self.waiter.abandon()
+            self._done = _nothing
+            if self._id_is_ours:
+                self._admitter.cancel(self.waiter)
+
+
+class Channel:
+    """Joins the admitter and the reply reader of one lane; made on the event loop that uses it.
+
+    Args:
+        instance: name of this process; its replies go to the reply stream of that name.
+
+    Attributes:
+        backlog: how long the lane is, and how quickly it is worked off.
+    """
+
+    def __init__(
+        self,
+        client: AsyncClient,
+        settings: Settings,
+        model: str,
+        instance: str,
+        instruments: Instruments,
+        lane: str = keys.DEFAULT_LANE,
+    ) -> None:
+        self._settings, self._instance, self._instruments = settings, instance, instruments
+        self.backlog = Backlog()
+        self._waiters = Waiters(asyncio.get_running_loop())
+        self._replies = ReplyReader(
+            client,
+            self._waiters,
+            model,
+            lane,
+            instance,
+            settings.block_ms,
+            on_cursor=self._note_cursor,
+            on_error=self._note_error,
+        )
+        self._admitter = Admitter(
+            Link(client),
+            model,
+            lane,
+            instance,
+            settings.lane_limit,
+            self.backlog,
+            instruments,
+            self._replies.look,
+            settings.front_ends,
+        )
+
+    def set_limit(self, limit: int | None) -> None:
+        """Take what an operator has set as the lane's limit, None for nothing."""
+        self._admitter.limit = self._settings.lane_limit if limit is None else limit
+
+    def set_bytes(self, found: LaneBytes | None) -> None:
+        """Take in what the lane takes, None where that is not known."""
+        self._admitter.account.seen(found)
+
+    @property
+    def account(self) -> LaneAccount:
+        """What the lane takes in bytes."""
+        return self._admitter.account
+
+    def start(self) -> None:
+        """Begin reading replies."""
+        self._replies.start()
+
+    async def close(self) -> None:
+        """Stop; whoever still waits is told that the front end shuts down."""
+        await self._replies.close()
+        await self._admitter.close()
+        for waiter in self._waiters.all():
+            waiter.fail(SHUTTING_DOWN, "The front end is shutting down; ask again with the same id.")
+
+    def begin(
+        self, request: Request, *, id_is_ours: bool, done: Callable[[bytes | RequestError], None], fingerprint: str = ""
+    ) -> Wait:
+        """Put a request into the lane; ``done`` is called once, with the encoded reply or the error that ended it."""
+        message = self._message(request, in_pieces=id_is_ours)  # if that fails, nobody may be left waiting
+        check, is_heavy = NOT_ASKED_BEFORE, False
+        if not id_is_ours:
+            check = f"1:{request.ttl_ms}:{self._settings.flight_expiry_ms(request.ttl_ms)}:{fingerprint}"
+            is_heavy = len(message) >= functions.LUA_LIMIT_BYTES
+        wait = Wait(self._waiters, self._admitter, id_is_ours, done)
+        wait.waiter = self._waiters.add(request.id, request.ttl_ms / 1000, wait.end)
+        if request.traceparent is not None:
+            wait.waiter.traceparent = request.traceparent
+        self._admitter.put(Pending(wait.waiter, message, check), is_heavy=is_heavy)
+        return wait
+
+    def _message(self, request: Request, *, in_pieces: bool) -> bytes | InPieces:
+        if not in_pieces or request.body is None or len(request.body) < functions.LUA_LIMIT_BYTES:
+            return encode_request(request, self._instance)
+        return InPieces(encode_around_body(request, self._instance))
+
+    def connect_anew(self) -> None:
+        """Have every connection opened anew before it is used again: the server is no primary any more."""
+        self._admitter.connection_is_suspect = True
+        self._replies.connect_anew()
+
+    def _note_cursor(self, cursor: bytes) -> None:
+        self._admitter.cursor = cursor
+
+    def _note_error(self) -> None:
+        # The server has probably closed the admitting connection, too; noticed here, it costs no request.
+        self._instruments.redis_errors.inc()
+        self._admitter.connection_is_suspect = True

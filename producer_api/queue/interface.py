@@ -1,0 +1,247 @@
+"""What the routes need of a queue. ``redis_queue.py`` is the real one; ``tests/fakes.py`` has one in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial
+from typing import Protocol
+
+import msgspec
+
+from producer_api.load.wait_estimate import Service
+from shared.keys import DEFAULT_LANE
+from shared.state.cards import Card
+from shared.state.desired_state import Serving
+from shared.state.lanes import LaneBytes
+from shared.wire.messages import Reply, Request
+from shared.wire.outcomes import RequestError
+
+GiveUp = Callable[[], None]
+
+DEFAULT_ONLY: Mapping[str, int | None] = {DEFAULT_LANE: None}
+"""The lanes of a model whose operator has made none."""
+
+
+class Condition(StrEnum):
+    """How a model stands.
+
+    Attributes:
+        READY: it takes requests and answers them.
+        LOADING: nobody serves it yet, and a consumer loads it or is on its way.
+        DRAINING: an operator has its front ends refuse requests.
+        SILENT: it takes requests, and its consumers have answered none for a while.
+        FAILED: nobody serves it, and its consumers died or cannot load it.
+        AWAY: nobody serves it.
+    """
+
+    READY = "ready"
+    LOADING = "loading"
+    DRAINING = "draining"
+    SILENT = "silent"
+    FAILED = "failed"
+    AWAY = "away"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """What the front end knows of a model: its card, how many workers live, how many requests its lanes hold.
+
+    ``card`` is None for a model that was once served but whose card cannot be read. ``service`` is what its consumers
+    get done, None while that is not known, and while the model is paused.
+
+    Attributes:
+        serving: what an operator wishes of it.
+        is_open: it takes requests; told here once, since every request asks.
+        lanes: the limit of each lane, None for that of the settings.
+        lengths: how many requests each of those lanes holds that were asked for.
+        failures: a sentence on each consumer that died and does not live well yet, by its place.
+        late: of the workers that live, how many take requests and answer none.
+        bytes: what they take; without those of which that is not known.
+        bodies: the folder of bodies in shared memory that all its workers read; empty when they do not agree.
+        ready_in_s: while nobody serves it and a consumer loads it or is on its way: seconds that will probably take.
+    """
+
+    name: str
+    card: Card | None
+    workers: int = 0
+    queued: int = 0
+    service: Service | None = None
+    serving: Serving = Serving.OPEN
+    lanes: Mapping[str, int | None] = field(default_factory=lambda: DEFAULT_ONLY)
+    lengths: Mapping[str, int] = field(default_factory=dict)
+    failures: Mapping[str, str] = field(default_factory=dict)
+    late: int = 0
+    bytes: Mapping[str, LaneBytes] = field(default_factory=dict)
+    ready_in_s: int | None = None
+    bodies: str = ""
+    is_open: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        is_open = self.workers > 0 and self.card is not None and self.serving is not Serving.DRAINING
+        object.__setattr__(self, "is_open", is_open)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it takes requests and, as far as is known, answers them.
+
+        One that does not answer goes on taking them: it may answer again, and another consumer may come.
+        """
+        return self.is_open and self.late < self.workers
+
+    @property
+    def condition(self) -> Condition:
+        """How it stands for somebody who wants to send it a request."""
+        if self.is_open:
+            return Condition.READY if self.is_ready else Condition.SILENT
+        if self.serving is Serving.DRAINING and (self.workers or self.ready_in_s is not None):
+            return Condition.DRAINING
+        if self.ready_in_s is not None:
+            return Condition.LOADING
+        return Condition.FAILED if self.failures else Condition.AWAY
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """A snapshot of all models.
+
+    Attributes:
+        redis_ok: Redis answered when it was last asked.
+        memory_full: it has so little memory left that what is there is kept for finishing what has been admitted.
+    """
+
+    models: Mapping[str, ModelState] = field(default_factory=dict)
+    redis_ok: bool = False
+    memory_full: bool = False
+
+
+class Standing(StrEnum):
+    """How a request with a certain id stands.
+
+    Attributes:
+        QUEUED: no consumer has claimed it.
+        CLAIMED: a consumer has it; it may be running.
+        ANSWERED: its reply is stored.
+        UNKNOWN: there is no reply, and no request with this id of a client's own is known to be under way.
+    """
+
+    QUEUED = "queued"
+    CLAIMED = "claimed"
+    ANSWERED = "answered"
+    UNKNOWN = "unknown"
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A reply and how long it took.
+
+    Attributes:
+        reply: what the consumer said; ``reply.fault`` is set when it said no.
+        waited_us: from submitting until the reply was here, in microseconds.
+        is_short: the whole reply is so short that encoding it takes no time worth mentioning.
+    """
+
+    reply: Reply
+    waited_us: int
+    is_short: bool = False
+
+
+class Queue(Protocol):
+    """A queue of inference requests, seen from a front end."""
+
+    async def start(self) -> None:
+        """Connect and take the first snapshot; returns even when Redis is away."""
+
+    async def close(self) -> None:
+        """Stop reading replies. Requests still waiting end with ``SHUTTING_DOWN``."""
+
+    def catalogue(self) -> Catalogue:
+        """Return the latest snapshot; it is at most a few seconds old while Redis answers. Never blocks."""
+
+    def begin(
+        self,
+        model: str,
+        request: Request,
+        *,
+        id_is_ours: bool,
+        done: Callable[[Answer | RequestError], None],
+        fingerprint: str = "",
+        lane: str = DEFAULT_LANE,
+    ) -> GiveUp:
+        """Put a request into one of the model's lanes without waiting for its reply.
+
+        Args:
+            model: name of a model in the catalogue.
+            request: ``reply_to`` is filled in by the queue.
+            id_is_ours: the front end made the id up, so nobody can ask for this reply again and it is deleted once
+                delivered. A client's own id is looked up first: if its reply is there, that is the answer; if it
+                is under way, wherever it was admitted, its reply is waited for, and it is not run twice.
+            done: called once, on the event loop, with the answer or the error that ended the wait, those below and
+                ``UNKNOWN_OUTCOME`` once ``request.ttl_ms`` has passed without a reply; it must not raise.
+            fingerprint: of what was sent, letters and digits; with another one under the same id, ``KEY_REUSED``. Empty
+                where that does not matter.
+            lane: which one; the same id in another lane is another request.
+
+        Returns:
+            What to call when nobody is interested in the answer any more; ``done`` is not called after that. A request
+            with an id that the front end made up is then not run, if no consumer has claimed it yet.
+
+        Raises:
+            RequestError: the request was refused at once, and ``done`` will not be called: ``WAIT_TOO_LONG``,
+                ``LANE_FULL``, ``QUEUE_UNAVAILABLE``, ``QUEUE_OUT_OF_MEMORY``, ``NO_WORKER``, ``LOADING``,
+                ``SHUTTING_DOWN``, ``UNKNOWN_LANE``.
+        """
+
+    async def find(self, model: str, request_id: str, lane: str = DEFAULT_LANE) -> Reply | Standing:
+        """Return the stored reply to a request, or how the request stands.
+
+        Raises:
+            RequestError: ``UNKNOWN_MODEL``, ``UNKNOWN_LANE``, ``QUEUE_UNAVAILABLE``.
+        """
+
+    async def cancel(self, model: str, request_id: str, lane: str = DEFAULT_LANE) -> Standing:
+        """Take back a request with an id of a client's own; returns how it stood.
+
+        One that was queued is not run; one that was claimed is not run if its consumer can still help it. In
+        both cases it leaves nothing behind, and whoever waits for it is told ``CANCELLED``.
+
+        Raises:
+            RequestError: ``UNKNOWN_MODEL``, ``UNKNOWN_LANE``, ``QUEUE_UNAVAILABLE``.
+        """
+
+
+async def submit(
+    queue: Queue,
+    model: str,
+    request: Request,
+    *,
+    id_is_ours: bool,
+    fingerprint: str = "",
+    lane: str = DEFAULT_LANE,
+) -> Answer:
+    """Put a request into one of the model's lanes and wait for its reply; see :meth:`Queue.begin`.
+
+    Raises:
+        RequestError: whatever ended it instead of an answer.
+    """
+    future: asyncio.Future[Answer | RequestError] = asyncio.get_running_loop().create_future()
+    give_up = queue.begin(
+        model, request, id_is_ours=id_is_ours, done=partial(_set_result, future), fingerprint=fingerprint, lane=lane
+    )
+    try:
+        result = await future
+    except asyncio.CancelledError:
+        give_up()
+        raise
+    if not isinstance(result, RequestError):
+        return result
+    try:
+        raise result
+    finally:
+        del future, give_up, result  # the error knows this frame: if the frame knew the error, that would be a cycle
+
+
+def _set_result(future: asyncio.Future[Answer | RequestError], result: Answer | RequestError) -> None:
+    if not future.done():
+        future.set_result(result)

@@ -1,0 +1,136 @@
+"""The requests of one lane that wait in this process for their replies. No I/O."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from shared.wire.outcomes import UNKNOWN_OUTCOME, Outcome, RequestError
+
+from .admission import RETRY_AFTER_S, refusal
+from .timer_wheel import Deadlines
+
+
+def _nothing(result: bytes | RequestError) -> None:
+    """Take the place of a callback that has been called."""
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """A request that waits.
+
+    Attributes:
+        done: called once, with the encoded reply or the error that ended the wait. A callback and not a future: a
+            future would have a task woken in the next turn of the event loop.
+        since_s: when it began to wait, on the event loop's clock; 0 when its hints may go elsewhere.
+        deadline_slot: where ``Deadlines`` keeps it.
+        look: the reply key is to be read as soon as possible.
+        entry_id: the request's entry in the stream, once known.
+        ended: nobody waits any more.
+        unwanted: nobody will ask for the reply either.
+        traceparent: the request's own, for the log.
+        early: how an entry ended, heard of before it was known whether it is this request's; None for nothing.
+    """
+
+    request_id: str
+    done: Callable[[bytes | RequestError], None]
+    since_s: float
+    deadline_slot: int = 0
+    look: bool = False
+    entry_id: bytes | None = None
+    ended: bool = False
+    unwanted: bool = False
+    traceparent: str | None = None
+    early: tuple[bytes, bytes | RequestError] | None = None
+
+    def fail(self, outcome: Outcome, message: str, retry_after_s: int = RETRY_AFTER_S) -> None:
+        """End with an error, unless already ended."""
+        self.end(refusal(outcome, message, self.request_id, retry_after_s))
+
+    def join(self, entry_id: bytes) -> None:
+        """Wait for an entry that another request of this id has brought here.
+
+        Its hints may go to another front end, so the reply key is looked at regularly, from now on.
+        """
+        self.since_s = 0.0
+        self.entered(entry_id)
+
+    def entered(self, entry_id: bytes) -> None:
+        """Take note of the request's entry in the stream."""
+        self.entry_id = entry_id
+        if self.early is not None and self.early[0] == entry_id:
+            self.end(self.early[1])
+
+    def entry_ended(self, entry_id: bytes, result: bytes | RequestError) -> None:
+        """End if that is the entry that is waited for. A later attempt with the same id is another one."""
+        if self.entry_id is None:
+            self.early = (entry_id, result)
+        elif self.entry_id == entry_id:
+            self.end(result)
+
+    def end(self, result: bytes | RequestError) -> None:
+        """End with a reply or an error, unless already ended."""
+        if not self.ended:
+            self.ended = True
+            # Whoever is called probably refers to this waiter: left in place, every request would be a cycle for the
+            # garbage collector, whose pauses would be the slowest requests.
+            done, self.done = self.done, _nothing
+            done(result)
+
+    def abandon(self) -> None:
+        """End without telling anybody."""
+        self.ended, self.done = True, _nothing
+
+    def time_out(self) -> None:
+        """End because the time is up."""
+        self.fail(
+            UNKNOWN_OUTCOME,
+            "No reply came in time; whether the request ran is unknown. Ask again with the same id to find out.",
+        )
+
+
+class Waiters:
+    """Finds waiters by request id. A client's own id may be waited for several times at once."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._deadlines = Deadlines(loop)
+        self._by_id: dict[str, list[Waiter]] = {}
+
+    def add(self, request_id: str, ttl_s: float, done: Callable[[bytes | RequestError], None]) -> Waiter:
+        """Begin to wait for a reply, for at most ``ttl_s``; ``done`` is called with how it ends."""
+        waiter = Waiter(request_id, done, self._loop.time())
+        waiter.deadline_slot = self._deadlines.add(waiter, waiter.since_s + ttl_s)
+        self._by_id.setdefault(request_id, []).append(waiter)
+        return waiter
+
+    def remove(self, waiter: Waiter) -> None:
+        """Stop waiting."""
+        self._deadlines.remove(waiter, waiter.deadline_slot)
+        waiters = self._by_id[waiter.request_id]
+        waiters.remove(waiter)
+        if not waiters:
+            del self._by_id[waiter.request_id]
+
+    def of(self, request_id: str) -> Sequence[Waiter]:
+        """Return who waits for this id."""
+        return self._by_id.get(request_id, ())
+
+    def all(self) -> Iterable[Waiter]:
+        """Return everybody."""
+        return [waiter for waiters in self._by_id.values() for waiter in waiters]
+
+    def take_wanted(self, overdue_since_s: float) -> list[str]:
+        """Return the ids whose reply key is to be looked at, and take note that it is.
+
+        Args:
+            overdue_since_s: who began to wait before this time is overdue; the rest only when asked for.
+        """
+        wanted = []
+        for request_id, waiters in self._by_id.items():
+            if any(waiter.look or waiter.since_s <= overdue_since_s for waiter in waiters):
+                wanted.append(request_id)
+                for waiter in waiters:
+                    waiter.look = False
+        return wanted

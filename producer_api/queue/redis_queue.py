@@ -1,0 +1,273 @@
+"""The queue on Redis [I/O]; see :class:`producer_api.queue.interface.Queue`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from producer_api.background import forever
+from shared.keys import DEFAULT_LANE, FRONT_END
+from shared.process.logs import about
+from shared.redis.advice import told
+from shared.redis.client import ClientError, Link, NotPrimary, connect_async
+from shared.settings import Settings
+from shared.state.desired_state import Serving
+from shared.wire.bodies import LEAST_BYTES, At, Owner
+from shared.wire.fast import decode_reply
+from shared.wire.messages import Reply, Request
+from shared.wire.outcomes import INTERNAL, QUEUE_UNAVAILABLE, SHUTTING_DOWN, UNKNOWN_OUTCOME, RequestError
+from shared.wire.trace_context import sampled_trace_id
+
+from .admission import admit, check_lane, check_wait, find_model, refusal
+from .admitter import Instruments
+from .body_store import BodyStore
+from .catalogue import CatalogueReader
+from .channel import Channel, Wait
+from .interface import Answer, Catalogue, GiveUp, ModelState, Standing
+from .lookup import ById
+from .shared_wait import SharedWait
+
+log = logging.getLogger(__name__)
+
+SHORT_BYTES = 4096
+"""A reply of so many bytes has fewer predictions and bytes of outputs than take long to encode."""
+
+REFRESH_S = 1.0
+REFRESH_WHEN_AWAY_S = 0.25
+REFRESH_WHEN_LOADING_S = 0.1
+"""While a consumer loads: who waits for it should not wait for us, too."""
+
+
+class QueueInstruments(Instruments, Protocol):
+    """What the queue measures itself with."""
+
+    @property
+    def reply_wait(self) -> Any:
+        """Histogram series: seconds from submitting to the reply."""
+
+    @property
+    def transport(self) -> Any:
+        """Histogram series: that wait minus the consumer's own durations."""
+
+    @property
+    def bodies_resent(self) -> Any:
+        """Counter of bodies that went through the queue after all."""
+
+    def watch_bodies(self, used_bytes: Callable[[], int]) -> None:
+        """Show what bodies in shared memory take."""
+
+
+class RedisQueue:
+    """Admits through Redis functions and waits on reply streams, one channel per model and lane.
+
+    Args:
+        settings: Redis address, limits and the lease that all waits are scaled by.
+        instruments: where durations and errors are counted.
+        configured: models that somebody has told to be there: they load until one of their consumers has spoken.
+    """
+
+    def __init__(self, settings: Settings, instruments: QueueInstruments, configured: Iterable[str] = ()) -> None:
+        self._settings, self._instruments, self._configured = settings, instruments, tuple(configured)
+        self._instance = f"{FRONT_END}{secrets.token_hex(8)}"
+        self._catalogue = Catalogue()
+        self._channels: dict[tuple[str, str], Channel] = {}
+        self._max_wait_s = settings.max_wait_ms / 1000 or math.inf
+        self._in_flight = 0
+        self._bodies = BodyStore(self._instance, settings.shared_bodies_mb << 20)
+        instruments.watch_bodies(lambda: self._bodies.used_bytes)
+        self._closed = self._was_demoted = False
+        self._refresher: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """See the interface."""
+        settings = self._settings
+        self._client = connect_async(
+            settings.redis_address, settings.socket_timeout_s, settings.redis_ping_s, is_spared=True
+        )
+        self._catalogue_link = Link(self._client)
+        self._by_id = ById(self._client, self._settings.socket_timeout_s)
+        self._reader = CatalogueReader(self._catalogue_link, self._settings.lease_ms, self._configured)
+        await self._refresh()
+        self._refresher = asyncio.create_task(
+            forever("Reading the list of models", self._refresh_forever, lambda: self._closed)
+        )
+
+    async def close(self) -> None:
+        """See the interface."""
+        self._closed = True  # see Channel.close
+        if self._refresher is not None:
+            self._refresher.cancel()
+            await asyncio.gather(self._refresher, return_exceptions=True)
+        for channel in self._channels.values():
+            await channel.close()
+        await self._by_id.close()
+        await self._catalogue_link.close()
+        await self._client.aclose()
+        self._bodies.close()
+
+    def catalogue(self) -> Catalogue:
+        """See the interface."""
+        return self._catalogue
+
+    async def _refresh(self) -> None:
+        asked_s = time.perf_counter()
+        try:
+            fresh = await self._reader.read()
+            self._tell_backlogs(fresh, asked_s)
+            # A server that lost its data is told again within a heartbeat; until then a model is away, not unknown.
+            known = self._catalogue.models
+            away = {name: ModelState(name, state.card, lanes=state.lanes) for name, state in known.items()}
+            self._catalogue = Catalogue({**away, **fresh.models}, redis_ok=True, memory_full=fresh.memory_full)
+            for (model, lane), channel in self._channels.items():
+                channel.set_limit(self._catalogue.models[model].lanes.get(lane))
+                channel.set_bytes(self._catalogue.models[model].bytes.get(lane))
+            if self._was_demoted:
+                self._connect_anew()
+        except (ClientError, OSError) as error:
+            if self._catalogue.redis_ok:
+                log.warning("Redis does not answer: %s", told(error))
+            self._instruments.redis_errors.inc()
+            self._catalogue = Catalogue(self._catalogue.models, redis_ok=False)
+            self._was_demoted = self._was_demoted or isinstance(error, NotPrimary)
+        except Exception:  # whatever stands in Redis, the next snapshot must be taken
+            log.exception("The list of models cannot be read.")
+
+    def _connect_anew(self) -> None:
+        """Leave a server that is a replica now, with everything: what only reads would stay there without an error."""
+        self._was_demoted = False
+        self._by_id.connect_anew()
+        for channel in self._channels.values():
+            channel.connect_anew()
+
+    def _tell_backlogs(self, fresh: Catalogue, asked_s: float) -> None:
+        now_s, before = time.perf_counter(), self._catalogue.models
+        for (model, lane), channel in self._channels.items():
+            states = (before.get(model), fresh.models.get(model))
+            length = None if states[1] is None else states[1].lengths.get(lane)
+            if length is not None:
+                channel.backlog.seen(length, asked_s)
+            if any(state is not None and state.serving is Serving.PAUSED for state in states):
+                channel.backlog.paused(now_s)
+
+    async def _refresh_forever(self) -> None:
+        while not self._closed:
+            await asyncio.sleep(self._pause_s())
+            away = not self._catalogue.redis_ok
+            await self._refresh()
+            if away and self._catalogue.redis_ok:
+                log.info("Redis answers.")
+
+    def _pause_s(self) -> float:
+        if not self._catalogue.redis_ok:
+            return REFRESH_WHEN_AWAY_S
+        return REFRESH_WHEN_LOADING_S if self._reader.expects else REFRESH_S
+
+    def _channel(self, state: ModelState, lane: str) -> Channel:
+        channel = self._channels.get((state.name, lane))
+        if channel is None:
+            channel = Channel(self._client, self._settings, state.name, self._instance, self._instruments, lane)
+            channel.set_limit(state.lanes.get(lane))
+            channel.set_bytes(state.bytes.get(lane))
+            channel.start()
+            self._channels[state.name, lane] = channel
+        return channel
+
+    def begin(
+        self,
+        model: str,
+        request: Request,
+        *,
+        id_is_ours: bool,
+        done: Callable[[Answer | RequestError], None],
+        fingerprint: str = "",
+        lane: str = DEFAULT_LANE,
+    ) -> GiveUp:
+        """See the interface."""
+        if self._closed:
+            raise refusal(SHUTTING_DOWN, "The front end is shutting down.", request.id)
+        state = admit(self._catalogue, model, self._in_flight, self._settings.max_in_flight)
+        if lane != DEFAULT_LANE:
+            check_lane(state, lane)
+        channel, service = self._channel(state, lane), state.service
+        backlog = channel.backlog
+        begun_s, ahead = time.perf_counter(), backlog.length
+        backlog.service = service
+        if service is not None and ahead >= service.wave:
+            check_wait(backlog, service, min(request.ttl_ms / 1000, self._max_wait_s), begun_s)
+
+        def ended(result: bytes | RequestError) -> None:
+            self._in_flight -= 1
+            waited_s = time.perf_counter() - begun_s
+            end = result if isinstance(result, RequestError) else self._answer(request, result, waited_s)
+            if service is not None and id_is_ours:  # others may join a wait that began before
+                if not isinstance(end, RequestError):
+                    if end.reply.fault is None:  # bad input has no turn to wait for
+                        backlog.answered(service, ahead, waited_s, begun_s)
+                elif end.outcome is UNKNOWN_OUTCOME:
+                    backlog.answered(service, ahead, waited_s, begun_s, or_longer=True)
+            done(end)
+
+        at = self._shared_place(state, request, channel, lane) if id_is_ours else None
+        wait: Wait | SharedWait
+        if at is None:
+            wait = channel.begin(request, id_is_ours=id_is_ours, done=ended, fingerprint=fingerprint)
+        else:
+            wait = SharedWait(channel, self._bodies, request, at, ended, self._instruments.bodies_resent.inc)
+        self._in_flight += 1
+
+        def give_up() -> None:
+            if not wait.waiter.ended:
+                self._in_flight -= 1
+                wait.give_up()
+
+        return give_up
+
+    def _shared_place(self, state: ModelState, request: Request, channel: Channel, lane: str) -> At | None:
+        """Keep the body in shared memory, if all of the model's consumers read it there. Only where the id is ours:
+        whoever can ask again with an id has a right to a request that is whole without this process."""
+        body = request.body
+        if body is None or len(body) < LEAST_BYTES or not state.bodies or state.bodies != self._bodies.identity:
+            return None
+        # A lane that is nearly full of bytes is asked what it takes, as for every large body.
+        if not channel.account.surely_takes(len(body)):
+            return None
+        return self._bodies.put(body, Owner(state.name, lane, request.id))
+
+    async def find(self, model: str, request_id: str, lane: str = DEFAULT_LANE) -> Reply | Standing:
+        """See the interface."""
+        self._check_place(model, lane)
+        return await self._by_id.find(model, lane, request_id)
+
+    async def cancel(self, model: str, request_id: str, lane: str = DEFAULT_LANE) -> Standing:
+        """See the interface."""
+        self._check_place(model, lane)
+        return await self._by_id.cancel(model, lane, request_id)
+
+    def _check_place(self, model: str, lane: str) -> None:
+        state = find_model(self._catalogue, model)
+        if not self._catalogue.redis_ok:
+            raise refusal(QUEUE_UNAVAILABLE, "Redis does not answer.")
+        if lane != DEFAULT_LANE:
+            check_lane(state, lane)
+
+    def _answer(self, request: Request, message: bytes, waited_s: float) -> Answer | RequestError:
+        try:
+            reply = decode_reply(message)
+            timing = reply.timing
+            ran_s = (timing.queue + timing.wait + timing.run) / 1e6
+        except Exception as error:  # whatever a consumer sent, it must not end the task that reads all replies
+            log.error("A consumer's reply cannot be read: %r", error, extra=about(request.id, request.traceparent))
+            return RequestError(INTERNAL, "The reply cannot be read.", request_id=request.id)
+        trace = None if request.traceparent is None else sampled_trace_id(request.traceparent)
+        if trace is None:
+            self._instruments.reply_wait.observe(waited_s)
+            self._instruments.transport.observe(waited_s - ran_s)
+        else:
+            self._instruments.reply_wait.observe_traced(waited_s, trace, time.time())
+            self._instruments.transport.observe_traced(waited_s - ran_s, trace, time.time())
+        return Answer(reply, round(waited_s * 1e6), len(message) <= SHORT_BYTES)

@@ -1,0 +1,210 @@
+"""Receiving replies [I/O]: all of this process come through one read of its reply stream.
+
+The reply stream is a hint. Reply keys are looked at whenever a hint may have been lost: after a reconnect, when a hint
+carries no reply, and regularly for requests that are overdue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections.abc import Callable
+from typing import Any
+
+from producer_api.background import forever
+from shared import keys
+from shared.redis import functions
+from shared.redis.client import AsyncClient, ClientError, Link
+from shared.wire.outcomes import CANCELLED, EXPIRED
+from shared.wire.reply_portion import Portion
+
+from .admission import refusal
+from .pending import Waiter, Waiters
+
+log = logging.getLogger(__name__)
+
+SWEEP_S = 0.25
+OVERDUE_S = 1.0
+RETRY_S = 0.25
+MOST_PER_READ = 1000
+MOST_PER_SWEEP = 500
+FEWEST_PER_SWEEP = 8
+MANY_BYTES = 16 * 1024 * 1024
+"""Replies in one answer that are plenty: they are here at once, and each is encoded before the next are asked for."""
+
+MOST_FIELDS = 16
+WEIGH_S = 1.0
+
+
+def lookups_after(before: int, size_bytes: int) -> int:
+    """Return how many reply keys to look at next, after so many brought so many bytes."""
+    if size_bytes > MANY_BYTES:
+        return max(1, before // 2)
+    return min(MOST_PER_SWEEP, 2 * before) if size_bytes < MANY_BYTES // 4 else before
+
+
+class ReplyReader:
+    """Reads one lane's replies for this process.
+
+    Args:
+        block_ms: longest wait of one read.
+        on_cursor: called with the id up to which the stream has been read.
+        on_error: called when a connection was lost.
+    """
+
+    def __init__(
+        self,
+        client: AsyncClient,
+        waiters: Waiters,
+        model: str,
+        lane: str,
+        instance: str,
+        block_ms: int,
+        on_cursor: Callable[[bytes], None],
+        on_error: Callable[[], None],
+    ) -> None:
+        self._reading, self._sweeping = Link(client), Link(client)
+        self._waiters, self._model, self._lane = waiters, model, lane
+        self._stream, self._ends = keys.reply_stream(model, lane, instance), keys.ends(model, lane)
+        self._block_ms, self._on_cursor, self._on_error = block_ms, on_cursor, on_error
+        self._cursor = self._ended_up_to = b"0-0"
+        self._portion = Portion()
+        self._look_now = asyncio.Event()
+        self._at_once, self._weigh_at_s, self._ends_are_too_large = FEWEST_PER_SWEEP, 0.0, False
+        self._closed = False
+        self._tasks: tuple[asyncio.Task[None], ...] = ()
+
+    def start(self) -> None:
+        """Begin reading."""
+        works = {"Reading replies": self._read_forever, "Looking for replies": self._sweep_forever}
+        self._tasks = tuple(
+            asyncio.create_task(forever(what, work, lambda: self._closed)) for what, work in works.items()
+        )
+
+    async def close(self) -> None:
+        """Stop reading."""
+        # Cancelling alone is not enough: the client library's use of wait_for can swallow a cancellation that arrives
+        # together with a result (fixed in Python 3.12), and the task would go on for ever.
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._reading.close()
+        await self._sweeping.close()
+
+    def connect_anew(self) -> None:
+        """Have the connections opened anew before they are used again."""
+        self._reading.renew()
+        self._sweeping.renew()
+
+    def look(self, waiter: Waiter) -> None:
+        """Read the reply key of this request now."""
+        waiter.look = True
+        self._look_now.set()
+
+    async def _read_forever(self) -> None:
+        read = ("XREAD", "COUNT", MOST_PER_READ, "BLOCK", self._block_ms, "STREAMS")
+        mine = self._stream.encode()
+        for waiter in self._waiters.all():  # what failed before may have taken their hints with it
+            self.look(waiter)
+        is_weighed = False
+        while not self._closed:
+            try:
+                if not is_weighed:
+                    await self._weigh(self._reading)
+                    is_weighed = True
+                if self._ends_are_too_large:
+                    answer = await self._reading.call(*read, self._stream, self._cursor)
+                else:
+                    both = (self._stream, self._ends, self._cursor, self._ended_up_to)
+                    answer = await self._reading.call(*read, *both)
+            except (ClientError, OSError) as error:
+                log.debug("Reading replies failed: %s", error)
+                self._on_error()
+                for waiter in self._waiters.all():
+                    waiter.look = True
+                await asyncio.sleep(RETRY_S)
+                self._look_now.set()
+                continue
+            for stream, entries in answer or ():
+                if stream == mine:
+                    self._take_hints(entries)
+                    self._on_cursor(self._cursor)
+                else:
+                    self._take_ends(entries)
+
+    def _take_hints(self, hints: list[Any]) -> None:
+        for entry_id, fields in hints:
+            self._cursor = entry_id
+            for waiter in list(self._waiters.of(fields[1].decode(errors="replace"))):
+                if len(fields) >= 6:  # the end of one entry, not of the id
+                    waiter.entry_ended(fields[5], fields[3])
+                elif len(fields) >= 4:
+                    waiter.end(fields[3])
+                else:
+                    self.look(waiter)
+
+    def _take_ends(self, news: list[Any]) -> None:
+        """Tell those who wait for entries that ended without a consumer, whichever process admitted them."""
+        for news_id, fields in news:
+            self._ended_up_to = news_id
+            told = dict(zip(fields[: 2 * MOST_FIELDS : 2], fields[1 : 2 * MOST_FIELDS : 2], strict=True))
+            request_id = told.get(b"id", b"").decode(errors="replace")
+            for waiter in list(self._waiters.of(request_id)):
+                expired = told.get(b"code") == EXPIRED.code.encode()
+                outcome, what = (EXPIRED, "waited too long") if expired else (CANCELLED, "was cancelled")
+                waiter.entry_ended(told.get(b"entry", b""), refusal(outcome, f"The request {what}.", request_id))
+
+    async def _sweep_forever(self) -> None:
+        """Look at reply keys: at once for those asked for, regularly for those overdue."""
+        loop = asyncio.get_running_loop()
+        next_s = loop.time()
+        while not self._closed:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SWEEP_S):
+                    await self._look_now.wait()
+            self._look_now.clear()
+            # Those overdue may be thousands, and every hint of a large reply comes by here.
+            overdue_since_s = -math.inf
+            if loop.time() >= next_s:
+                overdue_since_s = loop.time() - OVERDUE_S
+                next_s = loop.time() + SWEEP_S
+            try:
+                if loop.time() >= self._weigh_at_s:
+                    self._weigh_at_s = loop.time() + WEIGH_S
+                    await self._weigh(self._sweeping)
+                await self._sweep(self._waiters.take_wanted(overdue_since_s))
+            except (ClientError, OSError) as error:
+                log.debug("Looking for replies failed: %s", error)
+                self._on_error()
+                await asyncio.sleep(RETRY_S)
+
+    async def _weigh(self, link: Link) -> None:
+        """Leave the stream of ends unread while it is too large to be honest: direct producers may write there, too."""
+        (size_bytes,) = await link.call_many((("MEMORY", "USAGE", self._ends, "SAMPLES", 0),))
+        too_large = isinstance(size_bytes, int) and size_bytes > functions.ENDS_BYTES
+        if too_large and not self._ends_are_too_large:
+            log.warning("What lane %s tells of ended requests takes %d bytes and is not read.", self._lane, size_bytes)
+        self._ends_are_too_large = too_large
+
+    async def _sweep(self, wanted: list[str]) -> None:
+        while wanted:
+            some = wanted[: min(self._at_once, self._portion.of(MOST_PER_SWEEP))]
+            lookups = [("LINDEX", keys.reply(self._model, self._lane, request_id), 0) for request_id in some]
+            try:
+                replies = await self._sweeping.call_many(lookups)
+            except (ClientError, OSError):
+                self._portion.lost(len(some))
+                for waiter in (waiter for request_id in wanted for waiter in self._waiters.of(request_id)):
+                    waiter.look = True
+                raise
+            self._portion.came()
+            wanted = wanted[len(some) :]
+            size_bytes = sum(len(reply) for reply in replies if isinstance(reply, bytes))
+            self._at_once = lookups_after(self._at_once, size_bytes)
+            for request_id, reply in zip(some, replies, strict=True):
+                if isinstance(reply, bytes):
+                    for waiter in list(self._waiters.of(request_id)):
+                        waiter.end(reply)

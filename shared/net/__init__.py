@@ -1,0 +1,1 @@
+"""Names and sockets that our servers listen on."""

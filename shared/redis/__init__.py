@@ -1,0 +1,1 @@
+"""Speaking to Redis: clients, links, errors, the functions, the embedded server."""

@@ -1,0 +1,121 @@
+"""What an operator wishes of a model while it runs, and what a consumer says of it.
+
+A wish is in a hash of the model's namespace (``keys.wish``). One is for another precision: consumers read it at each
+heartbeat, switch one after the other, and publish in their own hash how far they are. The other says whether the model
+is paused or drained: consumers read that at each heartbeat, too, and front ends with their list of models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+import msgspec
+
+from shared.names import is_name
+
+PRECISION, TOKEN = "precision", "token"
+"""Fields of the wish: which precision, and a name that no other wish has."""
+
+DEFAULT = "default"
+"""The wish for what environment and models file say."""
+
+
+SERVING = "serving"
+"""Field of the wish: a :class:`Serving`; without it the model is open."""
+
+
+LATE = "late_s"
+BODIES = "bodies"
+"""Fields of a consumer's own hash: see :class:`WorkerState`."""
+
+
+class Serving(StrEnum):
+    """What a model does with requests.
+
+    Attributes:
+        OPEN: they are taken and answered.
+        PAUSED: they are taken, up to the lane's limit, and consumers claim none.
+        DRAINING: front ends refuse new ones, and consumers finish what is there.
+    """
+
+    OPEN = "open"
+    PAUSED = "paused"
+    DRAINING = "draining"
+
+
+def serving_from(field: object) -> Serving:
+    """Read the field ``SERVING``; whatever is not known means open."""
+    return _SERVINGS.get(field, Serving.OPEN) if isinstance(field, bytes) else Serving.OPEN
+
+
+_SERVINGS = {one.value.encode(): one for one in Serving}
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """What an operator asked for. A wish repeated is another wish: its token is new."""
+
+    precision: str
+    token: str
+
+
+class Progress(StrEnum):
+    """How far a consumer is with the wish whose token it publishes."""
+
+    WAITING = "waiting"
+    SWITCHING = "switching"
+    DONE = "done"
+    REFUSED = "refused"
+
+
+def from_fields(precision: bytes | None, token: bytes | None) -> Wish | None:
+    """Read the two fields of a wish; None when there is none, or none that can be told from another."""
+    if precision is None or token is None:
+        return None
+    name, mark = precision.decode(errors="replace"), token.decode(errors="replace")
+    return Wish(name, mark) if is_name(name) and is_name(mark) else None
+
+
+class WorkerState(msgspec.Struct, frozen=True):
+    """What a consumer publishes of itself in ``keys.worker``.
+
+    Attributes:
+        pid: its process.
+        runtime: the library that runs the model, or ran it last while it switches; empty for code of its own.
+        precision: likewise.
+        preferred: rows beyond which a batch gets hardly more done, as measured; empty where that was not measured.
+        loaded_s: for how many seconds it has run so; consumers that differ only because they switch in turns have not
+            done so for long.
+        why: one sentence on how that compares with fp32.
+        token: of the wish that ``progress`` is about; empty for none.
+        progress: a ``Progress``; empty without a wish.
+        refusal: one sentence when the wish was refused.
+        serving: ``paused`` once it claims nothing more because the model is paused, else ``open``.
+        late_s: for how many seconds it has held requests and answered none that it should have; empty while it answers.
+        bodies: which folder of bodies in shared memory it reads (``bodies.py``); empty for none.
+    """
+
+    pid: str = ""
+    runtime: str = ""
+    precision: str = ""
+    preferred: str = ""
+    loaded_s: str = ""
+    device: str = ""
+    why: str = ""
+    token: str = ""
+    progress: str = ""
+    refusal: str = ""
+    serving: str = ""
+    late_s: str = ""
+    bodies: str = ""
+
+
+def to_hash(state: WorkerState) -> dict[str, str]:
+    """Encode for the heartbeat; every field is there, so that an old value never stays."""
+    return dict(msgspec.structs.asdict(state))
+
+
+def from_hash(fields: Mapping[bytes, bytes]) -> WorkerState:
+    """Decode; what another version leaves out is empty, what it adds is ignored."""
+    known = {name: fields.get(name.encode(), b"").decode(errors="replace") for name in WorkerState.__struct_fields__}
+    return WorkerState(**known)

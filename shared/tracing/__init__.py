@@ -1,0 +1,1 @@
+"""Tracing: W3C trace context, spans, and their way to a collector."""

@@ -1,0 +1,32 @@
+"""Tracing is an option: what is off imports nothing, and what cannot be had is said in one sentence."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from shared.settings import SettingsError
+from shared.tracing import spans
+
+
+def test_off_is_nothing() -> None:
+    assert spans.start("off", "headrace-consumer") is None
+
+
+@pytest.mark.parametrize("process", ["producer_api", "consumer"])
+def test_a_process_imports_nothing_of_it_unless_asked(process: str) -> None:
+    # redis looks for OpenTelemetry's metrics by itself; tracing is ours.
+    ours = "('shared.tracing.otlp', 'opentelemetry.sdk.trace', 'opentelemetry.exporter')"
+    code = f"import sys, {process}.__main__; print([name for name in sys.modules if name.startswith({ours})])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
+
+
+def test_missing_packages_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "shared.tracing.otlp", None)
+    with pytest.raises(
+        SettingsError, match=r"HEADRACE_TRACING=otlp needs the packages of the dependency group 'tracing'"
+    ):
+        spans.start("otlp", "headrace-consumer")
