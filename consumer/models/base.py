@@ -141,7 +141,7 @@ class Model(ABC):
         others do not wait behind it. Here it is what the header of a picture says.
 
         Raises:
-            shared.outcomes.RequestError: it would be too much, or cannot be.
+            shared.wire.outcomes.RequestError: it would be too much, or cannot be.
         """
         if request.body is None or request.content_type not in IMAGES:
             return None

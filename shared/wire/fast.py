@@ -1,7 +1,7 @@
 """The wire format once more, for the messages of the hot path.
 
 msgspec reads and writes a message straight from and to a struct, in a quarter of the time that a generic decoder and
-the checks after it take. What it does not take as it is, be it rare or wrong, goes to ``wire.py``, which alone says
+the checks after it take. What it does not take as it is, be it rare or wrong, goes to ``messages.py``, which alone says
 what is right and why something is not. ``tests/unit/shared/wire/test_fast.py`` holds the two to the same results.
 """
 

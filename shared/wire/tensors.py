@@ -1,4 +1,4 @@
-"""The tensors of the wire format, and what is wrong with one. A part of ``wire.py``, which others import. Pure."""
+"""The tensors of the wire format, and what is wrong with one. A part of ``messages.py``, which others import. Pure."""
 
 from __future__ import annotations
 

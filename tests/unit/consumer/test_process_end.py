@@ -12,9 +12,9 @@ from tests.children import ROOT, clean_environment
 
 SCRIPT = """
 import atexit, multiprocessing, os, subprocess, sys, threading
-from consumer import ending
-ending.EXIT_S = 0.2
-end = ending.Ending()
+from consumer import process_end
+process_end.EXIT_S = 0.2
+end = process_end.Ending()
 {body}
 end.leave(5)
 """

@@ -89,7 +89,7 @@ def test_the_folders_of_notes_are_the_users_alone(tmp_path: Path) -> None:
 MEASURE = """
 import sys, time
 from pathlib import Path
-from consumer.notes import Notes
+from consumer.loading.start_cache import Notes
 notes = Notes(Path(sys.argv[1]), "m", {"torch": "2"})
 print("begins", flush=True)
 with notes.lock():

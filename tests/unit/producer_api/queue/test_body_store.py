@@ -253,7 +253,7 @@ def test_a_front_end_makes_its_file_while_another_looks_for_what_was_left_behind
 
 def test_half_of_what_is_free_is_left_to_others(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from shared import bodies\n"
+        "import os, sys; from pathlib import Path; from shared.wire import bodies\n"
         "from producer_api.queue.body_store import BodyStore\n"
         "bodies.ROOT = Path(sys.argv[1])\n"
         "store, owner = BodyStore('fe-9', 64 << 20), bodies.Owner('cat', 'default', 'a')\n"
@@ -302,7 +302,7 @@ def test_other_sizes_find_room_once_nothing_is_left(store: BodyStore, reader: Sh
 
 def test_memory_that_is_full_is_no_error(root: Path) -> None:
     code = (
-        "import resource, signal, sys; from pathlib import Path; from shared import bodies\n"
+        "import resource, signal, sys; from pathlib import Path; from shared.wire import bodies\n"
         "from producer_api.queue.body_store import BodyStore\n"
         "bodies.ROOT = Path(sys.argv[1])\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"

@@ -93,8 +93,8 @@ def test_who_holds_connections_keeps_nobody_out(port: int) -> None:
 NO_FILES = """
 import os, resource, sys
 from prometheus_client import CollectorRegistry
-from shared.hosts import Hosts
-from shared.metrics_server import serve
+from shared.net.hosts import Hosts
+from shared.metrics.server import serve
 port = serve(CollectorRegistry(), "127.0.0.1", 0, Hosts())
 print(port, flush=True)
 sys.stdin.readline()

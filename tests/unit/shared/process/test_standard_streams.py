@@ -15,8 +15,8 @@ from shared.process.standard_streams import MOST_KEPT_BYTES, Outlet
 from tests.children import ROOT, clean_environment
 from tests.helpers import full_pipe
 
-SERVICE = "from shared import streams; streams.secure(patient=False)\n"
-COMMAND = "from shared import streams; streams.secure(patient=True)\n"
+SERVICE = "from shared.process import standard_streams; standard_streams.secure(patient=False)\n"
+COMMAND = "from shared.process import standard_streams; standard_streams.secure(patient=True)\n"
 END = "\nimport os; os.write(2, b'reached the end')\n"
 
 
@@ -143,7 +143,7 @@ CLOSED = {
 
 @pytest.mark.parametrize("how", CLOSED)
 def test_what_foreign_code_closes_is_open_again_and_no_socket_gets_its_number(how: str) -> None:
-    code = f"import os, socket, sys\n{SERVICE}{CLOSED[how]}\nstreams.put_back()\nsocket = socket.socket()\n"
+    code = f"import os, socket, sys\n{SERVICE}{CLOSED[how]}\nstandard_streams.put_back()\nsocket = socket.socket()\n"
     code += "print('printed', socket.fileno() > 2)\nprint('told', file=sys.stderr)\nos.write(1, b'written')"
     done = run(code, stdout=subprocess.PIPE)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"printed True\nwritten", b"told\n")
@@ -151,7 +151,7 @@ def test_what_foreign_code_closes_is_open_again_and_no_socket_gets_its_number(ho
 
 def test_the_log_goes_on_where_foreign_code_redirects_or_silences_it() -> None:
     code = (
-        f"import logging, logging.config, os, sys\n{SERVICE}from shared import logs\nlogs.configure('info', 'text')\n"
+        f"import logging, logging.config, os, sys\n{SERVICE}from shared.process import logs\nlogs.configure('info', 'text')\n"
         "log = logging.getLogger('consumer.worker')\n"
         "null = os.open(os.devnull, os.O_RDWR)\nos.dup2(null, 2)\nsys.stderr.close()\n"
         "logging.config.dictConfig({'version': 1})\nlogging.basicConfig(force=True, handlers=[logging.NullHandler()])\n"

@@ -287,7 +287,7 @@ def test_torch_is_not_imported(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from consumer.__main__ import main
-from consumer.devices import pick_device
+from consumer.loading.devices import pick_device
 from tests.unit.consumer.models.onnx_files import serve
 assert pick_device("auto", "onnx") == "cpu"
 tensors = serve(Path({str(written(tmp_path, embedding()))!r}))

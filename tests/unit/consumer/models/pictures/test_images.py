@@ -220,7 +220,7 @@ def test_unreadable_exif_leaves_the_picture_as_it_lies() -> None:
     body = encoded(Image.new("RGB", (32, 32), (90, 90, 90)), "JPEG", exif=b"Exif\x00\x00MM\x00*\x00\x00\xff\xffgarbage")
     # In a process of its own, because the test suite turns Pillow's remarks on such metadata into errors.
     program = (
-        "import sys; from consumer.models import images; "
+        "import sys; from consumer.models.pictures import images; "
         "print(images.decode(sys.stdin.buffer.read(), 8, 8, 'bilinear')[4, 4].tolist())"
     )
     done = subprocess.run([sys.executable, "-c", program], input=body, capture_output=True, cwd=ROOT, check=True)
