@@ -20,7 +20,7 @@ from shared.wire.messages import Request, decode_reply, encode_request
 from tests.e2e.stack import Process, Response, Stack
 from tests.fault import slow_decoder
 from tests.helpers import eventually
-from tests.unit.consumer.models.pictures import (
+from tests.unit.consumer.models.picture_files import (
     chunk,
     encoded,
     noise,

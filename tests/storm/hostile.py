@@ -17,7 +17,7 @@ from shared.wire.messages import WireError, decode_request
 from tests.storm.ledger import Ledger, nonce_of
 from tests.storm.plan import Hostility
 from tests.storm.world import LANES, Child, World
-from tests.unit.consumer.models.pictures import scans_of
+from tests.unit.consumer.models.picture_files import scans_of
 
 STAYS_S = 3.0
 """So long a client that never reads stays connected."""

@@ -134,7 +134,7 @@ def test_whatever_is_asked_for(
 ) -> None:
     bytes_free = None if memory is None else memory * GIB
     where = Machine(tuple(range(10, 10 + cores)), None, tuple(map(str, range(gpus))), bytes_free, True)
-    settings = Settings(consumers=consumers, torch_threads=batch_threads)
+    settings = Settings(consumers=consumers, torch_threads=threads)
     found = places(settings, models(*names), where)
     assert [place.index for place in found] == list(range(len(found)))
     assert {place.model for place in found} == set(names)

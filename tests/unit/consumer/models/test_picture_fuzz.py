@@ -11,7 +11,7 @@ from PIL import Image
 
 from consumer.models.pictures import decode_cost, images
 from shared.wire.outcomes import INVALID_INPUT, RequestError
-from tests.unit.consumer.models.pictures import encoded, noise, one_colour_webp, png_of, scans_of
+from tests.unit.consumer.models.picture_files import encoded, noise, one_colour_webp, png_of, scans_of
 
 PICTURE = noise(48, 40)
 EXIF = Image.Exif()

@@ -18,7 +18,7 @@ from PIL import Image
 from consumer.models.pictures import decode_cost, images, jpeg, png, webp
 from shared.wire.outcomes import RequestError
 from tests.children import ROOT
-from tests.unit.consumer.models.pictures import (
+from tests.unit.consumer.models.picture_files import (
     chunk,
     encoded,
     noise,

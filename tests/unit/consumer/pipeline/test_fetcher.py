@@ -79,9 +79,9 @@ class Bench:
         self.refused.extend(some)
 
     def accept(self, *messages: bytes) -> None:
-        for one in entry_reader:
+        for one in messages:
             self.lane.add({b"m": one})
-        self.fetcher.accept(self.stream.read(len(entry_reader)))
+        self.fetcher.accept(self.stream.read(len(messages)))
 
     def ready(self) -> list[Item]:
         """What has reached the intake; afterwards nothing more can."""

@@ -113,7 +113,8 @@ def test_a_link_to_the_file_stays_one(tmp_path: Path, file: Path) -> None:
 
 
 def test_who_masks_all_rights_still_makes_a_file_that_a_front_end_can_read(file: Path) -> None:
-    code = f"import os; os.umask(0o777); from headrace.operate import key_file; key_file.add({str(file)!r}, 'alice', 'hr_x')"
+    add = f"key_file.add({str(file)!r}, 'alice', 'hr_x')"
+    code = f"import os; os.umask(0o777); from headrace.operate import key_file; {add}"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
     assert mode_of(file) == key_file.NEW_FILE_MODE
 

@@ -151,7 +151,8 @@ def test_what_foreign_code_closes_is_open_again_and_no_socket_gets_its_number(ho
 
 def test_the_log_goes_on_where_foreign_code_redirects_or_silences_it() -> None:
     code = (
-        f"import logging, logging.config, os, sys\n{SERVICE}from shared.process import logs\nlogs.configure('info', 'text')\n"
+        f"import logging, logging.config, os, sys\n{SERVICE}"
+        "from shared.process import logs\nlogs.configure('info', 'text')\n"
         "log = logging.getLogger('consumer.worker')\n"
         "null = os.open(os.devnull, os.O_RDWR)\nos.dup2(null, 2)\nsys.stderr.close()\n"
         "logging.config.dictConfig({'version': 1})\nlogging.basicConfig(force=True, handlers=[logging.NullHandler()])\n"

@@ -30,7 +30,7 @@ from tests.unit.consumer.models.onnx_files import (
     value,
     written,
 )
-from tests.unit.consumer.models.pictures import encoded, noise
+from tests.unit.consumer.models.picture_files import encoded, noise
 from tests.unit.consumer.models.vision.test_classifier import photo
 
 SIDE = 8

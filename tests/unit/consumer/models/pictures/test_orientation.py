@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from consumer.models.pictures import jpeg, orientation, png, webp
-
-from . import chunk, encoded, noise, segment, with_chunks, with_segments
+from tests.unit.consumer.models.picture_files import chunk, encoded, noise, segment, with_chunks, with_segments
 
 PICTURE = noise(48, 40)
 XMP = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'

@@ -19,7 +19,7 @@ from consumer.models.vision.classifier import Classifier, _best
 from shared.model_config import ModelConfig, Preprocessing
 from shared.wire.messages import Request, Tensor
 from shared.wire.outcomes import INVALID_INPUT, MODEL_ERROR, UNSUPPORTED_MEDIA_TYPE, RequestError
-from tests.unit.consumer.models.pictures import encoded, scans_of
+from tests.unit.consumer.models.picture_files import encoded, scans_of
 
 PHOTOS = Path(__file__).parents[5] / "examples/photos"
 SIZE = 224 * 224 * 3

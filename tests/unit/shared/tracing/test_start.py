@@ -8,11 +8,11 @@ import sys
 import pytest
 
 from shared.settings import SettingsError
-from shared.tracing import spans
+from shared.tracing.start import start
 
 
 def test_off_is_nothing() -> None:
-    assert spans.start("off", "headrace-consumer") is None
+    assert start("off", "headrace-consumer") is None
 
 
 @pytest.mark.parametrize("process", ["producer_api", "consumer"])
@@ -29,4 +29,4 @@ def test_missing_packages_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(
         SettingsError, match=r"HEADRACE_TRACING=otlp needs the packages of the dependency group 'tracing'"
     ):
-        spans.start("otlp", "headrace-consumer")
+        start("otlp", "headrace-consumer")
