@@ -17,7 +17,7 @@ from tests.children import ROOT
 
 def schema(name: str) -> Any:
     """Return a published schema."""
-    return json.loads((ROOT / "loadgen" / f"{name}.schema.json").read_text())
+    return json.loads((ROOT / "loadgen" / "results" / f"{name}.schema.json").read_text())
 
 
 def refuse(constant: str) -> None:

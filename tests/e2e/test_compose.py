@@ -194,7 +194,7 @@ def test_health_checks_go_through_no_proxy(stack: Stack, service: str, arguments
 
 AS_ITSELF = """
 import json, os, sys
-from shared.redis import ClientError, connect
+from shared.redis.client import ClientError, connect
 
 def plain(value):
     if isinstance(value, (list, tuple)):

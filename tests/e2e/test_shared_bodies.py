@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -113,8 +114,11 @@ class Site:
 
 
 def _is_open(process: Process, path: Path) -> bool:
-    descriptors = Path(f"/proc/{process.popen.pid}/fd").iterdir()
-    return any(os.readlink(one) == str(path) for one in descriptors)
+    for descriptor in Path(f"/proc/{process.popen.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            if os.readlink(descriptor) == str(path):
+                return True
+    return False
 
 
 @pytest.fixture

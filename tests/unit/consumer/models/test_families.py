@@ -103,7 +103,7 @@ _DIGEST = """
 import numpy, torch
 torch.set_num_threads(1)
 torch.manual_seed({seed})
-from consumer.models.registry import build
+from consumer.models.families import build
 from shared.model_config import ModelConfig
 model = build("a", ModelConfig("torchvision", "mobilenet_v3_small", "random"))
 model.load("cpu", "fp32")

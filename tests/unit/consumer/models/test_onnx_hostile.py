@@ -67,7 +67,9 @@ def test_what_is_no_onnx_is_refused(tmp_path: Path, content: bytes) -> None:
 @given(share=st.floats(0, 1, exclude_max=True))
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_file_cut_short_anywhere_is_refused(tmp_path: Path, share: float) -> None:
-    content = embedding().SerializeToString()
+    model = embedding()
+    del model.opset_import[1:]  # a file that lost only the version of a domain that it does not use is a whole one
+    content = model.SerializeToString()
     path = tmp_path / "model.onnx"
     path.write_bytes(content[: int(share * len(content))])
     refusal(path)

@@ -141,7 +141,7 @@ def test_the_estimate_knows_what_single_rows_and_columns_take(size: tuple[int, i
         data += packer.compress(bytes(1 << 20))
     body = png_of(*size, 8, colour_type, bytes(data + packer.flush()))
     code = (
-        "import re, sys\nfrom consumer.models import images\nbody = sys.stdin.buffer.read()\n"
+        "import re, sys\nfrom consumer.models.pictures import images\nbody = sys.stdin.buffer.read()\n"
         "def peak_bytes(): return 1024 * int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
         "before_bytes = peak_bytes()\nimages.decode(body, 8, 8, 'bilinear')\nprint(peak_bytes() - before_bytes)"
     )

@@ -40,7 +40,7 @@ onnx.save(model, folder / "model.onnx")
 
 sys.addaudithook(refuse)
 from consumer.runtimes.base import Job
-from consumer.runtimes.openvino_runtime import OpenVino
+from consumer.runtimes.exported.openvino_runtime import OpenVino
 runner = OpenVino().open(Job("cpu", "fp32", 2, 1, 4, folder))
 print(runner.run([np.full((4, 4, 3), 7, np.uint8)] * 2).tolist())
 """
@@ -97,4 +97,4 @@ def test_it_would_be_noticed(tmp_path: Path, told: str) -> None:
 def test_it_is_imported_in_one_place_which_makes_it_quiet() -> None:
     sources = [path for name in ("consumer", "tests") for path in (ROOT / name).rglob("*.py")]
     importing = [path for path in sources if re.search(r"^\s*(import|from) openvino\b", path.read_text(), re.MULTILINE)]
-    assert importing == [ROOT / "consumer" / "runtimes" / "openvino_runtime.py"]
+    assert importing == [ROOT / "consumer" / "runtimes" / "exported" / "openvino_runtime.py"]

@@ -79,7 +79,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
-from consumer.runtimes.registry import runtime
+from consumer.tuning.candidates import runtime
 
 name, folder, rows = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 job = SimpleNamespace(folder=folder, precision="fp32", threads=1, side=224, max_batch=rows)
@@ -141,7 +141,7 @@ import resource, sys
 from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
-from consumer.runtimes.onnx_runtime import OnnxRuntime
+from consumer.runtimes.exported.onnx_runtime import OnnxRuntime
 
 job = SimpleNamespace(folder=Path(sys.argv[1]), precision="fp32", threads=4, side=224, max_batch=32)
 runner = OnnxRuntime().open(job)

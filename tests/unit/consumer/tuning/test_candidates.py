@@ -70,7 +70,7 @@ def test_what_is_compiled_gives_what_torch_gives(tmp_path: Path, monkeypatch: py
 COMPILES = """
 import sys
 from pathlib import Path
-from consumer.runtimes.registry import runtime
+from consumer.tuning.candidates import runtime
 from tests.unit.consumer.runtimes import networks
 from tests.unit.consumer.runtimes.networks import job_of, network_of
 runtime("compile").open(job_of(network_of(networks.Plain()), Path(sys.argv[1])))

@@ -17,7 +17,7 @@ UTILS = "torch._dynamo.utils"
 
 _LOADED = """
 import sys
-from consumer.models.registry import build
+from consumer.models.families import build
 from shared.model_config import ModelConfig, Preprocessing
 for family, architecture in (("timm", "test_efficientnet"), ("torchvision", "mobilenet_v3_small")):
     model = build("a", ModelConfig(family, architecture, "random", preprocessing=Preprocessing(resize=32, crop=32)))
