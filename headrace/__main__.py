@@ -88,7 +88,7 @@ def functions() -> None:
 @wait_option
 @as_json_option
 def load(wait_s: float, as_json: bool) -> None:
-    """Load the functions into the server at HEADRACE_REDIS_URL, replacing older ones."""
+    """Load the functions into the server at HEADRACE_REDIS_URL, replacing older ones; newer ones stay."""
     # Imported here: `up` needs no Redis client.
     from shared.redis import functions as library
 
@@ -96,11 +96,13 @@ def load(wait_s: float, as_json: bool) -> None:
     from .redis.access import connected
 
     with connected(os.environ, "The functions could not be loaded", named=True, wait_s=wait_s) as client:
-        library.load(client)
+        is_loaded = library.load(client)
     if as_json:
-        print_json({"loaded": list(library.names())})
-    else:
+        print_json({"loaded": list(library.names()) if is_loaded else []})
+    elif is_loaded:
         click.echo("headrace: the functions are loaded.")
+    else:
+        click.echo("headrace: the server has the functions of a newer version, which stay.")
 
 
 for one in COMMANDS:

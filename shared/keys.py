@@ -9,6 +9,9 @@ from __future__ import annotations
 MODELS = "hr:models"
 """Sorted set: every model ever served, scored by the Redis time in milliseconds when it was last seen."""
 
+FUNCTIONS = "hr:functions"
+"""Never there: whoever loads the functions writes and deletes it in one step, so that another who loads notices."""
+
 DEFAULT_LANE = "default"
 GROUP = "workers"
 FRONT_END = "fe-"

@@ -47,21 +47,6 @@ def entries(answer: Any, lane: str) -> list[Entry]:
     return [Entry(entry_id, milliseconds(entry_id), _message(fields), 1, lane) for entry_id, fields in answer[0][1]]
 
 
-def received(link: SyncLink, count: int) -> list[Any]:
-    """Receive answers, error answers as values.
-
-    Raises:
-        ClientError: the connection failed.
-    """
-    answers: list[Any] = []
-    for _ in range(count):
-        try:
-            answers.append(link.receive())
-        except ServerError as error:
-            answers.append(error)
-    return answers
-
-
 def depth(client: Any, model: str, lane: str, now_ms: float) -> Depth:
     """Look at one lane; ``now_ms`` is Redis's clock.
 
@@ -123,7 +108,7 @@ class LaneReader:
         return self._claimed(turns.share_ahead(rows, counts, present, time.monotonic()))
 
     def _counts(self, lanes: Sequence[str]) -> dict[str, int]:
-        answers = received(self._link, 2 * len(lanes))
+        answers = self._link.receive_many(2 * len(lanes))
         return {lane: _waiting(*answers[2 * index : 2 * index + 2]) for index, lane in enumerate(lanes)}
 
     def _claimed(self, shares: Mapping[str, int]) -> list[Entry]:
@@ -131,7 +116,7 @@ class LaneReader:
         if shares:
             works = {lane: keys.work(self._model, lane) for lane in shares}
             self._link.send(*((*self._claim, count, "STREAMS", works[lane], b">") for lane, count in shares.items()))
-            for lane, answer in zip(shares, received(self._link, len(shares)), strict=True):
+            for lane, answer in zip(shares, self._link.receive_many(len(shares)), strict=True):
                 if not isinstance(answer, ServerError):  # one lane's fault is not the others'
                     claimed += entries(answer, lane)
         return claimed

@@ -20,7 +20,7 @@ from shared.wire.reply_portion import Portion
 from . import switch_turn
 from .fair_share import Turns
 from .interface import FUTURE_MS, NO_ROOM, Claim, Dead, Depth, Ended, Entry, StreamDown, StreamGone
-from .redis_lanes import LaneReader, depth, entries, milliseconds, received
+from .redis_lanes import LaneReader, depth, entries, milliseconds
 from .redis_terminations import EndsReader
 
 log = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ class RedisStream:
         ]
         try:
             self._guard(lambda: link.send(*commits, *self._reads(turns, max_entries)))
-            answers = self._guard(lambda: received(link, len(commits)))
+            answers = self._guard(lambda: link.receive_many(len(commits)))
             refused = [answer for answer in answers if isinstance(answer, ServerError)]
             if refused:
                 log.warning("Committing together with reading failed (%s).", refused[0])
@@ -286,7 +286,7 @@ class RedisStream:
         self._set_backs = seen
 
     def _load_functions(self) -> None:
-        """Replace the functions that an older version may have left on the server, where that is permitted."""
+        """Replace functions that an older version has left on the server, where that is permitted."""
         try:
             self._guard(lambda: functions.load(self._client))
         except StreamDown as error:
@@ -360,10 +360,8 @@ class RedisStream:
             return {lane: self._call(link, function, some, lane)}
 
         def call() -> dict[str, Sequence[Any]]:
-            link.send(
-                *(("FCALL", function, 1, keys.work(self._model, lane), *some) for lane, some in arguments.items())
-            )
-            answers = dict(zip(arguments, received(link, len(arguments)), strict=True))
+            commands = [("FCALL", function, 1, keys.work(self._model, lane), *some) for lane, some in arguments.items()]
+            answers = dict(zip(arguments, link.call_many(commands), strict=True))
             for lane, answer in answers.items():
                 if isinstance(answer, ServerError):
                     if not str(answer).startswith("NOGROUP"):
@@ -377,7 +375,7 @@ class RedisStream:
         try:
             return self._guard(call)
         except StreamDown as error:
-            if error.__cause__ is None or not functions.is_missing(error.__cause__):  # type: ignore[arg-type]
+            if not functions.is_missing(error.__cause__):
                 raise
         log.info("The functions are not in Redis; loading them.")
         self._guard(lambda: functions.load(self._client))

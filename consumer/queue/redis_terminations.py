@@ -17,7 +17,7 @@ from shared.redis import functions
 from shared.redis.client import ServerError, SyncLink
 
 from .interface import Claim
-from .redis_lanes import MOST_FIELDS, received
+from .redis_lanes import MOST_FIELDS
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class EndsReader:
         if not due:
             return
         self._link.send(*(command for lane in due for command in _weighing(keys.ends(self._model, lane))))
-        answers = received(self._link, 3 * len(due))
+        answers = self._link.receive_many(3 * len(due))
         for lane, size_bytes in zip(due, answers[2::3], strict=True):
             self._weigh_at_s[lane] = now_s + WEIGH_S
             self._note(lane, size_bytes)

@@ -22,7 +22,6 @@ EXIT_OK: Final = 0
 EXIT_SICK: Final = 1
 FULL_SHARE = 0.9
 FUTURE_S = 5.0
-LIBRARY = "headrace1"
 _NO_LANE = "hr:{doctor}:q:"
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red", "unknown": "yellow"}
 
@@ -147,19 +146,21 @@ def judge_users(rules: Iterable[str], bind: str, protected: bool) -> Finding:
 def _functions(client: Any) -> Finding:
     load = "run `python -m headrace functions load`"
     try:
-        listed = client.execute_command("FUNCTION", "LIST", "LIBRARYNAME", LIBRARY, "WITHCODE")
+        listed = client.execute_command("FUNCTION", "LIST", "LIBRARYNAME", functions.LIBRARY, "WITHCODE")
     except ServerError:
         missing = [name for name in functions.names() if _is_missing(client, name)]
         if missing:
             return Finding("functions", "problem", f"{', '.join(missing)} missing; {load}.")
         return Finding("functions", "ok", "All are there; only the administrator sees of which version.")
-    code = _code(listed)
+    code, ours = functions.library_code(listed), functions.source()
     if code is None:
         return Finding("functions", "problem", f"Not loaded; {load}.")
-    missing = [name for name in functions.names() if f"'{name}'".encode() not in code]
+    if functions.version(code) > functions.version(ours):
+        return Finding("functions", "ok", "Loaded, of a newer version than this checkout's, which stays.")
+    missing = [name for name in functions.names() if f"'{name}'" not in code]
     if missing:
         return Finding("functions", "problem", f"{', '.join(missing)} missing, of an older version; {load}.")
-    if code != functions.source().encode():
+    if code != ours:
         return Finding("functions", "warning", f"Another version than this checkout's; {load}.")
     return Finding("functions", "ok", "Loaded, of this version.")
 
@@ -171,16 +172,6 @@ def _is_missing(client: Any, name: str) -> bool:
     except ServerError as error:
         return functions.is_missing(error)
     return False
-
-
-def _code(listed: Any) -> bytes | None:
-    """The text of the first library in FUNCTION LIST's answer."""
-    if not listed:
-        return None
-    flat = listed[0]
-    fields = flat if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
-    code = fields.get(b"library_code")
-    return code if isinstance(code, bytes) else None
 
 
 def _model(client: Any, model: inspection.Model, lease_ms: int) -> Iterator[Finding]:

@@ -268,12 +268,7 @@ class Admitter:
         if self.connection_is_suspect:
             self.connection_is_suspect = False
             await self._link.close()
-        answers = await self._link.call_many((call, *adds))
-        if isinstance(answers[0], ServerError) and functions.is_missing(answers[0]):
-            log.info("The functions are not in Redis; loading them.")
-            await self._link.call("FUNCTION", "LOAD", "REPLACE", functions.source())
-            answers[0] = (await self._link.call_many((call,)))[0]
-        return answers
+        return await functions.call_many(self._link, call, *adds)
 
     def _set_status(self, waiter: Waiter, status: Any) -> None:
         if isinstance(status, OutOfMemory):

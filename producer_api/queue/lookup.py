@@ -75,10 +75,7 @@ class ById:
         try:
             async with asyncio.timeout(self._timeout_s), self._of_lane[lane], self._one_at_a_time:
                 is_asked = True
-                answers = await self._link.call_many(commands)
-                if isinstance(answers[0], ServerError) and functions.is_missing(answers[0]):
-                    await self._link.call("FUNCTION", "LOAD", "REPLACE", functions.source())
-                    answers = await self._link.call_many(commands)
+                answers = await functions.call_many(self._link, *commands)
             for answer in answers:
                 if isinstance(answer, ServerError):
                     raise answer

@@ -6,16 +6,17 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+_LOADS = (
+    "it loads Headrace's functions: run `python -m headrace functions load` as the administrator, once for each version"
+)
+
 NEEDS: Final[Mapping[str, str]] = {
-    "function|load": (
-        "it loads Headrace's functions: run `python -m headrace functions load` as the administrator, once for each "
-        "version"
-    ),
+    "function|load": _LOADS,
+    "function|list": _LOADS,  # `doctor` calls the functions instead
     "function": (
         "Headrace's functions are needed for everything: use Redis 7, Valkey 8, or a managed server that has functions"
     ),
     "fcall": "Headrace's functions are needed for everything: give this user the rules of `headrace acl print`",
-    "function|list": "only `doctor` needs it, and calls the functions instead",
     "config": "only `doctor` needs it: your provider's console shows the settings that docs/security.md lists",
     "info": (
         "it tells of memory that is nearly full, of a replica and of cluster mode, which are then noticed by refused "

@@ -1,4 +1,5 @@
 #!lua name=headrace1
+-- version 1
 -- The atomic steps of the queue, one call for many requests. docs/protocol.md is the contract.
 --
 -- KEYS[1] is always the work stream of a lane, hr:{model}:q:lane. Every other key is derived from it and shares its

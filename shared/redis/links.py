@@ -121,6 +121,29 @@ class SyncLink:
         self._received()
         return answer
 
+    def receive_many(self, count: int) -> list[Any]:
+        """Wait for the next answers and return them in order, error answers as ``ServerError`` objects.
+
+        Raises:
+            ClientError: the connection failed.
+        """
+        answers: list[Any] = []
+        for _ in range(count):
+            try:
+                answers.append(self.receive())
+            except ResponseError as error:
+                answers.append(error)
+        return answers
+
+    def call_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Send several commands at once and return their answers as :meth:`receive_many` does.
+
+        Raises:
+            ClientError: the connection failed; which commands took effect is unknown.
+        """
+        self.send(*commands)
+        return self.receive_many(len(commands))
+
     def _received(self) -> None:
         self._awaited -= 1
         if not self._awaited:

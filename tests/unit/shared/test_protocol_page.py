@@ -59,7 +59,7 @@ def test_every_field_of_a_card_is_listed() -> None:
 
 
 def test_every_key_is_described() -> None:
-    made = [keys.MODELS, keys.card("M"), keys.lanes("M"), keys.workers("M"), keys.worker("M", "WORKER")]
+    made = [keys.FUNCTIONS, keys.MODELS, keys.card("M"), keys.lanes("M"), keys.workers("M"), keys.worker("M", "WORKER")]
     made += [
         keys.stored("M", "LANE"),
         keys.lane_bytes("M"),
