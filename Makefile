@@ -79,10 +79,10 @@ soak: $(STAMP) ## the storm for MINUTES=60, then the tests that take long; all o
 	exit $$status
 
 mutants: $(STAMP) ## break the service in twelve ways and see whether the gate notices
-	@$(BIN)/python -m loadgen mutants $(if $(ONLY),--only $(ONLY)) --repeat $(REPEAT)
+	@$(BIN)/python -m tests.proof mutants $(if $(ONLY),--only $(ONLY)) --repeat $(REPEAT)
 
 selftest: $(STAMP) ## measure the load generator itself
-	@$(BIN)/python -m loadgen selftest
+	@$(BIN)/python -m tests.proof selftest
 
 venv: $(STAMP) ## only make .venv
 

@@ -113,7 +113,6 @@ class Worker:
             executor_thread.join(LOOK_UP_S)
         if not self._loads:
             executor_thread.join(LOOK_UP_S)  # it may have just said its last word
-        self._has_quiet_threads = not executor_thread.is_alive() and not self._stages.hangs
         if self._switch.is_under_way:
             self._switch.give_up_turn()
         self._adoption.end()

@@ -1,4 +1,4 @@
-"""The command line: `python -m loadgen wait | run | sweep | compare | gate | report | selftest | mutants`.
+"""The command line: `python -m loadgen wait | run | sweep | compare | gate | report`.
 
 Options in, exit code out; the work is done elsewhere. Imports are made by each command, because `wait` is called by
 every start of the stack and should cost little.
@@ -156,39 +156,11 @@ def gate(
 @click.option("--compare", "compare_path", type=FILES, help="A compare.json.")
 @click.option("--sweep", "sweep_path", type=FILES, help="A sweep.json.")
 @click.option("--budgets", "budgets_path", type=FILES, help="Show its budgets in the figures.")
-@click.option("--png", is_flag=True, help="Also one PNG per figure (needs matplotlib).")
 @click.option("--out", type=PATH, required=True, help="Folder for report.html and report.md.")
 def report(**options: Any) -> int:
-    """Draw results: one self-contained HTML file, Markdown, and PNG if wanted."""
+    """Draw results: one self-contained HTML file, and Markdown."""
     from .reports.writing import carry_out
 
-    return carry_out(**options)
-
-
-@cli.command()
-@click.option("--duration", "duration_s", type=DURATION, default="3s", show_default=True, help="Of each part.")
-@click.option("--rate", type=RATE, default=2000.0, show_default=True, help="At which the lag is measured.")
-@click.option("--least-ceiling", type=RATE, default=8000.0, show_default=True, help="Requests/s it must reach.")
-@click.option("--most-lag-ms", type=click.FloatRange(0, min_open=True), default=2.0, show_default=True, help="p99.")
-def selftest(**options: Any) -> int:
-    """Measure the generator itself against a server that does nothing; exit code 20 when it is not fit."""
-    from .selftest.measure import carry_out
-
-    return carry_out(**options)
-
-
-@cli.command()
-@click.option("--only", multiple=True, help="Name of a mutant; may be given several times. Default: all.")
-@click.option("--stack", type=FILES, default=".", show_default=True, help="The checkout to break.")
-@click.option("--out", type=PATH, default=".headrace/mutants", show_default=True, help="Folder for what they left.")
-@click.option("--repeat", type=click.IntRange(1), default=1, show_default=True, help="How often, to count rates.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the first repetition.")
-@click.option("--list", "listed", is_flag=True, help="Only list them.")
-def mutants(**options: Any) -> int:
-    """Prove that the gate can fail: break the service in twelve ways and compare the exit codes."""
-    from .selftest.mutants import carry_out
-
-    raise_on_sigterm()
     return carry_out(**options)
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
+from shared.names import is_name
+
 from .errors import EXIT_USAGE, LoadgenError
 from .schedule import Arrivals
 
@@ -28,7 +30,6 @@ MSGPACK: Final = "application/msgpack"
 Kind = Literal["open", "closed", "offline", "ramp"]
 _DURATION = re.compile(r"(?:(?P<m>\d+(?:\.\d+)?)m(?!s))?(?:(?P<s>\d+(?:\.\d+)?)s)?(?:(?P<ms>\d+(?:\.\d+)?)ms)?")
 _HOST_NAME = re.compile(r"[A-Za-z0-9._:-]+")
-_MODEL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 API_KEY: Final = "HEADRACE_API_KEY"
 """The variable with the key that a service asks for; an option would show it to every user of the machine."""
 _API_KEY_VALUE = re.compile(r"[\x21-\x7e]{1,4096}")
@@ -120,13 +121,6 @@ class Scenario:
             return "open" if self.rate_end_per_s is None else "ramp"
         return "closed" if self.requests is None else "offline"
 
-    @property
-    def mean_rate_per_s(self) -> float | None:
-        """The planned rate over the whole of the measured time; None for loops that have no plan."""
-        if self.rate_per_s is None or self.rate_end_per_s is None:
-            return self.rate_per_s
-        return (self.rate_per_s + self.rate_end_per_s) / 2
-
     def __post_init__(self) -> None:
         if (self.rate_per_s is None) == (self.concurrency is None):
             raise LoadgenError("Give exactly one of --rate (open loop) and --concurrency (closed loop).", EXIT_USAGE)
@@ -152,7 +146,7 @@ class Scenario:
             )
         if not 0.1 <= self.burstiness <= 20:
             raise LoadgenError(f"--burstiness must lie between 0.1 and 20, not {self.burstiness:g}.", EXIT_USAGE)
-        if self.target.is_stream and not _MODEL_NAME.fullmatch(self.model):
+        if self.target.is_stream and not is_name(self.model):
             raise LoadgenError(f"--model {self.model!r} is not a name that a stream can have.", EXIT_USAGE)
         for name, value in (("--max-in-flight", self.max_in_flight), ("--connections", self.connections)):
             if value < 1:

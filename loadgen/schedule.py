@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
-from itertools import accumulate, islice
+from itertools import accumulate
 from typing import Literal
 
 Arrivals = Literal["poisson", "constant", "gamma"]
@@ -78,8 +78,3 @@ def payload_cycle(payload_count: int, seed: int) -> Iterator[int]:
     while True:
         rng.shuffle(order)
         yield from order
-
-
-def plan_payloads(payload_count: int, count: int, seed: int) -> list[int]:
-    """Return the payload index of each of `count` requests."""
-    return list(islice(payload_cycle(payload_count, seed), count))

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.redis.embedded import EmbeddedServer, ServerConfig, free_port
+from shared.redis.embedded import ServerConfig, free_port
 from tests.children import ask_ourselves_directly, keep_what_is_compiled
+from tests.embedded import EmbeddedServer
 
 ask_ourselves_directly()
 keep_what_is_compiled()

@@ -83,11 +83,6 @@ class Decoders(Generic[T]):
         self._over = threading.Event()
 
     @property
-    def written_off(self) -> int:
-        """Threads that hang now."""
-        return self._written_off
-
-    @property
     def is_busy(self) -> bool:
         """Say whether a thread is at work, or hangs."""
         return bool(self._running) or self._written_off > 0

@@ -31,11 +31,6 @@ class RowRing:
         self._memory = memory
         self._free = deque(range(len(memory)))
 
-    @property
-    def free(self) -> int:
-        """Number of free slots."""
-        return len(self._free)
-
     def place(self, row: Bytes) -> Bytes:
         """Copy ``row`` into a free slot and return the slot as an array; any thread may call this.
 

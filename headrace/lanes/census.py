@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared import keys
+from shared.names import NAME_PATTERN
 from shared.redis.client import ServerError, SyncLink
 
 MOST_KEYS = 5_000
@@ -20,7 +21,8 @@ MOST_KEYS = 5_000
 _PAGE = 500
 _NEVER = -1
 _HOUR_MS = 3_600_000
-_KEY = re.compile(rb"hr:\{([\w-]{1,64})\}:(?:(r|rs|d):([\w-]{1,64}):[\w-]{1,64}|(q|x|dlq):([\w-]{1,64}))\Z")
+_NAME = f"({NAME_PATTERN})"
+_KEY = re.compile(rf"hr:\{{{_NAME}\}}:(?:(r|rs|d):{_NAME}:{NAME_PATTERN}|(q|x|dlq):{_NAME})\Z".encode())
 
 
 @dataclass(slots=True)

@@ -1,8 +1,8 @@
 """Redis ACL rules for each role: what it needs, and nothing else. Pure.
 
-A function runs with its caller's rights, so a role needs what is inside the functions it calls: ``FUNCTIONS`` says what
-that is, and a test holds it to ``functions.lua``. Rules bind commands to the keys they are for. Keys are those of
-``shared/keys.py``; names of models and lanes cannot hold what would widen a pattern.
+A function runs with its caller's rights, so a role needs what is inside the functions it calls, which a test holds to
+``functions.lua``. Rules bind commands to the keys they are for. Keys are those of ``shared/keys.py``; names of models
+and lanes cannot hold what would widen a pattern.
 """
 
 from __future__ import annotations
@@ -12,59 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from shared.names import check_name
-from shared.redis import functions
 
 ANY_MODEL: Final = "*"
-
-FUNCTIONS: Final[Mapping[str, str]] = {
-    functions.ADMIT: (
-        "exists get hget memory|usage pexpire set time unlink xadd xdel xinfo|groups xlen xrange xtrim"
-        " zcard zincrby zmscore zrange zrangebyscore zrem zscore"
-    ),
-    functions.COMMIT: (
-        "exists get hget memory|usage pexpire rpop rpush time unlink xack xadd xdel xrange"
-        " zadd zcard zincrby zmscore zrange zrangebyscore zrem zscore"
-    ),
-    functions.HEARTBEAT: (
-        "hget hgetall hset info pexpire set time xclaim xgroup|create xlen xpending zadd zrange zremrangebyscore"
-    ),
-    functions.LEAVE: "unlink xgroup|delconsumer xpending zrem",
-    functions.RENEW: "xclaim xpending",
-    functions.RECLAIM: "xack xclaim xpending xrange",
-    functions.CLAIMED: "xack xpending xrange",
-    functions.BEGIN: "xclaim xpending",
-    functions.DEAD: "pexpire rpop rpush time xack xadd xdel xrange xrevrange zadd zincrby zmscore",
-    functions.REAP: "xgroup|delconsumer xinfo|consumers zscore",
-    functions.REQUEUE: "unlink xadd xdel xrange zincrby zmscore zrem",
-    functions.LANES: "exists hgetall time unlink xgroup|create zcard zincrby zmscore zrange zrangebyscore zrem",
-    functions.CANCEL: "exists get pexpire unlink xack xadd xdel",
-    functions.BYTES: "get hget memory|usage time xlen zrange zscore",
-    functions.ANSWERED: "exists pexpire xack xadd xdel",
-    functions.ASK: "exists get xpending xrange",
-    functions.REPAIR: "time unlink xadd xdel xgroup|create xinfo|stream xlen xrange",
-}
-"""The commands inside each function."""
-
-CALLS: Final[Mapping[str, tuple[str, ...]]] = {
-    "front_end": (functions.ADMIT, functions.CANCEL, functions.ASK, functions.BYTES),
-    "consumer": (
-        functions.COMMIT,
-        functions.ANSWERED,
-        functions.HEARTBEAT,
-        functions.LEAVE,
-        functions.RENEW,
-        functions.RECLAIM,
-        functions.CLAIMED,
-        functions.BEGIN,
-        functions.DEAD,
-        functions.REAP,
-        functions.LANES,
-        functions.REPAIR,
-        functions.BYTES,
-    ),
-    "operator": (functions.REQUEUE, functions.LANES, functions.REPAIR, functions.BYTES),
-}
-"""The functions that each role calls."""
 
 _CONNECTION: Final = "ping hello auth client|setname client|id time"
 """Without ECHO and SELECT: what is sent does not come back, and there is one database, unless another is named."""

@@ -1,1 +1,1 @@
-"""Reports of results: figures, a page, Markdown, pictures."""
+"""Reports of results: figures, a page, Markdown."""

@@ -1,4 +1,4 @@
-"""What a figure shows, apart from how it is drawn: it becomes SVG in the page, and PNG for documents. Pure."""
+"""What a figure shows, apart from how it is drawn. Pure."""
 
 from __future__ import annotations
 

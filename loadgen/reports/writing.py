@@ -1,4 +1,4 @@
-"""[I/O] `loadgen report`: puts the page, the Markdown and the pictures into a folder."""
+"""[I/O] `loadgen report`: writes the page and the Markdown into a folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from loadgen.results.comparefile import CompareFile
 from loadgen.results.runfile import Machine, RunFile
 from loadgen.results.sweepfile import SweepFile
 
-from . import png
 from .figure import Figure
 from .figures import hockey_stick, paired_ratios, run_figures
 from .page import page
@@ -80,22 +79,18 @@ class Material:
         return "\n".join(parts)
 
 
-def write_reports(folder: Path, material: Material, pictures: bool = False) -> list[Path]:
-    """Write `report.html`, `report.md` and, if wanted, a PNG for each figure; returns their paths.
+def write_reports(folder: Path, material: Material) -> list[Path]:
+    """Write `report.html` and `report.md`, and return their paths.
 
     Raises:
-        LoadgenError: the folder cannot be written, or pictures are wanted without matplotlib.
+        LoadgenError: the folder cannot be written.
     """
-    figures = material.figures()
     title = f"Performance of {material.model}"
-    html = page(title, material.subtitle(), material.verdict, material.run, figures)
+    html = page(title, material.subtitle(), material.verdict, material.run, material.figures())
     files.prepare_folder(folder, "report.html")
     written = [folder / "report.html", folder / "report.md"]
     files.write_atomically(written[0], html.encode())
     files.write_atomically(written[1], material.markdown().encode())
-    for figure in figures if pictures else ():
-        written.append(folder / f"{figure.key}.png")
-        png.save(figure, written[-1])
     return written
 
 
@@ -105,7 +100,6 @@ def carry_out(
     compare_path: Path | None,
     sweep_path: Path | None,
     budgets_path: Path | None,
-    png: bool,
     out: Path,
 ) -> int:
     """Carry out `report` and return its exit code.
@@ -126,7 +120,7 @@ def carry_out(
         )
     except files.RunFileError as error:
         raise LoadgenError(str(error)) from error
-    for path in write_reports(out, material, pictures=png):
+    for path in write_reports(out, material):
         click.echo(f"written to {path}")
     return EXIT_OK
 

@@ -76,11 +76,6 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise LoadgenError(f"Cannot write {path}: {error.strerror}.") from error
 
 
-def read_run(path: Path) -> RunFile:
-    """Read and check the result of a run; see `read`."""
-    return read(path, RunFile)
-
-
 def read(path: Path, kind: type[FileT]) -> FileT:
     """Read and check a result file.
 

@@ -24,6 +24,7 @@ from producer_api.inference.errors import EVERYWHERE_LINES, body_of, headers_of
 from producer_api.inference.exchange import PATH, Desk, Exchange, Head, head_of
 from producer_api.parsing.steps import LARGE_BYTES
 from producer_api.queue.interface import Answer, GiveUp
+from shared.names import NAME_PATTERN
 from shared.wire.outcomes import CANCELLED, CLIENT_CLOSED, INTERNAL, SHUTTING_DOWN, RequestError
 
 from .cors import Cors
@@ -37,7 +38,7 @@ MOST_BYTES = 4096
 MOST_HEADS = 1024
 """Heads remembered; the one used longest ago goes first."""
 
-_TARGET = re.compile(rb"/v1/models/([A-Za-z0-9_-]{1,64})/predict(?:\?([^#]*))?\Z")
+_TARGET = re.compile(rb"/v1/models/(%b)/predict(?:\?([^#]*))?\Z" % NAME_PATTERN.encode())
 _LENGTH = re.compile(rb"(?:0|[1-9][0-9]{0,9})\Z")
 
 # These ask for more than this way can do, or differ from request to request and would push out all other heads.

@@ -45,10 +45,6 @@ class Service:
         """Requests per second."""
         return self.wave / self.batch_s
 
-    def time_s(self, ahead: float) -> float:
-        """Return how long the answer takes when ``ahead`` requests are in the lane."""
-        return ahead * self.batch_s / self.wave + self.batch_s
-
 
 def service_of(batch: BatchSettings, workers: int) -> Service | None:
     """Tell the service from the batch settings of a model's card; None when they do not say what a batch costs."""

@@ -134,16 +134,14 @@ class Standing(StrEnum):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A reply and how long it took.
+    """A reply.
 
     Attributes:
         reply: what the consumer said; ``reply.fault`` is set when it said no.
-        waited_us: from submitting until the reply was here, in microseconds.
         is_short: the whole reply is so short that encoding it takes no time worth mentioning.
     """
 
     reply: Reply
-    waited_us: int
     is_short: bool = False
 
 

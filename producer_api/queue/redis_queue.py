@@ -270,4 +270,4 @@ class RedisQueue:
         else:
             self._instruments.reply_wait.observe_traced(waited_s, trace, time.time())
             self._instruments.transport.observe_traced(waited_s - ran_s, trace, time.time())
-        return Answer(reply, round(waited_s * 1e6), len(message) <= SHORT_BYTES)
+        return Answer(reply, len(message) <= SHORT_BYTES)

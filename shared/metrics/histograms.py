@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from prometheus_client.core import Exemplar, HistogramMetricFamily
 from prometheus_client.registry import Collector, CollectorRegistry
@@ -64,11 +64,6 @@ class Series:
         self.observe(value)
         bucket = bisect_left(self._bounds, max(value, 0.0))
         self.exemplars[bucket] = Exemplar({"trace_id": trace_id}, max(value, 0.0), round(now_s, 3))
-
-    def observe_many(self, values: Iterable[float]) -> None:
-        """Count several values."""
-        for value in values:
-            self.observe(value)
 
 
 class Histogram(Collector):

@@ -53,9 +53,3 @@ class RedisClock:
         if self._offset_ms is None:
             raise RuntimeError("Redis's clock was asked before the first answer of TIME.")
         return (time.monotonic() if now_s is None else now_s) * 1000.0 + self._offset_ms
-
-    def monotonic_s(self, redis_ms: float) -> float:
-        """Local monotonic time in s at which Redis's clock shows ``redis_ms``."""
-        if self._offset_ms is None:
-            raise RuntimeError("Redis's clock was asked before the first answer of TIME.")
-        return (redis_ms - self._offset_ms) / 1000.0

@@ -15,15 +15,11 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from shared.settings import SettingsError
 
@@ -57,10 +53,6 @@ care."""
 _PORTS_FOR_SERVERS = range(16_384, 32_768)
 
 _PR_SET_PDEATHSIG = 1
-
-
-class ServerNotReadyError(RuntimeError):
-    """The server ended, or did not answer in time; the message carries its last output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,88 +191,3 @@ def dies_with_parent() -> Callable[[], None] | None:
             os._exit(1)
 
     return arrange
-
-
-class EmbeddedServer:
-    """One embedded server, as tests and scripts use it: a context manager. ``headrace up`` supervises its own."""
-
-    def __init__(self, config: ServerConfig) -> None:
-        self.config = config
-        self._log = config.data_dir / "server.log"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        """Address for clients, such as ``redis://127.0.0.1:6399/0``."""
-        return f"redis://{HOST}:{self.config.port}/0"
-
-    @property
-    def pid(self) -> int:
-        """Process id of the running server.
-
-        Raises:
-            RuntimeError: the server is not running.
-        """
-        if self._process is None:
-            raise RuntimeError("The embedded server is not running.")
-        return self._process.pid
-
-    def start(self, timeout_s: float = 20.0) -> None:
-        """Start the server and return once it answers.
-
-        Raises:
-            ServerNotReadyError: it ended or did not answer within ``timeout_s``.
-        """
-        self.config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                server_argv(find_server(), self.config),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **KEEPS_FREED_MEMORY},
-                start_new_session=True,
-                umask=0o077,
-                preexec_fn=dies_with_parent(),
-            )
-        give_up_s = time.monotonic() + timeout_s
-        # Asked for its process id, since on a port that is taken another server would answer.
-        while answering_pid(self.config.port) != self._process.pid:
-            if self._process.poll() is not None or time.monotonic() > give_up_s:
-                self.kill()
-                raise ServerNotReadyError(f"The embedded server did not start: {self._last_output()}")
-            time.sleep(0.01)
-
-    def stop(self, timeout_s: float = 10.0) -> None:
-        """Ask the server to end, and kill it when it has not done so within ``timeout_s``; a stopped one is left."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.terminate()
-        try:
-            process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-    def kill(self) -> None:
-        """End the server with SIGKILL, as a crash would."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def _last_output(self) -> str:
-        try:
-            return self._log.read_text(encoding="utf-8", errors="replace")[-2000:].strip()
-        except OSError:
-            return "it printed nothing."

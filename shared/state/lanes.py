@@ -70,12 +70,6 @@ def bytes_field(lane: str) -> str:
     return f"{lane}:bytes"
 
 
-def parse_bytes(value: bytes | None) -> int | None:
-    """Read what a lane may take; None for what is not set or no such number."""
-    count = int(value) if value is not None and value.isdigit() and len(value) <= MOST_DIGITS else 0
-    return count if LEAST_BYTES <= count <= MOST_BYTES else None
-
-
 def encode_bytes(limit_bytes: int) -> str:
     """Write what a lane may take.
 

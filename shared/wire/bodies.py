@@ -14,6 +14,8 @@ import stat
 from pathlib import Path
 from typing import NamedTuple
 
+from shared.names import NAME_PATTERN
+
 from .outcomes import Outcome
 
 BODY_GONE = Outcome("body_gone", 503, lasting=False)
@@ -36,7 +38,7 @@ HEAD_BYTES = 4096
 STAMP_BYTES = 16
 """A stamp stands before each body, and each has its own: whoever finds it after reading has read that body whole."""
 
-_AT = re.compile(r"([A-Za-z0-9_-]{1,64}):([0-9]{1,15}):([0-9]{1,15}):([0-9a-f]{32})\Z")
+_AT = re.compile(rf"({NAME_PATTERN}):([0-9]{{1,15}}):([0-9]{{1,15}}):([0-9a-f]{{32}})\Z")
 
 
 class At(NamedTuple):

@@ -9,10 +9,11 @@ from consumer.events import BatchDone
 from consumer.pipeline.committer import Committer
 from consumer.pipeline.items import Finished
 from consumer.pipeline.leases import LeaseBook
-from shared.redis.embedded import EmbeddedServer, ServerConfig, free_port
+from shared.redis.embedded import ServerConfig, free_port
 from shared.wire.messages import decode_reply
 from shared.wire.outcomes import INTERNAL
 from tests.contract.lanes import RedisLane, card
+from tests.embedded import EmbeddedServer
 from tests.unit.consumer.parts import SETTINGS, TAG, Toy, item, joined, on_thread
 
 MEGABYTE = 1024 * 1024

@@ -179,7 +179,6 @@ def test_a_request_is_answered(bench: Bench, model_name: str) -> None:
     async def scenario(queue: Queue) -> None:
         answer = await submit(queue, model_name, request("one"), id_is_ours=True)
         assert (answer.reply.id, output(answer)) == ("one", b"hello")
-        assert answer.waited_us >= 0
 
     bench.run(scenario)
 

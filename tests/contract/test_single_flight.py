@@ -17,10 +17,11 @@ from producer_api.queue.interface import Answer, Standing, submit
 from producer_api.queue.redis_queue import RedisQueue
 from shared import keys
 from shared.redis import functions
-from shared.redis.embedded import EmbeddedServer, ServerConfig, free_port
+from shared.redis.embedded import ServerConfig, free_port
 from shared.wire.messages import Fault, ModelTag, Reply, Request, Tensor, Timing, decode_request, encode_reply
 from shared.wire.outcomes import EXPIRED, RequestError
 from tests.contract.lanes import LANE, RedisLane, card, settings
+from tests.embedded import EmbeddedServer
 
 TAG = ModelTag("m", "1", "fp32")
 CROWD = 50

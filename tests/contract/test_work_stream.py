@@ -434,7 +434,6 @@ def test_a_heartbeat_sets_the_clock(lane: Lane) -> None:
     # The estimate is wrong by half a round trip at most, and the entry's time is cut to whole milliseconds.
     assert entry.entry_id == entry_id
     assert abs(entry.added_ms - before_ms) <= 1000
-    assert stream.clock.monotonic_s(stream.clock.now_ms(5.0)) == pytest.approx(5.0)
     assert stream.clock.now_ms(time.monotonic()) >= before_ms
 
 

@@ -34,17 +34,23 @@ class Bench:
     def result(self) -> Path:
         return self.folder / "out" / "run.json"
 
-    def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-W", "error", "-m", "loadgen", *arguments]
+    def command(self, *arguments: str, program: str = "loadgen") -> list[str]:
+        return [sys.executable, "-W", "error", "-m", program, *arguments]
 
     def environment(self, **more: str) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("GITHUB_")}
         return {**kept, "PYTHONPATH": str(ROOT), **more}
 
-    def run(self, *arguments: str, timeout: float = 30, **more: Any) -> subprocess.CompletedProcess[str]:
+    def prove(self, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
+        """Run one of the commands that try the gate and the generator themselves."""
+        return self.run(*arguments, program="tests.proof", **more)
+
+    def run(
+        self, *arguments: str, timeout: float = 30, program: str = "loadgen", **more: Any
+    ) -> subprocess.CompletedProcess[str]:
         environment = self.environment(**more.pop("environment", {}))
         return subprocess.run(
-            self.command(*arguments),
+            self.command(*arguments, program=program),
             cwd=self.folder,
             env=environment,
             capture_output=True,

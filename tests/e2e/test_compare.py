@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from loadgen.selftest.nullserver import Behaviour, null_server
 from tests.e2e.bench import Bench, make_bench
+from tests.proof.null_server import Behaviour, null_server
 
 BUDGETS = """\
 [models.null]

@@ -10,8 +10,8 @@ import pytest
 
 from loadgen.comparing.windows import WindowMaker
 from loadgen.scenario import Payload, Scenario, parse_target
-from loadgen.selftest.nullserver import Behaviour, null_server
 from tests.e2e.bench import Bench, make_bench, only_sentence
+from tests.proof.null_server import Behaviour, null_server
 
 BUDGETS = """\
 [models.null]

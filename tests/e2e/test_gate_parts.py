@@ -15,12 +15,12 @@ import pytest
 import yaml
 
 from loadgen.load.runner import plan
-from loadgen.selftest import measure
-from loadgen.selftest.mutants import MUTANTS, Mutant, enough
 from tests.children import ROOT
 from tests.e2e.bench import Bench, make_bench, only_sentence
 from tests.e2e.stack import Stack, echo_models
 from tests.helpers import eventually
+from tests.proof import selftest
+from tests.proof.mutants import MUTANTS, Mutant, enough
 
 
 @pytest.fixture
@@ -70,21 +70,21 @@ def test_a_redis_that_is_none_and_a_redis_that_is_away(bench: Bench) -> None:
 
 
 def test_the_servers_log_agrees_with_the_generator() -> None:
-    scenario = measure.open_loop(200.0, 1.0)
-    run, log = measure.measure(scenario)
+    scenario = selftest.open_loop(200.0, 1.0)
+    run, log = selftest.measure(scenario)
     assert run.counts.ok == run.counts.scheduled == len(log.arrived_s) == 200
-    assert measure.gap_distance(log.arrived_s, plan(scenario)) < 0.35
-    crowded, seen = measure.measure(measure.closed_loop(0.5, 7), "--delay-ms", "5")
+    assert selftest.gap_distance(log.arrived_s, plan(scenario)) < 0.35
+    crowded, seen = selftest.measure(selftest.closed_loop(0.5, 7), "--delay-ms", "5")
     assert seen.most_under_way == crowded.validity.most_in_flight == 7
     assert len(seen.arrived_s) == crowded.counts.ok
 
 
 def test_gaps_that_are_not_as_planned_are_noticed() -> None:
-    planned = plan(measure.open_loop(200.0, 5.0))
-    assert measure.gap_distance([time_s + 3.5 for time_s in planned], planned) < 1e-9 + 0.01
+    planned = plan(selftest.open_loop(200.0, 5.0))
+    assert selftest.gap_distance([time_s + 3.5 for time_s in planned], planned) < 1e-9 + 0.01
     together = [round(time_s * 20) / 20 for time_s in planned]  # sent in bunches, every 50 ms
-    assert measure.gap_distance(together, planned) > 0.5
-    assert measure.gap_distance([], planned) == 1.0
+    assert selftest.gap_distance(together, planned) > 0.5
+    assert selftest.gap_distance([], planned) == 1.0
 
 
 SYNTHETIC = """\
@@ -401,11 +401,11 @@ def processes_with(text: str) -> list[str]:
 @pytest.mark.timeout(90)
 def test_two_mutants_as_processes(bench: Bench) -> None:
     """All twelve run every night; these are the quick ones."""
-    done = bench.run("mutants", "--only", "few", "--only", "errors", "--stack", str(ROOT), "--out", "out", timeout=80)
+    done = bench.prove("mutants", "--only", "few", "--only", "errors", "--stack", str(ROOT), "--out", "out", timeout=80)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((bench.folder / "out" / "mutants.json").read_text())
     assert {name: one["codes"] for name, one in found["mutants"].items()} == {"few": [20], "errors": [20]}
-    unknown = bench.run("mutants", "--only", "nobody")
+    unknown = bench.prove("mutants", "--only", "nobody")
     assert unknown.returncode == 2
     assert "There is no mutant 'nobody'" in only_sentence(unknown)
 
@@ -490,13 +490,13 @@ def test_a_comparison_and_a_reason_for_none_exclude_each_other(bench: Bench) -> 
 def test_a_mutant_whose_measurement_fails_is_not_right(bench: Bench) -> None:
     """The gate says 20 to a result that is not there, and 20 is what this mutant asks for."""
     (bench.folder / "out" / "few" / "run.json").mkdir(parents=True)
-    done = bench.run("mutants", "--only", "few", "--stack", str(ROOT), "--out", "out", timeout=80)
+    done = bench.prove("mutants", "--only", "few", "--stack", str(ROOT), "--out", "out", timeout=80)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "The measurement itself ended with exit code 1; see " in only_sentence(done)
     assert json.loads((bench.folder / "out" / "mutants.json").read_text())["mutants"]["few"]["codes"] == [1]
 
 
 def test_the_selftest_says_that_it_was_not_compared_with_wrk(bench: Bench) -> None:
-    done = bench.run("selftest", "--duration", "100ms", timeout=50, environment={"PATH": str(bench.folder)})
+    done = bench.prove("selftest", "--duration", "100ms", timeout=50, environment={"PATH": str(bench.folder)})
     assert done.returncode in (0, 20), done.stderr
     assert "like wrk         not installed, not compared\n" in done.stdout

@@ -13,9 +13,10 @@ import pytest
 
 from shared import keys
 from shared.redis.client import connect
-from shared.redis.embedded import EmbeddedServer, ServerConfig, free_port
+from shared.redis.embedded import ServerConfig, free_port
 from tests.e2e.http_server import Connection
 from tests.e2e.stack import Process, Stack, echo_models
+from tests.embedded import EmbeddedServer
 from tests.helpers import eventually
 
 CLIENTS = 8

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from loadgen.selftest.nullserver import Behaviour, null_server
 from tests.children import ROOT
 from tests.e2e.bench import Bench, make_bench, only_sentence
+from tests.proof.null_server import Behaviour, null_server
 
 BUDGETS = "[models.null]\nmean_ms = 250\np95_ms = 500\n"
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from loadgen.selftest.nullserver import Behaviour, null_server
 from tests.children import ROOT
 from tests.e2e.bench import Bench, make_bench
 from tests.helpers import eventually
+from tests.proof.null_server import Behaviour, null_server
 
 BUDGETS = """\
 [models.null]

@@ -14,8 +14,9 @@ import pytest
 
 from shared import keys
 from shared.redis.client import connect
-from shared.redis.embedded import EmbeddedServer, ServerConfig, free_port
+from shared.redis.embedded import ServerConfig, free_port
 from tests.e2e.stack import Response, Stack, call, echo_models
+from tests.embedded import EmbeddedServer
 from tests.helpers import eventually
 
 LEASE_MS = "1500"

@@ -21,7 +21,7 @@ def load(url: str, model: str, payload: bytes, folder: Path, *options: str) -> R
         [*command, "--out", str(folder), *options], cwd=ROOT, env=clean_environment(), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return files.read_run(folder / "run.json")
+    return files.read(folder / "run.json", RunFile)
 
 
 def answered_per_s(run: RunFile) -> float:

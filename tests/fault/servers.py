@@ -9,7 +9,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from shared.redis.client import connect
-from shared.redis.embedded import HOST, EmbeddedServer, ServerConfig, answers, dies_with_parent, find_server, free_port
+from shared.redis.embedded import HOST, ServerConfig, answers, dies_with_parent, find_server, free_port
+from tests.embedded import EmbeddedServer
 from tests.helpers import eventually
 
 

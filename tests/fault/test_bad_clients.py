@@ -21,9 +21,10 @@ from shared import keys
 from shared.api_keys import digest_of
 from shared.process.exit_codes import MODEL_CANNOT_LOAD
 from shared.redis.client import connect
-from shared.redis.embedded import EmbeddedServer, ServerConfig, free_port
+from shared.redis.embedded import ServerConfig, free_port
 from tests.e2e.http_server import Connection
 from tests.e2e.stack import Process, Stack
+from tests.embedded import EmbeddedServer
 from tests.fault.impatient import PATIENCE_S
 from tests.helpers import eventually
 from tests.memory import resident_bytes_of

@@ -20,9 +20,10 @@ import redis
 
 from shared import keys
 from shared.redis.client import connect
-from shared.redis.embedded import EmbeddedServer, ServerConfig, free_port
+from shared.redis.embedded import ServerConfig, free_port
 from shared.wire.messages import Reply, decode_reply
 from tests.e2e.stack import Process, Stack
+from tests.embedded import EmbeddedServer
 from tests.fault import flawed, hostile, paced
 from tests.fault.hostile import Kind
 from tests.helpers import eventually

@@ -24,12 +24,13 @@ from producer_api.queue.redis_queue import RedisQueue
 from shared import keys
 from shared.redis import functions
 from shared.redis.client import ClientError, ServerError, connect
-from shared.redis.embedded import EmbeddedServer, ServerConfig, free_port
+from shared.redis.embedded import ServerConfig, free_port
 from shared.settings import Settings
 from shared.state import lanes
 from shared.wire.messages import Request, encode_request
 from tests.children import ROOT, clean_environment
 from tests.e2e.stack import Process, Stack
+from tests.embedded import EmbeddedServer
 from tests.helpers import eventually
 from tests.memory import resident_bytes_of
 

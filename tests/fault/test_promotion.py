@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from shared.redis.client import ClientError, Link, SyncLink, connect, connect_async
-from shared.redis.embedded import HOST, EmbeddedServer, free_port
+from shared.redis.embedded import HOST, free_port
 from tests.children import ROOT, clean_environment
 from tests.e2e.stack import Process
 from tests.e2e.test_tls import certificate
+from tests.embedded import EmbeddedServer
 from tests.fault import servers
 from tests.fault.load import Load
 from tests.fault.proxy import Proxy

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.redis.embedded import EmbeddedServer
 from tests.e2e.stack import call
+from tests.embedded import EmbeddedServer
 from tests.fault.load import Load
 from tests.fault.proxy import Proxy
 from tests.fault.servers import server_in

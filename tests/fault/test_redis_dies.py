@@ -12,8 +12,8 @@ import pytest
 
 from shared import keys
 from shared.redis.client import ClientError, connect
-from shared.redis.embedded import EmbeddedServer
 from shared.wire.messages import Request, encode_request
+from tests.embedded import EmbeddedServer
 from tests.fault.load import Load
 from tests.fault.servers import server_in
 from tests.fault.site import Site, body_of, wait_until

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from shared import keys
-from shared.redis.embedded import EmbeddedServer
+from tests.embedded import EmbeddedServer
 from tests.fault.servers import server_in
 from tests.fault.site import Site, body_of, wait_until
 

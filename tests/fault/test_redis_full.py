@@ -16,9 +16,9 @@ import pytest
 
 from shared import keys
 from shared.redis.client import OutOfMemory
-from shared.redis.embedded import EmbeddedServer
 from shared.wire.messages import Request, encode_request
 from tests.e2e.stack import Response, call
+from tests.embedded import EmbeddedServer
 from tests.fault.servers import server_in
 from tests.fault.site import Site, body_of, wait_until
 from tests.needs import is_missing

@@ -18,11 +18,12 @@ from headrace.redis import acl, users
 from shared import keys
 from shared.redis import functions
 from shared.redis.client import SyncLink, connect
-from shared.redis.embedded import EmbeddedServer, ServerConfig, free_port
+from shared.redis.embedded import ServerConfig, free_port
 from shared.settings import Settings
 from shared.wire.messages import Request, encode_request
 from tests.children import ROOT
 from tests.contract.lanes import card
+from tests.embedded import EmbeddedServer
 from tests.helpers import eventually
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(120)]

@@ -14,7 +14,8 @@ from typing import Any, Final
 
 import msgspec
 
-from loadgen.results.files import read_run
+from loadgen.results.files import read
+from loadgen.results.runfile import RunFile
 from shared.redis.embedded import dies_with_parent
 from tests.children import ROOT, clean_environment
 from tests.perf import direct, processes, wrk
@@ -140,7 +141,7 @@ class Generator:
         argv += [part for file in payload.files for part in ("--payload", str(file))]
         argv += ["--content-type", payload.content_type, "--duration", f"{seconds:g}s", "--warmup", f"{warm_up_s:g}s"]
         run([*argv, *load, "--out", str(self._folder)], seconds + warm_up_s + _SPARE_S)
-        return from_run(read_run(self._folder / "run.json"))
+        return from_run(read(self._folder / "run.json", RunFile))
 
 
 def produce(stack: Stack, payload: Payload, seconds: float, **more: Any) -> Window:

@@ -16,9 +16,10 @@ from typing import Any, Self
 
 from shared import keys
 from shared.redis.client import ClientError, connect_async
-from shared.redis.embedded import EmbeddedServer, ServerConfig, dies_with_parent, free_port
+from shared.redis.embedded import ServerConfig, dies_with_parent, free_port
 from shared.state.lanes import encode
 from tests.children import ROOT, clean_environment
+from tests.embedded import EmbeddedServer
 from tests.storm import census
 from tests.storm.model import models_file
 from tests.storm.plan import LEAST_CONSUMERS, MOST_CONSUMERS, Deed, Step

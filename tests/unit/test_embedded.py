@@ -9,8 +9,9 @@ import pytest
 from headrace.stack.up import _server_config
 from shared.redis import embedded
 from shared.redis.client import connect
-from shared.redis.embedded import EmbeddedServer, ServerConfig, free_port
+from shared.redis.embedded import ServerConfig, free_port
 from shared.settings import Settings, SettingsError
+from tests.embedded import EmbeddedServer, ServerNotReadyError
 
 
 @pytest.fixture
@@ -129,7 +130,7 @@ def test_a_stopped_server_no_longer_answers(tmp_path: Path) -> None:
 
 def test_a_server_that_cannot_start_says_why(tmp_path: Path, server: EmbeddedServer) -> None:
     taken = ServerConfig(tmp_path / "other", server.config.port)
-    with pytest.raises(embedded.ServerNotReadyError, match="did not start"):
+    with pytest.raises(ServerNotReadyError, match="did not start"):
         # The port answers, since the first server has it; only the process says that this one ended.
         EmbeddedServer(taken).start()
 

@@ -15,12 +15,13 @@ from consumer.queue.redis_stream import RedisStream
 from shared import keys
 from shared.redis import functions
 from shared.redis.client import connect
-from shared.redis.embedded import EmbeddedServer, ServerConfig, free_port
+from shared.redis.embedded import ServerConfig, free_port
 from shared.settings import Settings
 from shared.state.cards import Card
 from shared.wire.messages import Request, encode_request
 from tests.children import ROOT, clean_environment
 from tests.contract.lanes import card
+from tests.embedded import EmbeddedServer
 
 MODEL = "echo"
 LONG_LEASE = {"HEADRACE_LEASE_MS": "60000"}

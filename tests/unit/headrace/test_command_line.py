@@ -11,7 +11,8 @@ from headrace.redis import acl
 from shared.api_keys import digest_of, parse
 from shared.redis import functions
 from shared.redis.client import connect
-from shared.redis.embedded import EmbeddedServer, ServerConfig, free_port
+from shared.redis.embedded import ServerConfig, free_port
+from tests.embedded import EmbeddedServer
 from tests.unit.headrace.operators import headrace
 from tests.unit.headrace.stacks import Running
 

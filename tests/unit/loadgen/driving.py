@@ -12,7 +12,7 @@ from loadgen.load.runner import plan
 from loadgen.results import runfile, summary
 from loadgen.scenario import Payload, Scenario, parse_target
 from loadgen.schedule import payload_cycle
-from loadgen.selftest.nullserver import Behaviour, NullServer, null_server
+from tests.proof.null_server import Behaviour, NullServer, null_server
 
 
 def scenario_for(port: int, **changes: Any) -> Scenario:

@@ -9,7 +9,7 @@ import pytest
 from loadgen.errors import EXIT_USAGE, LoadgenError
 from loadgen.load.waiting import wait_for
 from loadgen.scenario import api_key, parse_target
-from loadgen.selftest.nullserver import Behaviour, null_server
+from tests.proof.null_server import Behaviour, null_server
 from tests.unit.loadgen.driving import scenario_for
 
 KEY = "hr_alice-alice-alice"

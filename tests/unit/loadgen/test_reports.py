@@ -11,7 +11,6 @@ import msgspec
 import pytest
 
 from loadgen.budgets import GateSettings, parse_budgets
-from loadgen.errors import LoadgenError
 from loadgen.gate.run_gate import judge
 from loadgen.reports import figures
 from loadgen.reports.figure import Axis, Figure, Point, Rule, Series, axis_from
@@ -190,17 +189,3 @@ def test_text_in_figures_is_escaped() -> None:
         (Series(HOSTILE, "dots", "one", (Point(0.5, 0.5, HOSTILE),)),), (Rule("y", 0.5, HOSTILE),),
     )  # fmt: skip
     assert "script" not in {element.tag for element in ElementTree.fromstring(draw(figure, 400)).iter()}
-
-
-def test_pictures(tmp_path: Path) -> None:
-    material = Material(None, BUDGETS, full_run(), comparison_of(noisy_pairs(10, 1.3, 0.02, 1)), sweep())
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        with pytest.raises(LoadgenError, match="PNG needs matplotlib"):
-            write_reports(tmp_path, material, pictures=True)
-        return
-    paths = write_reports(tmp_path, material, pictures=True)
-    for path in paths[2:]:
-        assert path.read_bytes().startswith(b"\x89PNG")
-    assert len(paths) == 8

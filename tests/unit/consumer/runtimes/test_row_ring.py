@@ -33,10 +33,9 @@ def test_no_slot_has_two_users(actions: list[int | None]) -> None:
         elif alive:
             alive.pop(action % len(alive))
         assert all((placed == value).all() for value, placed in alive)
-        in_ring = sum(ring.first_slot([placed]) is not None for _, placed in alive)
-        assert ring.free == 6 - in_ring
     alive.clear()
-    assert ring.free == 6
+    placed = [ring.place(row_of(number)) for number in range(7)]
+    assert sorted(slot for row in placed if (slot := ring.first_slot([row])) is not None) == list(range(6))
 
 
 def test_neighbours_are_found_and_others_are_not() -> None:

@@ -16,8 +16,9 @@ from headrace.redis import acl
 from shared import keys
 from shared.redis import functions
 from shared.redis.client import ClientError, connect
-from shared.redis.embedded import EmbeddedServer, ServerConfig, free_port
+from shared.redis.embedded import ServerConfig, free_port
 from tests.children import ROOT, Output, clean_environment
+from tests.embedded import EmbeddedServer
 from tests.helpers import eventually
 from tests.unit.headrace.operators import MODEL, add, headrace, serve, server
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import pytest
 import uvloop
@@ -14,8 +14,8 @@ from loadgen.load.engine import Engine
 from loadgen.load.runner import plan
 from loadgen.results.ledger import OPEN
 from loadgen.results.runfile import Counts
-from loadgen.schedule import payload_cycle, plan_payloads
-from loadgen.selftest.nullserver import ANSWER, Behaviour, null_server
+from loadgen.schedule import payload_cycle
+from tests.proof.null_server import ANSWER, Behaviour, null_server
 from tests.unit.loadgen.driving import drive, latency_of, measure, scenario_for
 
 
@@ -38,7 +38,7 @@ def test_an_open_loop_sends_its_plan_and_gets_every_answer() -> None:
         assert ledger.planned_s[index] <= ledger.picked_s[index] <= ledger.sent_s[index] <= ledger.done_s[index]
     gaps = [later - earlier for earlier, later in pairwise(ledger.planned_s)]
     assert all(abs(gap - 0.0025) < 1e-9 for gap in gaps)
-    assert list(ledger.payload) == plan_payloads(2, 100, seed=3)
+    assert list(ledger.payload) == list(islice(payload_cycle(2, seed=3), 100))
 
 
 def test_the_warm_up_is_sent_and_left_out() -> None:

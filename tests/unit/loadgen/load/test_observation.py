@@ -13,7 +13,7 @@ from loadgen.load.exposition import ITEMS, REQUESTS, parse_exposition
 from loadgen.results import runfile
 from loadgen.results.runfile import RequestCounter
 from loadgen.scenario import Target, parse_target
-from loadgen.selftest.nullserver import Behaviour, null_server
+from tests.proof.null_server import Behaviour, null_server
 from tests.unit.loadgen.runs import good_run
 
 BUDGETS = parse_budgets("[models.null]\nmean_ms = 250\n", "b")

@@ -15,9 +15,9 @@ from loadgen.load import waiting
 from loadgen.load.service import read_card, sample_payload, zero_payload
 from loadgen.load.waiting import wait_for
 from loadgen.scenario import Payload, Target, parse_target
-from loadgen.selftest.nullserver import Behaviour, null_server
 from tests.e2e.http_server import HttpServer
 from tests.fakes import demo_queue, echo
+from tests.proof.null_server import Behaviour, null_server
 
 
 def at(port: int) -> Target:

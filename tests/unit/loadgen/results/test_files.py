@@ -54,7 +54,7 @@ def test_every_run_follows_the_schema_and_reads_back(run: runfile.RunFile, tmp_p
     path = tmp_path / "run.json"
     files.write_atomically(path, files.encode(run))
     strict(path.read_bytes())
-    assert files.read_run(path) == run
+    assert files.read(path, runfile.RunFile) == run
     assert [child.name for child in tmp_path.iterdir()] == ["run.json"]
 
 
@@ -115,9 +115,9 @@ def test_files_that_are_refused(data: bytes, says: str, tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     path.write_bytes(data)
     with pytest.raises(files.RunFileError, match=says):
-        files.read_run(path)
+        files.read(path, runfile.RunFile)
     with pytest.raises(files.RunFileError, match="No such file"):
-        files.read_run(tmp_path / "missing.json")
+        files.read(tmp_path / "missing.json", runfile.RunFile)
 
 
 def test_an_earlier_result_does_not_outlive_the_start_of_a_new_run(tmp_path: Path) -> None:

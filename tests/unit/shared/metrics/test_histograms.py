@@ -35,10 +35,10 @@ def both(bounds: Sequence[float], observed: dict[str, list[float]]) -> tuple[Sam
     cheap = Histogram("x_seconds", "Help.", bounds, ours, ("model",))
     reference = prometheus_client.Histogram("x_seconds", "Help.", ("model",), registry=theirs, buckets=bounds)
     for model, values in observed.items():
-        cheap.labels(model).observe_many(values)
-        child = reference.labels(model)
+        children = cheap.labels(model), reference.labels(model)
         for value in values:
-            child.observe(value)
+            for child in children:
+                child.observe(value)
     return samples(ours), samples(theirs)
 
 

@@ -1,4 +1,4 @@
-"""[I/O] `loadgen mutants`: break the service in twelve ways and see whether the gate says so with the right exit code.
+"""[I/O] `make mutants`: break the service in twelve ways and see whether the gate says so with the right exit code.
 
 Each mutant is the short form of the gate on a model that works 20 ms: the very commands of a CI job, as processes.
 """
@@ -33,8 +33,7 @@ from loadgen.errors import (
 from loadgen.gate.github import append_summary
 from loadgen.results.files import write_atomically
 from loadgen.scenario import parse_target
-
-from . import faults
+from tests.proof import faults
 
 MODEL: Final = "synthetic"
 RATE_PER_S: Final = 40
@@ -343,7 +342,7 @@ def carry_out(*, only: tuple[str, ...], stack: Path, out: Path, listed: bool, re
             try:
                 code = run_trial(mutant, Trial(folder, stack, seed + 100_000 * number))
             except LoadgenError as error:
-                click.echo(f"loadgen: {mutant.name}: {error}", err=True)
+                click.echo(f"proof: {mutant.name}: {error}", err=True)
                 code = EXIT_FAILED
             found[mutant.name].append(code)
             right = "ok" if code == mutant.expected else f"WRONG, must be {mutant.expected}"

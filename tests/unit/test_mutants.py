@@ -14,8 +14,8 @@ from loadgen.gate.verdict import Verdict
 from loadgen.reports import text
 from loadgen.results import runfile
 from loadgen.results.comparefile import CompareFile
-from loadgen.selftest import mutants
-from loadgen.selftest.mutants import MUTANTS, check_reason, enough
+from tests.proof import mutants
+from tests.proof.mutants import MUTANTS, check_reason, enough
 from tests.unit.loadgen.comparisons import answer, comparison_of, noisy_pairs
 from tests.unit.loadgen.runs import good_run, make_ledger, make_run
 

@@ -1,6 +1,6 @@
 """[I/O] A server that answers every inference at once and does nothing else: what the generator is measured against.
 
-`python -m loadgen.selftest.nullserver` serves a model `null` until it is interrupted, and prints its address.
+`python -m tests.proof.null_server` serves a model `null` until it is interrupted, and prints its address.
 Its faults, each off unless asked for, show that the generator and the gate notice them.
 """
 

@@ -1,4 +1,4 @@
-"""[I/O] `loadgen selftest`: what the generator itself can do, against a server that does nothing.
+"""[I/O] `make selftest`: what the generator itself can do, against a server that does nothing.
 
 The server runs in a process of its own and logs when it saw each request. Its log, and not the generator's word, says
 at which rate and with which gaps requests came, and how many were under way.
@@ -186,7 +186,7 @@ class NullProcess:
     """A null server in a process of its own, which ends with its standard input and then writes its log."""
 
     def __init__(self, log_path: Path, arguments: Sequence[str]) -> None:
-        command = [sys.executable, "-m", "loadgen.selftest.nullserver", "--log", str(log_path), *arguments]
+        command = [sys.executable, "-m", "tests.proof.null_server", "--log", str(log_path), *arguments]
         self._log_path = log_path
         self.popen = subprocess.Popen(
             command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]

@@ -1,1 +1,0 @@
-"""Measuring the generator and the gate themselves."""
