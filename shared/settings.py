@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 from . import redis_url, service_links
@@ -40,6 +41,107 @@ class SettingsError(ValueError):
     """A setting is unknown, malformed, or contradicts another; the message is one sentence for the operator."""
 
 
+def _parse_whole(name: str, text: str, low: int, high: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise SettingsError(f"{name} must be a whole number, not {text!r}.") from None
+    if not low <= value <= high:
+        raise SettingsError(f"{name} must lie between {low} and {high}, not {value}.")
+    return value
+
+
+def _parse_number(name: str, text: str, low: float, high: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise SettingsError(f"{name} must be a number, not {text!r}.") from None
+    if not low <= value <= high:
+        raise SettingsError(f"{name} must lie between {low:g} and {high:g}, not {text}.")
+    return value
+
+
+def _parse_choice(name: str, text: str, allowed: tuple[str, ...]) -> str:
+    if text not in allowed:
+        raise SettingsError(f"{name} must be one of {', '.join(allowed)}, not {text!r}.")
+    return text
+
+
+def _names(name: str, text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not names:
+        raise SettingsError(f"{name} must name at least one model.")
+    try:
+        for part in names:
+            check_name(part, f"A model in {name}")
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+    if len(set(names)) != len(names):
+        raise SettingsError(f"{name} names a model twice: {text}.")
+    return names
+
+
+def _hosts(name: str, text: str) -> tuple[str, ...]:
+    hosts = tuple(part.strip().lower() for part in text.split(","))
+    for host in hosts:
+        if not _HOST.match(host):
+            raise SettingsError(
+                f"{name} lists names without scheme and port (api.example.org, *.example.org, or * for any), "
+                f"not {host!r}."
+            )
+    return hosts
+
+
+def _origins(name: str, text: str) -> tuple[str, ...]:
+    origins = tuple(part.strip().lower() for part in text.split(","))
+    for origin in origins:
+        if not _ORIGIN.match(origin):
+            raise SettingsError(
+                f"{name} lists origins such as https://app.example.org or http://localhost:3000, without a path, or is "
+                f"*, not {origin!r}."
+            )
+    return origins
+
+
+def _sizes(name: str, text: str) -> tuple[int, ...]:
+    sizes = {_parse_whole(f"Each size in {name}", part.strip(), 1, MAX_BATCH_CEILING) for part in text.split(",")}
+    return tuple(sorted(sizes))
+
+
+def _redis_url(name: str, text: str) -> str:
+    if not text.startswith(redis_url.SCHEMES):
+        raise SettingsError(f"{name} must start with {', '.join(redis_url.SCHEMES[:-1])} or {redis_url.SCHEMES[-1]}.")
+    # No sentence shows a part of the address: what cannot be read may be a password.
+    try:
+        redis_url.check(text)
+    except ValueError as error:
+        raise SettingsError(f"{name} is not a valid address: {error}.") from None
+    return text
+
+
+def _text(name: str, text: str) -> str:
+    if not text.strip():
+        raise SettingsError(f"{name} must not be empty.")
+    return text
+
+
+def _setting(default: Any, parse: Callable[[str, str], Any], **limits: Any) -> Any:
+    """A field whose value ``parse`` makes of the variable's name and text."""
+    return field(default=default, metadata={"parse": parse, **limits})
+
+
+def _whole(default: int | None, low: int, high: int) -> Any:
+    return _setting(default, partial(_parse_whole, low=low, high=high), range=(low, high))
+
+
+def _number(default: float | None, low: float, high: float) -> Any:
+    return _setting(default, partial(_parse_number, low=low, high=high))
+
+
+def _choice(default: str | None, allowed: tuple[str, ...]) -> Any:
+    return _setting(default, partial(_parse_choice, allowed=allowed), choices=allowed)
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Every ``HEADRACE_`` setting. Field names are the environment names in lower case without the prefix.
@@ -47,58 +149,58 @@ class Settings:
     ``None`` for a per-model setting means that the environment is silent and ``models.toml`` decides.
     """
 
-    redis_url: str | None = None
-    redis_port: int = 6399
-    redis_ping_ms: int = 2_000
-    host: str = "127.0.0.1"
-    port: int = 8000
-    models: tuple[str, ...] = ("imagenet",)
-    models_file: str = "models.toml"
-    data_dir: str = ".headrace"
-    appendonly: str = "everysec"
-    maxmemory_mb: int = 1024
-    shared_bodies_mb: int = 64
-    max_batch: int | None = None
-    window_ms: float | None = None
-    batch_policy: str | None = None
-    buckets: tuple[int, ...] | None = None
-    precision: str | None = None
-    runtime: str | None = None
-    tune: str = "background"
-    tune_budget_s: float = 60
-    device: str = "auto"
-    torch_threads: int = 0
-    decode_threads: int = 2
-    decode_memory_mb: int = 1024
-    longest_decode_ms: int = 0
-    default_timeout_ms: int = 10_000
-    max_timeout_ms: int = 60_000
-    lane_limit: int = 2048
-    lane_bytes: int = 0
-    lease_ms: int = 5_000
-    longest_batch_ms: int = 10_000
-    consumers: int = 0
-    pin: str = "auto"
-    metrics_port: int = 9101
-    metrics_host: str = "127.0.0.1"
-    max_body_bytes: int = 16 * 1024 * 1024
-    max_receiving_bytes: int = 0
-    max_wait_ms: int = 0
-    max_in_flight: int = 4096
-    log_level: str = "info"
-    log_format: str = "text"
-    tracing: str = "off"
-    keys_file: str | None = None
-    allow_anonymous: int = 0
-    tls_cert_file: str | None = None
-    tls_key_file: str | None = None
-    api_metrics_port: int | None = None
-    allowed_hosts: tuple[str, ...] | None = None
-    cors_origins: tuple[str, ...] | None = None
-    write_timeout_s: float = 30
-    max_sending_bytes: int = 0
-    drain_s: float = 0
-    front_ends: int = 0
+    redis_url: str | None = _setting(None, _redis_url)
+    redis_port: int = _whole(6399, 0, 65535)
+    redis_ping_ms: int = _whole(2_000, 0, 3_600_000)
+    host: str = _setting("127.0.0.1", _text)
+    port: int = _whole(8000, 0, 65535)
+    models: tuple[str, ...] = _setting(("imagenet",), _names)
+    models_file: str = _setting("models.toml", _text)
+    data_dir: str = _setting(".headrace", _text)
+    appendonly: str = _choice("everysec", APPENDONLY)
+    maxmemory_mb: int = _whole(1024, 16, 1 << 20)
+    shared_bodies_mb: int = _whole(64, 0, 1 << 20)
+    max_batch: int | None = _whole(None, 1, MAX_BATCH_CEILING)
+    window_ms: float | None = _number(None, 0, 60_000)
+    batch_policy: str | None = _choice(None, POLICIES)
+    buckets: tuple[int, ...] | None = _setting(None, _sizes)
+    precision: str | None = _choice(None, PRECISIONS)
+    runtime: str | None = _choice(None, RUNTIMES)
+    tune: str = _choice("background", TUNE)
+    tune_budget_s: float = _number(60, 1, 3600)
+    device: str = _choice("auto", DEVICES)
+    torch_threads: int = _whole(0, 0, 1024)
+    decode_threads: int = _whole(2, 1, 256)
+    decode_memory_mb: int = _whole(1024, 16, 1 << 20)
+    longest_decode_ms: int = _whole(0, 0, 3_600_000)
+    default_timeout_ms: int = _whole(10_000, 1, 3_600_000)
+    max_timeout_ms: int = _whole(60_000, 1, 3_600_000)
+    lane_limit: int = _whole(2048, 1, 10_000_000)
+    lane_bytes: int = _whole(0, 0, 1 << 50)
+    lease_ms: int = _whole(5_000, 500, 3_600_000)
+    longest_batch_ms: int = _whole(10_000, 100, 3_600_000)
+    consumers: int = _whole(0, 0, MOST_CONSUMERS)
+    pin: str = _choice("auto", PINNING)
+    metrics_port: int = _whole(9101, 0, 65535)
+    metrics_host: str = _setting("127.0.0.1", _text)
+    max_body_bytes: int = _whole(16 * 1024 * 1024, 1024, 512 * 1024 * 1024)
+    max_receiving_bytes: int = _whole(0, 0, 1 << 40)
+    max_wait_ms: int = _whole(0, 0, 3_600_000)
+    max_in_flight: int = _whole(4096, 1, 1_000_000)
+    log_level: str = _choice("info", LOG_LEVELS)
+    log_format: str = _choice("text", LOG_FORMATS)
+    tracing: str = _choice("off", TRACING)
+    keys_file: str | None = _setting(None, _text)
+    allow_anonymous: int = _whole(0, 0, 1)
+    tls_cert_file: str | None = _setting(None, _text)
+    tls_key_file: str | None = _setting(None, _text)
+    api_metrics_port: int | None = _whole(None, 0, 65535)
+    allowed_hosts: tuple[str, ...] | None = _setting(None, _hosts)
+    cors_origins: tuple[str, ...] | None = _setting(None, _origins)
+    write_timeout_s: float = _number(30, 0.1, 3600)
+    max_sending_bytes: int = _whole(0, 0, 1 << 40)
+    drain_s: float = _number(0, 0, 3600)
+    front_ends: int = _whole(0, 0, MOST_FRONT_ENDS)
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Settings:
@@ -110,8 +212,8 @@ class Settings:
         values: dict[str, Any] = {}
         for name, text in environment.items():
             if name.startswith(PREFIX) and name not in _NOT_SETTINGS and not service_links.is_link(name, text):
-                field = _field_of(name)
-                values[field] = _parse(field, name, text)
+                found = _field_of(name)
+                values[found] = _PARSERS[found](name, text)
         settings = cls(**values)
         _check_together(settings)
         return settings
@@ -185,166 +287,19 @@ _GONE = {
 }
 """Settings of earlier versions, with what to do instead."""
 
-_KNOWN = {PREFIX + field.name.upper(): field.name for field in fields(Settings)}
+_KNOWN = {PREFIX + one.name.upper(): one.name for one in fields(Settings)}
+_PARSERS = {one.name: one.metadata["parse"] for one in fields(Settings)}
 
 
 def _field_of(name: str) -> str:
-    field = _KNOWN.get(name)
-    if field is None and name in _GONE:
+    found = _KNOWN.get(name)
+    if found is None and name in _GONE:
         raise SettingsError(f"{name} is gone: {_GONE[name]}")
-    if field is None:
+    if found is None:
         near = get_close_matches(name.removeprefix(PREFIX).lower(), _KNOWN.values(), n=1)
         advice = f"did you mean {PREFIX}{near[0].upper()}?" if near else "docs/settings.md lists those there are."
         raise SettingsError(f"{name} is not a setting; {advice}")
-    return field
-
-
-def _integer(name: str, text: str, low: int, high: int) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        raise SettingsError(f"{name} must be a whole number, not {text!r}.") from None
-    if not low <= value <= high:
-        raise SettingsError(f"{name} must lie between {low} and {high}, not {value}.")
-    return value
-
-
-def _number(name: str, text: str, low: float, high: float) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise SettingsError(f"{name} must be a number, not {text!r}.") from None
-    if not low <= value <= high:
-        raise SettingsError(f"{name} must lie between {low:g} and {high:g}, not {text}.")
-    return value
-
-
-def _choice(name: str, text: str, allowed: tuple[str, ...]) -> str:
-    if text not in allowed:
-        raise SettingsError(f"{name} must be one of {', '.join(allowed)}, not {text!r}.")
-    return text
-
-
-def _names(name: str, text: str) -> tuple[str, ...]:
-    names = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not names:
-        raise SettingsError(f"{name} must name at least one model.")
-    try:
-        for part in names:
-            check_name(part, f"A model in {name}")
-    except ValueError as error:
-        raise SettingsError(str(error)) from None
-    if len(set(names)) != len(names):
-        raise SettingsError(f"{name} names a model twice: {text}.")
-    return names
-
-
-def _hosts(name: str, text: str) -> tuple[str, ...]:
-    hosts = tuple(part.strip().lower() for part in text.split(","))
-    for host in hosts:
-        if not _HOST.match(host):
-            raise SettingsError(
-                f"{name} lists names without scheme and port (api.example.org, *.example.org, or * for any), "
-                f"not {host!r}."
-            )
-    return hosts
-
-
-def _origins(name: str, text: str) -> tuple[str, ...]:
-    origins = tuple(part.strip().lower() for part in text.split(","))
-    for origin in origins:
-        if not _ORIGIN.match(origin):
-            raise SettingsError(
-                f"{name} lists origins such as https://app.example.org or http://localhost:3000, without a path, or is "
-                f"*, not {origin!r}."
-            )
-    return origins
-
-
-def _sizes(name: str, text: str) -> tuple[int, ...]:
-    sizes = {_integer(f"Each size in {name}", part.strip(), 1, MAX_BATCH_CEILING) for part in text.split(",")}
-    return tuple(sorted(sizes))
-
-
-def _redis_url(name: str, text: str) -> str:
-    if not text.startswith(redis_url.SCHEMES):
-        raise SettingsError(f"{name} must start with {', '.join(redis_url.SCHEMES[:-1])} or {redis_url.SCHEMES[-1]}.")
-    # No sentence shows a part of the address: what cannot be read may be a password.
-    try:
-        redis_url.check(text)
-    except ValueError as error:
-        raise SettingsError(f"{name} is not a valid address: {error}.") from None
-    return text
-
-
-_INTEGERS: dict[str, tuple[int, int]] = {
-    "redis_port": (0, 65535),
-    "redis_ping_ms": (0, 3_600_000),
-    "port": (0, 65535),
-    "maxmemory_mb": (16, 1 << 20),
-    "shared_bodies_mb": (0, 1 << 20),
-    "max_batch": (1, MAX_BATCH_CEILING),
-    "torch_threads": (0, 1024),
-    "decode_threads": (1, 256),
-    "decode_memory_mb": (16, 1 << 20),
-    "longest_decode_ms": (0, 3_600_000),
-    "default_timeout_ms": (1, 3_600_000),
-    "max_timeout_ms": (1, 3_600_000),
-    "lane_limit": (1, 10_000_000),
-    "lane_bytes": (0, 1 << 50),
-    "lease_ms": (500, 3_600_000),
-    "longest_batch_ms": (100, 3_600_000),
-    "consumers": (0, MOST_CONSUMERS),
-    "metrics_port": (0, 65535),
-    "max_body_bytes": (1024, 512 * 1024 * 1024),
-    "max_receiving_bytes": (0, 1 << 40),
-    "max_sending_bytes": (0, 1 << 40),
-    "max_wait_ms": (0, 3_600_000),
-    "max_in_flight": (1, 1_000_000),
-    "allow_anonymous": (0, 1),
-    "api_metrics_port": (0, 65535),
-    "front_ends": (0, MOST_FRONT_ENDS),
-}
-_NUMBERS: dict[str, tuple[float, float]] = {
-    "window_ms": (0, 60_000),
-    "write_timeout_s": (0.1, 3600),
-    "drain_s": (0, 3600),
-    "tune_budget_s": (1, 3600),
-}
-_CHOICES = {
-    "appendonly": APPENDONLY,
-    "batch_policy": POLICIES,
-    "precision": PRECISIONS,
-    "runtime": RUNTIMES,
-    "tune": TUNE,
-    "device": DEVICES,
-    "pin": PINNING,
-    "log_level": LOG_LEVELS,
-    "log_format": LOG_FORMATS,
-    "tracing": TRACING,
-}
-
-
-def _parse(field: str, name: str, text: str) -> Any:
-    if field in _INTEGERS:
-        return _integer(name, text, *_INTEGERS[field])
-    if field in _CHOICES:
-        return _choice(name, text, _CHOICES[field])
-    if field in _NUMBERS:
-        return _number(name, text, *_NUMBERS[field])
-    if field == "allowed_hosts":
-        return _hosts(name, text)
-    if field == "cors_origins":
-        return _origins(name, text)
-    if field == "buckets":
-        return _sizes(name, text)
-    if field == "models":
-        return _names(name, text)
-    if field == "redis_url":
-        return _redis_url(name, text)
-    if not text.strip():
-        raise SettingsError(f"{name} must not be empty.")
-    return text
+    return found
 
 
 def _check_together(settings: Settings) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from consumer.events import Parity
 from consumer.models.base import Model
 from consumer.models.model_errors import described
+from consumer.tuning.measuring import shortest_s
 
 from .start_cache import Notes
 
@@ -31,7 +32,7 @@ SIZES = (1, 5, 8, 32)
 """Batches that are compared. 5 is no power of two: where batches are padded, padded rows must not change the others."""
 TIMED = 8
 """Rows of the batch whose time is compared."""
-ROUNDS = 8
+ROUNDS = 9
 BUDGET_S = 0.3
 WORTH = 0.95
 """``auto`` takes a lower precision only if a batch takes less than this share of fp32's time; less is noise."""
@@ -294,19 +295,11 @@ def _measured(model: Model, sizes: Sequence[int], best_s: float | None = None) -
         outputs = np.concatenate([part for part in parts if part is not None])
     except ValueError:
         return Measured(None, 0.0, first_s)
-    timed = samples[:TIMED]
-    shortest_s, begun_s = _run_s(model, timed), perf_counter()
-    for _ in range(ROUNDS):
-        shortest_s = min(shortest_s, _run_s(model, timed))
-        if perf_counter() - begun_s > BUDGET_S:
-            break
-    return Measured(outputs, shortest_s, first_s)
+    return Measured(outputs, _run_s(model, samples[:TIMED], 2, ROUNDS), first_s)
 
 
-def _run_s(model: Model, rows: Sequence[Any]) -> float:
-    begun_s = perf_counter()
-    model.run(rows)
-    return perf_counter() - begun_s
+def _run_s(model: Model, rows: Sequence[Any], least: int = 1, most: int = 1) -> float:
+    return shortest_s(lambda: model.run(rows), least, most, BUDGET_S, perf_counter)
 
 
 def _as_array(outputs: Sequence[Any]) -> NDArray[Any] | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from time import monotonic
 
 Measured = tuple[tuple[int, float], ...]
@@ -19,6 +20,16 @@ ROUNDS = 5
 
 CLOSE = 0.97
 """Within this share of the best throughput the smallest batch is preferred: it does as much and answers sooner."""
+
+
+def shortest_s(run: Callable[[], object], least: int, most: int, budget_s: float, timer: Callable[[], float]) -> float:
+    """Return the shortest time of ``least`` to ``most`` runs; once ``budget_s`` is over no further one is begun."""
+    begun_s = timer()
+    ends_s = [begun_s]
+    while len(ends_s) <= most and (len(ends_s) <= least or ends_s[-1] - begun_s < budget_s):
+        run()
+        ends_s.append(timer())
+    return min(end_s - start_s for start_s, end_s in pairwise(ends_s))
 
 
 def preferred_rows(measured: Measured, max_batch: int) -> int:

@@ -20,7 +20,7 @@ from consumer.runtimes.network import Network
 
 from .findings import Finding, Measured
 from .limit import OutOfTime, is_fine, processor_time
-from .measuring import measure
+from .measuring import measure, shortest_s
 from .parity import THRESHOLDS, agreement
 from .race import FP32, Candidate, Race
 
@@ -201,15 +201,7 @@ class Search:
         return ((min(FIRST_ROWS, self._max_batch), first_s),)
 
     def _first_s(self, runner: Runner) -> float:
-        took_s = [self._run_s(runner)]
-        while len(took_s) < BRIEF_RUNS and sum(took_s) < BRIEF_S:
-            took_s.append(self._run_s(runner))
-        return min(took_s)
-
-    def _run_s(self, runner: Runner) -> float:
-        begun_s = self._timer()
-        runner.run(self._pictures[:FIRST_ROWS])
-        return self._timer() - begun_s
+        return shortest_s(lambda: runner.run(self._pictures[:FIRST_ROWS]), 1, BRIEF_RUNS, BRIEF_S, self._timer)
 
     def _measured(self, *runners: Runner | Timed) -> Measured:
         def run(size: int) -> None:

@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from shared import settings as module
 from shared.settings import Settings, SettingsError, check_window
 
+RANGES = {one.name: one.metadata["range"] for one in dataclasses.fields(Settings) if "range" in one.metadata}
+CHOICES = {one.name: one.metadata["choices"] for one in dataclasses.fields(Settings) if "choices" in one.metadata}
+
 
 def read(**values: str) -> Settings:
     return Settings.from_env({f"HEADRACE_{name}": value for name, value in values.items()})
@@ -127,7 +130,7 @@ def test_every_field_can_be_set_by_its_name() -> None:
     assert dataclasses.replace(settings, **silent) == Settings()  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", sorted(module._INTEGERS))
+@pytest.mark.parametrize("name", sorted(RANGES))
 @pytest.mark.parametrize("text", ["", "many", "1.5", "0x10", "1e3", "--1"])
 def test_what_is_no_whole_number_is_refused_by_name_and_value(name: str, text: str) -> None:
     message = refusal(**{name.upper(): text})
@@ -135,21 +138,21 @@ def test_what_is_no_whole_number_is_refused_by_name_and_value(name: str, text: s
     assert repr(text) in message
 
 
-@pytest.mark.parametrize("name", sorted(module._INTEGERS))
+@pytest.mark.parametrize("name", sorted(RANGES))
 def test_a_whole_number_out_of_range_is_refused_by_name_value_and_range(name: str) -> None:
-    low, high = module._INTEGERS[name]
+    low, high = RANGES[name]
     for value in (low - 1, high + 1):
         message = refusal(**{name.upper(): str(value)})
         for part in (f"HEADRACE_{name.upper()}", str(value), str(low), str(high)):
             assert part in message
 
 
-@pytest.mark.parametrize("name", sorted(module._CHOICES))
+@pytest.mark.parametrize("name", sorted(CHOICES))
 def test_an_unknown_choice_is_refused_and_the_choices_are_listed(name: str) -> None:
     message = refusal(**{name.upper(): "purple"})
     assert f"HEADRACE_{name.upper()}" in message
     assert "'purple'" in message
-    for choice in module._CHOICES[name]:
+    for choice in CHOICES[name]:
         assert choice in message
         assert getattr(read(**{name.upper(): choice}), name) == choice
 
@@ -226,7 +229,7 @@ def test_the_default_times_are_the_documented_ones() -> None:
     assert settings.reply_expiry_ms(10_000) == 70_000
 
 
-@given(st.integers(*module._INTEGERS["lease_ms"]), st.integers(1, 3_600_000))
+@given(st.integers(*RANGES["lease_ms"]), st.integers(1, 3_600_000))
 def test_times_nest_at_every_lease(lease_ms: int, ttl_ms: int) -> None:
     settings = read(LEASE_MS=str(lease_ms), WINDOW_MS="0")
     assert 0 < settings.block_ms < settings.socket_timeout_s * 1000
@@ -235,7 +238,7 @@ def test_times_nest_at_every_lease(lease_ms: int, ttl_ms: int) -> None:
     assert settings.reply_expiry_ms(ttl_ms) >= ttl_ms + 4 * (lease_ms + settings.longest_batch_ms)
 
 
-@given(st.integers(*module._INTEGERS["lease_ms"]))
+@given(st.integers(*RANGES["lease_ms"]))
 def test_a_lost_connection_is_noticed_within_the_lease(lease_ms: int) -> None:
     settings = read(LEASE_MS=str(lease_ms), WINDOW_MS="0")
     assert settings.socket_timeout_s * 1000 < settings.lease_ms
