@@ -72,24 +72,30 @@ def histogram_deltas(before: Samples, after: Samples) -> list[HistogramDelta]:
 
     A series that went backwards belongs to a process that was started anew; it is left out.
     """
+    edges: dict[tuple[str, Labels], dict[float, float]] = {}
+    for key, cumulative in after.items():
+        edge = _edge(*key)
+        if edge is not None:
+            series = key[0].removesuffix("_bucket"), tuple(label for label in key[1] if label[0] != "le")
+            edges.setdefault(series, {})[edge] = cumulative - before.get(key, 0.0)
     deltas = []
-    for (sample, labels), value in sorted(after.items()):
-        name = sample.removesuffix("_count")
-        count = value - before.get((sample, labels), 0.0)
-        if name == sample or count <= 0:
-            continue
-        edges = {}
-        for (other, other_labels), cumulative in after.items():
-            as_dict = dict(other_labels)
-            edge = as_dict.pop("le", None)
-            if other == f"{name}_bucket" and edge is not None and tuple(sorted(as_dict.items())) == labels:
-                edges[float(edge)] = cumulative - before.get((other, other_labels), 0.0)
-        if math.inf not in edges:
-            continue  # a summary, not a histogram
-        sums = (f"{name}_sum", labels)
-        total = after.get(sums, 0.0) - before.get(sums, 0.0)
-        deltas.append(HistogramDelta(name, labels, count, total, tuple(sorted(edges.items()))))
+    for (name, labels), counts in sorted(edges.items()):
+        counted, sums = (f"{name}_count", labels), (f"{name}_sum", labels)
+        count = after.get(counted, 0.0) - before.get(counted, 0.0)
+        if count > 0 and math.inf in counts:
+            total = after.get(sums, 0.0) - before.get(sums, 0.0)
+            deltas.append(HistogramDelta(name, labels, count, total, tuple(sorted(counts.items()))))
     return deltas
+
+
+def _edge(name: str, labels: Labels) -> float | None:
+    """Return the upper edge of the bucket that a sample is of; None when it is of none."""
+    text = dict(labels).get("le") if name.endswith("_bucket") else None
+    try:
+        edge = None if text is None else float(text)
+    except ValueError:
+        return None
+    return None if edge is not None and (math.isnan(edge) or edge == -math.inf) else edge
 
 
 def _unescape(value: str) -> str:

@@ -39,3 +39,15 @@ def test_counters_and_histograms_of_the_real_client() -> None:
 def test_what_is_no_sample_is_passed_over() -> None:
     text = '# HELP x y\nx 1\nbroken{ 2\nx{a="1"} NaN\ny +Inf\nz{a="1"} 2.5 1700000000\n<html>\n'
     assert parse_exposition(text) == {("x", ()): 1.0, ("z", (("a", "1"),)): 2.5}
+
+
+def test_a_bucket_whose_edge_is_no_number_is_passed_over() -> None:
+    good = 'x_bucket{le="1"} 1\nx_bucket{le="+Inf"} 2\nx_count 2\nx_sum 3\n'
+    odd = "".join(f'x_bucket{{le="{edge}"}} 1\n' for edge in ("", "wide", "nan", "-Inf"))
+    (delta,) = histogram_deltas({}, parse_exposition(good + odd))
+    assert delta.buckets == ((1, 1), (math.inf, 2))
+
+
+def test_a_histogram_without_a_largest_bucket_is_none() -> None:
+    text = 'summary{quantile="0.5"} 1\nsummary_count 2\nsummary_sum 3\ncut_bucket{le="1"} 1\ncut_count 1\n'
+    assert histogram_deltas({}, parse_exposition(text)) == []
