@@ -16,7 +16,7 @@ from shared.state.desired_state import LATE
 from shared.state.starts import Phase
 
 from . import tuning
-from .minimum_versions import FLOORS, REDIS_FLOOR, VALKEY_FLOOR, is_below
+from .minimum_versions import OLDEST_LIBRARIES, OLDEST_REDIS, OLDEST_VALKEY, is_below
 
 EXIT_OK: Final = 0
 EXIT_SICK: Final = 1
@@ -93,11 +93,11 @@ def judge_server(info: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _version(info: Mapping[str, Any]) -> Finding:
     if "valkey_version" in info:
-        name, number, floor = "Valkey", str(info["valkey_version"]), VALKEY_FLOOR
+        name, number, oldest = "Valkey", str(info["valkey_version"]), OLDEST_VALKEY
     else:
-        name, number, floor = "Redis", str(info.get("redis_version", "")), REDIS_FLOOR
-    if is_below(number, floor):
-        return Finding("server", "problem", f"{name} {number} is older than {floor}; use a newer one.")
+        name, number, oldest = "Redis", str(info.get("redis_version", "")), OLDEST_REDIS
+    if is_below(number, oldest):
+        return Finding("server", "problem", f"{name} {number} is older than {oldest}; use a newer one.")
     return Finding("server", "ok", f"{name} {number}.")
 
 
@@ -233,7 +233,7 @@ def _lane(client: Any, model: str, lane: inspection.Lane, live: set[str], lease_
 
 
 def _installed() -> Iterator[tuple[str, str]]:
-    for name in FLOORS:
+    for name in OLDEST_LIBRARIES:
         try:
             yield name, version(name)
         except PackageNotFoundError:
@@ -243,7 +243,9 @@ def _installed() -> Iterator[tuple[str, str]]:
 def libraries(installed: Iterable[tuple[str, str]]) -> Iterator[Finding]:
     """Compare versions with their floors. Pure."""
     for name, number in installed:
-        if is_below(number, FLOORS[name]):
-            yield Finding(f"library {name}", "problem", f"{number} is older than {FLOORS[name]}; install a newer one.")
+        if is_below(number, OLDEST_LIBRARIES[name]):
+            yield Finding(
+                f"library {name}", "problem", f"{number} is older than {OLDEST_LIBRARIES[name]}; install a newer one."
+            )
         else:
             yield Finding(f"library {name}", "ok", f"{number}.")

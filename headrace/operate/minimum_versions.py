@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import re
 
-FLOORS = {
+OLDEST_LIBRARIES = {
     "msgpack": "1.2.3",  # older ones leak memory on malformed maps
     "starlette": "1.3.1",
-    "python-multipart": "0.0.27",  # not used today; a floor in case it comes in
+    "python-multipart": "0.0.27",  # not used today; in case it comes in
     "pillow": "12.3",  # decoders of hostile pictures
     "torch": "2.10",  # loading weights only, without running code
 }
-"""Distribution name to its floor."""
+"""Distribution name to the oldest version."""
 
-REDIS_FLOOR = "7.0"
-VALKEY_FLOOR = "8.0"
+OLDEST_REDIS = "7.0"
+OLDEST_VALKEY = "8.0"
 
 
-def is_below(version: str, floor: str) -> bool:
-    """Say whether ``version`` is older than ``floor``; only the numbers before any suffix count."""
-    return _numbers(version) < _numbers(floor)
+def is_below(version: str, oldest: str) -> bool:
+    """Say whether ``version`` is older than ``oldest``; only the numbers before any suffix count."""
+    return _numbers(version) < _numbers(oldest)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from shared import keys
 from shared.names import host_name
 from shared.state.failures import KEPT_MS, Failure, encode
 
-from .troubles import Trouble
+from .crashes import Crash
 
 REFRESH_S = KEPT_MS / 1000 / 4
 _TIMEOUT_S = 1.0
@@ -35,16 +35,16 @@ class FailureBoard:
     def __init__(self, url: str, complain: Callable[[str], None]) -> None:
         self._url, self._complain = url, complain
         self._wake = threading.Event()
-        self._troubles: Mapping[str, Trouble] = {}
+        self._crashes: Mapping[str, Crash] = {}
         self._shown: dict[str, set[str]] = {}
         self._thread: threading.Thread | None = None
         self._client: Any = None
 
-    def show(self, troubles: Mapping[str, Trouble]) -> None:
+    def show(self, crashes: Mapping[str, Crash]) -> None:
         """Show these from now on, instead of what was shown. Returns at once."""
-        self._troubles = troubles
+        self._crashes = crashes
         self._wake.set()
-        if self._thread is None and troubles:
+        if self._thread is None and crashes:
             self._thread = threading.Thread(target=self._run, name="failures", daemon=True)
             self._thread.start()
 
@@ -56,7 +56,7 @@ class FailureBoard:
         while True:
             self._wake.clear()
             try:
-                self._publish(self._troubles)
+                self._publish(self._crashes)
             except Exception as error:  # whatever it is, the thread must live to show what comes next
                 is_passing = isinstance(error, ClientError | OSError) and not isinstance(error, ServerError)
                 if not is_passing and not has_complained:
@@ -65,7 +65,7 @@ class FailureBoard:
                 self._forget_client()
             self._wake.wait(REFRESH_S)
 
-    def _publish(self, troubles: Mapping[str, Trouble]) -> None:
+    def _publish(self, crashes: Mapping[str, Crash]) -> None:
         from shared.redis.client import connect
 
         if self._client is None:
@@ -73,7 +73,7 @@ class FailureBoard:
         seconds, microseconds = self._client.time()
         now_ms, now_s = int(seconds) * 1000 + int(microseconds) // 1000, time.monotonic()
         wanted: dict[str, dict[str, bytes]] = {}
-        for one in troubles.values():
+        for one in crashes.values():
             retry_at_ms = now_ms + round((one.retry_at_s - now_s) * 1000)
             failure = Failure(one.exit_code, one.deaths, retry_at_ms, now_ms, one.why)
             wanted.setdefault(one.spec.model, {})[f"{host_name()}-{one.spec.index}"] = encode(failure)

@@ -1,7 +1,7 @@
 """The process that clears up when the supervisor was killed.
 
 On Linux the kernel kills each child together with the supervisor (``shared.redis.embedded.dies_with_parent``), but
-neither the children's own children nor anything on macOS. The guardian covers both: its standard input is a pipe that
+neither the children's own children nor anything on macOS. This process covers both: its standard input is a pipe that
 only the supervisor can write to. A line ``+123`` names a process group that runs, ``-123`` one that ended. When the
 pipe closes, whatever still runs is killed, last started first. It is run as a plain script and imports next to nothing,
 so that it starts at once and stays small.

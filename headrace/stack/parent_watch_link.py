@@ -1,4 +1,4 @@
-"""The supervisor's side of the guardian: a pipe that tells it which process groups run."""
+"""The supervisor's side of the parent watch: a pipe that tells it which process groups run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import IO
 _SCRIPT = Path(__file__).with_name("parent_watch.py")
 
 
-class GuardianLink:
-    """A running guardian; see ``guardian.py`` for what it does when the supervisor ends without closing this."""
+class ParentWatch:
+    """A running parent watch; see ``parent_watch.py`` for what it does when the supervisor ends without closing this."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -34,7 +34,7 @@ class GuardianLink:
         self._tell(f"-{group}")
 
     def close(self) -> None:
-        """Let the guardian go; every group should have been named as ended."""
+        """Let the process go; every group should have been named as ended."""
         with suppress(BrokenPipeError):
             self._pipe.close()
         self._process.wait()
@@ -45,7 +45,7 @@ class GuardianLink:
         return self._process.stdin
 
     def _tell(self, line: str) -> None:
-        # Without its guardian the stack still works; the kernel watches over its processes on Linux.
+        # Without it the stack still works; the kernel watches over its processes on Linux.
         with suppress(BrokenPipeError):
             self._pipe.write(line + "\n")
             self._pipe.flush()

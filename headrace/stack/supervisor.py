@@ -1,6 +1,6 @@
 """Starts the processes of a stack in order, keeps them running, and stops them in the opposite order.
 
-A consumer that dies is its model's trouble: it is started again after longer and longer pauses, and everything else
+A consumer that dies costs only its model: it is started again after longer and longer pauses, and everything else
 runs on. Only Redis and the last front end, without which nothing works, can end the stack.
 
 One thread and no locks: signals, the ends of children and restarts that are due all become events of one queue, and
@@ -17,10 +17,10 @@ from itertools import groupby
 from .bringup import BringUp, Report
 from .child import Child, ChildSpec, Stage
 from .console import Console
+from .crashes import Crash, Crashes
 from .events import Ended, Event, LookDue, PatienceOver, RestartDue, StopAsked
-from .parent_watch_link import GuardianLink
+from .parent_watch_link import ParentWatch
 from .restarts import GiveUp, RestartPolicy
-from .troubles import Trouble, Troubles
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _READY_POLL_S = 0.02
@@ -45,7 +45,7 @@ class Supervisor:
         console: where output and reports go.
         new_policy: makes the restart policy of each service.
         ready_limit_s: longest wait for a service's ``ready``.
-        on_troubles: is given the consumers that died and do not live well yet, whenever that changes.
+        on_crashes: is given the consumers that died and do not live well yet, whenever that changes.
         patience_s: how long models that are ready wait for the others before the stack counts as ready without them.
     """
 
@@ -58,7 +58,7 @@ class Supervisor:
         console: Console,
         new_policy: Callable[[], RestartPolicy] = RestartPolicy,
         ready_limit_s: float = 60.0,
-        on_troubles: Callable[[Mapping[str, Trouble]], None] | None = None,
+        on_crashes: Callable[[Mapping[str, Crash]], None] | None = None,
         patience_s: float = _PATIENCE_S,
     ) -> None:
         self._services = sorted(services, key=lambda spec: -spec.stage)
@@ -67,13 +67,13 @@ class Supervisor:
         self._cwd = cwd
         self._console = console
         self._policies = {spec.name: new_policy() for spec in services if spec.stage is not Stage.CONSUMER}
-        self._troubles = Troubles(lambda: new_policy().endless(), on_troubles)
+        self._crashes = Crashes(lambda: new_policy().endless(), on_crashes)
         self._bring_up = BringUp(_consumers(services), self._probes)
         self._asks = self._is_up = self._is_patience_over = False
         self._ready_limit_s, self._patience_s = ready_limit_s, patience_s
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._running: list[Child] = []
-        self._guardian: GuardianLink | None = None
+        self._parent_watch: ParentWatch | None = None
         self._stop_asked_s = float("-inf")
 
     async def run(self, on_ready: Callable[[], None]) -> int:
@@ -86,14 +86,14 @@ class Supervisor:
         for number in _STOP_SIGNALS:
             loop.add_signal_handler(number, self._stop_asked, number)
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
-        guardian = self._guardian = GuardianLink()
+        parent_watch = self._parent_watch = ParentWatch()
         try:
             code = await self._start_services()
             if code is None:
                 code = await self._watch(on_ready)
         finally:
             await self._stop_all()
-            guardian.close()
+            parent_watch.close()
             # All is done: one more Ctrl-C between here and the exit must not turn into a traceback.
             signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
         return code
@@ -160,7 +160,7 @@ class Supervisor:
                 child = self._start(spec)
                 if child is None and spec.stage is not Stage.CONSUMER:
                     return 1
-                if child is not None and (after_s := self._troubles.mended_after_s(spec)) is not None:
+                if child is not None and (after_s := self._crashes.recovered_after_s(spec)) is not None:
                     self._later(after_s, LookDue(child))
             case PatienceOver():
                 self._is_patience_over = True
@@ -207,15 +207,15 @@ class Supervisor:
 
     def _consumer_died(self, spec: ChildSpec, exit_code: int, why: str, lived_s: float) -> None:
         """Report the death of a consumer and arrange its restart; nothing else is touched by it."""
-        trouble = self._troubles.died(spec, exit_code, why, lived_s, asyncio.get_running_loop().time())
-        often = f", {trouble.deaths} times in a row" if trouble.deaths > 1 else ""
-        said = f" It said last: {trouble.why}" if trouble.why else ""
+        crash = self._crashes.died(spec, exit_code, why, lived_s, asyncio.get_running_loop().time())
+        often = f", {crash.deaths} times in a row" if crash.deaths > 1 else ""
+        said = f" It said last: {crash.why}" if crash.why else ""
         self._console.say(
-            f"headrace: {spec.name} ended with code {exit_code}{often}; starting it again in {trouble.delay_s:g} s. "
+            f"headrace: {spec.name} ended with code {exit_code}{often}; starting it again in {crash.delay_s:g} s. "
             f"Everything else runs on.{said}"
         )
-        self._later(trouble.delay_s, RestartDue(spec))
-        sentence = f"{spec.name} ended with code {exit_code}." + (f" {trouble.why}" if trouble.why else "")
+        self._later(crash.delay_s, RestartDue(spec))
+        sentence = f"{spec.name} ended with code {exit_code}." + (f" {crash.why}" if crash.why else "")
         workers = self._bring_up.died(spec.model, spec.name, sentence)
         if workers is not None:
             self._wait_for_fewer(spec.model, workers)
@@ -241,7 +241,7 @@ class Supervisor:
         if child not in self._running:
             return
         if look.loaded or is_loaded is None:
-            if self._troubles.mended(child.spec):
+            if self._crashes.recovered(child.spec):
                 self._console.say(f"headrace: {child.spec.name} runs again.")
         elif look.loaded is None:
             asking = asyncio.get_running_loop().run_in_executor(None, is_loaded)
@@ -332,8 +332,8 @@ class Supervisor:
                 self._consumer_died(spec, _CANNOT_START, str(error), 0.0)
             return None
         self._running.append(child)
-        if self._guardian is not None:
-            self._guardian.started(child.pid)
+        if self._parent_watch is not None:
+            self._parent_watch.started(child.pid)
         asyncio.get_running_loop().add_reader(child.output_fd, self._read, child)
         self._reap()  # it may have ended before it was in the list, with its SIGCHLD already seen
         return child
@@ -347,8 +347,8 @@ class Supervisor:
             self._running.remove(child)
             asyncio.get_running_loop().remove_reader(child.output_fd)
             child.close()
-            if self._guardian is not None:
-                self._guardian.ended(child.pid)
+            if self._parent_watch is not None:
+                self._parent_watch.ended(child.pid)
             self._events.put_nowait(Ended(child))
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from headrace.redis import inspection
 from headrace.stack.child import ChildSpec, Stage
+from headrace.stack.crashes import Crash
 from headrace.stack.failure_board import FailureBoard
-from headrace.stack.troubles import Trouble
 from producer_api.queue.catalogue import CANNOT_LOAD, LONGEST_PAUSE_MS, CatalogueReader
 from producer_api.queue.interface import ModelState
 from shared import keys
@@ -49,9 +49,9 @@ def _failures(url: str, model: str) -> dict[str, Failure]:
         return dict(found[0].failures) if found else {}
 
 
-def _trouble(model: str, index: int, deaths: int = 3) -> Trouble:
+def _crash(model: str, index: int, deaths: int = 3) -> Crash:
     spec = ChildSpec(f"consumer {model} {index}", ("x",), Stage.CONSUMER, model=model, index=index)
-    return Trouble(spec, 139, deaths, 8.0, time.monotonic() + 8.0, "Segmentation fault")
+    return Crash(spec, 139, deaths, 8.0, time.monotonic() + 8.0, "Segmentation fault")
 
 
 def test_what_the_supervisor_shows_is_seen_by_front_ends_and_operators_until_it_is_over(
@@ -59,7 +59,7 @@ def test_what_the_supervisor_shows_is_seen_by_front_ends_and_operators_until_it_
 ) -> None:
     complaints: list[str] = []
     board = FailureBoard(url, complaints.append)
-    board.show({"one": _trouble(model_name, 0), "two": _trouble(model_name, 1, deaths=1)})
+    board.show({"one": _crash(model_name, 0), "two": _crash(model_name, 1, deaths=1)})
     found = eventually(lambda: _failures(url, model_name))
     first = found[f"{host_name()}-0"]
     assert (first.exit_code, first.deaths, first.why) == (139, 3, "Segmentation fault")
@@ -70,7 +70,7 @@ def test_what_the_supervisor_shows_is_seen_by_front_ends_and_operators_until_it_
     said = state.failures[f"{host_name()}-0"]
     assert said.startswith("It ended 3 times in a row, last with exit status 139; it is started again in ")
     assert "Segmentation" not in said  # what a process prints is for operators
-    board.show({"two": _trouble(model_name, 1)})
+    board.show({"two": _crash(model_name, 1)})
     eventually(lambda: list(_failures(url, model_name)) == [f"{host_name()}-1"])
     board.show({})
     eventually(lambda: not _failures(url, model_name))
@@ -79,7 +79,7 @@ def test_what_the_supervisor_shows_is_seen_by_front_ends_and_operators_until_it_
 
 def test_it_goes_by_itself_when_the_supervisor_does(url: str, model_name: str) -> None:
     board = FailureBoard(url, print)
-    board.show({"one": _trouble(model_name, 0)})
+    board.show({"one": _crash(model_name, 0)})
     eventually(lambda: _failures(url, model_name))
     with connect(url) as client:
         assert 0 < client.pttl(keys.failures(model_name)) <= 20_000

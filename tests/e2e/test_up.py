@@ -120,7 +120,7 @@ def test_nothing_is_left_of_the_real_stack_when_up_is_killed(tmp_path: Path) -> 
         assert redis is not None
         children = Path(f"/proc/{stack.process.pid}/task/{stack.process.pid}/children").read_text().split()
         assert str(redis) in children
-        assert len(children) == 4  # Redis, a consumer, the front end, and the guardian
+        assert len(children) == 4  # Redis, a consumer, the front end, and the parent watch
         stack.signal(signal.SIGKILL)
         wait_gone([int(pid) for pid in children])
 

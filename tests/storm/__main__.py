@@ -50,7 +50,7 @@ class Storm:
     fsync: str
     folder: Path
     ledger: Ledger = field(default_factory=Ledger)
-    deeds: list[tuple[float, str]] = field(default_factory=list)
+    faults: list[tuple[float, str]] = field(default_factory=list)
     samples: list[dict[str, Any]] = field(default_factory=list)
     before: dict[str, Census] = field(default_factory=dict)
     redis_bytes: int = 0
@@ -116,7 +116,7 @@ class Storm:
         await self._calm(clients, lasts_s)
 
     async def _calm(self, clients: list[asyncio.Task[None]], lasts_s: float) -> None:
-        self._show.deed("calm")
+        self._show.fault("calm")
         await asyncio.sleep(lasts_s)
         self._calmed_s = time.monotonic()
         for client in clients:
@@ -129,8 +129,8 @@ class Storm:
             names = [child.name for child in world.consumers], [child.name for child in world.front_ends]
             step = draw(self._rng, *names, spared)
             await self._do(world, step)
-            self.deeds.append((round(time.monotonic() - self._begun_s, 3), str(step)))
-            self._show.deed(str(step))
+            self.faults.append((round(time.monotonic() - self._begun_s, 3), str(step)))
+            self._show.fault(str(step))
             await asyncio.sleep(EVERY_S)
             for client in clients:
                 if client.done():
@@ -140,7 +140,7 @@ class Storm:
                 self._load.poison = poison
 
     async def _do(self, world: World, step: Step) -> None:
-        """Do one deed. A hostile client is no excuse for anybody, so the world does not know of it."""
+        """Inject one fault. A hostile client is no excuse for anybody, so the world does not know of it."""
         if step.hostility is not None:
             self._hostile.begin(step.hostility, world.named(step.whom))
         else:
@@ -148,7 +148,7 @@ class Storm:
 
     async def _finish(self, clients: list[asyncio.Task[None]]) -> None:
         """Let the clients ask to the end; what is not known then is lost."""
-        self._show.deed("the storm is over; the clients ask to the end")
+        self._show.fault("the storm is over; the clients ask to the end")
         _, late = await asyncio.wait(clients, timeout=FINISH_S)
         for task in late:
             task.cancel()
@@ -160,7 +160,7 @@ class Storm:
             self.ledger.close(case, End.LOST, time.monotonic())
 
     async def _audit(self, world: World) -> None:
-        self._show.deed(f"waiting {HORIZON_S:.0f} s until nothing may be remembered any more")
+        self._show.fault(f"waiting {HORIZON_S:.0f} s until nothing may be remembered any more")
         await asyncio.sleep(HORIZON_S)
         ran = audit.runs(self.folder)
         orphans = [case for case in self.ledger.cases.values() if case.end is End.ORPHANED]
@@ -201,14 +201,14 @@ class Storm:
             "clean": self.ledger.is_clean(),
             **self.ledger.document(),
             **self.found,
-            "deeds": self.deeds,
+            "faults": self.faults,
             "samples": self.samples,
         }
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--minutes", default=10.0, show_default=True, help="How long it rages; a minute more for the end.")
-@click.option("--seed", default=1, show_default=True, help="Which deeds, and to whom; the load, too.")
+@click.option("--seed", default=1, show_default=True, help="Which faults, and to whom; the load, too.")
 @click.option(
     "--fsync",
     type=click.Choice(["always", "everysec"]),
@@ -227,7 +227,7 @@ def main(minutes: float, seed: int, fsync: str, out: str) -> None:
     (folder / "ledger.json").write_text(json.dumps(document, indent=1) + "\n")
     for name in ("seen", "breaches", "keys_left", "connections_left", "descriptors_left", "dead_letters"):
         print(f"{name.replace('_', ' ')}: {document[name] or 'none'}")
-    print(f"{len(storm.deeds)} deeds, seed {seed}; the ledger is {folder / 'ledger.json'}")
+    print(f"{len(storm.faults)} faults, seed {seed}; the ledger is {folder / 'ledger.json'}")
     for sentence in storm.ledger.broken:
         print(f"BROKEN: {sentence}")
     sys.exit(0 if storm.ledger.is_clean() else 1)

@@ -1,6 +1,6 @@
 """Clients that mean no good [I/O]: what they do costs nobody else an answer, and gives nothing an excuse.
 
-Each deed is bounded in bytes and in time, and says what must come of it. A front end or a server that is killed or cut
+Each fault is bounded in bytes and in time, and says what must come of it. A front end or a server that is killed or cut
 off meanwhile ends it early.
 """
 
@@ -60,7 +60,7 @@ class Hostile:
         self._world, self._ledger = world, ledger
         self._target = f"/v1/models/{world.model}/predict"
         self._under_way: set[asyncio.Task[None]] = set()
-        self._deeds: dict[Hostility, Callable[[Child], Awaitable[None]]] = {
+        self._faults: dict[Hostility, Callable[[Child], Awaitable[None]]] = {
             Hostility.MAPS: self._maps,
             Hostility.DIRECT_MAPS: self._direct_maps,
             Hostility.ENDLESS: self._endless,
@@ -72,19 +72,19 @@ class Hostile:
         }
 
     def begin(self, what: Hostility, child: Child) -> None:
-        """Begin a deed at a front end; it ends by itself."""
+        """Begin a fault at a front end; it ends by itself."""
         task = asyncio.create_task(self._run(what, child))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
 
     async def close(self) -> None:
-        """Wait for the end of all deeds."""
+        """Wait for the end of all faults."""
         await asyncio.gather(*self._under_way)
 
     async def _run(self, what: Hostility, child: Child) -> None:
         self._ledger.seen[f"hostile: {what}"] += 1
         with contextlib.suppress(OSError, EOFError, TimeoutError, ClientError):
-            await self._deeds[what](child)
+            await self._faults[what](child)
 
     async def _post(self, child: Child, body: bytes, content_type: str, right: tuple[int, ...]) -> None:
         request = head(f"POST {self._target}", f"Content-Type: {content_type}", f"Content-Length: {len(body)}")

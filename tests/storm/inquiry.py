@@ -123,7 +123,7 @@ class Circumstances:
     calm_s: float
     overtakers: int
 
-    def excuse(self, why: Why) -> bool:
+    def tolerate(self, why: Why) -> bool:
         """Say whether ``why`` has a cause: something that was done to somebody, or a busy machine."""
         if why is Why.VANISHED:
             return False
@@ -221,10 +221,10 @@ class Inquiry:
         )
         if why is Why.VANISHED:
             self._note_vanished(case, look)
-        elif not circumstances.excuse(why):
+        elif not circumstances.tolerate(why):
             sentence = f"{case.nonce}: 504 from {child.name} without a cause, {why}: {look}, {circumstances}."
             self._ledger.breach("unanswered", sentence)
-        return not circumstances.excuse(why)
+        return not circumstances.tolerate(why)
 
     def _note_vanished(self, case: Case, look: Look) -> None:
         if case.nonce not in self._vanished:
@@ -234,6 +234,6 @@ class Inquiry:
             self._ledger.breach("vanished", sentence)
 
     def note_calm(self, age_s: float) -> None:
-        """Count requests that no deed can excuse: these show what a storm without a breach has shown."""
+        """Count requests that no fault can excuse: these show what a storm without a breach has shown."""
         if self._world.calm_s() > age_s + SETTLE_S:
             self._ledger.seen["asked through REST while nothing happened to anybody"] += 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Deed(StrEnum):
+class Fault(StrEnum):
     """What may happen."""
 
     KILL_CONSUMER = "kill consumer"
@@ -37,19 +37,19 @@ class Hostility(StrEnum):
 
 
 WEIGHTS = {
-    Deed.KILL_CONSUMER: 3,
-    Deed.PAUSE_CONSUMER: 3,
-    Deed.KILL_FRONT_END: 2,
-    Deed.PAUSE_FRONT_END: 1,
-    Deed.RESTART_REDIS: 1,
-    Deed.PAUSE_REDIS: 1,
-    Deed.CUT_ALL: 1,
-    Deed.CUT_SOME: 3,
-    Deed.SCALE: 1,
-    Deed.HOSTILE: 6,
+    Fault.KILL_CONSUMER: 3,
+    Fault.PAUSE_CONSUMER: 3,
+    Fault.KILL_FRONT_END: 2,
+    Fault.PAUSE_FRONT_END: 1,
+    Fault.RESTART_REDIS: 1,
+    Fault.PAUSE_REDIS: 1,
+    Fault.CUT_ALL: 1,
+    Fault.CUT_SOME: 3,
+    Fault.SCALE: 1,
+    Fault.HOSTILE: 6,
 }
 
-PAUSES_S = {Deed.PAUSE_CONSUMER: (0.1, 4.0), Deed.PAUSE_FRONT_END: (0.1, 2.0), Deed.PAUSE_REDIS: (0.05, 1.5)}
+PAUSES_S = {Fault.PAUSE_CONSUMER: (0.1, 4.0), Fault.PAUSE_FRONT_END: (0.1, 2.0), Fault.PAUSE_REDIS: (0.05, 1.5)}
 """Shortest and longest pause; those of consumers are often longer than a lease."""
 
 SPARED_PAUSE_S = 1.8
@@ -63,37 +63,37 @@ LEAST_CONSUMERS, MOST_CONSUMERS = 2, 4
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One deed: to whom (empty for Redis and connections), for how long, which share of connections, how hostile."""
+    """One fault: to whom (empty for Redis and connections), for how long, which share of connections, how hostile."""
 
-    deed: Deed
+    fault: Fault
     whom: str = ""
     lasts_s: float = 0.0
     share: float = 1.0
     hostility: Hostility | None = None
 
     def __str__(self) -> str:
-        parts = [self.hostility or self.deed.value, self.whom, f"{self.lasts_s:.1f} s" if self.lasts_s else ""]
+        parts = [self.hostility or self.fault.value, self.whom, f"{self.lasts_s:.1f} s" if self.lasts_s else ""]
         return " ".join(part for part in parts if part)
 
 
 def draw(rng: random.Random, consumers: Sequence[str], front_ends: Sequence[str], spared: Sequence[str]) -> Step:
-    """Draw the next deed; ``spared`` are paused and cut off, but not killed any more."""
-    deed = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
-    lasts_s = rng.uniform(*PAUSES_S.get(deed, DOWN_S))
+    """Draw the next fault; ``spared`` are paused and cut off, but not killed any more."""
+    fault = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+    lasts_s = rng.uniform(*PAUSES_S.get(fault, DOWN_S))
     share = rng.uniform(0.1, 0.6)
     hostility = rng.choice(list(Hostility))
     of_kind = {
-        Deed.KILL_CONSUMER: [name for name in consumers if name not in spared],
-        Deed.PAUSE_CONSUMER: list(consumers),
-        Deed.KILL_FRONT_END: [name for name in front_ends if name not in spared],
-        Deed.PAUSE_FRONT_END: list(front_ends),
-        Deed.HOSTILE: list(front_ends),
-    }.get(deed)
+        Fault.KILL_CONSUMER: [name for name in consumers if name not in spared],
+        Fault.PAUSE_CONSUMER: list(consumers),
+        Fault.KILL_FRONT_END: [name for name in front_ends if name not in spared],
+        Fault.PAUSE_FRONT_END: list(front_ends),
+        Fault.HOSTILE: list(front_ends),
+    }.get(fault)
     whom = rng.choice(of_kind) if of_kind else ""
-    if deed is Deed.HOSTILE:
-        return Step(deed, whom, hostility=hostility)
+    if fault is Fault.HOSTILE:
+        return Step(fault, whom, hostility=hostility)
     if whom in spared:
         lasts_s = min(lasts_s, SPARED_PAUSE_S)
-    if deed in (Deed.PAUSE_CONSUMER, Deed.PAUSE_FRONT_END, Deed.PAUSE_REDIS, Deed.RESTART_REDIS):
-        return Step(deed, whom, lasts_s)
-    return Step(deed, whom, 0.0, share if deed is Deed.CUT_SOME else 1.0)
+    if fault in (Fault.PAUSE_CONSUMER, Fault.PAUSE_FRONT_END, Fault.PAUSE_REDIS, Fault.RESTART_REDIS):
+        return Step(fault, whom, lasts_s)
+    return Step(fault, whom, 0.0, share if fault is Fault.CUT_SOME else 1.0)

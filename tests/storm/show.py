@@ -38,15 +38,15 @@ class Show:
     def __init__(self, ledger: Ledger, lasts_s: float) -> None:
         self._ledger, self._lasts_s = ledger, lasts_s
         self._console = Console(width=None if sys.stdout.isatty() else 120)
-        self._deeds: deque[str] = deque(maxlen=8)
+        self._faults: deque[str] = deque(maxlen=8)
         self._begun_s = self._said_s = time.monotonic()
         self._live = Live(console=self._console, refresh_per_second=2, transient=True)
         if self._console.is_terminal:
             self._live.start()
 
-    def deed(self, text: str) -> None:
+    def fault(self, text: str) -> None:
         """Say what was done."""
-        self._deeds.append(f"{time.monotonic() - self._begun_s:6.1f} s  {text}")
+        self._faults.append(f"{time.monotonic() - self._begun_s:6.1f} s  {text}")
         self.refresh()
 
     def refresh(self) -> None:
@@ -55,7 +55,7 @@ class Show:
         if self._console.is_terminal:
             head = Text(f"{now_s - self._begun_s:.0f} of {self._lasts_s:.0f} s")
             breaches = Text(", ".join(f"{sort}: {count}" for sort, count in self._ledger.breaches.items()), "bold red")
-            self._live.update(Group(head, table(self._ledger), Text("\n".join(self._deeds)), breaches))
+            self._live.update(Group(head, table(self._ledger), Text("\n".join(self._faults)), breaches))
         elif now_s - self._said_s >= LINE_S:
             self._said_s = now_s
             ends = ", ".join(f"{end} {self._ledger.ends[end]}" for end in End)

@@ -22,7 +22,7 @@ from tests.children import ROOT, clean_environment
 from tests.embedded import EmbeddedServer
 from tests.storm import census
 from tests.storm.model import models_file
-from tests.storm.plan import LEAST_CONSUMERS, MOST_CONSUMERS, Deed, Step
+from tests.storm.plan import LEAST_CONSUMERS, MOST_CONSUMERS, Fault, Step
 
 RESTART_S = 0.2
 LOOK_S = 0.02
@@ -68,7 +68,7 @@ class Child:
         self._argv, self._environment, self._log = argv, environment, log
         self._process: subprocess.Popen[bytes] | None = None
         self._wanted = True
-        self._keeper: asyncio.Task[None] | None = None
+        self._supervision: asyncio.Task[None] | None = None
         self.paused = False
         self.died_s = self.troubled_s = self.started_s = -1e9
 
@@ -80,7 +80,7 @@ class Child:
 
     def start(self) -> None:
         """Start it and keep it running."""
-        self._keeper = asyncio.create_task(self._keep())
+        self._supervision = asyncio.create_task(self._keep())
 
     async def _keep(self) -> None:
         while self._wanted:
@@ -143,9 +143,9 @@ class Child:
         if status is None:
             process.kill()
             process.wait()
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        if self._supervision is not None:
+            self._supervision.cancel()
+            await asyncio.gather(self._supervision, return_exceptions=True)
         return 0 if is_new and status == -number else status
 
 
@@ -215,20 +215,20 @@ class World:
         self.consumers.append(child)
 
     async def do(self, step: Step, rng: random.Random) -> None:
-        """Do one deed. Pauses and Redis's absence end by themselves."""
+        """Inject one fault. Pauses and Redis's absence end by themselves."""
         self.disturbed_s = time.monotonic()
-        match step.deed:
-            case Deed.KILL_CONSUMER | Deed.KILL_FRONT_END:
+        match step.fault:
+            case Fault.KILL_CONSUMER | Fault.KILL_FRONT_END:
                 self.named(step.whom).send(signal.SIGKILL)
-            case Deed.PAUSE_CONSUMER | Deed.PAUSE_FRONT_END:
+            case Fault.PAUSE_CONSUMER | Fault.PAUSE_FRONT_END:
                 self._later(self.named(step.whom).pause(step.lasts_s))
-            case Deed.RESTART_REDIS:
+            case Fault.RESTART_REDIS:
                 self._later(self.restart_server(step.lasts_s))
-            case Deed.PAUSE_REDIS:
+            case Fault.PAUSE_REDIS:
                 self._later(self._pause_server(step.lasts_s))
-            case Deed.CUT_ALL | Deed.CUT_SOME:
+            case Fault.CUT_ALL | Fault.CUT_SOME:
                 await self._cut(step.share, rng)
-            case Deed.SCALE:
+            case Fault.SCALE:
                 self._scale(rng)
 
     def named(self, name: str) -> Child:

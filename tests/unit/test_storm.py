@@ -14,7 +14,7 @@ from producer_api.inference.request_ids import id_of_key
 from tests.storm.census import Census, take
 from tests.storm.inquiry import KEPT_MS, Circumstances, Look, Why, id_of
 from tests.storm.ledger import Case, End, Kind, Ledger, Task, answer_to, body_of, nonce_of
-from tests.storm.plan import Deed, Hostility, Step, draw
+from tests.storm.plan import Fault, Hostility, Step, draw
 
 
 def sent(ledger: Ledger, kind: Kind = Kind.OWN, task: Task = Task.PLAIN) -> Case:
@@ -78,10 +78,10 @@ def test_the_same_seed_is_the_same_storm() -> None:
 
 def test_everything_happens_and_who_is_spared_is_not_killed() -> None:
     steps = plan(1)
-    assert {step.deed for step in steps} == set(Deed)
+    assert {step.fault for step in steps} == set(Fault)
     assert {step.hostility for step in steps} == {None, *Hostility}
-    killed = {step.whom for step in steps if step.deed in (Deed.KILL_CONSUMER, Deed.KILL_FRONT_END)}
-    paused = {step.whom for step in steps if step.deed in (Deed.PAUSE_CONSUMER, Deed.PAUSE_FRONT_END)}
+    killed = {step.whom for step in steps if step.fault in (Fault.KILL_CONSUMER, Fault.KILL_FRONT_END)}
+    paused = {step.whom for step in steps if step.fault in (Fault.PAUSE_CONSUMER, Fault.PAUSE_FRONT_END)}
     assert (killed, paused) == ({"c1", "f1"}, {"c0", "c1", "f0", "f1"})
 
 
@@ -139,28 +139,28 @@ HAPPENED = Circumstances(age_s=4.0, ttl_s=4.0, replied_s=3.0, service_s=0.1, cal
 
 @pytest.mark.parametrize("why", [why for why in Why if why is not Why.VANISHED])
 def test_what_has_happened_excuses_whoever_was_late(why: Why) -> None:
-    assert HAPPENED.excuse(why)
-    assert replace(HAPPENED, age_s=5.5, service_s=60.0, calm_s=60.0).excuse(why), "the machine was busy"
+    assert HAPPENED.tolerate(why)
+    assert replace(HAPPENED, age_s=5.5, service_s=60.0, calm_s=60.0).tolerate(why), "the machine was busy"
 
 
 @pytest.mark.parametrize("why", list(Why))
 def test_in_a_calm_nothing_excuses_who_was_overtaken(why: Why) -> None:
     calm = replace(HAPPENED, calm_s=10.5, service_s=10.5)
-    assert not calm.excuse(why)
+    assert not calm.tolerate(why)
     if why not in (Why.VANISHED, Why.NOT_TOLD, Why.NOT_ADMITTED):
-        assert replace(calm, overtakers=3).excuse(why), "everything was slow"
+        assert replace(calm, overtakers=3).tolerate(why), "everything was slow"
 
 
 def test_what_happens_to_consumers_excuses_no_front_end() -> None:
-    assert not replace(HAPPENED, service_s=4.6).excuse(Why.NOT_TOLD)
-    assert replace(HAPPENED, service_s=4.4).excuse(Why.NOT_TOLD)
-    assert replace(HAPPENED, service_s=60.0, age_s=2.0).excuse(Why.NOT_TOLD), "the reply was there before the request"
-    assert not replace(HAPPENED, service_s=6.5).excuse(Why.NOT_ADMITTED)
-    assert replace(HAPPENED, service_s=6.5).excuse(Why.EXPIRED)
+    assert not replace(HAPPENED, service_s=4.6).tolerate(Why.NOT_TOLD)
+    assert replace(HAPPENED, service_s=4.4).tolerate(Why.NOT_TOLD)
+    assert replace(HAPPENED, service_s=60.0, age_s=2.0).tolerate(Why.NOT_TOLD), "the reply was there before the request"
+    assert not replace(HAPPENED, service_s=6.5).tolerate(Why.NOT_ADMITTED)
+    assert replace(HAPPENED, service_s=6.5).tolerate(Why.EXPIRED)
 
 
 def test_nothing_excuses_an_entry_that_goes_too_early() -> None:
-    assert not HAPPENED.excuse(Why.VANISHED)
+    assert not HAPPENED.tolerate(Why.VANISHED)
 
 
 def test_who_overtakes_was_sent_later_and_answered_in_the_same_lane() -> None:

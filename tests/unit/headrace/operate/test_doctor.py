@@ -15,7 +15,7 @@ from packaging.version import Version
 
 from deploy.group_requirements import requirements
 from headrace.operate.doctor import Finding, examine, judge_server, judge_users, libraries
-from headrace.operate.minimum_versions import FLOORS, is_below
+from headrace.operate.minimum_versions import OLDEST_LIBRARIES, is_below
 from headrace.operate.tuning import ADOPTION_S, judge
 from headrace.redis.inspection import Model, WorkerSeen
 from headrace.redis.server_settings import judge_use
@@ -280,7 +280,7 @@ def test_what_is_pinned_and_asked_for_and_installed_is_above_the_floors() -> Non
     pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
     wanted = {canonicalize_name(one.name): one for one in map(Requirement, requirements(groups, "dev"))}
-    for name, floor in FLOORS.items():
+    for name, floor in OLDEST_LIBRARIES.items():
         if name == "python-multipart":  # comes with nothing today
             assert name not in wanted
             assert Version(pins.get(name, floor)) >= Version(floor)

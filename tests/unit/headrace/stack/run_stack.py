@@ -48,7 +48,7 @@ def main() -> int:
         new_policy=partial(RestartPolicy, first_delay_s=0.01),
         ready_limit_s=plan.get("ready_limit_s", 20.0),
         patience_s=plan.get("patience_s", 60.0),
-        on_troubles=lambda troubles: console.say(f"TROUBLES {sorted(troubles)}"),
+        on_crashes=lambda crashes: console.say(f"CRASHES {sorted(crashes)}"),
     )
 
     def on_ready() -> None:

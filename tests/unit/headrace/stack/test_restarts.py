@@ -73,7 +73,7 @@ def test_a_consumer_is_started_again_for_ever_after_a_bounded_pause(lives_s: lis
     for lived_s in lives_s:
         restart = backoff.died(lived_s)
         assert 0.5 <= restart.delay_s <= 60.0
-        assert restart.delay_s <= backoff.mended_after_s() <= 60.0
+        assert restart.delay_s <= backoff.recovered_after_s() <= 60.0
         if lived_s >= 60.0:
             assert restart.deaths == 1
 
@@ -83,7 +83,7 @@ def test_a_consumer_counts_as_mended_after_twice_its_last_pause() -> None:
     found_s = []
     for _ in range(7):
         backoff.died(0.0)
-        found_s.append(backoff.mended_after_s())
+        found_s.append(backoff.recovered_after_s())
     assert found_s == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0]
 
 

@@ -271,13 +271,13 @@ def test_a_consumer_that_keeps_dying_is_trouble_until_its_model_is_loaded_and_it
         pids = _ready(stack)
         broken.touch()
         os.kill(pids["consumer"], signal.SIGKILL)
-        stack.until(r"TROUBLES \['consumer'\]")
+        stack.until(r"CRASHES \['consumer'\]")
         stack.until(r"consumer ended with code 9, 6 times in a row")
         broken.unlink()
         stack.until(r"consumer +\| pid (\d+)")
         assert "consumer runs again" not in stack.output
         loaded.touch()
-        stack.until(r"TROUBLES \[\]")
+        stack.until(r"CRASHES \[\]")
         stack.until(r"headrace: consumer runs again.")
         os.kill(pids["redis"], 0)
         os.kill(pids["producer_api"], 0)
@@ -316,7 +316,7 @@ def test_one_ctrl_c_that_arrives_twice_is_one() -> None:
 
 
 def test_nothing_is_left_when_the_supervisor_is_killed() -> None:
-    # The grandchild has no parent that the kernel would watch on its behalf: the guardian has to find it.
+    # The grandchild has no parent that the kernel would watch on its behalf: the parent watch has to find it.
     parent = f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-S', '-E', '-c', {SERVE!r}]).wait()"
     with _stack(REDIS, {**CONSUMER, "code": parent}, FRONT_END) as stack:
         pids = _ready(stack)

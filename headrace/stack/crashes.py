@@ -12,7 +12,7 @@ LONGEST_WHY = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class Crash:
     """One consumer that died.
 
     Attributes:
@@ -31,44 +31,44 @@ class Trouble:
     why: str
 
 
-class Troubles:
+class Crashes:
     """Remembers each consumer's deaths and decides when it is started again.
 
     Args:
-        on_change: is given all troubles, by the name of the consumer, whenever one comes or goes.
+        on_change: is given all crashes, by the name of the consumer, whenever one comes or goes.
     """
 
     def __init__(
         self,
         new_backoff: Callable[[], Backoff] = Backoff,
-        on_change: Callable[[Mapping[str, Trouble]], None] | None = None,
+        on_change: Callable[[Mapping[str, Crash]], None] | None = None,
     ) -> None:
         self._new_backoff, self._on_change = new_backoff, on_change
         self._backoffs: dict[str, Backoff] = {}
-        self._troubles: dict[str, Trouble] = {}
+        self._crashes: dict[str, Crash] = {}
 
-    def died(self, spec: ChildSpec, exit_code: int, why: str, lived_s: float, now_s: float) -> Trouble:
+    def died(self, spec: ChildSpec, exit_code: int, why: str, lived_s: float, now_s: float) -> Crash:
         """Record a death at ``now_s`` of a process that lived for ``lived_s``."""
         backoff = self._backoffs.setdefault(spec.name, self._new_backoff())
         restart = backoff.died(lived_s)
         printable = "".join(character if character.isprintable() else "?" for character in why[:LONGEST_WHY])
         retry_at_s = now_s + restart.delay_s
-        trouble = Trouble(spec, exit_code, restart.deaths, restart.delay_s, retry_at_s, printable)
-        self._troubles[spec.name] = trouble
+        crash = Crash(spec, exit_code, restart.deaths, restart.delay_s, retry_at_s, printable)
+        self._crashes[spec.name] = crash
         self._tell()
-        return trouble
+        return crash
 
-    def mended_after_s(self, spec: ChildSpec) -> float | None:
-        """Return how long a consumer that runs again must live to be no trouble any more; None when it is none."""
-        return self._backoffs[spec.name].mended_after_s() if spec.name in self._troubles else None
+    def recovered_after_s(self, spec: ChildSpec) -> float | None:
+        """Return how long a consumer that runs again must live to count as recovered; None when it has not crashed."""
+        return self._backoffs[spec.name].recovered_after_s() if spec.name in self._crashes else None
 
-    def mended(self, spec: ChildSpec) -> bool:
-        """Record that a consumer lives well; says whether it was a trouble before."""
-        if self._troubles.pop(spec.name, None) is None:
+    def recovered(self, spec: ChildSpec) -> bool:
+        """Record that a consumer lives well; says whether it had crashed."""
+        if self._crashes.pop(spec.name, None) is None:
             return False
         self._tell()
         return True
 
     def _tell(self) -> None:
         if self._on_change is not None:
-            self._on_change(dict(self._troubles))
+            self._on_change(dict(self._crashes))
