@@ -13,7 +13,7 @@ _SCRIPT = Path(__file__).with_name("parent_watch.py")
 
 
 class ParentWatch:
-    """A running parent watch; see ``parent_watch.py`` for what it does when the supervisor ends without closing this."""
+    """A running ``parent_watch.py``, which clears up when the supervisor ends without closing this."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
