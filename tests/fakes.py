@@ -207,7 +207,6 @@ class InMemoryQueue:
         lane: str = DEFAULT_LANE,
     ) -> GiveUp:
         """See the interface."""
-        begun_s = perf_counter()
         if model in self._lanes and lane not in self._lanes_of(model):
             raise _no(UNKNOWN_LANE, f"There is no lane {lane}.", request.id)
         model = _place(model, lane)
@@ -220,7 +219,7 @@ class InMemoryQueue:
 
         async def wait() -> None:
             try:
-                done(await self._wait(place, request, id_is_ours, begun_s))
+                done(await self._wait(place, request, id_is_ours))
             except RequestError as error:
                 done(error)
 
@@ -268,7 +267,7 @@ class InMemoryQueue:
             place.known.pop(request_id).set_result(Reply(request_id, tag, Timing(), fault=fault))
         return stood
 
-    async def _wait(self, lane: _Lane, request: Request, id_is_ours: bool, begun_s: float) -> Answer:
+    async def _wait(self, lane: _Lane, request: Request, id_is_ours: bool) -> Answer:
         waiting = lane.known[request.id]
         try:
             async with asyncio.timeout(request.ttl_ms / 1000):
@@ -278,7 +277,7 @@ class InMemoryQueue:
         outcome_code = None if reply.fault is None else reply.fault.code
         if id_is_ours or outcome_code == EXPIRED.code:
             lane.known.pop(request.id, None)
-        return Answer(reply, round((perf_counter() - begun_s) * 1e6))
+        return Answer(reply)
 
     def _admit(self, model: str, request: Request, id_is_ours: bool) -> _Lane:
         if self._closed:

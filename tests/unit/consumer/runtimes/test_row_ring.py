@@ -73,13 +73,13 @@ def test_a_request_that_dies_frees_its_rows() -> None:
     body = bytes(range(256)) * (2 * 32 * 32 * 3 // 256)
     request = Request(id="a", ttl_ms=1000, body=body, content_type=RAW)
     rows = model.preprocess(request)
-    assert ring.free == 2
+    assert len(ring._free) == 2
     assert ring.first_slot(rows) == 0
     assert b"".join(row.tobytes() for row in rows) == body
     assert np.asarray(model.run(rows)).shape == (2, 1000)
     many = [model.preprocess(request) for _ in range(3)]
-    assert ring.free == 0
+    assert len(ring._free) == 0
     assert all(b"".join(row.tobytes() for row in rows) == body for rows in many)
     del rows, many
     gc.collect()
-    assert ring.free == 4
+    assert len(ring._free) == 4

@@ -160,7 +160,7 @@ class Told:
 
 
 def reply(**parts: Any) -> Answer:
-    return Answer(Reply("a", ModelTag("echo", "1", "fp32"), Timing(), **parts), 1)
+    return Answer(Reply("a", ModelTag("echo", "1", "fp32"), Timing(), **parts))
 
 
 GOOD = reply(outputs=(Tensor("output", "UINT8", (1, 3), b"abc"),))
