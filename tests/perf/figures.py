@@ -55,7 +55,6 @@ class Panel(_Record, frozen=True, kw_only=True):
     title: str
     told: str
     x_label: str = ""
-    y_label: str = ""
     lines: list[Line] = []
     bars: list[Bar] = []
     unit: str = ""
@@ -63,11 +62,12 @@ class Panel(_Record, frozen=True, kw_only=True):
 
 
 class Chart(_Record, frozen=True, kw_only=True):
-    """A picture, `docs/img/bench-NAME.svg`; one panel or two beside each other."""
+    """A picture, `docs/img/bench-NAME.svg`: panels in rows of so many columns."""
 
     name: str
     alt: str
     panels: list[Panel]
+    columns: int = 2
 
 
 class Cells(_Record, frozen=True, kw_only=True):

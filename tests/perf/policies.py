@@ -5,19 +5,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import cache
-from html import escape
 from pathlib import Path
 from typing import Final
 
 from tests import simulation as sim
+from tests.perf import charts
+from tests.perf.document import replace_block
+from tests.perf.figures import Chart, Line, Panel
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "batching.md"
 PICTURE = ROOT / "docs" / "img" / "batching-policies.svg"
-BEGIN, END = "<!-- policies:begin (made by `python -m tests.perf.policies`) -->", "<!-- policies:end -->"
+BETWEEN = "<!-- policies:begin (made by `python -m tests.perf.policies`) -->", "<!-- policies:end -->"
 
 POLICIES: Final = {
     "window 0": sim.Policy(0.0),
@@ -26,11 +27,6 @@ POLICIES: Final = {
     "window 20 ms": sim.Policy(20.0),
     "adaptive": sim.ADAPTIVE,
 }
-_COLOURS: Final = ("#5b6773", "#7fa650", "#d9902f", "#b4564c", "#1f6fb2")
-_INK, _SOFT, _LINE = "#1f2933", "#5b6773", "#d5dbe1"
-_FONT: Final = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
-_WIDTH, _HEIGHT, _PANEL, _TALL = 960, 520, 250, 150
-_LEFTS, _TOPS = (60, 370, 680), (96, 306)
 _LOADS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 _CLIENTS = (1, 2, 4, 8, 16, 24, 32)
 _REQUESTS = 12_000
@@ -83,80 +79,31 @@ def draw() -> str:
         ("GPU: 8 ms + 0.1 ms a row", "share of capacity", _LOADS, [independent(sim.GPU, load) for load in _LOADS]),
         ("The same GPU, returning clients", "clients", _CLIENTS, [returning(sim.GPU, n) for n in _CLIENTS]),
     ]
-    head = f'viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" font-family="{escape(_FONT)}"'
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" {head} role="img" aria-label="Latency of the batching policies">',
-        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#ffffff"/>',
-    ]
-    for number, (name, colour) in enumerate(zip(POLICIES, _COLOURS, strict=True)):
-        x = _LEFTS[0] + number * 145
-        parts += [_stroke([(x, 20), (x + 22, 20)], colour, name == "adaptive"), _text(x + 28, 25, name)]
-    for left, (title, axis, values, scenarios) in zip(_LEFTS, columns, strict=True):
-        parts.append(_text(left, 62, title, size=15, weight=600))
-        for top, what in zip(_TOPS, ("mean", "p99"), strict=True):
-            parts += _panel(left, top, what, values, scenarios)
-        parts.append(_text(left + _PANEL / 2, _TOPS[1] + _TALL + 36, axis, colour=_SOFT, anchor="middle"))
-    return "\n".join([*parts, "</svg>", ""])
-
-
-def _panel(left: float, top: float, what: str, values: Sequence[float], scenarios: Sequence[Scenario]) -> list[str]:
-    def of(day: sim.Day) -> float:
-        return (day.mean_s if what == "mean" else day.quantile_s(0.99)) * 1000
-
-    curves = [[of(scenario(policy)) for scenario in scenarios] for policy in POLICIES.values()]
-    low = min(min(curve) for curve in curves) * 0.9
-    high = max(max(curve) for curve in curves) * 1.1
-    fine = (15, 30) if high < 6 * low else ()
-    ticks = [tick for tick in (5, 10, *fine, 20, 50, 100, 200, 500) if low <= tick <= high]
-
-    def at(value_ms: float) -> float:
-        return top + _TALL * (1 - math.log(value_ms / low) / math.log(high / low))
-
-    def across(place: int) -> float:
-        return left + _PANEL * place / (len(values) - 1)
-
-    parts = [_text(left, top - 8, f"{what}, ms", size=12, colour=_SOFT)]
-    for tick in ticks:
-        parts.append(_stroke([(left, at(tick)), (left + _PANEL, at(tick))], _LINE, False, 1.0))
-        parts.append(_text(left - 6, at(tick) + 4, str(tick), size=12, colour=_SOFT, anchor="end"))
-    for place, value in enumerate(values):
-        if place in (0, len(values) // 2, len(values) - 1):
-            told = f"{value:.0%}" if value < 1 else f"{value:g}"
-            parts.append(_text(across(place), top + _TALL + 16, told, size=12, colour=_SOFT, anchor="middle"))
-    for name, curve, colour in zip(POLICIES, curves, _COLOURS, strict=True):
-        points = [(across(place), at(value)) for place, value in enumerate(curve)]
-        parts.append(_stroke(points, colour, name == "adaptive"))
-    return parts
-
-
-def _stroke(points: Sequence[tuple[float, float]], colour: str, is_strong: bool, width: float = 0.0) -> str:
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    width = width or (3.0 if is_strong else 1.6)
-    return f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}" stroke-linejoin="round"/>'
-
-
-def _text(
-    x: float, y: float, text: str, size: int = 13, *, colour: str = _INK, anchor: str = "start", weight: int = 400
-) -> str:
-    return (
-        f'<text x="{x:.0f}" y="{y:.0f}" font-size="{size}" font-weight="{weight}" fill="{colour}" '
-        f'text-anchor="{anchor}">{escape(text)}</text>'
+    figures: tuple[tuple[str, Callable[[sim.Day], float]], ...] = (
+        ("mean, ms", lambda day: day.mean_s * 1000),
+        ("p99, ms", lambda day: day.quantile_s(0.99) * 1000),
     )
-
-
-def filled(page: str, block: str) -> str:
-    """Return the page with ``block`` between its markers."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"The page must hold {BEGIN} and, behind it, {END}.")
-    return f"{before}{begin}\n\n{block}\n\n{end}{after}"
+    panels = [
+        Panel(
+            title=title,
+            told=told,
+            x_label=axis,
+            y_log=True,
+            lines=[
+                Line(label=name, x=[*map(float, values)], y=[figure(scenario(policy)) for scenario in scenarios])
+                for name, policy in reversed(POLICIES.items())
+            ],
+        )
+        for told, figure in figures
+        for title, axis, values, scenarios in columns
+    ]
+    return charts.draw(Chart(name="policies", alt="Latency of the batching policies", panels=panels, columns=3), "")
 
 
 def main() -> None:
     """Write both files."""
     PICTURE.write_text(draw(), encoding="utf-8")
-    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), table()), encoding="utf-8")
+    PAGE.write_text(replace_block(PAGE.read_text(encoding="utf-8"), table(), BETWEEN), encoding="utf-8")
     print(f"Wrote {PICTURE.relative_to(ROOT)} and the table of {PAGE.relative_to(ROOT)}.")
 
 

@@ -392,21 +392,30 @@ def chart() -> Chart:
     ])  # fmt: skip
 
 
-def test_a_picture_stays_within_its_frame() -> None:
+def test_each_panel_has_its_lines_and_a_fitted_one_has_no_points() -> None:
     root = ElementTree.fromstring(charts.draw(chart(), "told"))
-    width, height = (float(root.attrib[name]) for name in ("width", "height"))
-    points = [tuple(map(float, pair.split(","))) for line in root.findall(f"{SVG}polyline")
-              for pair in line.attrib["points"].split()]  # fmt: skip
-    assert len(points) == 2 * (3 + 2)
-    assert all(0 < x < width and 0 < y < height for x, y in points)
-    assert len(root.findall(f"{SVG}circle")) == 2 * 3  # a fitted line has no points
+    panels = root.findall(f"{SVG}svg")
+    assert len(panels) == 2
+    for panel in panels:
+        wide, tall = (float(panel.attrib[name]) for name in ("width", "height"))
+        lines = panel.findall(f"{SVG}polyline")
+        assert [line.attrib["class"] for line in lines] == ["line c0", "line c0 fit", "line c1"]
+        points = [[tuple(map(float, pair.split(","))) for pair in line.attrib["points"].split()] for line in lines]
+        assert [len(line) for line in points] == [3, 2, 0]
+        assert all(0 < x < wide and 0 < y < tall for line in points for x, y in line)
+        heights = [[y for _, y in line] for line in points]
+        assert heights == [sorted(line, reverse=True) for line in heights]  # higher values are drawn higher
+    assert ".mark.fit { display: none; }" in ElementTree.tostring(root, "unicode")
 
 
-def test_higher_values_are_drawn_higher() -> None:
-    root = ElementTree.fromstring(charts.draw(chart(), "told"))
-    for line in root.findall(f"{SVG}polyline"):
-        heights = [float(pair.split(",")[1]) for pair in line.attrib["points"].split()]
-        assert heights == sorted(heights, reverse=True)
+def test_panels_stand_in_rows_with_one_legend_for_all() -> None:
+    panels = [Panel(title=str(n), told="", lines=[Line(label="a", x=[1, 2], y=[1, 2])]) for n in range(6)]
+    root = ElementTree.fromstring(charts.draw(Chart(name="c", alt="c", panels=panels, columns=3), ""))
+    places = [(float(panel.attrib["x"]), float(panel.attrib["y"])) for panel in root.findall(f"{SVG}svg")]
+    assert len({x for x, _ in places}) == 3
+    assert len({y for _, y in places}) == 2
+    assert [text.text for text in root.findall(f"{SVG}text")].count("a") == 1
+    assert all(y + 200 < float(root.attrib["height"]) for _, y in places)
 
 
 def test_the_parts_of_a_bar_fill_it_and_stay_within() -> None:
@@ -421,28 +430,6 @@ def test_the_parts_of_a_bar_fill_it_and_stay_within() -> None:
 
 def test_a_picture_of_nothing_is_still_an_image() -> None:
     ElementTree.fromstring(charts.draw(Chart(name="n", alt="n", panels=[Panel(title="t", told="t")]), "told"))
-
-
-@given(high=st.floats(0.001, 1e7))
-def test_ticks_are_few_round_and_reach_far_enough(high: float) -> None:
-    found = charts.ticks(0, high)
-    assert 2 <= len(found) <= 7
-    assert found[0] == 0
-    assert found[-1] >= high * 0.999
-
-
-@given(low=st.floats(0.01, 1e4), factor=st.floats(1, 1e5))
-def test_the_steps_of_a_logarithmic_axis_enclose_the_values(low: float, factor: float) -> None:
-    found = charts.decades(low, low * factor)
-    assert found[0] <= low * 1.001
-    assert found[-1] >= low * factor * 0.999
-    assert found == sorted(set(found))
-    assert len(found) >= 2
-
-
-@pytest.mark.parametrize(("value", "told"), [(0.25, "0.25"), (12, "12"), (1200, "1,200"), (75_000, "75k")])
-def test_numbers_on_axes_are_short(value: float, told: str) -> None:
-    assert charts.short(value) == told
 
 
 # --- choices
