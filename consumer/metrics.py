@@ -224,7 +224,7 @@ class _Batching(Collector):
             return
         for name, help_text, value in (
             ("cost_fixed_seconds", "Run time of a batch besides that of its rows, as fitted", self.cost.fixed_s),
-            ("cost_per_row_seconds", "Run time that each row adds to a batch, as fitted", self.cost.per_row_s),
+            ("cost_per_row_seconds", "Run time that each row adds to a batch, as fitted", self.cost.per_unit_s),
             ("preferred_rows", "Rows beyond which a batch gets hardly more done, as measured", self.preferred),
         ):
             family = GaugeMetricFamily(f"headrace_batch_{name}", help_text, labels=("model",))

@@ -16,6 +16,7 @@ from itertools import count
 from consumer.batching.adaptive import Adaptive
 from consumer.batching.batcher import Batcher
 from consumer.batching.cost import BatchCost
+from consumer.batching.load import ONE, Load, RowBudget
 from consumer.pipeline.leases import LeaseBook
 from consumer.queue.fair_share import Lanes, Waiting
 from consumer.queue.interface import Claim
@@ -42,7 +43,7 @@ class Entry:
     added_s: float
     deadline_s: float
     arrived_s: float = 0.0
-    row_count: int = 1
+    load: Load = ONE
     owner: Life | None = None
     renewed_s: float = 0.0
     lone: bool = False
@@ -177,7 +178,7 @@ class Simulation:
     def _born(self) -> Life:
         cost = BatchCost()
         adaptive = Adaptive(cost, self._window_s) if self._adaptive else None
-        life = Life(Batcher(self._max_rows, self._window_s, cost, adaptive), cost)
+        life = Life(Batcher(RowBudget(self._max_rows), self._window_s, cost, adaptive), cost)
         life.lanes = Lanes(self._weights, ageing_s=1.0)
         return life
 
@@ -188,7 +189,7 @@ class Simulation:
 
     def _read(self, life: Life) -> None:
         """Claim what there is room for, shared among the lanes."""
-        room = life.batcher.max_rows - life.batcher.rows
+        room = life.batcher.budget.most_rows - life.batcher.rows
         if not life.alive or life.silent or room <= 0:
             return
         waiting = {
@@ -241,7 +242,7 @@ class Simulation:
     def _start(self, life: Life, entries: list[Entry]) -> None:
         if not entries:
             return
-        rows = sum(entry.row_count for entry in entries)
+        rows = sum(entry.load.rows for entry in entries)
         assert rows <= self._max_rows, self._where(f"a batch of {rows}")
         for entry in entries:
             assert entry.deadline_s > self._now_s, self._where(f"entry {entry.name} starts after its deadline")

@@ -16,6 +16,7 @@ from itertools import count
 from consumer.batching.adaptive import Adaptive
 from consumer.batching.batcher import Batcher, CloseReason
 from consumer.batching.cost import BatchCost
+from consumer.batching.load import ONE, Load, RowBudget
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Policy:
         """Make the parts as a consumer does after calibration."""
         cost = BatchCost((rows, device.run_s(rows)) for rows in (1, 2, 4, 8, 16, 32))
         adaptive = Adaptive(cost, self.window_ms / 1000) if self.adaptive else None
-        return Batcher(device.max_rows, self.window_ms / 1000, cost, adaptive), cost
+        return Batcher(RowBudget(device.max_rows), self.window_ms / 1000, cost, adaptive), cost
 
 
 ADAPTIVE = Policy(5.0, adaptive=True)
@@ -75,7 +76,7 @@ class Job:
     sent_s: float
     deadline_s: float
     arrived_s: float = 0.0
-    row_count: int = 1
+    load: Load = ONE
 
 
 @dataclass
@@ -178,7 +179,7 @@ class Simulation:
         while self._stream and passed < len(self._readers):
             consumer = self._readers[0]
             self._readers.rotate(-1)
-            room = consumer.batcher.max_rows - consumer.batcher.rows
+            room = consumer.batcher.budget.most_rows - consumer.batcher.rows
             if room <= 0:
                 passed += 1
                 continue
@@ -214,7 +215,7 @@ class Simulation:
         self._read(now_s)
 
     def _start(self, consumer: Consumer, jobs: list[Job], now_s: float) -> None:
-        rows = sum(job.row_count for job in jobs)
+        rows = sum(job.load.rows for job in jobs)
         run_s = self._device.run_s(rows) * max(0.2, self._rng.gauss(1.0, self._device.noise))
         if self._rng.random() < self._device.stalls:
             run_s *= 5

@@ -126,6 +126,9 @@ HOMES = {
 
 EVERYWHERE = {"click", "msgspec", "uvloop"}
 
+IMPURE = {"asyncio", "logging", "os", "random", "secrets", "socket", "subprocess", "threading", "time"}
+"""Modules of Python that a pure core does without: it is told the time, and does no I/O."""
+
 # A registry of metrics is made where a process starts and handed down.
 REGISTRY_MAKERS = {"producer_api/__main__.py", "consumer/__main__.py", "producer_api/app.py"}
 
@@ -188,6 +191,16 @@ def test_arrows_point_one_way(package: str) -> None:
         for module in modules(path)
         if module.split(".")[0] in (*PACKAGES, "tests", "examples", "deploy")
         and not may(module, MAY_IMPORT[package] | {package})
+    ]
+    assert wrong == []
+
+
+def test_batching_is_pure_and_imports_nothing_of_ours() -> None:
+    wrong = [
+        f"{name_of(path)} imports {module}"
+        for path in sources("consumer/batching")
+        for module in modules(path)
+        if module.split(".")[0] not in sys.stdlib_module_names - IMPURE and not module.startswith("consumer.batching.")
     ]
     assert wrong == []
 

@@ -1,6 +1,6 @@
 """When waiting for company pays: the core of the policy ``adaptive``. Pure; time comes in as an argument, in seconds.
 
-An idle device is given what is there at once, unless more company is worth more than the wait. A batch of n rows costs
+An idle device is given what is there at once, unless more company is worth more than the wait. A batch of n units costs
 a * n + b seconds (`cost.py`), so a row that comes along rather than behind saves about b. Keeping k rows waiting for w
 seconds costs k * w. For requests that arrive independently of one another that hardly ever pays: solving the Markov
 chain of the queue gives at most 0.3% of mean latency (``docs/batching.md``). It pays when arrivals come in bursts:
@@ -99,6 +99,7 @@ class Adaptive:
     def __init__(self, cost: BatchCost, window_s: float) -> None:
         self._cost, self._window_s = cost, window_s
         self._after_run, self._after_first = _Profile(), _Profile()
+        self._run_units = 0
         self._is_idle = True
         self._longest_s = 0.0
         self._update_longest()
@@ -124,21 +125,21 @@ class Adaptive:
         """Note that a run has begun."""
         self._is_idle = False
 
-    def ended(self, rows: int, now_s: float) -> None:
-        """Note that a run of ``rows`` rows has ended and the device is free."""
-        self._is_idle = True
+    def ended(self, rows: int, units: int, now_s: float) -> None:
+        """Note that a run of ``rows`` rows and ``units`` units has ended and the device is free."""
+        self._is_idle, self._run_units = True, units
         self._update_longest()
         if self._longest_s > 0.0:
             self._after_run.begin(now_s, rows, self._longest_s)
 
-    def until_s(self, waiting: int, now_s: float) -> float:
-        """Return until when ``waiting`` rows should wait for more; minus infinity for not at all."""
+    def until_s(self, waiting: int, units: int, now_s: float) -> float:
+        """Return until when ``waiting`` rows of ``units`` should wait for more; minus infinity for not at all."""
         if self._longest_s == 0.0:
             return _NOW
         fixed_s = self._cost.fixed_s
         found = self._after_first.best(waiting, now_s, STRANGERS_SAVE * fixed_s, 0.0)
         # A returning client that misses the batch waits for all of its run. Where most of that is not the fixed part,
         # such stragglers lose more than the others gain.
-        if self._after_run.size * self._cost.per_row_s <= fixed_s:
-            found = max(found, self._after_run.best(waiting, now_s, self._cost.run_s(waiting), RETURNING))
+        if self._run_units * self._cost.per_unit_s <= fixed_s:
+            found = max(found, self._after_run.best(waiting, now_s, self._cost.run_s(units), RETURNING))
         return found[1]

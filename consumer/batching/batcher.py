@@ -1,6 +1,6 @@
 """Dynamic batching as a value: no threads, no clock, no I/O. Time comes in as an argument, in seconds.
 
-A batch closes when it has ``max_rows`` rows, or ``window_s`` after its first item arrived, whichever comes first. The
+A batch closes when its budget is used up, or ``window_s`` after its first item arrived, whichever comes first. The
 window opens at the first item, so nobody waits longer than it while the device is idle; while the device is busy nobody
 asks for a batch, so it grows. That is the policy ``window``. Under ``adaptive`` an idle device waits only while waiting
 pays (`adaptive.py`), which is mostly not at all.
@@ -12,30 +12,13 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from .adaptive import Adaptive
 from .cost import BatchCost
-
-
-class Batchable(Protocol):
-    """What the batcher looks at in an item."""
-
-    @property
-    def row_count(self) -> int:
-        """Rows the item adds to a batch; at least 1."""
-
-    @property
-    def arrived_s(self) -> float:
-        """When the item reached this consumer."""
-
-    @property
-    def deadline_s(self) -> float:
-        """After this time no inference may start for it."""
-
+from .load import Batchable, Budget
 
 T = TypeVar("T", bound=Batchable)
-
 
 _NEVER = float("inf")
 
@@ -44,7 +27,7 @@ class CloseReason(StrEnum):
     """Why a batch closed.
 
     Attributes:
-        FULL: it holds as many rows as it may.
+        FULL: it holds as much as it may.
         IDLE: the device was free and waiting for company did not pay; policy ``adaptive`` only.
         WINDOW: it had waited for company as long as it may; under ``adaptive``, as long as that paid.
         DEADLINE: a longer wait would have cost one of its items the deadline.
@@ -60,7 +43,7 @@ class CloseReason(StrEnum):
     LONE = "lone"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Batch(Generic[T]):
     """Items to run together, the items found dead on the way, and why the batch closed. ``items`` may be empty."""
 
@@ -73,40 +56,37 @@ class Batcher(Generic[T]):
     """Collects items in arrival order and hands them out as batches.
 
     Args:
-        max_rows: most rows of a batch. An item with more rows rides alone.
+        budget: how much a batch may hold.
         window_s: longest wait for company, in seconds; 0 takes what is there.
-        cost: how long a batch runs; it closes early when a deadline would pass otherwise. None: no time at all.
+        cost: how long a batch runs; it closes early when a deadline would pass otherwise.
         adaptive: says how long waiting pays, instead of ``window_s``.
+
+    Attributes:
+        rows: rows waiting.
+        used: how much of the budget everything that waits takes, which may be more than one batch holds.
     """
 
-    def __init__(
-        self, max_rows: int, window_s: float, cost: BatchCost | None = None, adaptive: Adaptive | None = None
-    ) -> None:
-        if max_rows < 1 or not window_s >= 0:
-            raise ValueError(f"max_rows must be at least 1 and window_s at least 0, not {max_rows} and {window_s}")
-        self._max_rows = max_rows
+    def __init__(self, budget: Budget, window_s: float, cost: BatchCost, adaptive: Adaptive | None = None) -> None:
+        if not window_s >= 0:
+            raise ValueError(f"window_s must be at least 0, not {window_s}")
+        self.budget = budget
         self._window_s = window_s
-        self._cost = cost or BatchCost()
+        self._cost = cost
         self._adaptive = adaptive
         self._items: deque[T] = deque()
         self._ahead = 0
-        self._rows = 0
         self._unnoted_rows = 0
-        self._running_rows = 0
+        self._running_rows = self._running_units = 0
         self._has_waited = False
         self._draining = False
-        self._first_arrival_s = _NEVER
-        self._first_deadline_s = _NEVER
+        self._count_anew()
 
-    @property
-    def rows(self) -> int:
-        """Rows waiting."""
-        return self._rows
-
-    @property
-    def max_rows(self) -> int:
-        """Most rows of a batch."""
-        return self._max_rows
+    def _count_anew(self) -> None:
+        self.rows = self._units = self._longest = 0
+        self.used = 0.0
+        self._first_arrival_s = self._first_deadline_s = _NEVER
+        for item in self._items:
+            self._count(item)
 
     def waiting(self) -> Sequence[T]:
         """Return what waits, in the order in which it is handed out."""
@@ -123,20 +103,27 @@ class Batcher(Generic[T]):
             self._ahead += 1
         else:
             self._items.append(item)
-        self._rows += item.row_count
-        self._unnoted_rows += item.row_count
-        self._note_times(item)
+        self._unnoted_rows += item.load.rows
+        self._count(item)
+
+    def _count(self, item: T) -> None:
+        rows, units, longest = item.load
+        self.rows += rows
+        self._units += units
+        if longest > self._longest:
+            self._longest = longest
+        self.used = self.budget.used(self.rows, self._units, self._longest)
+        # Decoding may finish out of order, so the first in the queue need not be the first that arrived.
+        if item.arrived_s < self._first_arrival_s:
+            self._first_arrival_s = item.arrived_s
+        if item.deadline_s < self._first_deadline_s:
+            self._first_deadline_s = item.deadline_s
 
     def ready(self, now_s: float) -> None:
         """Note that what was added since the last call became ready now."""
         if self._adaptive is not None and self._unnoted_rows:
-            self._adaptive.arrived(self._unnoted_rows, self._rows, now_s)
+            self._adaptive.arrived(self._unnoted_rows, self.rows, now_s)
         self._unnoted_rows = 0
-
-    def _note_times(self, item: T) -> None:
-        # Decoding may finish out of order, so the first in the queue need not be the first that arrived.
-        self._first_arrival_s = min(self._first_arrival_s, item.arrived_s)
-        self._first_deadline_s = min(self._first_deadline_s, item.deadline_s)
 
     def drain(self) -> None:
         """From now on hand out everything at once: nothing more is coming."""
@@ -147,13 +134,13 @@ class Batcher(Generic[T]):
             return None
         if self._draining:
             return -_NEVER, CloseReason.DRAIN
-        if self._rows >= self._max_rows:
+        if self.used >= self.budget.most:
             return -_NEVER, CloseReason.FULL
-        latest_start_s = self._first_deadline_s - self._cost.run_s(self._rows)
+        latest_start_s = self._first_deadline_s - self._cost.run_s(self._units)
         if self._adaptive is None:
             until_s = self._first_arrival_s + self._window_s
         else:
-            until_s = self._adaptive.until_s(self._rows, now_s)
+            until_s = self._adaptive.until_s(self.rows, self._units, now_s)
             if until_s <= now_s and not self._has_waited:
                 return -_NEVER, CloseReason.IDLE
         if latest_start_s < until_s:
@@ -173,32 +160,39 @@ class Batcher(Generic[T]):
         if self._adaptive is not None:
             self.ready(now_s)
             if self._running_rows:
-                self._adaptive.ended(self._running_rows, now_s)
+                self._adaptive.ended(self._running_rows, self._running_units, now_s)
                 self._running_rows = 0
         closing = self._closing(now_s)
         if closing is None or closing[0] > now_s:
             self._has_waited = closing is not None
             return None
+        self._has_waited = False
+        items, expired = self._take(now_s)
+        if self._adaptive is not None and items:
+            self._adaptive.begun()
+        return Batch(items, expired, closing[1])
+
+    def _take(self, now_s: float) -> tuple[Sequence[T], Sequence[T]]:
+        """Take from the front what one batch holds; returns that, and what has expired on the way."""
         items: list[T] = []
         expired: list[T] = []
-        rows = 0
+        budget, all_fit = self.budget, self.used <= self.budget.most
+        rows = units = longest = 0
         while self._items:
             item = self._items[0]
             if item.deadline_s <= now_s:
                 expired.append(item)
-            elif items and rows + item.row_count > self._max_rows:
-                break
             else:
+                load = item.load
+                if not all_fit:
+                    longest = max(longest, load.longest)
+                    if items and budget.used(rows + load.rows, units + load.units, longest) > budget.most:
+                        break
+                rows += load.rows
+                units += load.units
                 items.append(item)
-                rows += item.row_count
             self._items.popleft()
-            self._rows -= item.row_count
+        self._running_rows, self._running_units = rows, units
         self._ahead = max(0, self._ahead - len(items) - len(expired))
-        self._first_arrival_s = self._first_deadline_s = _NEVER
-        for item in self._items:
-            self._note_times(item)
-        self._has_waited = False
-        if self._adaptive is not None and items:
-            self._running_rows = rows
-            self._adaptive.begun()
-        return Batch(items, expired, closing[1])
+        self._count_anew()
+        return items, expired

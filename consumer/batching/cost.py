@@ -1,4 +1,4 @@
-"""What a batch costs: ``per_row_s`` * rows + ``fixed_s``, fitted to the batches that ran. Pure."""
+"""What a batch costs: ``per_unit_s`` * units + ``fixed_s``, fitted to the batches that ran. Pure."""
 
 from __future__ import annotations
 
@@ -19,49 +19,49 @@ LONGEST_S = 1e6
 
 
 class BatchCost:
-    """Weighted least squares of run time over rows, with forgetting.
+    """Weighted least squares of run time over units, with forgetting.
 
     Weights are one over the expected time squared: what should be small is the relative error, since a large batch
     varies by more seconds than a small one. Neither part is ever negative (the fit is the best one within that bound).
     While all batches have the same size only the scale is learned, and the proportion stays as it was.
 
-    One thread calls ``observe``; any may read ``per_row_s`` and ``fixed_s``.
+    One thread calls ``observe``; any may read ``per_unit_s`` and ``fixed_s``.
 
     Args:
-        measured: (rows, seconds) pairs known beforehand, as from calibration; they fade like any other.
+        measured: (units, seconds) pairs known beforehand, as from calibration; they fade like any other.
     """
 
     def __init__(self, measured: Iterable[tuple[int, float]] = ()) -> None:
-        self.per_row_s = 0.0
+        self.per_unit_s = 0.0
         self.fixed_s = 0.0
-        # Sums over batches of weight times: 1, rows, rows squared, seconds, rows times seconds.
+        # Sums over batches of weight times: 1, units, units squared, seconds, units times seconds.
         self._w = self._n = self._nn = self._t = self._nt = 0.0
-        for rows, run_s in measured:
-            self._add(rows, run_s, run_s)
+        for units, run_s in measured:
+            self._add(units, run_s, run_s)
         self._fit()
 
-    def run_s(self, rows: float) -> float:
+    def run_s(self, units: float) -> float:
         """Return the expected seconds of a batch; 0 while nothing is known."""
-        return self.per_row_s * rows + self.fixed_s
+        return self.per_unit_s * units + self.fixed_s
 
-    def observe(self, rows: int, run_s: float) -> None:
+    def observe(self, units: int, run_s: float) -> None:
         """Take in a batch that ran."""
-        if rows < 1 or not 0.0 <= run_s < LONGEST_S:
+        if units < 1 or not 0.0 <= run_s < LONGEST_S:
             return
-        expected_s = self.run_s(rows)
+        expected_s = self.run_s(units)
         if expected_s > 0.0:
             run_s = min(max(run_s, expected_s / OUTLIER), expected_s * OUTLIER)
-        self._add(rows, run_s, expected_s or run_s)
+        self._add(units, run_s, expected_s or run_s)
         self._fit()
 
-    def _add(self, rows: int, run_s: float, expected_s: float) -> None:
+    def _add(self, units: int, run_s: float, expected_s: float) -> None:
         weight = 1.0 / max(expected_s, 1e-9) ** 2
-        weighted_rows, weighted_s = weight * rows, weight * run_s
+        weighted_units, weighted_s = weight * units, weight * run_s
         self._w = FORGET * self._w + weight
-        self._n = FORGET * self._n + weighted_rows
-        self._nn = FORGET * self._nn + weighted_rows * rows
+        self._n = FORGET * self._n + weighted_units
+        self._nn = FORGET * self._nn + weighted_units * units
         self._t = FORGET * self._t + weighted_s
-        self._nt = FORGET * self._nt + weighted_s * rows
+        self._nt = FORGET * self._nt + weighted_s * units
 
     def _fit(self) -> None:
         w, n, nn, t, nt = self._w, self._n, self._nn, self._t, self._nt
@@ -69,17 +69,17 @@ class BatchCost:
             return
         determinant = w * nn - n * n
         if determinant > LEAST_SPREAD * n * n:
-            per_row_s = (w * nt - n * t) / determinant
+            per_unit_s = (w * nt - n * t) / determinant
             fixed_s = (nn * t - n * nt) / determinant
-            if per_row_s < 0.0:
-                per_row_s, fixed_s = 0.0, t / w
+            if per_unit_s < 0.0:
+                per_unit_s, fixed_s = 0.0, t / w
             elif fixed_s < 0.0:
-                per_row_s, fixed_s = nt / nn, 0.0
-            self.per_row_s, self.fixed_s = per_row_s, fixed_s
+                per_unit_s, fixed_s = nt / nn, 0.0
+            self.per_unit_s, self.fixed_s = per_unit_s, fixed_s
             return
-        expected = self.per_row_s * n + self.fixed_s * w
+        expected = self.per_unit_s * n + self.fixed_s * w
         if expected > 0.0:
             scale = t / expected
-            self.per_row_s, self.fixed_s = self.per_row_s * scale, self.fixed_s * scale
+            self.per_unit_s, self.fixed_s = self.per_unit_s * scale, self.fixed_s * scale
         else:
-            self.per_row_s = nt / nn
+            self.per_unit_s = nt / nn

@@ -87,7 +87,7 @@ class Loader:
                 config.policy,
                 loaded.calibration.preferred,
                 round(cost.fixed_s * 1000, 4),
-                round(cost.per_row_s * 1000, 4),
+                round(cost.per_unit_s * 1000, 4),
             ),
             labels=description.labels,
             warnings=description.warnings,

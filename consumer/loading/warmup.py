@@ -114,7 +114,7 @@ def told(found: Calibration, config: ConsumerConfig) -> str:
     cost = found.cost()
     return (
         f"Batch sizes of {config.model_name}: {rates}. "
-        f"A batch costs {cost.fixed_s * 1000:.3g} ms and {cost.per_row_s * 1000:.3g} ms a row; "
+        f"A batch costs {cost.fixed_s * 1000:.3g} ms and {cost.per_unit_s * 1000:.3g} ms a row; "
         f"{found.preferred} of at most {config.max_batch} rows are preferred."
     )
 

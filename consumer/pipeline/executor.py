@@ -146,14 +146,18 @@ class Executor:
         return quick
 
     def _run_batch(self, batch: Batch[Item]) -> Finished:
-        rows = [row for item in batch.items for row in item.rows]
+        rows: list[Any] = []
+        units = 0
+        for item in batch.items:
+            rows.extend(item.rows)
+            units += item.load.units
         self._running = batch.items
         taken_s = monotonic()
         self._progress.begin(BATCH, taken_s)
         try:
             outputs = self._outputs(batch.items, self._run_rows(rows))
             run_s = monotonic() - taken_s
-            self._cost.observe(len(rows), run_s)
+            self._cost.observe(units, run_s)
         except BaseException as error:  # a panic, or `sys.exit()`: whatever it is, it is this batch's
             outputs = self._split(batch.items, error)
             run_s = monotonic() - taken_s
@@ -174,8 +178,9 @@ class Executor:
         shares: list[Sequence[Any] | RequestError] = []
         start = 0
         for item in items:
-            shares.append(outputs[start : start + item.row_count])
-            start += item.row_count
+            end = start + item.load.rows
+            shares.append(outputs[start:end])
+            start = end
         return shares
 
     def _split(self, items: Sequence[Item], error: BaseException) -> list[Sequence[Any] | RequestError]:

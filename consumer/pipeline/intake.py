@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 from consumer.batching.batcher import Batch, Batcher, CloseReason
+from consumer.batching.load import ONE
 from shared.keys import DEFAULT_LANE
 
 from .items import Item
 
 USUAL_WEIGHT = 0.2
-"""Weight of the newest request in the running estimate of how many rows one has."""
-
+"""Weight of the newest request in the running estimate of how much room one takes."""
 
 SHORTLY_S = 0.02
 """How long new requests may have to wait to be read while one that must run alone is being decoded."""
@@ -27,14 +27,14 @@ class Intake:
     only wait longer, when another consumer might be free for it.
 
     Args:
-        batcher: the policy; as many rows may wait as it puts into one batch.
+        batcher: the policy; as much may wait as it puts into one batch.
     """
 
     def __init__(self, batcher: Batcher[Item]) -> None:
         self._batcher = batcher
         self._decoding = 0
         self._decoding_of: Counter[str] = Counter()
-        self._rows_per_entry = 1.0
+        self._usual = batcher.budget.used(*ONE)
         self._closed = False
         self._apart = 0
         self._lone: Item | None = None
@@ -50,15 +50,17 @@ class Intake:
             if room <= 0:
                 self._room.wait(timeout_s)
                 room = self._free()
-            # How many rows an entry has is known once it is here; until then it is taken to be as usual.
-            return max(1, round(room / self._rows_per_entry)) if room > 0 else 0
+            # How much room an entry takes is known once it is here; until then it is taken to be as usual.
+            return max(1, round(room / self._usual)) if room > 0 else 0
 
     def _free(self) -> float:
-        return self._batcher.max_rows - self._decoding * self._rows_per_entry - self._batcher.rows
+        """Return how much of a batch is free; in the measure of the budget, as all that follows from it."""
+        return self._batcher.budget.most - self._decoding * self._usual - self._batcher.used
 
     def _take(self, item: Item) -> None:
-        self._rows_per_entry += USUAL_WEIGHT * (item.row_count - self._rows_per_entry)
+        before = self._batcher.used
         self._batcher.add(item, ahead=item.goes_ahead)
+        self._usual += USUAL_WEIGHT * (self._batcher.used - before - self._usual)
 
     def is_empty(self) -> bool:
         """Say whether nothing waits here, neither ready nor being decoded."""
@@ -71,7 +73,7 @@ class Intake:
     @property
     def max_rows(self) -> int:
         """Most rows of a batch."""
-        return self._batcher.max_rows
+        return self._batcher.budget.most_rows
 
     def lanes(self) -> dict[str, int]:
         """Return how many requests each lane has here."""

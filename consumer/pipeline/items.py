@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from consumer.batching.batcher import CloseReason
+from consumer.batching.load import ONE, Load
 from consumer.events import ItemDone
 from consumer.queue.interface import Ended, Entry
 from shared.process.logs import about
@@ -28,7 +29,7 @@ class Item:
     deadline_s: float
     queued_s: float
     rows: Sequence[Any] = ()
-    row_count: int = 1
+    load: Load = ONE
     decode_s: float = 0.0
     goes_ahead: bool = False
     is_lone: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from consumer.batching.adaptive import Adaptive
 from consumer.batching.batcher import Batcher
 from consumer.batching.cost import BatchCost
+from consumer.batching.load import RowBudget
 from consumer.config import ConsumerConfig
 from consumer.loading.warmup import Calibration
 
@@ -19,5 +20,5 @@ def make_batcher(config: ConsumerConfig, calibration: Calibration) -> tuple[Batc
     cost = calibration.cost()
     window_s = config.window_ms / 1000
     if config.policy == "window":
-        return Batcher(config.max_batch, window_s, cost), cost
-    return Batcher(calibration.preferred, window_s, cost, Adaptive(cost, window_s)), cost
+        return Batcher(RowBudget(config.max_batch), window_s, cost), cost
+    return Batcher(RowBudget(calibration.preferred), window_s, cost, Adaptive(cost, window_s)), cost

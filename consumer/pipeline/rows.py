@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from consumer.batching.load import Load
 from consumer.models.base import Model
 from consumer.models.model_errors import answer_to
 from consumer.queue.entry_reader import check, is_large
@@ -31,9 +32,11 @@ class Rows:
         try:
             check(item.request)
             item.rows = self._model.preprocess(item.request)
-            item.row_count = len(item.rows)
-            if not 1 <= item.row_count <= self._max_rows:
-                raise invalid(f"A request must have 1 to {self._max_rows} rows, not {item.row_count}.", "inputs")
+            count = len(item.rows)
+            if not 1 <= count <= self._max_rows:
+                raise invalid(f"A request must have 1 to {self._max_rows} rows, not {count}.", "inputs")
+            if count > 1:
+                item.load = Load(count, count, 1)
         except BaseException as error:
             raise Refusal(item, answer_to(error, item, "Preprocessing")) from None
 

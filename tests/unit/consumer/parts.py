@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from consumer.batching.load import Load
 from consumer.models.base import Description, Model, Result
 from consumer.pipeline.items import Finished, Item, Prepared, Refused
 from consumer.queue.interface import Entry
@@ -100,7 +101,7 @@ def item(
     request = Request(request_id, 60_000, RAW, body, reply_to=reply_to)
     entry = Entry(b"1-" + str(abs(hash(request_id)) % 10**9).encode(), 1, b"")
     arrived_s = time.monotonic() if arrived_s is None else arrived_s
-    return Item(entry, request, arrived_s, deadline_s, 0.001, [body] * rows, rows)
+    return Item(entry, request, arrived_s, deadline_s, 0.001, [body] * rows, Load(rows, rows, 1))
 
 
 def code_of(outcome: Sequence[Any] | RequestError) -> str | None:

@@ -13,6 +13,7 @@ import pytest
 from consumer.batching.adaptive import Adaptive
 from consumer.batching.batcher import Batcher
 from consumer.batching.cost import BatchCost
+from consumer.batching.load import Load, RowBudget
 from consumer.pipeline.leases import LeaseBook
 
 SEEDS = range(10_000)
@@ -23,7 +24,7 @@ CHUNK = 2500
 class Job:
     name: int
     arrived_s: float
-    row_count: int
+    load: Load
     deadline_s: float
 
 
@@ -46,14 +47,14 @@ def live(seed: int) -> Day:
     max_rows, window_s = rng.randint(1, 16), rng.choice((0.0, 0.005, 0.05))
     cost = BatchCost()
     adaptive = Adaptive(cost, window_s) if rng.random() < 0.5 else None
-    batcher: Batcher[Job] = Batcher(max_rows, window_s, cost, adaptive)
+    batcher: Batcher[Job] = Batcher(RowBudget(max_rows), window_s, cost, adaptive)
     leases = LeaseBook()
     cost_s = rng.uniform(0.0005, 0.01)
     jobs, now_s = [], 0.0
     for number in range(rng.randint(1, 60)):
         now_s += rng.expovariate(rng.choice((50, 500, 5000)))
         rows = rng.randint(1, max_rows) if rng.random() < 0.2 else 1
-        jobs.append(Job(number, now_s, rows, now_s + rng.choice((0.002, 0.05, 1.0, 60.0))))
+        jobs.append(Job(number, now_s, Load(rows, rows, 1), now_s + rng.choice((0.002, 0.05, 1.0, 60.0))))
     day = Day(jobs, window_s, max_rows, adaptive is not None)
     coming, free_s, now_s = list(reversed(jobs)), 0.0, 0.0
     while coming or batcher.rows:
@@ -76,7 +77,7 @@ def live(seed: int) -> Day:
         for job in batch.items:
             day.started_s[job.name] = now_s
             day.idle_since_s[job.name] = free_s
-        rows = sum(job.row_count for job in batch.items)
+        rows = sum(job.load.rows for job in batch.items)
         assert rows <= max_rows, f"seed {seed}: {rows} rows in a batch of at most {max_rows}"
         if batch.items:
             run_s = cost_s * (1 + rows * rng.uniform(0.1, 0.5))

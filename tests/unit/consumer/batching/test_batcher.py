@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from consumer.batching.adaptive import Adaptive
 from consumer.batching.batcher import Batch, Batcher, CloseReason
 from consumer.batching.cost import BatchCost
+from consumer.batching.load import ONE, Budget, Load, RowBudget
 
 NEVER_S = float("inf")
 
@@ -20,8 +22,13 @@ NEVER_S = float("inf")
 class Thing:
     name: int
     arrived_s: float = 0.0
-    row_count: int = 1
+    load: Load = ONE
     deadline_s: float = NEVER_S
+
+
+def rows(count: int) -> Load:
+    """A request of so many rows, each of them a unit."""
+    return Load(count, count, 1)
 
 
 def always(run_s: float) -> BatchCost:
@@ -29,14 +36,31 @@ def always(run_s: float) -> BatchCost:
     return BatchCost((rows, run_s) for rows in (1, 32))
 
 
+class Padded:
+    """A budget that counts what a batch takes when each row is as long as the longest one."""
+
+    def __init__(self, most: int) -> None:
+        self.most_rows = self.most = most
+
+    def used(self, rows: int, units: int, longest: int) -> int:
+        """Return the units, padding included."""
+        return rows * longest
+
+
 def filled(
-    max_rows: int, window_s: float, *things: Thing, cost: BatchCost | None = None, adaptive: bool = False
+    budget: Budget | int, window_s: float, *things: Thing, cost: BatchCost | None = None, adaptive: bool = False
 ) -> Batcher[Thing]:
     cost = cost or BatchCost()
-    batcher: Batcher[Thing] = Batcher(max_rows, window_s, cost, Adaptive(cost, window_s) if adaptive else None)
+    budget = RowBudget(budget) if isinstance(budget, int) else budget
+    batcher: Batcher[Thing] = Batcher(budget, window_s, cost, Adaptive(cost, window_s) if adaptive else None)
     for thing in things:
         batcher.add(thing)
     return batcher
+
+
+def used(budget: Budget, things: Sequence[Thing]) -> float:
+    rows, units, longest = zip(*(thing.load for thing in things), strict=True) if things else ((), (), ())
+    return budget.used(sum(rows), sum(units), max(longest, default=0))
 
 
 def taken(batch: Batch[Thing] | None) -> list[int] | None:
@@ -83,16 +107,29 @@ def test_a_window_of_zero_takes_what_is_there() -> None:
 
 
 def test_rows_count_not_items() -> None:
-    batcher = filled(4, 1.0, Thing(1, row_count=3), Thing(2, row_count=2))
+    batcher = filled(4, 1.0, Thing(1, load=rows(3)), Thing(2, load=rows(2)))
     assert batcher.rows == 5
     assert taken(batcher.take_due(0.0)) == [1]
     assert taken(batcher.take_due(1.0)) == [2]
 
 
 def test_an_item_with_too_many_rows_rides_alone() -> None:
-    batcher = filled(4, 1.0, Thing(1, row_count=9), Thing(2))
+    batcher = filled(4, 1.0, Thing(1, load=rows(9)), Thing(2))
     assert taken(batcher.take_due(0.0)) == [1]
     assert taken(batcher.take_due(1.0)) == [2]
+
+
+def test_a_budget_may_count_what_padding_costs() -> None:
+    batcher = filled(Padded(8), 1.0, Thing(1, load=Load(1, 3, 3)), Thing(2, load=Load(1, 4, 4)), Thing(3))
+    assert batcher.used == 12
+    assert taken(batcher.take_due(0.0)) == [1, 2]
+    assert batcher.used == 1
+
+
+def test_the_time_of_a_batch_is_that_of_its_units() -> None:
+    cost = BatchCost((units, 0.1 * units) for units in (1, 32))
+    batcher = filled(4, 1.0, Thing(1, load=Load(1, 6, 6), deadline_s=0.8), cost=cost)
+    assert batcher.due_s(0.0) == pytest.approx(0.2)
 
 
 def test_expired_items_are_set_aside_and_take_no_room() -> None:
@@ -130,22 +167,22 @@ def test_draining_hands_out_everything_at_once() -> None:
 @pytest.mark.parametrize(("max_rows", "window_s"), [(0, 1.0), (-1, 1.0), (1, -0.1)])
 def test_impossible_limits_are_refused(max_rows: int, window_s: float) -> None:
     with pytest.raises(ValueError, match=str(max_rows)):
-        Batcher(max_rows, window_s)
+        Batcher(RowBudget(max_rows), window_s, BatchCost())
 
 
 times = st.floats(0, 10).map(lambda value: round(value, 2))
-things = st.lists(
-    st.builds(Thing, st.just(0), times, st.integers(1, 6), st.one_of(st.just(NEVER_S), times)), max_size=25
-).map(lambda many: [Thing(number, one.arrived_s, one.row_count, one.deadline_s) for number, one in enumerate(many)])
-
-
-@given(
-    things, st.integers(1, 8), st.floats(0, 5), st.floats(0, 2), st.lists(times, max_size=30).map(sorted), st.booleans()
+loads = st.builds(lambda count, length: Load(count, count * length, length), st.integers(1, 6), st.integers(1, 4))
+budgets = st.one_of(st.builds(RowBudget, st.integers(1, 8)), st.builds(Padded, st.integers(1, 30)))
+things = st.lists(st.builds(Thing, st.just(0), times, loads, st.one_of(st.just(NEVER_S), times)), max_size=25).map(
+    lambda many: [Thing(number, one.arrived_s, one.load, one.deadline_s) for number, one in enumerate(many)]
 )
+
+
+@given(things, budgets, st.floats(0, 5), st.floats(0, 2), st.lists(times, max_size=30).map(sorted), st.booleans())
 def test_the_rules_hold_for_anything(
-    waiting: list[Thing], max_rows: int, window_s: float, run_s: float, moments: list[float], adaptive: bool
+    waiting: list[Thing], budget: Budget, window_s: float, run_s: float, moments: list[float], adaptive: bool
 ) -> None:
-    batcher = filled(max_rows, window_s, *waiting, cost=always(run_s), adaptive=adaptive)
+    batcher = filled(budget, window_s, *waiting, cost=always(run_s), adaptive=adaptive)
     seen: list[Thing] = []
     for now_s in [*moments, 100.0, 100.0]:
         while True:
@@ -155,24 +192,24 @@ def test_the_rules_hold_for_anything(
                 assert due_s is None or due_s > now_s
                 break
             assert batch.items or batch.expired
-            rows = sum(thing.row_count for thing in batch.items)
-            assert rows <= max_rows or len(batch.items) == 1
+            assert used(budget, batch.items) <= budget.most or len(batch.items) == 1
             assert all(thing.deadline_s > now_s for thing in batch.items)
             assert all(thing.deadline_s <= now_s for thing in batch.expired)
             for part in (batch.items, batch.expired):
                 assert all(one.name < other.name for one, other in pairwise(part))
             seen += [*batch.items, *batch.expired]
         left = [thing for thing in waiting if thing not in seen]
-        assert batcher.rows == sum(thing.row_count for thing in left)
+        assert batcher.rows == sum(thing.load.rows for thing in left)
+        assert batcher.used == used(budget, left)
         assert all(thing.arrived_s + window_s > now_s for thing in left)
     assert sorted(thing.name for thing in seen) == list(range(len(waiting)))
     assert batcher.due_s(100.0) is None
 
 
-@given(things, st.integers(1, 8), st.floats(0, 5))
-def test_batches_keep_the_order_of_arrival(waiting: list[Thing], max_rows: int, window_s: float) -> None:
+@given(things, budgets, st.floats(0, 5))
+def test_batches_keep_the_order_of_arrival(waiting: list[Thing], budget: Budget, window_s: float) -> None:
     lasting = [thing for thing in waiting if thing.deadline_s == NEVER_S]
-    batcher = filled(max_rows, window_s, *lasting)
+    batcher = filled(budget, window_s, *lasting)
     order: list[int] = []
     while (batch := batcher.take_due(100.0)) is not None:
         order += [thing.name for thing in batch.items]

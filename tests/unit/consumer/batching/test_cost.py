@@ -42,7 +42,7 @@ def test_both_parts_are_found_in_noise(per_row_s: float, fixed_s: float) -> None
 @given(per_row_s, fixed_s)
 def test_both_parts_are_exact_without_noise(per_row_s: float, fixed_s: float) -> None:
     cost = BatchCost((rows, per_row_s * rows + fixed_s) for rows in (1, 2, 4, 8))
-    assert cost.per_row_s == pytest.approx(per_row_s, rel=1e-3)
+    assert cost.per_unit_s == pytest.approx(per_row_s, rel=1e-3)
     assert cost.fixed_s == pytest.approx(fixed_s, rel=1e-3)
 
 
@@ -51,21 +51,21 @@ def test_whatever_comes_nothing_is_negative(batches: list[tuple[int, float]]) ->
     cost = BatchCost()
     for rows, run_s in batches:
         cost.observe(rows, run_s)
-        assert cost.per_row_s >= 0.0
+        assert cost.per_unit_s >= 0.0
         assert cost.fixed_s >= 0.0
         assert cost.run_s(1) < float("inf")
 
 
 def test_times_that_fall_with_the_size_are_a_fixed_cost() -> None:
     cost = BatchCost(((1, 0.02), (32, 0.01)))
-    assert cost.per_row_s == 0.0
+    assert cost.per_unit_s == 0.0
     assert 0.01 < cost.fixed_s < 0.02
 
 
 def test_times_that_start_below_zero_are_a_cost_per_row() -> None:
     cost = BatchCost(((1, 0.001), (32, 0.1)))
     assert cost.fixed_s == 0.0
-    assert 0.001 < cost.per_row_s < 0.004
+    assert 0.001 < cost.per_unit_s < 0.004
 
 
 def test_outliers_change_little() -> None:
@@ -81,7 +81,7 @@ def test_batches_of_one_size_keep_the_proportion() -> None:
     cost = BatchCost((rows, 0.001 * rows + 0.008) for rows in (1, 2, 4, 8))
     for _ in range(500):
         cost.observe(8, 0.016)
-    assert cost.fixed_s / cost.per_row_s == pytest.approx(8.0, rel=0.05)
+    assert cost.fixed_s / cost.per_unit_s == pytest.approx(8.0, rel=0.05)
 
 
 def test_batches_of_one_size_change_the_scale() -> None:
@@ -93,7 +93,7 @@ def test_batches_of_one_size_change_the_scale() -> None:
 
 def test_batches_of_one_size_and_nothing_else_count_by_the_row() -> None:
     cost = BatchCost(((4, 0.02),))
-    assert cost.per_row_s == pytest.approx(0.005)
+    assert cost.per_unit_s == pytest.approx(0.005)
     assert cost.fixed_s == 0.0
 
 

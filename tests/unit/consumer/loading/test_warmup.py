@@ -191,9 +191,9 @@ def test_before_something_faster_is_found_small_batches_are_prepared_for(tmp_pat
 def test_adaptive_fills_batches_to_the_preferred_size_and_window_to_the_largest(tmp_path: Path) -> None:
     found = Calibration(((1, 0.001), (4, 0.004), (8, 0.01)), 4)
     adaptive, cost = make_batcher(config(tmp_path), found)
-    assert adaptive.max_rows == 4
+    assert adaptive.budget.most_rows == 4
     assert cost.run_s(4) == pytest.approx(0.004, rel=0.2)
-    assert make_batcher(config(tmp_path, policy="window"), found)[0].max_rows == 8
+    assert make_batcher(config(tmp_path, policy="window"), found)[0].budget.most_rows == 8
 
 
 def test_echo_is_measured_without_numpy_or_torch(tmp_path: Path) -> None:

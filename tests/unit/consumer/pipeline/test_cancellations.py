@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.batching.batcher import Batcher
+from consumer.batching.cost import BatchCost
+from consumer.batching.load import RowBudget
 from consumer.models.base import Model
 from consumer.pipeline.cancellations import KEPT_S, MOST, Cancelled, Listener
 from consumer.pipeline.executor import Executor
@@ -89,7 +91,7 @@ def test_it_listens_while_the_queue_goes_away_and_comes_back() -> None:
 
 
 def execute(items: list[Item], cancelled: Cancelled, model: Model | None = None) -> tuple[Collected, Executor]:
-    replies, intake = Collected(), Intake(Batcher(8, 0.0))
+    replies, intake = Collected(), Intake(Batcher(RowBudget(8), 0.0, BatchCost()))
     intake.add(items)
     intake.close()
     executor = Executor(model or Toy(), intake, replies, progress=Progress(), cancelled=cancelled)

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from consumer.batching.batcher import Batcher
+from consumer.batching.cost import BatchCost
+from consumer.batching.load import RowBudget
 from consumer.models.pictures.decode_cost import LARGE_BYTES, Effort
 from consumer.pipeline import decode_threads as module
 from consumer.pipeline.cancellations import Cancelled
@@ -63,7 +65,11 @@ class Bench:
     """The stage, its intake, and what it refused."""
 
     def __init__(self, settings: Settings = SETTINGS) -> None:
-        self.model, self.intake, self.cancelled = Decoder(), Intake(Batcher(8, 0.0)), Cancelled()
+        self.model, self.intake, self.cancelled = (
+            Decoder(),
+            Intake(Batcher(RowBudget(8), 0.0, BatchCost())),
+            Cancelled(),
+        )
         self.refused: list[Refused] = []
         self.worn_out = threading.Event()
         stream = InMemoryStream(InMemoryLane(lambda: 0.0), settings, "one")

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from consumer.batching.batcher import Batcher, CloseReason
+from consumer.batching.cost import BatchCost
+from consumer.batching.load import RowBudget
 from consumer.pipeline import executor as module
 from consumer.pipeline.executor import Executor
 from consumer.pipeline.intake import Intake
@@ -23,7 +25,7 @@ from tests.unit.consumer.parts import FAR_S, Collected, Toy, code_of, item
 
 def run(*items: Item, max_rows: int = 8) -> tuple[Toy, list[Finished], list[Refused], Executor]:
     model, replies = Toy(), Collected()
-    intake = Intake(Batcher(max_rows, 0.0))
+    intake = Intake(Batcher(RowBudget(max_rows), 0.0, BatchCost()))
     intake.add(items)
     intake.close()
     executor = Executor(model, intake, replies)
@@ -155,7 +157,7 @@ class ScriptedReader:
 def read_while_running(sizes: list[int], run_s: float, window_s: float) -> ScriptedReader:
     """Run batches of these sizes, each taking ``run_s``; the reader's own thread is played by the end of each batch."""
     clock = [0.0]
-    intake = Intake(Batcher(64, window_s))
+    intake = Intake(Batcher(RowBudget(64), window_s, BatchCost()))
     script = [[item(f"{number}-{index}") for index in range(size)] for number, size in enumerate(sizes)]
     reader = ScriptedReader(intake, script)
 
@@ -196,7 +198,7 @@ def test_reading_overlaps_with_decoding() -> None:
     """A quick model whose requests are decoded by the pool: the pool must not run dry between two reads."""
     decoded = item("a")
     decoded.decode_s = 0.001
-    intake = Intake(Batcher(64, 0.0))
+    intake = Intake(Batcher(RowBudget(64), 0.0, BatchCost()))
     reader = ScriptedReader(intake, [[item(f"{number}")] for number in range(40)] + [[decoded]])
     switches: list[bool] = []
 
@@ -213,7 +215,7 @@ def test_reading_overlaps_with_decoding() -> None:
 
 def test_a_batch_is_held_only_when_the_executor_reads_next(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "monotonic", lambda: 0.0)  # every batch is quick
-    intake = Intake(Batcher(2, 0.0))
+    intake = Intake(Batcher(RowBudget(2), 0.0, BatchCost()))
     reader = ScriptedReader(intake, [[item("z")], [item("a")], [item("b"), item("c"), item("d")]])
     replies = Collected()
     Executor(Toy(), intake, replies).run(reader)
@@ -228,7 +230,7 @@ def test_a_batch_is_held_only_when_the_executor_reads_next(monkeypatch: pytest.M
 
 
 def test_what_was_taken_over_runs_first_and_alone_once_it_has_been_counted() -> None:
-    intake = Intake(Batcher(8, 0.0))
+    intake = Intake(Batcher(RowBudget(8), 0.0, BatchCost()))
     reader = ScriptedReader(intake, [])
     intake.add([item("a"), item("b")])
     intake.add_lone(item("lone"))
@@ -239,7 +241,7 @@ def test_what_was_taken_over_runs_first_and_alone_once_it_has_been_counted() -> 
 
 
 def test_what_is_not_to_begin_does_not_run() -> None:
-    intake = Intake(Batcher(8, 0.0))
+    intake = Intake(Batcher(RowBudget(8), 0.0, BatchCost()))
     reader = ScriptedReader(intake, [])
     reader.withheld.add("lone")
     intake.add_lone(item("lone", b"x"))
@@ -257,7 +259,7 @@ def test_the_running_batch_is_progress_until_it_ends() -> None:
             seen.append(progress.longest_s(FAR_S))
             return super().run(rows)
 
-    intake = Intake(Batcher(8, 0.0))
+    intake = Intake(Batcher(RowBudget(8), 0.0, BatchCost()))
     intake.add([item("a", b"a"), item("bad", b"crash")])
     intake.close()
     Executor(Watching(), intake, Collected(), None, progress).run()

@@ -12,6 +12,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from consumer.batching.batcher import Batcher
+from consumer.batching.cost import BatchCost
+from consumer.batching.load import RowBudget
 from consumer.metrics import ConsumerMetrics
 from consumer.pipeline import fetcher as module
 from consumer.pipeline.cancellations import Cancelled
@@ -46,7 +48,7 @@ class Bench:
         self.stream.heartbeat(CARD, {})
         self.model = Toy()
         self.leases = LeaseBook()
-        self.intake = Intake(Batcher(64, 0.0))
+        self.intake = Intake(Batcher(RowBudget(64), 0.0, BatchCost()))
         self.refused: list[Refused] = []
         self.cancelled = Cancelled()
         self.gone, self.worn_out = threading.Event(), threading.Event()
@@ -114,7 +116,7 @@ def test_good_requests_reach_the_intake_in_order(bench: Bench) -> None:
     bench.accept(message("a", b"1"), message("b", b"rows:3"), message("c", b"2"))
     items = bench.ready()
     assert [one.request.id for one in items] == ["a", "b", "c"]
-    assert [one.row_count for one in items] == [1, 3, 1]
+    assert [one.load.rows for one in items] == [1, 3, 1]
     assert [list(one.rows) for one in items] == [[b"1"], [b"rows:3"] * 3, [b"2"]]
     assert bench.refused == []
     assert len(bench.leases) == 3

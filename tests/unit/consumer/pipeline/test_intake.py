@@ -11,6 +11,7 @@ import pytest
 from consumer.batching.adaptive import Adaptive
 from consumer.batching.batcher import Batch, Batcher, CloseReason
 from consumer.batching.cost import BatchCost
+from consumer.batching.load import RowBudget
 from consumer.pipeline import intake as module
 from consumer.pipeline.intake import Intake
 from consumer.pipeline.items import Item
@@ -20,7 +21,7 @@ LONG_S = 3600.0
 
 
 def intake(max_rows: int = 4, window_s: float = 0.0) -> Intake:
-    return Intake(Batcher(max_rows, window_s))
+    return Intake(Batcher(RowBudget(max_rows), window_s, BatchCost()))
 
 
 def ids(batch: Batch[Item] | None) -> list[str]:
@@ -163,7 +164,7 @@ def test_nothing_is_lost_between_many_writers_and_one_reader() -> None:
     while len(seen) < 800:
         batch = meeting.next_batch()
         assert batch is not None
-        assert sum(one.row_count for one in batch.items) <= 8
+        assert sum(one.load.rows for one in batch.items) <= 8
         seen += ids(batch)
     assert all(joined(writer) for writer in writers)
     assert len(set(seen)) == 800
@@ -225,7 +226,7 @@ def test_the_real_intake_waits_for_returning_clients_on_a_virtual_clock(monkeypa
     clock = VirtualTime(arrivals)
     monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(module, "threading", clock)
-    clock.meeting = Intake(Batcher(8, 0.005, cost, Adaptive(cost, 0.005)))
+    clock.meeting = Intake(Batcher(RowBudget(8), 0.005, cost, Adaptive(cost, 0.005)))
     sizes = []
     for number in range(40):
         batch = clock.meeting.next_batch(1.0)

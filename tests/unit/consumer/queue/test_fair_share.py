@@ -14,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.batching.batcher import Batcher
+from consumer.batching.cost import BatchCost
+from consumer.batching.load import ONE, Load, RowBudget
 from consumer.queue.fair_share import Lanes, Turns, Waiting
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])
@@ -142,7 +144,7 @@ class Waits:
 
     lane: str
     arrived_s: float
-    row_count: int = 1
+    load: Load = ONE
     deadline_s: float = math.inf
 
 
@@ -153,7 +155,7 @@ class Device:
 
     def __init__(self, quiet: float, flood: float, seed: int) -> None:
         self._chance, self._turns = random.Random(seed), Turns({"quiet": 1.0, "loud": 1.0})
-        self._batcher = Batcher[Waits](self.ROWS, 0.0)
+        self._batcher = Batcher[Waits](RowBudget(self.ROWS), 0.0, BatchCost())
         self._queues: dict[str, deque[float]] = {"quiet": deque(), "loud": deque()}
         self._rates = {"quiet": quiet * self.ROWS / self.BATCH_S, "loud": flood * self.ROWS / self.BATCH_S}
         self._arrivals = [(self._chance.expovariate(rate), lane) for lane, rate in self._rates.items() if rate > 0.0]
