@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from consumer.config import ConsumerConfig
 from consumer.events import Parity
-from consumer.models.base import Model
+from consumer.models.base import ROW, Model
 from consumer.models.load_errors import ModelCannotLoad
 from consumer.switching.adoption import Adoptable
 from shared.state.cards import BatchSettings, Card, Tuning
@@ -69,8 +69,8 @@ class Loader:
         self._board.tell(Phase.FAILED, 0.0, error.why)
 
     def _running(self, loaded: Loaded, wanted: ConsumerConfig) -> Running:
-        config, description = self._config, loaded.description
-        cost = loaded.calibration.cost()
+        config, description, calibration = self._config, loaded.description, loaded.calibration
+        cost = calibration.cost()
         runtime, tuning = _run_by(loaded, wanted.model.runtime)
         card = Card(
             name=config.model_name,
@@ -85,9 +85,12 @@ class Loader:
                 config.max_batch,
                 config.window_ms,
                 config.policy,
-                loaded.calibration.preferred,
+                calibration.preferred,
                 round(cost.fixed_s * 1000, 4),
-                round(cost.per_unit_s * 1000, 4),
+                round(cost.per_unit_s * calibration.units_per_row * 1000, 4),
+                calibration.unit,
+                config.max_batch if calibration.unit == ROW else None,
+                float(f"{cost.per_unit_s * 1000:.4g}"),
             ),
             labels=description.labels,
             warnings=description.warnings,
@@ -97,7 +100,7 @@ class Loader:
             example=loaded.example,
         )
         adoptable = loaded.network.adoptable if loaded.network else None
-        return Running(card, loaded.parity, loaded.device, loaded.calibration, adoptable)
+        return Running(card, loaded.parity, loaded.device, calibration, adoptable)
 
 
 def _run_by(loaded: Loaded, asked: str) -> tuple[str, Tuning | None]:

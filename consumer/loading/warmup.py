@@ -14,7 +14,8 @@ from typing import Any
 
 from consumer.batching.cost import BatchCost
 from consumer.config import ConsumerConfig
-from consumer.models.base import Model
+from consumer.models.base import ROW, Model
+from consumer.models.loads import load_of, units_of
 from consumer.tuning.findings import Finding
 from consumer.tuning.measuring import Measured, measure, preferred_rows
 from shared.model_config import NETWORK_FAMILIES
@@ -42,14 +43,25 @@ class Calibration:
     Attributes:
         measured: (rows, fastest seconds) per bucket, ascending.
         preferred: rows beyond which a batch gets hardly more done.
+        unit: what the cost is counted in.
+        units: of the rows of each bucket; empty where a row is a unit.
     """
 
     measured: Measured
     preferred: int
+    unit: str = ROW
+    units: tuple[int, ...] = ()
 
     def cost(self) -> BatchCost:
         """Return a cost model that starts from this."""
-        return BatchCost(self.measured)
+        if not self.units:
+            return BatchCost(self.measured)
+        return BatchCost((units, run_s) for units, (_, run_s) in zip(self.units, self.measured, strict=True))
+
+    @property
+    def units_per_row(self) -> float:
+        """Units that the rows had on average."""
+        return sum(self.units) / sum(rows for rows, _ in self.measured) if self.units else 1.0
 
 
 def calibrate(
@@ -73,9 +85,9 @@ def calibrate(
             measured = measure(run, sizes, budget_s, timer=timer)
             if measured:
                 notes.put(place, measured)
-            return _found(measured, config)
+            return _found(measured, model, config)
     measure(run, sizes, BUDGET_S, rounds=0)
-    return _found(measured, config)
+    return _found(measured, model, config)
 
 
 def warm(model: Model, config: ConsumerConfig, finding: Finding) -> Calibration:
@@ -100,8 +112,11 @@ def _run(model: Model) -> Callable[[int], object]:
     return lambda size: model.run(model.sample_rows(size))
 
 
-def _found(measured: Measured, config: ConsumerConfig) -> Calibration:
-    found = Calibration(measured, preferred_rows(measured, config.max_batch))
+def _found(measured: Measured, model: Model, config: ConsumerConfig) -> Calibration:
+    count = units_of(model)
+    loads = () if count is None else (load_of(model.sample_rows(rows), count) for rows, _ in measured)
+    units = tuple(load.units for load in loads)
+    found = Calibration(measured, preferred_rows(measured, config.max_batch), model.describe().unit, units)
     log.info("%s", told(found, config))
     return found
 
@@ -114,7 +129,7 @@ def told(found: Calibration, config: ConsumerConfig) -> str:
     cost = found.cost()
     return (
         f"Batch sizes of {config.model_name}: {rates}. "
-        f"A batch costs {cost.fixed_s * 1000:.3g} ms and {cost.per_unit_s * 1000:.3g} ms a row; "
+        f"A batch costs {cost.fixed_s * 1000:.3g} ms and {cost.per_unit_s * 1000:.3g} ms a {found.unit}; "
         f"{found.preferred} of at most {config.max_batch} rows are preferred."
     )
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .pictures.decode_cost import Effort
 
 RAW = "application/octet-stream"
+ROW = "row"
 IMAGES = ("image/jpeg", "image/png", "image/webp")
 
 
@@ -31,6 +32,8 @@ class Description:
         content_types: bodies that ``preprocess`` understands besides ``inputs``; ``RAW`` means rows of the first input.
         labels: class names of a classifier, else None.
         warnings: sentences that every answer carries, such as that the weights are random.
+        unit: what the time of ``run`` grows with, such as ``token``; ``units`` says how many a row has. ``row``: with
+            the rows alone.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -38,6 +41,7 @@ class Description:
     content_types: tuple[str, ...] = (RAW,)
     labels: tuple[str, ...] | None = None
     warnings: tuple[str, ...] = ()
+    unit: str = ROW
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,17 @@ class Model(ABC):
     def padded_rows(self) -> int:
         """Return how many rows were computed for nothing so far, because batches are filled up to a certain size."""
         return 0
+
+    def units(self, row: Any) -> int:
+        """Count the units of one row that ``preprocess`` or ``sample_rows`` made, where the description names a unit.
+
+        What a batch costs is learned per unit: so it is known before a batch runs how long it will. Called on any
+        thread, several at once, and for each row: it must be quick.
+
+        Returns:
+            A whole number of at least 1.
+        """
+        return 1
 
     def effort(self, request: Request) -> Effort | None:
         """Estimate what ``preprocess`` takes for this request, if that may be much; None where it is nothing special.

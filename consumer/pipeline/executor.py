@@ -73,6 +73,7 @@ class Executor:
         self._cost = cost or BatchCost()
         self._progress, self._cancelled = progress or Progress(), Cancelled() if cancelled is None else cancelled
         self._decodes = False
+        self._units_per_row = 1
         self._running: Sequence[Item] = ()
         self._ran_s = 0.0
         self._counted_before_s = model.device_busy_s() or 0.0  # warming up is not serving
@@ -138,7 +139,8 @@ class Executor:
         return begins
 
     def _reads_itself(self, reader: Reader) -> bool:
-        quick = self._cost.run_s(QUICK_ROWS) < QUICK_S and not self._decodes and not self._intake.waits()
+        few_s = self._cost.run_s(QUICK_ROWS * self._units_per_row)
+        quick = few_s < QUICK_S and not self._decodes and not self._intake.waits()
         if quick and reader.overlaps.is_set():
             reader.overlaps.clear()
         elif not quick and not reader.overlaps.is_set():
@@ -158,6 +160,7 @@ class Executor:
             outputs = self._outputs(batch.items, self._run_rows(rows))
             run_s = monotonic() - taken_s
             self._cost.observe(units, run_s)
+            self._units_per_row = units // len(rows)
         except BaseException as error:  # a panic, or `sys.exit()`: whatever it is, it is this batch's
             outputs = self._split(batch.items, error)
             run_s = monotonic() - taken_s

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from consumer.batching.load import Load
 from consumer.models.base import Model
+from consumer.models.loads import load_of, units_of
 from consumer.models.model_errors import answer_to
 from consumer.queue.entry_reader import check, is_large
 from shared.wire.outcomes import CANCELLED, EXPIRED, RequestError, invalid
@@ -22,6 +22,7 @@ class Rows:
 
     def __init__(self, model: Model, max_rows: int, cancelled: Cancelled) -> None:
         self._model, self._max_rows, self._cancelled = model, max_rows, cancelled
+        self._units = units_of(model)
 
     def make(self, item: Item) -> None:
         """Make the rows of ``item``.
@@ -35,8 +36,8 @@ class Rows:
             count = len(item.rows)
             if not 1 <= count <= self._max_rows:
                 raise invalid(f"A request must have 1 to {self._max_rows} rows, not {count}.", "inputs")
-            if count > 1:
-                item.load = Load(count, count, 1)
+            if count > 1 or self._units is not None:  # one row is what an item has anyhow
+                item.load = load_of(item.rows, self._units)
         except BaseException as error:
             raise Refusal(item, answer_to(error, item, "Preprocessing")) from None
 

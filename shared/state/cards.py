@@ -50,6 +50,10 @@ class BatchSettings(msgspec.Struct, frozen=True, omit_defaults=True):
         policy: ``adaptive`` or ``window``.
         preferred: rows beyond which a batch gets hardly more done, as measured at warm-up.
         fixed_ms, per_row_ms: what a batch costs, as measured at warm-up; the metrics have what it costs now.
+        unit: what the cost grows with: ``row``, or what the model counts, such as ``token``; ``per_row_ms`` is then
+            that of a row of its samples. None on the card of an older consumer, as are the other two.
+        max_units: most units of a batch; None where only its rows are limited.
+        per_unit_ms: what each unit adds.
     """
 
     max_batch: int
@@ -58,6 +62,9 @@ class BatchSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     preferred: int | None = None
     fixed_ms: float | None = None
     per_row_ms: float | None = None
+    unit: str | None = None
+    max_units: int | None = None
+    per_unit_ms: float | None = None
 
 
 class Example(msgspec.Struct, frozen=True, omit_defaults=True):

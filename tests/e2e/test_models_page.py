@@ -82,6 +82,16 @@ def test_what_the_page_asks_is_answered_as_the_page_says(stack: Running, command
     assert said.keys() == answer.keys()
 
 
+def test_the_card_says_what_the_cost_of_a_batch_is_counted_in(stack: Running) -> None:
+    [url] = re.findall(r"API +(http://\S+)", stack.output)
+    batches = {name: _said(f"curl {url}/v1/models/{name}")["batch"] for name in ("pooled", "mood")}
+    assert batches["pooled"]["unit"] == "token"
+    assert "max_units" not in batches["pooled"]
+    assert batches["pooled"]["per_unit_ms"] <= batches["pooled"]["per_row_ms"]
+    mood = batches["mood"]
+    assert (mood["unit"], mood["max_units"]) == ("row", mood["max_batch"])
+
+
 def test_the_page_has_two_complete_models_and_three_exchanges() -> None:
     assert sorted(_modules()) == ["my_models/mood.py", "my_models/pooled.py"]
     assert len(_exchanges()) == 3

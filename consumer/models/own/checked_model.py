@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from consumer.fork_guard import never_in_a_fork, put_back
-from consumer.models.base import Description, Model, Result
+from consumer.models.base import ROW, Description, Model, Result
 from consumer.models.model_errors import described
 from consumer.runtimes.oom_splitting import Halving
 from shared.wire.messages import Request
@@ -65,7 +65,10 @@ class Fitting(Model):
     def describe(self) -> Description:
         """See the interface; asked once."""
         if self._description is None:
-            self._description = returned.description(self._model.describe())
+            found = returned.description(self._model.describe())
+            if found.unit == ROW and type(self._model).units is not Model.units:
+                raise returned.Unusable("units() is only asked where the Description names a unit other than row.")
+            self._description = found
         return self._description
 
     @never_in_a_fork
@@ -90,6 +93,11 @@ class Fitting(Model):
     def preprocess(self, request: Request) -> Sequence[Any]:
         """See the interface."""
         return returned.rows(self._model.preprocess(request))
+
+    @never_in_a_fork
+    def units(self, row: Any) -> int:
+        """See the interface."""
+        return returned.units(self._model.units(row))
 
     @never_in_a_fork
     def postprocess(self, outputs: Sequence[Any], request: Request) -> Result:

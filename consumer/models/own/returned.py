@@ -27,6 +27,9 @@ ENVELOPES = ("application/json", "application/msgpack", "application/x-msgpack")
 _MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,127}/[a-z0-9!#$&^_.+-]{1,127}")
 
 
+_UNIT = re.compile(r"[A-Za-z]{1,32}")
+
+
 class Unusable(ValueError):
     """A method returned what cannot be used; one sentence."""
 
@@ -142,7 +145,14 @@ def description(value: Any) -> Description:
         _content_types(value.content_types),
         labels,
         texts(value.warnings, "warnings of the Description"),
+        _unit(value.unit),
     )
+
+
+def _unit(value: Any) -> str:
+    if not isinstance(value, str) or not _UNIT.fullmatch(value):
+        raise Unusable("unit of the Description must be a word of at most 32 letters, such as token.")
+    return str(value)
 
 
 def _content_types(value: Any) -> tuple[str, ...]:
@@ -197,6 +207,17 @@ def _repeated(names: Iterable[str]) -> str | None:
             return name
         seen.add(name)
     return None
+
+
+def units(value: Any) -> int:
+    """Return how many units a row has."""
+    try:
+        count = operator.index(value)
+    except TypeError:
+        raise Unusable(f"units() must return a whole number of at least 1, not {kind(value)}.") from None
+    if not 1 <= count < 1 << 31:
+        raise Unusable("units() must return a whole number from 1 to 2147483647.")
+    return count
 
 
 def whole(value: Any) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from consumer.batching.buckets import buckets
 from consumer.config import ConsumerConfig
 from consumer.loading.start_cache import Notes
-from consumer.loading.warmup import Calibration, calibrate, calibrate_briefly, checked
+from consumer.loading.warmup import Calibration, calibrate, calibrate_briefly, checked, told
+from consumer.models.base import Description
 from consumer.models.echo import Echo
 from consumer.pipeline.policies import make_batcher
 from consumer.tuning.measuring import Measured, measure, preferred_rows
@@ -194,6 +196,29 @@ def test_adaptive_fills_batches_to_the_preferred_size_and_window_to_the_largest(
     assert adaptive.budget.most_rows == 4
     assert cost.run_s(4) == pytest.approx(0.004, rel=0.2)
     assert make_batcher(config(tmp_path, policy="window"), found)[0].budget.most_rows == 8
+
+
+class Texts(Toy):
+    """Counts tokens: its sample rows have 3, 4, 5, …"""
+
+    def describe(self) -> Description:
+        return Description((), (), unit="token")
+
+    def units(self, row: Any) -> int:
+        return len(row)
+
+    def sample_rows(self, count: int) -> list[bytes]:
+        return [b"x" * (number + 3) for number in range(count)]
+
+
+def test_the_cost_of_a_model_that_counts_units_is_that_of_units(tmp_path: Path) -> None:
+    found = calibrate(Texts(), config(tmp_path, max_batch=4), Notes(tmp_path, "toy"), "fp32")
+    assert [rows for rows, _ in found.measured] == [1, 2, 4]
+    assert (found.unit, found.units) == ("token", (3, 7, 18))
+    assert found.units_per_row == 28 / 7
+    exact = replace(found, measured=((1, 0.03), (2, 0.07), (4, 0.18)))
+    assert exact.cost().per_unit_s == pytest.approx(0.01)
+    assert "10 ms a token" in told(exact, config(tmp_path))
 
 
 def test_echo_is_measured_without_numpy_or_torch(tmp_path: Path) -> None:

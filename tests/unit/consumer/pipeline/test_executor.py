@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from consumer.batching.batcher import Batcher, CloseReason
 from consumer.batching.cost import BatchCost
-from consumer.batching.load import RowBudget
+from consumer.batching.load import Load, RowBudget
 from consumer.pipeline import executor as module
 from consumer.pipeline.executor import Executor
 from consumer.pipeline.intake import Intake
@@ -44,6 +44,23 @@ def test_each_item_gets_its_share_of_the_outputs() -> None:
 def test_a_batch_runs_once() -> None:
     model, _, _, _ = run(*(item(str(number), b"x") for number in range(8)))
     assert [len(batch) for batch in model.batches] == [8]
+
+
+def test_the_cost_is_learned_from_the_units_of_a_batch() -> None:
+    seen: list[tuple[int, float]] = []
+
+    class Noted(BatchCost):
+        def observe(self, units: int, run_s: float) -> None:
+            seen.append((units, run_s))
+
+    long, short = item("a", b"rows:2", rows=2), item("b", b"b")
+    long.load = Load(2, 900, 600)
+    intake, replies = Intake(Batcher(RowBudget(8), 0.0, BatchCost())), Collected()
+    intake.add([long, short])
+    intake.close()
+    Executor(Toy(), intake, replies, Noted()).run()
+    assert [units for units, _ in seen] == [901]
+    assert replies.finished[0].rows == 3
 
 
 @pytest.mark.parametrize("bad", [b"crash", b"short"])

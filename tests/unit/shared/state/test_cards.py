@@ -89,6 +89,15 @@ def test_fields_of_a_newer_version_are_ignored() -> None:
     assert from_hash({**as_read(example()), b"colour": b'"blue"'}) == example()
 
 
+def test_what_older_and_newer_consumers_say_of_their_batches_is_read() -> None:
+    plain = {"max_batch": 8, "window_ms": 5.0, "policy": "window"}
+    newer = {**plain, "unit": "token", "max_units": 2048, "per_unit_ms": 0.002}
+    for said in (plain, newer, {**newer, "joules": 3}):
+        batch = from_hash({**as_read(example()), b"batch": json.dumps(said).encode()}).batch
+        found = (batch.unit, batch.max_units, batch.per_unit_ms)
+        assert found == ((None, None, None) if said is plain else ("token", 2048, 0.002))
+
+
 def test_a_card_of_before_runtimes_were_chosen_is_read_without_one() -> None:
     fields = {**as_read(example()), b"recipe": b'["channels_last"]'}
     del fields[b"runtime"], fields[b"tuning"]

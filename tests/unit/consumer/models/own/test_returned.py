@@ -116,6 +116,29 @@ def test_precisions_are_names() -> None:
             fitted("precisions", wrong).precisions("cpu")
 
 
+@pytest.mark.parametrize("wrong", [None, 0, -1, 1.5, "3", [], 1 << 31, Bad(), np.zeros(2)])
+def test_units_are_whole_numbers(wrong: Any) -> None:
+    assert fitted("units", np.int64(7)).units("row") == 7
+    with pytest.raises(Unusable, match=r"units\(\) must return a whole number"):
+        fitted("units", wrong).units("row")
+
+
+@pytest.mark.parametrize("wrong", [None, "", "two words", "tokens/s", 3, "a" * 33, "\ud800"])
+def test_a_unit_is_a_word(wrong: Any) -> None:
+    assert fitted("describe", Description((), (), unit="token")).describe().unit == "token"
+    with pytest.raises(Unusable, match="unit of the Description must be a word"):
+        fitted("describe", Description((), (), unit=wrong)).describe()
+
+
+def test_a_model_that_counts_says_what() -> None:
+    class Counts(Toy):
+        def units(self, row: Any) -> int:
+            return len(row)
+
+    with pytest.raises(Unusable, match="names a unit other than row"):
+        Fitting(Counts(), lambda: None).describe()
+
+
 @pytest.mark.parametrize("wrong", ["x", [], float("nan"), -1.0, Bad(), np.zeros(2)])
 def test_a_count_that_is_none_is_not_kept(wrong: Any) -> None:
     assert fitted("device_busy_s", wrong).device_busy_s() is None
