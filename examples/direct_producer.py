@@ -34,10 +34,9 @@ def main(photo: str, model: str = "imagenet") -> None:
     if client.xadd(f"hr:{{{model}}}:q:default", {"m": packed}, nomkstream=True) is None:
         sys.exit(f"No consumer has served {model} here yet.")
     key = f"hr:{{{model}}}:r:default:{request_id}"
-    reply = wait(client, f"hr:{{{model}}}:rs:default:{request_id}", key)
-    if reply is None:
+    answer = wait(client, f"hr:{{{model}}}:rs:default:{request_id}", key)
+    if answer is None:
         sys.exit(f"No reply came in time; whether it ran is unknown. LINDEX {key} 0 may still tell.")
-    answer = msgpack.unpackb(reply)
     if not answer["ok"]:
         sys.exit(f"{answer['error']['code']}: {answer['error']['message']}")
     for guess in answer.get("predictions", ()):
@@ -54,9 +53,10 @@ def wait(client: redis.Redis, stream: str, key: str) -> Any:
         for entry_id, hint in hints[0][1] if hints else ():
             cursor = entry_id
             reply: Any = hint.get(b"reply") or client.lindex(key, 0)
-            if reply:
-                return reply
-    return client.lindex(key, 0)
+            answer = msgpack.unpackb(reply) if reply else {}
+            if answer.get("final"):  # else it is a part of the answer, which is whole later
+                return answer
+    return msgpack.unpackb(client.lindex(key, 0) or b"\xc0")
 
 
 if __name__ == "__main__":

@@ -60,11 +60,12 @@ class FastProducer:
             for request_id in look:
                 pipe.lindex(self.reply_key + request_id, 0)
             found.update(zip(look, pipe.execute(), strict=True))
-        replies = {request_id: reply for request_id, reply in found.items() if reply and request_id in self.waiting}
-        if replies:
+        read = ((request_id, msgpack.unpackb(reply)) for request_id, reply in found.items() if reply)
+        replies = {request_id: reply for request_id, reply in read if reply["final"] and request_id in self.waiting}
+        if replies:  # what is not final is a part of an answer, which is whole later
             self.client.unlink(*(self.reply_key + request_id for request_id in replies))
         self.waiting.difference_update(replies)
-        return [msgpack.unpackb(reply) for reply in replies.values()]
+        return list(replies.values())
 
 
 def run(producer: FastProducer, message: dict[str, Any], count: int) -> None:

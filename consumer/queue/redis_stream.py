@@ -108,7 +108,7 @@ class RedisStream:
         return self._taken(rows, lane)
 
     def _taken(self, rows: Iterable[Any], lane: str) -> list[Entry]:
-        return [Entry(entry_id, milliseconds(entry_id), message, seen + 1, lane) for entry_id, seen, message in rows]
+        return [Entry(entry, milliseconds(entry), message, seen + 1, lane) for entry, seen, message, *_ in rows]
 
     def _reads(self, turns: Turns, max_entries: int, wait: bool = True) -> Sequence[tuple[Any, ...]]:
         """Return the commands of one read, whose answers :meth:`_receive_read` receives."""
@@ -236,7 +236,7 @@ class RedisStream:
         published = [part for pair in cards.to_hash(card).items() for part in pair]
         self._find_lanes()
         before_s = time.monotonic()
-        now_ms, _ = self._call(
+        now_ms, *_ = self._call(
             self._beating,
             functions.HEARTBEAT,
             [self._worker, self._settings.lease_ms, self._settings.lane_limit, len(fields), *fields, *published],

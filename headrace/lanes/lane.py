@@ -91,7 +91,7 @@ def repair(client: Any, model: str, lane: str, keep: int | None, yes: bool, as_j
         "they start afresh, those that run now included.",
         yes,
     )
-    kept, gone = client.fcall(functions.REPAIR, 1, keys.work(model, lane), most)
+    kept, gone, *_ = client.fcall(functions.REPAIR, 1, keys.work(model, lane), most)
     said = f"lane {lane} of {model} is made anew; {kept} requests were put back, {gone} dropped"
     return _report(model, lane, {"kept": kept, "dropped": gone}, said, as_json)
 

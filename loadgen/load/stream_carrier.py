@@ -32,6 +32,7 @@ class _Fault(msgspec.Struct):
 
 class _Reply(msgspec.Struct):
     ok: bool
+    final: bool = True
     error: _Fault | None = None
     predictions: list[msgspec.Raw] | None = None
     outputs: list[msgspec.Raw] | None = None
@@ -177,6 +178,12 @@ class StreamCarrier:
         self._read_hints()
 
     def _replied(self, index: int, reply: bytes, at_s: float) -> None:
+        try:
+            value = self._decode(reply)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            value = None
+        if value is not None and not value.final:  # a part of the answer, which is whole later
+            return
         name = b"%b-%d" % (self._me.encode(), index)
         if self._open.pop(name, None) is None:
             return
@@ -186,12 +193,9 @@ class StreamCarrier:
             self._commands.transport.write(pack_command("UNLINK", *self._done))
             self._done.clear()
         self.parsed_replies += 1
-        try:
-            value = self._decode(reply)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        if value is None:
             self._ended(index, MALFORMED, at_s)
-            return
-        if not value.ok:
+        elif not value.ok:
             code = value.error.code if value.error else None
             self._ended(index, self._ledger.http_outcome(500, code), at_s)
         else:

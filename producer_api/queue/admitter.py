@@ -271,25 +271,25 @@ class Admitter:
         return await functions.call_many(self._link, call, *adds)
 
     def _set_status(self, waiter: Waiter, status: Any) -> None:
-        if isinstance(status, OutOfMemory):
+        if type(status) is bytes and status[:1].isdigit():  # the entry's id
+            waiter.entered(status)
+            if waiter.unwanted:
+                self.cancel(waiter)
+        elif isinstance(status, OutOfMemory):
             waiter.fail(QUEUE_OUT_OF_MEMORY, "The queue is out of memory.")
-        elif isinstance(status, ServerError) or status.startswith(b"error"):
-            log.error("Redis refused a request: %s", status, extra=about(waiter.request_id, waiter.traceparent))
-            waiter.fail(QUEUE_UNAVAILABLE, "The queue refused the request; the front end's log says why.")
         elif status == b"answered":
             self._look(waiter)
-        elif status.startswith(b"joined "):
-            waiter.join(status[7:])
+        elif type(status) is bytes and status.startswith(b"joined "):
+            waiter.join(status.split()[1])
         elif status == b"differs":
             waiter.fail(KEY_REUSED, "This Idempotency-Key came with another body before.")
         elif status == b"full":
             self._fill(waiter, by_count=self._length >= self.limit)
         elif status == b"absent":
             waiter.fail(NO_WORKER, f"No consumer has set up the queue of model {self._model!r}.")
-        else:
-            waiter.entered(status)
-            if waiter.unwanted:
-                self.cancel(waiter)
+        else:  # an error, or a status of a later version
+            log.error("Redis refused a request: %s", status, extra=about(waiter.request_id, waiter.traceparent))
+            waiter.fail(QUEUE_UNAVAILABLE, "The queue refused the request; the front end's log says why.")
 
     def _fill(self, waiter: Waiter, *, by_count: bool) -> None:
         """Refuse a request for which the lane has no room: it holds too many, or they take too many bytes."""

@@ -17,6 +17,7 @@ from producer_api.background import forever
 from shared import keys
 from shared.redis import functions
 from shared.redis.client import AsyncClient, ClientError, Link
+from shared.wire.fast import is_final
 from shared.wire.outcomes import CANCELLED, EXPIRED
 from shared.wire.reply_portion import Portion
 
@@ -34,7 +35,6 @@ FEWEST_PER_SWEEP = 8
 MANY_BYTES = 16 * 1024 * 1024
 """Replies in one answer that are plenty: they are here at once, and each is encoded before the next are asked for."""
 
-MOST_FIELDS = 16
 WEIGH_S = 1.0
 
 
@@ -138,19 +138,23 @@ class ReplyReader:
     def _take_hints(self, hints: list[Any]) -> None:
         for entry_id, fields in hints:
             self._cursor = entry_id
-            for waiter in list(self._waiters.of(fields[1].decode(errors="replace"))):
-                if len(fields) >= 6:  # the end of one entry, not of the id
-                    waiter.entry_ended(fields[5], fields[3])
-                elif len(fields) >= 4:
-                    waiter.end(fields[3])
-                else:
+            hint = _named(fields)
+            reply, entry = hint.get(b"reply"), hint.get(b"entry")
+            if reply is not None and not is_final(reply):
+                continue  # a part of an answer, which is whole later
+            for waiter in list(self._waiters.of(hint.get(b"id", b"").decode(errors="replace"))):
+                if reply is None:
                     self.look(waiter)
+                elif entry is None:
+                    waiter.end(reply)
+                else:  # the end of one entry, not of the id
+                    waiter.entry_ended(entry, reply)
 
     def _take_ends(self, news: list[Any]) -> None:
         """Tell those who wait for entries that ended without a consumer, whichever process admitted them."""
         for news_id, fields in news:
             self._ended_up_to = news_id
-            told = dict(zip(fields[: 2 * MOST_FIELDS : 2], fields[1 : 2 * MOST_FIELDS : 2], strict=True))
+            told = _named(fields)
             request_id = told.get(b"id", b"").decode(errors="replace")
             for waiter in list(self._waiters.of(request_id)):
                 expired = told.get(b"code") == EXPIRED.code.encode()
@@ -208,3 +212,8 @@ class ReplyReader:
                 if isinstance(reply, bytes):
                     for waiter in list(self._waiters.of(request_id)):
                         waiter.end(reply)
+
+
+def _named(fields: list[bytes]) -> dict[bytes, bytes]:
+    """Return the fields of an entry by name; a later version may write more of them, and in another order."""
+    return {fields[at]: fields[at + 1] for at in range(0, len(fields), 2)}

@@ -28,7 +28,7 @@ ITEM_BYTES = {
 """Bytes of one element per datatype (names as in the Open Inference Protocol). BYTES has no fixed size."""
 
 
-class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TensorSpec(msgspec.Struct, frozen=True):
     """One input or output: ``shape`` leaves out the batch dimension, -1 allows any size there."""
 
     name: str

@@ -104,10 +104,12 @@ class LaneBytes:
 
 
 def bytes_from(answer: object) -> LaneBytes | None:
-    """Read what ``hr1_bytes`` answered; None where an older version of the functions does not have it."""
-    if isinstance(answer, list) and len(answer) == 4 and all(isinstance(one, int) for one in answer):
-        return LaneBytes(*answer)
-    return None
+    """Read what ``hr1_bytes`` answered; None where an older version of the functions does not have it.
+
+    A later version may say more behind the four.
+    """
+    known = answer[:4] if isinstance(answer, list) else ()
+    return LaneBytes(*known) if len(known) == 4 and all(isinstance(one, int) for one in known) else None
 
 
 def from_pairs(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, LaneSettings]:

@@ -53,10 +53,17 @@ class _Reply(Struct):
     model: ModelTag
     t: Timing
     attempt: int
+    final: bool = True
     predictions: list[Prediction] | None = None
     outputs: list[Tensor] | None = None
     error: Fault | None = None
     warnings: tuple[str, ...] = ()
+
+
+class _Part(Struct):
+    """What says whether a reply is whole."""
+
+    final: bool = True
 
 
 class _Answer(Struct, kw_only=True):
@@ -77,6 +84,7 @@ class _Answer(Struct, kw_only=True):
 
 _request_decoder = msgspec.msgpack.Decoder(_Request)
 _reply_decoder = msgspec.msgpack.Decoder(_Reply)
+_part_decoder = msgspec.msgpack.Decoder(_Part)
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -118,13 +126,26 @@ def _tensors(found: Sequence[_Tensor], checks_elements: bool) -> tuple[Tensor, .
     return tuple(Tensor(one.name, one.datatype, one.shape, one.data) for one in found)
 
 
+def is_final(message: bytes) -> bool:
+    """Say whether a reply is whole, and no part of one that a later version sends piece by piece.
+
+    What cannot be read counts as whole: whoever decodes it says what is wrong.
+    """
+    if b"final\xc2" not in message:  # the name and a false behind it
+        return True
+    try:
+        return _part_decoder.decode(message).final
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return True
+
+
 def decode_reply(message: bytes) -> Reply:
     """Decode a reply, see :func:`shared.wire.messages.decode_reply`."""
     try:
         found = _reply_decoder.decode(message)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return messages.decode_reply(message, messages.MAX_VALUES)
-    if found.v != messages.VERSION:
+    if found.v != messages.VERSION or not found.final:
         return messages.decode_reply(message, messages.MAX_VALUES)
     return Reply(
         found.id,

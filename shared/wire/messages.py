@@ -373,11 +373,13 @@ def decode_reply(message: bytes, most_values: int = sys.maxsize) -> Reply:
         most_values: a message with more is refused before any is made; one prediction takes nine.
 
     Raises:
-        WireError: not a reply of this version.
+        WireError: not a reply of this version, or not a whole one.
     """
     value = unpack(message, most_values)
     try:
         _check_version(value["v"])
+        if value.get("final", True) is not True:
+            raise WireError("This is a part of a reply, and only whole ones are read.", "final")
         model, timing = value["model"], value["t"]
         error, predictions, outputs = value.get("error"), value.get("predictions"), value.get("outputs")
         return Reply(

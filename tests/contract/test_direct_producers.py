@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -14,19 +15,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 from prometheus_client import CollectorRegistry
 
 from consumer.config import ConsumerConfig
 from consumer.metrics import ConsumerMetrics
 from consumer.models.echo import Echo
+from consumer.queue.interface import Ended
 from consumer.queue.redis_stream import RedisStream
 from consumer.worker import Worker
+from loadgen.load.stream_carrier import StreamCarrier
+from loadgen.results.ledger import OK, Ledger
+from loadgen.scenario import Payload, Scenario, parse_target
 from shared import keys
 from shared.model_config import ModelConfig
 from shared.redis.client import connect
-from shared.wire.messages import Request, decode_reply, encode_request
-from tests.contract.lanes import settings
+from shared.wire.messages import Request, decode_reply, decode_request, encode_request
+from tests.contract.lanes import card, settings
 from tests.helpers import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -160,3 +166,74 @@ def test_a_plain_redis_client_and_the_front_ends_function_share_a_lane(served: S
         client.fcall("hr1_admit", 1, work, 100, "", "", 0, 1, "a", "1", message)
         second: Any = client.blpop([reply], 3)[1]
     assert decode_reply(first).outputs == decode_reply(second).outputs
+
+
+@pytest.fixture
+def in_parts(redis_url: str, model_name: str) -> Iterator[Served]:
+    """A model of a later version: its consumer hints at parts of each answer before the whole."""
+    stream = RedisStream(settings(redis_url), model_name, "worker-1")
+    stream.heartbeat(card(model_name), {})
+    over = threading.Event()
+
+    def part_of(request: Request, seq: int, final: bool) -> bytes:
+        output = {"name": "output", "datatype": "UINT8", "shape": [1, seq], "data": bytes(seq)}
+        # whoever takes a part for the answer is to see that: it is not ok yet
+        message = {"v": 1, "id": request.id, "ok": final, "seq": seq, "final": final, "outputs": [output]}
+        return bytes(msgpack.packb(message))
+
+    def serve() -> None:
+        with connect(redis_url) as client:
+            while not over.is_set():
+                ended = []
+                for entry in stream.read(100):
+                    request = decode_request(entry.message or b"")
+                    hints = keys.reply_stream(model_name, "default", request.reply_to or "")
+                    for seq in (0, 1):
+                        client.xadd(hints, {"id": request.id, "reply": part_of(request, seq, final=False)})
+                    whole = part_of(request, 2, final=True)
+                    ended.append(Ended(entry.entry_id, request.id, request.reply_to or "", 60_000, whole))
+                if ended:
+                    stream.commit(ended)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield Served(redis_url, model_name)
+    over.set()
+    thread.join()
+    stream.close()
+
+
+def test_the_examples_wait_for_whole_answers(in_parts: Served, tmp_path: Path) -> None:
+    payload = tmp_path / "payload.bin"
+    payload.write_bytes(b"hello")
+    done = example(in_parts, "direct_producer.py", str(payload), in_parts.model)
+    assert (done.returncode, done.stdout) == (0, "output UINT8 [1, 2]\n"), done.stderr
+    done = example(in_parts, "fast_producer.py", str(payload), "--model", in_parts.model, "--count", "20")
+    assert done.stdout.startswith("20 answered, 0 failed, 0 unknown"), done.stderr
+    with connect(in_parts.url) as client:
+        left = [client.lindex(key, 0) for key in client.scan_iter(match=keys.reply(in_parts.model, "default", "*"))]
+    assert len(left) == 1  # the first example's stays
+
+
+def test_the_load_generator_counts_whole_answers_only(in_parts: Served) -> None:
+    payloads = (Payload("a", "application/octet-stream", b"a"),)
+    scenario = Scenario(parse_target(in_parts.url), in_parts.model, payloads, 1.0, 0.0, 1, concurrency=1)
+    ledger, outcomes = Ledger(), list[int]()
+    address = (scenario.target.host, scenario.target.port)
+
+    async def ask() -> int:
+        ended = asyncio.Event()
+
+        def note(index: int, outcome: int, now_s: float) -> None:
+            outcomes.append(outcome)
+            ended.set()
+
+        carrier = StreamCarrier(scenario, ledger, address, note)
+        await carrier.open()
+        carrier.launch(ledger.open(0.0, 0.0, 0, warm=False), 0.0)
+        await ended.wait()
+        await carrier.shut()
+        return carrier.parsed_replies
+
+    assert asyncio.run(ask()) == 1
+    assert outcomes == [OK]

@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import msgpack
+import pytest
+
 from producer_api.queue import reply_reader
 from producer_api.queue.pending import Waiters
 from producer_api.queue.reply_reader import ReplyReader
@@ -20,6 +23,53 @@ async def until(probe: Callable[[], Any]) -> None:
     """Look again and again; the time limit of the test is the end."""
     while not probe():  # noqa: ASYNC110 - what is looked at has no event
         await asyncio.sleep(0.005)
+
+
+PART = msgpack.packb({"v": 1, "id": "a", "seq": 0, "final": False, "outputs": []})
+WHOLE = msgpack.packb({"v": 1, "id": "a", "seq": 1, "final": True, "outputs": [b"final\xc2"]})
+STRANGE = b"final\xc2 in what is no reply"
+
+
+@pytest.mark.parametrize(
+    ("hints", "stored", "expected"),
+    [
+        ([{"id": "a", "reply": WHOLE}], None, WHOLE),
+        ([{"colour": "blue", "reply": WHOLE, "id": "a", "seq": "1"}], None, WHOLE),
+        ([{"seq": "0", "id": "a", "spare": "x"}], WHOLE, WHOLE),
+        ([{"id": "a", "reply": b"late", "entry": "2-2"}, {"id": "a", "reply": WHOLE, "entry": "1-1"}], None, WHOLE),
+        ([{"entry": "2-2", "reply": b"late", "id": "a"}, {"entry": "1-1", "id": "a", "reply": WHOLE}], None, WHOLE),
+        ([{"id": "a", "reply": PART}, {"id": "a", "reply": PART, "entry": "1-1"}, {"id": "a"}], WHOLE, WHOLE),
+        ([{"reply": b"nobody's"}, {"id": "a", "reply": STRANGE}], None, STRANGE),
+    ],
+    ids=["today's", "in another order", "no reply", "of an entry", "of an entry, in another order", "parts", "strange"],
+)  # fmt: skip
+def test_hints_are_read_by_name_and_parts_of_an_answer_are_none(
+    redis_url: str, model_name: str, hints: list[dict[Any, Any]], stored: bytes | None, expected: bytes
+) -> None:
+    stream, key = keys.reply_stream(model_name, "default", "fe-test"), keys.reply(model_name, "default", "a")
+
+    async def main() -> None:
+        client, cursors = connect_async(redis_url), list[bytes]()
+        waiters, told = Waiters(asyncio.get_running_loop()), list[Any]()
+        reader = ReplyReader(
+            client, waiters, model_name, "default", "fe-test", 20, on_cursor=cursors.append, on_error=lambda: None
+        )
+        reader.start()
+        server.xadd(stream, {"id": "nobody"})
+        await until(lambda: cursors)  # from now on reply keys are looked at for a reason only
+        waiters.add("a", 60.0, told.append).entered(b"1-1")
+        if stored is not None:
+            server.rpush(key, stored)
+        for hint in hints:
+            server.xadd(stream, hint)
+        await until(lambda: told)
+        assert told == [expected]
+        await reader.close()
+        await client.aclose()
+
+    with connect(redis_url) as server:
+        asyncio.run(main())
+        server.unlink(stream, key)
 
 
 def test_a_stream_of_ends_that_is_too_large_is_left_unread(redis_url: str, model_name: str, monkeypatch: Any) -> None:

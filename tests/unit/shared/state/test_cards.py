@@ -86,7 +86,8 @@ def test_every_field_of_the_hash_is_json() -> None:
 
 
 def test_fields_of_a_newer_version_are_ignored() -> None:
-    assert from_hash({**as_read(example()), b"colour": b'"blue"'}) == example()
+    inputs = b'[{"name": "input", "datatype": "UINT8", "shape": [-1], "unit": "pixels"}]'
+    assert from_hash({**as_read(example()), b"colour": b'"blue"', b"inputs": inputs}) == example()
 
 
 def test_what_older_and_newer_consumers_say_of_their_batches_is_read() -> None:
