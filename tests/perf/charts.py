@@ -89,9 +89,11 @@ def _lines(panel: Panel, legend: Legend, left: float, top: float, wide: float) -
         return [*parts, _label(left, top + 200, "nothing was measured", colour=_SOFT)]
     lowest = min(point.y for point in points)
     x = axis_from(panel.x_label, [point.x for point in points])
-    y = axis_from("", [point.y for point in points], log=panel.y_log and lowest > 0)
+    # What is measured stands above; an axis without any name has no grid.
+    y = axis_from(" ", [point.y for point in points], log=panel.y_log and lowest > 0)
     down = 66 + 20 * rows
-    drawn = svg.draw(Figure("", panel.title, panel.told, x, y, series, height=_ROW - down), round(wide))
+    figure = Figure("", panel.title, panel.told, x, y, series[::-1], height=_ROW - down)  # the first lies on top
+    drawn = svg.draw(figure, round(wide))
     return [*parts, drawn.replace("<svg ", f'<svg x="{left:.0f}" y="{top + down:.0f}" ', 1)]
 
 

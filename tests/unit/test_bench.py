@@ -399,9 +399,9 @@ def test_each_panel_has_its_lines_and_a_fitted_one_has_no_points() -> None:
     for panel in panels:
         wide, tall = (float(panel.attrib[name]) for name in ("width", "height"))
         lines = panel.findall(f"{SVG}polyline")
-        assert [line.attrib["class"] for line in lines] == ["line c0", "line c0 fit", "line c1"]
+        assert [line.attrib["class"] for line in lines] == ["line c1", "line c0 fit", "line c0"]
         points = [[tuple(map(float, pair.split(","))) for pair in line.attrib["points"].split()] for line in lines]
-        assert [len(line) for line in points] == [3, 2, 0]
+        assert [len(line) for line in points] == [0, 2, 3]
         assert all(0 < x < wide and 0 < y < tall for line in points for x, y in line)
         heights = [[y for _, y in line] for line in points]
         assert heights == [sorted(line, reverse=True) for line in heights]  # higher values are drawn higher
