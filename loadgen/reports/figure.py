@@ -97,7 +97,8 @@ def _log_ticks(low: float, high: float) -> tuple[tuple[float, str], ...]:
     factors = (1, 2, 5) if high / low < 200 else (1,)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     values = [factor * 10.0**power for power in powers for factor in factors]
-    return tuple((value, short(value)) for value in values if low * 0.999 <= value <= high * 1.001)
+    found = tuple((value, short(value)) for value in values if low * 0.999 <= value <= high * 1.001)
+    return found if len(found) > 2 else _ticks(low, high)
 
 
 def axis_from(label: str, values: list[float], *, zero: bool = True, log: bool = False, room: float = 0.06) -> Axis:

@@ -42,7 +42,7 @@ def draw(chart: Chart, told: str) -> str:
     parts = [f"<style>{escape(_STYLE)}</style>"]
     if len(legends) > 2 and all(legend == legends[0] for legend in legends):  # one for all
         drawn, rows = _legend(legends[0], 24, 34, _WIDTH - 48)
-        top, legends, parts = 20 * rows, [[] for _ in legends], [*parts, *drawn]
+        top, legends, parts = 8 + 20 * rows, [[] for _ in legends], [*parts, *drawn]
     for number, (panel, legend) in enumerate(zip(chart.panels, legends, strict=True)):
         row, column = divmod(number, chart.columns)
         place = 24 + column * wide, top + row * tall, wide - 24
