@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from .acl_commands import acl
+from .dlq_commands import dlq
 from .key_commands import keys
 from .lanes.commands import lane
-from .options import as_json_option, wait_option, yes_option
+from .options import as_json_option
 
 if TYPE_CHECKING:
     from shared.state.desired_state import Serving
@@ -162,171 +163,6 @@ def drain(model: str, timeout_s: float, as_json: bool) -> None:
 
     with connected(os.environ) as client:
         sys.exit(command.drain(client, model, timeout_s, as_json))
-
-
-@click.group()
-def acl() -> None:
-    """Redis ACL rules, one user for each role."""
-
-
-producer_option = click.option(
-    "--producer",
-    "producers",
-    type=(str, str, str),
-    metavar="USER MODEL LANE",
-    multiple=True,
-    help="Also a direct producer that may use this lane only.",
-)
-
-
-database_option = click.option(
-    "--database",
-    type=click.IntRange(0, 1_000_000),
-    default=0,
-    show_default=True,
-    help="Number of the database that HEADRACE_REDIS_URL names; users may choose no other.",
-)
-
-
-@acl.command("print")
-@producer_option
-@database_option
-@click.option("--model", default="*", help="Let the roles use the keys of this model only.")
-@as_json_option
-def print_rules(producers: tuple[tuple[str, str, str], ...], database: int, model: str, as_json: bool) -> None:
-    """Print the rules. Nobody can log in as these users until each has been given a password."""
-    from .output import print_json
-    from .redis import acl as rules
-    from .redis.access import EXIT_USAGE, end
-
-    try:
-        lines = [rules.rule(role, "resetpass", model, database) for role in rules.ROLES]
-        lines += [rules.producer_rule(*producer, "resetpass", database) for producer in producers]
-    except ValueError as error:
-        end(str(error), EXIT_USAGE)
-    if as_json:
-        print_json([{"user": line.split()[1], "rule": line} for line in lines])
-    else:
-        click.echo("\n".join(lines))
-
-
-@acl.command("write")
-@click.argument("folder", type=click.Path(file_okay=False))
-@producer_option
-@database_option
-@click.option(
-    "--password",
-    "others",
-    metavar="NAME",
-    multiple=True,
-    help="Also a password in FOLDER/NAME for a program that is no user of Redis; NAME_PASSWORD sets it.",
-)
-@as_json_option
-def write_rules(
-    folder: str, producers: tuple[tuple[str, str, str], ...], database: int, others: tuple[str, ...], as_json: bool
-) -> None:
-    """Write users and their passwords into FOLDER, for a server that reads them with `aclfile`.
-
-    FOLDER/server gets the rules with hashed passwords, and FOLDER/USER the password of each. A password is that of the
-    variable REDIS_PASSWORD_USER, else the one that is there, else a random one. None is printed.
-    """
-    from .output import print_json
-    from .redis import users
-    from .redis.access import EXIT_USAGE, end
-
-    try:
-        written = users.write(Path(folder), os.environ, producers, database, others)
-    except (OSError, ValueError) as error:
-        end(f"The users could not be written: {error}", EXIT_USAGE)
-    if as_json:
-        print_json({"folder": folder, "users": written})
-    else:
-        click.echo("headrace: the users are written.")
-
-
-@acl.command("load")
-@wait_option
-@as_json_option
-def load_rules(wait_s: float, as_json: bool) -> None:
-    """Have the server at HEADRACE_REDIS_URL read its file of users again."""
-    from .output import print_json
-    from .redis.access import connected
-
-    with connected(os.environ, "The users could not be loaded", named=True, wait_s=wait_s) as client:
-        client.acl_load()
-    if as_json:
-        print_json({"loaded": "users"})
-    else:
-        click.echo("headrace: the users are loaded.")
-
-
-lane_option = click.option("--lane", default="default", show_default=True, help="The lane.")
-all_option = click.option("--all", "every", is_flag=True, help="All of them.")
-
-
-@click.group()
-def dlq() -> None:
-    """Dead letters: requests that were given up, with the reason and the original message."""
-
-
-@dlq.command("list")
-@click.argument("model")
-@lane_option
-@click.option("--count", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Show the newest.")
-@as_json_option
-def list_letters(model: str, lane: str, count: int, as_json: bool) -> None:
-    """List the newest dead letters of MODEL."""
-    from .operate import dlq as command
-    from .redis.access import connected
-
-    with connected(os.environ) as client:
-        sys.exit(command.show_list(client, model, lane, count, as_json))
-
-
-@dlq.command("show")
-@click.argument("model")
-@click.argument("entry")
-@lane_option
-@as_json_option
-def show_letter(model: str, entry: str, lane: str, as_json: bool) -> None:
-    """Show one dead letter of MODEL, payloads by their size."""
-    from .operate import dlq as command
-    from .redis.access import connected
-
-    with connected(os.environ) as client:
-        sys.exit(command.show_one(client, model, lane, entry, as_json))
-
-
-@dlq.command("requeue")
-@click.argument("model")
-@click.argument("entries", nargs=-1)
-@lane_option
-@all_option
-@yes_option
-@as_json_option
-def requeue_letters(model: str, entries: tuple[str, ...], lane: str, every: bool, yes: bool, as_json: bool) -> None:
-    """Put dead letters of MODEL back into their lane, with a fresh deadline."""
-    from .operate import dlq as command
-    from .redis.access import connected
-
-    with connected(os.environ) as client:
-        sys.exit(command.requeue(client, model, lane, entries, every, yes, as_json))
-
-
-@dlq.command("drop")
-@click.argument("model")
-@click.argument("entries", nargs=-1)
-@lane_option
-@all_option
-@yes_option
-@as_json_option
-def drop_letters(model: str, entries: tuple[str, ...], lane: str, every: bool, yes: bool, as_json: bool) -> None:
-    """Delete dead letters of MODEL for good."""
-    from .operate import dlq as command
-    from .redis.access import connected
-
-    with connected(os.environ) as client:
-        sys.exit(command.drop(client, model, lane, entries, every, yes, as_json))
 
 
 COMMANDS = (status, doctor, probe, pause, resume, drain, lane, dlq, keys, acl)

@@ -79,7 +79,7 @@ FLOORS = {
         ("output",),
         ("lanes/",),
         ("operate/",),
-        ("key_commands", "stack/"),
+        ("acl_commands", "dlq_commands", "key_commands", "stack/"),
         ("operations",),
         ("__main__",),
     ),

@@ -18,7 +18,7 @@ class NoAnswer(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """Status and body of an answer."""
 
     status: int
@@ -39,7 +39,7 @@ def listens(host: str, port: int) -> bool:
         return False
 
 
-def ask(host: str, port: int, path: str, limit_s: float, *, tls: bool = False) -> Answer:
+def ask(host: str, port: int, path: str, limit_s: float, *, tls: bool = False) -> Response:
     """Ask for ``path`` and return the answer.
 
     Args:
@@ -100,9 +100,9 @@ def _is_complete(received: bytearray) -> bool:
     return False
 
 
-def _parsed(received: bytes) -> Answer:
+def _parsed(received: bytes) -> Response:
     head, found, body = received.partition(b"\r\n\r\n")
     words = head.split(b"\r\n", 1)[0].split(None, 2)
     if not found or len(words) < 2 or not words[0].startswith(b"HTTP/1.") or not words[1].isdigit():
         raise NoAnswer("what listens there does not speak HTTP")
-    return Answer(int(words[1]), body)
+    return Response(int(words[1]), body)

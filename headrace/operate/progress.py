@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Self
 import click
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
+    from rich.progress import Progress
 
 LINE_S = 1.0
 """Least time between two lines."""
 
 
-class Progress:
+class DrainProgress:
     """A context manager around a wait.
 
     Args:
@@ -30,7 +30,7 @@ class Progress:
         self._told: tuple[int, int] | None = None
         self._told_s = -LINE_S
         self._open = ExitStack()
-        self._bar: Bar | None = None
+        self._bar: Progress | None = None
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
@@ -56,13 +56,12 @@ class Progress:
             click.echo(f"headrace: {self._title}: {text}", err=True)
 
 
-def _make_bar() -> Bar | None:
+def _make_bar() -> Progress | None:
     """Make the bar; None in the front end's image, which goes without rich."""
     try:
         from rich.console import Console
-        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as Made
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
     except ImportError:
         return None
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    return Made(*columns, console=Console(stderr=True), transient=True)
+    return Progress(*columns, console=Console(stderr=True), transient=True)

@@ -16,7 +16,7 @@ from shared.state import desired_state
 from shared.state.desired_state import Serving, WorkerState
 
 from .precision import states
-from .progress import Progress
+from .progress import DrainProgress
 
 NOTICED_S: Final = 2.0
 """After this time every front end that Redis answers has taken notice: it looks once a second."""
@@ -48,7 +48,7 @@ def drain(client: Any, model: str, timeout_s: float, as_json: bool) -> int:
     begun_s = time.monotonic()
     remaining = left(client, model)
     try:
-        with Progress(f"draining {model}", remaining) as progress:
+        with DrainProgress(f"draining {model}", remaining) as progress:
             while True:
                 since_s = time.monotonic() - begun_s
                 outcome = _drained(client, model, remaining, since_s, timeout_s)

@@ -20,7 +20,7 @@ TOGETHER: Final = 16
 
 
 @dataclass(slots=True)
-class Side:
+class AskedService:
     """One of the two services. `answered` counts the answers that it gave, errors included."""
 
     target: Target
@@ -50,7 +50,7 @@ class Side:
             return str(error).rstrip(".")
 
 
-def compare_answers(base: Side, candidate: Side, payloads: Sequence[Payload]) -> list[Answer]:
+def compare_answers(base: AskedService, candidate: AskedService, payloads: Sequence[Payload]) -> list[Answer]:
     """Ask both for the first few of `payloads`, each alone, and then all of them together.
 
     The base's first answer to an input, given while nothing else ran, is what all others are compared with, its own
@@ -75,8 +75,8 @@ def _compared(
     reference: Any,
     own: Sequence[Any],
     theirs: tuple[Any, Sequence[Any]],
-    base: Side,
-    candidate: Side,
+    base: AskedService,
+    candidate: AskedService,
 ) -> Answer:
     """Compare all answers to one input with the reference; `theirs` are the one given alone, and those among others."""
     failed, failed_now = base.failures.get(payload.sha256), candidate.failures.get(payload.sha256)

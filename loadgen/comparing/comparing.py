@@ -149,7 +149,7 @@ def _ask(sides: Mapping[SideName, _Side], scenario: Scenario) -> list[comparefil
     """Compare the answers to the first of the payloads; None where a side is a stream, which is not asked."""
     if any(side.target.is_stream for side in sides.values()):
         return None
-    asked = {name: asking.Side(side.target, scenario.model, scenario.timeout_s) for name, side in sides.items()}
+    asked = {name: asking.AskedService(side.target, scenario.model, scenario.timeout_s) for name, side in sides.items()}
     found = asking.compare_answers(asked["base"], asked["candidate"], scenario.payloads)
     for name, side in sides.items():
         side.maker.answered += asked[name].answered

@@ -15,8 +15,9 @@ from loadgen.results.comparefile import CompareFile
 from loadgen.results.runfile import Machine, RunFile
 from loadgen.results.sweepfile import SweepFile
 
+from .comparison_figures import hockey_stick, paired_ratios
 from .figure import Figure
-from .figures import hockey_stick, paired_ratios, run_figures
+from .figures import run_figures
 from .page import page
 from .text import compare_text, run_text, sweep_markdown, verdict_markdown
 

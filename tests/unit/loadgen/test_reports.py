@@ -12,7 +12,7 @@ import pytest
 
 from loadgen.budgets import GateSettings, parse_budgets
 from loadgen.gate.run_gate import judge
-from loadgen.reports import figures
+from loadgen.reports import comparison_figures, figures
 from loadgen.reports.figure import Axis, Figure, Point, Rule, Series, axis_from
 from loadgen.reports.svg import draw
 from loadgen.reports.writing import Material, write_reports
@@ -157,18 +157,18 @@ def test_histograms_of_several_consumers_are_added_up() -> None:
 
 
 def test_the_knee_is_where_the_curve_turns() -> None:
-    assert figures.knee(sweep().points) == 40.0
+    assert comparison_figures.knee(sweep().points) == 40.0
     flat = [msgspec.structs.replace(point, latency=sweep().points[0].latency) for point in sweep().points]
-    assert figures.knee(flat) is None
-    assert figures.hockey_stick(msgspec.structs.replace(sweep(), points=sweep().points[:1])) is None
+    assert comparison_figures.knee(flat) is None
+    assert comparison_figures.hockey_stick(msgspec.structs.replace(sweep(), points=sweep().points[:1])) is None
 
 
 def test_pairs_show_the_margin_of_each_metric() -> None:
-    found = figures.paired_ratios(comparison_of(noisy_pairs(10, 1.0, 0.01, 1)), GateSettings())
+    found = comparison_figures.paired_ratios(comparison_of(noisy_pairs(10, 1.0, 0.01, 1)), GateSettings())
     assert found is not None
     margins = next(series for series in found.series if series.name == "margin")
     assert [round(point.x, 2) for point in margins.points] == [5.0, 10.0, 5.26]
-    assert figures.paired_ratios(comparison_of([]), GateSettings()) is None
+    assert comparison_figures.paired_ratios(comparison_of([]), GateSettings()) is None
 
 
 @pytest.mark.parametrize("values", [[0.0], [5.0], [0.001, 0.002], [1.0, 1e6], [-3.0, 3.0]])

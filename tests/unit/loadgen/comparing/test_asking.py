@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from loadgen.comparing.asking import MOST_INPUTS, TOGETHER, Side, compare_answers
+from loadgen.comparing.asking import MOST_INPUTS, TOGETHER, AskedService, compare_answers
 from loadgen.results.comparefile import Answer
 from loadgen.scenario import Payload, parse_target
 
@@ -24,7 +24,7 @@ def honest(number: int, body: bytes) -> float:
 
 
 @contextmanager
-def service(answering: Answering) -> Iterator[Side]:
+def service(answering: Answering) -> Iterator[AskedService]:
     """Serve inferences as told."""
     numbers = itertools.count()
 
@@ -52,7 +52,7 @@ def service(answering: Answering) -> Iterator[Side]:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
-            yield Side(parse_target(f"http://127.0.0.1:{server.server_address[1]}"), "m", 10.0)
+            yield AskedService(parse_target(f"http://127.0.0.1:{server.server_address[1]}"), "m", 10.0)
         finally:
             server.shutdown()
             thread.join()
