@@ -16,7 +16,7 @@ from shared.redis.client import connect
 from shared.redis.embedded import free_port
 from tests.unit.headrace.stacks import Running
 
-RUN_UP = str(Path(__file__).parents[1] / "run_up.py")
+RUN_UP = str(Path(__file__).with_name("run_up.py"))
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ import pytest
 from tests.helpers import eventually, full_pipe
 from tests.unit.headrace.stacks import DEAF, SERVE, Running, wait_gone
 
-RUN_STACK = str(Path(__file__).parents[1] / "run_stack.py")
+RUN_STACK = str(Path(__file__).with_name("run_stack.py"))
 
 REDIS: dict[str, Any] = {"name": "redis", "stage": "REDIS", "code": SERVE}
 CONSUMER: dict[str, Any] = {"name": "consumer", "stage": "CONSUMER", "code": SERVE}

@@ -12,7 +12,7 @@ from shared.redis.embedded import ServerConfig, answering_pid, answers, free_por
 from tests.embedded import EmbeddedServer
 from tests.unit.headrace.stacks import Running, wait_gone
 
-RUN_UP = str(Path(__file__).parents[1] / "run_up.py")
+RUN_UP = str(Path(__file__).with_name("run_up.py"))
 MODELS = '[models.echo]\nfamily = "echo"\n\n[models.second]\nfamily = "echo"\n'
 
 
