@@ -303,6 +303,7 @@ class Worker:
             serving=desired_state.Serving.PAUSED if self._pause.rests else desired_state.Serving.OPEN,
             late_s=f"{late_s:.0f}" if late_s else "",
             bodies=self._stages.bodies.identity(),
+            version=card.version,
         )
         return self._adoption.told_of(card), desired_state.to_hash(state)
 

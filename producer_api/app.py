@@ -88,6 +88,7 @@ def create_app(
         arrivals,
         lambda: queue.catalogue().models,
         lambda: {name: len(state.failures) for name, state in queue.catalogue().models.items()},
+        lambda: {name: len(state.versions) for name, state in queue.catalogue().models.items()},
         departures,
     )
     desk = Desk(settings, queue, metrics, arrivals)

@@ -151,15 +151,15 @@ class Tally(Collector):
         yield family
 
 
-class _Failed(Collector):
-    def __init__(self, failed: Callable[[], Mapping[str, int]]) -> None:
-        self._failed = failed
+class _OfModels(Collector):
+    """A gauge that is asked for at each scrape, with a value for each model."""
+
+    def __init__(self, name: str, help: str, ask: Callable[[], Mapping[str, int]]) -> None:
+        self._name, self._help, self._ask = name, help, ask
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        family = GaugeMetricFamily(
-            "headrace_failed_consumers", "Consumers that died and do not live well yet.", labels=("model",)
-        )
-        for model, count in self._failed().items():
+        family = GaugeMetricFamily(self._name, self._help, labels=("model",))
+        for model, count in self._ask().items():
             family.add_metric((model,), count)
         yield family
 
@@ -172,7 +172,8 @@ class ApiMetrics:
         most_in_flight: the limit of ``in_flight``, exported beside it.
         arrivals: the bodies that are being received; what is here of them is exported.
         models: asked at each scrape for the models that are known.
-        failed: asked at each scrape for how many consumers of each model have failed.
+        failed, versions: asked at each scrape for how many consumers of each model have failed, and how many versions
+            of it are served.
         departures: the answers that wait for their clients; what they hold is exported.
 
     Attributes:
@@ -191,6 +192,7 @@ class ApiMetrics:
         arrivals: Arrivals,
         models: Callable[[], Iterable[str]] = tuple,
         failed: Callable[[], Mapping[str, int]] = dict,
+        versions: Callable[[], Mapping[str, int]] = dict,
         departures: Departures | None = None,
     ) -> None:
         self._registry = registry
@@ -228,7 +230,11 @@ class ApiMetrics:
         departures.given_up = given_up.counts
         info = Gauge("headrace_build_info", "What runs.", ("version", "protocol", "commit"), registry=registry)
         info.labels(version, str(VERSION), commit or "").set(1)
-        registry.register(_Failed(failed))
+        for name, help, ask in (
+            ("headrace_failed_consumers", "Consumers that died and do not live well yet.", failed),
+            ("headrace_model_versions", "Versions of a model that its live consumers serve.", versions),
+        ):
+            registry.register(_OfModels(name, help, ask))
         self._series: dict[tuple[str, int], Series] = {}
 
     def observe_request(self, route: str, status: int, seconds: float, trace_id: str | None = None) -> None:

@@ -12,7 +12,7 @@ from headrace.output import print_json, print_table
 from headrace.redis import inspection, server_settings
 from shared.redis import functions
 from shared.redis.client import ServerError
-from shared.state.desired_state import LATE
+from shared.state.desired_state import LATE, VERSION
 from shared.state.starts import Phase
 
 from . import tuning
@@ -200,9 +200,22 @@ def _model(client: Any, model: inspection.Model, lease_ms: int) -> Iterator[Find
             text = f"{worker.name} takes requests and has answered none for {late_s} s"
             todo = f"its log says why; end its process {worker.fields.get('pid', '')} and another takes them over"
             yield Finding(name, "problem", f"{text}; {todo}.")
+    yield from _versions(model, live)
     yield from tuning.judge(model, live)
     for lane in model.lanes:
         yield from _lane(client, model.name, lane, live, lease_ms)
+
+
+def _versions(model: inspection.Model, live: set[str]) -> Iterator[Finding]:
+    """Find live workers that write one card over the other; one of a release that does not tell is left out."""
+    serving: dict[str, list[str]] = {}
+    for worker in model.workers:
+        if worker.name in live and worker.fields.get(VERSION):
+            serving.setdefault(worker.fields[VERSION], []).append(worker.name)
+    if len(serving) > 1:
+        told = "; ".join(f"{version} by {', '.join(sorted(names))}" for version, names in sorted(serving.items()))
+        text = f"Live workers serve {len(serving)} versions of it and overwrite each other's card: {told}"
+        yield Finding(f"model {model.name}", "warning", f"{text}. End those of one, or give it a name of its own.")
 
 
 def _lane(client: Any, model: str, lane: inspection.Lane, live: set[str], lease_ms: int) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from shared.redis import functions
 from shared.redis.advice import CLUSTER
 from shared.redis.client import Link, NotPrimary, NotUsable, ServerError
 from shared.state import cards, failures, starts
-from shared.state.desired_state import BODIES, LATE, SERVING, Serving, serving_from
+from shared.state.desired_state import BODIES, LATE, SERVING, VERSION, Serving, serving_from
 from shared.state.failures import Failure
 from shared.state.lanes import bytes_from, from_pairs
 from shared.state.starts import Phase, Start
@@ -31,6 +31,9 @@ MEMORY_SHARE = 0.95
 
 LONGEST_PAUSE_MS = 360_000
 """Within this time whoever supervises a consumer that failed has started it again: Kubernetes waits five minutes."""
+
+SAID = (LATE, BODIES, VERSION)
+"""What is asked of each worker."""
 
 CANNOT_LOAD = "It cannot load its model."
 
@@ -55,6 +58,7 @@ class CatalogueReader:
         self._decoded: dict[str, tuple[list[bytes], cards.Card | None]] = {}
         self._lanes: dict[str, Mapping[str, int | None]] = {}
         self._workers: dict[str, Sequence[str]] = {}
+        self._versions: dict[str, Sequence[str]] = {}
 
     async def read(self) -> Catalogue:
         """Take a snapshot.
@@ -87,7 +91,7 @@ class CatalogueReader:
                 ("HGETALL", keys.failures(name)),
                 ("HGETALL", keys.starts(name)),
                 *(("XLEN", keys.work(name, lane)) for lane in self._lanes.get(name, DEFAULT_ONLY)),
-                *(("HMGET", keys.worker(name, worker), LATE, BODIES) for worker in self._workers.get(name, ())),
+                *(("HMGET", keys.worker(name, worker), *SAID) for worker in self._workers.get(name, ())),
                 *(("FCALL", functions.BYTES, 1, keys.work(name, lane)) for lane in self._lanes.get(name, DEFAULT_ONLY)),
             )
         answers = iter(await self._link.call_many(commands) if commands else ())
@@ -101,7 +105,9 @@ class CatalogueReader:
             found_lengths = {lane: next(answers) for lane in self._lanes.get(name, DEFAULT_ONLY)}
             lengths = {lane: length for lane, length in found_lengths.items() if isinstance(length, int)}
             said = {worker: next(answers) for worker in self._workers.get(name, ())}
-            late = sum(1 for worker in workers if _said(said.get(worker), 0))
+            said_by_live = [said.get(worker) for worker in workers]
+            late = sum(1 for one in said_by_live if _said(one, 0))
+            self._note_versions(name, versions_of(said_by_live))
             found_bytes = {lane: bytes_from(next(answers)) for lane in self._lanes.get(name, DEFAULT_ONLY)}
             taken = {lane: one for lane, one in found_bytes.items() if one is not None}
             # A new one is asked about from the next time on.
@@ -116,10 +122,22 @@ class CatalogueReader:
             expects = expects or ready_in_s is not None or any(one.is_under_way(now_ms) for one in started.values())
             states[name] = ModelState(
                 name, decoded, alive, queued, service, serving, lanes, lengths, failed, late, taken, ready_in_s,
-                bodies_of([said.get(worker) for worker in workers]),
+                bodies_of(said_by_live), self._versions[name],
             )  # fmt: skip
         self.expects = expects
         return Catalogue(states, redis_ok=True, memory_full=is_memory_full(memory))
+
+    def _note_versions(self, name: str, versions: Sequence[str]) -> None:
+        before, self._versions[name] = self._versions.get(name, ()), versions
+        if len(versions) > 1 and versions != before:
+            log.warning(
+                "Consumers serve versions %s of model %s at once. Each publishes its own card, so clients meet now the "
+                "one and now the other.",
+                " and ".join(versions),
+                name,
+            )
+        elif len(versions) == 1 and len(before) > 1:
+            log.info("Every consumer of model %s serves version %s now.", name, versions[0])
 
     def _card(self, name: str, fields: Any) -> cards.Card | None:
         if isinstance(fields, ServerError) or not fields:
@@ -202,6 +220,14 @@ def bodies_of(said: Sequence[Any]) -> str:
     """
     folders = {_said(one, 1) for one in said}
     return folders.pop().decode(errors="replace") if len(folders) == 1 else ""
+
+
+def versions_of(said: Sequence[Any]) -> Sequence[str]:
+    """Return the versions of a model that its workers serve, from what they said.
+
+    A worker that was not asked yet, or is of a version that does not tell, is left out.
+    """
+    return sorted({_said(one, 2).decode(errors="replace") for one in said} - {""})
 
 
 def _said(answer: Any, index: int) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -61,6 +61,7 @@ class ModelState:
         late: of the workers that live, how many take requests and answer none.
         bytes: what they take; without those of which that is not known.
         bodies: the folder of bodies in shared memory that all its workers read; empty when they do not agree.
+        versions: of the model, as its live workers say; where there are several its card changes with each heartbeat.
         ready_in_s: while nobody serves it and a consumer loads it or is on its way: seconds that will probably take.
     """
 
@@ -77,6 +78,7 @@ class ModelState:
     bytes: Mapping[str, LaneBytes] = field(default_factory=dict)
     ready_in_s: int | None = None
     bodies: str = ""
+    versions: Sequence[str] = ()
     is_open: bool = field(init=False)
 
     def __post_init__(self) -> None:

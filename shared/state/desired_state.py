@@ -27,6 +27,7 @@ SERVING = "serving"
 
 LATE = "late_s"
 BODIES = "bodies"
+VERSION = "version"
 """Fields of a consumer's own hash: see :class:`WorkerState`."""
 
 
@@ -93,6 +94,7 @@ class WorkerState(msgspec.Struct, frozen=True):
         serving: ``paused`` once it claims nothing more because the model is paused, else ``open``.
         late_s: for how many seconds it has held requests and answered none that it should have; empty while it answers.
         bodies: which folder of bodies in shared memory it reads (``bodies.py``); empty for none.
+        version: of the model, as on the card that it publishes.
     """
 
     pid: str = ""
@@ -108,6 +110,7 @@ class WorkerState(msgspec.Struct, frozen=True):
     serving: str = ""
     late_s: str = ""
     bodies: str = ""
+    version: str = ""
 
 
 def to_hash(state: WorkerState) -> dict[str, str]:
