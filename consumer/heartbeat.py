@@ -13,7 +13,7 @@ from .queue.interface import StreamDown, StreamGone, WorkStream
 log = logging.getLogger(__name__)
 
 
-class Pulse:
+class Heartbeat:
     """Beats at a fixed interval, and at once when asked to.
 
     Args:
@@ -34,7 +34,7 @@ class Pulse:
         self._wake = threading.Event()
 
     def beat_now(self) -> None:
-        """Beat at once, because the stream is gone, something changed, or the pulse is to stop."""
+        """Beat at once, because the stream is gone, something changed, or the heartbeat is to stop."""
         self._wake.set()
 
     def run(self, stop: threading.Event) -> None:

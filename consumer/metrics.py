@@ -134,8 +134,8 @@ class ConsumerMetrics:
         """Show for how long answers have been due that do not come."""
         self._late.set(seconds)
 
-    def buried(self, dead: Sequence[Dead], statuses: Sequence[int]) -> None:
-        """Count dead letters, except for those that this consumer had lost to another one; see ``WorkStream.bury``."""
+    def dead_lettered(self, dead: Sequence[Dead], statuses: Sequence[int]) -> None:
+        """Count dead letters, except for those that this consumer had lost to another one."""
         for one, status in zip(dead, statuses, strict=True):
             if status > 0:
                 self._dead_letters[one.cause].inc()

@@ -14,7 +14,7 @@ from shared.state.cards import Card
 from shared.tracing.spans import Tracing
 
 from .config import ConsumerConfig
-from .heartbeat import Pulse
+from .heartbeat import Heartbeat
 from .loading.closing import Closing
 from .loading.loader import Loader, Running
 from .loading.progress import Board, NoBoard
@@ -22,8 +22,8 @@ from .metrics import ConsumerMetrics
 from .models.base import Model
 from .models.load_errors import ModelCannotLoad
 from .models.model_errors import described
-from .pipeline.cancellations import Cancelled, Listener
-from .pipeline.pipeline import Stages
+from .pipeline.cancellations import CancellationListener, Cancellations
+from .pipeline.pipeline import Pipeline
 from .queue.interface import StreamDown, StreamGone, WorkStream
 from .switching.adoption import Adoption
 from .switching.pause import Pause
@@ -68,26 +68,26 @@ class Worker:
         self._cause: BaseException | None = None
         self._model: Model | None = None
         self._running: Running | None = None
-        self._pulse = Pulse(stream, self._describe, self._look, config.settings.heartbeat_ms / 1000)
-        self._pause = Pause(self._pulse.beat_now)
-        cancelled = Cancelled()
-        self._listener = Listener(stream, cancelled)
-        self._stages = Stages(
+        self._heartbeat = Heartbeat(stream, self._describe, self._look, config.settings.heartbeat_ms / 1000)
+        self._pause = Pause(self._heartbeat.beat_now)
+        cancellations = Cancellations()
+        self._listener = CancellationListener(stream, cancellations)
+        self._pipeline = Pipeline(
             config,
             stream,
             metrics,
-            self._pulse.beat_now,
+            self._heartbeat.beat_now,
             self._thread,
             self._pause,
             self._wear_out,
             tracing,
-            cancelled,
+            cancellations,
         )
         tuner = Tuner(lambda target: self._thread("tuner", target).start(), elsewhere)
         prepared = Preparation(tuner, self._seek)
-        self._switch = Switch(stream, config.precision, self._stages.halt, self._pulse.beat_now, prepared.refusal)
+        self._switch = Switch(stream, config.precision, self._pipeline.halt, self._heartbeat.beat_now, prepared.refusal)
         searches = config.settings.tune != "off"
-        self._adoption = Adoption(stream, tuner, self._stages.halt, searches)
+        self._adoption = Adoption(stream, tuner, self._pipeline.halt, searches)
 
     def stop(self) -> None:
         """Finish what has been claimed, then return from ``run``; a signal handler may call this."""
@@ -107,7 +107,7 @@ class Worker:
         # leave this one asleep: so it looks up regularly.
         while not (self._stop.is_set() or self._over.wait(LOOK_UP_S)):
             pass
-        self._stages.stop()
+        self._pipeline.stop()
         # A model that still loads has claimed nothing, so nothing is waited for.
         while executor_thread.is_alive() and not (self._loads or self._is_given_up or self._status):
             executor_thread.join(LOOK_UP_S)
@@ -169,11 +169,11 @@ class Worker:
         self._over.set()
 
     def _begin(self) -> None:
-        self._pulse.first(self._stop)
+        self._heartbeat.first(self._stop)
         self._look_first()
-        stages = self._stages
+        pipeline = self._pipeline
         self._metrics.watch(
-            self._stream.depth, lambda: stages.busy_s, lambda: stages.working_rows, lambda: stages.padded_rows
+            self._stream.depth, lambda: pipeline.busy_s, lambda: pipeline.working_rows, lambda: pipeline.padded_rows
         )
 
     def _let_go(self) -> None:
@@ -220,7 +220,7 @@ class Worker:
 
     def _serve(self) -> None:
         stopped = threading.Event()
-        pulse = self._thread("pulse", lambda: self._pulse.run(stopped))
+        pulse = self._thread("pulse", lambda: self._heartbeat.run(stopped))
         listen = self._thread("listen", lambda: self._listener.run(self._stop))
         pulse.start()
         listen.start()
@@ -230,7 +230,7 @@ class Worker:
                 self._let_go()
                 self._load_wanted(self._switch.requested if self._adoption.is_under_way else self._switch.wanted)
         stopped.set()
-        self._pulse.beat_now()
+        self._heartbeat.beat_now()
         pulse.join()
         listen.join()
         self._leave()
@@ -240,7 +240,7 @@ class Worker:
         config, running, model = self._config, self._running, self._model
         assert running is not None
         assert model is not None
-        self._pulse.beat_now()
+        self._heartbeat.beat_now()
         log.info(
             "Ready: %s on %s, policy %s, batches of up to %d rows or %g ms.",
             config.model_name,
@@ -250,7 +250,7 @@ class Worker:
             config.window_ms,
         )
         self._is_ready = True
-        self._stages.run(model, running.card, running.calibration)
+        self._pipeline.run(model, running.card, running.calibration)
         self._is_ready = False
 
     def _load_wanted(self, precision: str) -> None:
@@ -302,13 +302,13 @@ class Worker:
             refusal=refusal,
             serving=desired_state.Serving.PAUSED if self._pause.rests else desired_state.Serving.OPEN,
             late_s=f"{late_s:.0f}" if late_s else "",
-            bodies=self._stages.bodies.identity(),
+            bodies=self._pipeline.bodies.identity(),
             version=card.version,
         )
         return self._adoption.told_of(card), desired_state.to_hash(state)
 
     def _look_for_answers(self) -> float:
-        late_s = self._stages.late_s(time.monotonic())
+        late_s = self._pipeline.late_s(time.monotonic())
         if late_s and not self._late_s:
             log.error("Requests have been taken and none was answered for %.0f s; /readyz and doctor say so.", late_s)
         elif self._late_s and not late_s:

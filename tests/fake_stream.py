@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from consumer.queue.fair_share import Turns
-from consumer.queue.interface import NO_ROOM, Claim, Dead, Depth, Ended, Entry, StreamDown, StreamGone
+from consumer.queue.fair_share import FairShare
+from consumer.queue.interface import NO_ROOM, Claim, Completion, Dead, Depth, Entry, StreamDown, StreamGone
 from shared.keys import DEFAULT_LANE
 from shared.redis.clock import RedisClock
 from shared.redis.functions import HINT_LIMIT_BYTES, REPLY_STREAM_CAP
 from shared.settings import Settings
 from shared.state.cards import Card, to_hash
-from shared.state.desired_state import Serving, Wish
+from shared.state.desired_state import DesiredPrecision, Serving
 
 EntryKey = tuple[int, int]
 
@@ -75,7 +75,7 @@ class InMemoryLane:
         self.card: dict[str, bytes] = {}
         self.dead: list[tuple[str, int, bytes]] = []
         self.last_seen_ms: dict[str, float] = {}
-        self.wish: Wish | None = None
+        self.desired_precision: DesiredPrecision | None = None
         self.serving = Serving.OPEN
         self.turn: tuple[str, float] = ("", 0.0)
         self.cancelled: list[bytes] = []
@@ -152,27 +152,27 @@ class InMemoryLane:
         stored = sum(len(reply) for reply, expires_ms in self.replies.values() if expires_ms > self.now_ms())
         return stored == 0 or stored + count_bytes <= self.limit_bytes
 
-    def end(self, ended: Ended) -> int:
+    def end(self, completion: Completion) -> int:
         """What ``hr1_commit`` does for one item; the lock must be held."""
         status, visible = 0, False
-        if ended.expiry_ms and len(ended.reply) >= HINT_LIMIT_BYTES and not self.takes(len(ended.reply)):
+        if completion.expiry_ms and len(completion.reply) >= HINT_LIMIT_BYTES and not self.takes(len(completion.reply)):
             return NO_ROOM
         group = self.stream.group if self.stream is not None else None
-        if group is not None and group.pending.pop(_key(ended.entry_id), None) is not None:
+        if group is not None and group.pending.pop(_key(completion.entry_id), None) is not None:
             status = 1
-            if ended.expiry_ms == 0 or not ended.request_id:
+            if completion.expiry_ms == 0 or not completion.request_id:
                 visible = True
-            elif self._reply(ended.request_id) is not None:
+            elif self._reply(completion.request_id) is not None:
                 status = 2
             else:
-                self.replies[ended.request_id] = (ended.reply, self.now_ms() + ended.expiry_ms)
+                self.replies[completion.request_id] = (completion.reply, self.now_ms() + completion.expiry_ms)
                 visible = True
             assert self.stream is not None
-            self.stream.entries.pop(_key(ended.entry_id), None)
-        if ended.reply_to:
-            hints = self.hints.setdefault(ended.reply_to, [])
-            told = ended.reply if visible and len(ended.reply) < HINT_LIMIT_BYTES else None
-            hints.append((ended.request_id, told))
+            self.stream.entries.pop(_key(completion.entry_id), None)
+        if completion.reply_to:
+            hints = self.hints.setdefault(completion.reply_to, [])
+            told = completion.reply if visible and len(completion.reply) < HINT_LIMIT_BYTES else None
+            hints.append((completion.request_id, told))
             del hints[:-REPLY_STREAM_CAP]
         return status
 
@@ -189,7 +189,7 @@ class InMemoryStream:
         self.closed = False
         self._lane, self._settings, self._worker = lane, settings, worker
         self._lanes = {DEFAULT_LANE: lane}
-        self._turns = Turns({DEFAULT_LANE: 1.0})
+        self._fair_share = FairShare({DEFAULT_LANE: 1.0})
         self._heard: dict[str, int] = {}
 
     def _answering(self) -> None:
@@ -213,20 +213,22 @@ class InMemoryStream:
                 if any(fresh.values()) or left_s <= 0:
                     break
                 self._lane.changed.wait(left_s)
-            shares = self._turns.share(max_entries, {lane: len(keys) for lane, keys in fresh.items()}, time.monotonic())
+            shares = self._fair_share.share(
+                max_entries, {lane: len(keys) for lane, keys in fresh.items()}, time.monotonic()
+            )
             return [entry for lane, count in shares.items() for entry in self._claim(lane, fresh[lane][:count])]
 
     def has_several_lanes(self) -> bool:
         """See the interface."""
         return len(self._lanes) > 1
 
-    def read_ahead(self, rows: int, present: Mapping[str, int]) -> list[Entry]:
+    def read_priority(self, rows: int, present: Mapping[str, int]) -> list[Entry]:
         """See the interface."""
         with self._lane.changed:
             self._answering()
             fresh = {lane: self._fresh(lane) for lane in self._lanes}
             counts = {lane: len(keys) for lane, keys in fresh.items()}
-            shares = self._turns.share_ahead(rows, counts, present, time.monotonic())
+            shares = self._fair_share.priority_share(rows, counts, present, time.monotonic())
             return [entry for lane, count in shares.items() for entry in self._claim(lane, fresh[lane][:count])]
 
     def _fresh(self, lane: str) -> list[EntryKey]:
@@ -270,7 +272,7 @@ class InMemoryStream:
             claimed.append(self._entry(stream, key, held.deliveries + 1, lane))
         return claimed
 
-    def ends(self) -> list[Claim]:
+    def terminations(self) -> list[Claim]:
         """See the interface."""
         with self._lane.changed:
             self._answering()
@@ -283,7 +285,7 @@ class InMemoryStream:
         heard = self._heard
         return [(name, one) for name, lane in self._lanes.items() for one in lane.cancelled[heard.get(name, 0) :]]
 
-    def begin_alone(self, entry: Entry) -> bool:
+    def begin_isolated(self, entry: Entry) -> bool:
         """See the interface."""
         with self._lane.changed:
             self._answering()
@@ -319,47 +321,49 @@ class InMemoryStream:
         group.consumers -= gone
         return len(gone)
 
-    def commit(self, ended: Sequence[Ended]) -> list[int]:
+    def commit(self, completions: Sequence[Completion]) -> list[int]:
         """See the interface."""
         with self._lane.changed:
             self._answering()
             self._lane.commits += 1
-            statuses = [self._lanes[item.lane].end(item) for item in ended]
+            statuses = [self._lanes[item.lane].end(item) for item in completions]
             self._lane.changed.notify_all()
             if self._lane.lost_answers:
                 self._lane.lost_answers -= 1
                 raise StreamDown("The answer was lost.")
             return statuses
 
-    def commit_and_read(self, ended: Sequence[Ended], committed: Callable[[], None], max_entries: int) -> list[Entry]:
+    def commit_and_read(
+        self, completions: Sequence[Completion], committed: Callable[[], None], max_entries: int
+    ) -> list[Entry]:
         """See the interface."""
-        if NO_ROOM not in self.commit(ended):
+        if NO_ROOM not in self.commit(completions):
             committed()
         return self.read(max_entries)
 
-    def end_answered(self, ended: Sequence[Ended]) -> list[bool]:
+    def end_answered(self, completions: Sequence[Completion]) -> list[bool]:
         """See the interface."""
         with self._lane.changed:
             self._answering()
-            lanes = [self._lanes.get(one.lane) for one in ended]
+            lanes = [self._lanes.get(one.lane) for one in completions]
             known = [
                 lane is not None and lane._reply(one.request_id) is not None
-                for lane, one in zip(lanes, ended, strict=True)
+                for lane, one in zip(lanes, completions, strict=True)
             ]
-            for one in (one for one, is_known in zip(ended, known, strict=True) if is_known):
+            for one in (one for one, is_known in zip(completions, known, strict=True) if is_known):
                 self._lanes[one.lane].end(replace(one, expiry_ms=1))
             return known
 
-    def bury(self, dead: Sequence[Dead]) -> list[int]:
+    def dead_letter(self, dead: Sequence[Dead]) -> list[int]:
         """See the interface."""
         with self._lane.changed:
             self._answering()
             statuses = []
             for one in dead:
-                lane, entry_id = self._lanes[one.ended.lane], one.ended.entry_id
+                lane, entry_id = self._lanes[one.completion.lane], one.completion.entry_id
                 stream = lane.stream
                 message = stream.entries.get(_key(entry_id), {}).get(b"m", b"") if stream is not None else b""
-                statuses.append(lane.end(one.ended))
+                statuses.append(lane.end(one.completion))
                 if statuses[-1]:
                     lane.dead.append((one.reason, one.crashes, message))
             return statuses
@@ -371,8 +375,8 @@ class InMemoryStream:
             before_s, now_ms = time.monotonic(), self._lane.now_ms()
             self._lanes = {DEFAULT_LANE: self._lane, **{name: lane for name, (lane, _) in self._lane.others.items()}}
             weights = {DEFAULT_LANE: 1.0, **{name: weight for name, (_, weight) in self._lane.others.items()}}
-            if weights != self._turns.weights:
-                self._turns = Turns(weights)
+            if weights != self._fair_share.weights:
+                self._fair_share = FairShare(weights)
             for lane in self._lanes.values():
                 lane.make()
             self._lane.workers[self._worker] = now_ms
@@ -401,11 +405,11 @@ class InMemoryStream:
                 if group is not None and all(held.consumer != self._worker for held in group.pending.values()):
                     group.consumers.discard(self._worker)
 
-    def wish(self) -> Wish | None:
+    def desired_precision(self) -> DesiredPrecision | None:
         """See the interface."""
         with self._lane.changed:
             self._answering()
-            return self._lane.wish
+            return self._lane.desired_precision
 
     def serving(self) -> Serving:
         """See the interface."""

@@ -32,7 +32,7 @@ class CloseReason(StrEnum):
         WINDOW: it had waited for company as long as it may; under ``adaptive``, as long as that paid.
         DEADLINE: a longer wait would have cost one of its items the deadline.
         DRAIN: the consumer is stopping.
-        LONE: one entry taken over from another consumer, which runs alone.
+        ISOLATED: one entry taken over from another consumer, which runs alone; metrics call it ``lone``.
     """
 
     FULL = "full"
@@ -40,7 +40,7 @@ class CloseReason(StrEnum):
     WINDOW = "window"
     DEADLINE = "deadline"
     DRAIN = "drain"
-    LONE = "lone"
+    ISOLATED = "lone"
 
 
 @dataclass(slots=True)
@@ -74,7 +74,7 @@ class Batcher(Generic[T]):
         self._cost = cost
         self._adaptive = adaptive
         self._items: deque[T] = deque()
-        self._ahead = 0
+        self._priority_count = 0
         self._unnoted_rows = 0
         self._running_rows = self._running_units = 0
         self._has_waited = False
@@ -96,11 +96,11 @@ class Batcher(Generic[T]):
         """Say whether an idle device may be kept waiting for company, as things are."""
         return self._window_s > 0.0 if self._adaptive is None else self._adaptive.waits()
 
-    def add(self, item: T, *, ahead: bool = False) -> None:
+    def add(self, item: T, *, priority: bool = False) -> None:
         """Append an item, or put it ahead of all but those that were put ahead before."""
-        if ahead:
-            self._items.insert(self._ahead, item)
-            self._ahead += 1
+        if priority:
+            self._items.insert(self._priority_count, item)
+            self._priority_count += 1
         else:
             self._items.append(item)
         self._unnoted_rows += item.load.rows
@@ -193,6 +193,6 @@ class Batcher(Generic[T]):
                 items.append(item)
             self._items.popleft()
         self._running_rows, self._running_units = rows, units
-        self._ahead = max(0, self._ahead - len(items) - len(expired))
+        self._priority_count = max(0, self._priority_count - len(items) - len(expired))
         self._count_anew()
         return items, expired

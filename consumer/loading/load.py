@@ -15,7 +15,7 @@ from consumer.config import ConsumerConfig
 from consumer.events import Parity
 from consumer.models.base import Description, Model
 from consumer.models.load_errors import told_as_the_models
-from consumer.models.own.checked_model import Fitting
+from consumer.models.own.checked_model import CheckedModel
 from consumer.tuning.fingerprint import fingerprint
 from shared.model_config import NETWORK_FAMILIES
 from shared.process.allocator import give_back_freed_memory
@@ -109,7 +109,7 @@ def _load_own(build: Callable[[], Model], config: ConsumerConfig, close: Callabl
 
     def made() -> Model:
         model = build()
-        return Fitting(model, lambda: free_memory(device)) if config.model.family == "python" else model
+        return CheckedModel(model, lambda: free_memory(device)) if config.model.family == "python" else model
 
     model, parity = prepare(made, device, config.precision, config.max_batch, notes, close)
     free_memory(device)  # what was tried and let go leaves more behind than what was kept takes

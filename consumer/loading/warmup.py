@@ -17,7 +17,7 @@ from consumer.config import ConsumerConfig
 from consumer.models.base import ROW, Model
 from consumer.models.loads import load_of, units_of
 from consumer.tuning.findings import Finding
-from consumer.tuning.measuring import Measured, measure, preferred_rows
+from consumer.tuning.measuring import BatchTimes, measure, preferred_rows
 from shared.model_config import NETWORK_FAMILIES
 
 from .start_cache import Notes
@@ -47,7 +47,7 @@ class Calibration:
         units: of the rows of each bucket; empty where a row is a unit.
     """
 
-    measured: Measured
+    measured: BatchTimes
     preferred: int
     unit: str = ROW
     units: tuple[int, ...] = ()
@@ -112,7 +112,7 @@ def _run(model: Model) -> Callable[[int], object]:
     return lambda size: model.run(model.sample_rows(size))
 
 
-def _found(measured: Measured, model: Model, config: ConsumerConfig) -> Calibration:
+def _found(measured: BatchTimes, model: Model, config: ConsumerConfig) -> Calibration:
     count = units_of(model)
     loads = () if count is None else (load_of(model.sample_rows(rows), count) for rows, _ in measured)
     units = tuple(load.units for load in loads)
@@ -134,7 +134,7 @@ def told(found: Calibration, config: ConsumerConfig) -> str:
     )
 
 
-def checked(noted: Any) -> Measured | None:
+def checked(noted: Any) -> BatchTimes | None:
     """Return what was noted if it is what :func:`measure` returns: a file may hold anything."""
     try:
         measured = tuple((rows, float(run_s)) for rows, run_s in noted)

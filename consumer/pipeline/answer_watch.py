@@ -1,6 +1,6 @@
 """Does a consumer answer what it takes? Pure: a look now and then, with the time as an argument.
 
-A stage that died ends the process, and what hangs is ended by the keeper. This is for everything else that comes to
+A stage that died ends the process, and what hangs is ended by the watchdog. This is for everything else that comes to
 the same for those who wait: answers that cannot be committed, work that was lost between two stages, batches that take
 longer than anybody waits. A long batch is no such thing as long as somebody waits for it.
 """
@@ -11,7 +11,7 @@ import math
 from collections.abc import Collection
 
 
-class Answering:
+class AnswerWatch:
     """Keeps in mind when a consumer last answered.
 
     Args:
@@ -21,14 +21,14 @@ class Answering:
 
     def __init__(self, grace_s: float, longest_s: float) -> None:
         self._grace_s, self._longest_s = grace_s, longest_s
-        self._ended = 0
+        self._releases = 0
         self._answered_s = self._worked_s = -math.inf
 
     def late_s(
         self,
         now_s: float,
         due_s: Collection[float],
-        ended: int,
+        releases: int,
         running_until_s: float = -math.inf,
         works: bool = False,
     ) -> float:
@@ -36,12 +36,12 @@ class Answering:
 
         Args:
             due_s: of each request that is held, when its time is over.
-            ended: a count that grows whenever requests come to their end.
+            releases: a count that grows whenever requests come to their end.
             running_until_s: when the last of those that run now is not waited for any more; minus infinity for none.
             works: something is under way: a batch, its input or its answers.
         """
-        if ended != self._ended or not due_s:
-            self._ended, self._answered_s = ended, now_s
+        if releases != self._releases or not due_s:
+            self._releases, self._answered_s = releases, now_s
         if works or self._answered_s == now_s:
             self._worked_s = now_s
         if not due_s:

@@ -19,7 +19,7 @@ KEPT_S = 3600.0
 RETRY_S = 0.2
 
 
-class Cancelled:
+class Cancellations:
     """Entries that must not run any more. Pure.
 
     One thread adds, any thread asks. While nothing was cancelled it is false, and asking for that is all that a batch
@@ -54,19 +54,19 @@ class Cancelled:
                 del self._since_s[lane]
 
 
-class Listener:
+class CancellationListener:
     """Waits for news of cancellations, on a thread and a connection of its own."""
 
-    def __init__(self, stream: WorkStream, cancelled: Cancelled) -> None:
-        self._stream, self._cancelled = stream, cancelled
+    def __init__(self, stream: WorkStream, cancellations: Cancellations) -> None:
+        self._stream, self._cancellations = stream, cancellations
 
     def run(self, stop: threading.Event) -> None:
         """Listen until ``stop`` is set."""
         while not stop.is_set():
             try:
-                news = self._stream.ends()
+                news = self._stream.terminations()
             except (StreamDown, StreamGone) as error:
                 log.debug("No news of cancellations: %s", error)
                 stop.wait(RETRY_S)
             else:
-                self._cancelled.add(news, time.monotonic())
+                self._cancellations.add(news, time.monotonic())

@@ -16,16 +16,16 @@ import msgspec
 from consumer.events import BatchDone, ItemDone
 from consumer.models.base import Model
 from consumer.models.model_errors import answer_to
-from consumer.queue.interface import NO_ROOM, Claim, Dead, Ended, OnDead, StreamDown, StreamGone, WorkStream
+from consumer.queue.interface import NO_ROOM, Claim, Completion, Dead, OnDead, StreamDown, StreamGone, WorkStream
 from shared.settings import Settings
 from shared.tracing.spans import Tracing
 from shared.wire.fast import decode_reply, encode_reply
 from shared.wire.messages import Fault, ModelTag, Reply, Timing
 from shared.wire.outcomes import BY_CODE, INTERNAL, LANE_FULL, OK, Outcome, RequestError
 
-from .deduplication import Repeats
-from .items import Finished, Item, Prepared, Refused, end_of
-from .leases import LeaseBook, Progress
+from .deduplication import Deduplication
+from .items import Finished, Item, Prepared, Refused, completion_of
+from .leases import LeaseBook, Watchdog
 from .traces import traced
 
 log = logging.getLogger(__name__)
@@ -56,8 +56,8 @@ class Committer:
         report: called after each commit with what happened, for the metrics.
         on_dead: told of dead letters, for the metrics.
         tracing: told of batches with traced requests in them; None for nobody.
-        progress: is told when making the answers of a batch begins and ends.
-        repeats: which ids are under way.
+        watchdog: is told when making the answers of a batch begins and ends.
+        deduplication: which ids are under way.
 
     Attributes:
         held: a batch that the executing thread commits together with its next read; touched by that thread only.
@@ -74,14 +74,14 @@ class Committer:
         report: Callable[[BatchDone], None],
         on_dead: OnDead,
         tracing: Tracing | None = None,
-        progress: Progress | None = None,
-        repeats: Repeats | None = None,
+        watchdog: Watchdog | None = None,
+        deduplication: Deduplication | None = None,
     ) -> None:
-        self._repeats = Repeats() if repeats is None else repeats
+        self._deduplication = Deduplication() if deduplication is None else deduplication
         self._stream, self._model, self._leases = stream, model, leases
         self._tag, self._warnings, self._settings = tag, warnings, settings
         self._report, self._on_dead = report, on_dead
-        self._tracing, self._progress = tracing, progress or Progress()
+        self._tracing, self._watchdog = tracing, watchdog or Watchdog()
         self.held: Prepared | None = None
         self._work: queue.Queue[Work] = queue.Queue(WAITING_BATCHES)
         self._give_up = threading.Event()
@@ -101,7 +101,7 @@ class Committer:
         if hold:
             prepared = self._prepare(finished)
             self.held = prepared
-            if sum(len(one.reply) for one in prepared.ended) > MOST_BYTES:
+            if sum(len(one.reply) for one in prepared.completions) > MOST_BYTES:
                 self.flush()
         elif idle and len(finished.items) <= FEW_REPLIES and self._work.empty() and self._committing.acquire(False):
             try:
@@ -121,7 +121,7 @@ class Committer:
     def settle(self, prepared: Prepared) -> None:
         """Note that a batch has been committed."""
         self.held = None
-        self._leases.release(item.claim for item in prepared.ended)
+        self._leases.release(item.claim for item in prepared.completions)
         with self._committing:  # one report at a time: the metrics take no lock
             self._report_batch(prepared)
 
@@ -148,8 +148,8 @@ class Committer:
 
     def _prepare(self, finished: Finished) -> Prepared:
         begun_s = time.monotonic()
-        self._progress.begin(id(finished), begun_s)  # two threads may do this at once
-        ended, done = [], []
+        self._watchdog.begin(id(finished), begun_s)  # two threads may do this at once
+        completions, done = [], []
         for item, outputs in zip(finished.items, finished.outputs, strict=True):
             reply, code = self._reply(item, outputs, finished)
             request = item.request
@@ -157,15 +157,15 @@ class Committer:
             if code != OK.code and not BY_CODE[code].lasting:
                 expiry_ms = 0
             waited_s = finished.taken_s - item.arrived_s
-            ended.append(end_of(item, expiry_ms, reply))
-            if self._repeats:
-                ended += self._ends_of_joined(ended[-1])
+            completions.append(completion_of(item, expiry_ms, reply))
+            if self._deduplication:
+                completions += self._completions_of_joined(completions[-1])
             done.append(ItemDone(code, item.queued_s, waited_s, item.decode_s, request.traceparent))
-        self._progress.end(id(finished))
-        return Prepared(finished, ended, done, begun_s, time.monotonic())
+        self._watchdog.end(id(finished))
+        return Prepared(finished, completions, done, begun_s, time.monotonic())
 
     def _commit_prepared(self, prepared: Prepared) -> None:
-        lost = self._commit(prepared.ended)
+        lost = self._commit(prepared.completions)
         self._report_batch(_without(prepared, lost) if lost else prepared)
 
     def _report_batch(self, prepared: Prepared) -> None:
@@ -215,48 +215,48 @@ class Committer:
         fault = Fault(error.outcome.code, error.message, error.field)
         return encode_reply(Reply(request_id, self._tag, timing, attempt, fault=fault))
 
-    def _ends_of_joined(self, first: Ended) -> list[Ended]:
+    def _completions_of_joined(self, first: Completion) -> list[Completion]:
         """Make the ends of those that joined a request: its answer is theirs, too.
 
         An end that is not lasting is no answer to them. They are given up here, and come back one by one.
         """
         lasting = first.expiry_ms > 0
-        joined = self._repeats.end(first.lane, first.request_id, answered=lasting)
+        joined = self._deduplication.end(first.lane, first.request_id, answered=lasting)
         if not lasting:
             self._leases.release([item.entry.claim for item in joined])
             return []
-        return [end_of(item, first.expiry_ms, first.reply) for item in joined]
+        return [completion_of(item, first.expiry_ms, first.reply) for item in joined]
 
     def _commit_refused(self, refused: Sequence[Refused]) -> None:
-        ended: list[Ended] = []
+        completions: list[Completion] = []
         dead: list[Dead] = []
         done = []
         for one in refused:
             error = one.error
             reply = self._refusal(one.request_id, Timing(), one.entry.attempt, error)
             expiry_ms = self._settings.reply_expiry_ms(one.ttl_ms) if error.outcome.lasting else 0
-            end = Ended(one.entry.entry_id, one.request_id, one.reply_to, expiry_ms, reply, one.entry.lane)
+            end = Completion(one.entry.entry_id, one.request_id, one.reply_to, expiry_ms, reply, one.entry.lane)
             if one.reason:
                 log.error("Request %s is a dead letter now: %s", one.request_id, one.reason)
                 dead.append(Dead(end, one.reason, one.crashes))
             else:
-                ended.append(end)
-            ended += self._ends_of_joined(end)
+                completions.append(end)
+            completions += self._completions_of_joined(end)
             done.append(ItemDone(error.outcome.code, 0.0, 0.0, 0.0))
-        self._commit(ended)
+        self._commit(completions)
         if dead:
-            self._until_answered(lambda: self._on_dead(dead, self._stream.bury(dead)), len(dead))
-            self._leases.release(one.ended.claim for one in dead)
+            self._until_answered(lambda: self._on_dead(dead, self._stream.dead_letter(dead)), len(dead))
+            self._leases.release(one.completion.claim for one in dead)
         self._report(BatchDone(items=done))
 
-    def _commit(self, ended: Sequence[Ended]) -> dict[Claim, Outcome]:
+    def _commit(self, completions: Sequence[Completion]) -> dict[Claim, Outcome]:
         """Commit; returns the entries whose answer could not be stored, and the error that each ended with instead."""
         lost: dict[Claim, Outcome] = {}
-        for portion in portions(ended):
+        for portion in portions(completions):
             lost |= self._commit_portion(portion)
         return lost
 
-    def _commit_portion(self, ended: Sequence[Ended]) -> dict[Claim, Outcome]:
+    def _commit_portion(self, completions: Sequence[Completion]) -> dict[Claim, Outcome]:
         """Commit, repeating until Redis has answered: a repeated commit changes nothing.
 
         What it does not take although it takes other commits is cut in halves, down to the one answer that it never
@@ -265,26 +265,26 @@ class Committer:
         tries = itertools.count(1)
 
         def is_in_vain() -> bool:
-            return self._is_too_much(ended) and next(tries) >= MOST_TRIES
+            return self._is_too_much(completions) and next(tries) >= MOST_TRIES
 
         statuses: list[int] = []
 
         def step() -> None:
-            statuses[:] = self._stream.commit(ended)
+            statuses[:] = self._stream.commit(completions)
 
-        if self._until_answered(step, len(ended), is_in_vain):
-            without = [one for one, status in zip(ended, statuses, strict=False) if status == NO_ROOM]
-            self._leases.release({one.claim for one in ended} - {one.claim for one in without})
+        if self._until_answered(step, len(completions), is_in_vain):
+            without = [one for one, status in zip(completions, statuses, strict=False) if status == NO_ROOM]
+            self._leases.release({one.claim for one in completions} - {one.claim for one in without})
             lost: dict[Claim, Outcome] = {}
             for one in without:
                 lost |= self._commit_error(one, LANE_FULL)
             return lost
-        if len(ended) == 1:
-            return self._commit_error(ended[0], INTERNAL)
-        middle = len(ended) // 2
-        return self._commit_portion(ended[:middle]) | self._commit_portion(ended[middle:])
+        if len(completions) == 1:
+            return self._commit_error(completions[0], INTERNAL)
+        middle = len(completions) // 2
+        return self._commit_portion(completions[:middle]) | self._commit_portion(completions[middle:])
 
-    def _commit_error(self, one: Ended, outcome: Outcome) -> dict[Claim, Outcome]:
+    def _commit_error(self, one: Completion, outcome: Outcome) -> dict[Claim, Outcome]:
         """End a request whose answer cannot be stored with an error in its place."""
         size_bytes, why = len(one.reply), "could not be stored"
         if outcome is LANE_FULL:
@@ -301,11 +301,11 @@ class Committer:
         self._leases.release([one.claim])
         return {one.claim: outcome}
 
-    def _is_too_much(self, ended: Sequence[Ended]) -> bool:
+    def _is_too_much(self, completions: Sequence[Completion]) -> bool:
         """Say whether a commit that failed is large, and one of nothing succeeds: an entry 0-1 there never is."""
-        if sum(len(one.reply) for one in ended) <= LARGE_BYTES:
+        if sum(len(one.reply) for one in completions) <= LARGE_BYTES:
             return False
-        nothing = [Ended(b"0-1", "nothing", "", 0, b"", lane) for lane in {one.lane for one in ended}]
+        nothing = [Completion(b"0-1", "nothing", "", 0, b"", lane) for lane in {one.lane for one in completions}]
         try:
             self._stream.commit(nothing)
         except (StreamDown, StreamGone):
@@ -328,16 +328,16 @@ class Committer:
                     return False
 
 
-def portions(ended: Sequence[Ended], most_bytes: int = MOST_BYTES) -> Iterator[Sequence[Ended]]:
+def portions(completions: Sequence[Completion], most_bytes: int = MOST_BYTES) -> Iterator[Sequence[Completion]]:
     """Cut what is to be committed into pieces of at most ``most_bytes`` of replies; a larger reply goes alone."""
     start, size = 0, 0
-    for index, one in enumerate(ended):
+    for index, one in enumerate(completions):
         if index > start and size + len(one.reply) > most_bytes:
-            yield ended[start:index]
+            yield completions[start:index]
             start, size = index, 0
         size += len(one.reply)
-    if start < len(ended):
-        yield ended[start:]
+    if start < len(completions):
+        yield completions[start:]
 
 
 def _without(prepared: Prepared, lost: Mapping[Claim, Outcome]) -> Prepared:

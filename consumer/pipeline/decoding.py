@@ -73,8 +73,8 @@ class Decoding:
 
     def add(self, item: Item) -> None:
         """Have the rows of ``item`` made."""
-        if item.is_lone:
-            self._intake.begin_lone()
+        if item.is_isolated:
+            self._intake.begin_decoding_isolated()
         else:
             self._intake.begin_decoding(1, item.entry.lane)
         self._decoders.submit(Job(item))
@@ -84,7 +84,7 @@ class Decoding:
         try:
             self._rows.check_due(item, begun_s)
             if not job.is_large:
-                if item.is_lone and not (item.has_begun or count_alone(self._stream, self._leases, item)):
+                if item.is_isolated and not (item.has_begun or count_isolated(self._stream, self._leases, item)):
                     return partial(self._end, job, None)
                 job.memory_bytes = self._large_bytes(item)
                 if job.is_large:
@@ -106,7 +106,7 @@ class Decoding:
         return needed
 
     def _set_aside(self, job: Job[Item]) -> None:
-        if not job.item.is_lone:
+        if not job.item.is_isolated:
             self._intake.set_apart(job.item.entry.lane)
         self._decoders.set_aside(job)
 
@@ -127,18 +127,18 @@ class Decoding:
         self._end(job, None)
 
     def _end(self, job: Job[Item], done: Item | None) -> None:
-        if job.item.is_lone:
-            self._intake.add_lone(done)
+        if job.item.is_isolated:
+            self._intake.add_isolated(done)
         elif job.is_large:
             self._intake.end_apart(done)
         else:
             self._intake.end_decoding(done, job.item.entry.lane)
 
 
-def count_alone(stream: WorkStream, leases: LeaseBook, item: Item) -> bool:
+def count_isolated(stream: WorkStream, leases: LeaseBook, item: Item) -> bool:
     """Count that an item taken over begins now; False when it is not this consumer's to run."""
     with suppress(StreamDown, StreamGone):  # it is taken over again when its lease has run out
-        item.has_begun = stream.begin_alone(item.entry)
+        item.has_begun = stream.begin_isolated(item.entry)
     if not item.has_begun:
         leases.release([item.entry.claim])
     return item.has_begun

@@ -17,12 +17,12 @@ MOST = 10_000
 """Answered ids that are remembered."""
 
 
-def may_repeat(request: Request) -> bool:
+def may_be_duplicate(request: Request) -> bool:
     """Say whether its id may have been sent before: no front end waits for it."""
     return request.reply_to is None or not request.reply_to.startswith(FRONT_END)
 
 
-class Repeats:
+class Deduplication:
     """Which ids are under way here, and which were answered lately. Empty, and false, while there are none under way.
 
     One thread lets in, another ends.

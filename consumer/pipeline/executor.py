@@ -18,10 +18,10 @@ from consumer.models.base import Model
 from consumer.models.model_errors import answer_to, described
 from shared.wire.outcomes import CANCELLED, EXPIRED, RequestError
 
-from .cancellations import Cancelled
+from .cancellations import Cancellations
 from .intake import Intake
 from .items import Finished, Item, Replies, refuse
-from .leases import Progress
+from .leases import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ QUICK_ROWS = 16
 
 LOOK_UP_S = 0.2
 BATCH = "batch"
-"""What the running batch is called in the progress."""
+"""What the running batch is called in the watchdog."""
 
 
 class Reader(Protocol):
@@ -42,7 +42,7 @@ class Reader(Protocol):
     def read_for_executor(self, stop: threading.Event, replies: Replies | None) -> bool:
         """Read once, and commit what is held in the same round trip, unless somebody else is reading; say whether."""
 
-    def begin_alone(self, item: Item) -> bool:
+    def begin_isolated(self, item: Item) -> bool:
         """Count that ``item`` runs alone, and make its rows; False when it is not to run."""
 
 
@@ -56,8 +56,8 @@ class Executor:
     Args:
         replies: takes batches that ran, and requests whose deadline passed before inference.
         cost: what batches cost; learns from each one that runs.
-        progress: is told when a batch begins and ends.
-        cancelled: entries that are not to run.
+        watchdog: is told when a batch begins and ends.
+        cancellations: entries that are not to run.
     """
 
     def __init__(
@@ -66,12 +66,15 @@ class Executor:
         intake: Intake,
         replies: Replies,
         cost: BatchCost | None = None,
-        progress: Progress | None = None,
-        cancelled: Cancelled | None = None,
+        watchdog: Watchdog | None = None,
+        cancellations: Cancellations | None = None,
     ) -> None:
         self._model, self._intake, self._replies = model, intake, replies
         self._cost = cost or BatchCost()
-        self._progress, self._cancelled = progress or Progress(), Cancelled() if cancelled is None else cancelled
+        self._watchdog, self._cancellations = (
+            watchdog or Watchdog(),
+            Cancellations() if cancellations is None else cancellations,
+        )
         self._decodes = False
         self._units_per_row = 1
         self._running: Sequence[Item] = ()
@@ -117,7 +120,7 @@ class Executor:
                 continue
             if batch.expired:
                 self._refuse_expired(batch.expired)
-            if self._cancelled:
+            if self._cancellations:
                 batch = replace(batch, items=self._not_cancelled(batch.items))
             if batch.items and self._may_run(batch, reader):
                 finished = self._run_batch(batch)
@@ -126,13 +129,13 @@ class Executor:
         self._replies.flush()
 
     def _may_run(self, batch: Batch[Item], reader: Reader | None) -> bool:
-        if batch.reason is not CloseReason.LONE or reader is None:
+        if batch.reason is not CloseReason.ISOLATED or reader is None:
             return True
-        self._progress.begin(BATCH, monotonic())
+        self._watchdog.begin(BATCH, monotonic())
         try:
-            begins = reader.begin_alone(batch.items[0])
+            begins = reader.begin_isolated(batch.items[0])
         finally:
-            self._progress.end(BATCH)
+            self._watchdog.end(BATCH)
         if begins and batch.items[0].deadline_s <= monotonic():  # asking took its time
             self._refuse_expired(batch.items)
             return False
@@ -155,7 +158,7 @@ class Executor:
             units += item.load.units
         self._running = batch.items
         taken_s = monotonic()
-        self._progress.begin(BATCH, taken_s)
+        self._watchdog.begin(BATCH, taken_s)
         try:
             outputs = self._outputs(batch.items, self._run_rows(rows))
             run_s = monotonic() - taken_s
@@ -164,7 +167,7 @@ class Executor:
         except BaseException as error:  # a panic, or `sys.exit()`: whatever it is, it is this batch's
             outputs = self._split(batch.items, error)
             run_s = monotonic() - taken_s
-        self._progress.end(BATCH)
+        self._watchdog.end(BATCH)
         self._running = ()
         self._ran_s += run_s
         # The decoders must not run dry while the executor waits for them.
@@ -200,7 +203,7 @@ class Executor:
         shares: list[Sequence[Any] | RequestError] = []
         for half in (items[:middle], items[middle:]):
             now_s = monotonic()
-            self._progress.begin(BATCH, now_s)
+            self._watchdog.begin(BATCH, now_s)
             ends = [self._end_without_running(item, now_s) for item in half]
             outputs = iter(self._run_half([item for item, end in zip(half, ends, strict=True) if end is None]))
             shares += [next(outputs) if end is None else end for end in ends]
@@ -217,13 +220,13 @@ class Executor:
     def _end_without_running(self, item: Item, now_s: float) -> RequestError | None:
         if item.deadline_s <= now_s:
             return RequestError(EXPIRED, "The deadline passed before inference could start.")
-        if self._cancelled.holds(item.entry.claim):
+        if self._cancellations.holds(item.entry.claim):
             return RequestError(CANCELLED, "The request was cancelled.")
         return None
 
     def _not_cancelled(self, items: Sequence[Item]) -> Sequence[Item]:
         # Asked once for each: what is heard of meanwhile must not fall out of both lists.
-        holds = [self._cancelled.holds(item.entry.claim) for item in items]
+        holds = [self._cancellations.holds(item.entry.claim) for item in items]
         if True not in holds:
             return items
         error = RequestError(CANCELLED, "The request was cancelled.")

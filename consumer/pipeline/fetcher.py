@@ -11,7 +11,7 @@ from contextlib import suppress
 import msgspec
 
 from consumer.queue.entry_reader import read
-from consumer.queue.interface import FUTURE_MS, Dead, Ended, Entry, OnDead, StreamDown, StreamGone, WorkStream
+from consumer.queue.interface import FUTURE_MS, Completion, Dead, Entry, OnDead, StreamDown, StreamGone, WorkStream
 from consumer.queue.shared_bodies import SharedBodies
 from consumer.switching.pause import Pause
 from shared.keys import DEFAULT_LANE
@@ -20,11 +20,11 @@ from shared.wire.bodies import BODY_GONE, Owner
 from shared.wire.messages import WireError
 from shared.wire.outcomes import CRASHED, EXPIRED, MALFORMED, RequestError
 
-from .decoding import Decoding, count_alone
-from .deduplication import Repeats, may_repeat
+from .decoding import Decoding, count_isolated
+from .deduplication import Deduplication, may_be_duplicate
 from .intake import Intake
-from .items import Item, Refusal, Refused, Replies, end_of, refuse
-from .leases import MOST_CRASHES, LeaseBook, Progress
+from .items import Item, Refusal, Refused, Replies, completion_of, refuse
+from .leases import MOST_CRASHES, LeaseBook, Watchdog
 from .rows import Rows
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ RETRY_S = 0.2
 POLL_S = 0.005
 """Time between two looks, while the next batch is full, for lanes that have less than their share of it."""
 ROWS = "rows"
-"""What making the rows of requests just read is called in the progress."""
+"""What making the rows of requests just read is called in the watchdog."""
 
 
 class Fetcher:
@@ -49,9 +49,9 @@ class Fetcher:
         on_dead: told of dead letters, for the metrics.
         on_recovered: called with the number of entries taken over from another consumer.
         scan_s: time between two searches for abandoned work that find none.
-        progress: is told when making rows here begins and ends.
+        watchdog: is told when making rows here begins and ends.
         pause: says when nothing is to be claimed, neither new nor abandoned work.
-        repeats: which ids are under way.
+        deduplication: which ids are under way.
         most_message_bytes: a longer message is not decoded.
         bodies: those in shared memory.
         model: the name that they belong to.
@@ -73,9 +73,9 @@ class Fetcher:
         on_dead: OnDead,
         on_recovered: Callable[[int], None],
         scan_s: float,
-        progress: Progress | None = None,
+        watchdog: Watchdog | None = None,
         pause: Pause | None = None,
-        repeats: Repeats | None = None,
+        deduplication: Deduplication | None = None,
         most_message_bytes: int = 1 << 30,
         bodies: SharedBodies | None = None,
         model: str = "",
@@ -86,8 +86,11 @@ class Fetcher:
         self._decoding, self._refuse = decoding, refuse
         self._on_gone, self._on_malformed, self._on_dead = on_gone, on_malformed, on_dead
         self._on_recovered = on_recovered
-        self._scan_s, self._progress = scan_s, progress or Progress()
-        self._pause, self._repeats = pause or Pause(lambda: None), Repeats() if repeats is None else repeats
+        self._scan_s, self._watchdog = scan_s, watchdog or Watchdog()
+        self._pause, self._deduplication = (
+            pause or Pause(lambda: None),
+            Deduplication() if deduplication is None else deduplication,
+        )
         self._next_scan_s = time.monotonic()
         self._down = False
         self._reading = threading.Lock()
@@ -135,10 +138,10 @@ class Fetcher:
         if room == 0 and not several:
             return
         # While one that was taken over waits for its turn, there may be more: nothing new is waited for.
-        has_lone = self._intake.has_lone()
+        has_isolated = self._intake.has_isolated()
         try:
-            abandoned = self._recover() if room and not has_lone else ()
-            entries = () if abandoned else self._read(room, replies, wait=not has_lone)
+            abandoned = self._recover() if room and not has_isolated else ()
+            entries = () if abandoned else self._read(room, replies, wait=not has_isolated)
         except StreamGone:
             self._on_gone()
             stop.wait(RETRY_S)
@@ -153,18 +156,18 @@ class Fetcher:
                 self._down = False
             if abandoned:
                 self._take_over(abandoned)
-            self.accept(entries, ahead=room == 0)
-            if has_lone and room and not entries:
-                self._intake.wait_for_lone(RETRY_S)
+            self.accept(entries, priority=room == 0)
+            if has_isolated and room and not entries:
+                self._intake.wait_for_isolated(RETRY_S)
 
     def _read(self, room: int, replies: Replies | None, *, wait: bool) -> Sequence[Entry]:
         if room == 0:  # the next batch is full, perhaps of one lane
-            return self._stream.read_ahead(self._intake.max_rows, self._intake.lanes())
+            return self._stream.read_priority(self._intake.max_rows, self._intake.lanes())
         held = replies.held if replies is not None else None
         if replies is None or held is None:
             return self._stream.read(room, wait=wait)
         # What is held is committed in any case: here, or by the executor once this returns.
-        return self._stream.commit_and_read(held.ended, lambda: replies.settle(held), room)
+        return self._stream.commit_and_read(held.completions, lambda: replies.settle(held), room)
 
     def _recover(self) -> Sequence[Entry]:
         """Take over one abandoned entry, if there is one: it runs alone, since it may be what ended its consumer."""
@@ -178,16 +181,16 @@ class Fetcher:
     def _take_over(self, entries: Sequence[Entry]) -> None:
         log.warning("Taking over %d entries that a consumer did not finish.", len(entries))
         self._on_recovered(len(entries))
-        self.accept(entries, lone=True)
+        self.accept(entries, isolated=True)
 
-    def begin_alone(self, item: Item) -> bool:
+    def begin_isolated(self, item: Item) -> bool:
         """Count that an item taken over runs now, and make its rows; False when it is not to run.
 
         What needs decoding comes from the decoders, where that has been counted.
         """
         if item.has_begun:
             return True
-        if not count_alone(self._stream, self._leases, item):
+        if not count_isolated(self._stream, self._leases, item):
             return False
         try:
             self._rows.make(item)
@@ -196,49 +199,49 @@ class Fetcher:
             return False
         return True
 
-    def accept(self, entries: Sequence[Entry], *, lone: bool = False, ahead: bool = False) -> None:
+    def accept(self, entries: Sequence[Entry], *, isolated: bool = False, priority: bool = False) -> None:
         """Take claimed entries: ready ones go to the intake, pictures to the decoders, bad ones back to the sender.
 
         Args:
-            lone: these were taken over, and are neither decoded nor run together with others.
-            ahead: they go ahead of what waits in the intake.
+            isolated: these were taken over, and are neither decoded nor run together with others.
+            priority: they go ahead of what waits in the intake.
         """
         ready: list[Item] = []
-        suspects: list[Item] = []
+        possible_duplicates: list[Item] = []
         refused: list[Refused] = []
         unreadable: list[Dead] = []
         now_s = time.monotonic()
         now_ms = self._now_ms(entries, now_s)
-        self._progress.begin(ROWS, now_s)
+        self._watchdog.begin(ROWS, now_s)
         for entry in entries:
             if not self._leases.take(entry.claim, now_s):
                 continue
             try:
-                item = self._item(entry, now_s, now_ms, lone)
+                item = self._item(entry, now_s, now_ms, isolated)
                 self._leases.promise(entry.claim, item.deadline_s)
-                item.goes_ahead, item.is_lone = ahead, lone
-                if lone:
-                    suspects.append(item)
-                elif not may_repeat(item.request):
+                item.has_priority, item.is_isolated = priority, isolated
+                if isolated:
+                    possible_duplicates.append(item)
+                elif not may_be_duplicate(item.request):
                     self._place(item, ready)
-                elif not self._repeats.joins(item):
+                elif not self._deduplication.joins(item):
                     # Asking costs a round trip. Who has no process that waits sends one by one, and can spare it.
-                    is_suspect = item.request.reply_to is None or self._repeats.was_answered(item)
-                    suspects.append(item) if is_suspect else self._place(item, ready)
+                    is_possible_duplicate = item.request.reply_to is None or self._deduplication.was_answered(item)
+                    possible_duplicates.append(item) if is_possible_duplicate else self._place(item, ready)
             except WireError as error:
                 if error.request_id is None:
-                    unreadable.append(Dead(Ended(entry.entry_id, "", "", 0, b"", entry.lane), str(error), 0))
+                    unreadable.append(Dead(Completion(entry.entry_id, "", "", 0, b"", entry.lane), str(error), 0))
                 else:
                     fault = RequestError(MALFORMED, str(error), field=error.field or None)
                     refused.append(Refused(entry, error.request_id, error.reply_to or "", 0, fault))
             except Refusal as refusal:
                 refused.append(refuse(refusal.item, refusal.error, refusal.reason, refusal.crashes))
-        for item in self._unanswered(suspects):
+        for item in self._unanswered(possible_duplicates):
             try:
                 self._place(item, ready)
             except Refusal as refusal:
                 refused.append(refuse(refusal.item, refusal.error))
-        self._progress.end(ROWS)
+        self._watchdog.end(ROWS)
         if ready:
             self._intake.add(ready)
         if refused:
@@ -249,26 +252,26 @@ class Fetcher:
     def _place(self, item: Item, ready: list[Item]) -> None:
         if self._rows.decodes(item):
             self._decoding.add(item)
-        elif item.is_lone:
-            self._intake.add_lone(item)
+        elif item.is_isolated:
+            self._intake.add_isolated(item)
         else:
             self._rows.make(item)
             ready.append(item)
 
-    def _unanswered(self, suspects: Sequence[Item]) -> Sequence[Item]:
+    def _unanswered(self, possible_duplicates: Sequence[Item]) -> Sequence[Item]:
         """End what has an answer already, and return the rest."""
-        if not suspects:
+        if not possible_duplicates:
             return ()
-        ends = [end_of(item, 0, b"") for item in suspects]
+        completions = [completion_of(item, 0, b"") for item in possible_duplicates]
         try:
-            answered = self._stream.end_answered(ends)
+            answered = self._stream.end_answered(completions)
         except (StreamDown, StreamGone):
-            return suspects  # to run one once more is allowed
+            return possible_duplicates  # to run one once more is allowed
         left: list[Item] = []
-        for item, is_answered in zip(suspects, answered, strict=True):
+        for item, is_answered in zip(possible_duplicates, answered, strict=True):
             if is_answered:
                 self._leases.release([item.entry.claim])
-                left += self._unanswered(self._repeats.end(item.entry.lane, item.request.id, answered=True))
+                left += self._unanswered(self._deduplication.end(item.entry.lane, item.request.id, answered=True))
             else:
                 left.append(item)
         return left
@@ -282,14 +285,14 @@ class Fetcher:
             self._stream.ask_time()
         return self._clock.now_ms(now_s)
 
-    def _item(self, entry: Entry, now_s: float, now_ms: float, lone: bool) -> Item:
+    def _item(self, entry: Entry, now_s: float, now_ms: float, isolated: bool) -> Item:
         request = read(entry, self._most_message_bytes)
         ahead_ms = entry.added_ms - now_ms
         added_ms = now_ms if ahead_ms > FUTURE_MS else entry.added_ms
         left_s = (added_ms + request.ttl_ms - now_ms) / 1000
         item = Item(entry, request, now_s, now_s + left_s, max(0.0, now_ms - entry.added_ms) / 1000)
         # The first delivery was in company, and this one has not begun.
-        crashes = max(0, entry.attempt - 2) if lone else 0
+        crashes = max(0, entry.attempt - 2) if isolated else 0
         # First, since asking again with an id that was released would cost as many consumers once more.
         if crashes >= MOST_CRASHES:
             error = RequestError(CRASHED, "The consumer died each time it ran this request, which is not tried again.")
@@ -301,7 +304,7 @@ class Fetcher:
         self._rows.check_cancelled(item)
         is_ahead = ahead_ms > FUTURE_MS and entry.lane != DEFAULT_LANE and not self._clock.set_backs
         if request.at is not None:
-            self._fetch_body(item, request.at, is_taken=not lone and not is_ahead)
+            self._fetch_body(item, request.at, is_taken=not isolated and not is_ahead)
         elif is_ahead:
             error = RequestError(MALFORMED, "The id of the entry lies in the future; let Redis make it.")
             reason = f"Its id lies {ahead_ms / 1000:.0f} s in the future; `headrace lane repair` makes the lane anew."
@@ -327,7 +330,7 @@ class Fetcher:
         log.warning("%d entries without a readable request id are dead letters now; nobody can be told.", len(dead))
         self._on_malformed(len(dead))
         try:
-            self._on_dead(dead, self._stream.bury(dead))
+            self._on_dead(dead, self._stream.dead_letter(dead))
         except (StreamDown, StreamGone):
             log.warning("The queue went away meanwhile; they come back after their lease.")
-        self._leases.release(one.ended.claim for one in dead)
+        self._leases.release(one.completion.claim for one in dead)

@@ -37,8 +37,8 @@ class Intake:
         self._usual = batcher.budget.used(*ONE)
         self._closed = False
         self._apart = 0
-        self._lone: Item | None = None
-        self._lone_is_decoded = False
+        self._isolated: Item | None = None
+        self._isolated_is_decoded = False
         lock = threading.Lock()
         self._changed = threading.Condition(lock)
         self._room = threading.Condition(lock)
@@ -59,12 +59,12 @@ class Intake:
 
     def _take(self, item: Item) -> None:
         before = self._batcher.used
-        self._batcher.add(item, ahead=item.goes_ahead)
+        self._batcher.add(item, priority=item.has_priority)
         self._usual += USUAL_WEIGHT * (self._batcher.used - before - self._usual)
 
     def is_empty(self) -> bool:
         """Say whether nothing waits here, neither ready nor being decoded."""
-        return self._decoding == 0 and self._apart == 0 and self._batcher.rows == 0 and not self.has_lone()
+        return self._decoding == 0 and self._apart == 0 and self._batcher.rows == 0 and not self.has_isolated()
 
     def waits(self) -> bool:
         """Say whether a batch may be held back for company although the device is idle."""
@@ -120,25 +120,25 @@ class Intake:
             self._batcher.ready(time.monotonic())
             self._changed.notify()
 
-    def has_lone(self) -> bool:
+    def has_isolated(self) -> bool:
         """Say whether an item that must run alone waits here, or is being decoded."""
-        return self._lone is not None or self._lone_is_decoded
+        return self._isolated is not None or self._isolated_is_decoded
 
-    def wait_for_lone(self, timeout_s: float) -> None:
+    def wait_for_isolated(self, timeout_s: float) -> None:
         """Wait until the item that must run alone has been handed out; only shortly while it is being decoded."""
         with self._room:
-            timeout_s = min(timeout_s, SHORTLY_S) if self._lone_is_decoded else timeout_s
-            self._room.wait_for(lambda: not self.has_lone(), timeout_s)
+            timeout_s = min(timeout_s, SHORTLY_S) if self._isolated_is_decoded else timeout_s
+            self._room.wait_for(lambda: not self.has_isolated(), timeout_s)
 
-    def begin_lone(self) -> None:
+    def begin_decoding_isolated(self) -> None:
         """Note that the rows of the one item that must run alone are being made."""
         with self._changed:
-            self._lone_is_decoded = True
+            self._isolated_is_decoded = True
 
-    def add_lone(self, item: Item | None) -> None:
+    def add_isolated(self, item: Item | None) -> None:
         """Add the one item that must run alone, which is handed out next; or give it up."""
         with self._changed:
-            self._lone, self._lone_is_decoded = item, False
+            self._isolated, self._isolated_is_decoded = item, False
             self._changed.notify()
             self._room.notify()
 
@@ -162,13 +162,13 @@ class Intake:
         with self._changed:
             while True:
                 now_s = time.monotonic()
-                if self._lone is not None:
-                    return self._take_lone(self._lone, now_s)
+                if self._isolated is not None:
+                    return self._take_isolated(self._isolated, now_s)
                 batch = self._batcher.take_due(now_s)
                 if batch is not None:
                     self._room.notify()
                     return batch
-                if self._closed and self._decoding == 0 and self._apart == 0 and not self._lone_is_decoded:
+                if self._closed and self._decoding == 0 and self._apart == 0 and not self._isolated_is_decoded:
                     return None
                 due_s = self._batcher.due_s(now_s)
                 if due_s is not None:
@@ -176,9 +176,9 @@ class Intake:
                 elif timeout_s == 0 or not self._changed.wait(timeout_s):
                     return None
 
-    def _take_lone(self, item: Item, now_s: float) -> Batch[Item]:
-        self._lone = None
+    def _take_isolated(self, item: Item, now_s: float) -> Batch[Item]:
+        self._isolated = None
         self._room.notify()
         if item.deadline_s <= now_s:
-            return Batch([], [item], CloseReason.LONE)
-        return Batch([item], [], CloseReason.LONE)
+            return Batch([], [item], CloseReason.ISOLATED)
+        return Batch([item], [], CloseReason.ISOLATED)

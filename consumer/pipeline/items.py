@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from consumer.batching.batcher import CloseReason
 from consumer.batching.load import ONE, Load
 from consumer.events import ItemDone
-from consumer.queue.interface import Ended, Entry
+from consumer.queue.interface import Completion, Entry
 from shared.process.logs import about
 from shared.wire.messages import Request
 from shared.wire.outcomes import RequestError
@@ -19,8 +19,8 @@ from shared.wire.outcomes import RequestError
 class Item:
     """One request on its way through the stages. Times are monotonic seconds, ``decode_s`` is a duration.
 
-    ``goes_ahead`` says that its lane has a share of the next batch, although others have filled that already;
-    ``is_lone`` that it was taken over and runs alone, ``has_begun`` that this delivery of it has been counted.
+    ``has_priority`` says that its lane has a share of the next batch, although others have filled that already;
+    ``is_isolated`` that it was taken over and runs alone, ``has_begun`` that this delivery of it has been counted.
     """
 
     entry: Entry
@@ -31,8 +31,8 @@ class Item:
     rows: Sequence[Any] = ()
     load: Load = ONE
     decode_s: float = 0.0
-    goes_ahead: bool = False
-    is_lone: bool = False
+    has_priority: bool = False
+    is_isolated: bool = False
     has_begun: bool = False
 
     def about(self) -> dict[str, str]:
@@ -91,10 +91,10 @@ def refuse(item: Item, error: RequestError, reason: str = "", crashes: int = 0) 
     return Refused(item.entry, request.id, request.reply_to or "", request.ttl_ms, error, reason, crashes)
 
 
-def end_of(item: Item, expiry_ms: int, reply: bytes) -> Ended:
+def completion_of(item: Item, expiry_ms: int, reply: bytes) -> Completion:
     """Make the end of an item that is answered with ``reply``."""
     entry, request = item.entry, item.request
-    return Ended(entry.entry_id, request.id, request.reply_to or "", expiry_ms, reply, entry.lane)
+    return Completion(entry.entry_id, request.id, request.reply_to or "", expiry_ms, reply, entry.lane)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class Prepared:
     """A batch whose replies are encoded: what to commit, and what to report then. Times are monotonic seconds."""
 
     finished: Finished
-    ended: Sequence[Ended]
+    completions: Sequence[Completion]
     done: Sequence[ItemDone]
     begun_s: float
     encoded_s: float

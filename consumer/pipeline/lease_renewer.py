@@ -1,4 +1,4 @@
-"""The keeper of leases: renews them on a thread of its own, and only while there is progress."""
+"""Renews the leases of claimed entries, on a thread of its own, and only while there is progress."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import time
 
 from consumer.queue.interface import StreamDown, StreamGone, WorkStream
 
-from .cancellations import Cancelled
-from .leases import LeaseBook, Progress
+from .cancellations import Cancellations
+from .leases import LeaseBook, Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -21,26 +21,26 @@ class Hung(Exception):
     """Something takes longer than anything may; the consumer has to end so that its work is taken over."""
 
 
-class Keeper:
+class LeaseRenewer:
     """Renews what is held, four times per lease.
 
     Args:
         longest_s: what takes longer than this has hung.
-        cancelled: entries that were taken away on purpose.
+        cancellations: entries that were taken away on purpose.
     """
 
     def __init__(
         self,
         stream: WorkStream,
         leases: LeaseBook,
-        progress: Progress,
+        watchdog: Watchdog,
         lease_s: float,
         longest_s: float,
-        cancelled: Cancelled | None = None,
+        cancellations: Cancellations | None = None,
     ) -> None:
-        self._stream, self._leases, self._progress = stream, leases, progress
+        self._stream, self._leases, self._watchdog = stream, leases, watchdog
         self._lease_s, self._longest_s = lease_s, longest_s
-        self._cancelled = Cancelled() if cancelled is None else cancelled
+        self._cancellations = Cancellations() if cancellations is None else cancellations
         self._reaped_s = -math.inf
 
     def run(self, stop: threading.Event) -> None:
@@ -52,7 +52,7 @@ class Keeper:
         wait_s = 0.0  # consumers that all die before a lease is over must clear up behind each other, too
         while not stop.wait(wait_s):
             now_s = time.monotonic()
-            taken_s = self._progress.longest_s(now_s)
+            taken_s = self._watchdog.longest_s(now_s)
             if taken_s > self._longest_s:
                 raise Hung(f"A batch, its input or its answers have taken {taken_s:.1f} s and may hang.")
             try:
@@ -66,7 +66,7 @@ class Keeper:
         held = self._leases.held()
         # What was committed meanwhile is not owned any more either, and has been released by then.
         lost = [claim for claim in self._stream.renew(held) if self._leases.holds(claim)] if held else []
-        lost = [claim for claim in lost if not self._cancelled.holds(claim)]
+        lost = [claim for claim in lost if not self._cancellations.holds(claim)]
         if lost:
             log.warning("The leases of %d entries ran out; whoever answers first counts.", len(lost))
         if now_s - self._reaped_s > self._lease_s:

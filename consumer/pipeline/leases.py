@@ -14,12 +14,12 @@ class LeaseBook:
     """Entries between claim and commit.
 
     Attributes:
-        ended: how often some were released: while it stands still, nothing is answered.
+        releases: how often some were released: while it stands still, nothing is answered.
     """
 
     def __init__(self) -> None:
         self._held: dict[Claim, float] = {}
-        self.ended = 0
+        self.releases = 0
 
     def __len__(self) -> int:
         return len(self._held)
@@ -54,10 +54,10 @@ class LeaseBook:
         """Note that entries were committed or discarded."""
         for claim in claims:
             self._held.pop(claim, None)
-        self.ended += 1
+        self.releases += 1
 
 
-class Progress:
+class Watchdog:
     """What is under way, and since when: leases are renewed only while none of it takes too long."""
 
     def __init__(self) -> None:

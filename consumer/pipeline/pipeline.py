@@ -18,16 +18,16 @@ from shared.state.cards import Card
 from shared.tracing.spans import Tracing
 from shared.wire.messages import ModelTag
 
-from .answer_watch import Answering
-from .cancellations import Cancelled
+from .answer_watch import AnswerWatch
+from .cancellations import Cancellations
 from .committer import Committer
 from .decoding import Decoding
-from .deduplication import Repeats
+from .deduplication import Deduplication
 from .executor import Executor
 from .fetcher import Fetcher
 from .intake import Intake
-from .lease_renewer import Keeper
-from .leases import LeaseBook, Progress
+from .lease_renewer import LeaseRenewer
+from .leases import LeaseBook, Watchdog
 from .policies import make_batcher
 from .rows import Rows
 
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 NewThread = Callable[[str, Callable[[], None]], threading.Thread]
 
 
-class Stages:
+class Pipeline:
     """Fetch, decode, run and commit.
 
     Args:
@@ -45,7 +45,7 @@ class Stages:
         new_thread: makes a thread whose crash ends the consumer.
         pause: says when nothing is to be claimed.
         tracing: where the spans of batches go; None for nowhere.
-        cancelled: entries that are not to run; somebody else adds to it.
+        cancellations: entries that are not to run; somebody else adds to it.
 
     Attributes:
         bodies: those that front ends of this machine keep in shared memory.
@@ -61,9 +61,9 @@ class Stages:
         pause: Pause,
         on_worn_out: Callable[[], None] = lambda: None,
         tracing: Tracing | None = None,
-        cancelled: Cancelled | None = None,
+        cancellations: Cancellations | None = None,
     ) -> None:
-        self._cancelled = Cancelled() if cancelled is None else cancelled
+        self._cancellations = Cancellations() if cancellations is None else cancellations
         self._config, self._stream, self._metrics = config, stream, metrics
         self.bodies = SharedBodies(bool(config.settings.shared_bodies_mb))
         self._on_worn_out = on_worn_out
@@ -75,18 +75,18 @@ class Stages:
         self._stopped = False
         self._committer: Committer | None = None
         self._executor: Executor | None = None
-        self._progress = Progress()
+        self._watchdog = Watchdog()
         settings = config.settings
-        self._answering = Answering(settings.lease_ms / 1000, settings.longest_batch_ms / 1000)
+        self._answer_watch = AnswerWatch(settings.lease_ms / 1000, settings.longest_batch_ms / 1000)
         self._ran_s, self._padded_rows = 0.0, 0
         self._decodings: list[Decoding] = []
 
     def late_s(self, now_s: float) -> float:
         """Return for how many seconds work is held here without answers that are due; ask about once a second."""
-        executor, progress = self._executor, self._progress
+        executor, watchdog = self._executor, self._watchdog
         until_s = -math.inf if executor is None else executor.running_until_s
-        works = progress.is_under_way or self.hangs  # what decodes for too long has a limit of its own
-        return self._answering.late_s(now_s, self._leases.due_s(), self._leases.ended, until_s, works)
+        works = watchdog.is_under_way or self.hangs  # what decodes for too long has a limit of its own
+        return self._answer_watch.late_s(now_s, self._leases.due_s(), self._leases.releases, until_s, works)
 
     @property
     def busy_s(self) -> float:
@@ -146,8 +146,8 @@ class Stages:
         self._metrics.batching(cost, calibration.preferred)
         intake = Intake(batcher)
         tag = ModelTag(card.name, card.version, card.precision)
-        progress = self._progress = Progress()
-        repeats = Repeats()
+        watchdog = self._watchdog = Watchdog()
+        deduplication = Deduplication()
         committer = Committer(
             self._stream,
             model,
@@ -156,20 +156,20 @@ class Stages:
             card.warnings,
             config.settings,
             self._metrics.batch_done,
-            self._metrics.buried,
+            self._metrics.dead_lettered,
             self._tracing,
-            progress,
-            repeats,
+            watchdog,
+            deduplication,
         )
-        executor = Executor(model, intake, committer, cost, progress, self._cancelled)
+        executor = Executor(model, intake, committer, cost, watchdog, self._cancellations)
         lease_s, longest_s = config.settings.lease_ms / 1000, config.settings.longest_batch_ms / 1000
-        keeper = Keeper(self._stream, self._leases, progress, lease_s, longest_s, self._cancelled)
+        renewer = LeaseRenewer(self._stream, self._leases, watchdog, lease_s, longest_s, self._cancellations)
         over = threading.Event()
         with self._lock:
             if self._stopped:
                 return
             self._committer, self._executor = committer, executor
-        rows = Rows(model, config.max_batch, self._cancelled)
+        rows = Rows(model, config.max_batch, self._cancellations)
         decoding = Decoding(
             self._stream,
             rows,
@@ -189,12 +189,12 @@ class Stages:
             refuse=committer.refuse,
             on_gone=self._on_gone,
             on_malformed=self._metrics.malformed,
-            on_dead=self._metrics.buried,
+            on_dead=self._metrics.dead_lettered,
             on_recovered=self._metrics.redelivered,
             scan_s=lease_s / 3,
-            progress=progress,
+            watchdog=watchdog,
             pause=self._pause,
-            repeats=repeats,
+            deduplication=deduplication,
             most_message_bytes=config.settings.max_message_bytes,
             bodies=self.bodies,
             model=config.model_name,
@@ -204,7 +204,7 @@ class Stages:
         fetch = self._new_thread("fetch", lambda: fetcher.run(self._halt))
         commit = self._new_thread("commit", committer.run)
         drain = self._new_thread("drain", lambda: self._drain(fetch, decoding, intake))
-        keep = self._new_thread("keep", lambda: keeper.run(over))
+        keep = self._new_thread("keep", lambda: renewer.run(over))
         for thread in (fetch, commit, drain, keep):
             thread.start()
         executor.run(fetcher, self._halt)

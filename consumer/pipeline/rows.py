@@ -8,7 +8,7 @@ from consumer.models.model_errors import answer_to
 from consumer.queue.entry_reader import check, is_large
 from shared.wire.outcomes import CANCELLED, EXPIRED, RequestError, invalid
 
-from .cancellations import Cancelled
+from .cancellations import Cancellations
 from .items import Item, Refusal
 
 
@@ -17,11 +17,11 @@ class Rows:
 
     Args:
         max_rows: most rows of a request.
-        cancelled: entries that are not to run.
+        cancellations: entries that are not to run.
     """
 
-    def __init__(self, model: Model, max_rows: int, cancelled: Cancelled) -> None:
-        self._model, self._max_rows, self._cancelled = model, max_rows, cancelled
+    def __init__(self, model: Model, max_rows: int, cancellations: Cancellations) -> None:
+        self._model, self._max_rows, self._cancellations = model, max_rows, cancellations
         self._units = units_of(model)
 
     def make(self, item: Item) -> None:
@@ -70,7 +70,7 @@ class Rows:
         Raises:
             Refusal: it was.
         """
-        if self._cancelled and self._cancelled.holds(item.entry.claim):
+        if self._cancellations and self._cancellations.holds(item.entry.claim):
             raise Refusal(item, RequestError(CANCELLED, "The request was cancelled."))
 
     def check_due(self, item: Item, now_s: float) -> None:

@@ -97,7 +97,7 @@ class Lanes:
         return self._weights[lane] * (1.0 + min(max(0.0, since_s) / self._ageing_s, MOST_AGEING))
 
 
-class Turns:
+class FairShare:
     """The lanes that a consumer serves: shares out room, and keeps how long each lane has waited for its turn.
 
     While one batch waits and is full, requests of a lane that has used less than its share may go ahead of those lanes
@@ -127,7 +127,7 @@ class Turns:
         self._note_turns(taken, waiting.keys(), now_s)
         return taken
 
-    def share_ahead(
+    def priority_share(
         self, rows: int, counts: Mapping[str, int], present: Mapping[str, int], now_s: float
     ) -> dict[str, int]:
         """Return how many requests may go ahead into a batch that is full.

@@ -12,7 +12,7 @@ import msgspec
 from shared.keys import DEFAULT_LANE
 from shared.redis.clock import RedisClock
 from shared.state.cards import Card
-from shared.state.desired_state import Serving, Wish
+from shared.state.desired_state import DesiredPrecision, Serving
 from shared.state.lanes import LaneBytes
 
 Claim = tuple[str, bytes]
@@ -58,7 +58,7 @@ class Entry(msgspec.Struct, frozen=True):
         return self.lane, self.entry_id
 
 
-class Ended(msgspec.Struct, frozen=True):
+class Completion(msgspec.Struct, frozen=True):
     """One request that has come to its end, as ``commit`` takes it.
 
     Attributes:
@@ -98,25 +98,25 @@ class Dead(msgspec.Struct, frozen=True):
     """One request that ends as a dead letter.
 
     Attributes:
-        ended: how its sender is told; an empty ``request_id`` when nobody can be.
+        completion: how its sender is told; an empty ``request_id`` when nobody can be.
         reason: one sentence for the operator.
         crashes: how often a consumer died while it ran alone.
     """
 
-    ended: Ended
+    completion: Completion
     reason: str
     crashes: int
 
     @property
     def cause(self) -> Cause:
         """What the metrics call the reason."""
-        if not self.ended.request_id:
+        if not self.completion.request_id:
             return Cause.UNREADABLE
         return Cause.CRASHED if self.crashes else Cause.FUTURE_ID
 
 
 OnDead = Callable[[Sequence[Dead], Sequence[int]], object]
-"""Told of dead letters and of what :meth:`WorkStream.bury` said to each."""
+"""Told of dead letters and of what :meth:`WorkStream.dead_letter` said to each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ class WorkStream(Protocol):
     def has_several_lanes(self) -> bool:
         """Say whether there are other lanes than ``default``."""
 
-    def read_ahead(self, rows: int, present: Mapping[str, int]) -> list[Entry]:
+    def read_priority(self, rows: int, present: Mapping[str, int]) -> list[Entry]:
         """Claim entries that go ahead into a full batch, of lanes with less than their share of it; does not wait.
 
         Args:
@@ -167,20 +167,22 @@ class WorkStream(Protocol):
             present: requests that wait for it already, by lane.
         """
 
-    def commit_and_read(self, ended: Sequence[Ended], committed: Callable[[], None], max_entries: int) -> list[Entry]:
+    def commit_and_read(
+        self, completions: Sequence[Completion], committed: Callable[[], None], max_entries: int
+    ) -> list[Entry]:
         """End requests as :meth:`commit` does and claim new entries, in one round trip.
 
         Args:
-            ended: what to end.
-            committed: called as soon as that has succeeded. When it has not been called, ``ended`` is to be
+            completions: what to end.
+            committed: called as soon as that has succeeded. When it has not been called, ``completions`` are to be
                 committed again, whether this returned or raised.
             max_entries: as for :meth:`read`, whose errors this raises, too.
         """
 
     def reclaim(self, max_entries: int) -> list[Entry]:
-        """Claim entries whose lease has run out. They are to run alone, each after a :meth:`begin_alone`."""
+        """Claim entries whose lease has run out. They are to run alone, each after a :meth:`begin_isolated`."""
 
-    def begin_alone(self, entry: Entry) -> bool:
+    def begin_isolated(self, entry: Entry) -> bool:
         """Count the delivery ``entry.attempt`` of a reclaimed entry, just before it runs alone.
 
         Thus only crashes of an entry that ran alone count against it. False: it is not this worker's any more.
@@ -189,17 +191,17 @@ class WorkStream(Protocol):
     def renew(self, claims: Sequence[Claim]) -> list[Claim]:
         """Begin the lease of claimed entries anew; returns those that are not this worker's any more."""
 
-    def commit(self, ended: Sequence[Ended]) -> list[int]:
+    def commit(self, completions: Sequence[Completion]) -> list[int]:
         """End requests atomically, one by one: 1 done by this call, 0 no longer ours, 2 already answered, -1 refused,
         and ``NO_ROOM``.
 
         Repeating a call after an error is harmless.
         """
 
-    def end_answered(self, ended: Sequence[Ended]) -> list[bool]:
+    def end_answered(self, completions: Sequence[Completion]) -> list[bool]:
         """End those whose id has a reply already; its sender is told to look. False: it has none and is to run."""
 
-    def bury(self, dead: Sequence[Dead]) -> list[int]:
+    def dead_letter(self, dead: Sequence[Dead]) -> list[int]:
         """End requests as :meth:`commit` does and keep their messages as dead letters; same statuses."""
 
     def reap(self) -> int:
@@ -215,13 +217,13 @@ class WorkStream(Protocol):
     def leave(self) -> None:
         """Take this worker off the list."""
 
-    def ends(self) -> list[Claim]:
+    def terminations(self) -> list[Claim]:
         """Wait a bounded time for news of entries that ended without a consumer, such as by being cancelled.
 
         Each is told once. For one thread at a time.
         """
 
-    def wish(self) -> Wish | None:
+    def desired_precision(self) -> DesiredPrecision | None:
         """Return what an operator last asked for, None for nothing."""
 
     def serving(self) -> Serving:

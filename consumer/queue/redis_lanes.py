@@ -16,7 +16,7 @@ from shared.redis import functions
 from shared.redis.client import ServerError, SyncLink
 from shared.state.lanes import LaneBytes, bytes_from
 
-from .fair_share import Turns
+from .fair_share import FairShare
 from .interface import Depth, Entry
 
 _FIELD = keys.MESSAGE_FIELD.encode()
@@ -89,7 +89,7 @@ class LaneReader:
         works = [keys.work(self._model, lane) for lane in lanes]
         return [command for work in works for command in (("XLEN", work), ("XPENDING", work, keys.GROUP))]
 
-    def take(self, turns: Turns, max_entries: int, wait: bool = True) -> list[Entry]:
+    def take(self, fair_share: FairShare, max_entries: int, wait: bool = True) -> list[Entry]:
         """Claim entries after :meth:`look` was sent.
 
         Args:
@@ -98,14 +98,14 @@ class LaneReader:
         Raises:
             ClientError: the connection failed, or a stream is missing and nothing was claimed from the others.
         """
-        lanes = tuple(turns.weights)
-        shares = turns.share(max_entries, self._counts(lanes), time.monotonic())
+        lanes = tuple(fair_share.weights)
+        shares = fair_share.share(max_entries, self._counts(lanes), time.monotonic())
         return self._claimed(shares) or (self._wait(lanes) if wait else [])
 
-    def take_ahead(self, turns: Turns, rows: int, present: Mapping[str, int]) -> list[Entry]:
+    def take_priority(self, fair_share: FairShare, rows: int, present: Mapping[str, int]) -> list[Entry]:
         """As :meth:`take`, of lanes with less than their share of a full batch, and without waiting."""
-        counts = self._counts(tuple(turns.weights))
-        return self._claimed(turns.share_ahead(rows, counts, present, time.monotonic()))
+        counts = self._counts(tuple(fair_share.weights))
+        return self._claimed(fair_share.priority_share(rows, counts, present, time.monotonic()))
 
     def _counts(self, lanes: Sequence[str]) -> dict[str, int]:
         answers = self._link.receive_many(2 * len(lanes))

@@ -18,10 +18,10 @@ from shared.state import cards, desired_state, lanes
 from shared.wire.reply_portion import Portion
 
 from . import switch_turn
-from .fair_share import Turns
-from .interface import FUTURE_MS, NO_ROOM, Claim, Dead, Depth, Ended, Entry, StreamDown, StreamGone
+from .fair_share import FairShare
+from .interface import FUTURE_MS, NO_ROOM, Claim, Completion, Dead, Depth, Entry, StreamDown, StreamGone
 from .redis_lanes import LaneReader, depth, entries, milliseconds
-from .redis_terminations import EndsReader
+from .redis_terminations import TerminationsReader
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -46,9 +46,9 @@ class RedisStream:
         self._client = connect(settings.redis_address, settings.socket_timeout_s, settings.redis_ping_s, is_spared=True)
         self._links = tuple(SyncLink(self._client) for _ in range(5))
         self._reading, self._committing, self._beating, self._keeping, self._listening = self._links
-        self._turns = Turns({MAIN: 1.0})
+        self._fair_share = FairShare({MAIN: 1.0})
         self._lanes = LaneReader(self._reading, model, worker, settings.block_ms)
-        self._ends = EndsReader(self._listening, model, settings.block_ms)
+        self._terminations = TerminationsReader(self._listening, model, settings.block_ms)
         self._claimed_after: dict[str, bytes] = {}
         self._portion = Portion()
         self._found: list[bytes] = []
@@ -61,32 +61,32 @@ class RedisStream:
         """See the interface; waits for at most ``settings.block_ms``."""
         if self._claimed_after:
             return self._read_claimed(max_entries)
-        turns = self._turns
+        fair_share = self._fair_share
         try:
-            self._guard(lambda: self._reading.send(*self._reads(turns, max_entries, wait)))
-            return self._guard(lambda: self._receive_read(turns, max_entries, wait))
+            self._guard(lambda: self._reading.send(*self._reads(fair_share, max_entries, wait)))
+            return self._guard(lambda: self._receive_read(fair_share, max_entries, wait))
         except StreamDown:
             self._note_lost_answer()
             raise
 
     def has_several_lanes(self) -> bool:
         """See the interface."""
-        return len(self._turns.weights) > 1
+        return len(self._fair_share.weights) > 1
 
-    def read_ahead(self, rows: int, present: Mapping[str, int]) -> list[Entry]:
+    def read_priority(self, rows: int, present: Mapping[str, int]) -> list[Entry]:
         """See the interface."""
-        turns = self._turns
-        if self._claimed_after or len(turns.weights) == 1:
+        fair_share = self._fair_share
+        if self._claimed_after or len(fair_share.weights) == 1:
             return []
         try:
-            self._guard(lambda: self._reading.send(*self._lanes.look(tuple(turns.weights))))
-            return self._guard(lambda: self._lanes.take_ahead(turns, rows, present))
+            self._guard(lambda: self._reading.send(*self._lanes.look(tuple(fair_share.weights))))
+            return self._guard(lambda: self._lanes.take_priority(fair_share, rows, present))
         except StreamDown:
             self._note_lost_answer()
             raise
 
     def _note_lost_answer(self) -> None:
-        self._claimed_after = dict.fromkeys(self._turns.weights, b"0-0")
+        self._claimed_after = dict.fromkeys(self._fair_share.weights, b"0-0")
 
     def _read_claimed(self, max_entries: int) -> list[Entry]:
         """Read again what this worker holds: the server may have claimed entries for it whose answer was lost."""
@@ -110,29 +110,31 @@ class RedisStream:
     def _taken(self, rows: Iterable[Any], lane: str) -> list[Entry]:
         return [Entry(entry, milliseconds(entry), message, seen + 1, lane) for entry, seen, message, *_ in rows]
 
-    def _reads(self, turns: Turns, max_entries: int, wait: bool = True) -> Sequence[tuple[Any, ...]]:
+    def _reads(self, fair_share: FairShare, max_entries: int, wait: bool = True) -> Sequence[tuple[Any, ...]]:
         """Return the commands of one read, whose answers :meth:`_receive_read` receives."""
-        if len(turns.weights) > 1:
-            return self._lanes.look(tuple(turns.weights))
+        if len(fair_share.weights) > 1:
+            return self._lanes.look(tuple(fair_share.weights))
         count = ("COUNT", max_entries, *(("BLOCK", self._settings.block_ms) if wait else ()))
         return (("XREADGROUP", "GROUP", keys.GROUP, self._worker, *count, "STREAMS", self._work, b">"),)
 
-    def _receive_read(self, turns: Turns, max_entries: int, wait: bool = True) -> list[Entry]:
-        if len(turns.weights) > 1:
-            return self._lanes.take(turns, max_entries, wait)
+    def _receive_read(self, fair_share: FairShare, max_entries: int, wait: bool = True) -> list[Entry]:
+        if len(fair_share.weights) > 1:
+            return self._lanes.take(fair_share, max_entries, wait)
         return entries(self._reading.receive(), MAIN)
 
-    def commit_and_read(self, ended: Sequence[Ended], committed: Callable[[], None], max_entries: int) -> list[Entry]:
+    def commit_and_read(
+        self, completions: Sequence[Completion], committed: Callable[[], None], max_entries: int
+    ) -> list[Entry]:
         """See the interface."""
         if self._claimed_after:
             return self.read(max_entries)
-        link, turns = self._reading, self._turns
+        link, fair_share = self._reading, self._fair_share
         commits = [
             ("FCALL", functions.COMMIT, 1, keys.work(self._model, lane), *self._commit_arguments(some))
-            for lane, some in _by_lane(ended).items()
+            for lane, some in _by_lane(completions).items()
         ]
         try:
-            self._guard(lambda: link.send(*commits, *self._reads(turns, max_entries)))
+            self._guard(lambda: link.send(*commits, *self._reads(fair_share, max_entries)))
             answers = self._guard(lambda: link.receive_many(len(commits)))
             refused = [answer for answer in answers if isinstance(answer, ServerError)]
             if refused:
@@ -141,7 +143,7 @@ class RedisStream:
                 statuses = [self._status(status) for answer in answers for status in answer]
                 if NO_ROOM not in statuses:  # else all are committed again, which says which have no room
                     committed()
-            return self._guard(lambda: self._receive_read(turns, max_entries))
+            return self._guard(lambda: self._receive_read(fair_share, max_entries))
         except StreamDown:
             self._note_lost_answer()
             raise
@@ -149,7 +151,7 @@ class RedisStream:
     def reclaim(self, max_entries: int) -> list[Entry]:
         """See the interface; lanes take turns in being looked at first."""
         arguments = [self._worker, self._settings.lease_ms, max_entries]
-        served = tuple(self._turns.weights)
+        served = tuple(self._fair_share.weights)
         for _ in served:
             self._scanned = (self._scanned + 1) % len(served)
             lane = served[self._scanned]
@@ -159,7 +161,7 @@ class RedisStream:
                 return self._taken(rows, lane)
         return []
 
-    def begin_alone(self, entry: Entry) -> bool:
+    def begin_isolated(self, entry: Entry) -> bool:
         """See the interface."""
         arguments = [self._worker, entry.entry_id, entry.attempt]
         return bool(self._call(None, functions.BEGIN, arguments, entry.lane))
@@ -177,22 +179,22 @@ class RedisStream:
     def reap(self) -> int:
         """See the interface; dead long ago means four leases."""
         arguments = [4 * self._settings.lease_ms]
-        return sum(int(self._call(self._keeping, functions.REAP, arguments, lane)) for lane in self._turns.weights)
+        return sum(int(self._call(self._keeping, functions.REAP, arguments, lane)) for lane in self._fair_share.weights)
 
-    def commit(self, ended: Sequence[Ended]) -> list[int]:
+    def commit(self, completions: Sequence[Completion]) -> list[int]:
         """See the interface."""
-        by_lane = {lane: self._commit_arguments(some) for lane, some in _by_lane(ended).items()}
+        by_lane = {lane: self._commit_arguments(some) for lane, some in _by_lane(completions).items()}
         answers = self._call_each(self._committing, functions.COMMIT, by_lane)
         statuses = {lane: iter(answer) for lane, answer in answers.items()}
-        return [self._status(next(statuses[one.lane], 0)) for one in ended]
+        return [self._status(next(statuses[one.lane], 0)) for one in completions]
 
-    def _commit_arguments(self, ended: Sequence[Ended]) -> list[Any]:
+    def _commit_arguments(self, completions: Sequence[Completion]) -> list[Any]:
         arguments: list[Any] = [
             functions.REPLY_STREAM_CAP,
             self._settings.reply_expiry_ms(self._settings.max_timeout_ms),
             functions.HINT_LIMIT_BYTES,
         ]
-        for item in ended:
+        for item in completions:
             arguments += (item.entry_id, item.request_id, item.reply_to, item.expiry_ms, item.reply)
         return arguments
 
@@ -204,29 +206,29 @@ class RedisStream:
         log.error("Redis refused to commit a reply: %s", status.decode(errors="replace"))
         return -1
 
-    def end_answered(self, ended: Sequence[Ended]) -> list[bool]:
+    def end_answered(self, completions: Sequence[Completion]) -> list[bool]:
         """See the interface."""
         by_lane: dict[str, list[Any]] = {}
-        for one in ended:
+        for one in completions:
             arguments = by_lane.setdefault(one.lane, self._commit_arguments(())[:2])
             arguments += (one.entry_id, one.request_id, one.reply_to)
         statuses = {
             lane: iter(self._call(self._reading, functions.ANSWERED, arguments, lane))
             for lane, arguments in by_lane.items()
         }
-        return [self._status(next(statuses[one.lane])) == 1 for one in ended]
+        return [self._status(next(statuses[one.lane])) == 1 for one in completions]
 
-    def bury(self, dead: Sequence[Dead]) -> list[int]:
+    def dead_letter(self, dead: Sequence[Dead]) -> list[int]:
         """See the interface."""
         head: list[Any] = [*self._commit_arguments(()), functions.DEAD_LETTERS_CAP, functions.DEAD_LETTERS_BYTES]
         by_lane: dict[str, list[Any]] = {}
         for one in dead:
-            arguments = by_lane.setdefault(one.ended.lane, head.copy())
-            arguments += (*self._commit_arguments((one.ended,))[3:], one.reason, one.crashes)
+            arguments = by_lane.setdefault(one.completion.lane, head.copy())
+            arguments += (*self._commit_arguments((one.completion,))[3:], one.reason, one.crashes)
         statuses = {
             lane: iter(self._call(None, functions.DEAD, arguments, lane)) for lane, arguments in by_lane.items()
         }
-        return [self._status(next(statuses[one.ended.lane], 0)) for one in dead]
+        return [self._status(next(statuses[one.completion.lane], 0)) for one in dead]
 
     def heartbeat(self, card: cards.Card, state: Mapping[str, str]) -> None:
         """See the interface."""
@@ -269,9 +271,9 @@ class RedisStream:
         self._found = found
         table = lanes.from_pairs(zip(found[::2], found[1::2], strict=True))
         weights = {name: one.weight for name, one in table.items()}
-        if weights != self._turns.weights:
+        if weights != self._fair_share.weights:
             log.info("Lanes and their weights: %s.", ", ".join(f"{name} {one:g}" for name, one in weights.items()))
-            self._turns = Turns(weights)
+            self._fair_share = FairShare(weights)
 
     def _make_lanes_anew(self) -> None:
         """Give what is in the lanes ids of now: with ids of before the clock was set back they would be dead letters.
@@ -280,7 +282,7 @@ class RedisStream:
         """
         seen = self.clock.set_backs
         log.warning("Redis's clock was set back; lanes whose newest id lies in the future are made anew.")
-        for lane in self._turns.weights:
+        for lane in self._fair_share.weights:
             if lane != MAIN:
                 self._call(self._beating, functions.REPAIR, [lanes.MOST_LIMIT, FUTURE_MS], lane)
         self._set_backs = seen
@@ -303,14 +305,14 @@ class RedisStream:
 
     def leave(self) -> None:
         """See the interface."""
-        for lane in self._turns.weights:
+        for lane in self._fair_share.weights:
             self._call(self._beating, functions.LEAVE, [self._worker], lane)
 
-    def ends(self) -> list[Claim]:
+    def terminations(self) -> list[Claim]:
         """See the interface; waits for at most ``settings.block_ms``."""
-        return self._guard(lambda: self._ends.read(tuple(self._turns.weights)))
+        return self._guard(lambda: self._terminations.read(tuple(self._fair_share.weights)))
 
-    def wish(self) -> desired_state.Wish | None:
+    def desired_precision(self) -> desired_state.DesiredPrecision | None:
         """See the interface."""
         key = keys.wish(self._model)
         found: Any = self._guard(lambda: self._client.hmget(key, [desired_state.PRECISION, desired_state.TOKEN]))
@@ -318,8 +320,8 @@ class RedisStream:
 
     def serving(self) -> desired_state.Serving:
         """See the interface."""
-        key = keys.wish(self._model)
-        return desired_state.serving_from(self._guard(lambda: self._client.hget(key, desired_state.SERVING)))
+        found = self._guard(lambda: self._client.hget(keys.wish(self._model), desired_state.SERVING))
+        return desired_state.serving_from(found)
 
     def take_turn(self) -> bool:
         """See the interface."""
@@ -331,10 +333,8 @@ class RedisStream:
 
     def depth(self) -> dict[str, Depth]:
         """See the interface. XINFO's lag is not used: it is unknown whenever the last delivered entry is deleted."""
-        now_ms = self.clock.now_ms()
-        return self._guard(
-            lambda: {lane: depth(self._client, self._model, lane, now_ms) for lane in self._turns.weights}
-        )
+        served, now_ms = self._fair_share.weights, self.clock.now_ms()
+        return self._guard(lambda: {lane: depth(self._client, self._model, lane, now_ms) for lane in served})
 
     def close(self) -> None:
         """See the interface."""
@@ -391,8 +391,8 @@ class RedisStream:
             raise StreamDown(told(error)) from error
 
 
-def _by_lane(ended: Iterable[Ended]) -> dict[str, list[Ended]]:
-    found: dict[str, list[Ended]] = {}
-    for one in ended:
+def _by_lane(completions: Iterable[Completion]) -> dict[str, list[Completion]]:
+    found: dict[str, list[Completion]] = {}
+    for one in completions:
         found.setdefault(one.lane, []).append(one)
     return found

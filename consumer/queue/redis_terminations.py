@@ -30,7 +30,7 @@ _ENTRY_ID = re.compile(rb"\d{1,20}-\d{1,20}\Z")
 _BEHIND_ALL = b"18446744073709551615-18446744073709551615"
 
 
-class EndsReader:
+class TerminationsReader:
     """Reads the lanes' streams of ends, each from where it was left.
 
     Args:

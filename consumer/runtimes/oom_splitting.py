@@ -38,7 +38,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
 
 
-class Halving(Generic[OutputsT]):
+class OomSplitting(Generic[OutputsT]):
     """Runs rows in parts of at most ``most`` rows, a number that is halved for good whenever memory runs out.
 
     Where even one row is too much, it is to blame and not the number of rows, so the number goes back to what it was

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .base import CannotRun, Job, Pixels
 from .libraries import is_lack_of_memory, said
-from .oom_splitting import Halving
+from .oom_splitting import OomSplitting
 from .row_ring import RowRing
 
 ROWS_PER_THREAD = 8
@@ -40,7 +40,7 @@ class SessionRunner:
         self._infer = infer
         most = min(max_batch, at_once or max_batch)
         self._batch = np.zeros((most, side, side, 3), np.uint8)
-        self._in_parts = Halving(self._run_part, most)
+        self._in_parts = OomSplitting(self._run_part, most)
 
     def run(self, rows: Sequence[Pixels]) -> NDArray[np.float32]:
         """See :meth:`consumer.runtimes.base.Runner.run`."""

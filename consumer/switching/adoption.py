@@ -1,6 +1,6 @@
 """Taking over what a search has found: who searches, whose turn it is to switch, and when.
 
-The pulse's thread looks at the folder after each heartbeat; the executor's thread, between two models, loads.
+The heartbeat's thread looks at the folder after each heartbeat; the executor's thread, between two models, loads.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Pause:
-    """What the pulse learns of the operator's wish, and what the reading threads make of it.
+    """What the heartbeat learns of the operator's wish, and what the reading threads make of it.
 
     Args:
         on_change: called when there is something new to publish.

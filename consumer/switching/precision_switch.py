@@ -1,6 +1,6 @@
-"""Switching the precision while the consumer runs: what is wished for, whose turn it is, what came of it.
+"""Switching the precision while the consumer runs: which one an operator wants, whose turn it is, what came of it.
 
-The pulse's thread looks for wishes; the executor's thread, between two models, carries them out.
+The heartbeat's thread looks for a desired precision; the executor's thread, between two models, loads it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from contextlib import suppress
 
 from consumer.queue.interface import StreamDown, StreamGone, WorkStream
 from shared.settings import PRECISIONS
-from shared.state.desired_state import DEFAULT, Progress, Wish
+from shared.state.desired_state import DEFAULT, DesiredPrecision, Progress
 
 log = logging.getLogger(__name__)
 
 
 class Switch:
-    """Where this worker stands with the operator's wishes.
+    """How far this worker is with the precision that an operator wants.
 
     Args:
         own: the precision that environment and models file ask for.
@@ -38,38 +38,33 @@ class Switch:
         self._stream, self._own, self._refusal_of = stream, own, refusal
         self._on_wanted, self._on_change = on_wanted, on_change
         self._lock = threading.Lock()
-        self._wish: Wish | None = None
+        self._desired: DesiredPrecision | None = None
         self._progress: Progress | None = None
         self._refusal = ""
         self.requested = own
 
     @property
     def published(self) -> tuple[str, str, str]:
-        """Token of the wish, progress and refusal, each empty when there is none."""
+        """Token of the desired precision, progress and refusal, each empty when there is none."""
         with self._lock:
-            return self._wish.token if self._wish else "", self._progress or "", self._refusal
-
-    @property
-    def own(self) -> str:
-        """What environment and models file ask for."""
-        return self._own
+            return self._desired.token if self._desired else "", self._progress or "", self._refusal
 
     def at_start(self) -> str:
-        """Return the precision to load first: the wish that is there, else this worker's own."""
-        wish = None
-        with suppress(StreamDown, StreamGone):  # then the wish is found after the first heartbeat
-            wish = self._stream.wish()
-        if wish is None:
+        """Return the precision to load first: the desired one, else this worker's own."""
+        desired = None
+        with suppress(StreamDown, StreamGone):  # then it is found after the first heartbeat
+            desired = self._stream.desired_precision()
+        if desired is None:
             return self._own
-        wanted = self._wanted(wish)
+        wanted = self._wanted(desired)
         if wanted not in PRECISIONS:
-            self._note(wish, Progress.REFUSED, _unknown(wanted))
+            self._note(desired, Progress.REFUSED, _unknown(wanted))
             return self._own
-        self._note(wish, Progress.SWITCHING)
+        self._note(desired, Progress.SWITCHING)
         return wanted
 
     def look(self) -> None:
-        """See whether there is a new wish, and whether it is this worker's turn; called after each heartbeat.
+        """See whether another precision is desired, and whether it is this worker's turn; called after each heartbeat.
 
         Raises:
             StreamDown, StreamGone: the queue did not answer; the next heartbeat looks again.
@@ -77,41 +72,41 @@ class Switch:
         if self.is_under_way:
             self._stream.take_turn()
             return
-        wish = self._stream.wish()
-        if wish is None or (wish == self._wish and self._progress is not Progress.WAITING):
+        desired = self._stream.desired_precision()
+        if desired is None or (desired == self._desired and self._progress is not Progress.WAITING):
             return
-        wanted = self._wanted(wish)
+        wanted = self._wanted(desired)
         if wanted not in PRECISIONS:
-            self._note(wish, Progress.REFUSED, _unknown(wanted))
+            self._note(desired, Progress.REFUSED, _unknown(wanted))
         elif wanted == self.requested:
-            self._note(wish, Progress.DONE)
+            self._note(desired, Progress.DONE)
         else:
-            self._try(wish, wanted)
+            self._try(desired, wanted)
 
-    def _try(self, wish: Wish, wanted: str) -> None:
+    def _try(self, desired: DesiredPrecision, wanted: str) -> None:
         refusal = self._refusal_of(wanted)
         if refusal:
-            self._note(wish, Progress.REFUSED, refusal)
+            self._note(desired, Progress.REFUSED, refusal)
             log.error("Precision %s is not taken: %s Going on with %s.", wanted, refusal, self.requested)
         elif refusal is None or not self._stream.take_turn():
-            self._note(wish, Progress.WAITING)
+            self._note(desired, Progress.WAITING)
         else:
-            self._note(wish, Progress.SWITCHING)
+            self._note(desired, Progress.SWITCHING)
             log.info("Switching from %s to %s, as an operator asked.", self.requested, wanted)
             self._on_wanted()
 
     @property
     def is_under_way(self) -> bool:
-        """Whether this worker is draining or loading for a wish."""
+        """Whether this worker is draining or loading a desired precision."""
         return self._progress is Progress.SWITCHING
 
     @property
     def wanted(self) -> str:
         """The precision to load now."""
-        return self._own if self._wish is None else self._wanted(self._wish)
+        return self._own if self._desired is None else self._wanted(self._desired)
 
     def finish(self, refusal: str = "") -> None:
-        """Say what came of the wish under way: done, or refused with one sentence and the old precision runs on."""
+        """Say what came of the switch under way: done, or refused with one sentence and the old precision runs on."""
         with self._lock:
             if self._progress is not Progress.SWITCHING:
                 return
@@ -127,13 +122,13 @@ class Switch:
         with suppress(StreamDown, StreamGone):
             self._stream.end_turn()
 
-    def _wanted(self, wish: Wish) -> str:
-        return self._own if wish.precision == DEFAULT else wish.precision
+    def _wanted(self, desired: DesiredPrecision) -> str:
+        return self._own if desired.precision == DEFAULT else desired.precision
 
-    def _note(self, wish: Wish, progress: Progress, refusal: str = "") -> None:
+    def _note(self, desired: DesiredPrecision, progress: Progress, refusal: str = "") -> None:
         with self._lock:
-            is_new = (wish, progress) != (self._wish, self._progress)
-            self._wish, self._progress, self._refusal = wish, progress, refusal
+            is_new = (desired, progress) != (self._desired, self._progress)
+            self._desired, self._progress, self._refusal = desired, progress, refusal
         if is_new:
             self._on_change()
 

@@ -1,6 +1,6 @@
 """Searching before a switch: a precision that only an exported network has is looked for while the model still serves.
 
-The pulse's thread asks at each heartbeat until there is an answer.
+The heartbeat's thread asks at each heartbeat until there is an answer.
 """
 
 from __future__ import annotations

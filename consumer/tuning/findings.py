@@ -11,7 +11,7 @@ from consumer.events import Parity
 from shared.settings import MAX_BATCH_CEILING, PRECISIONS, RUNTIMES
 from shared.state.cards import Trial, Tuning
 
-Measured = tuple[tuple[int, float], ...]
+BatchTimes = tuple[tuple[int, float], ...]
 """(rows, seconds) for each size of batch, ascending."""
 
 LITTLE = 1.15
@@ -38,7 +38,7 @@ class Finding(msgspec.Struct, frozen=True):
     top1_agreement: float
     largest_difference: float
     cosine: float
-    measured: Measured
+    measured: BatchTimes
     preferred: int
     trials: tuple[Trial, ...] = ()
     searched_s: float = 0.0

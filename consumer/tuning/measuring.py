@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from time import monotonic
 
-Measured = tuple[tuple[int, float], ...]
+BatchTimes = tuple[tuple[int, float], ...]
 
 ALWAYS_WARM = 32
 """Buckets up to this size are run at least once, whatever it takes: no client is to pay for a first run."""
@@ -32,7 +32,7 @@ def shortest_s(run: Callable[[], object], least: int, most: int, budget_s: float
     return min(end_s - start_s for start_s, end_s in pairwise(ends_s))
 
 
-def preferred_rows(measured: Measured, max_batch: int) -> int:
+def preferred_rows(measured: BatchTimes, max_batch: int) -> int:
     """Choose the smallest measured size whose rows per second come close to the best.
 
     Where throughput still grows at the largest size that was measured, ``max_batch`` is chosen.
@@ -54,7 +54,7 @@ def measure(
     clock: Callable[[], float] = monotonic,
     timer: Callable[[], float] | None = None,
     prepare: Callable[[int], object] | None = None,
-) -> Measured:
+) -> BatchTimes:
     """Run every size once to warm up, then again to take its time, as often as ``budget_s`` and ``rounds`` allow.
 
     Args:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from consumer.events import Parity
 from shared.state.cards import Trial
 
-from .findings import Finding, Measured
+from .findings import BatchTimes, Finding
 from .measuring import preferred_rows
 
 AUTO, FP32 = "auto", "fp32"
@@ -43,9 +43,9 @@ class Runner:
 
     candidate: Candidate
     parity: Parity
-    measured: Measured
+    measured: BatchTimes
     preferred: int
-    exact: Measured = ()
+    exact: BatchTimes = ()
 
     @property
     def rows_per_s(self) -> float:
@@ -58,7 +58,7 @@ class Runner:
         return max((rows for rows, _ in self.used), key=lambda rows: rows / self.time_s(rows))
 
     @property
-    def used(self) -> Measured:
+    def used(self) -> BatchTimes:
         """The sizes that it would use, with what they took; the smallest one if it is all that was measured."""
         return tuple(one for one in self.measured if one[0] <= self.preferred) or self.measured[:1]
 
@@ -95,7 +95,7 @@ class Race:
         self._fates[candidate] = why
 
     def ran(
-        self, candidate: Candidate, parity: Parity, measured: Measured, first_s: float, exact: Measured = ()
+        self, candidate: Candidate, parity: Parity, measured: BatchTimes, first_s: float, exact: BatchTimes = ()
     ) -> None:
         """Record a candidate that agrees, with at least one size measured.
 

@@ -18,7 +18,7 @@ from consumer.models.pictures import samples
 from consumer.runtimes.base import CannotRun, Job, Pixels, Runner, Runtime
 from consumer.runtimes.network import Network
 
-from .findings import Finding, Measured
+from .findings import BatchTimes, Finding
 from .limit import OutOfTime, is_fine, processor_time
 from .measuring import measure, shortest_s
 from .parity import THRESHOLDS, agreement
@@ -196,14 +196,14 @@ class Search:
         sizes = sorted({min(size, self._max_batch) for size in SIZES})
         return np.concatenate([runner.run(self._pictures[:size]) for size in sizes])
 
-    def _first(self, first_s: float) -> Measured:
+    def _first(self, first_s: float) -> BatchTimes:
         """What there is of a network that is too slow to be measured: the time of its first batch."""
         return ((min(FIRST_ROWS, self._max_batch), first_s),)
 
     def _first_s(self, runner: Runner) -> float:
         return shortest_s(lambda: runner.run(self._pictures[:FIRST_ROWS]), 1, BRIEF_RUNS, BRIEF_S, self._timer)
 
-    def _measured(self, *runners: Runner | Timed) -> Measured:
+    def _measured(self, *runners: Runner | Timed) -> BatchTimes:
         def run(size: int) -> None:
             for runner in runners:
                 runner.run(self._pictures[:size])
@@ -219,7 +219,7 @@ class Search:
             prepare=run,
         )
 
-    def _measured_in_turns(self, runner: Runner) -> tuple[Measured, Measured]:
+    def _measured_in_turns(self, runner: Runner) -> tuple[BatchTimes, BatchTimes]:
         """Measure ``runner`` and the best fp32 in turns, so that what else the machine does is the same for both."""
         timers = [Timed(one, self._timer) for one in (runner, self._best_exact)]
         self._measured(*timers)
@@ -253,6 +253,6 @@ class Timed:
         self._warm.add(size)
 
     @property
-    def fastest(self) -> Measured:
+    def fastest(self) -> BatchTimes:
         """What batches took, ascending."""
         return tuple(sorted(self._fastest_s.items()))

@@ -16,7 +16,7 @@ from shared import keys
 from shared.names import is_name
 from shared.settings import PRECISIONS
 from shared.state import desired_state
-from shared.state.desired_state import Progress, Wish, WorkerState
+from shared.state.desired_state import DesiredPrecision, Progress, WorkerState
 
 EXIT_OK: Final = 0
 EXIT_REFUSED: Final = 1
@@ -54,14 +54,14 @@ def _check(client: Any, model: str, value: str | None) -> None:
     check_model(client, model)
 
 
-def current_wish(client: Any, model: str) -> Wish | None:
+def current_wish(client: Any, model: str) -> DesiredPrecision | None:
     """Return the operator's last wish for ``model``."""
     return desired_state.from_fields(*client.hmget(keys.wish(model), [desired_state.PRECISION, desired_state.TOKEN]))
 
 
-def make_wish(client: Any, model: str, precision: str) -> Wish:
+def make_wish(client: Any, model: str, precision: str) -> DesiredPrecision:
     """Write a new wish for ``model`` and return it."""
-    wish = Wish(precision, secrets.token_hex(8))
+    wish = DesiredPrecision(precision, secrets.token_hex(8))
     client.hset(keys.wish(model), mapping={desired_state.PRECISION: wish.precision, desired_state.TOKEN: wish.token})
     return wish
 
@@ -74,7 +74,7 @@ def states(client: Any, model: str) -> States:
     return {name: desired_state.from_hash(fields) for name, fields in found.items() if fields}
 
 
-def judge(wish: Wish, found: States) -> str:
+def judge(wish: DesiredPrecision, found: States) -> str:
     """Say what has come of ``wish``: ``done``, ``refused``, ``stored`` when nobody is there, or ``waiting``. Pure."""
     if not found:
         return "stored"
@@ -83,12 +83,12 @@ def judge(wish: Wish, found: States) -> str:
     return "refused" if any(state.progress == Progress.REFUSED for state in found.values()) else "done"
 
 
-def is_settled(wish: Wish, state: WorkerState) -> bool:
+def is_settled(wish: DesiredPrecision, state: WorkerState) -> bool:
     """Say whether a worker has done or refused ``wish``."""
     return state.token == wish.token and state.progress in (Progress.DONE, Progress.REFUSED)
 
 
-def _wait(client: Any, model: str, wish: Wish, timeout_s: float) -> States:
+def _wait(client: Any, model: str, wish: DesiredPrecision, timeout_s: float) -> States:
     """Wait until every live worker has settled the wish, and say on standard error how it goes."""
     give_up_s = time.monotonic() + timeout_s
     told: dict[str, str] = {}
@@ -104,7 +104,7 @@ def _wait(client: Any, model: str, wish: Wish, timeout_s: float) -> States:
         time.sleep(_POLL_S)
 
 
-def _print(model: str, wish: Wish | None, found: States, outcome: str, as_json: bool) -> None:
+def _print(model: str, wish: DesiredPrecision | None, found: States, outcome: str, as_json: bool) -> None:
     if as_json:
         workers = [{"worker": name, **_record(wish, state)} for name, state in found.items()]
         asked = None if wish is None else wish.precision
@@ -116,13 +116,13 @@ def _print(model: str, wish: Wish | None, found: States, outcome: str, as_json: 
     click.echo(f"headrace: {_sentence(model, wish, found, outcome)}")
 
 
-def _progress(wish: Wish | None, state: WorkerState) -> str:
+def _progress(wish: DesiredPrecision | None, state: WorkerState) -> str:
     if wish is None:
         return ""
     return state.progress if state.token == wish.token else "not seen yet"
 
 
-def _record(wish: Wish | None, state: WorkerState) -> dict[str, str]:
+def _record(wish: DesiredPrecision | None, state: WorkerState) -> dict[str, str]:
     return {
         "precision": state.precision,
         "device": state.device,
@@ -132,11 +132,11 @@ def _record(wish: Wish | None, state: WorkerState) -> dict[str, str]:
     }
 
 
-def _row(name: str, wish: Wish | None, state: WorkerState) -> Sequence[str]:
+def _row(name: str, wish: DesiredPrecision | None, state: WorkerState) -> Sequence[str]:
     return name, state.precision, state.device, _progress(wish, state) or "-", state.refusal or state.why
 
 
-def _sentence(model: str, wish: Wish | None, found: States, outcome: str) -> str:
+def _sentence(model: str, wish: DesiredPrecision | None, found: States, outcome: str) -> str:
     asked = f"the wish for {wish.precision}" if wish is not None else "no wish"
     late = sum(wish is not None and not is_settled(wish, state) for state in found.values())
     return {

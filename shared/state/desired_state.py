@@ -53,7 +53,7 @@ def serving_from(field: object) -> Serving:
 _SERVINGS = {one.value.encode(): one for one in Serving}
 
 
-class Wish(msgspec.Struct, frozen=True):
+class DesiredPrecision(msgspec.Struct, frozen=True):
     """What an operator asked for. A wish repeated is another wish: its token is new."""
 
     precision: str
@@ -69,12 +69,12 @@ class Progress(StrEnum):
     REFUSED = "refused"
 
 
-def from_fields(precision: bytes | None, token: bytes | None) -> Wish | None:
+def from_fields(precision: bytes | None, token: bytes | None) -> DesiredPrecision | None:
     """Read the two fields of a wish; None when there is none, or none that can be told from another."""
     if precision is None or token is None:
         return None
     name, mark = precision.decode(errors="replace"), token.decode(errors="replace")
-    return Wish(name, mark) if is_name(name) and is_name(mark) else None
+    return DesiredPrecision(name, mark) if is_name(name) and is_name(mark) else None
 
 
 class WorkerState(msgspec.Struct, frozen=True):

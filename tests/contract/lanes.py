@@ -15,7 +15,7 @@ from shared.redis.client import connect
 from shared.settings import Settings
 from shared.state import desired_state, lanes
 from shared.state.cards import BatchSettings, Card, TensorSpec
-from shared.state.desired_state import Serving, Wish
+from shared.state.desired_state import DesiredPrecision, Serving
 from tests.fake_stream import InMemoryLane, InMemoryStream
 
 LANE = keys.DEFAULT_LANE
@@ -83,7 +83,7 @@ class Lane(Protocol):
     def card_fields(self) -> Mapping[bytes, bytes]:
         """The published card."""
 
-    def wish(self, precision: str, token: str) -> None:
+    def want_precision(self, precision: str, token: str) -> None:
         """Make an operator's wish."""
 
     def serve_as(self, serving: Serving) -> None:
@@ -166,9 +166,9 @@ class MemoryLane:
         """See the interface."""
         return {name.encode(): value for name, value in self.lane.card.items()}
 
-    def wish(self, precision: str, token: str) -> None:
+    def want_precision(self, precision: str, token: str) -> None:
         """See the interface."""
-        self.lane.wish = Wish(precision, token)
+        self.lane.desired_precision = DesiredPrecision(precision, token)
 
     def serve_as(self, serving: Serving) -> None:
         """See the interface."""
@@ -273,7 +273,7 @@ class RedisLane:
         found: Any = self.client.hgetall(keys.card(self.model))
         return dict(found)
 
-    def wish(self, precision: str, token: str) -> None:
+    def want_precision(self, precision: str, token: str) -> None:
         """See the interface."""
         self.client.hset(
             keys.wish(self.model), mapping={desired_state.PRECISION: precision, desired_state.TOKEN: token}

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from consumer.queue.redis_terminations import EndsReader
+from consumer.queue.redis_terminations import TerminationsReader
 from headrace.redis import acl
 from shared import keys
 from shared.redis import functions
@@ -306,7 +306,7 @@ def test_a_consumer_whose_rules_are_older_still_hears_of_ends(server: Server) ->
         with pytest.raises(ServerError, match=r"(?i)no permissions"):
             client.memory_usage(ends)
         link = SyncLink(client)
-        assert EndsReader(link, MODEL, 10).read(["older"]) == [("older", b"1-1")]
+        assert TerminationsReader(link, MODEL, 10).read(["older"]) == [("older", b"1-1")]
         link.close()
 
 

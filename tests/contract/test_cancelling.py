@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from consumer.queue import redis_terminations
-from consumer.queue.interface import Claim, Ended, Entry, WorkStream
+from consumer.queue.interface import Claim, Completion, Entry, WorkStream
 from shared import keys
 from shared.redis import functions
 from shared.wire.messages import Request, Tensor, decode_request, encode_request
@@ -42,7 +42,7 @@ def admit(lane: RedisLane, request_id: str) -> bytes:
 
 
 def commit(stream: WorkStream, entry: Entry, request_id: str) -> int:
-    (status,) = stream.commit([Ended(entry.entry_id, request_id, "me", 60_000, b"reply")])
+    (status,) = stream.commit([Completion(entry.entry_id, request_id, "me", 60_000, b"reply")])
     return status
 
 
@@ -69,7 +69,7 @@ def test_one_that_is_claimed_is_taken_away_and_its_result_changes_nothing(lane: 
     assert call(lane, functions.CANCEL, "1", "a", "") == [b"claimed"]
     assert told(lane) == [(b"a", entry_id)]
     assert stream.renew([entry.claim]) == [entry.claim]
-    assert not stream.begin_alone(entry)
+    assert not stream.begin_isolated(entry)
     assert commit(stream, entry, "a") == 0
     assert lane.reply("a") is None
     again = admit(lane, "a")
@@ -147,7 +147,7 @@ def test_a_producer_may_tell_the_consumers_by_itself(lane: RedisLane) -> None:
         lane.client.xadd(place, {"entry": entry})
     lane.client.xadd(place, {"something": "else", "of": "entry"})
     stream = lane.stream("one")
-    assert stream.ends() == [(LANE, b"1-1"), (LANE, b"2-1")]
+    assert stream.terminations() == [(LANE, b"1-1"), (LANE, b"2-1")]
     left_ms: Any = lane.client.pttl(place)
     assert 0 < left_ms <= functions.ENDS_MS
 
@@ -161,7 +161,7 @@ def test_the_stream_of_ends_is_kept_small(lane: RedisLane) -> None:
     stream = lane.stream("one")
     heard: list[Claim] = []
     while (LANE, b"%d-1" % (functions.ENDS_CAP + 499)) not in heard[-1:]:  # they are not read all at once
-        heard += stream.ends()
+        heard += stream.terminations()
     assert len(heard) >= functions.ENDS_CAP
     length: Any = lane.client.xlen(place)
     assert length <= functions.ENDS_CAP + 200
@@ -264,7 +264,7 @@ def test_what_is_no_entry_is_not_kept(lane: RedisLane) -> None:
     for named in (b"x" * 100_000, b"1-1\n", b"-", b"", b"1", b"1-1 ", b"\xff-1", b"1" * 21 + b"-1"):
         lane.client.xadd(place, {"entry": named})
     lane.client.xadd(place, {"other": "entry", "entry": "3-1"})
-    assert stream.ends() == [(LANE, b"3-1")]
+    assert stream.terminations() == [(LANE, b"3-1")]
 
 
 def test_a_backlog_is_heard_of_to_its_end(lane: RedisLane) -> None:
@@ -273,7 +273,7 @@ def test_a_backlog_is_heard_of_to_its_end(lane: RedisLane) -> None:
         for number in range(250):
             pipeline.xadd(place, {"entry": f"{number + 1}-1"})
         pipeline.execute()
-    heard = [claim for _ in range(3) for claim in stream.ends()]
+    heard = [claim for _ in range(3) for claim in stream.terminations()]
     assert heard == [(LANE, b"%d-1" % (number + 1)) for number in range(250)]
 
 
@@ -297,24 +297,24 @@ def test_a_stream_of_ends_that_is_too_large_is_left_unread_until_it_is_cleared(
     stream.heartbeat(card(lane.model), {})
     places = {name: keys.ends(lane.model, name) for name in (LANE, "loud")}
     lane.client.xadd(places["loud"], {"entry": "1-1"})
-    assert stream.ends() == [("loud", b"1-1")]
+    assert stream.terminations() == [("loud", b"1-1")]
     lane.client.xadd(places["loud"], {"noise": bytes(functions.ENDS_BYTES)})
     for place in places.values():
         lane.client.xadd(place, {"entry": "2-1"})
-    assert [claim for _ in range(3) for claim in stream.ends()] == [(LANE, b"2-1")]
+    assert [claim for _ in range(3) for claim in stream.terminations()] == [(LANE, b"2-1")]
     left_ms: Any = lane.client.pttl(places["loud"])
     assert 0 < left_ms <= functions.ENDS_MS
     assert lane.client.fcall(functions.REPAIR, 1, loud.work, 10) == [0, 0]
     assert lane.client.exists(places["loud"]) == 0
-    assert stream.ends() == []
+    assert stream.terminations() == []
     for place in places.values():
         lane.client.xadd(place, {"entry": "3-1"})
-    assert sorted(stream.ends()) == [(LANE, b"3-1"), ("loud", b"3-1")]
+    assert sorted(stream.terminations()) == [(LANE, b"3-1"), ("loud", b"3-1")]
 
 
 def test_a_large_one_that_is_there_at_the_start_is_not_read_either(lane: RedisLane) -> None:
     lane.client.xadd(keys.ends(lane.model, LANE), {"noise": bytes(functions.ENDS_BYTES), "entry": "1-1"})
-    assert lane.stream("late", 1500).ends() == []
+    assert lane.stream("late", 1500).terminations() == []
 
 
 def test_a_flood_of_ends_is_trimmed_before_it_is_read(lane: RedisLane) -> None:
@@ -323,7 +323,7 @@ def test_a_flood_of_ends_is_trimmed_before_it_is_read(lane: RedisLane) -> None:
         for number in range(3 * functions.ENDS_CAP):
             pipeline.xadd(place, {"entry": f"{number + 1}-1"})
         pipeline.execute()
-    (first, *_) = lane.stream("one").ends()
+    (first, *_) = lane.stream("one").terminations()
     assert int(first[1].partition(b"-")[0]) > 1.9 * functions.ENDS_CAP
     left: Any = lane.client.xlen(place)
     assert left < 1.1 * functions.ENDS_CAP

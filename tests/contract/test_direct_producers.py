@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry
 from consumer.config import ConsumerConfig
 from consumer.metrics import ConsumerMetrics
 from consumer.models.echo import Echo
-from consumer.queue.interface import Ended
+from consumer.queue.interface import Completion
 from consumer.queue.redis_stream import RedisStream
 from consumer.worker import Worker
 from loadgen.load.stream_carrier import StreamCarrier
@@ -191,7 +191,7 @@ def in_parts(redis_url: str, model_name: str) -> Iterator[Served]:
                     for seq in (0, 1):
                         client.xadd(hints, {"id": request.id, "reply": part_of(request, seq, final=False)})
                     whole = part_of(request, 2, final=True)
-                    ended.append(Ended(entry.entry_id, request.id, request.reply_to or "", 60_000, whole))
+                    ended.append(Completion(entry.entry_id, request.id, request.reply_to or "", 60_000, whole))
                 if ended:
                     stream.commit(ended)
 

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
-from consumer.queue.interface import Ended, WorkStream
+from consumer.queue.interface import Completion, WorkStream
 from producer_api.metrics import queue_metrics
 from producer_api.queue.admitter import Admitter
 from producer_api.queue.channel import Wait
@@ -92,7 +92,7 @@ def end_one(stream: WorkStream, fault: Fault | None = None) -> None:
     request = decode_request(entry.message or b"")
     outputs = None if fault else (Tensor("o", "UINT8", (1, 1), b"x"),)
     reply = encode_reply(Reply(request.id, TAG, Timing(), outputs=outputs, fault=fault))
-    stream.commit([Ended(entry.entry_id, request.id, request.reply_to or "", 0 if fault else 60_000, reply)])
+    stream.commit([Completion(entry.entry_id, request.id, request.reply_to or "", 0 if fault else 60_000, reply)])
 
 
 def test_the_end_of_an_earlier_attempt_does_not_end_a_later_one(lane: RedisLane, redis_url: str) -> None:
@@ -294,7 +294,7 @@ def test_a_reply_that_cannot_be_read_fails_its_own_request_only(lane: RedisLane,
             asked = asyncio.create_task(outcome(queue, lane, f"r{number}", 20_000))
             (entry,) = await asyncio.to_thread(stream.read, 1)
             request = decode_request(entry.message or b"")
-            stream.commit([Ended(entry.entry_id, request.id, request.reply_to or "", 60_000, reply)])
+            stream.commit([Completion(entry.entry_id, request.id, request.reply_to or "", 60_000, reply)])
             codes.append(await asked)
         assert codes == ["internal", "internal", "internal", "ok"]
 
@@ -445,7 +445,7 @@ def test_what_is_given_up_is_taken_away_even_from_its_consumer(lane: RedisLane, 
         await asyncio.gather(*asked, return_exceptions=True)
         while lane.length() > 1:  # noqa: ASYNC110 - nothing tells when they have been taken back
             await asyncio.sleep(0.01)
-        assert await asyncio.to_thread(stream.ends) == [claimed.claim]
+        assert await asyncio.to_thread(stream.terminations) == [claimed.claim]
         (left,) = await asyncio.to_thread(stream.read, 5)
         assert decode_request(left.message or b"").id == "own"
 

@@ -12,7 +12,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from consumer.queue.interface import NO_ROOM, Ended
+from consumer.queue.interface import NO_ROOM, Completion
 from shared import keys
 from shared.redis import functions
 from shared.redis.client import connect
@@ -262,8 +262,8 @@ def test_a_large_answer_without_room_is_told_so_and_nothing_is_done(lane: Lane) 
         lane.add(b"x")
     first, second, third = stream.read(3)
 
-    def end(entry: Any, name: str, size: int, expiry_ms: int = 60_000) -> Ended:
-        return Ended(entry.entry_id, name, "", expiry_ms, bytes(size))
+    def end(entry: Any, name: str, size: int, expiry_ms: int = 60_000) -> Completion:
+        return Completion(entry.entry_id, name, "", expiry_ms, bytes(size))
 
     large = 700_000
     assert stream.commit([end(first, "a", large), end(second, "b", large), end(third, "c", 10)]) == [1, NO_ROOM, 1]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from consumer.queue.interface import Ended
+from consumer.queue.interface import Completion
 from consumer.queue.redis_stream import RedisStream
 from headrace.lanes import lane
 from producer_api.metrics import queue_metrics
@@ -81,7 +81,7 @@ def test_answers_and_hints_that_say_more_are_read(
         request = decode_request(entry.message or b"")
         output = Tensor("y", "UINT8", (1,), request.body or b"")
         reply = encode_reply(Reply(request.id, ModelTag(model_name, "1", "fp32"), Timing(), outputs=[output]))
-        assert consumer.commit([Ended(entry.entry_id, request.id, request.reply_to or "", 60_000, reply)]) == [1]
+        assert consumer.commit([Completion(entry.entry_id, request.id, request.reply_to or "", 60_000, reply)]) == [1]
 
     async def ask() -> None:
         queue = RedisQueue(settings(url), queue_metrics(CollectorRegistry()))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from consumer.queue.interface import Dead, Ended, Entry, StreamDown, WorkStream
+from consumer.queue.interface import Completion, Dead, Entry, StreamDown, WorkStream
 from consumer.queue.redis_stream import RedisStream
 from shared import keys
 from shared.redis import functions
@@ -44,8 +44,8 @@ def added(lane: Lane, count: int = 1) -> list[bytes]:
     return [entry_id for entry_id in ids if entry_id is not None]
 
 
-def ended(entry: Entry, request_id: str = "a", reply: bytes = b"reply", *, to: str = "") -> Ended:
-    return Ended(entry.entry_id, request_id, to, 60_000, reply, entry.lane)
+def ended(entry: Entry, request_id: str = "a", reply: bytes = b"reply", *, to: str = "") -> Completion:
+    return Completion(entry.entry_id, request_id, to, 60_000, reply, entry.lane)
 
 
 def counted(entries: list[Entry]) -> dict[str, int]:
@@ -115,11 +115,11 @@ def test_who_has_less_than_its_share_of_a_full_batch_is_claimed_ahead(lane: Lane
     assert stream.has_several_lanes()
     added(lane, 20)
     assert counted(stream.read(8)) == {MAIN: 8}
-    assert stream.read_ahead(8, {MAIN: 8}) == []
+    assert stream.read_priority(8, {MAIN: 8}) == []
     added(gold, 6)
-    assert stream.read_ahead(8, {MAIN: 4, "gold": 4}) == []
-    assert counted(stream.read_ahead(8, {MAIN: 8, "gold": 5})) == {"gold": 3}
-    assert counted(stream.read_ahead(8, {MAIN: 8})) == {"gold": 3}
+    assert stream.read_priority(8, {MAIN: 4, "gold": 4}) == []
+    assert counted(stream.read_priority(8, {MAIN: 8, "gold": 5})) == {"gold": 3}
+    assert counted(stream.read_priority(8, {MAIN: 8})) == {"gold": 3}
 
 
 def test_each_reply_goes_to_the_lane_of_its_request(lane: Lane) -> None:
@@ -179,7 +179,7 @@ def test_leases_of_all_lanes_are_renewed_and_taken_over(lane: Lane) -> None:
 
     (entry,) = eventually(taken)
     assert (entry.claim, entry.attempt) == (lost.claim, 2)
-    assert fast.begin_alone(entry)
+    assert fast.begin_isolated(entry)
     assert slow.renew([kept.claim, lost.claim]) == [lost.claim]
     assert fast.commit([ended(entry, reply=b"fast")]) == [1]
     assert gold.reply("a") == b"fast"
@@ -191,7 +191,7 @@ def test_dead_letters_stay_in_their_lane(lane: Lane) -> None:
     added(lane)
     added(gold)
     dead = [Dead(ended(entry), f"from {entry.lane}", 2) for entry in stream.read(2)]
-    assert stream.bury(dead) == [1, 1]
+    assert stream.dead_letter(dead) == [1, 1]
     assert [reason for reason, _, _ in lane.dead()] == ["from default"]
     assert [reason for reason, _, _ in gold.dead()] == ["from gold"]
 
@@ -273,7 +273,7 @@ def test_without_other_lanes_nothing_changes(real: RedisLane) -> None:
     """One XREADGROUP that blocks: no looks, no shares."""
     stream = ready(real)
     assert isinstance(stream, RedisStream)
-    assert [command[0] for command in stream._reads(stream._turns, 8)] == ["XREADGROUP"]
+    assert [command[0] for command in stream._reads(stream._fair_share, 8)] == ["XREADGROUP"]
 
 
 def repaired(lane: RedisLane, most: int = 1000) -> Any:

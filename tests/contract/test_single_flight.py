@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from consumer.queue.interface import Ended, WorkStream
+from consumer.queue.interface import Completion, WorkStream
 from producer_api.metrics import queue_metrics
 from producer_api.queue.interface import Answer, Standing, submit
 from producer_api.queue.redis_queue import RedisQueue
@@ -45,7 +45,7 @@ def echo_one(stream: WorkStream, fault: Fault | None = None) -> None:
     asked = decode_request(entry.message or b"")
     outputs = None if fault else (Tensor("o", "UINT8", (1, 1), asked.body or b""),)
     reply = encode_reply(Reply(asked.id, TAG, Timing(), outputs=outputs, fault=fault))
-    stream.commit([Ended(entry.entry_id, asked.id, asked.reply_to or "", 0 if fault else 60_000, reply)])
+    stream.commit([Completion(entry.entry_id, asked.id, asked.reply_to or "", 0 if fault else 60_000, reply)])
 
 
 def ends(results: Sequence[Answer | BaseException]) -> list[Any]:

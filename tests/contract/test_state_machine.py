@@ -24,7 +24,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from consumer.queue.interface import Dead, Ended, Entry, StreamGone
+from consumer.queue.interface import Completion, Dead, Entry, StreamGone
 from consumer.queue.redis_stream import RedisStream
 from shared import keys
 from shared.redis import functions
@@ -315,14 +315,14 @@ class Lane(RuleBasedStateMachine):
 
     @precondition(lambda self: self.truth.made and any(self.held.values()))
     @rule(data=strategies.data())
-    def begin_alone(self, data: Any) -> None:
+    def begin_isolated(self, data: Any) -> None:
         """Count a delivery, if the worker still owns the entry."""
         name = data.draw(strategies.sampled_from([name for name in WORKERS if self.held[name]]))
         self._begin(name, data.draw(strategies.sampled_from(self.held[name])))
 
     def _begin(self, name: str, entry: Entry) -> None:
         life = self.truth.entries.get(entry.entry_id)
-        begun = self.streams[name].begin_alone(entry)
+        begun = self.streams[name].begin_isolated(entry)
         if life is None or life.owner != name:
             assert not begun
         elif life.deleted:
@@ -362,7 +362,7 @@ class Lane(RuleBasedStateMachine):
     def commit(self, name: str, entries: list[Entry], *, stored: bool = True) -> None:
         """See the rule; each reply says who made it of which entry."""
         ended = [self._ended(name, entry, EXPIRY_MS if stored else 0) for entry in entries]
-        bad = Ended(b"no-entry", "id-0", "", EXPIRY_MS, b"bad")
+        bad = Completion(b"no-entry", "id-0", "", EXPIRY_MS, b"bad")
         before = dict(self.truth.entries)
         statuses = self.streams[name].commit([bad, *ended])
         assert statuses[0] == -1
@@ -370,13 +370,13 @@ class Lane(RuleBasedStateMachine):
             self._ended_as(one, status, before)
         self._put_down(name, entries)
 
-    def _ended(self, name: str, entry: Entry, expiry_ms: int) -> Ended:
+    def _ended(self, name: str, entry: Entry, expiry_ms: int) -> Completion:
         request_id = (entry.message or b"").decode().rpartition(" ")[2]
         reply = f"{request_id} of {entry.entry_id.decode()} by {name}".encode()
         instance = INSTANCES[len(request_id + name) % 2]
-        return Ended(entry.entry_id, request_id, instance, expiry_ms, reply)
+        return Completion(entry.entry_id, request_id, instance, expiry_ms, reply)
 
-    def _ended_as(self, one: Ended, status: int, before: dict[bytes, Life]) -> None:
+    def _ended_as(self, one: Completion, status: int, before: dict[bytes, Life]) -> None:
         truth = self.truth
         life = truth.entries.get(one.entry_id)
         self.truth.hinted.add((one.reply_to, one.request_id))
@@ -413,7 +413,7 @@ class Lane(RuleBasedStateMachine):
     def _bury(self, name: str, entry: Entry) -> None:
         ended = self._ended(name, entry, EXPIRY_MS)
         life = self.truth.entries.get(ended.entry_id)
-        (status,) = self.streams[name].bury([Dead(ended, "as told", 2)])
+        (status,) = self.streams[name].dead_letter([Dead(ended, "as told", 2)])
         if life is not None and life.owner and not life.deleted:
             self.truth.dead.append(ended.entry_id)
         if life is not None and not life.owner:

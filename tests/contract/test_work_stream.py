@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from consumer.queue.interface import Dead, Ended, StreamDown, StreamGone, WorkStream
+from consumer.queue.interface import Completion, Dead, StreamDown, StreamGone, WorkStream
 from shared import keys
 from shared.redis import functions
 from shared.redis.functions import HINT_LIMIT_BYTES
 from shared.state.cards import from_hash
-from shared.state.desired_state import Serving, Wish
+from shared.state.desired_state import DesiredPrecision, Serving
 from tests.contract.lanes import Lane, RedisLane, card
 from tests.helpers import eventually
 
@@ -36,8 +36,8 @@ def added(lane: Lane, message: bytes = b"message") -> bytes:
 
 def ended(
     entry_id: bytes, request_id: str = "a", reply: bytes = b"reply", *, to: str = "", kept_ms: int = KEPT_MS
-) -> Ended:
-    return Ended(entry_id, request_id, to, kept_ms, reply)
+) -> Completion:
+    return Completion(entry_id, request_id, to, kept_ms, reply)
 
 
 def test_entries_are_read_in_order_with_their_time(lane: Lane) -> None:
@@ -275,7 +275,7 @@ def test_a_dead_letter_keeps_the_message_and_answers(lane: Lane) -> None:
     stream = ready(lane)
     entry_id = added(lane, b"poison")
     stream.read(1)
-    assert stream.bury([Dead(ended(entry_id, to="me"), "It ended 2 consumers.", 2)]) == [1]
+    assert stream.dead_letter([Dead(ended(entry_id, to="me"), "It ended 2 consumers.", 2)]) == [1]
     assert lane.dead() == [("It ended 2 consumers.", 2, b"poison")]
     assert lane.reply("a") == b"reply"
     assert lane.hints("me") == [("a", b"reply")]
@@ -287,7 +287,7 @@ def test_burying_again_changes_nothing(lane: Lane) -> None:
     entry_id = added(lane, b"poison")
     stream.read(1)
     dead = Dead(ended(entry_id), "reason", 2)
-    assert stream.bury([dead]) + stream.bury([dead]) == [1, 0]
+    assert stream.dead_letter([dead]) + stream.dead_letter([dead]) == [1, 0]
     assert stream.commit([ended(entry_id, reply=b"late")]) == [0]
     assert len(lane.dead()) == 1
     assert lane.reply("a") == b"reply"
@@ -298,7 +298,7 @@ def test_what_was_answered_meanwhile_does_not_become_a_dead_letter(lane: Lane) -
     entry_id = added(lane)
     stream.read(1)
     stream.commit([ended(entry_id)])
-    assert stream.bury([Dead(ended(entry_id, reply=b"dead"), "reason", 2)]) == [0]
+    assert stream.dead_letter([Dead(ended(entry_id, reply=b"dead"), "reason", 2)]) == [0]
     assert lane.dead() == []
     assert lane.reply("a") == b"reply"
 
@@ -307,7 +307,11 @@ def test_dead_letters_without_a_readable_id_answer_nobody(lane: Lane) -> None:
     stream = ready(lane)
     ids = [added(lane, b"%d" % number) for number in range(3)]
     stream.read(3)
-    assert stream.bury([Dead(Ended(entry_id, "", "", 0, b""), "unreadable", 0) for entry_id in ids]) == [1, 1, 1]
+    assert stream.dead_letter([Dead(Completion(entry_id, "", "", 0, b""), "unreadable", 0) for entry_id in ids]) == [
+        1,
+        1,
+        1,
+    ]
     assert [message for _, _, message in lane.dead()] == [b"0", b"1", b"2"]
     assert (lane.length(), stream.depth()["default"].pending) == (0, 0)
 
@@ -344,7 +348,7 @@ def test_only_deliveries_that_ran_alone_count(lane: Lane) -> None:
     (first,) = eventually(lambda: one.reclaim(1))
     (second,) = eventually(lambda: two.reclaim(1))
     assert (first.attempt, second.attempt) == (2, 2)
-    assert two.begin_alone(second)
+    assert two.begin_isolated(second)
     (third,) = eventually(lambda: one.reclaim(1))
     assert third.attempt == 3
 
@@ -355,9 +359,9 @@ def test_an_entry_taken_away_again_is_not_begun(lane: Lane) -> None:
     dead.read(1)
     (entry,) = eventually(lambda: one.reclaim(1))
     eventually(lambda: two.reclaim(1))
-    assert not one.begin_alone(entry)
+    assert not one.begin_isolated(entry)
     two.commit([ended(entry_id)])
-    assert not two.begin_alone(entry)
+    assert not two.begin_isolated(entry)
 
 
 def test_an_abandoned_entry_is_found_behind_many_that_are_kept(lane: Lane) -> None:
@@ -499,21 +503,21 @@ def test_a_hundred_restarts_leave_no_consumers_behind(lane: Lane) -> None:
 
 def test_a_wish_is_there_until_the_next(lane: Lane) -> None:
     stream = ready(lane)
-    assert stream.wish() is None
-    lane.wish("bf16", "one")
-    assert stream.wish() == stream.wish() == Wish("bf16", "one")
-    lane.wish("bf16", "two")
-    assert stream.wish() == Wish("bf16", "two")
+    assert stream.desired_precision() is None
+    lane.want_precision("bf16", "one")
+    assert stream.desired_precision() == stream.desired_precision() == DesiredPrecision("bf16", "one")
+    lane.want_precision("bf16", "two")
+    assert stream.desired_precision() == DesiredPrecision("bf16", "two")
 
 
 def test_a_model_is_open_until_an_operator_says_otherwise(lane: Lane) -> None:
     stream = lane.stream("one")
     assert stream.serving() is Serving.OPEN
-    lane.wish("bf16", "one")
+    lane.want_precision("bf16", "one")
     for serving in (Serving.PAUSED, Serving.DRAINING, Serving.OPEN):
         lane.serve_as(serving)
         assert stream.serving() is serving
-    assert stream.wish() == Wish("bf16", "one")
+    assert stream.desired_precision() == DesiredPrecision("bf16", "one")
 
 
 def test_a_turn_is_one_workers_until_it_ends_it(lane: Lane) -> None:
@@ -657,19 +661,19 @@ def test_a_cancelled_entry_is_told_once_and_is_not_theirs_any_more(lane: Lane) -
     added(lane)
     (entry,) = one.read(1)
     lane.cancel(entry.entry_id)
-    assert one.ends() == two.ends() == [entry.claim]
+    assert one.terminations() == two.terminations() == [entry.claim]
     later = added(lane, b"later")
     lane.cancel(later)
-    assert one.ends() == [(MAIN, later)]
+    assert one.terminations() == [(MAIN, later)]
     assert one.renew([entry.claim]) == [entry.claim]
-    assert not one.begin_alone(entry)
+    assert not one.begin_isolated(entry)
     assert one.commit([ended(entry.entry_id)]) == [0]
     assert lane.reply("a") is None
     assert two.reclaim(1) == two.read(1) == []
 
 
 def test_news_are_waited_for_a_bounded_time(lane: Lane) -> None:
-    assert ready(lane, lease_ms=SHORT_LEASE_MS).ends() == []
+    assert ready(lane, lease_ms=SHORT_LEASE_MS).terminations() == []
 
 
 def test_what_has_an_answer_already_is_ended_and_its_sender_told_to_look(lane: Lane) -> None:

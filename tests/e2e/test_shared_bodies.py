@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from consumer.queue.interface import Ended
+from consumer.queue.interface import Completion
 from consumer.queue.redis_stream import RedisStream
 from shared import keys
 from shared.redis.client import connect
@@ -185,7 +185,7 @@ def test_a_consumer_of_an_older_version_that_meets_such_an_entry_does_no_harm(si
     refusal = Fault("malformed", "A request has no member 'at'.", "at")
     reply = encode_reply(Reply(request.id, ModelTag(site.model, "1", "fp32"), Timing(), 1, fault=refusal))
     older = RedisStream(Settings(redis_url=site.url), site.model, "older")
-    assert older.commit([Ended(entry, request.id, request.reply_to or "", 60_000, reply)]) == [1]
+    assert older.commit([Completion(entry, request.id, request.reply_to or "", 60_000, reply)]) == [1]
     ((_, again),) = site.until(lambda: [one for one in site.entries() if one[0] != entry])
     assert decode_request(again[b"m"]).body == PICTURE
     site.go_on()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from consumer.queue.interface import Ended
+from consumer.queue.interface import Completion
 from consumer.queue.redis_stream import RedisStream
 from headrace.redis import acl, users
 from shared import keys
@@ -184,7 +184,7 @@ class OtherLane:
         assert entry.partition(b"-")[0].isdigit(), entry
         [claimed] = self._stream.read(10)
         assert claimed.entry_id == entry
-        assert self._stream.commit([Ended(entry, request_id, "fe", 60_000, bytes(50_000))]) == [1]
+        assert self._stream.commit([Completion(entry, request_id, "fe", 60_000, bytes(50_000))]) == [1]
         assert len(self._link.call("LINDEX", keys.reply(MODEL, "default", request_id), 0)) == 50_000
 
     def close(self) -> None:

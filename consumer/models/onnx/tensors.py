@@ -11,7 +11,7 @@ from consumer.models.base import RAW, Description, Model, Result
 from consumer.models.own import returned
 from consumer.models.own.inputs import arrays, numpy_type
 from consumer.runtimes.exported.file_session import FileSession
-from consumer.runtimes.oom_splitting import Halving
+from consumer.runtimes.oom_splitting import OomSplitting
 from shared.state.cards import TensorSpec
 from shared.wire.messages import Request, Tensor
 from shared.wire.outcomes import MODEL_ERROR, UNSUPPORTED_MEDIA_TYPE, RequestError, invalid
@@ -35,7 +35,7 @@ class OnnxTensors(Model):
         self._samples: list[Row] = []
         self._description = Description((), ())
         self._has_free_sizes = self._has_texts = False
-        self._in_parts: Halving[Sequence[Any]] = Halving(self._run_alike, opener.config.max_batch)
+        self._in_parts: OomSplitting[Sequence[Any]] = OomSplitting(self._run_alike, opener.config.max_batch)
 
     def load(self, device: str, precision: str) -> None:
         """Read and open the file, and try it."""

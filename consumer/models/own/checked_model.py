@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from consumer.fork_guard import never_in_a_fork, put_back
 from consumer.models.base import ROW, Description, Model, Result
 from consumer.models.model_errors import described
-from consumer.runtimes.oom_splitting import Halving
+from consumer.runtimes.oom_splitting import OomSplitting
 from shared.wire.messages import Request
 
 from . import returned
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class Fitting(Model):
+class CheckedModel(Model):
     """Passes everything on to ``model``, and its batches in parts that fit; checks what comes back.
 
     What cannot be used raises :class:`~consumer.models.own.returned.Unusable`, a ``ValueError`` of one sentence; an
@@ -38,7 +38,7 @@ class Fitting(Model):
 
     def __init__(self, model: Model, recover: Callable[[], None]) -> None:
         self._model = model
-        self._in_parts: Halving[Sequence[Any]] = Halving(self._run_part, recover=recover)
+        self._in_parts: OomSplitting[Sequence[Any]] = OomSplitting(self._run_part, recover=recover)
         self._description: Description | None = None
         self._check: AnswerCheck | None = None
         self._miscounts: set[str] = set()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from consumer.runtimes.network import Network, normalised_samples
-from consumer.runtimes.oom_splitting import Halving
+from consumer.runtimes.oom_splitting import OomSplitting
 from consumer.runtimes.row_ring import RowRing
 
 from . import half_precision
@@ -56,7 +56,7 @@ class CpuRunner:
         self._staging: NDArray[np.uint8] = self._bytes.numpy().reshape(self._side, self._side, 3)
         self._floats = torch.empty(pixels * 3, dtype=torch.float32)
         self._batch = torch.empty((max_batch, pixels * 3), dtype=dtype)
-        self._in_parts = Halving(self._run_part, max_batch)
+        self._in_parts = OomSplitting(self._run_part, max_batch)
 
     def run(self, rows: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Return the logits of ``rows``: float32, shape (len(rows), classes).

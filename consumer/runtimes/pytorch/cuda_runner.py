@@ -20,7 +20,7 @@ from torch import nn
 
 from consumer.batching.buckets import GPU_SIZES, bucket_of, buckets
 from consumer.runtimes.network import Network, normalised_samples
-from consumer.runtimes.oom_splitting import Halving, is_out_of_memory
+from consumer.runtimes.oom_splitting import OomSplitting, is_out_of_memory
 from consumer.runtimes.row_ring import RowRing
 
 from . import half_precision
@@ -96,7 +96,7 @@ class CudaRunner:
         torch.cuda.synchronize()  # what was made so far was made on another stream
         if uses_graphs:
             self._capture_all()
-        self._in_parts = Halving(self._run_part, self._buckets[-1], recover=_release_cached)
+        self._in_parts = OomSplitting(self._run_part, self._buckets[-1], recover=_release_cached)
 
     def run(self, rows: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Return the logits of ``rows``: float32, shape (len(rows), classes), as a fresh array.

@@ -24,7 +24,7 @@ from consumer.queue.interface import Cause
 from consumer.worker import Worker
 from shared.process.exit_codes import MODEL_CANNOT_LOAD, SOFTWARE_ERROR
 from shared.settings import Settings
-from shared.state.desired_state import Wish
+from shared.state.desired_state import DesiredPrecision
 from shared.wire import outcomes
 from shared.wire.messages import Reply, Request, decode_reply
 from tests.children import ROOT
@@ -149,7 +149,7 @@ def test_it_switches_answers_and_tells_and_never_holds_two_models(tmp_path: Path
     with House(configured(tmp_path)).open() as house:
         assert house.ask("a") == ("fp32", "HELLO")
         for token, precision in (("w1", "bf16"), ("w2", "fp16"), ("w3", "default")):
-            house.lane.wish = Wish(precision, token)
+            house.lane.desired_precision = DesiredPrecision(precision, token)
             state = house.settled(token)
             runs = "fp32" if precision == "default" else precision
             assert (state["progress"], state["precision"], state["refusal"]) == ("done", runs, "")
@@ -182,7 +182,7 @@ def test_each_load_is_closed_once_and_before_the_next(tmp_path: Path) -> None:
     Heavy.refused = {"fp16"}
     with House(configured(tmp_path), Mortal).open() as house:
         for token, precision in (("w1", "bf16"), ("w2", "tf32"), ("w3", "fp16")):
-            house.lane.wish = Wish(precision, token)
+            house.lane.desired_precision = DesiredPrecision(precision, token)
             house.settled(token)
         house.ask("a")
         assert [event for event, _, _ in lives[-2:]] == ["close", "load"]
@@ -195,7 +195,7 @@ def test_each_load_is_closed_once_and_before_the_next(tmp_path: Path) -> None:
 def test_a_refused_wish_changes_nothing(tmp_path: Path, precision: str, reason: str) -> None:
     Heavy.refused = {"bf16"}
     with House(configured(tmp_path)).open() as house:
-        house.lane.wish = Wish(precision, "w1")
+        house.lane.desired_precision = DesiredPrecision(precision, "w1")
         state = house.settled("w1")
         assert (state["progress"], state["precision"]) == ("refused", "fp32")
         assert reason in state["refusal"]
@@ -208,7 +208,7 @@ def test_a_wish_that_is_there_at_the_start_wins_and_a_refused_one_does_not(tmp_p
     for refused, runs, progress in ((set[str](), "bf16", "done"), ({"bf16"}, "fp16", "refused")):
         Heavy.refused = refused
         house = House(configured(tmp_path, PRECISION="fp16"))
-        house.lane.wish = Wish("bf16", "w1")
+        house.lane.desired_precision = DesiredPrecision("bf16", "w1")
         with house.open():
             state = house.settled("w1")
             assert (state["progress"], state["precision"]) == (progress, runs)
@@ -219,7 +219,7 @@ def test_a_model_that_cannot_come_back_ends_the_process_with_the_models_status(t
     house = House(configured(tmp_path))
     with house.open():
         Heavy.refused = {"bf16", "fp32"}
-        house.lane.wish = Wish("bf16", "w1")
+        house.lane.desired_precision = DesiredPrecision("bf16", "w1")
         assert joined(house.thread)
     assert house.status == MODEL_CANNOT_LOAD
 
@@ -252,7 +252,7 @@ def test_a_close_that_hangs_at_a_switch_ends_the_process_to_be_started_again(
     house = House(configured(tmp_path), Stuck)
     with house.open():
         house.ask("a")
-        house.lane.wish = Wish("bf16", "w1")
+        house.lane.desired_precision = DesiredPrecision("bf16", "w1")
         assert joined(house.thread)
     held.set()
     assert house.status == SOFTWARE_ERROR
@@ -272,7 +272,7 @@ def test_what_is_claimed_when_the_wish_comes_is_answered_first(tmp_path: Path) -
         for name in ("a", "b", "c"):
             house.lane.add({b"m": message(name, b"hello")})
         assert running.wait(10)
-        house.lane.wish = Wish("bf16", "w1")
+        house.lane.desired_precision = DesiredPrecision("bf16", "w1")
         eventually(lambda: house.state().get("progress") == "switching")
         gate.set()
         house.settled("w1")
@@ -286,7 +286,7 @@ def test_what_is_claimed_when_the_wish_comes_is_answered_first(tmp_path: Path) -
 def test_a_wish_while_the_queue_is_away_is_followed_when_it_is_back(tmp_path: Path) -> None:
     with House(configured(tmp_path)).open() as house:
         house.lane.down = True
-        house.lane.wish = Wish("bf16", "w1")
+        house.lane.desired_precision = DesiredPrecision("bf16", "w1")
         house.lane.down = False
         assert house.settled("w1")["precision"] == "bf16"
 
@@ -295,7 +295,7 @@ def test_padding_is_counted_while_it_serves_and_over_a_switch(tmp_path: Path) ->
     with House(configured(tmp_path), Padding).open() as house:
         house.ask("a")
         assert house.counter("batch_padded_rows") == 3
-        house.lane.wish = Wish("bf16", "w1")
+        house.lane.desired_precision = DesiredPrecision("bf16", "w1")
         assert house.settled("w1")["progress"] == "done"
         assert house.counter("batch_padded_rows") == 3
         house.ask("b")
@@ -329,7 +329,7 @@ class Panic(BaseException):
     """As what Rust's extension modules raise."""
 
 
-STAGES = {"fetch": "read", "commit": "commit", "keep": "reap", "pulse": "heartbeat", "listen": "ends"}
+STAGES = {"fetch": "read", "commit": "commit", "keep": "reap", "pulse": "heartbeat", "listen": "terminations"}
 ENDINGS = [SystemExit(0), Panic("no more"), KeyboardInterrupt(), GeneratorExit(), ZeroDivisionError("a bug")]
 
 
@@ -426,7 +426,7 @@ def test_a_panic_in_another_precision_goes_on_with_the_old_one(tmp_path: Path) -
     house = House(configured(tmp_path, DEVICE="cpu"), Picky)
     with house.open():
         assert house.ask("a") == ("fp32", "HELLO")
-        house.lane.wish = Wish("bf16", "one")
+        house.lane.desired_precision = DesiredPrecision("bf16", "one")
         eventually(lambda: house.state().get("progress") == "refused")
         assert house.ask("b") == ("fp32", "HELLO")
         assert house.state()["refusal"] == "Panic: not in bf16."

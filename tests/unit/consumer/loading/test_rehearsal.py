@@ -11,7 +11,7 @@ import pytest
 from consumer.loading.rehearsal import rehearse
 from consumer.models.base import Description, Result
 from consumer.models.load_errors import ModelCannotLoad
-from consumer.models.own.checked_model import Fitting
+from consumer.models.own.checked_model import CheckedModel
 from shared.state.cards import TensorSpec
 from shared.wire.messages import Request, Tensor
 from shared.wire.outcomes import invalid
@@ -32,7 +32,7 @@ class Proper(Toy):
 
 
 def rehearsed(build: Callable[[], Toy]) -> Any:
-    model = Fitting(build(), lambda: None)
+    model = CheckedModel(build(), lambda: None)
     return rehearse("toy", model, model.describe())
 
 

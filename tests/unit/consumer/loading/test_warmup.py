@@ -20,7 +20,7 @@ from consumer.loading.warmup import Calibration, calibrate, calibrate_briefly, c
 from consumer.models.base import Description
 from consumer.models.echo import Echo
 from consumer.pipeline.policies import make_batcher
-from consumer.tuning.measuring import Measured, measure, preferred_rows
+from consumer.tuning.measuring import BatchTimes, measure, preferred_rows
 from shared.model_config import ModelConfig
 from shared.settings import Settings
 from tests.unit.consumer.parts import Toy
@@ -41,7 +41,7 @@ class Device:
         self.now_s += run_s if size in self.runs else run_s * self._first
         self.runs.append(size)
 
-    def measure(self, sizes: tuple[int, ...] = SIZES, budget_s: float = 1.0) -> Measured:
+    def measure(self, sizes: tuple[int, ...] = SIZES, budget_s: float = 1.0) -> BatchTimes:
         return measure(self.run, sizes, budget_s, clock=lambda: self.now_s)
 
 

@@ -10,7 +10,7 @@ import pytest
 from consumer.batching.load import ONE, Load
 from consumer.models.base import Description
 from consumer.models.loads import load_of, units_of
-from consumer.pipeline.cancellations import Cancelled
+from consumer.pipeline.cancellations import Cancellations
 from consumer.pipeline.items import Item, Refusal
 from consumer.pipeline.rows import Rows
 from shared.wire.messages import Request
@@ -36,7 +36,7 @@ class Words(Toy):
 
 def made(model: Toy, body: bytes) -> Item:
     one = item("a", body)
-    Rows(model, 8, Cancelled()).make(one)
+    Rows(model, 8, Cancellations()).make(one)
     return one
 
 

@@ -14,12 +14,12 @@ from consumer.batching.batcher import Batcher
 from consumer.batching.cost import BatchCost
 from consumer.batching.load import RowBudget
 from consumer.models.base import Model
-from consumer.pipeline.cancellations import KEPT_S, MOST, Cancelled, Listener
+from consumer.pipeline.cancellations import KEPT_S, MOST, CancellationListener, Cancellations
 from consumer.pipeline.executor import Executor
 from consumer.pipeline.intake import Intake
 from consumer.pipeline.items import Item
-from consumer.pipeline.lease_renewer import Keeper
-from consumer.pipeline.leases import LeaseBook, Progress
+from consumer.pipeline.lease_renewer import LeaseRenewer
+from consumer.pipeline.leases import LeaseBook, Watchdog
 from shared.wire.outcomes import CANCELLED, EXPIRED, MODEL_ERROR
 from tests.fake_stream import InMemoryLane, InMemoryStream
 from tests.helpers import eventually
@@ -27,32 +27,32 @@ from tests.unit.consumer.parts import CARD, SETTINGS, Collected, Toy, code_of, i
 
 
 def test_nothing_is_cancelled_at_first() -> None:
-    assert not Cancelled()
-    assert not Cancelled().holds(("default", b"1-0"))
+    assert not Cancellations()
+    assert not Cancellations().holds(("default", b"1-0"))
 
 
 def test_entries_of_two_lanes_may_have_the_same_id() -> None:
-    cancelled = Cancelled()
-    cancelled.add([("gold", b"1-0")], 0.0)
-    assert cancelled
-    assert (cancelled.holds(("gold", b"1-0")), cancelled.holds(("default", b"1-0"))) == (True, False)
+    cancellations = Cancellations()
+    cancellations.add([("gold", b"1-0")], 0.0)
+    assert cancellations
+    assert (cancellations.holds(("gold", b"1-0")), cancellations.holds(("default", b"1-0"))) == (True, False)
 
 
 def test_what_one_lane_tells_does_not_push_out_what_another_told() -> None:
-    cancelled = Cancelled()
-    cancelled.add([("gold", b"1-0")], 0.0)
-    cancelled.add([("shop", b"%d-0" % number) for number in range(3 * MOST)], 1.0)
-    assert cancelled.holds(("gold", b"1-0"))
-    assert len(cancelled) == MOST + 1
+    cancellations = Cancellations()
+    cancellations.add([("gold", b"1-0")], 0.0)
+    cancellations.add([("shop", b"%d-0" % number) for number in range(3 * MOST)], 1.0)
+    assert cancellations.holds(("gold", b"1-0"))
+    assert len(cancellations) == MOST + 1
 
 
 def test_what_is_told_again_is_not_lost_and_forgotten_with_the_first() -> None:
-    cancelled = Cancelled()
+    cancellations = Cancellations()
     for now_s in (0.0, KEPT_S - 1.0):
-        cancelled.add([("gold", b"1-0")], now_s)
-        assert cancelled.holds(("gold", b"1-0"))
-    cancelled.add([], KEPT_S + 1.0)
-    assert not cancelled
+        cancellations.add([("gold", b"1-0")], now_s)
+        assert cancellations.holds(("gold", b"1-0"))
+    cancellations.add([], KEPT_S + 1.0)
+    assert not cancellations
 
 
 @settings(max_examples=25)  # an example tells of some ten thousand entries
@@ -63,47 +63,47 @@ def test_what_is_told_again_is_not_lost_and_forgotten_with_the_first() -> None:
     )
 )
 def test_it_is_bounded_and_forgets_what_nobody_can_come_to_any_more(news: list[tuple[str, int, float]]) -> None:
-    cancelled, now_s, number = Cancelled(), 0.0, 0
+    cancellations, now_s, number = Cancellations(), 0.0, 0
     for lane, count, pause_s in news:
         now_s += pause_s
         claims = [(lane, b"%d-0" % (number + one)) for one in range(count)]
         number += count
-        cancelled.add(claims, now_s)
-        assert len(cancelled) <= 2 * MOST
-        assert all(cancelled.holds(claim) for claim in claims[-MOST:])
-    cancelled.add([], now_s + KEPT_S + 1.0)
-    assert not cancelled
-    assert len(cancelled) == 0
+        cancellations.add(claims, now_s)
+        assert len(cancellations) <= 2 * MOST
+        assert all(cancellations.holds(claim) for claim in claims[-MOST:])
+    cancellations.add([], now_s + KEPT_S + 1.0)
+    assert not cancellations
+    assert len(cancellations) == 0
 
 
 def test_it_listens_while_the_queue_goes_away_and_comes_back() -> None:
     lane = InMemoryLane()
     stream = InMemoryStream(lane, SETTINGS, "one")
     stream.heartbeat(CARD, {})
-    cancelled, stop = Cancelled(), threading.Event()
+    cancellations, stop = Cancellations(), threading.Event()
     lane.down = True
-    running = on_thread("listen", lambda: Listener(stream, cancelled).run(stop))
+    running = on_thread("listen", lambda: CancellationListener(stream, cancellations).run(stop))
     lane.cancel(b"1-0")
     lane.down = False
-    eventually(lambda: cancelled.holds(("default", b"1-0")))
+    eventually(lambda: cancellations.holds(("default", b"1-0")))
     stop.set()
     assert joined(running)
 
 
-def execute(items: list[Item], cancelled: Cancelled, model: Model | None = None) -> tuple[Collected, Executor]:
+def execute(items: list[Item], cancellations: Cancellations, model: Model | None = None) -> tuple[Collected, Executor]:
     replies, intake = Collected(), Intake(Batcher(RowBudget(8), 0.0, BatchCost()))
     intake.add(items)
     intake.close()
-    executor = Executor(model or Toy(), intake, replies, progress=Progress(), cancelled=cancelled)
+    executor = Executor(model or Toy(), intake, replies, watchdog=Watchdog(), cancellations=cancellations)
     executor.run()
     return replies, executor
 
 
 def test_what_was_cancelled_while_it_waited_is_left_out_of_its_batch() -> None:
-    cancelled, model = Cancelled(), Toy()
+    cancellations, model = Cancellations(), Toy()
     items = [item("a", b"a"), item("gone", b"gone"), item("c", b"c")]
-    cancelled.add([items[1].entry.claim], 0.0)
-    replies, _ = execute(items, cancelled, model)
+    cancellations.add([items[1].entry.claim], 0.0)
+    replies, _ = execute(items, cancellations, model)
     assert model.batches == [[b"a", b"c"]]
     assert [(one.request_id, one.error.outcome, one.reply_to) for one in replies.refused] == [("gone", CANCELLED, "me")]
     (finished,) = replies.finished
@@ -111,10 +111,10 @@ def test_what_was_cancelled_while_it_waited_is_left_out_of_its_batch() -> None:
 
 
 def test_a_batch_that_was_cancelled_as_a_whole_runs_nothing() -> None:
-    cancelled, model = Cancelled(), Toy()
+    cancellations, model = Cancellations(), Toy()
     items = [item("a"), item("b")]
-    cancelled.add([one.entry.claim for one in items], 0.0)
-    replies, executor = execute(items, cancelled, model)
+    cancellations.add([one.entry.claim for one in items], 0.0)
+    replies, executor = execute(items, cancellations, model)
     assert (model.batches, replies.finished, len(replies.refused), executor.busy_s) == ([], [], 2, 0.0)
 
 
@@ -133,15 +133,15 @@ class Meanwhile(Toy):
 
 
 def test_each_half_of_a_failed_batch_is_looked_at_anew() -> None:
-    cancelled = Cancelled()
+    cancellations = Cancellations()
     items = [item("a", b"a"), item("gone", b"gone"), item("crash", b"crash"), item("late", b"late"), item("e", b"e")]
 
     def happens() -> None:
-        cancelled.add([items[1].entry.claim], 0.0)
+        cancellations.add([items[1].entry.claim], 0.0)
         items[3].deadline_s = 0.0
 
     model = Meanwhile(happens)
-    replies, _ = execute(items, cancelled, model)
+    replies, _ = execute(items, cancellations, model)
     (finished,) = replies.finished
     assert [code_of(one) for one in finished.outputs] == [None, CANCELLED.code, MODEL_ERROR.code, EXPIRED.code, None]
     assert finished.outputs[0] == [b"A"]
@@ -157,11 +157,11 @@ def test_its_lease_is_not_missed(caplog: pytest.LogCaptureFixture) -> None:
     entry_id = lane.add({b"m": b"x"})
     assert entry_id is not None
     (entry,) = stream.read(1)
-    leases, cancelled = LeaseBook(), Cancelled()
+    leases, cancellations = LeaseBook(), Cancellations()
     leases.take(entry.claim)
     lane.cancel(entry_id)
-    cancelled.add(stream.ends(), 0.0)
+    cancellations.add(stream.terminations(), 0.0)
     assert stream.renew([entry.claim]) == [entry.claim]
-    for known, warnings in ((cancelled, 0), (Cancelled(), 1)):
-        Keeper(stream, leases, Progress(), 1.0, 10.0, known)._keep(0.0)
+    for known, warnings in ((cancellations, 0), (Cancellations(), 1)):
+        LeaseRenewer(stream, leases, Watchdog(), 1.0, 10.0, known)._keep(0.0)
         assert len(caplog.records) == warnings

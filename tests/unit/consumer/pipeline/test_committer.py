@@ -18,7 +18,7 @@ from consumer.pipeline import committer as module
 from consumer.pipeline.committer import Committer, portions
 from consumer.pipeline.items import Finished, Item, Refused, refuse
 from consumer.pipeline.leases import LeaseBook
-from consumer.queue.interface import Cause, Ended, Entry, StreamDown
+from consumer.queue.interface import Cause, Completion, Entry, StreamDown
 from shared.wire.messages import Reply, decode_reply
 from shared.wire.outcomes import (
     CRASHED,
@@ -54,7 +54,7 @@ class Bench:
 
     def made(self, stream: InMemoryStream, warnings: Sequence[str] = WARNINGS, **others: Any) -> Committer:
         """A committer that reports to this bench."""
-        report, on_dead = self.events.append, self.metrics.buried
+        report, on_dead = self.events.append, self.metrics.dead_lettered
         return Committer(stream, Toy(), self.leases, TAG, warnings, SETTINGS, report, on_dead, **others)
 
     def dead_letters(self) -> dict[str, float | None]:
@@ -225,7 +225,7 @@ def test_lasting_refusals_are_stored_and_expired_ones_only_hinted(bench: Bench) 
 
 def test_dead_letters_are_counted_by_reason_once_they_are_written(bench: Bench) -> None:
     poison, ahead, lost = bench.claimed(item("poison"), item("ahead"), item("lost"))
-    bench.stream.commit([Ended(lost.entry.entry_id, "lost", "", 1000, b"another consumer was faster")])
+    bench.stream.commit([Completion(lost.entry.entry_id, "lost", "", 1000, b"another consumer was faster")])
     assert bench.dead_letters() == {"crashed": 0, "unreadable": 0, "future_id": 0}
     crashed = RequestError(CRASHED, "No more."), "It ended 2 consumers while it ran alone.", 2
     future = RequestError(MALFORMED, "No."), "Its id lies in the future."
@@ -291,7 +291,7 @@ def test_everything_handed_over_before_closing_is_committed(bench: Bench) -> Non
 
 
 def test_large_replies_are_committed_in_portions() -> None:
-    ended = [Ended(b"%d-0" % size, "a", "", 1000, bytes(size)) for size in (3, 4, 9, 1, 2, 3)]
+    ended = [Completion(b"%d-0" % size, "a", "", 1000, bytes(size)) for size in (3, 4, 9, 1, 2, 3)]
     assert [[len(one.reply) for one in some] for some in portions(ended, 7)] == [[3, 4], [9], [1, 2, 3]]
     assert list(portions([], 7)) == []
 
@@ -303,12 +303,12 @@ class Narrow(InMemoryStream):
         super().__init__(lane, SETTINGS, "one")
         self.gate, self.under_way, self.most = threading.Semaphore(0), 0, 0
 
-    def commit(self, ended: Sequence[Ended]) -> list[int]:
+    def commit(self, completions: Sequence[Completion]) -> list[int]:
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         assert self.gate.acquire(timeout=10)
         self.under_way -= 1
-        return super().commit(ended)
+        return super().commit(completions)
 
 
 @pytest.mark.parametrize("large", [False, True])
@@ -348,7 +348,7 @@ def test_what_was_held_and_committed_elsewhere_is_settled(bench: Bench) -> None:
     held = bench.committer.held
     assert held is not None
     assert bench.codes() == []
-    bench.stream.commit(held.ended)
+    bench.stream.commit(held.completions)
     bench.committer.settle(held)
     bench.committer.flush()
     assert (bench.codes(), len(bench.leases), bench.lane.commits) == (["ok"], 0, 1)
@@ -361,11 +361,11 @@ class Picky(InMemoryStream):
         super().__init__(lane, SETTINGS, "one")
         self.most_bytes, self.refused = most_bytes, 0
 
-    def commit(self, ended: Sequence[Ended]) -> list[int]:
-        if sum(len(one.reply) for one in ended) > self.most_bytes:
+    def commit(self, completions: Sequence[Completion]) -> list[int]:
+        if sum(len(one.reply) for one in completions) > self.most_bytes:
             self.refused += 1
             raise StreamDown("Connection reset by peer.")
-        return super().commit(ended)
+        return super().commit(completions)
 
 
 def picky(bench: Bench, monkeypatch: pytest.MonkeyPatch, most_bytes: int) -> Picky:
@@ -432,10 +432,10 @@ def test_a_large_answer_outlives_any_time_in_which_nothing_is_taken(
     tried = threading.Event()
     commit, tries = stream.commit, iter(range(1_000_000))
 
-    def counted(ended: Sequence[Ended]) -> list[int]:
+    def counted(completions: Sequence[Completion]) -> list[int]:
         if next(tries) == 10 * module.MOST_TRIES:
             tried.set()
-        return commit(ended)
+        return commit(completions)
 
     monkeypatch.setattr(stream, "commit", counted)
     bench.finish(items, [[bytes(20_000)]])
@@ -493,6 +493,6 @@ def test_what_was_held_and_has_no_room_ends_with_an_error_too(bench: Bench) -> N
         bench.committer.finish(Finished([one], [[bytes(size)]], 0.0, 0.0, 1, CloseReason.FULL), idle=True, hold=True)
         held = bench.committer.held
         assert held is not None
-        bench.stream.commit_and_read(held.ended, partial(bench.committer.settle, held), 1)
+        bench.stream.commit_and_read(held.completions, partial(bench.committer.settle, held), 1)
         bench.committer.flush()
     assert bench.codes() == ["ok", "lane_full"]

@@ -14,7 +14,7 @@ from consumer.batching.cost import BatchCost
 from consumer.batching.load import RowBudget
 from consumer.models.pictures.decode_cost import LARGE_BYTES, Effort
 from consumer.pipeline import decode_threads as module
-from consumer.pipeline.cancellations import Cancelled
+from consumer.pipeline.cancellations import Cancellations
 from consumer.pipeline.decoding import Decoding
 from consumer.pipeline.intake import Intake
 from consumer.pipeline.items import Refused
@@ -65,15 +65,15 @@ class Bench:
     """The stage, its intake, and what it refused."""
 
     def __init__(self, settings: Settings = SETTINGS) -> None:
-        self.model, self.intake, self.cancelled = (
+        self.model, self.intake, self.cancellations = (
             Decoder(),
             Intake(Batcher(RowBudget(8), 0.0, BatchCost())),
-            Cancelled(),
+            Cancellations(),
         )
         self.refused: list[Refused] = []
         self.worn_out = threading.Event()
         stream = InMemoryStream(InMemoryLane(lambda: 0.0), settings, "one")
-        rows = Rows(self.model, 8, self.cancelled)
+        rows = Rows(self.model, 8, self.cancellations)
         self.stage = Decoding(
             stream, rows, self.intake, LeaseBook(), self.refused.extend, self.worn_out.set, a_thread, settings
         )
@@ -221,7 +221,7 @@ def test_what_comes_too_late_or_was_cancelled_is_not_decoded(bench: Bench) -> No
     bench.add("late", deadline_s=0.0)
     bench.refusals(1)
     gone = item("gone", b"gone")
-    bench.cancelled.add([gone.entry.claim], 0.0)
+    bench.cancellations.add([gone.entry.claim], 0.0)
     bench.stage.add(gone)
     assert bench.refusals(2) == [("late", EXPIRED.code), ("gone", CANCELLED.code)]
     assert bench.model.at_work == []
@@ -229,10 +229,10 @@ def test_what_comes_too_late_or_was_cancelled_is_not_decoded(bench: Bench) -> No
 
 def test_an_item_taken_over_that_hangs_is_answered_and_others_may_be_taken_over(bench: Bench) -> None:
     one = item("hang", b"hang")
-    one.is_lone = one.has_begun = True
+    one.is_isolated = one.has_begun = True
     bench.stage.add(one)
     assert bench.refusals(1) == [("hang", INVALID_INPUT.code)]
-    eventually(lambda: not bench.intake.has_lone())
+    eventually(lambda: not bench.intake.has_isolated())
 
 
 def test_a_thread_that_waits_holds_on_to_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from consumer.pipeline import executor as module
 from consumer.pipeline.executor import Executor
 from consumer.pipeline.intake import Intake
 from consumer.pipeline.items import Finished, Item, Refused, Replies
-from consumer.pipeline.leases import Progress
+from consumer.pipeline.leases import Watchdog
 from shared.wire.outcomes import EXPIRED, MODEL_ERROR
 from tests.unit.consumer.parts import FAR_S, Collected, Toy, code_of, item
 
@@ -160,7 +160,7 @@ class ScriptedReader:
         self.next_step()
         return True
 
-    def begin_alone(self, item: Item) -> bool:
+    def begin_isolated(self, item: Item) -> bool:
         self.begun.append(item.request.id)
         return item.request.id not in self.withheld
 
@@ -250,36 +250,36 @@ def test_what_was_taken_over_runs_first_and_alone_once_it_has_been_counted() -> 
     intake = Intake(Batcher(RowBudget(8), 0.0, BatchCost()))
     reader = ScriptedReader(intake, [])
     intake.add([item("a"), item("b")])
-    intake.add_lone(item("lone"))
+    intake.add_isolated(item("isolated"))
     replies = Collected()
     Executor(Toy(), intake, replies).run(reader)
-    assert [[one.request.id for one in finished.items] for finished in replies.finished] == [["lone"], ["a", "b"]]
-    assert reader.begun == ["lone"]
+    assert [[one.request.id for one in finished.items] for finished in replies.finished] == [["isolated"], ["a", "b"]]
+    assert reader.begun == ["isolated"]
 
 
 def test_what_is_not_to_begin_does_not_run() -> None:
     intake = Intake(Batcher(RowBudget(8), 0.0, BatchCost()))
     reader = ScriptedReader(intake, [])
-    reader.withheld.add("lone")
-    intake.add_lone(item("lone", b"x"))
+    reader.withheld.add("isolated")
+    intake.add_isolated(item("isolated", b"x"))
     model, replies = Toy(), Collected()
     Executor(model, intake, replies).run(reader)
-    assert (reader.begun, model.batches, replies.finished) == (["lone"], [], [])
+    assert (reader.begun, model.batches, replies.finished) == (["isolated"], [], [])
 
 
 def test_the_running_batch_is_progress_until_it_ends() -> None:
-    progress = Progress()
+    watchdog = Watchdog()
     seen: list[float] = []
 
     class Watching(Toy):
         def run(self, rows: Sequence[Any]) -> Sequence[Any]:
-            seen.append(progress.longest_s(FAR_S))
+            seen.append(watchdog.longest_s(FAR_S))
             return super().run(rows)
 
     intake = Intake(Batcher(RowBudget(8), 0.0, BatchCost()))
     intake.add([item("a", b"a"), item("bad", b"crash")])
     intake.close()
-    Executor(Watching(), intake, Collected(), None, progress).run()
+    Executor(Watching(), intake, Collected(), None, watchdog).run()
     assert len(seen) == 3
     assert min(seen) > 0
-    assert progress.longest_s(FAR_S) == 0
+    assert watchdog.longest_s(FAR_S) == 0

@@ -16,7 +16,7 @@ from consumer.batching.cost import BatchCost
 from consumer.batching.load import RowBudget
 from consumer.metrics import ConsumerMetrics
 from consumer.pipeline import fetcher as module
-from consumer.pipeline.cancellations import Cancelled
+from consumer.pipeline.cancellations import Cancellations
 from consumer.pipeline.decoding import Decoding
 from consumer.pipeline.fetcher import Fetcher
 from consumer.pipeline.intake import Intake
@@ -24,7 +24,7 @@ from consumer.pipeline.items import Item, Refused
 from consumer.pipeline.leases import LeaseBook
 from consumer.pipeline.rows import Rows
 from consumer.queue import entry_reader, redis_lanes
-from consumer.queue.interface import Ended, Entry
+from consumer.queue.interface import Completion, Entry
 from consumer.queue.shared_bodies import SharedBodies
 from producer_api.queue.body_store import BodyStore
 from shared.wire import bodies
@@ -50,13 +50,13 @@ class Bench:
         self.leases = LeaseBook()
         self.intake = Intake(Batcher(RowBudget(64), 0.0, BatchCost()))
         self.refused: list[Refused] = []
-        self.cancelled = Cancelled()
+        self.cancellations = Cancellations()
         self.gone, self.worn_out = threading.Event(), threading.Event()
         self.malformed: list[int] = []
         self.registry = CollectorRegistry()
         self.recovered: list[int] = []
         self.stop = threading.Event()
-        rows = Rows(self.model, MAX_ROWS, self.cancelled)
+        rows = Rows(self.model, MAX_ROWS, self.cancellations)
         self.decoding = Decoding(
             self.stream, rows, self.intake, self.leases, self.refuse, self.worn_out.set, a_thread, SETTINGS
         )
@@ -70,7 +70,7 @@ class Bench:
             refuse=self.refuse,
             on_gone=self.gone.set,
             on_malformed=self.malformed.append,
-            on_dead=ConsumerMetrics(self.registry, "toy").buried,
+            on_dead=ConsumerMetrics(self.registry, "toy").dead_lettered,
             on_recovered=self.recovered.append,
             scan_s=0.0,
             bodies=bodies,
@@ -283,7 +283,7 @@ def test_a_body_in_shared_memory_is_taken_where_its_request_may_run_and_else_ask
 
     bench.fetcher.accept([entry("1"), entry("2", owner="cat"), entry("3", 3_600_000)])
     bench.fetcher.accept([entry("4", 3_600_000, "default")])
-    bench.fetcher.accept([entry("5")], lone=True)
+    bench.fetcher.accept([entry("5")], isolated=True)
     assert [(one.request_id, one.error.outcome, one.reason) for one in bench.refused] == [
         (name, BODY_GONE, "") for name in "235"
     ]
@@ -377,11 +377,11 @@ def taken_over(bench: Bench, body: bytes, crashes: int, *, ttl_ms: int = 60_000)
         bench.now_ms += SETTINGS.lease_ms
         other = InMemoryStream(bench.lane, SETTINGS, f"dead-{number}")
         (entry,) = other.reclaim(1)
-        assert other.begin_alone(entry)
+        assert other.begin_isolated(entry)
     bench.now_ms += SETTINGS.lease_ms
     bench.stream.heartbeat(CARD, {})
     (entry,) = bench.stream.reclaim(1)
-    bench.fetcher.accept([entry], lone=True)
+    bench.fetcher.accept([entry], isolated=True)
     batch = bench.intake.next_batch(0)
     return batch.items[0] if batch is not None else None
 
@@ -404,21 +404,21 @@ def test_what_was_taken_over_runs_alone_once_it_is_decoded(bench: Bench) -> None
         item = batch.items[0]
     assert (item.rows, item.has_begun) == ([b"picture"], True)
     bench.lane.down = True
-    assert bench.fetcher.begin_alone(item)  # nothing is asked any more
+    assert bench.fetcher.begin_isolated(item)  # nothing is asked any more
 
 
 def test_what_was_taken_over_may_be_refused(bench: Bench) -> None:
     one = taken_over(bench, b"refuse", crashes=0)
     assert one is not None
-    assert not bench.fetcher.begin_alone(one)
+    assert not bench.fetcher.begin_isolated(one)
     assert bench.faults() == [("a", INVALID_INPUT.code, "body")]
 
 
 def test_what_was_answered_by_another_meanwhile_does_not_begin(bench: Bench) -> None:
     one = taken_over(bench, b"x", crashes=0)
     assert one is not None
-    bench.stream.commit([Ended(one.entry.entry_id, "a", "", 1000, b"reply")])
-    assert not bench.fetcher.begin_alone(one)
+    bench.stream.commit([Completion(one.entry.entry_id, "a", "", 1000, b"reply")])
+    assert not bench.fetcher.begin_isolated(one)
     assert len(bench.leases) == 0
 
 
@@ -426,7 +426,7 @@ def test_a_queue_that_goes_away_before_a_lone_run_leaves_the_entry_to_the_next(b
     one = taken_over(bench, b"x", crashes=0)
     assert one is not None
     bench.lane.down = True
-    assert not bench.fetcher.begin_alone(one)
+    assert not bench.fetcher.begin_isolated(one)
     assert len(bench.leases) == 0
 
 
@@ -517,7 +517,7 @@ def test_the_executor_does_not_read_while_something_waits_for_it(bench: Bench) -
 
 
 def test_what_was_cancelled_is_refused_before_it_is_decoded(bench: Bench) -> None:
-    bench.cancelled.add([("default", bench.lane.add({b"m": message("gone", b"picture")}) or b"")], 0.0)
+    bench.cancellations.add([("default", bench.lane.add({b"m": message("gone", b"picture")}) or b"")], 0.0)
     bench.fetcher.accept(bench.stream.read(1))
     assert bench.faults() == [("gone", CANCELLED.code, None)]
     bench.accept(message("a"))

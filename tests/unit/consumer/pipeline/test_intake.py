@@ -249,7 +249,7 @@ def test_who_goes_ahead_rides_in_the_next_batch_and_nobody_is_lost() -> None:
     meeting.add([item(f"flood-{number}") for number in range(4)])
     late = [item("late-1"), item("late-2")]
     for one in late:
-        one.goes_ahead = True
+        one.has_priority = True
     meeting.add(late)
     meeting.add([item("last")])
     first, second = meeting.next_batch(0.0), meeting.next_batch(0.0)

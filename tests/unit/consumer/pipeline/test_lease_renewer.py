@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from consumer.pipeline.lease_renewer import Hung, Keeper
-from consumer.pipeline.leases import LeaseBook, Progress
+from consumer.pipeline.lease_renewer import Hung, LeaseRenewer
+from consumer.pipeline.leases import LeaseBook, Watchdog
 from tests.fake_stream import InMemoryLane, InMemoryStream
 from tests.helpers import eventually
 from tests.unit.consumer.parts import CARD, SETTINGS, joined, message, on_thread
@@ -16,15 +16,15 @@ LEASE_S = 0.04
 
 
 class Bench:
-    """A keeper on a lane in memory whose clock the test moves."""
+    """A renewer on a lane in memory whose clock the test moves."""
 
     def __init__(self, longest_s: float = 60.0) -> None:
         self.now_ms = 1_000_000.0
         self.lane = InMemoryLane(lambda: self.now_ms)
         self.stream = InMemoryStream(self.lane, SETTINGS, "one")
         self.stream.heartbeat(CARD, {})
-        self.leases, self.progress, self.stop = LeaseBook(), Progress(), threading.Event()
-        self.keeper = Keeper(self.stream, self.leases, self.progress, LEASE_S, longest_s)
+        self.leases, self.watchdog, self.stop = LeaseBook(), Watchdog(), threading.Event()
+        self.renewer = LeaseRenewer(self.stream, self.leases, self.watchdog, LEASE_S, longest_s)
 
     def hold(self) -> None:
         self.lane.add({b"m": message("a")})
@@ -40,7 +40,7 @@ def test_what_is_held_is_renewed() -> None:
     bench = Bench()
     bench.hold()
     bench.now_ms += SETTINGS.lease_ms
-    running = on_thread("keep", lambda: bench.keeper.run(bench.stop))
+    running = on_thread("keep", lambda: bench.renewer.run(bench.stop))
     group = bench.lane.stream.group  # type: ignore[union-attr]
     assert group is not None
     eventually(lambda: all(held.since_ms == bench.now_ms for held in group.pending.values()))
@@ -54,9 +54,9 @@ def test_what_hangs_is_not_protected(what: object) -> None:
     bench = Bench(longest_s=0.001)
     bench.hold()
     bench.now_ms += SETTINGS.lease_ms
-    bench.progress.begin(what, 0.0)  # long ago
+    bench.watchdog.begin(what, 0.0)  # long ago
     with pytest.raises(Hung):
-        bench.keeper.run(bench.stop)
+        bench.renewer.run(bench.stop)
     assert bench.idle()
 
 
@@ -64,7 +64,7 @@ def test_a_queue_that_goes_away_is_tried_until_it_answers() -> None:
     bench = Bench()
     bench.hold()
     bench.lane.down = True
-    running = on_thread("keep", lambda: bench.keeper.run(bench.stop))
+    running = on_thread("keep", lambda: bench.renewer.run(bench.stop))
     running.join(LEASE_S)
     assert running.is_alive()
     bench.now_ms += SETTINGS.lease_ms
@@ -81,8 +81,8 @@ def test_what_the_dead_left_is_cleared_up_by_consumers_that_do_not_live_for_a_le
     InMemoryStream(bench.lane, SETTINGS, "dead").read(1)
     bench.now_ms += 5 * SETTINGS.lease_ms
     bench.stream.heartbeat(CARD, {})
-    keeper = Keeper(bench.stream, bench.leases, bench.progress, lease_s=3600.0, longest_s=60.0)
-    running = on_thread("keep", lambda: keeper.run(bench.stop))
+    renewer = LeaseRenewer(bench.stream, bench.leases, bench.watchdog, lease_s=3600.0, longest_s=60.0)
+    running = on_thread("keep", lambda: renewer.run(bench.stop))
     group = bench.lane.stream.group  # type: ignore[union-attr]
     assert group is not None
     eventually(lambda: "dead" not in group.consumers)
@@ -91,16 +91,16 @@ def test_what_the_dead_left_is_cleared_up_by_consumers_that_do_not_live_for_a_le
 
 
 def test_progress_is_as_old_as_the_oldest_of_what_is_under_way() -> None:
-    progress = Progress()
-    assert progress.longest_s(5.0) == 0.0
-    progress.begin("batch", 1.0)
-    progress.begin(b"picture", 2.0)
-    assert progress.longest_s(5.0) == 4.0
-    progress.end("batch")
-    assert progress.longest_s(5.0) == 3.0
-    progress.begin("batch", 4.5)
-    progress.end(b"picture")
-    assert progress.longest_s(5.0) == 0.5
-    progress.end("batch")
-    progress.end("batch")
-    assert progress.longest_s(5.0) == 0.0
+    watchdog = Watchdog()
+    assert watchdog.longest_s(5.0) == 0.0
+    watchdog.begin("batch", 1.0)
+    watchdog.begin(b"picture", 2.0)
+    assert watchdog.longest_s(5.0) == 4.0
+    watchdog.end("batch")
+    assert watchdog.longest_s(5.0) == 3.0
+    watchdog.begin("batch", 4.5)
+    watchdog.end(b"picture")
+    assert watchdog.longest_s(5.0) == 0.5
+    watchdog.end("batch")
+    watchdog.end("batch")
+    assert watchdog.longest_s(5.0) == 0.0

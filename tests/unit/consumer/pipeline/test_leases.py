@@ -28,6 +28,6 @@ def test_each_that_is_held_has_its_time_and_the_count_of_ends_grows() -> None:
     book.take(("a", b"1-0"), 5.0)
     book.take(("a", b"2-0"), 5.0)
     book.promise(("a", b"2-0"), 9.0)
-    assert (sorted(book.due_s()), book.ended) == ([5.0, 9.0], 0)
+    assert (sorted(book.due_s()), book.releases) == ([5.0, 9.0], 0)
     book.release([("a", b"2-0")])
-    assert (book.due_s(), book.ended) == ([5.0], 1)
+    assert (book.due_s(), book.releases) == ([5.0], 1)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from consumer.batching.batcher import Batcher
 from consumer.batching.cost import BatchCost
 from consumer.batching.load import ONE, Load, RowBudget
-from consumer.queue.fair_share import Lanes, Turns, Waiting
+from consumer.queue.fair_share import FairShare, Lanes, Waiting
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])
 WEIGHTS = st.dictionaries(NAMES, st.floats(0.01, 100.0), min_size=1)
@@ -78,10 +78,10 @@ def test_an_ageing_that_is_none_is_refused() -> None:
 
 
 def test_who_waits_for_a_turn_ages_and_who_gets_one_does_not() -> None:
-    turns, counts, got = Turns({"high": 1000.0, "low": 1.0}), {"high": 10_000, "low": 10_000}, 0
+    fair_share, counts, got = FairShare({"high": 1000.0, "low": 1.0}), {"high": 10_000, "low": 10_000}, 0
     waits, waited_s = [], 0.0
     for batch in range(2000):
-        taken = turns.share(8, counts, batch * 0.05)
+        taken = fair_share.share(8, counts, batch * 0.05)
         waited_s = 0.0 if "low" in taken else waited_s + 0.05
         waits.append(waited_s)
         got += taken.get("low", 0)
@@ -90,10 +90,10 @@ def test_who_waits_for_a_turn_ages_and_who_gets_one_does_not() -> None:
 
 
 def test_an_old_backlog_has_no_advantage() -> None:
-    turns = Turns({"flooded": 1.0, "quiet": 1.0})
+    fair_share = FairShare({"flooded": 1.0, "quiet": 1.0})
     for batch in range(1000):
-        assert turns.share(8, {"flooded": 100_000, "quiet": 0}, batch * 0.05) == {"flooded": 8}
-    assert turns.share(8, {"flooded": 100_000, "quiet": 8}, 50.0) == {"flooded": 4, "quiet": 4}
+        assert fair_share.share(8, {"flooded": 100_000, "quiet": 0}, batch * 0.05) == {"flooded": 8}
+    assert fair_share.share(8, {"flooded": 100_000, "quiet": 8}, 50.0) == {"flooded": 4, "quiet": 4}
 
 
 @pytest.mark.parametrize(
@@ -111,17 +111,21 @@ def test_an_old_backlog_has_no_advantage() -> None:
 def test_who_has_used_less_than_its_share_goes_ahead_into_a_full_batch(
     counts: dict[str, int], present: dict[str, int], ahead: dict[str, int]
 ) -> None:
-    turns = Turns({"flooded": 1.0, "quiet": 1.0, "low": 0.001})
+    fair_share = FairShare({"flooded": 1.0, "quiet": 1.0, "low": 0.001})
     for batch in range(10):
-        turns.share(8, {"flooded": 1000}, batch * 0.05)
-    assert turns.share_ahead(8, {"flooded": 1000} | counts, present, 1.0) == ahead
+        fair_share.share(8, {"flooded": 1000}, batch * 0.05)
+    assert fair_share.priority_share(8, {"flooded": 1000} | counts, present, 1.0) == ahead
 
 
 def test_what_goes_ahead_is_a_share_in_the_long_run() -> None:
-    turns, got = Turns({"flooded": 1.0, "quiet": 1.0}), 0
+    fair_share, got = FairShare({"flooded": 1.0, "quiet": 1.0}), 0
     for batch in range(100):
-        ahead = turns.share_ahead(8, {"flooded": 1000, "quiet": 1000}, {"flooded": 8}, batch * 0.05).get("quiet", 0)
-        assert turns.share(8 - ahead, {"flooded": 1000}, batch * 0.05) == ({"flooded": 8 - ahead} if ahead < 8 else {})
+        ahead = fair_share.priority_share(8, {"flooded": 1000, "quiet": 1000}, {"flooded": 8}, batch * 0.05).get(
+            "quiet", 0
+        )
+        assert fair_share.share(8 - ahead, {"flooded": 1000}, batch * 0.05) == (
+            {"flooded": 8 - ahead} if ahead < 8 else {}
+        )
         got += ahead
     assert 400 <= got <= 400 + 24
 
@@ -133,7 +137,7 @@ def test_those_who_go_ahead_fit_into_one_batch(
     weights: dict[str, float], rows: int, counts: dict[str, int], present: dict[str, int]
 ) -> None:
     known = {lane: count for lane, count in counts.items() if lane in weights}
-    taken = Turns(weights).share_ahead(rows, known, present, 0.0)
+    taken = FairShare(weights).priority_share(rows, known, present, 0.0)
     assert sum(taken.values()) <= rows
     assert all(0 < count <= known[lane] for lane, count in taken.items())
 
@@ -154,7 +158,7 @@ class Device:
     ROWS, BATCH_S, LOOK_S = 8, 0.05, 0.005
 
     def __init__(self, quiet: float, flood: float, seed: int) -> None:
-        self._chance, self._turns = random.Random(seed), Turns({"quiet": 1.0, "loud": 1.0})
+        self._chance, self._fair_share = random.Random(seed), FairShare({"quiet": 1.0, "loud": 1.0})
         self._batcher = Batcher[Waits](RowBudget(self.ROWS), 0.0, BatchCost())
         self._queues: dict[str, deque[float]] = {"quiet": deque(), "loud": deque()}
         self._rates = {"quiet": quiet * self.ROWS / self.BATCH_S, "loud": flood * self.ROWS / self.BATCH_S}
@@ -191,13 +195,13 @@ class Device:
         counts = {lane: len(queue) for lane, queue in self._queues.items()}
         room = self.ROWS - self._batcher.rows
         if room > 0:
-            taken = self._turns.share(room, counts, now_s)
+            taken = self._fair_share.share(room, counts, now_s)
         else:
             present = collections.Counter(one.lane for one in self._batcher.waiting())
-            taken = self._turns.share_ahead(self.ROWS, counts, present, now_s)
+            taken = self._fair_share.priority_share(self.ROWS, counts, present, now_s)
         for lane, count in taken.items():
             for _ in range(count):
-                self._batcher.add(Waits(lane, self._queues[lane].popleft()), ahead=room <= 0)
+                self._batcher.add(Waits(lane, self._queues[lane].popleft()), priority=room <= 0)
 
 
 def quiet_lanes_p99_s(quiet: float, flood: float, seed: int) -> float:

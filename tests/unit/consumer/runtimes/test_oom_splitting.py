@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.batching.buckets import GPU_SIZES, bucket_of, buckets
-from consumer.runtimes.oom_splitting import Halving, is_out_of_memory
+from consumer.runtimes.oom_splitting import OomSplitting, is_out_of_memory
 
 
 class OutOfMemoryError(RuntimeError):
@@ -37,7 +37,7 @@ class Device:
 @given(room=st.integers(1, 40), most=st.integers(1, 64), sizes=st.lists(st.integers(1, 100), min_size=1, max_size=4))
 def test_every_row_is_answered_once_in_order(room: int, most: int, sizes: list[int]) -> None:
     device = Device(room)
-    run = Halving(device.run, most, device.recover)
+    run = OomSplitting(device.run, most, device.recover)
     for size in sizes:
         assert run(list(range(size))).tolist() == [[2.0 * row] for row in range(size)]
         assert max(device.tried) <= most
@@ -45,7 +45,7 @@ def test_every_row_is_answered_once_in_order(room: int, most: int, sizes: list[i
 
 def test_what_did_not_fit_is_not_tried_again() -> None:
     device = Device(10)
-    run = Halving(device.run, 32, device.recover)
+    run = OomSplitting(device.run, 32, device.recover)
     run(list(range(32)))
     assert device.tried == [32, 16, 8, 8, 8, 8]
     assert (run.most, device.recovered) == (8, 2)
@@ -56,7 +56,7 @@ def test_what_did_not_fit_is_not_tried_again() -> None:
 
 def test_one_row_too_large_fails_and_the_next_is_run() -> None:
     device = Device(0)
-    run = Halving(device.run, 8)
+    run = OomSplitting(device.run, 8)
     with pytest.raises(OutOfMemoryError):
         run([1, 2])
     device.room = 8
@@ -68,7 +68,7 @@ def test_recovery_happens_when_the_error_is_gone() -> None:
 
     seen: list[Any] = []
     device = Device(1)
-    Halving(device.run, 2, lambda: seen.append(sys.exc_info()[0]))([1, 2])
+    OomSplitting(device.run, 2, lambda: seen.append(sys.exc_info()[0]))([1, 2])
     assert seen == [None]
 
 
@@ -91,7 +91,7 @@ def test_other_errors_pass_through_untouched() -> None:
     def broken(rows: Sequence[Any]) -> Any:
         raise RuntimeError("shapes do not match")
 
-    run = Halving(broken, 8)
+    run = OomSplitting(broken, 8)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         run([1, 2, 3])
     assert run.most == 8
@@ -120,7 +120,7 @@ def test_a_model_that_returns_none_is_not_out_of_memory(rows: int) -> None:
     def nothing(part: Sequence[Any]) -> Any:
         device.tried.append(len(part))
 
-    run = Halving(nothing, 8, device.recover)
+    run = OomSplitting(nothing, 8, device.recover)
     with pytest.raises(TypeError):
         run(list(range(rows)))
     assert (run.most, run.working_rows, device.tried, device.recovered) == (8, None, [rows], 0)

@@ -7,7 +7,7 @@ import pytest
 from consumer.queue.interface import StreamDown
 from consumer.switching.precision_switch import Switch
 from shared.settings import Settings
-from shared.state.desired_state import Wish, WorkerState, from_fields, from_hash, to_hash
+from shared.state.desired_state import DesiredPrecision, WorkerState, from_fields, from_hash, to_hash
 from tests.fake_stream import InMemoryLane, InMemoryStream
 
 
@@ -38,7 +38,7 @@ def test_without_a_wish_nothing_happens(bench: Bench) -> None:
 
 
 def test_one_after_the_other(bench: Bench) -> None:
-    bench.lane.wish = Wish("bf16", "w1")
+    bench.lane.desired_precision = DesiredPrecision("bf16", "w1")
     for switch in (bench.first, bench.second, bench.first, bench.second):
         switch.look()
     assert bench.halts == ["one"]
@@ -56,14 +56,14 @@ def test_one_after_the_other(bench: Bench) -> None:
 
 
 def test_the_same_wish_made_again_is_tried_again(bench: Bench) -> None:
-    bench.lane.wish = Wish("bf16", "w1")
+    bench.lane.desired_precision = DesiredPrecision("bf16", "w1")
     bench.first.look()
     bench.first.finish("no.")
-    bench.lane.wish = Wish("bf16", "w2")
+    bench.lane.desired_precision = DesiredPrecision("bf16", "w2")
     bench.first.look()
     assert bench.halts == ["one", "one"]
     bench.first.finish()
-    bench.lane.wish = Wish("bf16", "w3")
+    bench.lane.desired_precision = DesiredPrecision("bf16", "w3")
     bench.first.look()
     assert bench.halts == ["one", "one"]  # it runs so already
     assert bench.first.published == ("w3", "done", "")
@@ -71,10 +71,10 @@ def test_the_same_wish_made_again_is_tried_again(bench: Bench) -> None:
 
 def test_default_leads_back_to_ones_own(bench: Bench) -> None:
     other = bench.worker("three", own="tf32")
-    bench.lane.wish = Wish("bf16", "w1")
+    bench.lane.desired_precision = DesiredPrecision("bf16", "w1")
     assert other.at_start() == "bf16"
     other.finish()
-    bench.lane.wish = Wish("default", "w2")
+    bench.lane.desired_precision = DesiredPrecision("default", "w2")
     other.look()
     assert (bench.halts, other.wanted) == (["three"], "tf32")
     other.finish()
@@ -82,7 +82,7 @@ def test_default_leads_back_to_ones_own(bench: Bench) -> None:
 
 
 def test_a_wish_that_is_no_precision_is_refused(bench: Bench) -> None:
-    bench.lane.wish = Wish("fp7", "w1")
+    bench.lane.desired_precision = DesiredPrecision("fp7", "w1")
     bench.first.look()
     assert bench.second.at_start() == "fp32"
     for switch in (bench.first, bench.second):
@@ -93,9 +93,9 @@ def test_a_wish_that_is_no_precision_is_refused(bench: Bench) -> None:
 
 
 def test_a_wish_of_the_middle_of_another_comes_after_it(bench: Bench) -> None:
-    bench.lane.wish = Wish("bf16", "w1")
+    bench.lane.desired_precision = DesiredPrecision("bf16", "w1")
     bench.first.look()
-    bench.lane.wish = Wish("default", "w2")
+    bench.lane.desired_precision = DesiredPrecision("default", "w2")
     bench.first.look()
     assert (bench.first.wanted, bench.halts) == ("bf16", ["one"])
     bench.first.finish()
@@ -109,7 +109,7 @@ def test_a_silent_queue_neither_starts_nor_breaks_anything(bench: Bench) -> None
     with pytest.raises(StreamDown):
         bench.first.look()
     bench.lane.down = False
-    bench.lane.wish = Wish("bf16", "w1")
+    bench.lane.desired_precision = DesiredPrecision("bf16", "w1")
     bench.first.look()
     bench.lane.down = True
     bench.first.finish()
@@ -120,7 +120,7 @@ def test_what_a_worker_says_is_read_back_and_odd_hashes_do_no_harm() -> None:
     state = WorkerState("7", "bf16", "cpu", "it agrees.", "w1", "done", "")
     assert from_hash({name.encode(): text.encode() for name, text in to_hash(state).items()}) == state
     assert from_hash({b"pid": b"7", b"seen_ms": b"1", b"why": b"\xff"}) == WorkerState(pid="7", why="\ufffd")
-    assert from_fields(b"bf16", b"w1") == Wish("bf16", "w1")
+    assert from_fields(b"bf16", b"w1") == DesiredPrecision("bf16", "w1")
     for pair in ((None, b"w1"), (b"bf16", None), (b"bf 16", b"w1"), (b"bf16", b"\xff"), (b"", b"w")):
         assert from_fields(*pair) is None
 
@@ -129,7 +129,7 @@ def test_what_must_be_searched_for_first_waits_without_a_turn_and_is_refused_wit
     lane, halts, answers = InMemoryLane(), [], {"int8": None, "bf16": ""}
     stream = InMemoryStream(lane, Settings(), "one")
     switch = Switch(stream, "fp32", lambda: halts.append(1), lambda: None, lambda precision: answers[precision])
-    lane.wish = Wish("int8", "w1")
+    lane.desired_precision = DesiredPrecision("int8", "w1")
     for _ in range(2):
         switch.look()
     assert (switch.published, lane.turn[0], halts) == (("w1", "waiting", ""), "", [])
@@ -137,11 +137,11 @@ def test_what_must_be_searched_for_first_waits_without_a_turn_and_is_refused_wit
     switch.look()
     assert (switch.published, halts) == (("w1", "refused", "int8 is refused: it is too far off."), [])
     switch.look()
-    lane.wish = Wish("bf16", "w2")
+    lane.desired_precision = DesiredPrecision("bf16", "w2")
     switch.look()
     assert (switch.published, halts) == (("w2", "switching", ""), [1])
     switch.finish()
     answers["int8"] = ""  # found meanwhile, by another consumer
-    lane.wish = Wish("int8", "w3")
+    lane.desired_precision = DesiredPrecision("int8", "w3")
     switch.look()
     assert (switch.published, switch.wanted, halts) == (("w3", "switching", ""), "int8", [1, 1])

@@ -10,7 +10,7 @@ from consumer.switching.adoption import Adoptable, Adoption
 from consumer.tuning.store import Store
 from consumer.tuning.tuner import Errand, Tuner
 from shared.settings import Settings
-from shared.state.desired_state import Wish
+from shared.state.desired_state import DesiredPrecision
 from tests.fake_stream import InMemoryLane, InMemoryStream
 from tests.unit.consumer.parts import CARD
 from tests.unit.consumer.tuning.test_store import put, store
@@ -35,7 +35,7 @@ class Bench:
     def __init__(self, folder: Path, searches: bool = True) -> None:
         self.store: Store = store(folder)
         self.lane = InMemoryLane()
-        self.lane.wish = Wish("fp32", "w1")
+        self.lane.desired_precision = DesiredPrecision("fp32", "w1")
         self.halts: list[str] = []
         self.clerks = {"one": Clerk(), "two": Clerk()}
         self.adoptions = {name: self._adoption(name, clerk, searches) for name, clerk in self.clerks.items()}

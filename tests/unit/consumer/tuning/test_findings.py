@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.tuning.findings import LITTLE, Finding, Measured, batching_sentence, check, table
+from consumer.tuning.findings import LITTLE, BatchTimes, Finding, batching_sentence, check, table
 from shared.state.cards import Trial
 from tests.unit.consumer.tuning.test_store import FINDING
 
@@ -20,7 +20,7 @@ def test_batches_that_gain_little_are_a_sentence() -> None:
 
 
 @pytest.mark.parametrize("measured", [(), ((8, 0.1),), ((1, 0.1),), ((1, 0.0), (2, 0.0))])
-def test_of_what_was_not_measured_nothing_is_said(measured: Measured) -> None:
+def test_of_what_was_not_measured_nothing_is_said(measured: BatchTimes) -> None:
     assert batching_sentence(measured) == ""
 
 

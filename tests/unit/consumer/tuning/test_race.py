@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.events import Parity
-from consumer.tuning.findings import Measured, check
+from consumer.tuning.findings import BatchTimes, check
 from consumer.tuning.race import FP32, HOPELESS, NOISE, WORTH, Candidate, Race, Runner
 
 TORCH = Candidate("torch", FP32)
@@ -25,11 +25,11 @@ def parity(precision: str = FP32) -> Parity:
     return Parity(precision, 46, 1.0, 0.001, 0.9999, True, "it agrees.")
 
 
-def times(*milliseconds: float) -> Measured:
+def times(*milliseconds: float) -> BatchTimes:
     return tuple((rows, ms / 1000) for rows, ms in zip(SIZES, milliseconds, strict=False))
 
 
-def race(*ran: tuple[Candidate, Measured], exact: Measured = (), budget_s: float = 60.0) -> Race:
+def race(*ran: tuple[Candidate, BatchTimes], exact: BatchTimes = (), budget_s: float = 60.0) -> Race:
     """Return a race in which all of these ran, in this order; ``exact`` was measured beside the lower precisions."""
     made = Race(SIZES[-1], budget_s)
     for candidate, measured in ran:
@@ -124,22 +124,22 @@ measured = st.lists(st.floats(1e-4, 1.0), min_size=len(SIZES), max_size=len(SIZE
 
 
 @st.composite
-def fields(draw: st.DrawFn) -> tuple[list[tuple[Candidate, Measured]], Measured]:
+def fields(draw: st.DrawFn) -> tuple[list[tuple[Candidate, BatchTimes]], BatchTimes]:
     """Draw candidates in fp32, some of lower precision, and what the best fp32 took beside those."""
     count = draw(st.integers(1, len(EXACT)))
-    ran: list[tuple[Candidate, Measured]] = [(one, draw(measured)) for one in EXACT[:count]]
+    ran: list[tuple[Candidate, BatchTimes]] = [(one, draw(measured)) for one in EXACT[:count]]
     best = max(ran, key=lambda one: rate(one[1]))[1]
     lower = draw(st.lists(st.sampled_from(LOWER), unique=True))
     return ran + [(one, draw(measured)) for one in lower], best
 
 
-def rate(of: Measured) -> float:
+def rate(of: BatchTimes) -> float:
     return Runner(TORCH, parity(), of, race((TORCH, of)).finding(0.0).preferred).rows_per_s
 
 
 @given(fields())
 def test_the_winner_is_never_slower_than_the_best_fp32_at_any_size_it_will_use(
-    drawn: tuple[list[tuple[Candidate, Measured]], Measured],
+    drawn: tuple[list[tuple[Candidate, BatchTimes]], BatchTimes],
 ) -> None:
     ran, best = drawn
     finding = race(*ran, exact=best).finding(1.0)
@@ -154,7 +154,7 @@ def test_the_winner_is_never_slower_than_the_best_fp32_at_any_size_it_will_use(
 
 @given(fields(), st.randoms())
 def test_the_order_decides_only_within_noise(
-    drawn: tuple[list[tuple[Candidate, Measured]], Measured], shuffled: object
+    drawn: tuple[list[tuple[Candidate, BatchTimes]], BatchTimes], shuffled: object
 ) -> None:
     ran, best = drawn
     first = race(*ran, exact=best).finding(1.0)
@@ -167,7 +167,7 @@ def test_the_order_decides_only_within_noise(
 
 @given(fields(), st.sets(st.sampled_from((Candidate("compile", FP32), Candidate("torch", "bf16")))))
 def test_everything_that_was_tried_is_in_the_trials_and_one_was_chosen(
-    drawn: tuple[list[tuple[Candidate, Measured]], Measured], gone: set[Candidate]
+    drawn: tuple[list[tuple[Candidate, BatchTimes]], BatchTimes], gone: set[Candidate]
 ) -> None:
     ran, best = drawn
     made = race(*ran, exact=best)

@@ -6,9 +6,9 @@ import pytest
 
 from headrace.operate.precision import judge
 from headrace.table import table
-from shared.state.desired_state import Wish, WorkerState
+from shared.state.desired_state import DesiredPrecision, WorkerState
 
-WISH = Wish("bf16", "w2")
+WISH = DesiredPrecision("bf16", "w2")
 
 
 def state(progress: str, token: str = "w2") -> WorkerState:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from consumer.models.base import Description
-from consumer.models.own.checked_model import Fitting
+from consumer.models.own.checked_model import CheckedModel
 from consumer.models.own.returned import Unusable
 from shared.state.cards import TensorSpec
 from shared.wire.messages import Request
@@ -37,11 +37,11 @@ class Bad:
         raise ZeroDivisionError("no equality")
 
 
-def fitted(method: str, value: Any) -> Fitting:
+def fitted(method: str, value: Any) -> CheckedModel:
     """A model whose ``method`` returns ``value``."""
     toy = Toy()
     setattr(toy, method, lambda *arguments: value)
-    return Fitting(toy, lambda: None)
+    return CheckedModel(toy, lambda: None)
 
 
 @pytest.mark.parametrize("rows", [["a", "b"], ("a", "b"), iter("ab"), deque("ab"), np.array(["a", "b"])])
@@ -89,7 +89,7 @@ def test_what_is_not_one_output_per_row_fails_the_batch_and_is_no_lack_of_memory
 def test_a_model_that_uses_its_rows_up_is_held_to_how_many_it_got(use_up: Any) -> None:
     toy = Toy()
     toy.run = use_up  # type: ignore[method-assign]
-    model, rows = Fitting(toy, lambda: None), ["a", "b"]
+    model, rows = CheckedModel(toy, lambda: None), ["a", "b"]
     if use_up(["a"]):
         assert model.run(rows) == ["a", "b"]
     else:
@@ -136,7 +136,7 @@ def test_a_model_that_counts_says_what() -> None:
             return len(row)
 
     with pytest.raises(Unusable, match="names a unit other than row"):
-        Fitting(Counts(), lambda: None).describe()
+        CheckedModel(Counts(), lambda: None).describe()
 
 
 @pytest.mark.parametrize("wrong", ["x", [], float("nan"), -1.0, Bad(), np.zeros(2)])
@@ -151,7 +151,7 @@ def test_a_count_that_raises_is_told_once(caplog: pytest.LogCaptureFixture) -> N
 
     toy = Toy()
     toy.device_busy_s = exits  # type: ignore[method-assign]
-    model = Fitting(toy, lambda: None)
+    model = CheckedModel(toy, lambda: None)
     assert [model.device_busy_s() for _ in range(3)] == [None] * 3
     assert [record.message for record in caplog.records] == [
         "device_busy_s() does not count, so nothing is counted: SystemExit(3)"
