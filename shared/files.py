@@ -1,6 +1,6 @@
-"""Files that settings and addresses name, read within a bound [I/O]: what is no file of that kind is refused.
+"""Reads files named in settings and addresses, up to a size limit [I/O]; refuses anything but regular files.
 
-A name may be wrong in every way: a folder, a device that never ends, a pipe that nobody writes into.
+A name may be wrong in every way: a folder, an endless device, a pipe without a writer.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def read_text(path: str | Path, most_bytes: int) -> str:
 
 
 def shown(path: str | Path) -> str:
-    """Return a name as it can stand in a sentence: in one line, and not too long."""
+    """Return a name for use in a sentence: on one line, and not too long."""
     name = str(path)
     return name[:MOST_SHOWN] if name.isprintable() else ascii(name[:MOST_SHOWN])
 

@@ -25,7 +25,7 @@ OPTIONS = (
     "sentinel_username",
     "sentinel_password",
 )
-"""What may stand behind the question mark. The library takes more, and some of those would change what it does."""
+"""Parameters that are allowed after the question mark. The library accepts more, and some would change what it does."""
 
 MOST_HOST = 253
 _CHOICES = {"ssl_cert_reqs": ("none", "optional", "required"), "ssl_check_hostname": ("true", "false")}
@@ -62,7 +62,7 @@ class SentinelAddress:
 
 
 def is_sentinel(url: str) -> bool:
-    """Say whether the address names Sentinels, who know where the primary is."""
+    """Say whether the address names Sentinels, which know where the primary is."""
     return url.startswith(SENTINEL_SCHEMES)
 
 
@@ -219,7 +219,7 @@ def _split(text: str) -> SplitResult:
 def _port(parts: SplitResult) -> int | None:
     try:
         return parts.port
-    except ValueError:  # what is taken for the port is the beginning of a password with a slash in it
+    except ValueError:  # the supposed port is the beginning of a password that contains a slash
         raise ValueError(_UNREADABLE) from None
 
 

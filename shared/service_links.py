@@ -23,7 +23,7 @@ _SHOWN = 2
 
 
 def is_link(name: str, value: str) -> bool:
-    """Say whether this variable tells of a Service whose name begins with ``headrace``."""
+    """Say whether this variable belongs to a Service whose name begins with ``headrace``."""
     # HEADRACE_SERVICE_PORT is a port number of the Service headrace, or the address of headrace-service.
     return _is_place(name, value) or _is_part(name, value) or _is_host(name, value) or _is_number(name, value)
 

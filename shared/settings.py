@@ -231,7 +231,7 @@ class Settings:
 
     @property
     def redis_ping_s(self) -> float:
-        """How often an idle connection to Redis is asked whether it is there; infinity for never."""
+        """Seconds between pings on an idle connection to Redis; infinity for never."""
         return self.redis_ping_ms / 1000 or math.inf
 
     @property
@@ -241,7 +241,7 @@ class Settings:
 
     @property
     def decode_limit_ms(self) -> float:
-        """Time after which decoding one input is given up: as set, else half of the longest batch."""
+        """Time limit for decoding one input: as set, else half of the longest batch."""
         return self.longest_decode_ms or self.longest_batch_ms / 2
 
     @property

@@ -31,7 +31,7 @@ _PAUSE_S: Final = 0.2
 _HOST_BYTES: Final = 300
 HEAD_BYTES: Final = 16 * 1024
 MOST_CONNECTIONS: Final = 32
-"""With one more the oldest is cut off: those that only hold a connection keep nobody out."""
+"""With one more the oldest is closed, so that idle connections block nobody."""
 
 _REQUEST = re.compile(rb"(GET|HEAD|[A-Z]{1,16}) (\S{1,1024}) HTTP/1\.[01]\r\n")
 _HOST = re.compile(rb"(?<=\r\n)host:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n)", re.IGNORECASE)
@@ -41,7 +41,7 @@ _log = logging.getLogger("headrace.metrics")
 
 
 def names_of(settings: Settings) -> Hosts:
-    """Return the names of a port for metrics alone, where nobody is asked for a key."""
+    """Return the names that a metrics port accepts; it requires no API key."""
     names = (*(settings.allowed_hosts or ()), name_of(settings.metrics_host))
     return Hosts(names, inside=reaches_beyond(settings.metrics_host))
 
@@ -61,7 +61,7 @@ def serve(
 
     Args:
         port: 0 takes any free one.
-        hosts: the names by which it may be asked.
+        hosts: the accepted ``Host`` names.
         is_ready: what ``/readyz`` says; None for neither ``/healthz`` nor ``/readyz``.
         not_ready: the sentence that says why it is not.
 
@@ -108,7 +108,7 @@ class _Server:
             async with asyncio.timeout(EXCHANGE_S):
                 reader, writer = await asyncio.open_connection(sock=connection, limit=HEAD_BYTES)
                 await self._exchange(reader, writer)
-        except (TimeoutError, OSError, EOFError):  # who is slow, or gone, is owed nothing
+        except (TimeoutError, OSError, EOFError):  # a slow client, or one that left, gets nothing
             pass
         except Exception:
             _log.exception("The metrics could not be given.")

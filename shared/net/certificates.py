@@ -1,4 +1,4 @@
-"""Files of certificates and private keys, looked at before TLS is spoken with them [I/O]."""
+"""Checks certificate and private key files before TLS uses them [I/O]."""
 
 from __future__ import annotations
 

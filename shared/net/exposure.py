@@ -1,4 +1,4 @@
-"""Who can reach an address we listen on [I/O: names are looked up]."""
+"""Can other machines reach the address that a server listens on? [I/O: resolves names]"""
 
 from __future__ import annotations
 

@@ -14,12 +14,12 @@ from shared.settings import Settings
 
 
 class Hosts:
-    """The names that are answered to.
+    """The ``Host`` names that a front end accepts.
 
     Args:
-        listed: names of the setting in lower case; ``*.example.org`` stands for all below it, ``*`` for any.
-        inside: addresses, and names without a dot, are taken too. No page can have such a name: they are given by
-            whoever runs the network, such as a service's name between containers.
+        listed: names of the setting in lower case; ``*.example.org`` means all below it, ``*`` any.
+        inside: also accept IP addresses and names without a dot, such as container services: no web page can have
+            such a name.
     """
 
     def __init__(self, listed: Iterable[str] = (), *, inside: bool = False) -> None:
@@ -30,7 +30,7 @@ class Hosts:
         self.allows = lru_cache(maxsize=64)(self._allows)
 
     def _allows(self, host: bytes) -> bool:
-        """Say whether requests for this Host, whose form has been checked, are answered; its port does not matter."""
+        """Say whether to answer requests for this well-formed Host; its port does not matter."""
         name = name_of(host.decode("latin-1"))
         if self._any or name == "localhost" or name in self._names or name.endswith(self._endings):
             return True

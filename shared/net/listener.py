@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Final
 
 MOST_WAITING: Final = 4096
-"""As many as the kernel keeps; whoever connects without end does not keep us."""
+"""As many as the kernel queues; the limit ends the loop even if clients keep connecting."""
 
 
 def can_share() -> bool:
@@ -25,7 +25,7 @@ def bind(host: str, port: int, *options: tuple[int, int, int], shared: bool = Fa
     Args:
         port: 0 takes any free one.
         options: of the socket, as ``setsockopt`` takes them; each connection inherits them.
-        shared: take it beside other processes of this user that share it, too; without, nobody else may listen on it.
+        shared: share it with other processes of this user that do so too; otherwise no other process may listen on it.
 
     Raises:
         OSError: the address cannot be taken.

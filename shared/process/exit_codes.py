@@ -1,4 +1,4 @@
-"""Exit statuses that one process gives and another one, or an operator, reads; beside 0 and 1. They never change."""
+"""Exit codes other than 0 and 1, for other processes and for operators. They never change."""
 
 from __future__ import annotations
 

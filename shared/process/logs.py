@@ -1,7 +1,7 @@
 """Logging of every process, to stderr in one format: text for people, JSON for a collector of logs.
 
 A line about one request names it: ``log.error("...", extra=about(request.id, request.traceparent))``. Addresses lose
-their passwords on the way out, whoever put them into a message.
+their passwords on the way out, wherever a message got them from.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def configure(level: str, form: str, *, one_line: bool = False) -> None:
 def put_back() -> None:
     """Undo what foreign code has done to our own loggers since :func:`configure`; its own stay as it wants them.
 
-    ``logging.config.dictConfig`` switches off all loggers that it does not know unless it is told otherwise.
+    ``logging.config.dictConfig`` switches off all loggers that it does not know, by default.
     """
     if _handler is None:
         return

@@ -1,4 +1,4 @@
-"""What of this machine the process may use: cores, GPUs, memory [I/O]. Nothing heavy is imported to find out."""
+"""The cores, GPUs and memory that this process may use [I/O]. Imports nothing heavy to find out."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Machine:
 
     @property
     def usable_cores(self) -> int:
-        """Cores whose whole time can be used. A part of a core does not count: a process on it would stop and go."""
+        """Whole cores that are available. A fraction does not count: a process on it would stall again and again."""
         if self.quota_cores is None:
             return len(self.cores)
         return max(1, min(len(self.cores), math.floor(self.quota_cores + 0.01)))

@@ -8,7 +8,7 @@ from shared.state.cards import Tuning
 
 
 class Waiting(msgspec.Struct, frozen=True, tag="waiting"):
-    """Another process searches for this model; what it finds is taken."""
+    """Another process searches for this model; use its result."""
 
 
 class Trying(msgspec.Struct, frozen=True, tag="trying"):
@@ -32,7 +32,7 @@ class Found(msgspec.Struct, frozen=True, tag="found"):
         runtime, precision: to be used.
         preferred: rows beyond which a batch gets hardly more done.
         searched_s: seconds of processor time that the search took.
-        is_new: whether it was made now; else it had been found before.
+        is_new: whether this search made it; else an earlier one did.
         folder: where it is kept.
     """
 

@@ -1,8 +1,8 @@
 """Standard output and error of our processes: writing to them never raises, and in services never waits for a reader.
 
-Whoever reads may go away, stop reading, fill the disk, or know only ASCII. None of that may end or hold up a process
-that serves. What cannot be written is kept up to a limit, then lost and counted. Commands are patient instead: they
-wait for a slow reader, as every tool in a pipe does, and say at their end that their output was lost.
+The reader may go away, stop reading, have a full disk, or accept only ASCII. None of that may end or block a process
+that serves. Lines that cannot be written wait in a bounded buffer, then they are lost and counted. Commands wait
+for a slow reader, as every tool in a pipe does, and report at their end if output was lost.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Outlet:
             written = self._put(memoryview(data)[done:])
             done += written
             if written == 0:
-                self._is_writable(wait_ms=1000)  # somebody else has made it non-blocking
+                self._is_writable(wait_ms=1000)  # another process has made it non-blocking
 
     def _is_writable(self, wait_ms: int = 0) -> bool:
         assert self._descriptor is not None
@@ -166,7 +166,7 @@ class _Raw(io.RawIOBase):
 
 _outlets: list[Outlet] = []
 _kept: list[tuple[int, int]] = []
-"""Each standard descriptor, and a copy that nobody else knows of. This process itself writes to the copies, so that
+"""Each standard descriptor, and its private copy. This process itself writes to the copies, so that
 others may close or redirect theirs."""
 
 
@@ -199,7 +199,7 @@ def put_back() -> None:
         except OSError:
             with suppress(OSError):
                 taken = fcntl.fcntl(copy, fcntl.F_DUPFD, descriptor)
-                if taken != descriptor:  # somebody was quicker
+                if taken != descriptor:  # another thread was quicker
                     os.close(taken)
     for (number, name), outlet in zip(((1, "stdout"), (2, "stderr")), _outlets, strict=False):
         stream = getattr(sys, name)
@@ -208,7 +208,7 @@ def put_back() -> None:
 
 
 def own_stderr() -> TextIO | None:
-    """Return a stream to standard error that nobody else can close; None before :func:`secure`."""
+    """Return a stream to standard error that no other code can close; None before :func:`secure`."""
     return _text(2, _outlets[1], _encoding_of(sys.stderr)) if len(_outlets) > 1 else None
 
 
@@ -246,14 +246,14 @@ def drain(limit_s: float = DRAIN_S) -> None:
     """Write out what is kept, for ``limit_s`` at most; for the end of a process."""
     give_up_s = time.monotonic() + limit_s
     for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError, ValueError):  # somebody took it away, or closed it
+        with suppress(AttributeError, ValueError):  # other code removed it, or closed it
             stream.flush()
     for outlet in _outlets:
         outlet.drain(max(0.0, give_up_s - time.monotonic()))
 
 
 def lost_output() -> str | None:
-    """Return the sentence of a command whose output got lost; None when it did not, or its reader had enough of it."""
+    """Return a sentence if a command's output got lost; None if not, or if its reader stopped reading on purpose."""
     sys.stdout.flush()
     error = _outlets[0].failed if _outlets else None
     if error is None or error.errno == errno.EPIPE:

@@ -1,6 +1,6 @@
 """How many threads the processes of a machine compute with. Pure.
 
-Whoever looks for the fastest runtime ahead of time must assume as many as the consumers will have: another number of
+A search for the fastest runtime ahead of time must assume as many as the consumers will have: another number of
 threads is another machine.
 """
 

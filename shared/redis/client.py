@@ -1,4 +1,4 @@
-"""The only place where Redis clients are made; everything else of Redis that others need is named here, too."""
+"""The only place that makes Redis clients; it also re-exports everything else about Redis that other modules need."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def connect(
             two, each connection that is opened asks the Sentinels where the primary is. The parameter ``password_file``
             names a file with the password. ``redis_url.check`` says whether it can be used.
         timeout_s: time after which a silent server counts as lost; must exceed every blocking read.
-        ping_every_s: how often an idle connection is asked whether it is there; infinity for never.
+        ping_every_s: seconds between pings on an idle connection; infinity for never.
         is_spared: ask the server not to close these connections for what other clients leave unread.
 
     Raises:

@@ -33,7 +33,7 @@ class RedisClock:
     def observe(self, redis_ms: float, before_s: float, after_s: float) -> None:
         """Take one answer of TIME: Redis's time in ms, and the monotonic time in s before and after asking.
 
-        The answer was made somewhere between; the middle is wrong by at most half the round trip (Cristian 1989).
+        Redis read its clock somewhere in between; the middle is wrong by at most half the round trip (Cristian 1989).
         """
         if after_s - before_s > LONG_S and self._offset_ms is not None:
             # One of the two was stopped or busy, before or after: what was known is better, unless it cannot be true.

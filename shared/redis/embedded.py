@@ -37,7 +37,7 @@ OUTPUT_LIMITS = "normal 640mb 64mb 60 replica 256mb 64mb 60 pubsub 8mb 2mb 60"
 """What a single client may leave unread: at once, and for so many seconds. A consumer's largest read at the shipped
 sizes is 32 requests of 16 MiB, 512 MiB."""
 
-# A newer Valkey sends large values without copying them, and then counts to nobody what a client leaves unread.
+# A newer Valkey sends large values without copying them, and then counts unread bytes for no client.
 _COPIES = "min-string-size-avoid-copy-reply"
 ALWAYS_COPIES = (f"--{_COPIES}", "2147483647")
 
@@ -64,7 +64,7 @@ class ServerConfig:
         port: TCP port on 127.0.0.1.
         appendonly: ``everysec``, ``always`` or ``no``.
         maxmemory_mb: ceiling in MB; at the ceiling writes are refused and nothing is evicted.
-        databases: how many there are; a stack needs one, and what is written to others nobody sees.
+        databases: how many there are; a stack needs one, and nothing would look into others.
     """
 
     data_dir: Path
@@ -113,7 +113,7 @@ def server_argv(executable: Path, config: ServerConfig) -> list[str]:
         *("--databases", str(config.databases)),
         *("--maxmemory-clients", f"{int(config.maxmemory_mb * CLIENTS_SHARE)}mb"),
         *("--client-output-buffer-limit", OUTPUT_LIMITS),
-        # The log of refused commands would keep the keys that were asked for, whatever their length.
+        # The log of refused commands would store their keys, whatever their length.
         *("--acllog-max-len", "0"),
         *("--tcp-keepalive", "60"),
         *(ALWAYS_COPIES if _knows(executable, _COPIES) else ()),
@@ -131,7 +131,7 @@ def _knows(executable: Path, setting: str) -> bool:
 
 
 def free_port(host: str = HOST) -> int:
-    """Return a TCP port that nobody listens on at this moment.
+    """Return a TCP port that is free at this moment.
 
     Chosen below the range that the system takes the ports of outgoing connections from: one of those could otherwise
     have it before the server that it is meant for.

@@ -22,7 +22,7 @@ Silence = TimeoutError
 
 
 class NotPrimary(ConnectionError):
-    """The server is a replica, where nothing can be asked for; a new connection may lead to the primary."""
+    """The server is a replica, which does not serve Headrace; a new connection may lead to the primary."""
 
 
 class NotUsable(ConnectionError):

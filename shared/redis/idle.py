@@ -1,8 +1,8 @@
-"""When a connection that nobody uses is asked whether it is still there, and when it is given up. Pure.
+"""When to ping an idle connection, and when to replace it. Pure.
 
-Whatever stands between two machines (address translation, a load balancer, a firewall) forgets connections that were
-idle for some time, mostly without a word to either end. What is sent on one then is lost, and the sender waits for its
-whole timeout. So an idle connection is used now and then, and one that does not answer is replaced.
+Devices between two machines (address translation, a load balancer, a firewall) forget connections that were
+idle for some time, mostly without notifying either end. Data sent on such a connection is lost, and the sender waits
+for its whole timeout. So an idle connection gets a ping now and then, and is replaced if it does not answer.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ PING_EVERY_S = 2.0
 """The shortest times after which connections are forgotten are some seconds; most are minutes."""
 
 LOST_S = 0.5
-"""A connection that has not answered a ping for so long is given up."""
+"""A connection that has not answered a ping for so long is replaced."""
 
 DOUBT_S = 0.1
-"""A ping that is out for so long makes a connection too doubtful for a request: it gets a new one."""
+"""While a ping has been unanswered for so long, a request uses a new connection."""
 
 _PROBES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class IdleSchedule:
-    """How one connection is looked after.
+    """When one connection gets pings.
 
     Attributes:
-        every_s: an idle connection is asked so often; infinity for never.
+        every_s: seconds between pings on an idle connection; infinity for never.
     """
 
     every_s: float = PING_EVERY_S
 
     def is_due(self, idle_s: float) -> bool:
-        """Say whether a connection that was idle for so long is to be asked."""
+        """Say whether a connection that was idle for so long needs a ping."""
         return idle_s >= self.every_s
 
     def is_stale(self, idle_s: float) -> bool:
-        """Say whether it should have been asked long ago: the process itself stood still, so nothing is known of it."""
+        """Say whether its ping is long overdue: the process itself was paused, so the connection may be dead."""
         return idle_s > 2 * self.every_s
 
     def socket_options(self) -> dict[int, int]:
-        """Return what the system itself is to ask with (TCP keep-alive), where it can be told.
+        """Return the socket options for TCP keep-alive, where the system has them.
 
         Seconds until the first probe and between two of them; the third without an answer ends the connection.
         """

@@ -1,4 +1,4 @@
-"""The links that the hot paths speak to Redis on [I/O]: one connection each, which is looked after while it is idle."""
+"""The connections of the hot paths to Redis [I/O]: one each, with pings while it is idle."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _packed(command: Sequence[Any]) -> list[bytes]:
 
 
 def _schedule(pool: Any) -> IdleSchedule:
-    """Return what ``shared.redis.client.connect`` has left with a pool, for the links that are made of it."""
+    """Return the schedule that ``shared.redis.client.connect`` attached to a pool, for links made from it."""
     schedule: IdleSchedule = pool.idle
     return schedule
 
@@ -54,7 +54,7 @@ _PING = hiredis.pack_command(("PING",))
 class SyncLink:
     """One connection of a synchronous client, held for one thread's hot path; see :class:`Link`.
 
-    Another thread may look after it while it is idle: a lock is held while answers are awaited.
+    Another thread may ping it while it is idle: a lock is held while a call waits for answers.
     """
 
     def __init__(self, client: redis.Redis) -> None:
@@ -82,7 +82,7 @@ class SyncLink:
         Raises:
             ClientError: the connection failed; which commands took effect is unknown.
         """
-        if not commands:  # no answer would ever give back what is taken here
+        if not commands:  # no answer would ever release the lock taken here
             return
         if not self._awaited:
             self._busy.acquire()
@@ -151,7 +151,7 @@ class SyncLink:
             self._busy.release()
 
     def keep_alive(self) -> bool:
-        """Ask an idle connection whether it is still there; one in use is let be. From any thread.
+        """Ping an idle connection; do nothing if it is in use. From any thread.
 
         Returns:
             False when it was not, and has been closed.
@@ -175,7 +175,7 @@ class SyncLink:
             self._busy.release()
 
     def renew(self) -> None:
-        """Have the next command open the connection anew; from any thread."""
+        """Make the next command open a new connection; from any thread."""
         self._is_stale = True
 
     def close(self) -> None:
@@ -193,11 +193,11 @@ class SyncLink:
 
 
 class _Answers(asyncio.Protocol):
-    """The receiving end of a taken-over connection: answers go, in order, to whoever waits for them.
+    """The receiving end of a taken-over connection: answers go, in order, to the calls that wait for them.
 
     Attributes:
         error: why the connection is over; None while it lives.
-        is_pinged: a ping was sent, whose answer comes before all others and is for nobody.
+        is_pinged: a ping was sent, whose answer comes before all others and belongs to no call.
     """
 
     def __init__(self) -> None:
@@ -259,13 +259,13 @@ def _server_error(text: str) -> ServerError:
 class Link:
     """One connection of an asynchronous client, held for one purpose.
 
-    redis-py opens it: address, TLS, authentication, database. Then its transport is taken over, because the hot path
-    can do without the library's streams, timers and tasks per command: no pool, no retry, one future per call. After
-    any error but an error answer of Redis the connection is closed and the next call opens it again. One call at a
-    time. While nobody calls it asks the server now and then whether it is still there.
+    redis-py opens it: address, TLS, authentication, database. Then the link takes over its transport, because the hot
+    path needs none of the library's streams, timers and tasks per command: no pool, no retry, one future per call.
+    After any error but an error answer of Redis it closes the connection, and the next call opens a new one. One call
+    at a time. While idle it pings the server now and then.
 
     Attributes:
-        was_idle_s: how long nobody had called before the latest call; 0 when that call opened the connection.
+        was_idle_s: how long it had been idle before the latest call; 0 when that call opened the connection.
     """
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
@@ -326,7 +326,7 @@ class Link:
         return unused_s > DOUBT_S if self._answers.is_pinged else self._idle.is_stale(unused_s)
 
     def renew(self) -> None:
-        """Have the next call open the connection anew; one that is under way goes on."""
+        """Make the next call open a new connection; a call in progress continues."""
         self._answers.error = self._answers.error or ConnectionError("The connection was given up.")
 
     async def _open(self) -> None:

@@ -13,7 +13,7 @@ _LIMIT_S = 1.0
 
 
 def check_server(settings: Settings) -> None:
-    """Refuse a server in cluster mode. One that is away, or says nothing of it, is let pass: it may come back.
+    """Refuse a server in cluster mode. Accept one that does not answer, or does not say: it may come back.
 
     Raises:
         SettingsError: it is in cluster mode, or a file that its address names cannot be used.

@@ -1,4 +1,4 @@
-"""What every connection to Redis is opened with, and how an unused one is taken out of its pool again [I/O].
+"""The options of every connection to Redis, and pools that check an unused connection before its next use [I/O].
 
 redis-py's defaults do not suit a queue: it repeats commands that may already have taken effect (a lost XADD would
 enter twice), and cuts blocking reads at five seconds. Here nothing is repeated automatically and timeouts are explicit.
@@ -28,7 +28,7 @@ from .idle import IdleSchedule
 
 NAME = "headrace"
 
-# Every model has connections of its own, so the library's bound of 100 would cut off the thirtieth model or so.
+# Every model has its own connections, so the library's limit of 100 would stop at about thirty models.
 _COMMON: dict[str, Any] = {
     "protocol": 2,
     "decode_responses": False,
@@ -48,7 +48,7 @@ _SPARED = ("CLIENT", "NO-EVICT", "ON")
 def options(
     url: str, timeout_s: float, idle: IdleSchedule, is_spared: bool, *, is_async: bool
 ) -> tuple[str, dict[str, Any]]:
-    """Return what is left of an address for the library to read, and what its connections are made with.
+    """Split an address into the part that the library reads, and the options of its connections.
 
     Raises:
         SettingsError: a file of certificates that the address names cannot be used.
@@ -71,7 +71,7 @@ def options(
 
 
 class _PasswordFile(CredentialProvider):
-    """A user whose password is in a file, which is read for each new connection: it may change while we run."""
+    """A user whose password is in a file, read for each new connection: it may change while the process runs."""
 
     def __init__(self, user: str, path: str) -> None:
         self._user, self._path = user, path
@@ -87,7 +87,7 @@ class _PasswordFile(CredentialProvider):
 
 
 def password_file(url: str) -> tuple[str, dict[str, Any]]:
-    """Take the parameter ``password_file`` out of an address; return the rest, and what a client is made with."""
+    """Take the parameter ``password_file`` out of an address; return the rest, and options for the client."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
     path = query.pop("password_file", None)
@@ -155,7 +155,7 @@ def _not_let_in(error: ResponseError, connection: Any) -> Exception:
 
 
 class Fresh:
-    """Mixed into a pool of synchronous connections: one that lay unused for long is opened anew before it is used.
+    """Mixin of a pool of synchronous connections: reopens a connection that was unused for long, before its next use.
 
     Attributes:
         idle: how long is long.

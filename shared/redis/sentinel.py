@@ -1,4 +1,4 @@
-"""Clients of a primary that Sentinels know of [I/O]: every new connection asks them anew where it is.
+"""Clients of a primary behind Sentinels [I/O]: every new connection asks them where the primary is.
 
 redis-py's pools do the rest: a connection that was lost, or led to a server that is a replica by now, is opened again
 by asking. Its own way of asking is not used: the error it ends with shows the insides of every client.
@@ -27,7 +27,7 @@ _QUESTION = "SENTINEL GET-MASTER-ADDR-BY-NAME"
 
 
 class _Sentinels:
-    """The Sentinels of one service, and how each is spoken to."""
+    """The Sentinels of one service, and the options of connections to them."""
 
     def __init__(self, address: SentinelAddress, options: Mapping[str, Any]) -> None:
         self._sentinels, self._options = list(address.sentinels), options

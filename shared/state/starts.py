@@ -71,7 +71,7 @@ class Start(msgspec.Struct, frozen=True):
     failed: int = 0
 
     def is_current(self, now_ms: int, alive_ms: int = ALIVE_MS) -> bool:
-        """Say whether it is worth showing: a recent failure, or a loading that was spoken of within ``alive_ms``."""
+        """Say whether to show it: a recent failure, or a loading that was reported within ``alive_ms``."""
         limits_ms = {Phase.FAILED: SHOWN_MS, Phase.LOADING: alive_ms, Phase.READY: -1}
         return now_ms - self.seen_ms <= limits_ms[self.phase]
 

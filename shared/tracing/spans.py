@@ -1,4 +1,4 @@
-"""Tracing as an option: what the processes tell, whoever listens. Off, which is the default, nothing is imported.
+"""The interface of tracing, which is optional. Off, the default, imports nothing.
 
 A request that comes with a W3C ``traceparent`` gets a span in the front end, whose own traceparent travels in the
 message; a batch gets one span with a link to each traced request in it. ``otlp.py`` implements it,

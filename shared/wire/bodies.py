@@ -1,8 +1,8 @@
 """Large bodies in shared memory [I/O]: what a front end and the consumers of its machine must agree on.
 
 A front end keeps bodies in a file of its own below ``/dev/shm`` until their answers are here, and the request in the
-queue says where its body is (``docs/protocol.md``). Only processes of one user and one machine can do that. Whether
-two of them do is told from the folder itself: both say which one they see, and containers see different ones.
+queue says where its body is (``docs/protocol.md``). Only processes of one user on one machine can do that. They find
+out by the folder itself: each publishes which one it sees, and containers see different ones.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 LEAST_BYTES = 16 * 1024
 MOST_BYTES = 1024 * 1024
-"""Sizes of the bodies that go this way: smaller ones are quick anyway, larger ones would hold up who writes them."""
+"""Sizes of the bodies that go this way: smaller ones are quick anyway, larger ones would block the event loop."""
 
 LAYOUT = 1
 """Of files and stamps. A version that changes it does not share bodies with those before it."""
@@ -36,7 +36,7 @@ HEAD_BYTES = 4096
 """A file begins with its key, and with nothing else in its first page."""
 
 STAMP_BYTES = 16
-"""A stamp stands before each body, and each has its own: whoever finds it after reading has read that body whole."""
+"""Each body has its own stamp in front: a reader that finds it after copying has copied that body completely."""
 
 _AT = re.compile(rf"({NAME_PATTERN}):([0-9]{{1,15}}):([0-9]{{1,15}}):([0-9a-f]{{32}})\Z")
 
@@ -69,7 +69,7 @@ class Owner(NamedTuple):
 
 
 def stamp_of(key: bytes, owner: Owner, offset: int, size_bytes: int) -> bytes:
-    """Return the stamp of a body: only who can read the file can make one, and it fits no other request or place.
+    """Return the stamp of a body: making one takes reading the file, and it fits no other request or place.
 
     Direct producers may write what they like into their lanes, references to others' bodies, too.
     """
@@ -78,7 +78,7 @@ def stamp_of(key: bytes, owner: Owner, offset: int, size_bytes: int) -> bytes:
 
 
 def open_folder() -> Path | None:
-    """Return this user's folder, made when missing; None where there is no such memory, or somebody else made it."""
+    """Return this user's folder, made if missing; None without such memory, or if another user made it."""
     folder = ROOT / f"headrace-{os.geteuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)

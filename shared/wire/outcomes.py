@@ -103,7 +103,7 @@ class RequestError(Exception):
     Attributes:
         outcome: row of the outcome table.
         message: one sentence for the person who sent the request.
-        field: path of the offending part such as ``inputs[0].shape``, if one is to blame.
+        field: path of the part that is wrong, such as ``inputs[0].shape``, if there is one.
         request_id: id to ask again with, once known.
         retry_after_s: seconds to wait before the next try, for outcomes with ``retry``.
     """

@@ -24,7 +24,7 @@ class WireError(ValueError):
 
     Attributes:
         field: path of the offending member, such as ``inputs[0].shape``; empty for the message as a whole.
-        request_id, reply_to: set when they could still be read, so that the sender can be told.
+        request_id, reply_to: set if they are readable, so that the sender can get a reply.
     """
 
     def __init__(

@@ -23,6 +23,6 @@ def trace_id(traceparent: str | None) -> str | None:
 
 
 def sampled_trace_id(traceparent: str | None) -> str | None:
-    """Return the id of the trace if it is sampled, that is, if somebody will find it; None otherwise."""
+    """Return the id of the trace if it is sampled, that is, recorded somewhere; None otherwise."""
     found = parts(traceparent)
     return found[0] if found and found[2] & 1 else None

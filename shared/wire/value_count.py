@@ -1,7 +1,7 @@
 """How many values a msgpack message holds, found without making any of them. Pure.
 
-A generic decoder makes an object of every byte that stands for one: 16 MiB of empty maps take more than a gigabyte.
-So whoever reads what a stranger wrote counts first, and counts no further than it has to.
+A generic decoder may make an object of every byte: 16 MiB of empty maps take more than a gigabyte.
+So a process counts the values of a stranger's message before it decodes it, and counts no further than needed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def holds_more_values(message: bytes, most: int) -> bool:
     list or map counts only as far as its values are there.
 
     Args:
-        message: perhaps msgpack; nothing is taken for granted.
+        message: perhaps msgpack; nothing is assumed.
         most: the time this takes grows with it, and not with the message.
     """
     at, left, end = 0, 1, len(message)
