@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        check: what was looked at.
+        check: name of the check.
         state: ``ok``, ``warning``, ``problem``, or ``unknown`` when we may not look.
         detail: what was found, and what to do when it is not well.
     """

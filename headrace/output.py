@@ -27,14 +27,14 @@ def print_json(value: object) -> None:
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Ask before something that cannot be undone, and end the process when the answer is no.
+    """Ask for confirmation before something that cannot be undone, and end the process if the answer is no.
 
-    Without a terminal nobody can answer: then ``--yes`` must have said so.
+    Without a terminal it needs ``--yes``.
     """
     if yes:
         return
     if not sys.stdin.isatty():
-        end(f"{question} Say --yes, since nobody can be asked here.", EXIT_USAGE)
+        end(f"{question} Add --yes: there is no terminal to confirm on.", EXIT_USAGE)
     if not click.confirm(question, err=True):
         end("Nothing was changed.", EXIT_USAGE)
 

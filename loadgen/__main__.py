@@ -51,7 +51,7 @@ def wait(url: str, models: tuple[str, ...], timeout_s: float, payload: Path | No
 @click.option("--scenario", type=click.Choice(["open", "closed", "offline", "ramp"]), help="Checks the options given.")
 @click.option("--rate", type=RATE, help="Open loop: requests per second.")
 @click.option("--rate-end", type=RATE, help="Ramp: the rate at the end.")
-@click.option("--concurrency", type=click.IntRange(1), help="Closed loop: requests under way at a time.")
+@click.option("--concurrency", type=click.IntRange(1), help="Closed loop: requests in flight at a time.")
 @click.option("--requests", type=click.IntRange(1), help="Offline: with --concurrency, end after so many.")
 @click.option("--duration", "duration_s", type=DURATION, help="Measured time. Default: the budgets file's, else 30s.")
 @click.option("--warmup", "warmup_s", type=DURATION, help="Time before it that no figure includes. Default: a tenth.")
@@ -102,7 +102,7 @@ def sweep(**options: Any) -> int:
 @click.option("--pairs", type=click.IntRange(1), help="Pairs of windows of a batch.")
 @click.option("--window", "window_s", type=DURATION, help="Length of the planned part.")
 @click.option("--requests", type=click.IntRange(2), help="Requests of the part that is as fast as possible.")
-@click.option("--concurrency", type=click.IntRange(1), help="How many of those are under way at a time.")
+@click.option("--concurrency", type=click.IntRange(1), help="How many of those are in flight at a time.")
 @load_options
 @click.option("--out", type=PATH, required=True, help="Folder for compare.json.")
 def compare(base: str, candidate: str, **options: Any) -> int:
@@ -204,7 +204,7 @@ def main() -> int:
         click.echo("loadgen: interrupted.", err=True)
         return stop_code(stop.__cause__ or stop)
     except BrokenPipeError:
-        # Whoever read the output went away; what was to be said could not be, so this is no success.
+        # The reader of the output went away: output was lost, so this is not a success.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except Exception as error:

@@ -47,7 +47,7 @@ def payload_hashes(budgets: Budgets, run: RunFile | str, folder: Path) -> Hashes
     """Return the hash of each file that the budgets name as payload of a run's model, or why they cannot be read.
 
     Args:
-        folder: where those files are looked for.
+        folder: where those files are.
     """
     budget = None if isinstance(run, str) else budgets.models.get(run.configuration.model)
     if budget is None or not budget.payloads:

@@ -115,7 +115,7 @@ def parse_budgets(text: str, name: str) -> Budgets:
 def loosened(base: Budgets, now: Budgets) -> tuple[str, ...]:
     """Say what is easier to pass with the budgets of now than with those of the base; empty when nothing is.
 
-    Of the payload, the windows' rate and their concurrency nobody can say which is easier: each change is named.
+    For payload, window rate and concurrency there is no easier or harder: report each change.
     """
     found = []
     for model, before in sorted(base.models.items()):

@@ -62,7 +62,7 @@ class Load:
 
         Args:
             budget: fills in what the options leave open.
-            folder: where the budget's payload is looked for.
+            folder: where the budget's payload is.
 
         Raises:
             LoadgenError: usage, when something is missing or contradicts.
@@ -135,7 +135,7 @@ def measure(
             scenario = replace(scenario, target=target)
         further = [metrics_target(address, key) for address in metrics_urls]
         ours = (target.host, target.port, target.prefix)
-        # What is named twice is still one process, whose requests count once.
+        # An address that is given twice is still one process, whose requests count once.
         others = {(one.host, one.port, one.prefix): one for one in further}
         metrics = (target, *(one for place, one in others.items() if place != ours))
         run, stopped_by = perform(scenario, metrics, lambda: choose_progress(f"{load.model} at {target.shown}"))
@@ -241,7 +241,7 @@ def judge_files(
 def _write_report(
     folder: Path, verdict: Verdict, budgets: Budgets, run: RunFile | None, compared: CompareFile | None
 ) -> None:
-    """Write the report beside the verdict; one that cannot be written never changes the verdict."""
+    """Write the report next to the verdict; a failure to write never changes the verdict."""
     from .reports.writing import Material, write_reports
 
     try:

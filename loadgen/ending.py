@@ -17,7 +17,7 @@ def raise_on_sigterm() -> None:
 
 @contextmanager
 def signals_kept() -> Iterator[None]:
-    """Give Ctrl-C and SIGTERM back whom they had, after an event loop that took them for itself.
+    """Restore the handlers of Ctrl-C and SIGTERM, after an event loop that replaced them.
 
     uvloop leaves its own handlers behind, which do nothing once it is closed: both signals would be lost from then on.
     """

@@ -1,4 +1,4 @@
-"""What lanes hold beside their requests: replies, reply streams, and keys where nobody looks [I/O].
+"""What lanes hold besides their requests: replies, reply streams, and keys in places that nothing else checks [I/O].
 
 Nothing in Redis says how much that is, so all keys are gone through, a bounded number at each look: a look costs the
 server a few milliseconds, whatever is in it. What is told of a lane is what the latest whole round has found.
@@ -27,7 +27,7 @@ _KEY = re.compile(rf"hr:\{{{_NAME}\}}:(?:(r|rs|d):{_NAME}:{NAME_PATTERN}|(q|x|dl
 
 @dataclass(slots=True)
 class Holding:
-    """What one lane holds beside its requests.
+    """What one lane holds besides its requests.
 
     Attributes:
         replies, reply_streams: how many there are.
@@ -125,7 +125,7 @@ class Census:
         self._cursor = None if cursor == b"0" else cursor
         named = [(name, match) for name in names if (match := _KEY.match(name))]
         if database == self._own:
-            named = [(name, match) for name, match in named if match[2]]  # the others are looked at one by one
+            named = [(name, match) for name, match in named if match[2]]  # the others are checked one by one
         if named:
             self._count(database, named)
         return max(_PAGE, len(names))

@@ -22,7 +22,7 @@ _bytes_option = click.option(
 
 @click.group()
 def lane() -> None:
-    """Lanes: a queue of its own for each tenant or priority of a model."""
+    """Lanes: a separate queue for each tenant or priority of a model."""
 
 
 @lane.command("list")
@@ -81,9 +81,9 @@ def limit_lane(
 @yes_option
 @as_json_option
 def repair_lane(model: str, name: str, keep: int | None, yes: bool, as_json: bool) -> None:
-    """Make a spoilt LANE of MODEL anew and put back what is in it.
+    """Recreate a spoilt LANE of MODEL and put back what is in it.
 
-    For a lane that takes no more because somebody wrote the highest id, or was flooded past its limit.
+    For a lane that accepts no more because a producer wrote the highest id, or flooded it past its limit.
     """
     from headrace.redis.access import connected
 
@@ -130,7 +130,7 @@ def remove_lane(model: str, name: str, yes: bool, as_json: bool) -> None:
 def guard_lanes(times: float, interval_s: float, memory_mib: int, once: bool, as_json: bool) -> None:
     """Watch all lanes, and switch off the user of one that is flooded past its limit. Run it as the administrator.
 
-    It goes on over outages of Redis. With --json each flood is one line.
+    It survives outages of Redis. With --json each flood is one line.
     """
     from headrace.redis.access import connected
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from shared import api_keys, files
 
 NEW_FILE_MODE = 0o644
-"""Others may read it: it holds hashes, and a front end may run as another user. Who may write it lets himself in."""
+"""Others may read it: it holds hashes, and a front end may run as another user. Write access would grant API access."""
 
 
 def entry(name: str, key: str) -> str:
@@ -22,7 +22,7 @@ def entry(name: str, key: str) -> str:
 
 
 def add(path: Path, name: str, key: str) -> None:
-    """Add a key to the file, which is made when missing; it is replaced in one step, and keeps its owner and rights.
+    """Add a key to the file, or to a new one; replaces the file in one step, and keeps its owner and permissions.
 
     Raises:
         FileRefused: it cannot be read; nothing was changed.
@@ -53,7 +53,7 @@ def _names(text: bytes) -> set[str]:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keep others who add a key out; the folder is locked because the file becomes another one."""
+    """Lock out other processes that add a key; locks the folder, because the file is replaced."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -63,7 +63,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _replace(place: Path, content: bytes) -> None:
-    """Write a file in one step; who reads meanwhile sees the old or the new one."""
+    """Write a file in one step: a reader sees the old one or the new one."""
     handle, fresh = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

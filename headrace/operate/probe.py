@@ -22,7 +22,7 @@ EXIT_NO_ANSWER: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Whom to ask for what."""
+    """The address and path of a probe."""
 
     part: str
     host: str
@@ -32,7 +32,7 @@ class Question:
 
 
 def question(settings: Settings, part: str, index: int | None, port: int | None, alive: bool) -> Question:
-    """Work out whom to ask. Pure.
+    """Work out the address and path of a probe. Pure.
 
     Args:
         index: number of the consumer; of a front end among those on its port, None for whichever answers there.

@@ -27,7 +27,7 @@ def run(client: Any, interval_s: float, as_json: bool, shows_tuning: bool = Fals
 
     Args:
         client: a Redis client that answers in bytes.
-        interval_s: seconds between the two looks that rates are made of; 0 leaves them out.
+        interval_s: seconds between the two readings that rates come from; 0 omits the rates.
         shows_tuning: also what was tried for each model, and what came of it.
     """
     before, begun_s = inspection.models(client), time.monotonic()
@@ -70,7 +70,7 @@ def rates(before: Sequence[Model], after: Sequence[Model], interval_s: float) ->
     for model in after:
         for lane in model.lanes:
             old = first.get((model.name, lane.name))
-            if old is None or lane.added < old.added:  # the stream was made anew meanwhile
+            if old is None or lane.added < old.added:  # the stream was recreated meanwhile
                 continue
             came = lane.added - old.added
             ended = max(0, came - (lane.depth - old.depth))

@@ -31,7 +31,7 @@ from . import tuning
 
 EXIT_FAILED: Final = 1
 END_S = 15.0
-"""Time for a search to end by itself when it is asked to: it looks between two batches of its model."""
+"""Time for a search to end by itself after SIGTERM: it checks between two batches of its model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ def _sentence(place: Place, found: Found) -> str:
     when = (
         f"found in {found.searched_s:.0f} s of processor time"
         if found.is_new
-        else "found before; --again searches anew"
+        else "found before; --again searches again"
     )
     runs = f"{place.model} runs in {found.runtime} in {found.precision}, best with {found.preferred} rows"
     reason = f" {found.tuning.reason}" if found.tuning.state == "refused" else ""

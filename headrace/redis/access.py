@@ -28,7 +28,7 @@ EXIT_INTERRUPTED = 130
 @contextmanager
 def connected(
     environment: Mapping[str, str],
-    failed: str = "Redis did not do what was asked",
+    failed: str = "Redis refused the command",
     *,
     named: bool = False,
     wait_s: float = 0.0,
@@ -58,7 +58,7 @@ def connected(
 
 
 def _wait(client: Any, wait_s: float) -> None:
-    """Return once the server answers, whatever it says; a server that is away is let pass when the time is over."""
+    """Return once the server answers, whatever it says, or when the time is over."""
     give_up_s = time.monotonic() + wait_s
     while time.monotonic() < give_up_s:
         try:
@@ -71,7 +71,7 @@ def _wait(client: Any, wait_s: float) -> None:
 
 
 def _check(client: Any) -> None:
-    """End the process before a server that cannot be used; one that does not say is let pass."""
+    """End the process if the server is known to be unusable."""
     try:
         check_client(client)
     except SettingsError as error:

@@ -40,7 +40,7 @@ def _unread(settings: Mapping[str, str]) -> Finding:
         return Finding(check, "warning", f"{text} to `normal 640mb 64mb 60`.")
     copied = settings.get("min-string-size-avoid-copy-reply", "")
     if copied.isdecimal() and int(copied) < LEAST_COPIED:
-        text = "This server sends large values without copying them, and counts them to nobody; set"
+        text = "This server sends large values without copying them, and counts them for no client; set"
         return Finding(check, "warning", f"{text} min-string-size-avoid-copy-reply to 2147483647.")
     return Finding(check, "ok", "Clients that do not read are closed before they fill the memory.")
 
@@ -61,7 +61,7 @@ def _idle(settings: Mapping[str, str]) -> Finding:
     if keepalive_s == "0":
         text = "The server never notices that a client is gone; set tcp-keepalive to 60."
         return Finding("idle connections", "warning", text)
-    return Finding("idle connections", "ok", "They stay, and are asked whether they are still there.")
+    return Finding("idle connections", "ok", "The server keeps them, and checks that they are alive.")
 
 
 def judge_use(info: Mapping[str, Any], own_database: int = 0) -> Iterator[Finding]:
@@ -76,12 +76,12 @@ def judge_use(info: Mapping[str, Any], own_database: int = 0) -> Iterator[Findin
     others = [number for number in others if number != own_database]
     if others:
         named = ", ".join(f"{number} ({info[f'db{number}']['keys']} keys)" for number in others)
-        text = f"There are keys in database {named}; Headrace uses {own_database}, and nobody empties the others."
+        text = f"There are keys in database {named}; Headrace uses {own_database}, and never cleans up others."
         yield Finding("databases", "warning", text)
     closed = int(info.get("evicted_clients", 0)) + int(info.get("client_output_buffer_limit_disconnections", 0))
     if closed:
-        text = f"{closed} clients were closed since the server's start for what they left unread"
-        yield Finding("closed clients", "warning", f"{text}; CLIENT LIST shows who has much (omem, qbuf).")
+        text = f"The server has closed {closed} clients since its start because they did not read their answers"
+        yield Finding("closed clients", "warning", f"{text}; CLIENT LIST shows which clients have much (omem, qbuf).")
     clients, most = int(info.get("connected_clients", 0)), int(info.get("maxclients", 0))
     if most and clients > CROWDED_SHARE * most:
-        yield Finding("connections", "warning", f"{clients} of {most}; beyond that nobody is let in.")
+        yield Finding("connections", "warning", f"{clients} of {most}; beyond that the server refuses new ones.")

@@ -19,8 +19,8 @@ LEAST_CHARACTERS = 16
 """Of a password that is given: what the server keeps is a quick hash, which must not be worth guessing at."""
 
 NOBODY = "user default reset off ~* &* +@all"
-"""The user that everybody is who gives no name: nobody. As that user Redis 7 replays its append-only file, and leaves
-out what a function wrote, accepted requests above all, unless the user has every right."""
+"""The default user, for connections that give no name: switched off. Redis 7 replays its append-only file as this user,
+and skips what a function wrote, accepted requests above all, unless the user has every right."""
 
 
 def write(
@@ -39,7 +39,7 @@ def write(
         database: the one that the keys are in.
         others: programs that need a password and are no users of Redis, such as ``grafana``.
 
-    Run again it keeps the passwords, unless the environment has others, and writes the rules anew.
+    A second run keeps the passwords, unless the environment has others, and rewrites the rules.
 
     Returns:
         The names of the users.
@@ -62,11 +62,11 @@ def write(
     for name in others:
         variable = f"{check_name(name, 'The program').upper()}_PASSWORD"
         place = folder / name / "password"
-        # Read by that program, as whatever user it runs; nobody else is given the folder.
+        # Readable by that program, as whatever user it runs: only that program mounts the folder.
         _replace(place, f"{_password(place, environment.get(variable), variable)}\n", 0o444)
     hashes = {user: hashlib.sha256(password.encode()).hexdigest() for user, password in passwords.items()}
     lines = [NOBODY, *(rule(f"#{hashes[user]}") for user, rule in rules.items())]
-    # Read by the server, which runs as another user; who reads it learns nothing that lets him in.
+    # Readable by the server, which runs as another user: hashes give no access.
     _replace(folder / "server" / "users.acl", "".join(f"{line}\n" for line in lines), 0o444)
     return list(rules)
 
@@ -85,7 +85,7 @@ def _password(place: Path, given: str | None, variable: str) -> str:
 
 
 def _replace(place: Path, text: str, mode: int) -> None:
-    """Write a file in one step; who reads meanwhile sees the old or the new one."""
+    """Write a file in one step: a reader sees the old one or the new one."""
     place.parent.mkdir(parents=True, exist_ok=True)
     fresh = place.with_suffix(".new")
     fresh.unlink(missing_ok=True)

@@ -11,9 +11,9 @@ class Report:
     """What the start of a stack came to.
 
     Attributes:
-        ready: models that have answered, or that nobody could ask.
-        failed: models none of whose consumers lived, or that did not answer; with the reason, one sentence.
-        loading: models of which nobody knows yet.
+        ready: models that have answered, or that no request could be sent to.
+        failed: models without a live consumer, or that did not answer; with the reason, one sentence.
+        loading: models that have neither answered nor failed yet.
     """
 
     ready: tuple[str, ...]

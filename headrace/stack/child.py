@@ -39,12 +39,12 @@ class ChildSpec:
         argv: command line.
         stage: its place in the order of starting and stopping.
         stop_limit_s: seconds between SIGTERM and SIGKILL.
-        ready: when given, starting goes on only once this returns True.
+        ready: if given, the start continues only once this returns True.
         environment: variables of this process alone, as pairs.
         umask: rights that files of this process do not give; None leaves it as it is.
         model: the model that a consumer serves or a probe asks for.
         index: number of a consumer over all models.
-        is_loaded: of a consumer, whether it has loaded its model; may block for about a second. None: nobody can say.
+        is_loaded: of a consumer, whether it has loaded its model; may block for about a second. None: unknown.
     """
 
     name: str
@@ -64,7 +64,7 @@ class ChildSpec:
 
 
 class Child:
-    """A started process. Whoever owns it calls ``read`` when its output is readable and ``poll`` after SIGCHLD."""
+    """A started process. Its owner calls ``read`` when its output is readable and ``poll`` after SIGCHLD."""
 
     def __init__(
         self, spec: ChildSpec, environment: Mapping[str, str], cwd: str, on_line: Callable[[str], None]

@@ -15,7 +15,7 @@ _COLOURS = ("36", "33", "35", "32", "34", "96", "93", "95")
 class Console:
     """Writes prefixed lines; coloured on a terminal unless ``NO_COLOR`` is set.
 
-    Writing never raises and never waits: whoever supervises works on when nobody can or will hear it.
+    Writing never raises and never waits: the supervisor continues even if nobody reads its output.
 
     Args:
         stream: standard output unless given; what has no descriptor, as in a test, is written to as it is.
@@ -43,7 +43,7 @@ class Console:
         self._write(text)
 
     def close(self) -> None:
-        """Wait a moment for whoever reads the last lines."""
+        """Wait a moment until the last lines have been read."""
         if self._outlet is not None:
             self._outlet.drain()
 

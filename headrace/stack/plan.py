@@ -1,4 +1,4 @@
-"""From settings to the list of processes. Pure: nothing is started and nothing is asked here."""
+"""From settings to the list of processes. Pure: starts nothing, and sends no request."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class Commands:
 def service_specs(settings: Settings, commands: Commands, places: Sequence[Place]) -> list[ChildSpec]:
     """Return the consumers and the front ends.
 
-    A consumer may use the longest batch time to drain, and then some to close its model and to end; a front end its
-    grace and as long as its requests may wait. The start goes on once the front ends take connections, so that an
-    address is shown only when it answers.
+    A consumer may take the longest batch time to drain, and some more to close its model and to end; a front end its
+    drain time and as long as its requests may wait. The start continues once the front ends accept connections, so
+    that the banner shows only addresses that answer.
     """
     consumers = [_consumer_spec(settings, commands, place) for place in places]
     return consumers + [_front_end_spec(settings, commands, index) for index in range(max(1, settings.front_ends))]
@@ -56,7 +56,7 @@ def _front_end_spec(settings: Settings, commands: Commands, index: int) -> Child
         return ChildSpec(
             "producer_api", commands.front_end, Stage.FRONT_END, answer_s, partial(listens, host, port), index=index
         )
-    # The port cannot tell whose it is: of each its own is looked at, too, which it opens just before.
+    # The shared port does not tell which process listens, so also check each one's metrics port, opened just before.
     own = [(host, port), (reachable(settings.metrics_host), front_end_metrics_port(settings, index))]
     return ChildSpec(
         f"producer_api {index + 1}",
@@ -69,7 +69,7 @@ def _front_end_spec(settings: Settings, commands: Commands, index: int) -> Child
 
 
 def front_end_metrics_port(settings: Settings, index: int) -> int:
-    """Return the port of the metrics of one of several front ends, whose first one has been settled."""
+    """Return the metrics port of one of several front ends; the first one's is in the settings."""
     return (settings.api_metrics_port or 0) + index
 
 
@@ -210,8 +210,8 @@ def banner(
 
 
 def _can_ask(settings: Settings) -> bool:
-    """Say whether a first inference can be asked for: not with keys, of which only hashes are known here, and not with
-    a certificate, which need not be one for this machine's own address."""
+    """Say whether ``up`` can send a first request: not with API keys, of which it knows only hashes, and not with
+    a certificate, which may not be valid for this machine's own address."""
     return settings.keys_file is None and settings.tls_cert_file is None
 
 

@@ -33,7 +33,7 @@ class Ports:
 
 
 def choose(settings: Settings, consumers: int, front_ends: int) -> Ports:
-    """Return the ports that ``settings`` ask for, once it is known that each can be taken.
+    """Return the ports that ``settings`` name, after checking that each is free.
 
     Raises:
         SettingsError: one cannot.

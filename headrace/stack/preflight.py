@@ -43,7 +43,7 @@ def check_port(setting: str, host: str, port: int) -> None:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         with socket.socket(family, kind, protocol) as listener:
-            # A port whose last connections are still winding down counts as free, as it does for the servers.
+            # A port whose last connections are still closing counts as free, as it does for the servers.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
             listener.listen(1)
@@ -79,7 +79,7 @@ def check_redis(url: str) -> None:
 
 
 def _check_server(url: str, where: str) -> None:
-    """Say hello as the processes will. What gets better by itself, a server that still loads its data, is let pass."""
+    """Connect as the processes will. Accept what passes by itself, such as a server that still loads its data."""
     # Imported here: with the embedded server nothing in this process needs a client.
     from shared.redis.advice import CLUSTER, REPLICA, told_of_door
     from shared.redis.client import ClientError, ServerError, connect
@@ -116,7 +116,7 @@ def _port_of(url: str) -> int:
 
 
 def free_ports(setting: str, host: str, count: int) -> int:
-    """Return the first of ``count`` consecutive ports that nobody listens on at this moment.
+    """Return the first of ``count`` consecutive ports that are free at this moment.
 
     Raises:
         SettingsError: there are none; the sentence names ``setting``.

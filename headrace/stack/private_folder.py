@@ -1,4 +1,4 @@
-"""The data folder is the user's alone [I/O]: it holds the bytes of every request that was asked lately."""
+"""Only its user can read the data folder [I/O]: it holds the bytes of recent requests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OTHERS = 0o077
 
 
 def make(folder: Path) -> None:
-    """Make a folder that nobody else may look into, unless it is there.
+    """Make a folder that only this user can read, unless it exists.
 
     Raises:
         OSError: it cannot be made.

@@ -64,7 +64,7 @@ class RestartPolicy:
 
 
 class Backoff:
-    """Memory of the deaths of one consumer, whose crashes cost only its model: it is started again for ever.
+    """Counts the deaths of one consumer. Its crashes affect only its model, so it is restarted for ever.
 
     The first death is answered after ``first_delay_s``, each further one after twice as long, never longer than
     ``longest_delay_s``. A life of ``good_s`` or more makes the next death the first one again.
@@ -80,7 +80,7 @@ class Backoff:
         return Restart(doubled_s(self._first_delay_s, self._deaths, self._longest_delay_s), self._deaths)
 
     def recovered_after_s(self) -> float:
-        """Return how long a new life must last to count as one that goes on: twice the pause before it."""
+        """Return how long a new process must live to count as recovered: twice the pause before it."""
         return min(self._good_s, 2 * doubled_s(self._first_delay_s, self._deaths, self._longest_delay_s))
 
 

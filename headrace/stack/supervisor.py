@@ -4,7 +4,7 @@ A consumer that dies costs only its model: it is started again after longer and 
 runs on. Only Redis and the last front end, without which nothing works, can end the stack.
 
 One thread and no locks: signals, the ends of children and restarts that are due all become events of one queue, and
-whatever part of the life is under way (bringing up, watching, stopping) takes them from there.
+the current phase (bringing up, watching, stopping) takes them from there.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Supervisor:
 
     @property
     def report(self) -> Report:
-        """What the start has come to so far."""
+        """Which models are ready, loading or failed so far."""
         return self._bring_up.report()
 
     async def _start_services(self) -> int | None:
@@ -245,7 +245,7 @@ class Supervisor:
                 self._console.say(f"headrace: {child.spec.name} runs again.")
         elif look.loaded is None:
             asking = asyncio.get_running_loop().run_in_executor(None, is_loaded)
-            # One that cannot be asked is not known to be well.
+            # One that does not answer is not known to be well.
             asking.add_done_callback(
                 lambda done: self._events.put_nowait(LookDue(child, done.exception() is None and done.result()))
             )

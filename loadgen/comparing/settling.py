@@ -11,7 +11,7 @@ from loadgen.scenario import Target
 
 _LOOK_S: Final = 0.5
 _LOOKS: Final = 6
-"""So often in a row nothing may be under way: consumers switch one by one, and each of them writes the card."""
+"""So many checks in a row must find no search: consumers switch one by one, and each of them writes the card."""
 
 _ASK_S: Final = 5.0
 

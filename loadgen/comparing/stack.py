@@ -31,7 +31,7 @@ _SETTLE_S: Final = 240.0
 _SET_PARENT_DEATH_SIGNAL: Final = 1
 _COMMIT: Final = "GIT_COMMIT"
 _NOT_NOTES: Final = shutil.ignore_patterns("redis", "*.lock", "*.part")
-"""What lies in a stack's data folder besides what it found out."""
+"""What is in a stack's data folder besides its measurements."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class _Output:
                 with self._changed:
                     self.lines.append(line.rstrip("\n"))
                     self._changed.notify_all()
-        finally:  # whoever waits for a line must hear that none will come
+        finally:  # a thread that waits for a line must learn that none will come
             with self._changed:
                 self._ended = True
                 self._changed.notify_all()
@@ -142,7 +142,7 @@ def _starting(folder: Path) -> Iterator[None]:
 
 
 def _environment(folder: Path, model: str, settings: Mapping[str, str], data: Path) -> dict[str, str]:
-    # A stack says of which commit it is; a GIT_COMMIT from outside would be said by every stack, whatever it runs.
+    # A stack reports its commit; every stack would report a GIT_COMMIT from outside, whatever it runs.
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_") and name != _COMMIT}
     free = dict.fromkeys(("HEADRACE_PORT", "HEADRACE_REDIS_PORT", "HEADRACE_METRICS_PORT"), "0")
     own = {"HEADRACE_DATA_DIR": str(data), "HEADRACE_MODELS": model, "PYTHONUNBUFFERED": "1", **free}
@@ -187,7 +187,7 @@ def _addresses(lines: list[str], pid: int) -> RunningStack:
     if consumers and last is not None:
         host, first = consumers[0]
         consumers = [(host, port) for port in range(first, int(last[1]) + 1)]
-    if not consumers:  # without them nobody would notice a consumer that dies
+    if not consumers:  # without them the gate would not notice a consumer that dies
         raise LoadgenError("The stack printed no address of a consumer's metrics.")
     # One front end alone shows its own at the stack's address.
     front_ends = [(host, int(port)) for host, port in re.findall(r"(http://\S+):(\d+)/metrics \(producer_api ", text)]

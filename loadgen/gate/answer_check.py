@@ -16,7 +16,7 @@ _MEANT = "If the model is meant to answer otherwise now, raise its version in mo
 def judge(budget: ModelBudget | None, compare: CompareFile) -> tuple[list[Check], tuple[str, ...], tuple[str, ...]]:
     """Return the checks on the answers, warnings and notes.
 
-    A model whose version was raised may answer otherwise; where it does, that is a warning.
+    A model with another version may answer differently; then a difference is a warning.
     """
     if budget is None:
         return [], (), ()

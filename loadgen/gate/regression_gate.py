@@ -26,7 +26,7 @@ def judge(
     expected_commit: str | None,
     payload: terms.Hashes = None,
 ) -> tuple[list[Check], tuple[str, ...]]:
-    """Return the checks on a comparison, and what is worth knowing besides.
+    """Return the checks on a comparison, and notes.
 
     Args:
         compare: the file, or the sentence that says why there is none to be read.

@@ -1,8 +1,8 @@
-"""The verdict on one run, from parsed budgets. Pure, and failing closed: what cannot be judged is never passed.
+"""The verdict on one run, from parsed budgets. Pure, and failing closed: what cannot be judged never passes.
 
-First the measurement itself is judged. Only of a valid one is it asked whether the answers are still the base's; then
-it is held against the budgets, and only one within its budgets is asked whether it is slower than the base, though all
-figures are always shown. Latency counts from the planned send time, and a failed request is infinitely slow.
+The order of the checks: is the measurement valid, are the answers still the base's, is it within its budgets, is it
+slower than the base? The first failure decides, though all figures are always shown. Latency counts from the planned
+send time, and a failed request is infinitely slow.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ def judge_budget(budget: ModelBudget, run: RunFile) -> list[Check]:
 
 
 def find_contradiction(run: RunFile) -> str | None:
-    """Return what in the file does not agree with its own list of requests, or None."""
+    """Return which figure of the file does not match its own list of requests, or None."""
     requests = run.requests
     columns = (requests.planned_us, requests.sent_us, requests.done_us, requests.outcome, requests.payload)
     if len({len(column) for column in columns}) != 1:

@@ -74,7 +74,7 @@ class Verdict:
 
 
 def unusable(sentence: str, model: str | None = None, kind: Kind = "validity") -> Check:
-    """Return the check that a file fails which cannot even be looked at."""
+    """Return the failed check of a file that cannot be read."""
     return Check(kind, "result file", "unusable", "readable", False, sentence)
 
 

@@ -28,7 +28,7 @@ class _Spec(ctypes.Structure):
 
 
 class Alarm:
-    """Calls back once for each time it is set; setting it anew replaces the time.
+    """Calls back once for each time it is set; setting it again replaces the time.
 
     Args:
         ring: what to call. It may set the alarm again.

@@ -12,7 +12,7 @@ IDLE: Final = -1
 
 
 class Owner(Protocol):
-    """Who holds the connections and hears what became of requests."""
+    """The owner of connections, which learns the outcome of requests."""
 
     def answered(self, connection: Connection, index: int, status: int, body: bytes, whole: bool, at_s: float) -> None:
         """A request has its answer; `whole` is False when only the closing connection marked the body's end."""
@@ -84,7 +84,7 @@ class Connection(asyncio.Protocol):
         self._at_s = perf_counter()
         if not self._open:
             return
-        if self.index == IDLE:  # nobody asked: a server that does so cannot be trusted with the next request
+        if self.index == IDLE:  # bytes without a request: such a server cannot be trusted with the next one
             self._lose()
             return
         self._touched = True

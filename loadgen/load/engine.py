@@ -51,7 +51,7 @@ class Carrier(Protocol):
 class Engine:
     """One run. The attributes without underscore may be read at any time from the event loop's thread.
 
-    `recent_ms` has the latency of each request that ended, infinite for failures; who shows progress empties it.
+    `recent_ms` has the latency of each request that ended, infinite for failures; the progress display empties it.
 
     Args:
         plan: due times of an open loop in seconds from the start of the measured time, ascending; the warm-up's are
@@ -105,7 +105,7 @@ class Engine:
             await self._carrier.shut()
 
     def stop(self) -> None:
-        """End early: nothing more is sent, and what is under way counts as interrupted."""
+        """End early: send nothing more, and count requests in flight as interrupted."""
         self._sending = False
         now_s = perf_counter()
         for index in self._expiring:
@@ -161,7 +161,7 @@ class Engine:
             if self._scenario.concurrency is not None and self._sending:
                 if outcome == OK:
                     self._next_of_closed_loop()
-                else:  # a service that refuses at once must not be asked as fast as the loop can turn
+                else:  # do not repeat as fast as the loop can turn when a service refuses at once
                     self._loop.call_later(_AFTER_FAILURE_S, self._next_of_closed_loop)
             elif not self._sending:
                 self._finish_if_done()

@@ -63,14 +63,14 @@ def counter_total(samples: Samples, name: str, model: str) -> float | None:
     ]
     if found:
         return sum(found)
-    # Exposed for other models only: this one has not been asked for yet. Not exposed at all: unknown.
+    # Exposed for other models only: this one has had no request yet. Not exposed at all: unknown.
     return 0.0 if any(sample == name for sample, _ in samples) else None
 
 
 def histogram_deltas(before: Samples, after: Samples) -> list[HistogramDelta]:
     """Return, for every histogram series that counted something in between, what it counted.
 
-    A series that went backwards belongs to a process that was started anew; it is left out.
+    A series that went backwards belongs to a process that was restarted; it is left out.
     """
     edges: dict[tuple[str, Labels], dict[float, float]] = {}
     for key, cumulative in after.items():

@@ -61,7 +61,7 @@ class HttpCarrier:
             self._grow()
 
     def give_up(self, index: int) -> None:
-        """Forget a request whose time is out, and the connection that would bring its answer."""
+        """Drop a request that timed out, and the connection that would bring its answer."""
         connection = self._carrying.pop(index, None)
         if connection is not None:
             connection.abandon()

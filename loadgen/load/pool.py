@@ -72,7 +72,7 @@ class Pool:
         try:
             async with asyncio.timeout(self._timeout_s):
                 _, connection = await asyncio.get_running_loop().create_connection(self._make, *self._address)
-        except Exception:  # mostly an OSError, which TimeoutError is, too; nobody reads what else a task ends with
+        except Exception:  # mostly an OSError, which TimeoutError is, too; nothing else reads a task's exception
             self._opening -= 1
             self._alive -= 1
             self._failed()

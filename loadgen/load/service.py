@@ -56,7 +56,7 @@ class Unreachable(LoadgenError):
 
 
 class NotServed(LoadgenError):
-    """The service answers, and says that the model is not served now: it loads, or nobody is there."""
+    """The service answers that it does not serve the model now: it loads, or has no worker."""
 
 
 class UnknownModel(LoadgenError):
@@ -121,7 +121,7 @@ def read_card(target: Target, model: str, timeout_s: float) -> dict[str, Any] | 
 
 
 def refusal(target: Target, model: str, reply: Reply) -> LoadgenError:
-    """Return the error for a question that the service will refuse however often it is asked."""
+    """Return the error for a request that the service will always refuse."""
     hint = f"; what {API_KEY} holds is sent as the key" if reply.status in UNAUTHORIZED else ""
     said = reply.error_sentence().rstrip(".")
     return LoadgenError(f"{target.url} refuses the request for {model!r} with {said}{hint}.")

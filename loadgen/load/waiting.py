@@ -34,7 +34,7 @@ _HOPELESS: Final = (400, *UNAUTHORIZED, 405, 406, 413, 415, 422)
 
 
 _ABOUT_THE_REQUEST: Final = (400, 405, 406, 413, 415, 422, 500)
-"""Statuses of a request that somebody looked at."""
+"""Statuses of a request that a worker has looked at."""
 
 
 class NotYet(Exception):
@@ -79,7 +79,7 @@ def attempt(target: Target, model: str, payload: Payload | None, timeout_s: floa
 def _made_up(card: Mapping[str, Any], workers: int) -> Payload | str:
     """Return a request for a model, or why there is none although enough workers live."""
     if "example" in card and card["example"] is None and card.get("family") == "python" and _count(card) >= workers:
-        return "its card has no example to send, and nobody knows what else it takes"
+        return "its card has no example to send, and its inputs do not say what it takes"
     try:
         return sample_payload(card)
     except LoadgenError as error:

@@ -61,7 +61,7 @@ class Ledger:
         return len(self.planned_s)
 
     def open(self, planned_s: float, picked_s: float, payload: int, warm: bool) -> int:
-        """Enter a request whose time has come and return its index."""
+        """Enter a request that is due and return its index."""
         self.planned_s.append(planned_s)
         self.picked_s.append(picked_s)
         self.sent_s.append(math.nan)
