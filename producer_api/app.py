@@ -23,9 +23,10 @@ from .http.cors import Cors
 from .http.express import Express
 from .http.middleware import Boundary
 from .http.rules import Rules
-from .inference.exchange import Desk
+from .inference.exchange import AppContext
 from .load.answer_budget import Departures
 from .load.body_budget import Arrivals
+from .load.in_flight import InFlight
 from .metrics import ApiMetrics, Registry
 from .queue.interface import Queue
 from .routes import predict, requests
@@ -80,23 +81,24 @@ def create_app(
     departures = Departures(settings.sending_limit_bytes, settings.write_timeout_s)
     cors = None if settings.cors_origins is None else Cors(settings.cors_origins)
     rules = Rules(arrivals, departures, hosts.of_settings(settings), cors)
+    in_flight = InFlight(settings.max_in_flight)
     metrics = ApiMetrics(
         registry,
         __version__,
         commit,
-        settings.max_in_flight,
+        in_flight,
         arrivals,
         lambda: queue.catalogue().models,
         lambda: {name: len(state.failures) for name, state in queue.catalogue().models.items()},
         lambda: {name: len(state.versions) for name, state in queue.catalogue().models.items()},
         departures,
     )
-    desk = Desk(settings, queue, metrics, arrivals)
+    context = AppContext(settings, queue, metrics, arrivals, in_flight)
     document = openapi.document(settings)
     models, service = Models(queue), Service(queue, metrics, rules, commit, document, render(document), gate)
     routes: list[BaseRoute] = [
-        Route(predict.PATH, predict.Predict(desk, tracing), methods=["POST"], name="predict"),
-        Route(requests.PATH, requests.Requests(queue, desk.turns).answer, methods=["GET", "DELETE"]),
+        Route(predict.PATH, predict.Predict(context, tracing), methods=["POST"], name="predict"),
+        Route(requests.PATH, requests.Requests(queue, context.turns).answer, methods=["GET", "DELETE"]),
         Route("/v1/models", models.list),
         Route("/v1/models/{model}", models.one),
         Route("/healthz", service.health),
@@ -123,6 +125,6 @@ def create_app(
                 await asyncio.gather(watching, return_exceptions=True)
             await queue.close()
 
-    app = Application(routes, lifespan, metrics, Express(desk, gate, cors), gate, rules)
+    app = Application(routes, lifespan, metrics, Express(context, gate, cors), gate, rules)
     app.router.redirect_slashes = False
     return app

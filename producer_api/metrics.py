@@ -23,6 +23,7 @@ from shared.wire.outcomes import ALL, OK
 
 from .load.answer_budget import WHYS, Departures
 from .load.body_budget import Arrivals
+from .load.in_flight import InFlight
 
 log = logging.getLogger("headrace.http")
 
@@ -169,7 +170,7 @@ class ApiMetrics:
 
     Args:
         version, commit: of what runs.
-        most_in_flight: the limit of ``in_flight``, exported beside it.
+        in_flight: the places of predict requests; how many are taken and how many there are is exported.
         arrivals: the bodies that are being received; what is here of them is exported.
         models: asked at each scrape for the models that are known.
         failed, versions: asked at each scrape for how many consumers of each model have failed, and how many versions
@@ -177,8 +178,6 @@ class ApiMetrics:
         departures: the answers that wait for their clients; what they hold is exported.
 
     Attributes:
-        in_flight: predict requests between their first byte and their answer, except while a body comes in pieces and
-            is not complete.
         requests: predict requests by model and outcome.
         received, sent: payload sizes in bytes of predict requests and their answers.
     """
@@ -188,7 +187,7 @@ class ApiMetrics:
         registry: Registry,
         version: str,
         commit: str | None,
-        most_in_flight: int,
+        in_flight: InFlight,
         arrivals: Arrivals,
         models: Callable[[], Iterable[str]] = tuple,
         failed: Callable[[], Mapping[str, int]] = dict,
@@ -196,7 +195,6 @@ class ApiMetrics:
         departures: Departures | None = None,
     ) -> None:
         self._registry = registry
-        self.in_flight = 0
         self.requests = Tally(
             "headrace_requests",
             "Predict requests by outcome.",
@@ -215,10 +213,10 @@ class ApiMetrics:
             "headrace_payload_bytes", "Size of bodies.", PAYLOAD_BUCKETS_BYTES, registry, ("direction",)
         )
         self.received, self.sent = payload.labels("in"), payload.labels("out")
-        in_flight = Gauge("headrace_requests_in_flight", "Predict requests being answered.", registry=registry)
-        in_flight.set_function(lambda: self.in_flight)
+        taken = Gauge("headrace_requests_in_flight", "Predict requests being answered.", registry=registry)
+        taken.set_function(lambda: in_flight.count)
         limit = Gauge("headrace_requests_in_flight_limit", "Beyond so many 503 is the answer.", registry=registry)
-        limit.set(most_in_flight)
+        limit.set(in_flight.limit)
         receiving = Gauge("headrace_receiving_bytes", "What has come of incomplete bodies.", registry=registry)
         receiving.set_function(lambda: arrivals.held_bytes)
         departures = departures or Departures(0, 0.0)

@@ -198,15 +198,16 @@ class InMemoryQueue:
 
     def begin(
         self,
-        model: str,
+        state: ModelState,
         request: Request,
         *,
-        id_is_ours: bool,
+        id_is_generated: bool,
         done: Callable[[Answer | RequestError], None],
         fingerprint: str = "",
         lane: str = DEFAULT_LANE,
     ) -> GiveUp:
         """See the interface."""
+        model = state.name
         if model in self._lanes and lane not in self._lanes_of(model):
             raise _no(UNKNOWN_LANE, f"There is no lane {lane}.", request.id)
         model = _place(model, lane)
@@ -214,12 +215,12 @@ class InMemoryQueue:
             had = self._lanes[model].fingerprints.setdefault(request.id, fingerprint)
             if had != fingerprint:
                 raise _no(KEY_REUSED, "This key came with another body before.", request.id)
-        place = self._admit(model, request, id_is_ours)
+        place = self._admit(model, request, id_is_generated)
         self.lanes_used.append(lane)
 
         async def wait() -> None:
             try:
-                done(await self._wait(place, request, id_is_ours))
+                done(await self._wait(place, request, id_is_generated))
             except RequestError as error:
                 done(error)
 
@@ -229,7 +230,7 @@ class InMemoryQueue:
 
         def give_up() -> None:
             task.cancel()
-            if id_is_ours:
+            if id_is_generated:
                 place.queued = deque(item for item in place.queued if item.request.id != request.id)
 
         return give_up
@@ -267,7 +268,7 @@ class InMemoryQueue:
             place.known.pop(request_id).set_result(Reply(request_id, tag, Timing(), fault=fault))
         return stood
 
-    async def _wait(self, lane: _Lane, request: Request, id_is_ours: bool) -> Answer:
+    async def _wait(self, lane: _Lane, request: Request, id_is_generated: bool) -> Answer:
         waiting = lane.known[request.id]
         try:
             async with asyncio.timeout(request.ttl_ms / 1000):
@@ -275,11 +276,11 @@ class InMemoryQueue:
         except TimeoutError:
             raise _no(UNKNOWN_OUTCOME, "No reply came in time; ask again with this id.", request.id) from None
         outcome_code = None if reply.fault is None else reply.fault.code
-        if id_is_ours or outcome_code == EXPIRED.code:
+        if id_is_generated or outcome_code == EXPIRED.code:
             lane.known.pop(request.id, None)
         return Answer(reply)
 
-    def _admit(self, model: str, request: Request, id_is_ours: bool) -> _Lane:
+    def _admit(self, model: str, request: Request, id_is_generated: bool) -> _Lane:
         if self._closed:
             raise _no(SHUTTING_DOWN, "The front end is stopping.")
         if not self.redis_ok:
@@ -289,7 +290,7 @@ class InMemoryQueue:
             raise _no(UNKNOWN_MODEL, f"There is no model {model}.")
         if lane.workers < 1:
             raise _no(NO_WORKER, f"No worker serves {model}.")
-        if not id_is_ours and request.id in lane.known:
+        if not id_is_generated and request.id in lane.known:
             return lane
         if len(lane.queued) >= (lane.limit or self._lane_limit):
             raise _no(LANE_FULL, f"{len(lane.queued)} requests wait already.")

@@ -21,7 +21,7 @@ from time import perf_counter
 from producer_api.auth import Client, Gate
 from producer_api.inference.encoding import size_of
 from producer_api.inference.errors import EVERYWHERE_LINES, body_of, headers_of
-from producer_api.inference.exchange import PATH, Desk, Exchange, Head, head_of
+from producer_api.inference.exchange import PATH, AppContext, Exchange, Head, head_of
 from producer_api.parsing.steps import LARGE_BYTES
 from producer_api.queue.interface import Answer, GiveUp
 from shared.names import NAME_PATTERN
@@ -136,9 +136,9 @@ class Express:
         arrivals: the bodies that are being received, on either way.
     """
 
-    def __init__(self, desk: Desk, gate: Gate | None = None, cors: Cors | None = None) -> None:
-        self._desk, self.arrivals = desk, desk.arrivals
-        self.heads = Heads(desk.max_body_bytes, gate=gate, cors=cors)
+    def __init__(self, context: AppContext, gate: Gate | None = None, cors: Cors | None = None) -> None:
+        self._context, self.arrivals = context, context.arrivals
+        self.heads = Heads(context.max_body_bytes, gate=gate, cors=cors)
         self._encoding: dict[Exchange, asyncio.Task[None]] = {}
 
     def begin(self, head: Head, body: bytes, respond: Respond) -> UnderWay | None:
@@ -147,13 +147,13 @@ class Express:
         Returns:
             What :meth:`abandon` wants, None when it has ended.
         """
-        exchange = Exchange(self._desk, head)
+        exchange = Exchange(self._context, head)
         done = partial(self._done, exchange, respond)
         try:
             exchange.enter()
             decoded = exchange.decode(body)
-            return exchange, self._desk.queue.begin(
-                head.model, decoded.request, id_is_ours=decoded.id_is_ours, done=done, lane=head.lane
+            return exchange, self._context.queue.begin(
+                exchange.state, decoded.request, id_is_generated=decoded.id_is_generated, done=done, lane=head.lane
             )
         except RequestError as error:
             done(error)
@@ -190,7 +190,7 @@ class Express:
         """Answer with what takes long to encode; others are served meanwhile."""
         result: bytes | RequestError
         try:
-            result = await self._desk.turns.take(exchange.payload_in_steps(answer), size_of(answer.reply))
+            result = await self._context.turns.take(exchange.payload_in_steps(answer), size_of(answer.reply))
         except RequestError as error:
             result = error
         except Exception:
@@ -207,7 +207,7 @@ class Express:
             fault = RequestError(INTERNAL, "Something went wrong here; it has been logged.")
             response, status, close = self._refusal(exchange, fault)
         exchange.close()
-        self._desk.metrics.observe_request(PATH, status, perf_counter() - exchange.started_s)
+        self._context.metrics.observe_request(PATH, status, perf_counter() - exchange.started_s)
         respond(response, close)
 
     def _response(self, exchange: Exchange, result: Answer | bytes | RequestError) -> tuple[bytes, int, bool]:

@@ -46,24 +46,24 @@ class Decoded:
     """A request ready for the queue.
 
     Attributes:
-        id_is_ours: the client did not name it.
+        id_is_generated: the client did not name it.
         fingerprint: of all that was sent, when an idempotency key came with it; else empty.
     """
 
     request: Request
-    id_is_ours: bool
+    id_is_generated: bool
     fingerprint: str = ""
 
 
 def decode(
-    kind: str, body: bytes, query: bytes, card: Card, limits: Limits, made_up_id: str, traceparent: str | None
+    kind: str, body: bytes, query: bytes, card: Card, limits: Limits, generated_id: str, traceparent: str | None
 ) -> Decoded:
     """Decode and check one predict request at once, see :func:`decode_in_steps`."""
-    return at_once(decode_in_steps(kind, body, query, card, limits, made_up_id, traceparent))
+    return at_once(decode_in_steps(kind, body, query, card, limits, generated_id, traceparent))
 
 
 def decode_in_steps(
-    kind: str, body: bytes, query: bytes, card: Card, limits: Limits, made_up_id: str, traceparent: str | None
+    kind: str, body: bytes, query: bytes, card: Card, limits: Limits, generated_id: str, traceparent: str | None
 ) -> Steps[Decoded]:
     """Decode and check one predict request, with pauses where the body is large.
 
@@ -71,7 +71,7 @@ def decode_in_steps(
         kind: media type of ``body``, as :func:`negotiation.body_type` returns it.
         body: all of it; it is passed on without a copy when it is raw.
         query: the query string, which holds the options of raw bodies.
-        made_up_id: id of the request unless the client names it.
+        generated_id: id of the request unless the client names it.
 
     Raises:
         RequestError: ``MALFORMED`` or ``INVALID_INPUT``.
@@ -115,7 +115,7 @@ def decode_in_steps(
         where = "timeout_ms" if query else "parameters.timeout_ms"
         raise invalid(f"timeout_ms must be at most {limits.max_timeout_ms}.", where)
     request = Request(
-        id=made_up_id if options.id is None else options.id,
+        id=generated_id if options.id is None else options.id,
         ttl_ms=timeout_ms,
         content_type=content_type,
         body=raw,

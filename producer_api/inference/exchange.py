@@ -13,15 +13,16 @@ from time import perf_counter
 
 from producer_api.auth import Client
 from producer_api.load.body_budget import Arrival, Arrivals
+from producer_api.load.in_flight import InFlight
 from producer_api.metrics import UNKNOWN, ApiMetrics
 from producer_api.parsing.steps import Steps, Turns, at_once
-from producer_api.queue.admission import admit, check_lane, refusal
-from producer_api.queue.interface import Answer, Queue
+from producer_api.queue.admission import admit, check_lane
+from producer_api.queue.interface import Answer, ModelState, Queue
 from shared.keys import DEFAULT_LANE
 from shared.process.logs import about
 from shared.settings import Settings
 from shared.state.cards import Card
-from shared.wire.outcomes import INTERNAL, NO_WORKER, OK, UNSUPPORTED_MEDIA_TYPE, RequestError, malformed
+from shared.wire.outcomes import INTERNAL, OK, UNSUPPORTED_MEDIA_TYPE, RequestError, malformed
 
 from .decoding import Decoded, Limits, decode_in_steps
 from .encoding import encode_reply, encode_reply_in_steps, is_large
@@ -78,15 +79,16 @@ def head_of(
     )
 
 
-class Desk:
+class AppContext:
     """What all exchanges of an application share."""
 
-    def __init__(self, settings: Settings, queue: Queue, metrics: ApiMetrics, arrivals: Arrivals) -> None:
-        self.queue, self.metrics, self.arrivals = queue, metrics, arrivals
+    def __init__(
+        self, settings: Settings, queue: Queue, metrics: ApiMetrics, arrivals: Arrivals, in_flight: InFlight
+    ) -> None:
+        self.queue, self.metrics, self.arrivals, self.in_flight = queue, metrics, arrivals, in_flight
         self.ids, self.turns = RequestIds(), Turns(settings.sending_limit_bytes)
         self.limits = Limits(settings.default_timeout_ms, settings.max_timeout_ms)
         self.max_body_bytes = settings.max_body_bytes
-        self.max_in_flight = settings.max_in_flight
 
 
 class Exchange:
@@ -95,6 +97,7 @@ class Exchange:
     Attributes:
         request_id: made up, or the client's own once the body has been read.
         media_type: of the answer.
+        state: the model that takes it, once it is admitted.
         outcome: how it ended, for the metrics.
         closed: it has been counted.
     """
@@ -103,7 +106,8 @@ class Exchange:
         "_card",
         "_catalogue",
         "_client",
-        "_desk",
+        "_context",
+        "_has_place",
         "_kind",
         "closed",
         "head",
@@ -111,21 +115,22 @@ class Exchange:
         "outcome",
         "request_id",
         "started_s",
+        "state",
     )
 
     _card: Card
     _kind: str
+    state: ModelState
     media_type: str
 
-    def __init__(self, desk: Desk, head: Head) -> None:
+    def __init__(self, context: AppContext, head: Head) -> None:
         self.started_s = perf_counter()
-        self._desk, self.head = desk, head
-        self._catalogue = desk.queue.catalogue()
-        self.request_id = desk.ids.next()
+        self._context, self.head = context, head
+        self._catalogue = context.queue.catalogue()
+        self.request_id = context.ids.next()
         self.outcome = INTERNAL
         self._client: Client | None = None
-        self.closed = False
-        desk.metrics.in_flight += 1
+        self._has_place = self.closed = False
 
     def enter(self) -> None:
         """Check all that can be checked before the body is there.
@@ -133,33 +138,49 @@ class Exchange:
         Raises:
             RequestError: the request is refused.
         """
-        desk, head = self._desk, self.head
+        head = self.head
         if head.client is not None:
             head.client.enter()
             self._client = head.client
         self.media_type = choose(head.accept)
-        state = admit(self._catalogue, head.model, desk.metrics.in_flight - 1, desk.max_in_flight)
+        self._admit()
+
+    def _admit(self) -> None:
+        head = self.head
+        state = admit(self._catalogue, head.model, self.request_id)
+        self._context.in_flight.enter()
+        self._has_place = True
         if head.client is not None:
             check_lane(state, head.lane)
         card = state.card
-        if card is None:
-            raise refusal(NO_WORKER, f"No worker has described model {head.model!r} yet.")
+        assert card is not None  # else it would not be open
         encoding = head.content_encoding
         if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
             raise RequestError(UNSUPPORTED_MEDIA_TYPE, "Bodies are taken uncompressed only.", field="Content-Encoding")
         self._kind = body_type(head.content_type, card.content_types)
-        self._card = card
+        self._card, self.state = card, state
 
     @contextmanager
     def arriving(self) -> Iterator[Arrival]:
-        """Receive the body in pieces. Meanwhile the request takes no place of those that wait for an answer."""
-        metrics, arrival = self._desk.metrics, self._desk.arrivals.begin()
-        metrics.in_flight -= 1
+        """Receive the body in pieces. Meanwhile the request has no place; see :meth:`enter_again`."""
+        context = self._context
+        arrival = context.arrivals.begin()
+        context.in_flight.leave()
+        self._has_place = False
         try:
             yield arrival
         finally:
-            metrics.in_flight += 1
             arrival.end()
+
+    def enter_again(self) -> None:
+        """Admit it anew if its body came in pieces: until now it had no place, and the model may be gone.
+
+        Raises:
+            RequestError: the request is refused.
+        """
+        if not self._has_place:
+            self._catalogue = self._context.queue.catalogue()
+            self._admit()
 
     def decode(self, body: bytes) -> Decoded:
         """Make the request for the queue at once, see :meth:`decode_in_steps`."""
@@ -171,19 +192,19 @@ class Exchange:
         Raises:
             RequestError: the body does not fit.
         """
-        self._desk.metrics.received.observe(len(body))
+        self._context.metrics.received.observe(len(body))
         head = self.head
         key = head.idempotency_key
         if key is not None:
             self.request_id = id_of_key(key, b"" if head.client is None else head.client.key.digest)
-        limits = self._desk.limits
+        limits = self._context.limits
         decoded = yield from decode_in_steps(
             self._kind, body, head.query, self._card, limits, self.request_id, head.traceparent
         )
         self.request_id = decoded.request.id
         if key is None:
             return decoded
-        if not decoded.id_is_ours:
+        if not decoded.id_is_generated:
             raise malformed("A request has an id or an Idempotency-Key, not both.", "Idempotency-Key")
         return Decoded(decoded.request, False, (yield from fingerprint_in_steps(self._kind, head.query, body)))
 
@@ -213,7 +234,7 @@ class Exchange:
 
     def _encoded(self, payload: bytes) -> bytes:
         self.outcome = OK
-        self._desk.metrics.sent.observe(len(payload))
+        self._context.metrics.sent.observe(len(payload))
         return payload
 
     def failed(self, error: RequestError) -> RequestError:
@@ -230,8 +251,11 @@ class Exchange:
     def close(self) -> None:
         """Count it."""
         self.closed = True
-        metrics, model = self._desk.metrics, self.head.model
-        metrics.in_flight -= 1
+        model = self.head.model
+        if self._has_place:
+            self._context.in_flight.leave()
         if self._client is not None:
             self._client.leave()
-        metrics.requests.counts[model if model in self._catalogue.models else UNKNOWN, self.outcome.code] += 1
+        self._context.metrics.requests.counts[
+            model if model in self._catalogue.models else UNKNOWN, self.outcome.code
+        ] += 1

@@ -8,7 +8,6 @@ from shared.wire.outcomes import (
     DRAINING,
     LOADING,
     NO_WORKER,
-    OVERLOADED,
     QUEUE_OUT_OF_MEMORY,
     QUEUE_UNAVAILABLE,
     UNKNOWN_LANE,
@@ -32,42 +31,36 @@ def refusal(
     return RequestError(outcome, message, request_id=request_id, retry_after_s=retry_after_s if outcome.retry else None)
 
 
-def find_model(catalogue: Catalogue, model: str) -> ModelState:
-    """Return the state of ``model``.
+def find_model(catalogue: Catalogue, name: str, key: str) -> ModelState:
+    """Return the state of the model that answers a request for ``name``, see :meth:`Catalogue.resolve`.
 
     Raises:
         RequestError: ``UNKNOWN_MODEL``, or ``QUEUE_UNAVAILABLE`` when no model is known because Redis never answered.
     """
-    state = catalogue.models.get(model)
+    state = catalogue.resolve(name, key)
     if state is None:
         if not catalogue.redis_ok:
             raise refusal(QUEUE_UNAVAILABLE, "Redis does not answer, so no model is known.")
-        raise RequestError(UNKNOWN_MODEL, f"There is no model {model[:64]!r}; GET /v1/models lists those there are.")
+        raise RequestError(UNKNOWN_MODEL, f"There is no model {name[:64]!r}; GET /v1/models lists those there are.")
     return state
 
 
-def admit(catalogue: Catalogue, model: str, in_flight: int, max_in_flight: int) -> ModelState:
-    """Let a request in as far as this front end can tell.
-
-    Args:
-        in_flight: requests that wait in this process, this one excluded.
-        max_in_flight: most of them.
+def admit(catalogue: Catalogue, name: str, key: str) -> ModelState:
+    """Return the state of the model that takes a request for ``name`` now, as far as this front end can tell.
 
     Raises:
         RequestError: ``UNKNOWN_MODEL``, ``QUEUE_UNAVAILABLE``, ``QUEUE_OUT_OF_MEMORY``, ``DRAINING``, ``LOADING``,
-            ``NO_WORKER``, ``OVERLOADED``.
+            ``NO_WORKER``.
     """
-    state = find_model(catalogue, model)
+    state = find_model(catalogue, name, key)
     if not catalogue.redis_ok:
         raise refusal(QUEUE_UNAVAILABLE, "Redis does not answer.")
     if catalogue.memory_full:
         raise refusal(QUEUE_OUT_OF_MEMORY, "The queue is nearly out of memory; what is in it is finished first.")
     if not state.is_open:
         if state.serving is Serving.DRAINING:
-            raise refusal(DRAINING, f"Model {model!r} is being drained and takes no requests.", None, DRAIN_RETRY_S)
+            raise refusal(DRAINING, f"Model {name!r} is being drained and takes no requests.", None, DRAIN_RETRY_S)
         raise not_served(state)
-    if in_flight >= max_in_flight:
-        raise refusal(OVERLOADED, f"This front end already has {in_flight} requests waiting.")
     return state
 
 

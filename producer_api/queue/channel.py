@@ -28,19 +28,19 @@ def _nothing(_: object) -> None:
 class Wait:
     """One request's wait for its reply, from the moment it is put into the lane."""
 
-    __slots__ = ("_admitter", "_done", "_id_is_ours", "_waiters", "waiter")
+    __slots__ = ("_admitter", "_done", "_id_is_generated", "_waiters", "waiter")
 
     waiter: Waiter
 
     def __init__(
-        self, waiters: Waiters, admitter: Admitter, id_is_ours: bool, done: Callable[[bytes | RequestError], None]
+        self, waiters: Waiters, admitter: Admitter, id_is_generated: bool, done: Callable[[bytes | RequestError], None]
     ) -> None:
-        self._waiters, self._admitter, self._id_is_ours, self._done = waiters, admitter, id_is_ours, done
+        self._waiters, self._admitter, self._id_is_generated, self._done = waiters, admitter, id_is_generated, done
 
     def end(self, result: bytes | RequestError) -> None:
         """The waiter's callback."""
         self._waiters.remove(self.waiter)
-        if self._id_is_ours and type(result) is bytes:
+        if self._id_is_generated and type(result) is bytes:
             self._admitter.acknowledge(self.waiter.request_id)
         # Whoever is called may refer to this wait, and have the body: no cycle is to hold that longer than needed.
         done, self._done = self._done, _nothing
@@ -52,7 +52,7 @@ class Wait:
             self._waiters.remove(self.waiter)
             self.waiter.abandon()
             self._done = _nothing
-            if self._id_is_ours:
+            if self._id_is_generated:
                 self._admitter.cancel(self.waiter)
 
 
@@ -125,15 +125,20 @@ class Channel:
             waiter.fail(SHUTTING_DOWN, "The front end is shutting down; ask again with the same id.")
 
     def begin(
-        self, request: Request, *, id_is_ours: bool, done: Callable[[bytes | RequestError], None], fingerprint: str = ""
+        self,
+        request: Request,
+        *,
+        id_is_generated: bool,
+        done: Callable[[bytes | RequestError], None],
+        fingerprint: str = "",
     ) -> Wait:
         """Put a request into the lane; ``done`` is called once, with the encoded reply or the error that ended it."""
-        message = self._message(request, in_pieces=id_is_ours)  # if that fails, nobody may be left waiting
+        message = self._message(request, in_pieces=id_is_generated)  # if that fails, nobody may be left waiting
         check, is_heavy = NOT_ASKED_BEFORE, False
-        if not id_is_ours:
+        if not id_is_generated:
             check = f"1:{request.ttl_ms}:{self._settings.flight_expiry_ms(request.ttl_ms)}:{fingerprint}"
             is_heavy = len(message) >= functions.LUA_LIMIT_BYTES
-        wait = Wait(self._waiters, self._admitter, id_is_ours, done)
+        wait = Wait(self._waiters, self._admitter, id_is_generated, done)
         wait.waiter = self._waiters.add(request.id, request.ttl_ms / 1000, wait.end)
         if request.traceparent is not None:
             wait.waiter.traceparent = request.traceparent

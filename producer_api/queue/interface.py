@@ -118,6 +118,17 @@ class Catalogue:
     redis_ok: bool = False
     memory_full: bool = False
 
+    def resolve(self, name: str, key: str) -> ModelState | None:
+        """Return the model that answers a request for ``name``; None when there is none.
+
+        A name is that of one model. Where it stands for several, here is the place that chooses, and nothing behind the
+        front end need know.
+
+        Args:
+            key: what the choice may depend on, such as the request's id: the same key leads to the same model.
+        """
+        return self.models.get(name)
+
 
 class Standing(StrEnum):
     """How a request with a certain id stands.
@@ -161,10 +172,10 @@ class Queue(Protocol):
 
     def begin(
         self,
-        model: str,
+        state: ModelState,
         request: Request,
         *,
-        id_is_ours: bool,
+        id_is_generated: bool,
         done: Callable[[Answer | RequestError], None],
         fingerprint: str = "",
         lane: str = DEFAULT_LANE,
@@ -172,9 +183,9 @@ class Queue(Protocol):
         """Put a request into one of the model's lanes without waiting for its reply.
 
         Args:
-            model: name of a model in the catalogue.
+            state: the model, which has been admitted (``admission.admit``) and has this lane.
             request: ``reply_to`` is filled in by the queue.
-            id_is_ours: the front end made the id up, so nobody can ask for this reply again and it is deleted once
+            id_is_generated: the front end made the id up, so nobody can ask for this reply again and it is deleted once
                 delivered. A client's own id is looked up first: if its reply is there, that is the answer; if it
                 is under way, wherever it was admitted, its reply is waited for, and it is not run twice.
             done: called once, on the event loop, with the answer or the error that ended the wait, those below and
@@ -189,8 +200,7 @@ class Queue(Protocol):
 
         Raises:
             RequestError: the request was refused at once, and ``done`` will not be called: ``WAIT_TOO_LONG``,
-                ``LANE_FULL``, ``QUEUE_UNAVAILABLE``, ``QUEUE_OUT_OF_MEMORY``, ``NO_WORKER``, ``LOADING``,
-                ``SHUTTING_DOWN``, ``UNKNOWN_LANE``.
+                ``LANE_FULL``, ``QUEUE_UNAVAILABLE``, ``QUEUE_OUT_OF_MEMORY``, ``NO_WORKER``, ``SHUTTING_DOWN``.
         """
 
     async def find(self, model: str, request_id: str, lane: str = DEFAULT_LANE) -> Reply | Standing:
@@ -213,10 +223,10 @@ class Queue(Protocol):
 
 async def submit(
     queue: Queue,
-    model: str,
+    state: ModelState,
     request: Request,
     *,
-    id_is_ours: bool,
+    id_is_generated: bool,
     fingerprint: str = "",
     lane: str = DEFAULT_LANE,
 ) -> Answer:
@@ -227,7 +237,12 @@ async def submit(
     """
     future: asyncio.Future[Answer | RequestError] = asyncio.get_running_loop().create_future()
     give_up = queue.begin(
-        model, request, id_is_ours=id_is_ours, done=partial(_set_result, future), fingerprint=fingerprint, lane=lane
+        state,
+        request,
+        id_is_generated=id_is_generated,
+        done=partial(_set_result, future),
+        fingerprint=fingerprint,
+        lane=lane,
     )
     try:
         result = await future

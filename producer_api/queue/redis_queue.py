@@ -23,11 +23,11 @@ from shared.wire.messages import Reply, Request
 from shared.wire.outcomes import INTERNAL, QUEUE_UNAVAILABLE, SHUTTING_DOWN, UNKNOWN_OUTCOME, RequestError
 from shared.wire.trace_context import sampled_trace_id
 
-from .admission import admit, check_lane, check_wait, find_model, refusal
+from .admission import check_lane, check_wait, find_model, refusal
 from .admitter import Instruments
 from .body_store import BodyStore
 from .catalogue import CatalogueReader
-from .channel import Channel, Wait
+from .channel import Channel
 from .interface import Answer, Catalogue, GiveUp, ModelState, Standing
 from .lookup import ById
 from .shared_wait import SharedWait
@@ -77,7 +77,6 @@ class RedisQueue:
         self._catalogue = Catalogue()
         self._channels: dict[tuple[str, str], Channel] = {}
         self._max_wait_s = settings.max_wait_ms / 1000 or math.inf
-        self._in_flight = 0
         self._bodies = BodyStore(self._instance, settings.shared_bodies_mb << 20)
         instruments.watch_bodies(lambda: self._bodies.used_bytes)
         self._closed = self._was_demoted = False
@@ -179,10 +178,10 @@ class RedisQueue:
 
     def begin(
         self,
-        model: str,
+        state: ModelState,
         request: Request,
         *,
-        id_is_ours: bool,
+        id_is_generated: bool,
         done: Callable[[Answer | RequestError], None],
         fingerprint: str = "",
         lane: str = DEFAULT_LANE,
@@ -190,9 +189,6 @@ class RedisQueue:
         """See the interface."""
         if self._closed:
             raise refusal(SHUTTING_DOWN, "The front end is shutting down.", request.id)
-        state = admit(self._catalogue, model, self._in_flight, self._settings.max_in_flight)
-        if lane != DEFAULT_LANE:
-            check_lane(state, lane)
         channel, service = self._channel(state, lane), state.service
         backlog = channel.backlog
         begun_s, ahead = time.perf_counter(), backlog.length
@@ -201,10 +197,9 @@ class RedisQueue:
             check_wait(backlog, service, min(request.ttl_ms / 1000, self._max_wait_s), begun_s)
 
         def ended(result: bytes | RequestError) -> None:
-            self._in_flight -= 1
             waited_s = time.perf_counter() - begun_s
             end = result if isinstance(result, RequestError) else self._answer(request, result, waited_s)
-            if service is not None and id_is_ours:  # others may join a wait that began before
+            if service is not None and id_is_generated:  # others may join a wait that began before
                 if not isinstance(end, RequestError):
                     if end.reply.fault is None:  # bad input has no turn to wait for
                         backlog.answered(service, ahead, waited_s, begun_s)
@@ -212,20 +207,10 @@ class RedisQueue:
                     backlog.answered(service, ahead, waited_s, begun_s, or_longer=True)
             done(end)
 
-        at = self._shared_place(state, request, channel, lane) if id_is_ours else None
-        wait: Wait | SharedWait
-        if at is None:
-            wait = channel.begin(request, id_is_ours=id_is_ours, done=ended, fingerprint=fingerprint)
-        else:
-            wait = SharedWait(channel, self._bodies, request, at, ended, self._instruments.bodies_resent.inc)
-        self._in_flight += 1
-
-        def give_up() -> None:
-            if not wait.waiter.ended:
-                self._in_flight -= 1
-                wait.give_up()
-
-        return give_up
+        at = self._shared_place(state, request, channel, lane) if id_is_generated else None
+        if at is not None:
+            return SharedWait(channel, self._bodies, request, at, ended, self._instruments.bodies_resent.inc).give_up
+        return channel.begin(request, id_is_generated=id_is_generated, done=ended, fingerprint=fingerprint).give_up
 
     def _shared_place(self, state: ModelState, request: Request, channel: Channel, lane: str) -> At | None:
         """Keep the body in shared memory, if all of the model's consumers read it there. Only where the id is ours:
@@ -240,20 +225,22 @@ class RedisQueue:
 
     async def find(self, model: str, request_id: str, lane: str = DEFAULT_LANE) -> Reply | Standing:
         """See the interface."""
-        self._check_place(model, lane)
-        return await self._by_id.find(model, lane, request_id)
+        name = self._place(model, request_id, lane)
+        return await self._by_id.find(name, lane, request_id)
 
     async def cancel(self, model: str, request_id: str, lane: str = DEFAULT_LANE) -> Standing:
         """See the interface."""
-        self._check_place(model, lane)
-        return await self._by_id.cancel(model, lane, request_id)
+        name = self._place(model, request_id, lane)
+        return await self._by_id.cancel(name, lane, request_id)
 
-    def _check_place(self, model: str, lane: str) -> None:
-        state = find_model(self._catalogue, model)
+    def _place(self, model: str, request_id: str, lane: str) -> str:
+        """Return the name of the model that has the request, if it has such a lane."""
+        state = find_model(self._catalogue, model, request_id)
         if not self._catalogue.redis_ok:
             raise refusal(QUEUE_UNAVAILABLE, "Redis does not answer.")
         if lane != DEFAULT_LANE:
             check_lane(state, lane)
+        return state.name
 
     def _answer(self, request: Request, message: bytes, waited_s: float) -> Answer | RequestError:
         try:

@@ -15,7 +15,6 @@ from shared.wire.outcomes import EXPIRED, MALFORMED, RequestError
 from .admission import refusal
 from .body_store import BodyStore
 from .channel import Channel, Wait
-from .pending import Waiter
 
 NOT_FOLLOWED = ((BODY_GONE.code, None), (MALFORMED.code, "at"))
 """How a request ends whose body a consumer does not find where it is said to be, or that is of an older version: code
@@ -51,15 +50,10 @@ class SharedWait:
         channel.account.shared_bytes += at.size_bytes
         short = msgspec.structs.replace(request, body=None, at=at.text())
         try:
-            self._wait: Wait = channel.begin(short, id_is_ours=True, done=self._end)
+            self._wait: Wait = channel.begin(short, id_is_generated=True, done=self._end)
         except BaseException:
             self._drop()
             raise
-
-    @property
-    def waiter(self) -> Waiter:
-        """The waiter of the latest try."""
-        return self._wait.waiter
 
     def give_up(self) -> None:
         """Nobody is interested any more."""
@@ -82,7 +76,7 @@ class SharedWait:
             return
         self._on_resent()
         whole = msgspec.structs.replace(self._request, ttl_ms=left_ms)
-        self._wait = self._channel.begin(whole, id_is_ours=True, done=self._done)
+        self._wait = self._channel.begin(whole, id_is_generated=True, done=self._done)
 
     def _drop(self) -> None:
         at, self._at = self._at, None

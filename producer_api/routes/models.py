@@ -51,7 +51,7 @@ class Models:
     async def one(self, request: Request) -> Response:
         """Describe one model."""
         name = request.path_params["model"]
-        state = find_model(self._queue.catalogue(), name)
+        state = find_model(self._queue.catalogue(), name, "")
         if state.card is None and state.workers:
             raise refusal(NO_WORKER, f"No worker has described model {name!r} yet.")
         if state.card is None:

@@ -17,7 +17,7 @@ from producer_api.http.guarded_protocol import ON_GONE
 from producer_api.http.middleware import TRACE
 from producer_api.inference.encoding import size_of
 from producer_api.inference.errors import send_error
-from producer_api.inference.exchange import PATH, Desk, Exchange, head_of
+from producer_api.inference.exchange import PATH, AppContext, Exchange, head_of
 from producer_api.parsing.steps import LARGE_BYTES
 from producer_api.queue.admission import refusal
 from producer_api.queue.interface import submit
@@ -37,13 +37,13 @@ class Predict:
         body_timeout_s: seconds a client has for sending its body.
     """
 
-    def __init__(self, desk: Desk, tracing: Tracing | None = None) -> None:
-        self._desk, self._tracing = desk, tracing
+    def __init__(self, context: AppContext, tracing: Tracing | None = None) -> None:
+        self._context, self._tracing = context, tracing
         self.body_timeout_s = bodies.BODY_TIMEOUT_S
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever it is."""
-        desk, headers, client = self._desk, _header_map(scope["headers"]), scope.get("api_client")
+        context, headers, client = self._context, _header_map(scope["headers"]), scope.get("api_client")
         head = head_of(scope["path_params"]["model"], scope["query_string"], headers, client)
         span: RequestSpan | None = None
         if self._tracing is not None and head.traceparent is not None:
@@ -51,31 +51,32 @@ class Predict:
             head = replace(head, traceparent=span.traceparent)
         if head.traceparent is not None:
             scope[TRACE] = sampled_trace_id(head.traceparent)
-        exchange = Exchange(desk, head)
+        exchange = Exchange(context, head)
         unread = True
         try:
             exchange.enter()
             declared = bodies.declared_bytes(headers)
-            body = await bodies.read(receive, declared, desk.max_body_bytes, exchange.arriving, self.body_timeout_s)
+            body = await bodies.read(receive, declared, context.max_body_bytes, exchange.arriving, self.body_timeout_s)
             unread = False
+            exchange.enter_again()
             self._watch(scope, exchange)
             if len(body) > LARGE_BYTES:
-                decoded = await desk.turns.take(exchange.decode_in_steps(body), len(body))
+                decoded = await context.turns.take(exchange.decode_in_steps(body), len(body))
             else:
                 decoded = exchange.decode(body)
             del body
             answer = await submit(
-                desk.queue,
-                exchange.head.model,
+                context.queue,
+                exchange.state,
                 decoded.request,
-                id_is_ours=decoded.id_is_ours,
+                id_is_generated=decoded.id_is_generated,
                 fingerprint=decoded.fingerprint,
                 lane=exchange.head.lane,
             )
             if span is not None:
                 span.answered(answer.reply.timing)
             if exchange.is_large(answer):
-                payload = await desk.turns.take(exchange.payload_in_steps(answer), size_of(answer.reply))
+                payload = await context.turns.take(exchange.payload_in_steps(answer), size_of(answer.reply))
             else:
                 payload = exchange.payload(answer)
             del scope[ON_GONE]

@@ -7,7 +7,6 @@ import contextlib
 import gc
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import msgpack
@@ -19,7 +18,7 @@ from consumer.queue.interface import Completion, WorkStream
 from producer_api.metrics import queue_metrics
 from producer_api.queue.admitter import Admitter
 from producer_api.queue.channel import Wait
-from producer_api.queue.interface import Answer, GiveUp, Standing, submit
+from producer_api.queue.interface import Answer, Standing
 from producer_api.queue.lookup import ById
 from producer_api.queue.pending import Waiter
 from producer_api.queue.redis_queue import RedisQueue
@@ -32,7 +31,8 @@ from shared.settings import Settings
 from shared.state.cards import BatchSettings
 from shared.state.desired_state import Serving
 from shared.wire.messages import Fault, ModelTag, Reply, Request, Tensor, Timing, decode_request, encode_reply
-from shared.wire.outcomes import EXPIRED, OVERLOADED, QUEUE_UNAVAILABLE, WAIT_TOO_LONG, RequestError
+from shared.wire.outcomes import EXPIRED, QUEUE_UNAVAILABLE, WAIT_TOO_LONG, RequestError
+from tests.asking import begin, submit
 from tests.contract.lanes import RedisLane, card, settings
 
 TAG = ModelTag("m", "1", "fp32")
@@ -63,7 +63,7 @@ def run(
 async def outcome(queue: RedisQueue, lane: RedisLane, request_id: str, ttl_ms: int) -> str:
     request = Request(request_id, ttl_ms, "application/octet-stream", b"x")
     try:
-        answer = await submit(queue, lane.model, request, id_is_ours=False)
+        answer = await submit(queue, lane.model, request, id_is_generated=False)
     except RequestError as error:
         return error.outcome.code
     return "ok" if answer.reply.fault is None else answer.reply.fault.code
@@ -79,7 +79,7 @@ def test_the_log_names_request_and_trace_that_redis_refused(
         traceparent = f"00-{'a' * 32}-{'b' * 16}-01"
         request = Request("r-1", 1_000, "application/octet-stream", bytes(32_768), traceparent=traceparent)
         with pytest.raises(RequestError) as caught:
-            await submit(queue, lane.model, request, id_is_ours=True)
+            await submit(queue, lane.model, request, id_is_generated=True)
         assert caught.value.outcome is QUEUE_UNAVAILABLE
 
     run(redis_url, scenario)
@@ -152,7 +152,7 @@ def test_a_lane_that_emptied_by_other_means_lets_requests_in_again(lane: RedisLa
         nobody = Request("one", 5000, "a/b", b"x")
 
         def ask() -> None:
-            queue.begin(lane.model, nobody, id_is_ours=True, done=lambda result: None)
+            begin(queue, lane.model, nobody, id_is_generated=True, done=lambda result: None)
 
         ask()  # nothing is known of the lane yet
         while lane.length() < 2001:  # noqa: ASYNC110 - nothing tells when it has been admitted
@@ -186,7 +186,7 @@ def test_impatient_clients_and_bad_input_do_not_make_the_predicted_wait_shorter(
         for number in range(20):
             request = Request(f"impatient-{number}", 1, "application/octet-stream", b"x")
             with pytest.raises(RequestError):
-                await submit(queue, lane.model, request, id_is_ours=True)
+                await submit(queue, lane.model, request, id_is_generated=True)
             lane.client.xtrim(lane.work, maxlen=5)
         assert backlog.slowness == before
 
@@ -206,7 +206,9 @@ def test_who_would_wait_too_long_is_refused_at_once_and_told_when_to_come_back(l
         patient.append(asyncio.create_task(outcome(queue, lane, "second", 60_000)))
         await asyncio.sleep(0)
         with pytest.raises(RequestError) as caught:
-            queue.begin(lane.model, Request("third", 5000, "a/b", b"x"), id_is_ours=True, done=lambda result: None)
+            begin(
+                queue, lane.model, Request("third", 5000, "a/b", b"x"), id_is_generated=True, done=lambda result: None
+            )
         assert caught.value.outcome is WAIT_TOO_LONG
         assert caught.value.retry_after_s in (6, 7)
         while lane.length() < 11:  # noqa: ASYNC110 - nothing tells when it has been admitted
@@ -247,9 +249,9 @@ def test_a_request_that_nobody_can_ask_for_is_taken_out_of_the_lane(
 
     async def scenario(queue: RedisQueue) -> None:
         ours = [Request(f"ours-{number}", 20_000, "a/b", b"x") for number in range(10)]
-        ends = [queue.begin(lane.model, one, id_is_ours=True, done=lambda end: None) for one in ours]
+        ends = [begin(queue, lane.model, one, id_is_generated=True, done=lambda end: None) for one in ours]
         own = Request("own", 20_000, "a/b", b"x")
-        ends.append(queue.begin(lane.model, own, id_is_ours=False, done=lambda end: None))
+        ends.append(begin(queue, lane.model, own, id_is_generated=False, done=lambda end: None))
         while is_known and lane.length() < 11:  # noqa: ASYNC110 - nothing tells when they have been admitted
             await asyncio.sleep(0.01)
         if is_known:  # the front end knows, too, once a later call has been answered
@@ -432,7 +434,10 @@ def test_what_is_given_up_is_taken_away_even_from_its_consumer(lane: RedisLane, 
         asked = [
             asyncio.create_task(
                 submit(
-                    queue, lane.model, Request(name, 20_000, "application/octet-stream", b"x"), id_is_ours=name != "own"
+                    queue,
+                    lane.model,
+                    Request(name, 20_000, "application/octet-stream", b"x"),
+                    id_is_generated=name != "own",
                 )
             )
             for name in ("claimed", "own", "queued")
@@ -528,29 +533,6 @@ def test_asking_by_id_survives_what_it_finds(lane: RedisLane, redis_url: str) ->
     run(redis_url, scenario)
 
 
-def test_no_more_wait_than_may_whenever_their_bodies_were_complete(lane: RedisLane, redis_url: str) -> None:
-    """A request that found room when its head came is asked again here, once it is whole."""
-    lane.stream("one").heartbeat(card(lane.model), {})
-
-    async def scenario(queue: RedisQueue) -> None:
-        def begin(request_id: str) -> GiveUp:
-            request = Request(request_id, 20_000, "a/b", b"x")
-            return queue.begin(lane.model, request, id_is_ours=True, done=lambda result: None)
-
-        give_up = [begin(f"r{number}") for number in range(3)]
-        with pytest.raises(RequestError) as caught:
-            begin("r3")
-        assert caught.value.outcome is OVERLOADED
-        give_up[0]()
-        give_up[0]()  # harmless
-        begin("r4")
-        with pytest.raises(RequestError) as caught:
-            begin("r5")
-        assert caught.value.outcome is OVERLOADED
-
-    run(redis_url, scenario, lambda url: replace(settings(url), max_in_flight=3))
-
-
 SILENT_MS = 2500
 
 
@@ -597,7 +579,7 @@ def test_large_requests_with_an_id_are_refused_too_when_the_server_falls_silent(
         lane.client.client_pause(SILENT_MS, all=True)
         requests = [Request(f"r{number}", 8000, "application/octet-stream", bytes(150_000)) for number in range(60)]
         ends = await asyncio.gather(
-            *(submit(queue, lane.model, one, id_is_ours=False) for one in requests), return_exceptions=True
+            *(submit(queue, lane.model, one, id_is_generated=False) for one in requests), return_exceptions=True
         )
         errors = [end for end in ends if isinstance(end, RequestError)]
         assert [one.outcome.code for one in errors] == ["queue_unavailable"] * 60

@@ -18,7 +18,7 @@ from consumer.models.echo import Echo
 from consumer.queue.redis_stream import RedisStream
 from consumer.worker import Worker
 from producer_api.metrics import queue_metrics
-from producer_api.queue.interface import Answer, Queue, Standing, submit
+from producer_api.queue.interface import Answer, Queue, Standing
 from producer_api.queue.redis_queue import RedisQueue
 from shared import keys
 from shared.model_config import ModelConfig
@@ -28,6 +28,7 @@ from shared.settings import Settings
 from shared.state import lanes
 from shared.wire.messages import Request
 from shared.wire.outcomes import RequestError
+from tests.asking import submit
 from tests.fakes import ECHO, InMemoryQueue, echo
 
 LANE_LIMIT = 8
@@ -177,7 +178,7 @@ def code(result: Answer | BaseException) -> str:
 
 def test_a_request_is_answered(bench: Bench, model_name: str) -> None:
     async def scenario(queue: Queue) -> None:
-        answer = await submit(queue, model_name, request("one"), id_is_ours=True)
+        answer = await submit(queue, model_name, request("one"), id_is_generated=True)
         assert (answer.reply.id, output(answer)) == ("one", b"hello")
 
     bench.run(scenario)
@@ -188,7 +189,7 @@ def test_everyone_gets_their_own_answer(bench: Bench, model_name: str) -> None:
         for start in range(0, 80, LANE_LIMIT):
             ids = [f"r{index}" for index in range(start, start + LANE_LIMIT)]
             answers = await asyncio.gather(
-                *(submit(queue, model_name, request(name, name.encode()), id_is_ours=True) for name in ids)
+                *(submit(queue, model_name, request(name, name.encode()), id_is_generated=True) for name in ids)
             )
             assert [(answer.reply.id, output(answer)) for answer in answers] == [(name, name.encode()) for name in ids]
 
@@ -197,8 +198,8 @@ def test_everyone_gets_their_own_answer(bench: Bench, model_name: str) -> None:
 
 def test_a_clients_own_id_has_one_answer(bench: Bench, model_name: str) -> None:
     async def scenario(queue: Queue) -> None:
-        first = await submit(queue, model_name, request("mine", b"first"), id_is_ours=False)
-        second = await submit(queue, model_name, request("mine", b"second"), id_is_ours=False)
+        first = await submit(queue, model_name, request("mine", b"first"), id_is_generated=False)
+        second = await submit(queue, model_name, request("mine", b"second"), id_is_generated=False)
         assert output(first) == output(second) == b"first"
 
     bench.run(scenario)
@@ -208,7 +209,7 @@ def test_the_same_id_at_once_has_one_answer(bench: Bench, model_name: str) -> No
     async def scenario(queue: Queue) -> None:
         bodies = [b"%d" % index for index in range(LANE_LIMIT)]
         answers = await asyncio.gather(
-            *(submit(queue, model_name, request("crowd", body), id_is_ours=False) for body in bodies)
+            *(submit(queue, model_name, request("crowd", body), id_is_generated=False) for body in bodies)
         )
         assert len({output(answer) for answer in answers}) == 1
 
@@ -219,7 +220,7 @@ def test_a_full_lane_refuses(bench: Bench, model_name: str) -> None:
     async def scenario(queue: Queue) -> None:
         bench.hold()
         tasks = [
-            asyncio.create_task(submit(queue, model_name, request(f"r{index}"), id_is_ours=True))
+            asyncio.create_task(submit(queue, model_name, request(f"r{index}"), id_is_generated=True))
             for index in range(2 * LANE_LIMIT)
         ]
         while sum(task.done() for task in tasks) < LANE_LIMIT:
@@ -236,7 +237,7 @@ def test_a_wait_ends_at_its_deadline_and_names_the_id(bench: Bench, model_name: 
         bench.hold()
         begun_s = time.monotonic()
         with pytest.raises(RequestError) as caught:
-            await submit(queue, model_name, request("late", ttl_ms=50), id_is_ours=False)
+            await submit(queue, model_name, request("late", ttl_ms=50), id_is_generated=False)
         assert 0.05 <= time.monotonic() - begun_s < 0.05 + LATE_S
         assert (caught.value.outcome.code, caught.value.request_id) == ("unknown_outcome", "late")
         bench.release()
@@ -247,7 +248,7 @@ def test_a_wait_ends_at_its_deadline_and_names_the_id(bench: Bench, model_name: 
 def test_an_unknown_model_is_refused(bench: Bench) -> None:
     async def scenario(queue: Queue) -> None:
         with pytest.raises(RequestError) as caught:
-            await submit(queue, "nothing", request("one"), id_is_ours=True)
+            await submit(queue, "nothing", request("one"), id_is_generated=True)
         assert caught.value.outcome.code == "unknown_model"
 
     bench.run(scenario)
@@ -258,7 +259,7 @@ def test_an_input_that_makes_the_model_fail_is_answered_with_an_error(bench: Ben
         bodies = [b"fine", POISON, b"fine too"]
         answers = await asyncio.gather(
             *(
-                submit(queue, model_name, request(f"r{index}", body), id_is_ours=True)
+                submit(queue, model_name, request(f"r{index}", body), id_is_generated=True)
                 for index, body in enumerate(bodies)
             )
         )
@@ -273,7 +274,7 @@ def test_an_input_that_makes_the_model_fail_is_answered_with_an_error(bench: Ben
 def test_closing_ends_the_waits(bench: Bench, model_name: str) -> None:
     async def scenario(queue: Queue) -> None:
         bench.hold()
-        task = asyncio.create_task(submit(queue, model_name, request("one"), id_is_ours=True))
+        task = asyncio.create_task(submit(queue, model_name, request("one"), id_is_generated=True))
         await asyncio.sleep(0)
         await queue.close()
         [result] = await asyncio.gather(task, return_exceptions=True)
@@ -292,18 +293,18 @@ def test_lanes_have_ids_and_limits_of_their_own(bench: Bench, model_name: str) -
     async def scenario(queue: Queue) -> None:
         bench.create_lane("gold", 2)
         await _lane_is_known(queue, model_name, "gold")
-        first = await submit(queue, model_name, request("same", b"first"), id_is_ours=False)
-        second = await submit(queue, model_name, request("same", b"second"), id_is_ours=False, lane="gold")
-        again = await submit(queue, model_name, request("same", b"third"), id_is_ours=False, lane="gold")
+        first = await submit(queue, model_name, request("same", b"first"), id_is_generated=False)
+        second = await submit(queue, model_name, request("same", b"second"), id_is_generated=False, lane="gold")
+        again = await submit(queue, model_name, request("same", b"third"), id_is_generated=False, lane="gold")
         assert [output(one) for one in (first, second, again)] == [b"first", b"second", b"second"]
         bench.hold()
         tasks = [
-            asyncio.create_task(submit(queue, model_name, request(f"r{index}"), id_is_ours=True, lane="gold"))
+            asyncio.create_task(submit(queue, model_name, request(f"r{index}"), id_is_generated=True, lane="gold"))
             for index in range(6)
         ]
         while sum(task.done() for task in tasks) < 4:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=0.1)
-        tasks.append(asyncio.create_task(submit(queue, model_name, request("other"), id_is_ours=True)))
+        tasks.append(asyncio.create_task(submit(queue, model_name, request("other"), id_is_generated=True)))
         bench.release()
         codes = [code(result) for result in await asyncio.gather(*tasks, return_exceptions=True)]
         assert sorted(codes[:6]) == ["lane_full"] * 4 + ["ok"] * 2
@@ -312,9 +313,9 @@ def test_lanes_have_ids_and_limits_of_their_own(bench: Bench, model_name: str) -
     bench.run(scenario)
 
 
-@pytest.mark.parametrize("id_is_ours", [True, False])
+@pytest.mark.parametrize("id_is_generated", [True, False])
 def test_a_lane_that_is_full_of_bytes_refuses_and_no_other_does(
-    bench: Bench, model_name: str, id_is_ours: bool
+    bench: Bench, model_name: str, id_is_generated: bool
 ) -> None:
     size, most = 400_000, 1 << 20
 
@@ -325,11 +326,15 @@ def test_a_lane_that_is_full_of_bytes_refuses_and_no_other_does(
         tasks = []
         for index in range(6):
             one = request(f"r{index}", bytes(size))
-            tasks.append(asyncio.create_task(submit(queue, model_name, one, id_is_ours=id_is_ours, lane="gold")))
+            tasks.append(
+                asyncio.create_task(submit(queue, model_name, one, id_is_generated=id_is_generated, lane="gold"))
+            )
             await asyncio.wait(tasks[-1:], timeout=0.1)
         while sum(task.done() for task in tasks) < 4:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=0.1)
-        other = asyncio.create_task(submit(queue, model_name, request("other", bytes(size)), id_is_ours=id_is_ours))
+        other = asyncio.create_task(
+            submit(queue, model_name, request("other", bytes(size)), id_is_generated=id_is_generated)
+        )
         bench.release()
         results = await asyncio.gather(*tasks, other, return_exceptions=True)
         codes = [code(result) for result in results]
@@ -344,7 +349,7 @@ def test_a_lane_that_is_full_of_bytes_refuses_and_no_other_does(
 def test_an_unknown_lane_is_refused(bench: Bench, model_name: str) -> None:
     async def scenario(queue: Queue) -> None:
         with pytest.raises(RequestError) as caught:
-            await submit(queue, model_name, request("one"), id_is_ours=True, lane="gold")
+            await submit(queue, model_name, request("one"), id_is_generated=True, lane="gold")
         assert (caught.value.outcome.code, caught.value.outcome.status) == ("unknown_lane", 404)
 
     bench.run(scenario)
@@ -354,7 +359,7 @@ def test_an_answer_can_be_asked_for_by_its_id(bench: Bench, model_name: str) -> 
     async def scenario(queue: Queue) -> None:
         assert await queue.find(model_name, "mine") is Standing.UNKNOWN
         bench.hold()
-        task = asyncio.create_task(submit(queue, model_name, request("mine"), id_is_ours=False))
+        task = asyncio.create_task(submit(queue, model_name, request("mine"), id_is_generated=False))
         while (found := await queue.find(model_name, "mine")) is Standing.UNKNOWN:  # noqa: ASYNC110 - nothing tells when it has been admitted
             await asyncio.sleep(0.01)
         assert found in (Standing.QUEUED, Standing.CLAIMED)
@@ -372,7 +377,7 @@ def test_a_cancelled_request_ends_every_wait_for_it_and_frees_its_id(bench: Benc
         assert await queue.cancel(model_name, "mine") is Standing.UNKNOWN
         bench.hold()
         tasks = [
-            asyncio.create_task(submit(queue, model_name, request("mine", b"first"), id_is_ours=False))
+            asyncio.create_task(submit(queue, model_name, request("mine", b"first"), id_is_generated=False))
             for _ in range(3)
         ]
         while await queue.find(model_name, "mine") is Standing.UNKNOWN:  # noqa: ASYNC110 - nothing tells when it has been admitted
@@ -382,7 +387,7 @@ def test_a_cancelled_request_ends_every_wait_for_it_and_frees_its_id(bench: Benc
         assert [end(result) for result in results] == ["cancelled"] * 3
         assert await queue.find(model_name, "mine") is Standing.UNKNOWN
         bench.release()
-        answer = await submit(queue, model_name, request("mine", b"second"), id_is_ours=False)
+        answer = await submit(queue, model_name, request("mine", b"second"), id_is_generated=False)
         assert output(answer) == b"second"
 
     bench.run(scenario)

@@ -13,13 +13,14 @@ from prometheus_client import CollectorRegistry
 
 from consumer.queue.interface import Completion, WorkStream
 from producer_api.metrics import queue_metrics
-from producer_api.queue.interface import Answer, Standing, submit
+from producer_api.queue.interface import Answer, Standing
 from producer_api.queue.redis_queue import RedisQueue
 from shared import keys
 from shared.redis import functions
 from shared.redis.embedded import ServerConfig, free_port
 from shared.wire.messages import Fault, ModelTag, Reply, Request, Tensor, Timing, decode_request, encode_reply
 from shared.wire.outcomes import EXPIRED, RequestError
+from tests.asking import submit
 from tests.contract.lanes import LANE, RedisLane, card, settings
 from tests.embedded import EmbeddedServer
 
@@ -78,7 +79,7 @@ def test_a_crowd_with_one_id_is_one_entry_and_has_one_answer(lane: RedisLane, re
         async with front_ends(redis_url) as queues:
             waits = [
                 asyncio.create_task(
-                    submit(queues[number % 2], lane.model, request("crowd", b"x" * size), id_is_ours=False)
+                    submit(queues[number % 2], lane.model, request("crowd", b"x" * size), id_is_generated=False)
                 )
                 for number in range(CROWD)
             ]
@@ -87,7 +88,7 @@ def test_a_crowd_with_one_id_is_one_entry_and_has_one_answer(lane: RedisLane, re
             await asyncio.to_thread(echo_one, lane.stream("one"))
             assert ends(await asyncio.gather(*waits)) == [b"x" * size] * CROWD
             assert lane.length() == 0
-            later = await submit(queues[0], lane.model, request("crowd", b"y"), id_is_ours=False)
+            later = await submit(queues[0], lane.model, request("crowd", b"y"), id_is_generated=False)
             assert ends([later]) == [b"x" * size]
             assert lane.length() == 0
 
@@ -104,10 +105,10 @@ def test_large_requests_with_ids_of_their_own_do_not_have_small_ones_refused(tmp
             async with front_ends(server.url) as (one, _):
                 bodies = {f"large-{number}": bytes(4_000_000) for number in range(10)}
                 waits = [
-                    asyncio.create_task(submit(one, lane.model, request(name, body), id_is_ours=False))
+                    asyncio.create_task(submit(one, lane.model, request(name, body), id_is_generated=False))
                     for name, body in bodies.items()
                 ]
-                small = asyncio.create_task(submit(one, lane.model, request("small"), id_is_ours=True))
+                small = asyncio.create_task(submit(one, lane.model, request("small"), id_is_generated=True))
                 while not lane.length():
                     await asyncio.sleep(0.01)
                     assert not small.done(), small.exception()
@@ -124,20 +125,22 @@ def test_another_body_under_the_same_key_is_refused_while_it_runs_and_afterwards
 ) -> None:
     async def main() -> None:
         async with front_ends(redis_url) as (one, other):
-            first = asyncio.create_task(submit(one, lane.model, request("key-1"), id_is_ours=False, fingerprint="a"))
+            first = asyncio.create_task(
+                submit(one, lane.model, request("key-1"), id_is_generated=False, fingerprint="a")
+            )
             while not lane.length():  # noqa: ASYNC110 - nothing tells when it has been admitted
                 await asyncio.sleep(0.01)
 
             async def refused() -> str:
                 with pytest.raises(RequestError) as caught:
-                    await submit(other, lane.model, request("key-1", b"y"), id_is_ours=False, fingerprint="b")
+                    await submit(other, lane.model, request("key-1", b"y"), id_is_generated=False, fingerprint="b")
                 return caught.value.outcome.code
 
             assert await refused() == "key_reused"
             await asyncio.to_thread(echo_one, lane.stream("one"))
             assert ends([await first]) == [b"x"]
             assert await refused() == "key_reused"
-            again = await submit(other, lane.model, request("key-1"), id_is_ours=False, fingerprint="a")
+            again = await submit(other, lane.model, request("key-1"), id_is_generated=False, fingerprint="a")
             assert ends([again]) == [b"x"]
 
     asyncio.run(main())
@@ -146,12 +149,12 @@ def test_another_body_under_the_same_key_is_refused_while_it_runs_and_afterwards
 def test_what_expired_may_be_asked_for_again(lane: RedisLane, redis_url: str) -> None:
     async def main() -> None:
         async with front_ends(redis_url) as (one, other):
-            first = asyncio.create_task(submit(one, lane.model, request("again"), id_is_ours=False))
+            first = asyncio.create_task(submit(one, lane.model, request("again"), id_is_generated=False))
             while not lane.length():  # noqa: ASYNC110 - nothing tells when it has been admitted
                 await asyncio.sleep(0.01)
             await asyncio.to_thread(echo_one, lane.stream("one"), Fault(EXPIRED.code, "Too late."))
             assert (await first).reply.fault == Fault(EXPIRED.code, "Too late.")
-            second = asyncio.create_task(submit(other, lane.model, request("again"), id_is_ours=False))
+            second = asyncio.create_task(submit(other, lane.model, request("again"), id_is_generated=False))
             while not lane.length():  # noqa: ASYNC110 - nothing tells when it has been admitted
                 await asyncio.sleep(0.01)
             await asyncio.to_thread(echo_one, lane.stream("one"))
@@ -164,7 +167,7 @@ def test_what_is_remembered_of_an_id_ends(lane: RedisLane, redis_url: str) -> No
     async def main() -> None:
         async with front_ends(redis_url) as (one, _):
             with pytest.raises(RequestError):
-                await submit(one, lane.model, request("gone", ttl_ms=20), id_is_ours=False)
+                await submit(one, lane.model, request("gone", ttl_ms=20), id_is_generated=False)
 
     asyncio.run(main())
     remaining_ms: Any = lane.client.pttl(keys.flight(lane.model, LANE, "gone"))
@@ -185,7 +188,7 @@ def test_cancelling_ends_the_waits_on_every_front_end(lane: RedisLane, redis_url
     async def main() -> None:
         async with front_ends(redis_url) as queues:
             waits = [
-                asyncio.create_task(submit(queues[number % 2], lane.model, request("crowd"), id_is_ours=False))
+                asyncio.create_task(submit(queues[number % 2], lane.model, request("crowd"), id_is_generated=False))
                 for number in range(CROWD)
             ]
             stood: list[Standing] = []

@@ -88,6 +88,29 @@ def test_who_waits_with_a_whole_request_does_take_a_place(way: type[ExpressProto
         assert slow.response()[0] == 200
 
 
+def test_no_more_wait_than_may_whenever_their_bodies_were_complete(way: type[ExpressProtocol]) -> None:
+    """A request that found room when its head came is asked again once it is whole; its connection lives on."""
+    with HttpServer(Settings(max_in_flight=2), way) as server, ExitStack() as held:
+        teach(server, 3)
+        server.queue.hold()
+        crowd = [held.enter_context(server.connect()) for _ in range(5)]
+        for connection in crowd:
+            connection.send(head(3) + b"1")
+        eventually(lambda: receiving(server) == 5)
+        for connection in crowd:
+            connection.send(b"23")
+            server.settle()
+        for connection in crowd[2:]:
+            status, headers, body = connection.response()
+            assert (status, body["error"]["code"]) == (503, "overloaded")
+            assert "connection" not in headers
+        server.release()
+        assert [one.response()[0] for one in crowd[:2]] == [200, 200]
+        for connection in crowd:
+            connection.send(head(3) + b"456")
+            assert connection.response()[0] == 200
+
+
 def crowd_in(server: HttpServer, held: ExitStack) -> tuple[list[Connection], list[Connection]]:
     """Let many send all of their bodies but the last byte; returns those taken in, and those that have an answer."""
     crowd = [held.enter_context(server.connect()) for _ in range(CROWD)]

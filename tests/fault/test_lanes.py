@@ -19,7 +19,6 @@ from prometheus_client import CollectorRegistry
 
 from headrace.redis import acl
 from producer_api.metrics import queue_metrics
-from producer_api.queue.interface import submit
 from producer_api.queue.redis_queue import RedisQueue
 from shared import keys
 from shared.redis import functions
@@ -28,6 +27,7 @@ from shared.redis.embedded import ServerConfig, free_port
 from shared.settings import Settings
 from shared.state import lanes
 from shared.wire.messages import Request, encode_request
+from tests.asking import submit
 from tests.children import ROOT, clean_environment
 from tests.e2e.stack import Process, Stack
 from tests.embedded import EmbeddedServer
@@ -130,7 +130,7 @@ class Bench:
         for _ in range(count):
             begun_s = time.perf_counter()
             request = Request(secrets.token_hex(8), 60_000, "application/octet-stream", b"g")
-            answer = await submit(queue, self.model, request, id_is_ours=True, lane=lane)
+            answer = await submit(queue, self.model, request, id_is_generated=True, lane=lane)
             assert answer.reply.fault is None
             found.append(time.perf_counter() - begun_s)
         return found
@@ -301,7 +301,7 @@ def test_row_29_a_lane_cannot_read_anothers_reply(bench: Bench) -> None:
     async def main() -> None:
         async with bench.front_end() as queue:
             request = Request("secret", 60_000, "application/octet-stream", b"g")
-            await submit(queue, bench.model, request, id_is_ours=False, lane=GOLD)
+            await submit(queue, bench.model, request, id_is_generated=False, lane=GOLD)
 
     asyncio.run(main())
     place, stream = keys.reply(bench.model, GOLD, "secret"), keys.reply_stream(bench.model, GOLD, "fe")

@@ -12,8 +12,9 @@ import pytest
 from prometheus_client.registry import CollectorRegistry
 
 from producer_api.http.express import MOST_BYTES, Express, Heads, KnownHead
-from producer_api.inference.exchange import Desk, Exchange
+from producer_api.inference.exchange import AppContext, Exchange
 from producer_api.load.body_budget import Arrivals
+from producer_api.load.in_flight import InFlight
 from producer_api.metrics import ApiMetrics
 from producer_api.queue.interface import Answer, Catalogue, GiveUp, ModelState, Standing, submit
 from shared.keys import DEFAULT_LANE
@@ -136,10 +137,10 @@ class Told:
 
     def begin(
         self,
-        model: str,
+        state: ModelState,
         request: Request,
         *,
-        id_is_ours: bool,
+        id_is_generated: bool,
         done: Done,
         fingerprint: str = "",
         lane: str = "default",
@@ -166,21 +167,23 @@ def reply(**parts: Any) -> Answer:
 GOOD = reply(outputs=(Tensor("output", "UINT8", (1, 3), b"abc"),))
 
 
-def asked(answer: Answer | Exception | None, *, at_once: bool = False, body: bytes = b"abc") -> tuple[Desk, list[Any]]:
+def asked(
+    answer: Answer | Exception | None, *, at_once: bool = False, body: bytes = b"abc"
+) -> tuple[AppContext, list[Any]]:
     """One request on the express way; what the connection was told to send."""
-    metrics = ApiMetrics(CollectorRegistry(), "1", None, 1, arrivals := Arrivals(1))
-    desk = Desk(Settings(), Told(answer, at_once=at_once), metrics, arrivals)
+    metrics = ApiMetrics(CollectorRegistry(), "1", None, in_flight := InFlight(1), arrivals := Arrivals(1))
+    context = AppContext(Settings(), Told(answer, at_once=at_once), metrics, arrivals, in_flight)
     sent: list[Any] = []
 
     async def main() -> None:
         known = learnt()
         assert known is not None
-        Express(desk).begin(known.head, body, lambda response, close: sent.append((response, close)))
+        Express(context).begin(known.head, body, lambda response, close: sent.append((response, close)))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 
     asyncio.run(main())
-    return desk, sent
+    return context, sent
 
 
 @pytest.mark.parametrize(
@@ -199,12 +202,12 @@ def asked(answer: Answer | Exception | None, *, at_once: bool = False, body: byt
 def test_whatever_the_queue_does_there_is_one_answer(
     answer: Answer | Exception, status: int, outcome: str, at_once: bool
 ) -> None:
-    desk, ((response, close),) = asked(answer, at_once=at_once)
+    context, ((response, close),) = asked(answer, at_once=at_once)
     assert response.startswith(b"HTTP/1.1 %d " % status)
     assert b"a bug in the queue" not in response
     assert not close
-    assert desk.metrics.in_flight == 0
-    assert desk.metrics.requests.counts == {("echo", outcome): 1}
+    assert context.in_flight.count == 0
+    assert context.metrics.requests.counts == {("echo", outcome): 1}
 
 
 def test_the_log_names_the_request_that_failed(caplog: pytest.LogCaptureFixture) -> None:
@@ -214,8 +217,8 @@ def test_the_log_names_the_request_that_failed(caplog: pytest.LogCaptureFixture)
 
 
 def test_a_request_without_an_answer_is_in_flight() -> None:
-    desk, sent = asked(None)
-    assert (sent, desk.metrics.in_flight) == ([], 1)
+    context, sent = asked(None)
+    assert (sent, context.in_flight.count) == ([], 1)
 
 
 PER_REQUEST = (Exchange, Request, Answer, Reply, Exception, partial)
@@ -236,10 +239,10 @@ def uncollected() -> Iterator[list[Any]]:
 @pytest.mark.parametrize("answer", [GOOD, RequestError(LANE_FULL, "The lane is full."), ZeroDivisionError()])
 @pytest.mark.parametrize("body", [b"abc", b""])
 def test_a_request_leaves_no_cycle_behind(answer: Any, body: bytes, uncollected: list[Any]) -> None:
-    desks = [asked(answer, at_once=at_once, body=body) for at_once in (False, True)]
+    contexts = [asked(answer, at_once=at_once, body=body) for at_once in (False, True)]
     gc.collect()
     assert [one for one in uncollected if isinstance(one, PER_REQUEST)] == []
-    assert len(desks) == 2
+    assert len(contexts) == 2
 
 
 def test_a_refusal_on_the_ordinary_way_leaves_no_cycle_behind(uncollected: list[Any]) -> None:
@@ -248,7 +251,12 @@ def test_a_refusal_on_the_ordinary_way_leaves_no_cycle_behind(uncollected: list[
     async def main() -> None:
         for _ in range(3):
             try:
-                await submit(queue, "echo", Request("a", 1000, "text/plain", b"x"), id_is_ours=True)
+                await submit(
+                    queue,
+                    queue.catalogue().models["echo"],
+                    Request("a", 1000, "text/plain", b"x"),
+                    id_is_generated=True,
+                )
             except RequestError:
                 continue
             raise AssertionError

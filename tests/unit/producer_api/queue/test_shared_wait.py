@@ -32,8 +32,8 @@ class Lane:
         self.account = LaneAccount()
         self.begun: list[tuple[Request, Done]] = []
 
-    def begin(self, request: Request, *, id_is_ours: bool, done: Done) -> Any:
-        assert id_is_ours
+    def begin(self, request: Request, *, id_is_generated: bool, done: Done) -> Any:
+        assert id_is_generated
         self.begun.append((request, done))
         return SimpleNamespace(waiter=None, give_up=lambda: None)
 
