@@ -23,17 +23,20 @@ from .http.cors import Cors
 from .http.express import Express
 from .http.middleware import Boundary
 from .http.rules import Rules
-from .inference.exchange import AppContext
+from .inference.context import AppContext
+from .inference.dialects import DIALECTS, Dialects
 from .load.answer_budget import Departures
 from .load.body_budget import Arrivals
 from .load.in_flight import InFlight
 from .metrics import ApiMetrics, Registry
 from .queue.interface import Queue
-from .routes import predict, requests
+from .routes import requests
 from .routes.models import Models
+from .routes.predict import Predict
 from .routes.service import Service
 
-MEASURED = frozenset({predict.PATH, requests.PATH, "/v1/models", "/v1/models/{model}", "/healthz", "/readyz"})
+MEASURED = frozenset({requests.PATH, "/v1/models", "/v1/models/{model}", "/healthz", "/readyz"})
+"""Path templates with a duration of their own, besides those of the dialects."""
 
 
 class Application(Starlette):
@@ -50,11 +53,12 @@ class Application(Starlette):
         lifespan: Lifespan[Starlette],
         metrics: ApiMetrics,
         express: Express,
+        dialects: Dialects,
         gate: Gate | None,
         rules: Rules,
     ) -> None:
         super().__init__(routes=routes, lifespan=lifespan)
-        self._boundary = Boundary(self.router, metrics, MEASURED, gate, rules.cors)
+        self._boundary = Boundary(self.router, metrics, MEASURED.union(dialects), dialects, gate, rules.cors)
         self.express, self.rules = express, rules
 
     def build_middleware_stack(self) -> ASGIApp:
@@ -62,7 +66,13 @@ class Application(Starlette):
 
 
 def create_app(
-    settings: Settings, queue: Queue, registry: Registry, *, commit: str | None = None, tracing: Tracing | None = None
+    settings: Settings,
+    queue: Queue,
+    registry: Registry,
+    *,
+    commit: str | None = None,
+    tracing: Tracing | None = None,
+    dialects: Dialects = DIALECTS,
 ) -> Application:
     """Make the application.
 
@@ -72,6 +82,7 @@ def create_app(
         registry: where metrics are registered and what /metrics shows; a fresh one per application.
         commit: commit of the source, for /version.
         tracing: where spans of requests with a traceparent go; None for nowhere.
+        dialects: the paths that are asked through the queue, and their codecs.
 
     Raises:
         shared.settings.SettingsError: the file of API keys cannot be used.
@@ -97,7 +108,7 @@ def create_app(
     document = openapi.document(settings)
     models, service = Models(queue), Service(queue, metrics, rules, commit, document, render(document), gate)
     routes: list[BaseRoute] = [
-        Route(predict.PATH, predict.Predict(context, tracing), methods=["POST"], name="predict"),
+        *(Route(path, Predict(context, path, codec, tracing), methods=["POST"]) for path, codec in dialects.items()),
         Route(requests.PATH, requests.Requests(queue, context.turns).answer, methods=["GET", "DELETE"]),
         Route("/v1/models", models.list),
         Route("/v1/models/{model}", models.one),
@@ -125,6 +136,6 @@ def create_app(
                 await asyncio.gather(watching, return_exceptions=True)
             await queue.close()
 
-    app = Application(routes, lifespan, metrics, Express(context, gate, cors), gate, rules)
+    app = Application(routes, lifespan, metrics, Express(context, dialects, gate, cors), dialects, gate, rules)
     app.router.redirect_slashes = False
     return app

@@ -10,10 +10,12 @@ from typing import Any
 
 from starlette.types import Message, Receive, Send
 
-from producer_api.inference.errors import Headers, send_error
+from producer_api.inference.codec import Response
 from producer_api.load.body_budget import Arrival
 from producer_api.queue.admission import refusal
 from shared.wire.outcomes import BODY_TOO_LARGE, OVERLOADED, REQUEST_TIMEOUT, RequestError
+
+from . import responses
 
 BODY_TIMEOUT_S = 30.0
 """Time a client has for sending its body."""
@@ -136,16 +138,13 @@ def too_large(max_bytes: int) -> RequestError:
     return RequestError(BODY_TOO_LARGE, f"The body must be at most {max_bytes} bytes.", field="body")
 
 
-async def refuse_unread(
-    send: Send, error: RequestError, headers: Mapping[bytes, bytes], extra: Headers | None = None
-) -> None:
-    """Send ``error`` while the body has not been read to its end.
+async def send_unread(send: Send, response: Response, headers: Mapping[bytes, bytes]) -> None:
+    """Send ``response`` while the body has not been read to its end.
 
     The rest of a small body is left to the server, which skips it, so the connection lives on. Otherwise the connection
     ends; the server sees to it that the client finds the answer.
     """
     declared = declared_bytes(headers)
-    if declared is not None and declared <= SMALL_BYTES and b"expect" not in headers:
-        await send_error(send, error, extra)
-    else:
-        await send_error(send, error, [(b"connection", b"close"), *(extra or ())])
+    if declared is None or declared > SMALL_BYTES or b"expect" in headers:
+        response.is_last = True
+    await responses.send(send, response)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from producer_api.inference.errors import Headers
+from producer_api.inference.codec import Headers
 
 ANY = "*"
 

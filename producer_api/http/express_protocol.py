@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from asyncio import TimerHandle
+from time import perf_counter
 from typing import Any, ClassVar
 
+from producer_api.inference.codec import Response
+from producer_api.inference.exchange import Exchange
 from producer_api.load.body_budget import Arrival
 
-from .express import MOST_BYTES, START, Express, KnownHead, UnderWay
+from . import responses
+from .express import MOST_BYTES, START, Express, KnownHead
 from .guarded_protocol import END, GuardedProtocol
 
 MOST_COLLECTED_BYTES = 1024 * 1024
 """A longer body that comes in pieces goes the ordinary way, which refuses before the body is here when all is full."""
-
-_CLOSE = b"\r\nconnection: close" + END
 
 
 class ExpressProtocol(GuardedProtocol):
@@ -28,7 +30,7 @@ class ExpressProtocol(GuardedProtocol):
     patience_s: ClassVar[float] = 1.0
 
     _answering = False
-    _under_way: UnderWay | None = None
+    _under_way: Exchange | None = None
     _candidate: bytes | None = None
     _partial: tuple[KnownHead, bytes] | None = None
     _parts: list[memoryview]
@@ -40,8 +42,8 @@ class ExpressProtocol(GuardedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._partial is not None:
             self._end_collecting()
-        if self._under_way is not None and self.express is not None:
-            self.express.abandon(self._under_way)
+        if self._under_way is not None:
+            self._under_way.abandon()
             self._under_way = None
         if self._idle_timer is not None:
             self._idle_timer.cancel()
@@ -111,7 +113,7 @@ class ExpressProtocol(GuardedProtocol):
             self._partial = (known, head)
             self._parts, self._missing_bytes = [memoryview(data)[end:]], known.body_bytes - (len(data) - end)
             self._timer = self.loop.call_later(self.patience_s, self._hand_over)
-            self._arrival = self.express.arrivals.begin()
+            self._arrival = self.express.context.arrivals.begin()
             if not self._arrival.take(len(data) - end, self.loop.time()):
                 self._hand_over()
 
@@ -163,19 +165,23 @@ class ExpressProtocol(GuardedProtocol):
     def _begin(self, known: KnownHead, body: bytes) -> None:
         assert self.express is not None
         self._answering = True
-        self._under_way = self.express.begin(known.head, body, self._respond)
+        self._under_way = exchange = Exchange(self.express.context, known.head)
+        exchange.start(body, self._respond)
 
-    def _respond(self, response: bytes, close: bool) -> None:
+    def _respond(self, exchange: Exchange, response: Response) -> None:
+        assert self.express is not None
+        took_s = perf_counter() - exchange.started_s
+        self.express.context.metrics.observe_request(exchange.head.route, response.status, took_s)
         self.server_state.total_requests += 1
         self._under_way = None  # it knows the whole request, which an idle connection must not keep
         self._answering = False
         transport = self.transport
         if transport.is_closing():
             return
-        if self._closing and not close and not self._held:
-            response, close = response.replace(END, _CLOSE, 1), True
-        transport.write(response)
-        if close:
+        if self._closing and not self._held:
+            response.is_last = True
+        transport.write(responses.encode(response, exchange.head.extra_lines))
+        if response.is_last:
             transport.close()
         elif self._held:
             self.loop.call_soon(self._go_on)

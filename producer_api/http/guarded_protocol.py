@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import re
 from asyncio import TimerHandle
-from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
 import httptools
 
-from producer_api.inference.errors import EVERYWHERE_LINES, body_of
+from producer_api.inference.errors import refused
 from shared.net.hosts import name_of
 from shared.wire.outcomes import HEADERS_TOO_LARGE, MALFORMED, MISDIRECTED, REQUEST_TIMEOUT, RequestError, malformed
 
+from . import responses
 from .connection import Connection
 
 HEAD_TIMEOUT_S = 10.0
@@ -198,12 +198,9 @@ class GuardedProtocol(Connection):
         if not self._in_head and not self._is_idle() and self.cycle.response_started:
             self.transport.close()
             return
-        body, status = body_of(error), error.outcome.status
-        self.transport.write(
-            b"HTTP/1.1 %d %s\r\n%scontent-type: application/json\r\ncontent-length: %d\r\ncache-control: no-store\r\n"
-            b"connection: close\r\n%s\r\n%s"
-            % (status, HTTPStatus(status).phrase.encode(), EVERYWHERE_LINES, len(body), self._cors_lines(), body)
-        )
+        response = refused(error)
+        response.is_last = True
+        self.transport.write(responses.encode(response, self._cors_lines()))
         self.transport.close()
 
     def _cors_lines(self) -> bytes:

@@ -9,11 +9,14 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producer_api.auth import OPEN_PATHS, Gate
-from producer_api.inference.errors import send_error
+from producer_api.inference.codec import Response
+from producer_api.inference.dialects import Dialects, find
+from producer_api.inference.errors import internal_error, refused
 from producer_api.metrics import OTHER_ROUTE, ApiMetrics
 from shared.wire.outcomes import INTERNAL, METHOD_NOT_ALLOWED, NOT_FOUND, RequestError
 
-from .body import refuse_unread
+from . import responses
+from .body import send_unread
 from .cors import Cors
 
 TRACE = "headrace_trace"
@@ -29,6 +32,7 @@ class Boundary:
         app: what it wraps.
         metrics: where durations go.
         measured: path templates with a series of their own; all others share one.
+        dialects: the codecs that tell errors to the clients of some paths; all others have the native one's.
         gate: asks for an API key before anything is routed; None lets everybody in.
         cors: answers browsers that ask before they send, and marks all answers; None for neither.
     """
@@ -38,10 +42,12 @@ class Boundary:
         app: ASGIApp,
         metrics: ApiMetrics,
         measured: frozenset[str],
+        dialects: Dialects,
         gate: Gate | None = None,
         cors: Cors | None = None,
     ) -> None:
         self._app, self._metrics, self._measured, self._gate, self._cors = app, metrics, measured, gate, cors
+        self._dialects = dialects
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -70,20 +76,25 @@ class Boundary:
                 scope["api_client"] = self._gate.check(v for name, v in scope["headers"] if name == b"authorization")
             await self._app(scope, receive, watched)
         except RequestError as error:
-            await refuse_unread(watched, error, dict(scope["headers"]))
+            await send_unread(watched, self._refused(scope, error), dict(scope["headers"]))
         except HTTPException as error:
-            refusal = _documented(error, scope["path"])
-            allow = [(b"allow", _allowed(error).encode())] if refusal.outcome is METHOD_NOT_ALLOWED else None
-            await refuse_unread(watched, refusal, dict(scope["headers"]), allow)
+            refusal = self._refused(scope, _documented(error, scope["path"]))
+            if error.status_code == METHOD_NOT_ALLOWED.status:
+                refusal.headers = [*refusal.headers, (b"allow", _allowed(error).encode())]
+            await send_unread(watched, refusal, dict(scope["headers"]))
         except Exception:
             _log.exception("%s %s failed.", scope["method"], scope["path"][:200])
             if status:
                 raise  # the response has begun; the server can only close the connection
-            await send_error(watched, RequestError(INTERNAL, "Something went wrong here; it has been logged."))
+            await responses.send(watched, self._refused(scope, internal_error()))
         finally:
             if status:
                 duration_s, trace = perf_counter() - started_s, scope.get(TRACE)
                 self._metrics.observe_request(self._route(scope, status), status, duration_s, trace)
+
+    def _refused(self, scope: Scope, error: RequestError) -> Response:
+        found = find(scope["path"], self._dialects)
+        return refused(error) if found is None else refused(error, found[1])
 
     def _route(self, scope: Scope, status: int) -> str:
         route = scope.get("route")

@@ -20,7 +20,6 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.config import STARTUP_FAILURE
 
-from producer_api.inference.errors import EVERYWHERE
 from shared.net.certificates import check_pair
 from shared.net.listener import bind as bind_socket
 from shared.net.listener import end as end_listening
@@ -29,6 +28,7 @@ from shared.settings import Settings, SettingsError
 
 from .connection import STOPPING_LINGER_S
 from .express_protocol import ExpressProtocol
+from .responses import EVERYWHERE
 from .rules import Rules
 
 _log = logging.getLogger("headrace.http")

@@ -1,27 +1,20 @@
-"""The one shape of every error, and how it is sent."""
+"""From what went wrong to the response that says so."""
 
 from __future__ import annotations
 
-from starlette.types import Send
-
-from producer_api.parsing.schemas import ErrorDetail, ErrorResponse
 from shared.wire.messages import Fault
-from shared.wire.outcomes import BY_CODE, INTERNAL, UNAUTHORIZED, RequestError
+from shared.wire.outcomes import BY_CODE, INTERNAL, REQUEST_TIMEOUT, SHUTTING_DOWN, UNAUTHORIZED, RequestError
 
-from .encoding import json_encoder
+from .codec import Codec, Headers, Response
+from .native import NATIVE
 
 DEFAULT_RETRY_AFTER_S = 1
 
-Headers = list[tuple[bytes, bytes]]
-
-EVERYWHERE = [("x-content-type-options", "nosniff")]
-"""Headers of every answer: a browser does not take one for anything but what it says it is."""
-
 NOT_KEPT = (b"cache-control", b"no-store")
-"""On errors, and on what is asked for with GET and changes."""
+"""On errors: what is asked for with GET may change."""
 
-EVERYWHERE_LINES = b"".join(f"{name}: {value}\r\n".encode() for name, value in EVERYWHERE)
-"""The same as they are sent."""
+_LAST = (SHUTTING_DOWN, REQUEST_TIMEOUT)
+"""After these the connection is of no use."""
 
 
 def from_fault(fault: Fault, request_id: str) -> RequestError:
@@ -32,33 +25,24 @@ def from_fault(fault: Fault, request_id: str) -> RequestError:
     return RequestError(outcome, fault.message, field=fault.field, request_id=request_id)
 
 
-def body_of(error: RequestError) -> bytes:
-    """Encode an error as JSON; errors are JSON whatever Accept says."""
-    return json_encoder.encode(
-        ErrorResponse(ErrorDetail(error.outcome.code, error.message, error.field, error.request_id))
-    )
+def internal_error() -> RequestError:
+    """Make the error for a fault of ours, which is for the log and for nobody else."""
+    return RequestError(INTERNAL, "Something went wrong here; it has been logged.")
 
 
-def headers_of(error: RequestError) -> Headers:
-    """Headers an error adds to its response."""
+def refused(error: RequestError, codec: Codec = NATIVE) -> Response:
+    """Return the response to a request that ended with ``error``."""
+    response = codec.error(error)
+    response.headers = _headers_of(error)
+    response.request_id = error.request_id
+    response.is_last = error.outcome in _LAST
+    return response
+
+
+def _headers_of(error: RequestError) -> Headers:
     headers: Headers = [NOT_KEPT]
     if error.outcome.retry:
         headers.append((b"retry-after", str(error.retry_after_s or DEFAULT_RETRY_AFTER_S).encode()))
     if error.outcome is UNAUTHORIZED:
         headers.append((b"www-authenticate", b"Bearer"))
-    if error.request_id is not None:
-        headers.append((b"x-request-id", error.request_id.encode()))
     return headers
-
-
-async def send_error(send: Send, error: RequestError, extra: Headers | None = None) -> None:
-    """Send a whole error response."""
-    body = body_of(error)
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        *headers_of(error),
-        *(extra or ()),
-    ]
-    await send({"type": "http.response.start", "status": error.outcome.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -1,135 +1,93 @@
-"""One predict request, whatever brought it here: let in, decoded, answered and counted. No I/O.
+"""One request, whatever brought it here and whatever dialect it speaks: the only script there is. No I/O.
 
-Two transports use it: ``routes/predict.py``, an ASGI endpoint, and ``express.py``, which answers the common case
-without ASGI.
+A transport makes an :class:`Exchange` of the head, starts it with the body, and sends the response that it is called
+with. There are two: ``routes/predict.py``, an ASGI endpoint, and ``http/express_protocol.py``, which takes the common
+request without ASGI.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 from producer_api.auth import Client
-from producer_api.load.body_budget import Arrival, Arrivals
-from producer_api.load.in_flight import InFlight
-from producer_api.metrics import UNKNOWN, ApiMetrics
-from producer_api.parsing.steps import Steps, Turns, at_once
+from producer_api.load.body_budget import Arrival
+from producer_api.metrics import UNKNOWN
+from producer_api.parsing.steps import LARGE_BYTES, Steps, at_once
 from producer_api.queue.admission import admit, check_lane
-from producer_api.queue.interface import Answer, ModelState, Queue
-from shared.keys import DEFAULT_LANE
+from producer_api.queue.interface import Answer, GiveUp, ModelState
 from shared.process.logs import about
-from shared.settings import Settings
 from shared.state.cards import Card
-from shared.wire.outcomes import INTERNAL, OK, UNSUPPORTED_MEDIA_TYPE, RequestError, malformed
+from shared.tracing.spans import RequestSpan
+from shared.wire.outcomes import CLIENT_CLOSED, INTERNAL, OK, RequestError, malformed
 
-from .decoding import Decoded, Limits, decode_in_steps
-from .encoding import encode_reply, encode_reply_in_steps, is_large
-from .errors import from_fault
-from .negotiation import body_type, choose, traceparent
-from .request_ids import RequestIds, fingerprint_in_steps, id_of_key
+from .codec import Decoded, Head, Response
+from .context import AppContext
+from .encoding import size_of
+from .errors import from_fault, internal_error, refused
+from .request_ids import fingerprint_in_steps, id_of_key
 
-PATH = "/v1/models/{model}/predict"
+log = logging.getLogger("headrace.http")
 
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """What the head of a predict request says.
-
-    Attributes:
-        query: the query string as it came.
-        accept: the header, empty when there is none.
-        content_type, content_encoding: the headers, None when there are none.
-        traceparent: W3C trace context if the header is valid.
-        idempotency_key: the header as it came, None when there is none.
-        client: who holds the API key, None where none is asked for.
-        lane: where its requests go.
-        extra_lines: header lines that every answer to it carries, as they are sent.
-    """
-
-    model: str
-    query: bytes
-    accept: bytes
-    content_type: bytes | None
-    content_encoding: bytes | None
-    traceparent: str | None
-    idempotency_key: bytes | None = None
-    client: Client | None = None
-    lane: str = DEFAULT_LANE
-    extra_lines: bytes = b""
-
-
-def head_of(
-    model: str, query: bytes, headers: Mapping[bytes, bytes], client: Client | None = None, extra_lines: bytes = b""
-) -> Head:
-    """Collect what matters from the headers; names are in lower case."""
-    trace = headers.get(b"traceparent")
-    return Head(
-        model,
-        query,
-        headers.get(b"accept", b""),
-        headers.get(b"content-type"),
-        headers.get(b"content-encoding"),
-        None if trace is None else traceparent(trace),
-        headers.get(b"idempotency-key"),
-        client,
-        DEFAULT_LANE if client is None else client.key.lane,
-        extra_lines,
-    )
-
-
-class AppContext:
-    """What all exchanges of an application share."""
-
-    def __init__(
-        self, settings: Settings, queue: Queue, metrics: ApiMetrics, arrivals: Arrivals, in_flight: InFlight
-    ) -> None:
-        self.queue, self.metrics, self.arrivals, self.in_flight = queue, metrics, arrivals, in_flight
-        self.ids, self.turns = RequestIds(), Turns(settings.sending_limit_bytes)
-        self.limits = Limits(settings.default_timeout_ms, settings.max_timeout_ms)
-        self.max_body_bytes = settings.max_body_bytes
+Respond = Callable[["Exchange", Response], None]
 
 
 class Exchange:
-    """One request and its answer. Every one that is made must be closed.
+    """One request and its response. Every one that is made must come to one: it is counted, and its places are free.
+
+    Args:
+        span: of a request that belongs to a trace.
 
     Attributes:
+        model: its name, empty until the body has named it.
         request_id: made up, or the client's own once the body has been read.
-        media_type: of the answer.
-        state: the model that takes it, once it is admitted.
+        started_s: when it began, by ``perf_counter``.
         outcome: how it ended, for the metrics.
-        closed: it has been counted.
+        closed: it has ended.
     """
 
     __slots__ = (
+        "_asked",
         "_card",
         "_catalogue",
         "_client",
         "_context",
+        "_give_up",
         "_has_place",
         "_kind",
+        "_media_type",
+        "_respond",
+        "_span",
+        "_state",
+        "_task",
         "closed",
         "head",
-        "media_type",
+        "model",
         "outcome",
         "request_id",
         "started_s",
-        "state",
     )
 
+    _asked: Any
     _card: Card
     _kind: str
-    state: ModelState
-    media_type: str
+    _respond: Respond
+    _state: ModelState
 
-    def __init__(self, context: AppContext, head: Head) -> None:
+    def __init__(self, context: AppContext, head: Head, span: RequestSpan | None = None) -> None:
         self.started_s = perf_counter()
-        self._context, self.head = context, head
+        self._context, self.head, self._span = context, head, span
         self._catalogue = context.queue.catalogue()
-        self.request_id = context.ids.next()
+        self.model, self.request_id = head.model, context.ids.next()
         self.outcome = INTERNAL
         self._client: Client | None = None
+        self._media_type: str | None = None
+        self._give_up: GiveUp | None = None
+        self._task: asyncio.Task[None] | None = None
         self._has_place = self.closed = False
 
     def enter(self) -> None:
@@ -142,27 +100,32 @@ class Exchange:
         if head.client is not None:
             head.client.enter()
             self._client = head.client
-        self.media_type = choose(head.accept)
+        self._media_type = head.codec.answer_type(head)
         self._admit()
 
     def _admit(self) -> None:
-        head = self.head
-        state = admit(self._catalogue, head.model, self.request_id)
-        self._context.in_flight.enter()
-        self._has_place = True
-        if head.client is not None:
-            check_lane(state, head.lane)
-        card = state.card
-        assert card is not None  # else it would not be open
-        encoding = head.content_encoding
-        if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
-            raise RequestError(UNSUPPORTED_MEDIA_TYPE, "Bodies are taken uncompressed only.", field="Content-Encoding")
-        self._kind = body_type(head.content_type, card.content_types)
-        self._card, self.state = card, state
+        """Let it in: to a place, and to its model once that is known."""
+        head, state = self.head, None
+        if self.model:
+            state = admit(self._catalogue, self.model, self.request_id)
+        if not self._has_place:
+            self._context.in_flight.enter()
+            self._has_place = True
+        if state is not None:
+            if head.client is not None:
+                check_lane(state, head.lane)
+            assert state.card is not None  # else it would not be open
+            self._kind = head.codec.body_kind(head, state.card)
+            self._card, self._state = state.card, state
+
+    def _admit_anew(self) -> None:
+        """Let it in as if it came now: time has passed, and the model may be gone."""
+        self._catalogue = self._context.queue.catalogue()
+        self._admit()
 
     @contextmanager
     def arriving(self) -> Iterator[Arrival]:
-        """Receive the body in pieces. Meanwhile the request has no place; see :meth:`enter_again`."""
+        """Receive the body in pieces. Meanwhile the request has no place; it is admitted anew when it starts."""
         context = self._context
         arrival = context.arrivals.begin()
         context.in_flight.leave()
@@ -172,90 +135,157 @@ class Exchange:
         finally:
             arrival.end()
 
-    def enter_again(self) -> None:
-        """Admit it anew if its body came in pieces: until now it had no place, and the model may be gone.
+    def start(self, body: bytes, respond: Respond) -> None:
+        """Ask the model. Never raises.
 
-        Raises:
-            RequestError: the request is refused.
+        Args:
+            respond: called once with the response, perhaps before this returns; not called after :meth:`abandon`.
         """
-        if not self._has_place:
-            self._catalogue = self._context.queue.catalogue()
+        self._respond, head, context = respond, self.head, self._context
+        try:
+            if self._media_type is None:
+                self.enter()
+            elif not self._has_place:
+                self._admit_anew()
+            context.metrics.received.observe(len(body))
+            decoded: Decoded | Steps[Decoded]
+            if head.model and head.idempotency_key is None:
+                decoded = head.codec.decode(self._kind, body, head, self._card, context.limits, self.request_id)
+            else:
+                steps = self._decode_in_steps(body)
+                decoded = steps if len(body) > LARGE_BYTES else at_once(steps)
+            if isinstance(decoded, Decoded):
+                self._submit(decoded)
+            else:
+                self._task = asyncio.create_task(self._decode(decoded, len(body)))
+        except Exception as error:
+            self._fail(error)
+
+    def _decode_in_steps(self, body: bytes) -> Steps[Decoded]:
+        """Decode a request whose body names the model, or that came with an idempotency key."""
+        head, codec, key = self.head, self.head.codec, self.head.idempotency_key
+        if not self.model:
+            self.model = yield from codec.model_name(head, body)
             self._admit()
-
-    def decode(self, body: bytes) -> Decoded:
-        """Make the request for the queue at once, see :meth:`decode_in_steps`."""
-        return at_once(self.decode_in_steps(body))
-
-    def decode_in_steps(self, body: bytes) -> Steps[Decoded]:
-        """Make the request for the queue.
-
-        Raises:
-            RequestError: the body does not fit.
-        """
-        self._context.metrics.received.observe(len(body))
-        head = self.head
-        key = head.idempotency_key
         if key is not None:
             self.request_id = id_of_key(key, b"" if head.client is None else head.client.key.digest)
-        limits = self._context.limits
-        decoded = yield from decode_in_steps(
-            self._kind, body, head.query, self._card, limits, self.request_id, head.traceparent
-        )
-        self.request_id = decoded.request.id
+        made = codec.decode(self._kind, body, head, self._card, self._context.limits, self.request_id)
+        decoded = made if isinstance(made, Decoded) else (yield from made)
         if key is None:
             return decoded
+        self.request_id = decoded.request.id
         if not decoded.id_is_generated:
             raise malformed("A request has an id or an Idempotency-Key, not both.", "Idempotency-Key")
-        return Decoded(decoded.request, False, (yield from fingerprint_in_steps(self._kind, head.query, body)))
+        fingerprint = yield from fingerprint_in_steps(self._kind, head.query, body)
+        return Decoded(decoded.request, False, fingerprint, decoded.asked)
 
-    def is_large(self, answer: Answer) -> bool:
-        """Say whether an answer is to be encoded in steps."""
-        return is_large(answer.reply, self.media_type)
+    async def _decode(self, steps: Steps[Decoded], size_bytes: int) -> None:
+        """Decode what takes long; others are served meanwhile."""
+        try:
+            decoded = await self._context.turns.take(steps, size_bytes)
+            if not self.closed:  # somebody still waits
+                self._admit_anew()
+                self._submit(decoded)
+        except Exception as error:
+            self._fail(error)
 
-    def payload(self, answer: Answer) -> bytes:
-        """Encode the answer at once, see :meth:`payload_in_steps`."""
-        reply = answer.reply
-        if reply.fault is not None:
-            raise from_fault(reply.fault, self.request_id)
-        return self._encoded(encode_reply(reply, perf_counter() - self.started_s, self.media_type))
-
-    def payload_in_steps(self, answer: Answer) -> Steps[bytes]:
-        """Encode the answer.
-
-        Raises:
-            RequestError: the consumer refused the request.
-        """
-        reply = answer.reply
-        if reply.fault is not None:
-            raise from_fault(reply.fault, self.request_id)
-        return self._encoded(
-            (yield from encode_reply_in_steps(reply, perf_counter() - self.started_s, self.media_type))
+    def _submit(self, decoded: Decoded) -> None:
+        self.request_id, self._asked = decoded.request.id, decoded.asked
+        give_up = self._context.queue.begin(
+            self._state,
+            decoded.request,
+            id_is_generated=decoded.id_is_generated,
+            done=self._done,
+            fingerprint=decoded.fingerprint,
+            lane=self.head.lane,
         )
+        if not self.closed:
+            self._give_up = give_up
 
-    def _encoded(self, payload: bytes) -> bytes:
-        self.outcome = OK
-        self._context.metrics.sent.observe(len(payload))
-        return payload
+    def _done(self, result: Answer | RequestError) -> None:
+        """Respond to what the queue says."""
+        if isinstance(result, RequestError):
+            self._fail(result)
+            return
+        reply, media_type = result.reply, self._media_type
+        assert media_type is not None
+        try:
+            if self._span is not None:
+                self._span.answered(reply.timing)
+            if reply.fault is not None:
+                raise from_fault(reply.fault, self.request_id)
+            took_s = perf_counter() - self.started_s
+            made = self.head.codec.encode(reply, media_type, took_s, self._asked, is_short=result.is_short)
+            if not isinstance(made, Response):
+                self._task = asyncio.create_task(self._encode(made, size_of(reply)))
+                return
+        except Exception as error:
+            self._fail(error)
+        else:
+            self._finish(made)
 
-    def failed(self, error: RequestError) -> RequestError:
-        """Note that it ended with ``error``, and give that the request's id."""
+    async def _encode(self, steps: Steps[Response], size_bytes: int) -> None:
+        """Encode what takes long; others are served meanwhile."""
+        try:
+            response = await self._context.turns.take(steps, size_bytes)
+            if not self.closed:  # somebody still waits
+                self._finish(response)
+        except Exception as error:
+            self._fail(error)
+
+    def _finish(self, response: Response) -> None:
+        self.outcome, response.request_id = OK, self.request_id
+        self._context.metrics.sent.observe(len(response.body))
+        self._close()
+        self._respond(self, response)
+
+    def _fail(self, error: Exception) -> None:
+        if self.closed:
+            log.error("Sending a response failed.", exc_info=error, extra=self._about())
+        else:
+            self._respond(self, self.refuse(error))
+
+    def refuse(self, error: Exception) -> Response:
+        """End with an error, and return the response that says so; what is no ``RequestError`` is logged."""
+        if not isinstance(error, RequestError):
+            log.error("A request for %s failed.", self.model[:64], exc_info=error, extra=self._about())
+            error = internal_error()
         self.outcome = error.outcome
         if error.request_id is None:
             error.request_id = self.request_id
-        return error
+        error.__traceback__ = None  # its frames hold what has come of the body
+        try:
+            response = refused(error, self.head.codec)
+        except Exception as fault:
+            log.error("An error cannot be told.", exc_info=fault, extra=self._about())
+            response = refused(internal_error())
+        self._close()
+        return response
 
-    def about(self) -> dict[str, str]:
+    def _about(self) -> dict[str, str]:
         """Return what a log line about it carries besides its words."""
         return about(self.request_id, self.head.traceparent)
 
-    def close(self) -> None:
-        """Count it."""
-        self.closed = True
-        model = self.head.model
+    def stop(self) -> None:
+        """Take back what is under way: no response is awaited from it any more."""
+        if self._give_up is not None:
+            self._give_up()
+        if self._task is not None:
+            self._task.cancel()
+
+    def abandon(self) -> None:
+        """End it because the client is gone."""
+        if not self.closed:
+            self.stop()
+            self.outcome = CLIENT_CLOSED
+            self._close()
+
+    def _close(self) -> None:
+        """Count it. Its place goes to the next when the response is made, not when it is read."""
+        self.closed, self._give_up = True, None
         if self._has_place:
             self._context.in_flight.leave()
         if self._client is not None:
             self._client.leave()
-        self._context.metrics.requests.counts[
-            model if model in self._catalogue.models else UNKNOWN, self.outcome.code
-        ] += 1
+        known = self.model if self.model in self._catalogue.models else UNKNOWN
+        self._context.metrics.requests.counts[known, self.outcome.code] += 1

@@ -20,26 +20,27 @@ OFFERED = (JSON, MSGPACK, X_MSGPACK)
 """What answers can be, best first."""
 
 MAX_HEADER_BYTES = 4096
+"""So much of a header is read: caches keep what strangers send."""
+
 EXACTLY = 2
 """How exactly a range of Accept names a type: by its name, and not by ``application/*`` (1) or ``*/*`` (0)."""
 
 _QUALITY = re.compile(r"(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\Z")
 
 
+@lru_cache(maxsize=256)
 def choose(accept: bytes) -> str:
     """Choose the media type of the answer by RFC 9110, section 12.5.1.
 
     The most specific range that covers a type gives its weight; the heaviest type wins, then the one that was named
     more exactly, then the order of ``OFFERED``. An empty header accepts anything.
 
+    Args:
+        accept: the header, of at most ``MAX_HEADER_BYTES``.
+
     Raises:
         RequestError: ``NOT_ACCEPTABLE``.
     """
-    return _chosen(accept[:MAX_HEADER_BYTES])
-
-
-@lru_cache(maxsize=256)
-def _chosen(accept: bytes) -> str:
     ranges = _ranges(accept)
     if ranges is None:
         return JSON
@@ -61,7 +62,7 @@ def wants_openmetrics(accept: bytes) -> bool:
 
 
 def _ranges(accept: bytes) -> list[tuple[str, str, float]] | None:
-    text = accept[:MAX_HEADER_BYTES].decode("latin-1")  # caches keep what strangers send: not more of it than this
+    text = accept[:MAX_HEADER_BYTES].decode("latin-1")
     if not text.strip():
         return None
     return [parsed for part in text.split(",") if (parsed := _range(part)) is not None]
@@ -100,21 +101,17 @@ def _rank(offer: str, ranges: list[tuple[str, str, float]]) -> tuple[float, int]
     return quality, specificity
 
 
-def body_type(content_type: bytes | None, taken: tuple[str, ...]) -> str:
+@lru_cache(maxsize=256)
+def body_type(content_type: bytes, taken: tuple[str, ...]) -> str:
     """Return the media type of a body in lower case without its parameters.
 
     Args:
-        content_type: the header, None when there is none.
+        content_type: the header, of at most ``MAX_HEADER_BYTES``; empty when there is none.
         taken: content types of the model's card; JSON and msgpack are always taken.
 
     Raises:
         RequestError: ``UNSUPPORTED_MEDIA_TYPE``.
     """
-    return _body_type((content_type or b"")[:MAX_HEADER_BYTES], taken)
-
-
-@lru_cache(maxsize=256)
-def _body_type(content_type: bytes, taken: tuple[str, ...]) -> str:
     name = content_type.decode("latin-1").partition(";")[0].strip().lower()
     if name == X_MSGPACK:
         return MSGPACK

@@ -39,10 +39,19 @@ def find_model(catalogue: Catalogue, name: str, key: str) -> ModelState:
     """
     state = catalogue.resolve(name, key)
     if state is None:
-        if not catalogue.redis_ok:
-            raise refusal(QUEUE_UNAVAILABLE, "Redis does not answer, so no model is known.")
-        raise RequestError(UNKNOWN_MODEL, f"There is no model {name[:64]!r}; GET /v1/models lists those there are.")
+        raise _unknown(catalogue, name)
     return state
+
+
+def no_model_known() -> RequestError:
+    """Make the error for whatever is asked of models while Redis has never answered."""
+    return refusal(QUEUE_UNAVAILABLE, "Redis does not answer, so no model is known.")
+
+
+def _unknown(catalogue: Catalogue, name: str) -> RequestError:
+    if not catalogue.redis_ok:
+        return no_model_known()
+    return RequestError(UNKNOWN_MODEL, f"There is no model {name[:64]!r}; GET /v1/models lists those there are.")
 
 
 def admit(catalogue: Catalogue, name: str, key: str) -> ModelState:
@@ -52,7 +61,9 @@ def admit(catalogue: Catalogue, name: str, key: str) -> ModelState:
         RequestError: ``UNKNOWN_MODEL``, ``QUEUE_UNAVAILABLE``, ``QUEUE_OUT_OF_MEMORY``, ``DRAINING``, ``LOADING``,
             ``NO_WORKER``.
     """
-    state = find_model(catalogue, name, key)
+    state = catalogue.resolve(name, key)
+    if state is None:
+        raise _unknown(catalogue, name)
     if not catalogue.redis_ok:
         raise refusal(QUEUE_UNAVAILABLE, "Redis does not answer.")
     if catalogue.memory_full:

@@ -8,9 +8,9 @@ from starlette.responses import Response
 
 from producer_api.inference.encoding import json_encoder
 from producer_api.parsing.schemas import ModelInfo, ModelList, ModelSummary
-from producer_api.queue.admission import find_model, not_served, refusal
+from producer_api.queue.admission import find_model, no_model_known, not_served, refusal
 from producer_api.queue.interface import Catalogue, ModelState, Queue
-from shared.wire.outcomes import NO_WORKER, QUEUE_UNAVAILABLE
+from shared.wire.outcomes import NO_WORKER
 
 
 def summaries(catalogue: Catalogue) -> list[ModelSummary]:
@@ -45,7 +45,7 @@ class Models:
         """List all models."""
         catalogue = self._queue.catalogue()
         if not catalogue.models and not catalogue.redis_ok:
-            raise refusal(QUEUE_UNAVAILABLE, "Redis does not answer, so no model is known.")
+            raise no_model_known()
         return json_response(ModelList(summaries(catalogue)))
 
     async def one(self, request: Request) -> Response:

@@ -9,9 +9,12 @@ from starlette.responses import Response
 
 from producer_api.auth import Client
 from producer_api.http.guarded_protocol import ON_GONE
-from producer_api.inference.encoding import encode_reply, encode_reply_in_steps, is_large, size_of
+from producer_api.inference.codec import Response as Encoded
+from producer_api.inference.encoding import size_of
 from producer_api.inference.errors import from_fault
-from producer_api.inference.negotiation import choose
+from producer_api.inference.native import NATIVE
+from producer_api.inference.negotiation import MAX_HEADER_BYTES, choose
+from producer_api.inference.query_options import ID_RULE
 from producer_api.parsing.schemas import RequestState
 from producer_api.parsing.steps import Turns
 from producer_api.queue.interface import Queue, Standing
@@ -53,7 +56,7 @@ class Requests:
 
     async def _find(self, request: Request) -> Response:
         """Give the stored answer, or say how the request stands."""
-        media_type = choose(",".join(request.headers.getlist("accept")).encode("latin-1"))
+        media_type = choose(",".join(request.headers.getlist("accept")).encode("latin-1")[:MAX_HEADER_BYTES])
         model, request_id, lane = _names(request)
         found = await self._queue.find(model, request_id, lane)
         if isinstance(found, Reply):
@@ -69,11 +72,10 @@ class Requests:
             raise from_fault(reply.fault, request_id)
         timing = reply.timing
         took_s = (timing.queue + timing.wait + timing.run) / 1e6
-        if is_large(reply, media_type):
-            payload = await self._turns.take(encode_reply_in_steps(reply, took_s, media_type), size_of(reply))
-        else:
-            payload = encode_reply(reply, took_s, media_type)
-        return Response(payload, media_type=media_type, headers={"X-Request-Id": request_id, **NOT_KEPT})
+        made = NATIVE.encode(reply, media_type, took_s, None, is_short=False)
+        if not isinstance(made, Encoded):
+            made = await self._turns.take(made, size_of(reply))
+        return Response(made.body, media_type=media_type, headers={"X-Request-Id": request_id, **NOT_KEPT})
 
     async def _cancel(self, request: Request) -> Response:
         """Take a request back."""
@@ -90,7 +92,7 @@ def _names(request: Request) -> tuple[str, str, str]:
     """Model, id and lane, which is that of the API key."""
     model, request_id = request.path_params["model"], request.path_params["id"]
     if not is_name(request_id):
-        raise malformed("An id is 1 to 64 letters, digits, '_' or '-'.", "id")
+        raise malformed(ID_RULE, "id")
     client: Client | None = request.scope.get("api_client")
     return model, request_id, DEFAULT_LANE if client is None else client.key.lane
 

@@ -19,7 +19,9 @@ from producer_api import auth
 from producer_api.auth import Client, Gate
 from producer_api.http.express import Heads
 from producer_api.http.express_protocol import ExpressProtocol
-from producer_api.inference.exchange import head_of
+from producer_api.inference.codec import head_of
+from producer_api.inference.dialects import DIALECTS
+from producer_api.inference.native import NATIVE, PATH
 from shared.api_keys import ApiKey, digest_of
 from shared.redis.embedded import free_port
 from shared.settings import Settings, SettingsError
@@ -224,7 +226,7 @@ def test_a_key_expires_by_itself_and_what_was_remembered_falls(tmp_path: Path) -
     write(path, line("alice", ALICE, "expires = 2030-01-01T00:00:00Z"))
     now_s = [1893456000.0 - 1]
     gate = Gate(str(path), lambda: now_s[0])
-    heads = Heads(1000, gate=gate)
+    heads = Heads(DIALECTS, 1000, gate=gate)
     headers = [(b"content-length", b"3"), (b"authorization", b"Bearer " + ALICE.encode())]
     heads.learn(b"head", b"/v1/models/echo/predict", headers)
     assert heads.get(b"head") is not None
@@ -238,7 +240,7 @@ def test_a_key_expires_by_itself_and_what_was_remembered_falls(tmp_path: Path) -
 
 
 def test_a_head_with_a_wrong_key_is_never_remembered(keys_file: Path) -> None:
-    heads = Heads(1000, gate=Gate(str(keys_file)))
+    heads = Heads(DIALECTS, 1000, gate=Gate(str(keys_file)))
     for value in (b"Bearer wrong", b"", b"Bearer " + ALICE.encode()):
         heads.learn(value, b"/v1/models/echo/predict", [(b"content-length", b"3"), (b"authorization", value)])
     heads.learn(b"none", b"/v1/models/echo/predict", [(b"content-length", b"3")])
@@ -266,7 +268,7 @@ def test_a_client_has_a_limit_of_its_own_and_gets_its_room_back(keys_file: Path)
 
 def test_a_revoked_client_is_refused_even_when_its_head_is_still_at_hand() -> None:
     client = Client(ApiKey("a", bytes(32), max_in_flight=1))
-    assert head_of("echo", b"", {}, client).client is client
+    assert head_of(PATH, NATIVE, {"model": "echo"}, b"", {}, client).client is client
     client.enter()
     with pytest.raises(RequestError) as full:
         client.enter()

@@ -122,7 +122,7 @@ def test_nobody_encodes_an_answer_for_who_is_gone(way: type[ExpressProtocol], mo
             first.post("echo", LARGE)
             assert first.response()[0] == 200
         endless = Endless()
-        monkeypatch.setattr("producer_api.inference.exchange.encode_reply_in_steps", endless)
+        monkeypatch.setattr("producer_api.inference.native.encode_reply_in_steps", endless)
         with server.connect() as client:
             client.post("echo", LARGE)
             eventually(lambda: endless.begun == 1)
@@ -141,7 +141,7 @@ def test_nor_one_that_was_asked_for_by_its_id(monkeypatch: pytest.MonkeyPatch) -
             )
             assert first.response()[0] == 200
         endless = Endless()
-        monkeypatch.setattr("producer_api.routes.requests.encode_reply_in_steps", endless)
+        monkeypatch.setattr("producer_api.inference.native.encode_reply_in_steps", endless)
         with server.connect() as client:
             client.send(b"GET /v1/models/echo/requests/mine HTTP/1.1\r\nHost: test\r\n\r\n")
             eventually(lambda: endless.begun == 1)

@@ -11,7 +11,7 @@ import pytest
 
 from consumer.models.base import IMAGES, Result
 from producer_api.inference.errors import from_fault
-from producer_api.routes.predict import PATH
+from producer_api.inference.native import PATH
 from shared.settings import Settings
 from shared.state.cards import TensorSpec
 from shared.wire import outcomes

@@ -10,8 +10,10 @@ from typing import Any
 import msgpack
 import pytest
 
-from producer_api.inference.decoding import Limits, decode
+from producer_api.inference.codec import Limits
+from producer_api.inference.decoding import decode_in_steps
 from producer_api.inference.negotiation import JSON, MSGPACK
+from producer_api.parsing.steps import at_once
 from shared.state.cards import TensorSpec
 from shared.wire.outcomes import RequestError
 from tests.fakes import card
@@ -33,7 +35,7 @@ def peak_bytes(step: Callable[[], Any]) -> int:
 def _decode(kind: str, body: bytes, datatype: str) -> str:
     one = card("m", [TensorSpec("x", datatype, (-1,))], max_batch=1 << 30)
     try:
-        decode(kind, body, b"", one, Limits(1000, 1000), "a", None)
+        at_once(decode_in_steps(kind, body, b"", one, Limits(1000, 1000), "a", None))
     except RequestError as error:
         return error.outcome.code
     return "ok"

@@ -11,17 +11,23 @@ from typing import Any
 import pytest
 from prometheus_client.registry import CollectorRegistry
 
-from producer_api.http.express import MOST_BYTES, Express, Heads, KnownHead
-from producer_api.inference.exchange import AppContext, Exchange
+from producer_api.app import create_app
+from producer_api.http import responses
+from producer_api.http.express import MOST_BYTES, Heads, KnownHead
+from producer_api.inference.codec import Response
+from producer_api.inference.context import AppContext
+from producer_api.inference.dialects import DIALECTS
+from producer_api.inference.exchange import Exchange
 from producer_api.load.body_budget import Arrivals
 from producer_api.load.in_flight import InFlight
 from producer_api.metrics import ApiMetrics
-from producer_api.queue.interface import Answer, Catalogue, GiveUp, ModelState, Standing, submit
+from producer_api.queue.interface import Answer, Catalogue, GiveUp, ModelState, Standing
 from shared.keys import DEFAULT_LANE
 from shared.settings import Settings
 from shared.wire.messages import Fault, ModelTag, Reply, Request, Tensor, Timing
 from shared.wire.outcomes import LANE_FULL, RequestError
 from tests.fakes import ECHO
+from tests.unit.producer_api.asgi import call
 
 TARGET = b"/v1/models/echo/predict"
 RAW = (b"content-type", b"application/octet-stream")
@@ -34,7 +40,7 @@ def length(size: int = 3) -> tuple[bytes, bytes]:
 
 
 def learnt(target: bytes = TARGET, headers: Headers | None = None, head: bytes = b"head") -> KnownHead | None:
-    heads = Heads(max_body_bytes=1000)
+    heads = Heads(DIALECTS, max_body_bytes=1000)
     heads.learn(head, target, headers or (RAW, length()))
     return heads.get(head)
 
@@ -104,7 +110,7 @@ def test_a_long_head_is_not_remembered() -> None:
 
 
 def test_of_too_many_heads_the_one_used_longest_ago_is_forgotten() -> None:
-    heads = Heads(1000, most=3)
+    heads = Heads(DIALECTS, 1000, most=3)
     for name in (b"a", b"b", b"c"):
         heads.learn(name, TARGET, (RAW, length()))
     assert heads.get(b"a")
@@ -169,16 +175,16 @@ GOOD = reply(outputs=(Tensor("output", "UINT8", (1, 3), b"abc"),))
 
 def asked(
     answer: Answer | Exception | None, *, at_once: bool = False, body: bytes = b"abc"
-) -> tuple[AppContext, list[Any]]:
-    """One request on the express way; what the connection was told to send."""
+) -> tuple[AppContext, list[Response]]:
+    """One request with a known head; what the connection was told to send."""
     metrics = ApiMetrics(CollectorRegistry(), "1", None, in_flight := InFlight(1), arrivals := Arrivals(1))
     context = AppContext(Settings(), Told(answer, at_once=at_once), metrics, arrivals, in_flight)
-    sent: list[Any] = []
+    sent: list[Response] = []
 
     async def main() -> None:
         known = learnt()
         assert known is not None
-        Express(context).begin(known.head, body, lambda response, close: sent.append((response, close)))
+        Exchange(context, known.head).start(body, lambda exchange, response: sent.append(response))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 
@@ -202,18 +208,18 @@ def asked(
 def test_whatever_the_queue_does_there_is_one_answer(
     answer: Answer | Exception, status: int, outcome: str, at_once: bool
 ) -> None:
-    context, ((response, close),) = asked(answer, at_once=at_once)
-    assert response.startswith(b"HTTP/1.1 %d " % status)
-    assert b"a bug in the queue" not in response
-    assert not close
+    context, (response,) = asked(answer, at_once=at_once)
+    assert responses.encode(response).startswith(b"HTTP/1.1 %d " % status)
+    assert b"a bug in the queue" not in response.body
+    assert not response.is_last
     assert context.in_flight.count == 0
     assert context.metrics.requests.counts == {("echo", outcome): 1}
 
 
 def test_the_log_names_the_request_that_failed(caplog: pytest.LogCaptureFixture) -> None:
-    _, ((response, _),) = asked(ZeroDivisionError("a bug in the queue"), at_once=True)
+    _, (response,) = asked(ZeroDivisionError("a bug in the queue"), at_once=True)
     [line] = caplog.records
-    assert line.__dict__["request_id"].encode() in response
+    assert line.__dict__["request_id"] == response.request_id
 
 
 def test_a_request_without_an_answer_is_in_flight() -> None:
@@ -246,20 +252,12 @@ def test_a_request_leaves_no_cycle_behind(answer: Any, body: bytes, uncollected:
 
 
 def test_a_refusal_on_the_ordinary_way_leaves_no_cycle_behind(uncollected: list[Any]) -> None:
-    queue = Told(RequestError(LANE_FULL, "The lane is full."))
+    app = create_app(Settings(), Told(RequestError(LANE_FULL, "The lane is full.")), CollectorRegistry())
+    kind = [("Content-Type", "application/octet-stream")]
 
     async def main() -> None:
         for _ in range(3):
-            try:
-                await submit(
-                    queue,
-                    queue.catalogue().models["echo"],
-                    Request("a", 1000, "text/plain", b"x"),
-                    id_is_generated=True,
-                )
-            except RequestError:
-                continue
-            raise AssertionError
+            assert (await call(app, "POST", TARGET.decode(), kind, b"x")).status == 429
 
     asyncio.run(main())
     gc.collect()

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from producer_api.inference.decoding import Limits, decode_in_steps
+from producer_api.inference.codec import Limits
+from producer_api.inference.decoding import decode_in_steps
 from producer_api.inference.negotiation import JSON
 from producer_api.parsing import json_lists, json_texts
 from producer_api.parsing.json_cuts import cut

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from producer_api.inference import decoding, tensors
-from producer_api.inference.decoding import Limits, decode, decode_in_steps
+from producer_api.inference.codec import Limits
+from producer_api.inference.decoding import decode_in_steps
 from producer_api.inference.encoding import encode_reply, encode_reply_in_steps, is_large
 from producer_api.inference.negotiation import JSON, MSGPACK, RAW
 from producer_api.inference.request_ids import fingerprint, fingerprint_in_steps
@@ -239,7 +240,7 @@ def test_a_name_of_megabytes_that_nobody_knows_takes_no_longer_than_its_bytes(ki
 
     def refused() -> None:
         with pytest.raises(RequestError) as caught:
-            decode(kind, body, b"", one, Limits(1000, 1000), "a", None)
+            at_once(decode_in_steps(kind, body, b"", one, Limits(1000, 1000), "a", None))
         assert (caught.value.outcome.code, caught.value.field) == ("invalid_input", "body")
 
     usual_s = min(
@@ -255,7 +256,7 @@ def test_a_name_that_looks_like_a_place_is_none(name: str, field: str) -> None:
     one = card("m", [TensorSpec("x", "FP32", (-1,))])
     for body, expected in (({name: 1}, field), ({"parameters": {name: 1}}, "parameters")):
         with pytest.raises(RequestError) as caught:
-            decode(MSGPACK, msgspec.msgpack.encode(body), b"", one, Limits(1000, 1000), "a", None)
+            at_once(decode_in_steps(MSGPACK, msgspec.msgpack.encode(body), b"", one, Limits(1000, 1000), "a", None))
         assert caught.value.field == expected
 
 
@@ -312,7 +313,7 @@ elements: dict[str, st.SearchStrategy[Any]] = {
 def outcome(body: bytes, datatype: str) -> Any:
     one = card("m", [TensorSpec("x", datatype, (-1,))], max_batch=1 << 20)
     try:
-        return decode(JSON, body, b"", one, Limits(1000, 1000), "a", None).request
+        return at_once(decode_in_steps(JSON, body, b"", one, Limits(1000, 1000), "a", None)).request
     except RequestError:
         return "refused"
 
@@ -324,7 +325,7 @@ def outcome(body: bytes, datatype: str) -> Any:
 ])  # fmt: skip
 def test_what_stands_for_something_long_is_not_told(body: Any, told: tuple[str, str]) -> None:
     with pytest.raises(RequestError) as caught:
-        decode(JSON, json.dumps(body).encode(), b"", card("m", []), Limits(1000, 1000), "a", None)
+        at_once(decode_in_steps(JSON, json.dumps(body).encode(), b"", card("m", []), Limits(1000, 1000), "a", None))
     assert caught.value.message.startswith(told[0])
     assert caught.value.field == told[1]
 

@@ -1,0 +1,175 @@
+"""What a dialect of HTTP is: from a request to a message for the queue, and from a reply to a response.
+
+A dialect is one implementation of :class:`Codec` and one line in the table of ``dialects.py``. Neither what a request
+goes through (``exchange.py``) nor how it comes (``http``, ``routes``) knows which one it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from producer_api.auth import Client
+from producer_api.parsing.steps import Steps
+from shared.keys import DEFAULT_LANE
+from shared.state.cards import Card
+from shared.wire.messages import Reply, Request
+from shared.wire.outcomes import RequestError
+
+from .negotiation import MAX_HEADER_BYTES, traceparent
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Head(Struct, frozen=True):
+    """What the head of a request says.
+
+    Attributes:
+        route: template of the path, such as ``/v1/models/{model}/predict``.
+        codec: that of the route.
+        model: name in the path; empty where the body names the model.
+        path: all that the path names, by the template's names.
+        query: the query string as it came.
+        headers: all of them; names are in lower case.
+        accept, content_type: the headers, cut at ``MAX_HEADER_BYTES``; empty when there are none.
+        content_encoding: the header, None when there is none.
+        traceparent: W3C trace context if the header is valid.
+        client: who holds the API key, None where none is asked for.
+        lane: where its requests go.
+        extra_lines: header lines that every answer to it carries, as they are sent.
+    """
+
+    route: str
+    codec: Codec
+    model: str
+    path: Mapping[str, str]
+    query: bytes
+    headers: Mapping[bytes, bytes]
+    accept: bytes
+    content_type: bytes
+    content_encoding: bytes | None
+    traceparent: str | None
+    idempotency_key: bytes | None
+    client: Client | None
+    lane: str
+    extra_lines: bytes
+
+
+def head_of(
+    route: str,
+    codec: Codec,
+    path: Mapping[str, str],
+    query: bytes,
+    headers: Mapping[bytes, bytes],
+    client: Client | None = None,
+    extra_lines: bytes = b"",
+) -> Head:
+    """Collect what matters from the headers; names are in lower case."""
+    trace = headers.get(b"traceparent")
+    return Head(
+        route,
+        codec,
+        path.get("model", ""),
+        path,
+        query,
+        headers,
+        headers.get(b"accept", b"")[:MAX_HEADER_BYTES],
+        headers.get(b"content-type", b"")[:MAX_HEADER_BYTES],
+        headers.get(b"content-encoding"),
+        None if trace is None else traceparent(trace),
+        headers.get(b"idempotency-key"),
+        client,
+        DEFAULT_LANE if client is None else client.key.lane,
+        extra_lines,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of ``timeout_ms``: what it is when not given, and the most it may be."""
+
+    default_timeout_ms: int
+    max_timeout_ms: int
+
+
+class Decoded(Struct, frozen=True):
+    """A request ready for the queue.
+
+    Attributes:
+        id_is_generated: the client did not name it.
+        fingerprint: of all that was sent, when an idempotency key came with it; else empty.
+        asked: what the codec wants to know again when it encodes the answer, such as the outputs that were asked for.
+    """
+
+    request: Request
+    id_is_generated: bool
+    fingerprint: str = ""
+    asked: Any = None
+
+
+class Response(Struct):
+    """A whole response, before a transport makes bytes of it.
+
+    Attributes:
+        media_type: of the body.
+        headers: besides those that say type and length of the body, the request's id and the end of the connection.
+        request_id: None where there is no request.
+        is_last: the connection ends after it.
+    """
+
+    status: int
+    media_type: str
+    body: bytes
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    request_id: str | None = None
+    is_last: bool = False
+
+
+class Codec(Protocol):
+    """One dialect. No I/O, and no state: one object serves all requests.
+
+    Raises:
+        RequestError: from everything but ``error``: the request is refused.
+    """
+
+    def answer_type(self, head: Head) -> str:
+        """Return the media type that the answer will have; asked before anything else."""
+
+    def body_kind(self, head: Head, card: Card) -> str:
+        """Return the kind of the body for :meth:`decode`; asked as soon as the model is known."""
+
+    def model_name(self, head: Head, body: bytes) -> Steps[str]:
+        """Return the name of the model where the path does not say it, with pauses where the body is large.
+
+        Not asked of a codec whose paths all say it.
+        """
+        yield
+        raise AssertionError("the path names the model")
+
+    def decode(
+        self, kind: str, body: bytes, head: Head, card: Card, limits: Limits, generated_id: str
+    ) -> Decoded | Steps[Decoded]:
+        """Decode and check one request; returns the steps that do it where that takes long.
+
+        Args:
+            body: all of it; it is passed on without a copy when it is raw.
+            generated_id: id of the request unless the client names it.
+        """
+
+    def encode(
+        self, reply: Reply, media_type: str, total_s: float, asked: Any, *, is_short: bool
+    ) -> Response | Steps[Response]:
+        """Encode a reply without a fault; returns the steps that do it where that takes long.
+
+        Args:
+            media_type: as :meth:`answer_type` has said.
+            total_s: seconds the request has spent in this process, waiting included.
+            asked: as :meth:`decode` has put it into ``Decoded``.
+            is_short: the reply is known to be so short that it takes no time worth mentioning.
+        """
+
+    def error(self, error: RequestError) -> Response:
+        """Encode an error. Headers that say when to come again and such are not its business."""

@@ -1,0 +1,30 @@
+"""What all requests of an application share."""
+
+from __future__ import annotations
+
+from producer_api.load.body_budget import Arrivals
+from producer_api.load.in_flight import InFlight
+from producer_api.metrics import ApiMetrics
+from producer_api.parsing.steps import Turns
+from producer_api.queue.interface import Queue
+from shared.settings import Settings
+
+from .codec import Limits
+from .request_ids import RequestIds
+
+
+class AppContext:
+    """The queue, what is counted, and what bounds a request.
+
+    Attributes:
+        ids: makes the ids of requests whose clients name none.
+        turns: where large bodies and answers are coded.
+    """
+
+    def __init__(
+        self, settings: Settings, queue: Queue, metrics: ApiMetrics, arrivals: Arrivals, in_flight: InFlight
+    ) -> None:
+        self.queue, self.metrics, self.arrivals, self.in_flight = queue, metrics, arrivals, in_flight
+        self.ids, self.turns = RequestIds(), Turns(settings.sending_limit_bytes)
+        self.limits = Limits(settings.default_timeout_ms, settings.max_timeout_ms)
+        self.max_body_bytes = settings.max_body_bytes
