@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
-from producer_api.queue import interface
 from producer_api.queue.admission import admit, check_lane
 from producer_api.queue.interface import Answer, GiveUp, ModelState, Queue
 from shared.keys import DEFAULT_LANE
@@ -42,8 +42,26 @@ async def submit(
     fingerprint: str = "",
     lane: str = DEFAULT_LANE,
 ) -> Answer:
-    """Wait for the reply."""
+    """Wait for the reply; given up when cancelled.
+
+    Raises:
+        RequestError: whatever ended it instead of an answer.
+    """
     state = admitted(queue, model, request, lane)
-    return await interface.submit(
-        queue, state, request, id_is_generated=id_is_generated, fingerprint=fingerprint, lane=lane
+    future: asyncio.Future[Answer | RequestError] = asyncio.get_running_loop().create_future()
+
+    def done(result: Answer | RequestError) -> None:
+        if not future.done():
+            future.set_result(result)
+
+    give_up = queue.begin(
+        state, request, id_is_generated=id_is_generated, done=done, fingerprint=fingerprint, lane=lane
     )
+    try:
+        result = await future
+    except asyncio.CancelledError:
+        give_up()
+        raise
+    if isinstance(result, RequestError):
+        raise result
+    return result

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -219,44 +217,3 @@ class Queue(Protocol):
         Raises:
             RequestError: ``UNKNOWN_MODEL``, ``UNKNOWN_LANE``, ``QUEUE_UNAVAILABLE``.
         """
-
-
-async def submit(
-    queue: Queue,
-    state: ModelState,
-    request: Request,
-    *,
-    id_is_generated: bool,
-    fingerprint: str = "",
-    lane: str = DEFAULT_LANE,
-) -> Answer:
-    """Put a request into one of the model's lanes and wait for its reply; see :meth:`Queue.begin`.
-
-    Raises:
-        RequestError: whatever ended it instead of an answer.
-    """
-    future: asyncio.Future[Answer | RequestError] = asyncio.get_running_loop().create_future()
-    give_up = queue.begin(
-        state,
-        request,
-        id_is_generated=id_is_generated,
-        done=partial(_set_result, future),
-        fingerprint=fingerprint,
-        lane=lane,
-    )
-    try:
-        result = await future
-    except asyncio.CancelledError:
-        give_up()
-        raise
-    if not isinstance(result, RequestError):
-        return result
-    try:
-        raise result
-    finally:
-        del future, give_up, result  # the error knows this frame: if the frame knew the error, that would be a cycle
-
-
-def _set_result(future: asyncio.Future[Answer | RequestError], result: Answer | RequestError) -> None:
-    if not future.done():
-        future.set_result(result)

@@ -14,13 +14,13 @@ from consumer.queue.interface import Completion
 from consumer.queue.redis_stream import RedisStream
 from headrace.lanes import lane
 from producer_api.metrics import queue_metrics
-from producer_api.queue.interface import submit
 from producer_api.queue.redis_queue import RedisQueue
 from shared.redis import functions
 from shared.redis.client import connect
 from shared.redis.embedded import ServerConfig, free_port
 from shared.wire.messages import ModelTag, Reply, Request, Tensor, Timing, decode_request, encode_reply
 from shared.wire.outcomes import QUEUE_UNAVAILABLE, RequestError
+from tests.asking import submit
 from tests.contract.lanes import LANE, card, settings
 from tests.embedded import EmbeddedServer
 from tests.helpers import eventually
@@ -87,13 +87,13 @@ def test_answers_and_hints_that_say_more_are_read(
         queue = RedisQueue(settings(url), queue_metrics(CollectorRegistry()))
         await queue.start()
         assert LANE in queue.catalogue().models[model_name].bytes
-        asked = asyncio.create_task(submit(queue, model_name, request("a"), id_is_ours=True))
+        asked = asyncio.create_task(submit(queue, model_name, request("a"), id_is_generated=True))
         await asyncio.to_thread(answer_one)
         reply = (await asked).reply
         assert reply.outputs is not None
         assert (reply.id, reply.outputs[0].data) == ("a", b"x")
         with pytest.raises(RequestError) as caught:
-            await submit(queue, model_name, request("put-off"), id_is_ours=True)
+            await submit(queue, model_name, request("put-off"), id_is_generated=True)
         assert caught.value.outcome is QUEUE_UNAVAILABLE  # and not a wait for an entry of that name
         await queue.close()
 
