@@ -22,9 +22,11 @@ from .metrics import ConsumerMetrics
 from .models.base import Model
 from .models.load_errors import ModelCannotLoad
 from .models.model_errors import described
-from .pipeline.cancellations import CancellationListener, Cancellations
+from .pipeline.cancellations import CancellationListener
+from .pipeline.context import Context
 from .pipeline.pipeline import Pipeline
 from .queue.interface import StreamDown, StreamGone, WorkStream
+from .queue.shared_bodies import SharedBodies
 from .switching.adoption import Adoption
 from .switching.pause import Pause
 from .switching.precision_switch import Switch
@@ -69,20 +71,13 @@ class Worker:
         self._model: Model | None = None
         self._running: Running | None = None
         self._heartbeat = Heartbeat(stream, self._describe, self._look, config.settings.heartbeat_ms / 1000)
-        self._pause = Pause(self._heartbeat.beat_now)
-        cancellations = Cancellations()
-        self._listener = CancellationListener(stream, cancellations)
-        self._pipeline = Pipeline(
-            config,
-            stream,
-            metrics,
-            self._heartbeat.beat_now,
-            self._thread,
-            self._pause,
-            self._wear_out,
-            tracing,
-            cancellations,
+        self._pause, self._bodies = (
+            Pause(self._heartbeat.beat_now),
+            SharedBodies(bool(config.settings.shared_bodies_mb)),
         )
+        context = Context(config.model_name, stream, config.settings, metrics, tracing, self._pause, self._bodies)
+        self._listener = CancellationListener(stream, context.cancellations)
+        self._pipeline = Pipeline(config, context, self._heartbeat.beat_now, self._wear_out, self._thread)
         tuner = Tuner(lambda target: self._thread("tuner", target).start(), elsewhere)
         prepared = Preparation(tuner, self._seek)
         self._switch = Switch(stream, config.precision, self._pipeline.halt, self._heartbeat.beat_now, prepared.refusal)
@@ -302,7 +297,7 @@ class Worker:
             refusal=refusal,
             serving=desired_state.Serving.PAUSED if self._pause.rests else desired_state.Serving.OPEN,
             late_s=f"{late_s:.0f}" if late_s else "",
-            bodies=self._pipeline.bodies.identity(),
+            bodies=self._bodies.identity(),
             version=card.version,
         )
         return self._adoption.told_of(card), desired_state.to_hash(state)

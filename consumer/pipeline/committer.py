@@ -8,25 +8,23 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import msgspec
 
 from consumer.events import BatchDone, ItemDone
 from consumer.models.base import Model
 from consumer.models.model_errors import answer_to
-from consumer.queue.interface import NO_ROOM, Claim, Completion, Dead, OnDead, StreamDown, StreamGone, WorkStream
-from shared.settings import Settings
-from shared.tracing.spans import Tracing
+from consumer.queue.interface import NO_ROOM, Claim, Completion, Dead, StreamDown, StreamGone
+from shared.state.cards import Card
+from shared.tracing.spans import TracedBatch, TracedRequest
 from shared.wire.fast import decode_reply, encode_reply
 from shared.wire.messages import Fault, ModelTag, Reply, Timing
 from shared.wire.outcomes import BY_CODE, INTERNAL, LANE_FULL, OK, Outcome, RequestError
 
-from .deduplication import Deduplication
-from .items import Finished, Item, Prepared, Refused, completion_of
-from .leases import LeaseBook, Watchdog
-from .traces import traced
+from .context import Context
+from .interface import Frame
+from .items import BatchRun, Item, Prepared, Refused, completion_of
 
 log = logging.getLogger(__name__)
 
@@ -43,91 +41,58 @@ LARGE_BYTES = 1024 * 1024
 MOST_TRIES = 3
 """Of committing more than that, while the server takes other commits."""
 
-Work = Finished | Sequence[Refused] | None
-
 
 class Committer:
-    """Takes finished batches and refusals from the other stages; bounded, so a slow queue holds them back.
+    """Takes items that ran and refusals from the other stages; bounded, so a slow queue holds them back.
+
+    An answer becomes visible when its commit has succeeded: :meth:`_commit_portion`, or what
+    :class:`consumer.pipeline.inline_executor.InlineExecutor` commits with its next read.
 
     Args:
-        tag: which model answers.
-        warnings: sentences that every answer carries.
-        settings: expiry of replies.
-        report: called after each commit with what happened, for the metrics.
-        on_dead: told of dead letters, for the metrics.
-        tracing: told of batches with traced requests in them; None for nobody.
-        watchdog: is told when making the answers of a batch begins and ends.
-        deduplication: which ids are under way.
-
-    Attributes:
-        held: a batch that the executing thread commits together with its next read; touched by that thread only.
+        card: which model answers, and sentences that every answer carries.
+        is_idle: says that no other request waits for the executor.
     """
 
-    def __init__(
-        self,
-        stream: WorkStream,
-        model: Model,
-        leases: LeaseBook,
-        tag: ModelTag,
-        warnings: Sequence[str],
-        settings: Settings,
-        report: Callable[[BatchDone], None],
-        on_dead: OnDead,
-        tracing: Tracing | None = None,
-        watchdog: Watchdog | None = None,
-        deduplication: Deduplication | None = None,
-    ) -> None:
-        self._deduplication = Deduplication() if deduplication is None else deduplication
-        self._stream, self._model, self._leases = stream, model, leases
-        self._tag, self._warnings, self._settings = tag, warnings, settings
-        self._report, self._on_dead = report, on_dead
-        self._tracing, self._watchdog = tracing, watchdog or Watchdog()
-        self.held: Prepared | None = None
-        self._work: queue.Queue[Work] = queue.Queue(WAITING_BATCHES)
+    def __init__(self, context: Context, model: Model, card: Card, is_idle: Callable[[], bool]) -> None:
+        self._context, self._model, self._warnings, self._is_idle = context, model, card.warnings, is_idle
+        self._tag = ModelTag(card.name, card.version, card.precision)
+        self._stream, self._leases, self._deduplication = context.stream, context.leases, context.deduplication
+        self._work: queue.Queue[Callable[[], None] | None] = queue.Queue(WAITING_BATCHES)
         self._give_up = threading.Event()
         self._committing = threading.Lock()
 
-    def finish(self, finished: Finished, *, idle: bool, hold: bool = False) -> None:
-        """Hand over a batch that ran.
+    def finish(self, items: Sequence[Item], run: BatchRun) -> None:
+        """See the interface.
 
         A few replies are committed at once, on the calling thread, when nothing waits for it: waking the committing
         thread would take longer than the commit.
-
-        Args:
-            idle: no other request waits for the calling thread.
-            hold: the calling thread will read the stream next and can commit in the same round trip: the batch is
-                kept in ``held`` for that.
         """
-        if hold:
-            prepared = self._prepare(finished)
-            self.held = prepared
-            if sum(len(one.reply) for one in prepared.completions) > MOST_BYTES:
-                self.flush()
-        elif idle and len(finished.items) <= FEW_REPLIES and self._work.empty() and self._committing.acquire(False):
+        at_once = len(items) <= FEW_REPLIES and self._is_idle() and self._work.empty()
+        if at_once and self._committing.acquire(blocking=False):
             try:
-                self._commit_prepared(self._prepare(finished))
+                self._commit_finished(items, run)
             finally:
                 self._committing.release()
         else:
-            self._work.put(finished)
+            self._work.put(partial(self._commit_finished, items, run))
 
-    def flush(self) -> None:
-        """Commit what is held."""
-        held, self.held = self.held, None
-        if held is not None:
-            with self._committing:  # the committing thread may be busy with refusals, on the same connection
-                self._commit_prepared(held)
+    def emit(self, frames: Sequence[Frame]) -> None:
+        """See the interface. Nobody reads parts of answers yet, so they go no further."""
+
+    def commit(self, prepared: Prepared) -> None:
+        """Commit on the calling thread."""
+        with self._committing:  # the committing thread may be busy with refusals, on the same connection
+            self._commit_prepared(prepared)
 
     def settle(self, prepared: Prepared) -> None:
-        """Note that a batch has been committed."""
-        self.held = None
-        self._leases.release(item.claim for item in prepared.completions)
+        """Note that somebody else has committed it."""
+        self._leases.release(one.claim for one in prepared.completions)
         with self._committing:  # one report at a time: the metrics take no lock
-            self._report_batch(prepared)
+            self._report(prepared)
 
     def refuse(self, refused: Sequence[Refused]) -> None:
         """Hand over requests that end without inference."""
-        self._work.put(refused)
+        self._work.put(partial(self._commit_refused, refused))
 
     def close(self) -> None:
         """Nothing more comes; ``run`` returns once everything is committed."""
@@ -139,61 +104,62 @@ class Committer:
 
     def run(self) -> None:
         """Commit until closed."""
-        while (work := self._work.get()) is not None:
+        while (commit := self._work.get()) is not None:
             with self._committing:
-                if isinstance(work, Finished):
-                    self._commit_prepared(self._prepare(work))
-                else:
-                    self._commit_refused(work)
+                commit()
 
-    def _prepare(self, finished: Finished) -> Prepared:
+    def prepare(self, items: Sequence[Item], run: BatchRun) -> Prepared:
+        """Make and encode the replies of items that ran."""
         begun_s = time.monotonic()
-        self._watchdog.begin(id(finished), begun_s)  # two threads may do this at once
+        watchdog = self._context.watchdog
+        watchdog.begin(id(run), begun_s)  # two threads may do this at once
         completions, done = [], []
-        for item, outputs in zip(finished.items, finished.outputs, strict=True):
-            reply, code = self._reply(item, outputs, finished)
+        for item in items:
+            reply, code = self._reply(item, run)
             request = item.request
-            expiry_ms = self._settings.reply_expiry_ms(request.ttl_ms)
+            expiry_ms = self._context.settings.reply_expiry_ms(request.ttl_ms)
             if code != OK.code and not BY_CODE[code].lasting:
                 expiry_ms = 0
-            waited_s = finished.taken_s - item.arrived_s
             completions.append(completion_of(item, expiry_ms, reply))
             if self._deduplication:
                 completions += self._completions_of_joined(completions[-1])
-            done.append(ItemDone(code, item.queued_s, waited_s, item.decode_s, request.traceparent))
-        self._watchdog.end(id(finished))
-        return Prepared(finished, completions, done, begun_s, time.monotonic())
+            done.append(ItemDone(code, item.queued_s, run.taken_s - item.arrived_s, item.decode_s, request.traceparent))
+        watchdog.end(id(run))
+        return Prepared(items, run, completions, done, begun_s, time.monotonic())
+
+    def _commit_finished(self, items: Sequence[Item], run: BatchRun) -> None:
+        self._commit_prepared(self.prepare(items, run))
 
     def _commit_prepared(self, prepared: Prepared) -> None:
         lost = self._commit(prepared.completions)
-        self._report_batch(_without(prepared, lost) if lost else prepared)
+        self._report(_without(prepared, lost) if lost else prepared)
 
-    def _report_batch(self, prepared: Prepared) -> None:
-        finished = prepared.finished
+    def _report(self, prepared: Prepared) -> None:
+        run, tracing = prepared.run, self._context.tracing
         done = BatchDone(
             items=prepared.done,
-            rows=finished.rows,
-            reason=finished.reason,
-            run_s=finished.run_s,
+            rows=run.rows,
+            reason=run.reason,
+            run_s=run.run_s,
             postprocess_s=prepared.encoded_s - prepared.begun_s,
             commit_s=time.monotonic() - prepared.encoded_s,
         )
-        self._report(done)
-        if self._tracing is not None:
-            batch = traced(finished, done, self._tag, time.monotonic())
+        self._context.metrics.batch_done(done)
+        if tracing is not None:
+            batch = _traced(prepared, done, self._tag, time.monotonic())
             if batch is not None:
-                self._tracing.batch(batch)
+                tracing.batch(batch)
 
-    def _reply(self, item: Item, outputs: Sequence[Any] | RequestError, finished: Finished) -> tuple[bytes, str]:
+    def _reply(self, item: Item, run: BatchRun) -> tuple[bytes, str]:
         """Make and encode the reply; returns it with its outcome code. A model may return what cannot be encoded."""
         timing = Timing(
             queue=round(item.queued_s * 1e6),
-            wait=round((finished.taken_s - item.arrived_s) * 1e6),
+            wait=round((run.taken_s - item.arrived_s) * 1e6),
             decode=round(item.decode_s * 1e6),
-            run=round(finished.run_s * 1e6),
-            batch=finished.rows,
+            run=round(run.run_s * 1e6),
+            batch=run.rows,
         )
-        attempt = item.entry.attempt
+        attempt, outputs = item.entry.attempt, item.outcome
         if not isinstance(outputs, RequestError):
             try:
                 result = self._model.postprocess(outputs, item.request)
@@ -234,7 +200,7 @@ class Committer:
         for one in refused:
             error = one.error
             reply = self._refusal(one.request_id, Timing(), one.entry.attempt, error)
-            expiry_ms = self._settings.reply_expiry_ms(one.ttl_ms) if error.outcome.lasting else 0
+            expiry_ms = self._context.settings.reply_expiry_ms(one.ttl_ms) if error.outcome.lasting else 0
             end = Completion(one.entry.entry_id, one.request_id, one.reply_to, expiry_ms, reply, one.entry.lane)
             if one.reason:
                 log.error("Request %s is a dead letter now: %s", one.request_id, one.reason)
@@ -245,9 +211,10 @@ class Committer:
             done.append(ItemDone(error.outcome.code, 0.0, 0.0, 0.0))
         self._commit(completions)
         if dead:
-            self._until_answered(lambda: self._on_dead(dead, self._stream.dead_letter(dead)), len(dead))
+            on_dead = self._context.metrics.dead_lettered
+            self._until_answered(lambda: on_dead(dead, self._stream.dead_letter(dead)), len(dead))
             self._leases.release(one.completion.claim for one in dead)
-        self._report(BatchDone(items=done))
+        self._context.metrics.batch_done(BatchDone(items=done))
 
     def _commit(self, completions: Sequence[Completion]) -> dict[Claim, Outcome]:
         """Commit; returns the entries whose answer could not be stored, and the error that each ended with instead."""
@@ -344,6 +311,29 @@ def _without(prepared: Prepared, lost: Mapping[Claim, Outcome]) -> Prepared:
     """Return a batch in whose report those whose answer was lost have failed."""
     done = [
         msgspec.structs.replace(one, outcome=lost[item.entry.claim].code) if item.entry.claim in lost else one
-        for item, one in zip(prepared.finished.items, prepared.done, strict=True)
+        for item, one in zip(prepared.items, prepared.done, strict=True)
     ]
-    return replace(prepared, done=done)
+    return msgspec.structs.replace(prepared, done=done)
+
+
+def _traced(prepared: Prepared, done: BatchDone, tag: ModelTag, now_s: float) -> TracedBatch | None:
+    """Describe a batch that was committed at ``now_s``, on the monotonic clock; None when none of it is traced."""
+    requests = [
+        TracedRequest(item.request.id, traceparent, one.outcome, one.queue_wait_s, one.batch_wait_s)
+        for item, one in zip(prepared.items, done.items, strict=True)
+        if (traceparent := item.request.traceparent) is not None
+    ]
+    if not requests:
+        return None
+    run = prepared.run
+    return TracedBatch(
+        model=tag.name,
+        precision=tag.precision,
+        age_s=now_s - run.taken_s,
+        rows=run.rows,
+        reason=run.reason.value,
+        run_s=run.run_s,
+        postprocess_s=done.postprocess_s,
+        commit_s=done.commit_s,
+        requests=requests,
+    )

@@ -7,25 +7,24 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Protocol
 
 import msgspec
 
-from consumer.queue.entry_reader import read
-from consumer.queue.interface import FUTURE_MS, Completion, Dead, Entry, OnDead, StreamDown, StreamGone, WorkStream
-from consumer.queue.shared_bodies import SharedBodies
-from consumer.switching.pause import Pause
+from consumer.queue.entry_reader import read as read_entry
+from consumer.queue.interface import FUTURE_MS, Completion, Dead, Entry, StreamDown, StreamGone
 from shared.keys import DEFAULT_LANE
-from shared.redis.clock import RedisClock
 from shared.wire.bodies import BODY_GONE, Owner
 from shared.wire.messages import WireError
 from shared.wire.outcomes import CRASHED, EXPIRED, MALFORMED, RequestError
 
-from .decoding import Decoding, count_isolated
-from .deduplication import Deduplication, may_be_duplicate
+from .context import Context
+from .decoding.rows import Rows
+from .decoding.stage import Decoding
+from .deduplication import may_be_duplicate
 from .intake import Intake
-from .items import Item, Refusal, Refused, Replies, completion_of, refuse
-from .leases import MOST_CRASHES, LeaseBook, Watchdog
-from .rows import Rows
+from .items import Item, Refusal, Refused, completion_of, refuse
+from .leases import MOST_CRASHES
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +33,17 @@ RETRY_S = 0.2
 POLL_S = 0.005
 """Time between two looks, while the next batch is full, for lanes that have less than their share of it."""
 ROWS = "rows"
-"""What making the rows of requests just read is called in the watchdog."""
+"""What making the rows of requests just read is called to the watchdog."""
+
+SCANS_PER_LEASE = 3
+"""Searches for abandoned work, while they find none."""
+
+
+class Read(Protocol):
+    """Claims entries; see :meth:`consumer.queue.interface.WorkStream.read`."""
+
+    def __call__(self, max_entries: int, *, wait: bool) -> Sequence[Entry]:
+        """Claim up to ``max_entries``."""
 
 
 class Fetcher:
@@ -43,131 +52,89 @@ class Fetcher:
     Args:
         rows: makes rows of requests where that is no work.
         decoding: makes the others.
-        refuse: takes requests that end here, without inference.
+        send: takes requests that end here, without inference.
         on_gone: called when stream or group are missing, to have them made again.
-        on_malformed: called with the number of entries that were no requests.
-        on_dead: told of dead letters, for the metrics.
-        on_recovered: called with the number of entries taken over from another consumer.
-        scan_s: time between two searches for abandoned work that find none.
-        watchdog: is told when making rows here begins and ends.
-        pause: says when nothing is to be claimed, neither new nor abandoned work.
-        deduplication: which ids are under way.
-        most_message_bytes: a longer message is not decoded.
-        bodies: those in shared memory.
-        model: the name that they belong to.
 
     Attributes:
+        reading: held by the thread that reads.
         overlaps: set while reading overlaps with running, on a thread of its own; cleared while the executor reads.
     """
 
     def __init__(
         self,
-        stream: WorkStream,
+        context: Context,
         rows: Rows,
         intake: Intake,
-        leases: LeaseBook,
         decoding: Decoding,
-        refuse: Callable[[Sequence[Refused]], None],
+        send: Callable[[Sequence[Refused]], None],
         on_gone: Callable[[], None],
-        on_malformed: Callable[[int], None],
-        on_dead: OnDead,
-        on_recovered: Callable[[int], None],
-        scan_s: float,
-        watchdog: Watchdog | None = None,
-        pause: Pause | None = None,
-        deduplication: Deduplication | None = None,
-        most_message_bytes: int = 1 << 30,
-        bodies: SharedBodies | None = None,
-        model: str = "",
     ) -> None:
-        self._bodies, self._model = bodies or SharedBodies(is_on=False), model
-        self._most_message_bytes = most_message_bytes
-        self._stream, self._rows, self._intake, self._leases = stream, rows, intake, leases
-        self._decoding, self._refuse = decoding, refuse
-        self._on_gone, self._on_malformed, self._on_dead = on_gone, on_malformed, on_dead
-        self._on_recovered = on_recovered
-        self._scan_s, self._watchdog = scan_s, watchdog or Watchdog()
-        self._pause, self._deduplication = (
-            pause or Pause(lambda: None),
-            Deduplication() if deduplication is None else deduplication,
-        )
+        self._context, self._rows, self._intake, self._decoding = context, rows, intake, decoding
+        self._send, self._on_gone = send, on_gone
+        self._stream, self._leases, self._deduplication = context.stream, context.leases, context.deduplication
+        self._most_message_bytes = context.settings.max_message_bytes
+        self._scan_s = context.settings.lease_ms / 1000 / SCANS_PER_LEASE
         self._next_scan_s = time.monotonic()
         self._down = False
-        self._reading = threading.Lock()
+        self.reading = threading.Lock()
         self.overlaps = threading.Event()
         self.overlaps.set()
-        self._clock: RedisClock = stream.clock
 
     def run(self, stop: threading.Event) -> None:
         """Read and pass on until ``stop`` is set, except while the executor reads for itself."""
         while not stop.is_set():
             if self.overlaps.wait(RETRY_S):
-                with self._reading:
-                    self._read_once(stop)
-        with self._reading:  # the executor may still be reading, and the decoders end after this
+                with self.reading:
+                    has_read = self.read_once(self._stream.read)
+                if not has_read:
+                    stop.wait(RETRY_S)
+        with self.reading:  # the executor may still be reading, and the decoders end after this
             pass
 
-    def read_for_executor(self, stop: threading.Event, replies: Replies | None = None) -> bool:
-        """Read once on the executor's thread, if nobody else is reading and ``stop`` is not set; say whether it did.
+    def read_once(self, read: Read) -> bool:
+        """Wait a bounded time for entries and pass them on; survives a queue that goes away and comes back.
 
         Args:
-            replies: may hold a batch, which is then committed in the same round trip.
-        """
-        if not self._reading.acquire(blocking=False):
-            return False
-        try:
-            # Whoever held the lock until now may have brought something, which must not wait for this read to end.
-            if stop.is_set() or not self._intake.is_empty():
-                return False
-            if self._pause.asked:
-                self._pause.rest()
-                return False
-            self._read_once(stop, replies)
-        finally:
-            self._reading.release()
-        return True
+            read: claims entries, as the stream's ``read`` does.
 
-    def _read_once(self, stop: threading.Event, replies: Replies | None = None) -> None:
-        """Wait a bounded time for entries and pass them on; survives a queue that goes away and comes back."""
-        if self._pause.asked:
-            self._pause.rest()
-            stop.wait(RETRY_S)
-            return
+        Returns:
+            Whether the queue was there and reading is allowed.
+        """
+        pause = self._context.pause
+        if pause.asked:
+            pause.rest()
+            return False
         several = self._stream.has_several_lanes()
         room = self._intake.wait_for_room(POLL_S if several else RETRY_S)
         if room == 0 and not several:
-            return
+            return True
         # While one that was taken over waits for its turn, there may be more: nothing new is waited for.
         has_isolated = self._intake.has_isolated()
         try:
             abandoned = self._recover() if room and not has_isolated else ()
-            entries = () if abandoned else self._read(room, replies, wait=not has_isolated)
+            if abandoned:
+                entries: Sequence[Entry] = ()
+            elif room:
+                entries = read(room, wait=not has_isolated)
+            else:  # the next batch is full, perhaps of one lane
+                entries = self._stream.read_priority(self._intake.max_rows, self._intake.lanes())
         except StreamGone:
             self._on_gone()
-            stop.wait(RETRY_S)
+            return False
         except StreamDown as error:
             if not self._down:
                 log.warning("The queue does not answer (%s); trying again until it does.", error)
             self._down = True
-            stop.wait(RETRY_S)
-        else:
-            if self._down:
-                log.info("The queue answers again.")
-                self._down = False
-            if abandoned:
-                self._take_over(abandoned)
-            self.accept(entries, priority=room == 0)
-            if has_isolated and room and not entries:
-                self._intake.wait_for_isolated(RETRY_S)
-
-    def _read(self, room: int, replies: Replies | None, *, wait: bool) -> Sequence[Entry]:
-        if room == 0:  # the next batch is full, perhaps of one lane
-            return self._stream.read_priority(self._intake.max_rows, self._intake.lanes())
-        held = replies.held if replies is not None else None
-        if replies is None or held is None:
-            return self._stream.read(room, wait=wait)
-        # What is held is committed in any case: here, or by the executor once this returns.
-        return self._stream.commit_and_read(held.completions, lambda: replies.settle(held), room)
+            return False
+        if self._down:
+            log.info("The queue answers again.")
+            self._down = False
+        if abandoned:
+            self._take_over(abandoned)
+        self.accept(entries, priority=room == 0)
+        if has_isolated and room and not entries:
+            self._intake.wait_for_isolated(RETRY_S)
+        return True
 
     def _recover(self) -> Sequence[Entry]:
         """Take over one abandoned entry, if there is one: it runs alone, since it may be what ended its consumer."""
@@ -180,24 +147,8 @@ class Fetcher:
 
     def _take_over(self, entries: Sequence[Entry]) -> None:
         log.warning("Taking over %d entries that a consumer did not finish.", len(entries))
-        self._on_recovered(len(entries))
+        self._context.metrics.redelivered(len(entries))
         self.accept(entries, isolated=True)
-
-    def begin_isolated(self, item: Item) -> bool:
-        """Count that an item taken over runs now, and make its rows; False when it is not to run.
-
-        What needs decoding comes from the decoders, where that has been counted.
-        """
-        if item.has_begun:
-            return True
-        if not count_isolated(self._stream, self._leases, item):
-            return False
-        try:
-            self._rows.make(item)
-        except Refusal as refusal:
-            self._refuse([refuse(item, refusal.error)])
-            return False
-        return True
 
     def accept(self, entries: Sequence[Entry], *, isolated: bool = False, priority: bool = False) -> None:
         """Take claimed entries: ready ones go to the intake, pictures to the decoders, bad ones back to the sender.
@@ -212,7 +163,7 @@ class Fetcher:
         unreadable: list[Dead] = []
         now_s = time.monotonic()
         now_ms = self._now_ms(entries, now_s)
-        self._watchdog.begin(ROWS, now_s)
+        self._context.watchdog.begin(ROWS, now_s)
         for entry in entries:
             if not self._leases.take(entry.claim, now_s):
                 continue
@@ -241,11 +192,11 @@ class Fetcher:
                 self._place(item, ready)
             except Refusal as refusal:
                 refused.append(refuse(refusal.item, refusal.error))
-        self._watchdog.end(ROWS)
+        self._context.watchdog.end(ROWS)
         if ready:
             self._intake.add(ready)
         if refused:
-            self._refuse(refused)
+            self._send(refused)
         if unreadable:
             self._discard(unreadable)
 
@@ -278,15 +229,15 @@ class Fetcher:
 
     def _now_ms(self, entries: Sequence[Entry], now_s: float) -> float:
         """Return Redis's time; asks for it when an entry seems to come from the future: the clock may have been set."""
-        now_ms = self._clock.now_ms(now_s)
+        now_ms = self._stream.clock.now_ms(now_s)
         if max((entry.added_ms for entry in entries), default=0) - now_ms <= FUTURE_MS:
             return now_ms
         with suppress(StreamDown):
             self._stream.ask_time()
-        return self._clock.now_ms(now_s)
+        return self._stream.clock.now_ms(now_s)
 
     def _item(self, entry: Entry, now_s: float, now_ms: float, isolated: bool) -> Item:
-        request = read(entry, self._most_message_bytes)
+        request = read_entry(entry, self._most_message_bytes)
         ahead_ms = entry.added_ms - now_ms
         added_ms = now_ms if ahead_ms > FUTURE_MS else entry.added_ms
         left_s = (added_ms + request.ttl_ms - now_ms) / 1000
@@ -302,7 +253,7 @@ class Fetcher:
             error = RequestError(EXPIRED, "The deadline passed while the request was queued.")
             raise Refusal(item, error, reason, crashes)
         self._rows.check_cancelled(item)
-        is_ahead = ahead_ms > FUTURE_MS and entry.lane != DEFAULT_LANE and not self._clock.set_backs
+        is_ahead = ahead_ms > FUTURE_MS and entry.lane != DEFAULT_LANE and not self._stream.clock.set_backs
         if request.at is not None:
             self._fetch_body(item, request.at, is_taken=not isolated and not is_ahead)
         elif is_ahead:
@@ -320,17 +271,17 @@ class Fetcher:
         Raises:
             Refusal: the body is not there.
         """
-        owner = Owner(self._model, item.entry.lane, item.request.id)
-        body = self._bodies.read(at, owner) if is_taken else None
+        owner = Owner(self._context.model_name, item.entry.lane, item.request.id)
+        body = self._context.bodies.read(at, owner) if is_taken else None
         if body is None:
             raise Refusal(item, RequestError(BODY_GONE, "The body is not in the memory of this machine any more."))
         item.request = msgspec.structs.replace(item.request, body=body, at=None)
 
     def _discard(self, dead: Sequence[Dead]) -> None:
         log.warning("%d entries without a readable request id are dead letters now; nobody can be told.", len(dead))
-        self._on_malformed(len(dead))
+        self._context.metrics.malformed(len(dead))
         try:
-            self._on_dead(dead, self._stream.dead_letter(dead))
+            self._context.metrics.dead_lettered(dead, self._stream.dead_letter(dead))
         except (StreamDown, StreamGone):
             log.warning("The queue went away meanwhile; they come back after their lease.")
         self._leases.release(one.completion.claim for one in dead)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
+
+import msgspec
 
 from consumer.batching.batcher import CloseReason
 from consumer.batching.load import ONE, Load
@@ -21,6 +23,7 @@ class Item:
 
     ``has_priority`` says that its lane has a share of the next batch, although others have filled that already;
     ``is_isolated`` that it was taken over and runs alone, ``has_begun`` that this delivery of it has been counted.
+    ``outcome`` is what came of it once it has run: its outputs, or the error that it met.
     """
 
     entry: Entry
@@ -34,15 +37,15 @@ class Item:
     has_priority: bool = False
     is_isolated: bool = False
     has_begun: bool = False
+    outcome: Sequence[Any] | RequestError = ()
 
     def about(self) -> dict[str, str]:
         """Return what a log line about it carries besides its words."""
         return about(self.request.id, self.request.traceparent)
 
 
-@dataclass(slots=True)
-class Finished:
-    """A batch that ran: per item either its outputs or the error that it met.
+class BatchRun(msgspec.Struct, frozen=True):
+    """What a batch that ran has in common; the outcome of each item is the item's own.
 
     Attributes:
         taken_s: when the batch closed and left the batcher.
@@ -50,8 +53,6 @@ class Finished:
         rows: rows in the batch.
     """
 
-    items: Sequence[Item]
-    outputs: Sequence[Sequence[Any] | RequestError]
     taken_s: float
     run_s: float
     rows: int
@@ -97,34 +98,12 @@ def completion_of(item: Item, expiry_ms: int, reply: bytes) -> Completion:
     return Completion(entry.entry_id, request.id, request.reply_to or "", expiry_ms, reply, entry.lane)
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A batch whose replies are encoded: what to commit, and what to report then. Times are monotonic seconds."""
+class Prepared(msgspec.Struct, frozen=True):
+    """Items that ran, with replies encoded: what to commit, and what to report then. Times are monotonic seconds."""
 
-    finished: Finished
+    items: Sequence[Item]
+    run: BatchRun
     completions: Sequence[Completion]
     done: Sequence[ItemDone]
     begun_s: float
     encoded_s: float
-
-
-class Replies(Protocol):
-    """Where a batch goes once it has run; see :class:`consumer.pipeline.committer.Committer`.
-
-    Attributes:
-        held: a batch that the executing thread commits together with its next read.
-    """
-
-    held: Prepared | None
-
-    def finish(self, finished: Finished, *, idle: bool, hold: bool = False) -> None:
-        """Take a batch that ran; may block, which holds the device back while replies pile up."""
-
-    def refuse(self, refused: Sequence[Refused]) -> None:
-        """Take requests that end without inference."""
-
-    def settle(self, prepared: Prepared) -> None:
-        """Note that what was held has been committed."""
-
-    def flush(self) -> None:
-        """Commit what is held."""

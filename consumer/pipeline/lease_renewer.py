@@ -7,10 +7,9 @@ import math
 import threading
 import time
 
-from consumer.queue.interface import StreamDown, StreamGone, WorkStream
+from consumer.queue.interface import StreamDown, StreamGone
 
-from .cancellations import Cancellations
-from .leases import LeaseBook, Watchdog
+from .context import Context
 
 log = logging.getLogger(__name__)
 
@@ -22,25 +21,13 @@ class Hung(Exception):
 
 
 class LeaseRenewer:
-    """Renews what is held, four times per lease.
+    """Renews what is held, four times per lease."""
 
-    Args:
-        longest_s: what takes longer than this has hung.
-        cancellations: entries that were taken away on purpose.
-    """
-
-    def __init__(
-        self,
-        stream: WorkStream,
-        leases: LeaseBook,
-        watchdog: Watchdog,
-        lease_s: float,
-        longest_s: float,
-        cancellations: Cancellations | None = None,
-    ) -> None:
-        self._stream, self._leases, self._watchdog = stream, leases, watchdog
-        self._lease_s, self._longest_s = lease_s, longest_s
-        self._cancellations = Cancellations() if cancellations is None else cancellations
+    def __init__(self, context: Context) -> None:
+        self._stream, self._leases, self._watchdog = context.stream, context.leases, context.watchdog
+        self._lease_s = context.settings.lease_ms / 1000
+        self._longest_s = context.settings.longest_batch_ms / 1000
+        self._cancellations = context.cancellations
         self._reaped_s = -math.inf
 
     def run(self, stop: threading.Event) -> None:

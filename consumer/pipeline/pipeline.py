@@ -9,27 +9,20 @@ from collections.abc import Callable
 
 from consumer.config import ConsumerConfig
 from consumer.loading.warmup import Calibration
-from consumer.metrics import ConsumerMetrics
 from consumer.models.base import Model
-from consumer.queue.interface import WorkStream
-from consumer.queue.shared_bodies import SharedBodies
-from consumer.switching.pause import Pause
 from shared.state.cards import Card
-from shared.tracing.spans import Tracing
-from shared.wire.messages import ModelTag
 
 from .answer_watch import AnswerWatch
-from .cancellations import Cancellations
 from .committer import Committer
-from .decoding import Decoding
-from .deduplication import Deduplication
-from .executor import Executor
+from .context import Context
+from .decoding.rows import Rows
+from .decoding.stage import Decoding
 from .fetcher import Fetcher
+from .inline_executor import InlineExecutor
 from .intake import Intake
 from .lease_renewer import LeaseRenewer
-from .leases import LeaseBook, Watchdog
 from .policies import make_batcher
-from .rows import Rows
+from .source import BatchSource
 
 log = logging.getLogger(__name__)
 
@@ -43,39 +36,23 @@ class Pipeline:
         on_gone: called when stream or group are missing.
         on_worn_out: called when too many threads hang; this consumer is to be stopped and another started.
         new_thread: makes a thread whose crash ends the consumer.
-        pause: says when nothing is to be claimed.
-        tracing: where the spans of batches go; None for nowhere.
-        cancellations: entries that are not to run; somebody else adds to it.
-
-    Attributes:
-        bodies: those that front ends of this machine keep in shared memory.
     """
 
     def __init__(
         self,
         config: ConsumerConfig,
-        stream: WorkStream,
-        metrics: ConsumerMetrics,
+        context: Context,
         on_gone: Callable[[], None],
+        on_worn_out: Callable[[], None],
         new_thread: NewThread,
-        pause: Pause,
-        on_worn_out: Callable[[], None] = lambda: None,
-        tracing: Tracing | None = None,
-        cancellations: Cancellations | None = None,
     ) -> None:
-        self._cancellations = Cancellations() if cancellations is None else cancellations
-        self._config, self._stream, self._metrics = config, stream, metrics
-        self.bodies = SharedBodies(bool(config.settings.shared_bodies_mb))
-        self._on_worn_out = on_worn_out
-        self._on_gone, self._new_thread, self._pause, self._tracing = on_gone, new_thread, pause, tracing
-        # One book for all models: what a commit could not end is still held when the next model runs.
-        self._leases = LeaseBook()
+        self._config, self._context = config, context
+        self._on_gone, self._on_worn_out, self._new_thread = on_gone, on_worn_out, new_thread
         self._lock = threading.Lock()
         self._halt = threading.Event()
         self._stopped = False
         self._committer: Committer | None = None
-        self._executor: Executor | None = None
-        self._watchdog = Watchdog()
+        self._executor: InlineExecutor | None = None
         settings = config.settings
         self._answer_watch = AnswerWatch(settings.lease_ms / 1000, settings.longest_batch_ms / 1000)
         self._ran_s, self._padded_rows = 0.0, 0
@@ -83,10 +60,10 @@ class Pipeline:
 
     def late_s(self, now_s: float) -> float:
         """Return for how many seconds work is held here without answers that are due; ask about once a second."""
-        executor, watchdog = self._executor, self._watchdog
+        executor, leases = self._executor, self._context.leases
         until_s = -math.inf if executor is None else executor.running_until_s
-        works = watchdog.is_under_way or self.hangs  # what decodes for too long has a limit of its own
-        return self._answer_watch.late_s(now_s, self._leases.due_s(), self._leases.releases, until_s, works)
+        works = self._context.watchdog.is_under_way or self.hangs  # what decodes too long has a limit of its own
+        return self._answer_watch.late_s(now_s, leases.due_s(), leases.releases, until_s, works)
 
     @property
     def busy_s(self) -> float:
@@ -141,64 +118,22 @@ class Pipeline:
 
         The calling thread runs the model. Nothing here refers to the model any more afterwards.
         """
-        config = self._config
+        context, config = self._context, self._config
         batcher, cost = make_batcher(config, calibration)
-        self._metrics.batching(cost, calibration.preferred)
+        context.metrics.batching(cost, calibration.preferred)
         intake = Intake(batcher)
-        tag = ModelTag(card.name, card.version, card.precision)
-        watchdog = self._watchdog = Watchdog()
-        deduplication = Deduplication()
-        committer = Committer(
-            self._stream,
-            model,
-            self._leases,
-            tag,
-            card.warnings,
-            config.settings,
-            self._metrics.batch_done,
-            self._metrics.dead_lettered,
-            self._tracing,
-            watchdog,
-            deduplication,
-        )
-        executor = Executor(model, intake, committer, cost, watchdog, self._cancellations)
-        lease_s, longest_s = config.settings.lease_ms / 1000, config.settings.longest_batch_ms / 1000
-        renewer = LeaseRenewer(self._stream, self._leases, watchdog, lease_s, longest_s, self._cancellations)
+        rows = Rows(model, config.max_batch, context.cancellations)
+        committer = Committer(context, model, card, intake.is_empty)
+        decoding = Decoding(context, rows, intake, committer.refuse, self._on_worn_out, self._new_thread)
+        fetcher = Fetcher(context, rows, intake, decoding, committer.refuse, self._on_gone)
+        source = BatchSource(context, intake, rows, committer.refuse)
+        executor = InlineExecutor(context, model, cost, intake, fetcher, committer, self._halt)
+        renewer = LeaseRenewer(context)
         over = threading.Event()
         with self._lock:
             if self._stopped:
                 return
             self._committer, self._executor = committer, executor
-        rows = Rows(model, config.max_batch, self._cancellations)
-        decoding = Decoding(
-            self._stream,
-            rows,
-            intake,
-            self._leases,
-            committer.refuse,
-            self._on_worn_out,
-            self._new_thread,
-            config.settings,
-        )
-        fetcher = Fetcher(
-            self._stream,
-            rows,
-            intake,
-            self._leases,
-            decoding,
-            refuse=committer.refuse,
-            on_gone=self._on_gone,
-            on_malformed=self._metrics.malformed,
-            on_dead=self._metrics.dead_lettered,
-            on_recovered=self._metrics.redelivered,
-            scan_s=lease_s / 3,
-            watchdog=watchdog,
-            pause=self._pause,
-            deduplication=deduplication,
-            most_message_bytes=config.settings.max_message_bytes,
-            bodies=self.bodies,
-            model=config.model_name,
-        )
         self._decodings.append(decoding)
         decoding.start()
         fetch = self._new_thread("fetch", lambda: fetcher.run(self._halt))
@@ -207,7 +142,7 @@ class Pipeline:
         keep = self._new_thread("keep", lambda: renewer.run(over))
         for thread in (fetch, commit, drain, keep):
             thread.start()
-        executor.run(fetcher, self._halt)
+        executor.run(source, committer)
         committer.close()
         commit.join()
         drain.join()

@@ -7,14 +7,13 @@ from pathlib import Path
 from consumer.batching.batcher import CloseReason
 from consumer.events import BatchDone
 from consumer.pipeline.committer import Committer
-from consumer.pipeline.items import Finished
-from consumer.pipeline.leases import LeaseBook
+from consumer.pipeline.items import BatchRun
 from shared.redis.embedded import ServerConfig, free_port
 from shared.wire.messages import decode_reply
 from shared.wire.outcomes import INTERNAL
 from tests.contract.lanes import RedisLane, card
 from tests.embedded import EmbeddedServer
-from tests.unit.consumer.parts import SETTINGS, TAG, Toy, item, joined, on_thread
+from tests.unit.consumer.parts import CARD, Toy, a_context, item, joined, on_thread
 
 MEGABYTE = 1024 * 1024
 
@@ -31,10 +30,13 @@ def test_an_answer_larger_than_redis_takes_ends_with_an_error(tmp_path: Path, mo
         for one, entry in zip(items, stream.read(len(items)), strict=True):
             one.entry = entry
         events: list[BatchDone] = []
-        committer = Committer(stream, Toy(), LeaseBook(), TAG, (), SETTINGS, events.append, lambda *_: None)
+        context = a_context(stream)
+        context.metrics.batch_done = events.append  # type: ignore[method-assign, assignment]
+        committer = Committer(context, Toy(), CARD, lambda: False)
         committing = on_thread("commit", committer.run)
-        outputs = [[b"S"], [bytes(3 * MEGABYTE)], [b"L"]]
-        committer.finish(Finished(items, outputs, 0.0, 0.0, 3, CloseReason.FULL), idle=False)
+        for one, outputs in zip(items, ([b"S"], [bytes(3 * MEGABYTE)], [b"L"]), strict=True):
+            one.outcome = outputs
+        committer.finish(items, BatchRun(0.0, 0.0, 3, CloseReason.FULL))
         committer.close()
         try:
             assert joined(committing)

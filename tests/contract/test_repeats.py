@@ -167,7 +167,7 @@ def test_a_request_is_cancelled_while_it_waits_for_the_device(bench: Bench) -> N
     eventually(lambda: pending(work, keys.GROUP)["pending"] == 4)
     assert bench.client.fcall(functions.CANCEL, 1, work, "1", "gone", gone) == [b"claimed"]
     bench.client.xadd(keys.ends(bench.model, LANE), {"entry": told})  # as one without functions would
-    cancelled = bench._worker._pipeline._cancellations
+    cancelled = bench._worker._pipeline._context.cancellations
     eventually(lambda: cancelled.holds((LANE, gone)) and cancelled.holds((LANE, told)))
     bench.counting.gate.set()
     eventually(lambda: bench.replies("last"))

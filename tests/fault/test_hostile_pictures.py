@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from consumer.pipeline.decode_threads import MOST_WRITTEN_OFF
+from consumer.pipeline.decoding.threads import MOST_WRITTEN_OFF
 from shared import keys
 from shared.redis.client import connect
 from shared.wire.messages import Request, decode_reply, encode_request

@@ -5,16 +5,30 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from consumer.batching.load import Load
+from prometheus_client import CollectorRegistry
+
+from consumer.batching.batcher import Batcher
+from consumer.batching.cost import BatchCost
+from consumer.batching.load import Load, RowBudget
+from consumer.metrics import ConsumerMetrics
 from consumer.models.base import Description, Model, Result
-from consumer.pipeline.items import Finished, Item, Prepared, Refused
-from consumer.queue.interface import Entry
+from consumer.pipeline.context import Context
+from consumer.pipeline.decoding.rows import Rows
+from consumer.pipeline.executor import BatchExecutor
+from consumer.pipeline.intake import Intake
+from consumer.pipeline.interface import Frame, Replies
+from consumer.pipeline.items import BatchRun, Item, Refused
+from consumer.pipeline.source import BatchSource
+from consumer.queue.interface import Entry, WorkStream
+from consumer.queue.shared_bodies import SharedBodies
+from consumer.switching.pause import Pause
 from shared.settings import Settings
 from shared.state.cards import BatchSettings, Card, TensorSpec
 from shared.wire.messages import ModelTag, Request, Tensor, encode_request
 from shared.wire.outcomes import RequestError, invalid
+from tests.fake_stream import InMemoryLane, InMemoryStream
 
 RAW = "application/octet-stream"
 FAR_S = 1e9
@@ -127,30 +141,62 @@ def joined(thread: threading.Thread) -> bool:
     return not thread.is_alive()
 
 
+def a_context(stream: WorkStream | None = None, settings: Settings = SETTINGS, **shared: Any) -> Context:
+    """What stages share, with a queue in memory unless a test brings one."""
+    if stream is None:
+        stream = InMemoryStream(InMemoryLane(), settings, "one")
+    shared.setdefault("metrics", ConsumerMetrics(CollectorRegistry(), "toy"))
+    shared.setdefault("bodies", SharedBodies(is_on=False))
+    shared.setdefault("tracing", None)
+    return Context("toy", stream, settings, pause=Pause(lambda: None), **shared)
+
+
+class Finished(NamedTuple):
+    """Items that ran, as an executor hands them over."""
+
+    items: Sequence[Item]
+    run: BatchRun
+
+    @property
+    def outcomes(self) -> list[Sequence[Any] | RequestError]:
+        """What came of each."""
+        return [item.outcome for item in self.items]
+
+
 class Collected:
-    """Where an executor's batches and refusals go in a test; see :class:`consumer.pipeline.items.Replies`."""
+    """Where an executor's items and refusals go in a test; see :class:`consumer.pipeline.interface.Replies`."""
 
     def __init__(self, on_finish: Callable[[Finished], None] = lambda finished: None) -> None:
-        self.held: Prepared | None = None
         self.finished: list[Finished] = []
         self.refused: list[Refused] = []
-        self.holds: list[bool] = []
         self._on_finish = on_finish
 
-    def finish(self, finished: Finished, *, idle: bool, hold: bool = False) -> None:
+    def finish(self, items: Sequence[Item], run: BatchRun) -> None:
         """See the interface."""
-        self.finished.append(finished)
-        self.holds.append(hold)
-        self._on_finish(finished)
+        self.finished.append(Finished(items, run))
+        self._on_finish(self.finished[-1])
 
     def refuse(self, refused: Sequence[Refused]) -> None:
         """See the interface."""
         self.refused += refused
 
-    def settle(self, prepared: Prepared) -> None:
+    def emit(self, frames: Sequence[Frame]) -> None:
         """See the interface."""
-        self.held = None
 
-    def flush(self) -> None:
-        """See the interface."""
-        self.held = None
+
+def execute(
+    model: Model,
+    items: Sequence[Item],
+    replies: Replies,
+    context: Context,
+    max_rows: int = 8,
+    make_cost: Callable[[], BatchCost] = BatchCost,
+) -> BatchExecutor:
+    """Run these items in batches to the end."""
+    intake = Intake(Batcher(RowBudget(max_rows), 0.0, BatchCost()))
+    intake.add(items)
+    intake.close()
+    executor = BatchExecutor(context, model, make_cost())
+    rows = Rows(model, max_rows, context.cancellations)
+    executor.run(BatchSource(context, intake, rows, replies.refuse), replies)
+    return executor

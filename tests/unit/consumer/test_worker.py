@@ -18,8 +18,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from consumer.config import ConsumerConfig, resolve
 from consumer.metrics import ENDS, ConsumerMetrics
 from consumer.models.base import Model
-from consumer.pipeline.decoding import Decoding
-from consumer.pipeline.executor import Executor
+from consumer.pipeline.decoding.stage import Decoding
+from consumer.pipeline.executor import BatchExecutor
 from consumer.queue.interface import Cause
 from consumer.worker import Worker
 from shared.process.exit_codes import MODEL_CANNOT_LOAD, SOFTWARE_ERROR
@@ -384,7 +384,7 @@ def test_a_crash_of_the_running_thread_does_not_wait_for_a_decoder_that_hangs(
                 goes_on.wait()
             return super().preprocess(request)
 
-    def breaks(executor: Executor, batch: object) -> None:
+    def breaks(*arguments: object) -> None:
         raise Panic("no more")
 
     house = House(configured(tmp_path, DEVICE="cpu"), Hanging)
@@ -392,7 +392,7 @@ def test_a_crash_of_the_running_thread_does_not_wait_for_a_decoder_that_hangs(
     eventually(lambda: house.lane.workers)
     house.lane.add({b"m": message("a", b"picture")})
     assert hangs.wait(10.0)
-    monkeypatch.setattr(Executor, "_run_batch", breaks)
+    monkeypatch.setattr(BatchExecutor, "run_batch", breaks)
     house.lane.add({b"m": message("b", b"hello")})
     try:
         assert joined(house.thread)

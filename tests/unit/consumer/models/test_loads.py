@@ -11,8 +11,8 @@ from consumer.batching.load import ONE, Load
 from consumer.models.base import Description
 from consumer.models.loads import load_of, units_of
 from consumer.pipeline.cancellations import Cancellations
+from consumer.pipeline.decoding.rows import Rows
 from consumer.pipeline.items import Item, Refusal
-from consumer.pipeline.rows import Rows
 from shared.wire.messages import Request
 from shared.wire.outcomes import MODEL_ERROR
 from tests.unit.consumer.parts import Toy, item

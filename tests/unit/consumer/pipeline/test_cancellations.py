@@ -10,20 +10,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.batching.batcher import Batcher
-from consumer.batching.cost import BatchCost
-from consumer.batching.load import RowBudget
-from consumer.models.base import Model
 from consumer.pipeline.cancellations import KEPT_S, MOST, CancellationListener, Cancellations
-from consumer.pipeline.executor import Executor
-from consumer.pipeline.intake import Intake
-from consumer.pipeline.items import Item
 from consumer.pipeline.lease_renewer import LeaseRenewer
-from consumer.pipeline.leases import LeaseBook, Watchdog
+from consumer.pipeline.leases import LeaseBook
 from shared.wire.outcomes import CANCELLED, EXPIRED, MODEL_ERROR
 from tests.fake_stream import InMemoryLane, InMemoryStream
 from tests.helpers import eventually
-from tests.unit.consumer.parts import CARD, SETTINGS, Collected, Toy, code_of, item, joined, on_thread
+from tests.unit.consumer.parts import (
+    CARD,
+    SETTINGS,
+    Collected,
+    Toy,
+    a_context,
+    code_of,
+    execute,
+    item,
+    joined,
+    on_thread,
+)
 
 
 def test_nothing_is_cancelled_at_first() -> None:
@@ -90,20 +94,12 @@ def test_it_listens_while_the_queue_goes_away_and_comes_back() -> None:
     assert joined(running)
 
 
-def execute(items: list[Item], cancellations: Cancellations, model: Model | None = None) -> tuple[Collected, Executor]:
-    replies, intake = Collected(), Intake(Batcher(RowBudget(8), 0.0, BatchCost()))
-    intake.add(items)
-    intake.close()
-    executor = Executor(model or Toy(), intake, replies, watchdog=Watchdog(), cancellations=cancellations)
-    executor.run()
-    return replies, executor
-
-
 def test_what_was_cancelled_while_it_waited_is_left_out_of_its_batch() -> None:
     cancellations, model = Cancellations(), Toy()
     items = [item("a", b"a"), item("gone", b"gone"), item("c", b"c")]
     cancellations.add([items[1].entry.claim], 0.0)
-    replies, _ = execute(items, cancellations, model)
+    replies = Collected()
+    execute(model, items, replies, a_context(cancellations=cancellations))
     assert model.batches == [[b"a", b"c"]]
     assert [(one.request_id, one.error.outcome, one.reply_to) for one in replies.refused] == [("gone", CANCELLED, "me")]
     (finished,) = replies.finished
@@ -114,7 +110,8 @@ def test_a_batch_that_was_cancelled_as_a_whole_runs_nothing() -> None:
     cancellations, model = Cancellations(), Toy()
     items = [item("a"), item("b")]
     cancellations.add([one.entry.claim for one in items], 0.0)
-    replies, executor = execute(items, cancellations, model)
+    replies = Collected()
+    executor = execute(model, items, replies, a_context(cancellations=cancellations))
     assert (model.batches, replies.finished, len(replies.refused), executor.busy_s) == ([], [], 2, 0.0)
 
 
@@ -141,11 +138,12 @@ def test_each_half_of_a_failed_batch_is_looked_at_anew() -> None:
         items[3].deadline_s = 0.0
 
     model = Meanwhile(happens)
-    replies, _ = execute(items, cancellations, model)
+    replies = Collected()
+    execute(model, items, replies, a_context(cancellations=cancellations))
     (finished,) = replies.finished
-    assert [code_of(one) for one in finished.outputs] == [None, CANCELLED.code, MODEL_ERROR.code, EXPIRED.code, None]
-    assert finished.outputs[0] == [b"A"]
-    assert finished.outputs[4] == [b"E"]
+    assert [code_of(one) for one in finished.outcomes] == [None, CANCELLED.code, MODEL_ERROR.code, EXPIRED.code, None]
+    assert finished.outcomes[0] == [b"A"]
+    assert finished.outcomes[4] == [b"E"]
     assert [row for batch in model.batches[1:] for row in batch if row in (b"gone", b"late")] == []
 
 
@@ -163,5 +161,5 @@ def test_its_lease_is_not_missed(caplog: pytest.LogCaptureFixture) -> None:
     cancellations.add(stream.terminations(), 0.0)
     assert stream.renew([entry.claim]) == [entry.claim]
     for known, warnings in ((cancellations, 0), (Cancellations(), 1)):
-        LeaseRenewer(stream, leases, Watchdog(), 1.0, 10.0, known)._keep(0.0)
+        LeaseRenewer(a_context(stream, leases=leases, cancellations=known))._keep(0.0)
         assert len(caplog.records) == warnings

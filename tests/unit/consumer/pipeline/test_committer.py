@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import pytest
@@ -16,7 +15,8 @@ from consumer.events import BatchDone
 from consumer.metrics import ConsumerMetrics
 from consumer.pipeline import committer as module
 from consumer.pipeline.committer import Committer, portions
-from consumer.pipeline.items import Finished, Item, Refused, refuse
+from consumer.pipeline.interface import Frame
+from consumer.pipeline.items import BatchRun, Item, Refused, refuse
 from consumer.pipeline.leases import LeaseBook
 from consumer.queue.interface import Cause, Completion, Entry, StreamDown
 from shared.wire.messages import Reply, decode_reply
@@ -33,9 +33,23 @@ from shared.wire.outcomes import (
 from tests.fake_stream import InMemoryLane, InMemoryStream
 from tests.fakes import RecordedTracing
 from tests.helpers import eventually
-from tests.unit.consumer.parts import CARD, SETTINGS, TAG, Toy, item, joined, on_thread
+from tests.unit.consumer.parts import CARD, SETTINGS, TAG, Toy, a_context, item, joined, on_thread
 
 WARNINGS = ("The weights are random.",)
+RUN = BatchRun(0.0, 0.0, 1, CloseReason.WINDOW)
+
+
+class Recording(ConsumerMetrics):
+    """Keeps what it is told, besides."""
+
+    def __init__(self, registry: CollectorRegistry, model: str) -> None:
+        super().__init__(registry, model)
+        self.events: list[BatchDone] = []
+
+    def batch_done(self, event: BatchDone) -> None:
+        """See the parent."""
+        self.events.append(event)
+        super().batch_done(event)
 
 
 class Bench:
@@ -46,16 +60,16 @@ class Bench:
         self.stream = InMemoryStream(self.lane, SETTINGS, "one")
         self.stream.heartbeat(CARD, {})
         self.leases = LeaseBook()
-        self.events: list[BatchDone] = []
         self.registry = CollectorRegistry()
-        self.metrics = ConsumerMetrics(self.registry, "toy")
+        self.metrics = Recording(self.registry, "toy")
+        self.events, self.idle = self.metrics.events, False
         self.committer = self.made(self.stream)
         self.thread: threading.Thread | None = None
 
     def made(self, stream: InMemoryStream, warnings: Sequence[str] = WARNINGS, **others: Any) -> Committer:
         """A committer that reports to this bench."""
-        report, on_dead = self.events.append, self.metrics.dead_lettered
-        return Committer(stream, Toy(), self.leases, TAG, warnings, SETTINGS, report, on_dead, **others)
+        self.context = a_context(stream, leases=self.leases, metrics=self.metrics, **others)
+        return Committer(self.context, Toy(), replace(CARD, warnings=tuple(warnings)), lambda: self.idle)
 
     def dead_letters(self) -> dict[str, float | None]:
         """How many have been counted, by reason."""
@@ -72,8 +86,10 @@ class Bench:
         return list(wanted)
 
     def finish(self, items: Sequence[Item], outputs: Sequence[Any], *, idle: bool = False) -> None:
-        finished = Finished(items, outputs, items[0].arrived_s + 0.5, 0.25, len(items), CloseReason.FULL)
-        self.committer.finish(finished, idle=idle)
+        for one, outcome in zip(items, outputs, strict=True):
+            one.outcome = outcome
+        self.idle = idle
+        self.committer.finish(items, BatchRun(items[0].arrived_s + 0.5, 0.25, len(items), CloseReason.FULL))
 
     def start(self) -> None:
         self.thread = on_thread("commit", self.committer.run)
@@ -311,25 +327,17 @@ class Narrow(InMemoryStream):
         return super().commit(completions)
 
 
-@pytest.mark.parametrize("large", [False, True])
-def test_what_is_held_is_not_committed_while_the_committing_thread_commits(
-    bench: Bench, large: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_committed_on_another_thread_while_the_committing_thread_commits(bench: Bench) -> None:
     """Both would talk on one connection at once."""
-    if large:
-        monkeypatch.setattr(module, "MOST_BYTES", 0)
     stream = Narrow(bench.lane)
     committer = bench.made(stream)
     dead, kept = bench.claimed(item("dead"), item("kept"))
     committing = on_thread("commit", committer.run)
     committer.refuse([Refused(dead.entry, "dead", "me", 0, RequestError(EXPIRED, "Too late."))])
     eventually(lambda: stream.under_way)
-
-    def hold() -> None:
-        committer.finish(Finished([kept], [[b"K"]], 0.0, 0.0, 1, CloseReason.WINDOW), idle=True, hold=True)
-        committer.flush()
-
-    executing = on_thread("executor", hold)
+    kept.outcome = [b"K"]
+    prepared = committer.prepare([kept], RUN)
+    executing = on_thread("executor", lambda: committer.commit(prepared))
     executing.join(0.05)
     assert executing.is_alive()
     stream.gate.release(2)
@@ -337,21 +345,27 @@ def test_what_is_held_is_not_committed_while_the_committing_thread_commits(
     committer.close()
     assert joined(committing)
     assert stream.most == 1
-    assert committer.held is None
     assert bench.codes() == ["expired", "ok"]
     assert len(bench.leases) == 0
 
 
-def test_what_was_held_and_committed_elsewhere_is_settled(bench: Bench) -> None:
+def test_what_was_committed_elsewhere_is_settled(bench: Bench) -> None:
     (one,) = bench.claimed(item("a"))
-    bench.committer.finish(Finished([one], [[b"A"]], 0.0, 0.0, 1, CloseReason.WINDOW), idle=True, hold=True)
-    held = bench.committer.held
-    assert held is not None
+    one.outcome = [b"A"]
+    prepared = bench.committer.prepare([one], RUN)
     assert bench.codes() == []
-    bench.stream.commit(held.completions)
-    bench.committer.settle(held)
-    bench.committer.flush()
+    bench.stream.commit(prepared.completions)
+    bench.committer.settle(prepared)
     assert (bench.codes(), len(bench.leases), bench.lane.commits) == (["ok"], 0, 1)
+
+
+def test_parts_of_answers_go_no_further_yet(bench: Bench) -> None:
+    (one,) = bench.claimed(item("a"))
+    bench.committer.emit([Frame(one, 0, b"A")])
+    bench.finish([one], [[b"A"]])
+    bench.done()
+    assert bench.codes() == ["ok"]
+    assert len(bench.lane.hints["me"]) == 1
 
 
 class Picky(InMemoryStream):
@@ -484,15 +498,3 @@ def test_an_answer_for_whose_bytes_its_lane_has_no_room_ends_with_an_error(bench
     assert "has no room in lane default" in fault.message
     assert bench.codes() == ["ok", "lane_full", "ok"]
     assert len(bench.leases) == 0
-
-
-def test_what_was_held_and_has_no_room_ends_with_an_error_too(bench: Bench) -> None:
-    bench.lane.limit_bytes = 50_000
-    for name, size in (("a", 40_000), ("b", 41_000)):
-        (one,) = bench.claimed(item(name))
-        bench.committer.finish(Finished([one], [[bytes(size)]], 0.0, 0.0, 1, CloseReason.FULL), idle=True, hold=True)
-        held = bench.committer.held
-        assert held is not None
-        bench.stream.commit_and_read(held.completions, partial(bench.committer.settle, held), 1)
-        bench.committer.flush()
-    assert bench.codes() == ["ok", "lane_full"]

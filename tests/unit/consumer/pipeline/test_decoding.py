@@ -13,19 +13,17 @@ from consumer.batching.batcher import Batcher
 from consumer.batching.cost import BatchCost
 from consumer.batching.load import RowBudget
 from consumer.models.pictures.decode_cost import LARGE_BYTES, Effort
-from consumer.pipeline import decode_threads as module
-from consumer.pipeline.cancellations import Cancellations
-from consumer.pipeline.decoding import Decoding
+from consumer.pipeline.decoding import threads as module
+from consumer.pipeline.decoding.rows import Rows
+from consumer.pipeline.decoding.stage import Decoding
 from consumer.pipeline.intake import Intake
 from consumer.pipeline.items import Refused
-from consumer.pipeline.leases import LeaseBook
-from consumer.pipeline.rows import Rows
 from shared.settings import Settings
 from shared.wire.messages import Request
 from shared.wire.outcomes import CANCELLED, EXPIRED, INVALID_INPUT, OVERLOADED, invalid
 from tests.fake_stream import InMemoryLane, InMemoryStream
 from tests.helpers import eventually
-from tests.unit.consumer.parts import Toy, a_thread, item
+from tests.unit.consumer.parts import Toy, a_context, a_thread, item
 
 LARGE = Effort(LARGE_BYTES + 1)
 SETTINGS = Settings(longest_decode_ms=200, decode_threads=1, decode_memory_mb=250)
@@ -65,18 +63,14 @@ class Bench:
     """The stage, its intake, and what it refused."""
 
     def __init__(self, settings: Settings = SETTINGS) -> None:
-        self.model, self.intake, self.cancellations = (
-            Decoder(),
-            Intake(Batcher(RowBudget(8), 0.0, BatchCost())),
-            Cancellations(),
-        )
+        self.model, self.intake = Decoder(), Intake(Batcher(RowBudget(8), 0.0, BatchCost()))
         self.refused: list[Refused] = []
         self.worn_out = threading.Event()
         stream = InMemoryStream(InMemoryLane(lambda: 0.0), settings, "one")
+        context = a_context(stream, settings)
+        self.cancellations = context.cancellations
         rows = Rows(self.model, 8, self.cancellations)
-        self.stage = Decoding(
-            stream, rows, self.intake, LeaseBook(), self.refused.extend, self.worn_out.set, a_thread, settings
-        )
+        self.stage = Decoding(context, rows, self.intake, self.refused.extend, self.worn_out.set, a_thread)
         self.stage.start()
 
     def add(self, *bodies: str, deadline_s: float = 1e9) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,13 +17,12 @@ from consumer.batching.cost import BatchCost
 from consumer.batching.load import RowBudget
 from consumer.metrics import ConsumerMetrics
 from consumer.pipeline import fetcher as module
-from consumer.pipeline.cancellations import Cancellations
-from consumer.pipeline.decoding import Decoding
+from consumer.pipeline.decoding.rows import Rows
+from consumer.pipeline.decoding.stage import Decoding
 from consumer.pipeline.fetcher import Fetcher
 from consumer.pipeline.intake import Intake
 from consumer.pipeline.items import Item, Refused
-from consumer.pipeline.leases import LeaseBook
-from consumer.pipeline.rows import Rows
+from consumer.pipeline.source import BatchSource
 from consumer.queue import entry_reader, redis_lanes
 from consumer.queue.interface import Completion, Entry
 from consumer.queue.shared_bodies import SharedBodies
@@ -33,9 +33,26 @@ from shared.wire.messages import Request, Tensor, encode_request
 from shared.wire.outcomes import CANCELLED, CRASHED, EXPIRED, INVALID_INPUT, MALFORMED, MODEL_ERROR
 from tests.fake_stream import InMemoryLane, InMemoryStream
 from tests.helpers import eventually
-from tests.unit.consumer.parts import CARD, RAW, SETTINGS, Toy, a_thread, joined, message, on_thread
+from tests.unit.consumer.parts import CARD, RAW, SETTINGS, Toy, a_context, a_thread, joined, message, on_thread
 
 MAX_ROWS = 4
+
+
+class Counting(ConsumerMetrics):
+    """Keeps what it is told, besides."""
+
+    def __init__(self, registry: CollectorRegistry, model: str) -> None:
+        super().__init__(registry, model)
+        self.malformed_counts: list[int] = []
+        self.redelivered_counts: list[int] = []
+
+    def malformed(self, count: int) -> None:
+        """See the parent."""
+        self.malformed_counts.append(count)
+
+    def redelivered(self, count: int) -> None:
+        """See the parent."""
+        self.redelivered_counts.append(count)
 
 
 class Bench:
@@ -47,35 +64,18 @@ class Bench:
         self.stream = InMemoryStream(self.lane, SETTINGS, "one")
         self.stream.heartbeat(CARD, {})
         self.model = Toy()
-        self.leases = LeaseBook()
         self.intake = Intake(Batcher(RowBudget(64), 0.0, BatchCost()))
         self.refused: list[Refused] = []
-        self.cancellations = Cancellations()
         self.gone, self.worn_out = threading.Event(), threading.Event()
-        self.malformed: list[int] = []
-        self.registry = CollectorRegistry()
-        self.recovered: list[int] = []
+        self.metrics = Counting(CollectorRegistry(), "toy")
         self.stop = threading.Event()
+        context = a_context(self.stream, metrics=self.metrics, bodies=bodies or SharedBodies(is_on=False))
+        self.leases, self.cancellations = context.leases, context.cancellations
         rows = Rows(self.model, MAX_ROWS, self.cancellations)
-        self.decoding = Decoding(
-            self.stream, rows, self.intake, self.leases, self.refuse, self.worn_out.set, a_thread, SETTINGS
-        )
+        self.decoding = Decoding(context, rows, self.intake, self.refuse, self.worn_out.set, a_thread)
         self.decoding.start()
-        self.fetcher = Fetcher(
-            self.stream,
-            rows,
-            self.intake,
-            self.leases,
-            self.decoding,
-            refuse=self.refuse,
-            on_gone=self.gone.set,
-            on_malformed=self.malformed.append,
-            on_dead=ConsumerMetrics(self.registry, "toy").dead_lettered,
-            on_recovered=self.recovered.append,
-            scan_s=0.0,
-            bodies=bodies,
-            model="toy",
-        )
+        self.fetcher = Fetcher(context, rows, self.intake, self.decoding, self.refuse, self.gone.set)
+        self.source = BatchSource(context, self.intake, rows, self.refuse)
 
     def refuse(self, some: Sequence[Refused]) -> None:
         self.refused.extend(some)
@@ -97,7 +97,7 @@ class Bench:
     def unreadable(self) -> float | None:
         """How many dead letters of this kind have been counted."""
         labels = {"model": "toy", "reason": "unreadable"}
-        return self.registry.get_sample_value("headrace_dead_letters_total", labels)
+        return self.metrics.registry.get_sample_value("headrace_dead_letters_total", labels)
 
     def faults(self) -> list[tuple[str, str, str | None]]:
         return [(one.request_id, one.error.outcome.code, one.error.field) for one in self.refused]
@@ -106,6 +106,7 @@ class Bench:
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.setattr(module, "RETRY_S", 0.001)
+    monkeypatch.setattr(module, "SCANS_PER_LEASE", math.inf)
     made = Bench()
     yield made
     made.stop.set()
@@ -199,7 +200,7 @@ def test_a_bad_message_with_an_id_goes_back_to_its_sender(bench: Bench) -> None:
 
 def test_messages_nobody_can_be_told_about_are_removed_and_counted(bench: Bench) -> None:
     bench.accept(b"\xc1", b"", msgpack.packb({"id": "a}b"}), msgpack.packb([1]), message("good"))
-    assert bench.malformed == [4]
+    assert bench.metrics.malformed_counts == [4]
     assert bench.refused == []
     assert [one.request.id for one in bench.ready()] == ["good"]
     assert bench.stream.depth()["default"].pending == 1
@@ -217,7 +218,7 @@ def test_messages_nobody_can_be_told_about_are_kept_for_the_operator(bench: Benc
 def test_an_entry_without_the_field_m_is_removed(bench: Bench) -> None:
     bench.lane.add({b"x": message("a")})
     bench.fetcher.accept(bench.stream.read(1))
-    assert bench.malformed == [1]
+    assert bench.metrics.malformed_counts == [1]
     assert bench.stream.depth()["default"].pending == 0
 
 
@@ -313,7 +314,7 @@ def test_removing_bad_entries_survives_a_queue_that_goes_away(bench: Bench) -> N
     entries = bench.stream.read(1)
     bench.lane.down = True
     bench.fetcher.accept(entries)
-    assert bench.malformed == [1]
+    assert bench.metrics.malformed_counts == [1]
     assert bench.unreadable() == 0  # it is not written yet, and comes back
     assert len(bench.leases) == 0
 
@@ -361,7 +362,7 @@ def test_abandoned_work_is_taken_over_and_counted(bench: Bench) -> None:
     InMemoryStream(bench.lane, SETTINGS, "dead").read(1)
     bench.now_ms += SETTINGS.lease_ms
     running = on_thread("fetch", lambda: bench.fetcher.run(bench.stop))
-    eventually(lambda: bench.recovered)
+    eventually(lambda: bench.metrics.redelivered_counts)
     eventually(lambda: len(bench.leases) == 1)
     bench.stop.set()
     assert joined(running)
@@ -404,13 +405,13 @@ def test_what_was_taken_over_runs_alone_once_it_is_decoded(bench: Bench) -> None
         item = batch.items[0]
     assert (item.rows, item.has_begun) == ([b"picture"], True)
     bench.lane.down = True
-    assert bench.fetcher.begin_isolated(item)  # nothing is asked any more
+    assert bench.source._begins(item)  # nothing is asked any more
 
 
 def test_what_was_taken_over_may_be_refused(bench: Bench) -> None:
     one = taken_over(bench, b"refuse", crashes=0)
     assert one is not None
-    assert not bench.fetcher.begin_isolated(one)
+    assert not bench.source._begins(one)
     assert bench.faults() == [("a", INVALID_INPUT.code, "body")]
 
 
@@ -418,7 +419,7 @@ def test_what_was_answered_by_another_meanwhile_does_not_begin(bench: Bench) -> 
     one = taken_over(bench, b"x", crashes=0)
     assert one is not None
     bench.stream.commit([Completion(one.entry.entry_id, "a", "", 1000, b"reply")])
-    assert not bench.fetcher.begin_isolated(one)
+    assert not bench.source._begins(one)
     assert len(bench.leases) == 0
 
 
@@ -426,7 +427,7 @@ def test_a_queue_that_goes_away_before_a_lone_run_leaves_the_entry_to_the_next(b
     one = taken_over(bench, b"x", crashes=0)
     assert one is not None
     bench.lane.down = True
-    assert not bench.fetcher.begin_isolated(one)
+    assert not bench.source._begins(one)
     assert len(bench.leases) == 0
 
 
@@ -473,7 +474,7 @@ def test_only_one_entry_taken_over_waits_at_a_time(bench: Bench) -> None:
     bench.stop.set()
     assert joined(running)
     assert [[one.request.id for one in batch.items] for batch in batches if batch] == [["r0"], ["r1"], ["r2"]]
-    assert bench.recovered == [1, 1, 1]
+    assert bench.metrics.redelivered_counts == [1, 1, 1]
 
 
 def test_its_own_slow_work_is_not_taken_over(bench: Bench) -> None:
@@ -484,7 +485,7 @@ def test_its_own_slow_work_is_not_taken_over(bench: Bench) -> None:
     eventually(lambda: len(bench.leases) == 2)
     bench.stop.set()
     assert joined(running)
-    assert bench.recovered == []
+    assert bench.metrics.redelivered_counts == []
     assert [one.request.id for one in bench.ready()] == ["a", "b"]
 
 
@@ -501,19 +502,12 @@ def test_while_there_is_no_room_nothing_is_claimed(bench: Bench) -> None:
 def test_the_reading_thread_ends_after_a_read_of_the_executor(bench: Bench) -> None:
     running = on_thread("fetch", lambda: bench.fetcher.run(bench.stop))
     bench.fetcher.overlaps.clear()
-    eventually(lambda: bench.fetcher._reading.acquire(blocking=False))  # as the executor holds it while it reads
+    eventually(lambda: bench.fetcher.reading.acquire(blocking=False))  # as the executor holds it while it reads
     bench.stop.set()
     running.join(0.05)
     assert running.is_alive()
-    bench.fetcher._reading.release()
+    bench.fetcher.reading.release()
     assert joined(running)
-
-
-def test_the_executor_does_not_read_while_something_waits_for_it(bench: Bench) -> None:
-    bench.accept(message("a"))
-    bench.lane.add({b"m": message("b")})
-    assert not bench.fetcher.read_for_executor(bench.stop)
-    assert bench.stream.depth()["default"].pending == 1
 
 
 def test_what_was_cancelled_is_refused_before_it_is_decoded(bench: Bench) -> None:
@@ -535,7 +529,7 @@ def test_abandoned_work_does_not_wait_for_new_work(bench: Bench, monkeypatch: py
 
     def watched(most: int, *, wait: bool = True) -> list[Entry]:
         if wait:
-            waited.append(len(bench.recovered))
+            waited.append(len(bench.metrics.redelivered_counts))
         return read(most, wait=wait)
 
     monkeypatch.setattr(bench.stream, "read", watched)

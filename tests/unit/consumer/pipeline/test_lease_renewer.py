@@ -7,24 +7,28 @@ import threading
 import pytest
 
 from consumer.pipeline.lease_renewer import Hung, LeaseRenewer
-from consumer.pipeline.leases import LeaseBook, Watchdog
+from consumer.pipeline.leases import Watchdog
+from shared.settings import Settings
 from tests.fake_stream import InMemoryLane, InMemoryStream
 from tests.helpers import eventually
-from tests.unit.consumer.parts import CARD, SETTINGS, joined, message, on_thread
+from tests.unit.consumer.parts import CARD, SETTINGS, a_context, joined, message, on_thread
 
-LEASE_S = 0.04
+LEASE_MS = 40
 
 
 class Bench:
     """A renewer on a lane in memory whose clock the test moves."""
 
-    def __init__(self, longest_s: float = 60.0) -> None:
+    def __init__(self, longest_ms: int = 60_000) -> None:
         self.now_ms = 1_000_000.0
         self.lane = InMemoryLane(lambda: self.now_ms)
         self.stream = InMemoryStream(self.lane, SETTINGS, "one")
         self.stream.heartbeat(CARD, {})
-        self.leases, self.watchdog, self.stop = LeaseBook(), Watchdog(), threading.Event()
-        self.renewer = LeaseRenewer(self.stream, self.leases, self.watchdog, LEASE_S, longest_s)
+        self.stop = threading.Event()
+        settings = Settings(lease_ms=LEASE_MS, longest_batch_ms=longest_ms)
+        self.context = a_context(self.stream, settings)
+        self.leases, self.watchdog = self.context.leases, self.context.watchdog
+        self.renewer = LeaseRenewer(self.context)
 
     def hold(self) -> None:
         self.lane.add({b"m": message("a")})
@@ -51,7 +55,7 @@ def test_what_is_held_is_renewed() -> None:
 
 @pytest.mark.parametrize("what", ["batch", b"1-0"])
 def test_what_hangs_is_not_protected(what: object) -> None:
-    bench = Bench(longest_s=0.001)
+    bench = Bench(longest_ms=1)
     bench.hold()
     bench.now_ms += SETTINGS.lease_ms
     bench.watchdog.begin(what, 0.0)  # long ago
@@ -65,7 +69,7 @@ def test_a_queue_that_goes_away_is_tried_until_it_answers() -> None:
     bench.hold()
     bench.lane.down = True
     running = on_thread("keep", lambda: bench.renewer.run(bench.stop))
-    running.join(LEASE_S)
+    running.join(LEASE_MS / 1000)
     assert running.is_alive()
     bench.now_ms += SETTINGS.lease_ms
     bench.lane.down = False
@@ -81,7 +85,7 @@ def test_what_the_dead_left_is_cleared_up_by_consumers_that_do_not_live_for_a_le
     InMemoryStream(bench.lane, SETTINGS, "dead").read(1)
     bench.now_ms += 5 * SETTINGS.lease_ms
     bench.stream.heartbeat(CARD, {})
-    renewer = LeaseRenewer(bench.stream, bench.leases, bench.watchdog, lease_s=3600.0, longest_s=60.0)
+    renewer = LeaseRenewer(a_context(bench.stream, Settings(lease_ms=3_600_000, longest_batch_ms=60_000)))
     running = on_thread("keep", lambda: renewer.run(bench.stop))
     group = bench.lane.stream.group  # type: ignore[union-attr]
     assert group is not None

@@ -5,11 +5,10 @@ from __future__ import annotations
 from consumer.models.base import Model
 from consumer.models.loads import load_of, units_of
 from consumer.models.model_errors import answer_to
+from consumer.pipeline.cancellations import Cancellations
+from consumer.pipeline.items import Item, Refusal
 from consumer.queue.entry_reader import check, is_large
 from shared.wire.outcomes import CANCELLED, EXPIRED, RequestError, invalid
-
-from .cancellations import Cancellations
-from .items import Item, Refusal
 
 
 class Rows:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 
-from consumer.queue.interface import StreamDown, StreamGone, WorkStream
-from shared.settings import Settings
+from consumer.pipeline.context import Context
+from consumer.pipeline.intake import Intake
+from consumer.pipeline.items import Item, Refusal, Refused, refuse
+from consumer.pipeline.source import count_isolated
 from shared.wire.outcomes import OVERLOADED, RequestError, invalid
 
-from .decode_threads import Decoders, Deliver, Job, NewThread
-from .intake import Intake
-from .items import Item, Refusal, Refused, refuse
-from .leases import LeaseBook
 from .rows import Rows
+from .threads import Decoders, Deliver, Job, NewThread
 
 log = logging.getLogger(__name__)
 
@@ -34,17 +32,15 @@ class Decoding:
 
     def __init__(
         self,
-        stream: WorkStream,
+        context: Context,
         rows: Rows,
         intake: Intake,
-        leases: LeaseBook,
         send: Callable[[Sequence[Refused]], None],
         worn_out: Callable[[], None],
         new_thread: NewThread,
-        settings: Settings,
     ) -> None:
-        self._stream, self._rows, self._intake, self._leases = stream, rows, intake, leases
-        self._send = send
+        settings = context.settings
+        self._context, self._rows, self._intake, self._send = context, rows, intake, send
         self._longest_s = settings.decode_limit_ms / 1000
         self._room_bytes = settings.decode_memory_mb * 1_000_000
         self._decoders = Decoders(
@@ -84,7 +80,7 @@ class Decoding:
         try:
             self._rows.check_due(item, begun_s)
             if not job.is_large:
-                if item.is_isolated and not (item.has_begun or count_isolated(self._stream, self._leases, item)):
+                if item.is_isolated and not (item.has_begun or count_isolated(self._context, item)):
                     return partial(self._end, job, None)
                 job.memory_bytes = self._large_bytes(item)
                 if job.is_large:
@@ -133,12 +129,3 @@ class Decoding:
             self._intake.end_apart(done)
         else:
             self._intake.end_decoding(done, job.item.entry.lane)
-
-
-def count_isolated(stream: WorkStream, leases: LeaseBook, item: Item) -> bool:
-    """Count that an item taken over begins now; False when it is not this consumer's to run."""
-    with suppress(StreamDown, StreamGone):  # it is taken over again when its lease has run out
-        item.has_begun = stream.begin_isolated(item.entry)
-    if not item.has_begun:
-        leases.release([item.entry.claim])
-    return item.has_begun

@@ -1,0 +1,44 @@
+"""What the stages of one consumer share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from consumer.metrics import ConsumerMetrics
+from consumer.queue.interface import WorkStream
+from consumer.queue.shared_bodies import SharedBodies
+from consumer.switching.pause import Pause
+from shared.settings import Settings
+from shared.tracing.spans import Tracing
+
+from .cancellations import Cancellations
+from .deduplication import Deduplication
+from .leases import LeaseBook, Watchdog
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Made once for a consumer, whichever models it runs after one another.
+
+    Attributes:
+        model_name: whose requests these are.
+        tracing: where the spans of batches go; None for nowhere.
+        pause: says when nothing is to be claimed.
+        bodies: those that front ends of this machine keep in shared memory.
+        cancellations: entries that are not to run; the listener adds to them.
+        leases: what is claimed. What a commit could not end is still held when the next model runs.
+        watchdog: what is under way, and since when.
+        deduplication: which ids are under way.
+    """
+
+    model_name: str
+    stream: WorkStream
+    settings: Settings
+    metrics: ConsumerMetrics
+    tracing: Tracing | None
+    pause: Pause
+    bodies: SharedBodies
+    cancellations: Cancellations = field(default_factory=Cancellations)
+    leases: LeaseBook = field(default_factory=LeaseBook)
+    watchdog: Watchdog = field(default_factory=Watchdog)
+    deduplication: Deduplication = field(default_factory=Deduplication)

@@ -1,0 +1,114 @@
+"""The quick path: one thread reads, runs and commits where a batch is over before another would have woken up."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import partial
+
+from consumer.batching.cost import BatchCost
+from consumer.models.base import Model
+from consumer.queue.interface import Entry
+
+from .committer import MOST_BYTES, Committer
+from .context import Context
+from .executor import LOOK_UP_S, BatchExecutor
+from .fetcher import Fetcher
+from .intake import Intake
+from .interface import Replies, Source
+from .items import Prepared
+
+QUICK_S = 0.0002
+QUICK_ROWS = 16
+"""A batch of so many rows that takes less than this is over before another thread could have read the next."""
+
+
+class InlineExecutor(BatchExecutor):
+    """Reads for itself while batches are quick and nothing waits for company; otherwise a :class:`BatchExecutor`.
+
+    What it read and ran it holds, and commits in the same round trip as it reads the next.
+
+    Args:
+        fetcher: whose thread reads otherwise.
+        committer: whose thread commits otherwise.
+        stop: set when nothing more is to be read.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        model: Model,
+        cost: BatchCost,
+        intake: Intake,
+        fetcher: Fetcher,
+        committer: Committer,
+        stop: threading.Event,
+    ) -> None:
+        super().__init__(context, model, cost)
+        self._stream, self._intake, self._fetcher, self._committer = context.stream, intake, fetcher, committer
+        self._stop = stop
+        self._decodes = False
+        self._held: Prepared | None = None
+
+    def run(self, source: Source, replies: Replies) -> None:
+        """See the interface."""
+        super().run(source, replies)
+        self._flush()
+
+    def step(self, source: Source, replies: Replies) -> None:
+        """Read what is there, commit what is held, run the next batch, and hold it if nothing else waits."""
+        has_read = self._is_quick() and self._intake.is_empty() and self._read()
+        self._flush()
+        batch = source.next_batch(0.0 if has_read else LOOK_UP_S)
+        if batch is None:
+            return
+        run = self.run_batch(batch, source)
+        # The decoders must not run dry while this thread waits for them.
+        self._decodes = any(item.decode_s > 0 for item in batch.items)
+        if has_read and self._intake.is_empty() and not self._stop.is_set():
+            self._hold(self._committer.prepare(batch.items, run))
+        else:
+            replies.finish(batch.items, run)
+
+    def _is_quick(self) -> bool:
+        few_s = self._cost.run_s(QUICK_ROWS * self._units_per_row)
+        quick = few_s < QUICK_S and not self._decodes and not self._intake.waits()
+        overlaps = self._fetcher.overlaps
+        if quick and overlaps.is_set():
+            overlaps.clear()
+        elif not quick and not overlaps.is_set():
+            overlaps.set()
+        return quick
+
+    def _read(self) -> bool:
+        """Read once, unless the fetcher's thread still does; say whether that was done."""
+        reading = self._fetcher.reading
+        if not reading.acquire(blocking=False):
+            return False
+        try:
+            # Whoever held the lock until now may have brought something, which must not wait for this read to end.
+            may_read = self._intake.is_empty() and not self._stop.is_set()
+            return may_read and self._fetcher.read_once(self._commit_and_read)
+        finally:
+            reading.release()
+
+    def _commit_and_read(self, max_entries: int, *, wait: bool) -> Sequence[Entry]:
+        held = self._held
+        if held is None:
+            return self._stream.read(max_entries, wait=wait)
+        # What is held is committed in any case: here, or once this returns.
+        return self._stream.commit_and_read(held.completions, partial(self._settle, held), max_entries)
+
+    def _settle(self, held: Prepared) -> None:
+        self._held = None
+        self._committer.settle(held)
+
+    def _hold(self, prepared: Prepared) -> None:
+        self._held = prepared
+        if sum(len(one.reply) for one in prepared.completions) > MOST_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            self._committer.commit(held)

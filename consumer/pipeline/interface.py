@@ -1,0 +1,56 @@
+"""The seams of the pipeline: where an executor gets requests from, and where their answers go.
+
+Today's executors run batches: a request lives in exactly one. One that runs sequences step by step, and streams, takes
+requests one by one as it has room, emits parts of answers meanwhile, and finishes each request by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from consumer.batching.batcher import Batch
+from shared.wire.outcomes import RequestError
+
+from .items import BatchRun, Item, Refused
+
+
+class Frame(NamedTuple):
+    """A part of an answer that is still being made; those of an item are numbered from 0."""
+
+    item: Item
+    seq: int
+    payload: bytes
+
+
+class Source(Protocol):
+    """Hands out requests; see :class:`consumer.pipeline.source.BatchSource`. For the executor's thread only."""
+
+    def next_batch(self, timeout_s: float) -> Batch[Item] | None:
+        """Wait for requests that may run now; None when there are none, because the time is out or it is over."""
+
+    def refusal(self, item: Item, now_s: float) -> RequestError | None:
+        """Say why an item that was handed out is not to run any further: it was cancelled, or its time is over."""
+
+    def is_over(self) -> bool:
+        """Say whether everything has been handed out and nothing more comes."""
+
+
+class Replies(Protocol):
+    """Where answers go; see :class:`consumer.pipeline.committer.Committer`."""
+
+    def finish(self, items: Sequence[Item], run: BatchRun) -> None:
+        """Take items with their outcomes; may block, which holds the device back while replies pile up."""
+
+    def refuse(self, refused: Sequence[Refused]) -> None:
+        """Take requests that end without inference."""
+
+    def emit(self, frames: Sequence[Frame]) -> None:
+        """Take parts of answers: best effort, and never blocks the device. The whole answer comes with ``finish``."""
+
+
+class Executor(Protocol):
+    """Runs the model, on the one thread that may."""
+
+    def run(self, source: Source, replies: Replies) -> None:
+        """Run what ``source`` hands out until it is over."""
