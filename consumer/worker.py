@@ -14,10 +14,11 @@ from shared.state.cards import Card
 from shared.tracing.spans import Tracing
 
 from .config import ConsumerConfig
+from .guarded_threads import GuardedThreads
 from .heartbeat import Heartbeat
 from .loading.closing import Closing
 from .loading.loader import Loader, Running
-from .loading.progress import Board, NoBoard
+from .loading.progress import Board
 from .metrics import ConsumerMetrics
 from .models.base import Model
 from .models.load_errors import ModelCannotLoad
@@ -39,7 +40,10 @@ LOOK_UP_S = 0.1
 
 
 class Worker:
-    """Runs the stages of one consumer until it is told to stop.
+    """Runs the pipeline of one consumer, with one model after another, until it is told to stop.
+
+    The calling thread waits for signals. The executor's thread loads models and runs them; the heartbeat's thread
+    publishes what this consumer does, and looks what an operator wants and what a search has found.
 
     Args:
         build: makes the model; called on the thread that runs it.
@@ -55,34 +59,32 @@ class Worker:
         build: Callable[[], Model],
         stream: WorkStream,
         metrics: ConsumerMetrics,
-        tracing: Tracing | None = None,
-        board: Board | None = None,
-        elsewhere: frozenset[int] = frozenset(),
+        tracing: Tracing | None,
+        board: Board,
+        elsewhere: frozenset[int],
     ) -> None:
+        settings = config.settings
         self._config, self._stream, self._metrics = config, stream, metrics
+        self._threads = GuardedThreads(lambda: self._end(SOFTWARE_ERROR))
         self._closing = Closing(self._give_model_up)
-        self._loader = Loader(config, build, board or NoBoard(), self._closing)
+        self._loader = Loader(config, build, board, self._closing)
         self._stop = threading.Event()
         self._over = threading.Event()
         self._is_ready = self._loads = self._is_given_up = False
         self._status = self._status_when_drained = 0
         self._late_s = self._loaded_at_s = 0.0
-        self._cause: BaseException | None = None
         self._model: Model | None = None
         self._running: Running | None = None
-        self._heartbeat = Heartbeat(stream, self._describe, self._look, config.settings.heartbeat_ms / 1000)
-        self._pause, self._bodies = (
-            Pause(self._heartbeat.beat_now),
-            SharedBodies(bool(config.settings.shared_bodies_mb)),
-        )
-        context = Context(config.model_name, stream, config.settings, metrics, tracing, self._pause, self._bodies)
+        self._heartbeat = Heartbeat(stream, self._describe, self._look, settings.heartbeat_ms / 1000)
+        beat_now = self._heartbeat.beat_now
+        self._pause, self._bodies = Pause(beat_now), SharedBodies(bool(settings.shared_bodies_mb))
+        context = Context(config.model_name, stream, settings, metrics, tracing, self._pause, self._bodies)
         self._listener = CancellationListener(stream, context.cancellations)
-        self._pipeline = Pipeline(config, context, self._heartbeat.beat_now, self._wear_out, self._thread)
-        tuner = Tuner(lambda target: self._thread("tuner", target).start(), elsewhere)
-        prepared = Preparation(tuner, self._seek)
-        self._switch = Switch(stream, config.precision, self._pipeline.halt, self._heartbeat.beat_now, prepared.refusal)
-        searches = config.settings.tune != "off"
-        self._adoption = Adoption(stream, tuner, self._pipeline.halt, searches)
+        self._pipeline = Pipeline(config, context, beat_now, self._wear_out, self._threads.make)
+        halt = self._pipeline.halt
+        tuner = Tuner(lambda target: self._threads.make("tuner", target).start(), elsewhere)
+        self._switch = Switch(stream, config.precision, halt, beat_now, Preparation(tuner, self._seek).refusal)
+        self._adoption = Adoption(stream, tuner, halt, settings.tune != "off")
 
     def stop(self) -> None:
         """Finish what has been claimed, then return from ``run``; a signal handler may call this."""
@@ -96,7 +98,7 @@ class Worker:
 
     def run(self) -> int:
         """Run until stopped; returns the exit status."""
-        executor_thread = self._thread("executor", self._load_and_execute)
+        executor_thread = self._threads.make("executor", self._load_and_execute)
         executor_thread.start()
         # Signal handlers run on this thread only, and the kernel may deliver a signal to another one, which would
         # leave this one asleep: so it looks up regularly.
@@ -111,44 +113,10 @@ class Worker:
         if self._switch.is_under_way:
             self._switch.give_up_turn()
         self._adoption.end()
-        if self._cause is not None:  # once more, at the end: a supervisor repeats what a process said last
-            log.error("The consumer ends with status %d because of %s", self._status, described(self._cause))
+        cause = self._threads.cause
+        if cause is not None:  # once more, at the end: a supervisor repeats what a process said last
+            log.error("The consumer ends with status %d because of %s", self._status, described(cause))
         return self._status or self._status_when_drained
-
-    def _wear_out(self) -> None:
-        """Too many threads hang: finish what is here, as when stopped, and be started again."""
-        self._status_when_drained = SOFTWARE_ERROR
-        self.stop()
-
-    def _thread(self, name: str, target: Callable[[], None]) -> threading.Thread:
-        return threading.Thread(target=self._guarded, args=(name, target), name=name, daemon=True)
-
-    def _guarded(self, name: str, target: Callable[[], None]) -> None:
-        try:
-            target()
-        except BaseException as error:  # `sys.exit()` ends a thread without a word, and a panic of Rust is no Exception
-            self._crashed(name, error)
-
-    def _crashed(self, name: str, error: BaseException) -> None:
-        """End the process with the cause in the log: with a stage missing, what it takes would never be answered."""
-        if error is self._cause:
-            return
-        self._cause = error
-        text = "The %s stage crashed; the consumer ends so that it is started again."
-        try:
-            log.error(text, name, exc_info=error)
-        except BaseException:  # what a traceback shows of a foreign error is foreign code
-            log.error(f"{text} %s", name, described(error))
-        finally:
-            self._end(SOFTWARE_ERROR)
-
-    @property
-    def _ends(self) -> bool:
-        return self._stop.is_set() or self._over.is_set()
-
-    def _end(self, status: int) -> None:
-        self._status = status
-        self._over.set()
 
     def _load_and_execute(self) -> None:
         try:
@@ -171,39 +139,6 @@ class Worker:
             self._stream.depth, lambda: pipeline.busy_s, lambda: pipeline.working_rows, lambda: pipeline.padded_rows
         )
 
-    def _let_go(self) -> None:
-        """Close the model and forget it."""
-        if self._model is not None:
-            self._closing.close(self._model)
-        self._model = None
-
-    def _give_model_up(self) -> None:
-        """End although the model's ``close`` has not returned; called on a thread of its own."""
-        self._is_given_up = True
-        if not self._stop.is_set():
-            self._end(MODEL_CANNOT_LOAD if self._loads else SOFTWARE_ERROR)
-
-    def _look(self) -> None:
-        """See what the operator wishes; called after each heartbeat."""
-        if self._ends:  # a turn that was just given back must not be taken again
-            return
-        self._look_for_pause()
-        if not self._adoption.is_under_way:
-            self._switch.look()
-        if not self._switch.is_under_way:
-            self._adoption.look(self._running.adoptable if self._running is not None else None)
-
-    def _seek(self, precision: str) -> Sought | None:
-        running = self._running
-        if running is None or running.adoptable is None:
-            return None
-        from .loading.network import sought
-
-        return sought(self._config, running.device, precision)
-
-    def _look_for_pause(self) -> None:
-        self._pause.ask(self._stream.serving() is desired_state.Serving.PAUSED)
-
     def _look_first(self) -> None:
         """Whoever starts while the model is paused claims nothing, not even once."""
         while not self._stop.is_set():
@@ -215,8 +150,8 @@ class Worker:
 
     def _serve(self) -> None:
         stopped = threading.Event()
-        pulse = self._thread("pulse", lambda: self._heartbeat.run(stopped))
-        listen = self._thread("listen", lambda: self._listener.run(self._stop))
+        pulse = self._threads.make("pulse", lambda: self._heartbeat.run(stopped))
+        listen = self._threads.make("listen", lambda: self._listener.run(self._stop))
         pulse.start()
         listen.start()
         while not self._ends:
@@ -277,6 +212,41 @@ class Worker:
         self._metrics.describe(self._running.card, self._running.parity)
         self._loads = False
 
+    def _let_go(self) -> None:
+        """Close the model and forget it."""
+        if self._model is not None:
+            self._closing.close(self._model)
+        self._model = None
+
+    def _leave(self) -> None:
+        try:
+            self._stream.leave()
+        except (StreamDown, StreamGone) as error:
+            log.warning("Could not sign off: %s", error)
+
+    # --- On the heartbeat's thread.
+
+    def _look(self) -> None:
+        """See what the operator wishes; called after each heartbeat."""
+        if self._ends:  # a turn that was just given back must not be taken again
+            return
+        self._look_for_pause()
+        if not self._adoption.is_under_way:
+            self._switch.look()
+        if not self._switch.is_under_way:
+            self._adoption.look(self._running.adoptable if self._running is not None else None)
+
+    def _seek(self, precision: str) -> Sought | None:
+        running = self._running
+        if running is None or running.adoptable is None:
+            return None
+        from .loading.network import sought
+
+        return sought(self._config, running.device, precision)
+
+    def _look_for_pause(self) -> None:
+        self._pause.ask(self._stream.serving() is desired_state.Serving.PAUSED)
+
     def _describe(self) -> tuple[Card, Mapping[str, str]]:
         """Card and state, as each heartbeat publishes them."""
         running = self._running
@@ -312,8 +282,23 @@ class Worker:
         self._metrics.late(late_s)
         return late_s
 
-    def _leave(self) -> None:
-        try:
-            self._stream.leave()
-        except (StreamDown, StreamGone) as error:
-            log.warning("Could not sign off: %s", error)
+    # --- On any thread.
+
+    def _wear_out(self) -> None:
+        """Too many threads hang: finish what is here, as when stopped, and be started again."""
+        self._status_when_drained = SOFTWARE_ERROR
+        self.stop()
+
+    def _give_model_up(self) -> None:
+        """End although the model's ``close`` has not returned; called on a thread of its own."""
+        self._is_given_up = True
+        if not self._stop.is_set():
+            self._end(MODEL_CANNOT_LOAD if self._loads else SOFTWARE_ERROR)
+
+    @property
+    def _ends(self) -> bool:
+        return self._stop.is_set() or self._over.is_set()
+
+    def _end(self, status: int) -> None:
+        self._status = status
+        self._over.set()

@@ -49,7 +49,7 @@ FLOORS = {
         ("batch_threads", "batching/", "cpu_affinity", "fork_guard", "models/pictures/", "process_end", "queue/"),
         ("config", "events", "heartbeat", "runtimes/"),
         ("metrics", "models/", "runtimes/pytorch/"),
-        ("models/own/", "runtimes/exported/"),
+        ("guarded_threads", "models/own/", "runtimes/exported/"),
         ("models/vision/",),
         ("models/onnx/",),
         ("models/families",),

@@ -20,11 +20,10 @@ class Closing:
 
     Args:
         on_hang: called, on another thread, when a ``close`` has not returned in time.
-        limit_s: that time.
     """
 
-    def __init__(self, on_hang: Callable[[], None], limit_s: float | None = None) -> None:
-        self._on_hang, self._limit_s = on_hang, CLOSE_S if limit_s is None else limit_s
+    def __init__(self, on_hang: Callable[[], None]) -> None:
+        self._on_hang, self._limit_s = on_hang, CLOSE_S
 
     def close(self, model: Model) -> None:
         """Close ``model``. What it raises is logged and changes nothing: whoever closes goes on without the model."""

@@ -33,7 +33,7 @@ class Switch:
         own: str,
         on_wanted: Callable[[], None],
         on_change: Callable[[], None],
-        refusal: Callable[[str], str | None] = lambda precision: "",
+        refusal: Callable[[str], str | None],
     ) -> None:
         self._stream, self._own, self._refusal_of = stream, own, refusal
         self._on_wanted, self._on_change = on_wanted, on_change

@@ -20,6 +20,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from consumer.config import ConsumerConfig
+from consumer.loading.progress import NoBoard
 from consumer.metrics import ConsumerMetrics
 from consumer.models.echo import Echo
 from consumer.queue.interface import Completion
@@ -54,9 +55,8 @@ def served(redis_url: str, model_name: str) -> Iterator[Served]:
     config = ConsumerConfig(
         model_name, ModelConfig(family="echo"), chosen, "worker-1", "fp32", 32, 1.0, "window", metrics_port=0
     )
-    worker = Worker(
-        config, Echo, RedisStream(chosen, model_name, "worker-1"), ConsumerMetrics(CollectorRegistry(), model_name)
-    )
+    stream, metrics = RedisStream(chosen, model_name, "worker-1"), ConsumerMetrics(CollectorRegistry(), model_name)
+    worker = Worker(config, Echo, stream, metrics, None, NoBoard(), frozenset())
     statuses: list[int] = []
     thread = threading.Thread(target=lambda: statuses.append(worker.run()), daemon=True)
     thread.start()

@@ -12,6 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from consumer.config import ConsumerConfig, worker_name
+from consumer.loading.progress import NoBoard
 from consumer.metrics import ConsumerMetrics
 from consumer.models.base import Result
 from consumer.models.echo import Echo
@@ -113,7 +114,7 @@ class RedisBench:
         )
         metrics = ConsumerMetrics(CollectorRegistry(), model)
         self._stream = RedisStream(self._settings, model, name)
-        self._worker = Worker(config, lambda: HeldEcho(self._gate), self._stream, metrics)
+        self._worker = Worker(config, lambda: HeldEcho(self._gate), self._stream, metrics, None, NoBoard(), frozenset())
         self._thread = threading.Thread(target=self._worker.run)
         self._thread.start()
 

@@ -12,6 +12,7 @@ import redis
 from prometheus_client import CollectorRegistry
 
 from consumer.config import ConsumerConfig
+from consumer.loading.progress import NoBoard
 from consumer.metrics import ConsumerMetrics
 from consumer.models.echo import Echo
 from consumer.queue.redis_stream import RedisStream
@@ -52,7 +53,15 @@ class Bench:
         )
         self.model, self.counting, self.client = model, Counting(), connect(url)
         stream = RedisStream(chosen, model, "worker-1")
-        self._worker = Worker(config, lambda: self.counting, stream, ConsumerMetrics(CollectorRegistry(), model))
+        self._worker = Worker(
+            config,
+            lambda: self.counting,
+            stream,
+            ConsumerMetrics(CollectorRegistry(), model),
+            None,
+            NoBoard(),
+            frozenset(),
+        )
         self._thread = threading.Thread(target=self._worker.run, daemon=True)
         self._thread.start()
         eventually(lambda: self.client.zscore(keys.MODELS, model) is not None)

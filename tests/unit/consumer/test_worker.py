@@ -16,6 +16,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from consumer.config import ConsumerConfig, resolve
+from consumer.loading.progress import NoBoard
 from consumer.metrics import ENDS, ConsumerMetrics
 from consumer.models.base import Model
 from consumer.pipeline.decoding.stage import Decoding
@@ -98,7 +99,9 @@ class House:
         self.lane = InMemoryLane()
         self.registry = CollectorRegistry()
         self.stream = InMemoryStream(self.lane, config.settings, "me")
-        self.worker = Worker(config, build, self.stream, ConsumerMetrics(self.registry, "toy"))
+        self.worker = Worker(
+            config, build, self.stream, ConsumerMetrics(self.registry, "toy"), None, NoBoard(), frozenset()
+        )
         self.status: int | None = None
         self.thread = threading.Thread(target=self._run, daemon=True)
 

@@ -22,7 +22,7 @@ class Bench:
 
     def worker(self, name: str, own: str = "fp32") -> Switch:
         stream = InMemoryStream(self.lane, Settings(), name)
-        return Switch(stream, own, lambda: self.halts.append(name), lambda: self.beats.append(name))
+        return Switch(stream, own, lambda: self.halts.append(name), lambda: self.beats.append(name), lambda _: "")
 
 
 @pytest.fixture
