@@ -28,7 +28,9 @@ BATCH = "batch"
 
 
 class BatchExecutor:
-    """Runs batch after batch. It neither reads nor commits: threads of their own do, meanwhile.
+    """Runs batch after batch; see :class:`consumer.pipeline.interface.Executor`.
+
+    It neither reads nor commits: threads of their own do, meanwhile.
 
     Args:
         cost: what batches cost; learns from each one that runs.
@@ -44,23 +46,23 @@ class BatchExecutor:
 
     @property
     def busy_s(self) -> float:
-        """Seconds that the device has computed: the model's own count, or else the time spent in its ``run``."""
+        """See the interface."""
         counted_s = self._model.device_busy_s()
         return self._ran_s if counted_s is None else counted_s - self._counted_before_s
 
     @property
     def running_until_s(self) -> float:
-        """When the last of those in the running batch is not waited for any more; minus infinity while none runs."""
+        """See the interface."""
         return max((item.deadline_s for item in self._running), default=-math.inf)
 
     @property
     def working_rows(self) -> int | None:
-        """Rows that at most run at once since memory ran out; None while it never did."""
+        """See the interface."""
         return self._model.working_rows()
 
     @property
     def padded_rows(self) -> int:
-        """Rows that the device has computed for nothing, to fill batches up."""
+        """See the interface."""
         return self._model.padded_rows() - self._padded_before
 
     def run(self, source: Source, replies: Replies) -> None:

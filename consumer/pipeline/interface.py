@@ -50,7 +50,26 @@ class Replies(Protocol):
 
 
 class Executor(Protocol):
-    """Runs the model, on the one thread that may."""
+    """Runs the model, on the one thread that may; see :class:`consumer.pipeline.executor.BatchExecutor`.
+
+    Any thread may ask for the properties.
+    """
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds that the device has computed: the model's own count, or else the time spent in its ``run``."""
+
+    @property
+    def running_until_s(self) -> float:
+        """When the last of those that run now is not waited for any more; minus infinity while none runs."""
+
+    @property
+    def working_rows(self) -> int | None:
+        """Rows that at most run at once since memory ran out; None while it never did."""
+
+    @property
+    def padded_rows(self) -> int:
+        """Rows that the device has computed for nothing, to fill batches up."""
 
     def run(self, source: Source, replies: Replies) -> None:
         """Run what ``source`` hands out until it is over."""

@@ -20,6 +20,7 @@ from .decoding.stage import Decoding
 from .fetcher import Fetcher
 from .inline_executor import InlineExecutor
 from .intake import Intake
+from .interface import Executor
 from .lease_renewer import LeaseRenewer
 from .policies import make_batcher
 from .source import BatchSource
@@ -52,7 +53,7 @@ class Pipeline:
         self._halt = threading.Event()
         self._stopped = False
         self._committer: Committer | None = None
-        self._executor: InlineExecutor | None = None
+        self._executor: Executor | None = None
         settings = config.settings
         self._answer_watch = AnswerWatch(settings.lease_ms / 1000, settings.longest_batch_ms / 1000)
         self._ran_s, self._padded_rows = 0.0, 0
