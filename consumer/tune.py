@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import click
 
-from shared.model_config import NETWORK_FAMILIES
+from shared.families import known
 from shared.process.exit_codes import MODEL_CANNOT_LOAD, TRY_LATER, WRONG_CONFIGURATION
 from shared.process.logs import configure
 from shared.process.search_steps import Step, encode
@@ -62,7 +62,7 @@ def main(
         config = resolve(Settings.from_env(os.environ), model_name, 0)
     except SettingsError as error:
         _refuse(str(error))
-    if config.model.family not in NETWORK_FAMILIES:
+    if not known(config.model.family).is_network:
         _refuse(f"Model {model_name} has no runtime to choose, because its family is {config.model.family!r}.")
     if precision is not None:
         config = replace(config, precision=precision)

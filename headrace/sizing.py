@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from shared.families import known
 from shared.model_config import ModelConfig
 from shared.process.machine import GIB, Machine
 from shared.process.threads import threads_each
 from shared.settings import Settings
 
-WITHOUT_COMPUTING = ("echo",)
 MEMORY_EACH_BYTES = 3 * GIB // 2
 """What a process may need, by rule of thumb, so that a machine with many cores and little memory does not swap."""
 
@@ -63,7 +63,7 @@ def counts(settings: Settings, models: Mapping[str, ModelConfig], machine: Machi
 
 
 def _computes(config: ModelConfig) -> bool:
-    return config.family not in WITHOUT_COMPUTING
+    return known(config.family).computes
 
 
 def _automatic(settings: Settings, machine: Machine, models: int) -> int:

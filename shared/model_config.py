@@ -9,15 +9,10 @@ from typing import Annotated, Any
 import msgspec
 
 from . import files
+from .families import FAMILIES, Family, added_by, known
 from .files import FileRefused
 from .names import is_name
 from .settings import MAX_BATCH_CEILING, MOST_CONSUMERS, POLICIES, PRECISIONS, RUNTIMES, SettingsError
-
-NETWORK_FAMILIES = ("timm", "torchvision")
-"""Families whose models are torch networks that classify pictures."""
-
-FAMILIES = ("echo", *NETWORK_FAMILIES, "onnx", "python")
-
 
 Size = Annotated[int, msgspec.Meta(ge=1, le=MAX_BATCH_CEILING)]
 
@@ -36,7 +31,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One ``[models.NAME]`` table.
 
     Attributes:
-        family: ``echo``, ``timm``, ``torchvision``, ``onnx`` or ``python``.
+        family: a name in ``shared.families.FAMILIES``, or one that an installed package adds.
         architecture: constructor name within the family.
         weights: ``DEFAULT``, ``random``, ``package:NAME`` or the path of a file (state dict, safetensors,
             or for family ``onnx`` an ONNX file).
@@ -46,7 +41,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         labels: ``imagenet-1k``, or the path of a text file with one label a line.
         samples: a folder of pictures of the kind that clients send, for comparing precisions at start-up;
             for family ``onnx`` an ``.npz`` file with rows of the inputs.
-        options: handed to the factory of family ``python`` as they are.
+        options: handed to the factory of family ``python``, or to a package's family, as they are.
     """
 
     family: str
@@ -70,23 +65,30 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def _check(name: str, config: ModelConfig) -> None:
     where = f"models.{name}"
     for key, value, allowed in (
-        ("family", config.family, FAMILIES),
         ("precision", config.precision, PRECISIONS),
         ("runtime", config.runtime, RUNTIMES),
         ("batch_policy", config.batch_policy or POLICIES[0], POLICIES),
     ):
         if value not in allowed:
             raise SettingsError(f"{where}.{key} must be one of {', '.join(allowed)}, not {value!r}.")
-    if config.family == "python" and not config.entry:
-        raise SettingsError(f"{where}.entry is missing: family 'python' needs 'package.module:factory'.")
-    if config.family == "onnx" and not config.weights:
-        raise SettingsError(f"{where}.weights is missing: family 'onnx' needs the path of an ONNX file.")
-    if config.family in NETWORK_FAMILIES and not (config.architecture and config.weights):
-        raise SettingsError(f"{where} needs architecture and weights, because its family is {config.family!r}.")
+    check_needs(name, config, known(config.family))
+
+
+def check_needs(name: str, config: ModelConfig, family: Family) -> None:
+    """Check that the table of model ``name`` has what its family needs.
+
+    Raises:
+        SettingsError: it does not.
+    """
+    for key, what in family.needs.items():
+        if not getattr(config, key, None):
+            raise SettingsError(f"models.{name}.{key} is missing: family {config.family!r} needs {what}.")
 
 
 def parse(text: str, source: str = "models.toml") -> dict[str, ModelConfig]:
     """Read the text of a models file.
+
+    A family that is none of ours is not looked for: another consumer, of another image, may have the package.
 
     Raises:
         SettingsError: not TOML, an unknown or malformed key, or a model name that cannot be used; the sentence names
@@ -129,9 +131,12 @@ def pick(models: dict[str, ModelConfig], name: str, source: str) -> ModelConfig:
     """Return the table of model ``name``.
 
     Raises:
-        SettingsError: there is no such model; the sentence lists those there are.
+        SettingsError: there is no such model, or no such family; the sentence lists those there are.
     """
     config = models.get(name)
     if config is None:
         raise SettingsError(f"Model {name!r} is not in {source}; it has {', '.join(sorted(models)) or 'no models'}.")
+    if config.family not in FAMILIES and not added_by(config.family):
+        names = f"{', '.join(FAMILIES)}, or one that an installed package adds"
+        raise SettingsError(f"models.{name}.family must be one of {names}, not {config.family!r}.")
     return config

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from shared.model_config import NETWORK_FAMILIES
+from consumer.models.families import find
 from shared.process.machine import this_machine
 
 
@@ -13,9 +13,10 @@ def pick_device(setting: str, family: str) -> str:
     """Choose ``cpu`` or ``cuda``. torch is imported only when the machine has a GPU that torch might use for it."""
     if setting != "auto":
         return setting
-    if family == "onnx":
+    library = find(family).library
+    if library == "onnxruntime":
         return _of_onnx()
-    if "torch" not in sys.modules and not (family in NETWORK_FAMILIES and this_machine(os.environ).gpus):
+    if "torch" not in sys.modules and not (library == "torch" and this_machine(os.environ).gpus):
         return "cpu"
     import torch
 

@@ -14,10 +14,11 @@ from consumer.batch_threads import threads_of
 from consumer.config import ConsumerConfig
 from consumer.events import Parity
 from consumer.models.base import Description, Model
+from consumer.models.families import find
 from consumer.models.load_errors import told_as_the_models
 from consumer.models.own.checked_model import CheckedModel
 from consumer.tuning.fingerprint import fingerprint
-from shared.model_config import NETWORK_FAMILIES
+from shared.families import known
 from shared.process.allocator import give_back_freed_memory
 from shared.state.cards import Example
 
@@ -75,7 +76,7 @@ def load_model(
 
 def _load_model(build: Callable[[], Model], config: ConsumerConfig, close: Callable[[Model], None]) -> Loaded:
     begun_s = monotonic()
-    if config.model.family in NETWORK_FAMILIES:
+    if known(config.model.family).is_network:
         from .network import NetworkLoader  # with numpy, which no other family needs
 
         prepare_for_torch()
@@ -98,8 +99,9 @@ def _load_model(build: Callable[[], Model], config: ConsumerConfig, close: Calla
 
 def _load_own(build: Callable[[], Model], config: ConsumerConfig, close: Callable[[Model], None]) -> Loaded:
     """Load a model that is code of its own, in the precision that suits it best."""
-    if config.model.family == "python":
-        build()  # imports the entry, and with it torch if it uses torch
+    is_checked = find(config.model.family).is_checked
+    if is_checked:
+        build()  # imports the user's code, and with it torch if it uses torch
     device = pick_device(config.settings.device, config.model.family)
     if "torch" in sys.modules:
         import torch
@@ -109,7 +111,7 @@ def _load_own(build: Callable[[], Model], config: ConsumerConfig, close: Callabl
 
     def made() -> Model:
         model = build()
-        return CheckedModel(model, lambda: free_memory(device)) if config.model.family == "python" else model
+        return CheckedModel(model, lambda: free_memory(device)) if is_checked else model
 
     model, parity = prepare(made, device, config.precision, config.max_batch, notes, close)
     free_memory(device)  # what was tried and let go leaves more behind than what was kept takes

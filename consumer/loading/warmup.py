@@ -18,7 +18,7 @@ from consumer.models.base import ROW, Model
 from consumer.models.loads import load_of, units_of
 from consumer.tuning.findings import Finding
 from consumer.tuning.measuring import BatchTimes, measure, preferred_rows
-from shared.model_config import NETWORK_FAMILIES
+from shared.families import known
 
 from .start_cache import Notes
 
@@ -81,7 +81,7 @@ def calibrate(
     with notes.lock():
         measured = checked(notes.get(place))
         if measured is None:
-            budget_s = NETWORK_BUDGET_S if config.model.family in NETWORK_FAMILIES else BUDGET_S
+            budget_s = NETWORK_BUDGET_S if known(config.model.family).is_network else BUDGET_S
             measured = measure(run, sizes, budget_s, timer=timer)
             if measured:
                 notes.put(place, measured)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from shared.model_config import ModelConfig
 from shared.state.cards import TensorSpec
 from shared.wire.messages import Request, Tensor
 from shared.wire.outcomes import UNSUPPORTED_MEDIA_TYPE, RequestError, invalid
@@ -53,3 +54,8 @@ class Echo(Model):
     def decodes(self, request: Request) -> bool:
         """Say no: nothing is decoded."""
         return False
+
+
+def build(config: ModelConfig, threads: int) -> Model:
+    """Make the model; there is nothing to choose."""
+    return Echo()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from shared.model_config import FAMILIES, ModelConfig
+from functools import cache
+from importlib import import_module
+
+from shared.families import FAMILIES, Family, added_by
+from shared.model_config import ModelConfig, check_needs
 
 from .base import Model
-from .load_errors import told_as_the_models
+from .load_errors import EntryFailed, said_by, told_as_the_models
 
 
 def build(name: str, config: ModelConfig, threads: int = 1) -> Model:
@@ -19,30 +23,38 @@ def build(name: str, config: ModelConfig, threads: int = 1) -> Model:
         ModelCannotLoad: the table cannot become a model; one sentence that names the model and the reason.
     """
     with told_as_the_models(name):
-        return _build(config, threads)
+        family = find(config.family)
+        if config.family not in FAMILIES:
+            from .own import python_family
+
+            check_needs(name, config, family)
+            return python_family.made(family.build, config, threads)
+        module, _, function = family.build.partition(":")
+        model: Model = getattr(import_module(module), function)(config, threads)
+        return model
 
 
-def _build(config: ModelConfig, threads: int) -> Model:
-    if config.family == "echo":
-        from .echo import Echo
+@cache
+def find(name: str) -> Family:
+    """Return a family; that of a package is imported.
 
-        return Echo()
-    if config.family == "python":
-        from .own import python_family
-
-        return python_family.build(config)
-    if config.family == "onnx":
-        from .onnx import onnx_family
-
-        return onnx_family.build(config, threads)
-    if config.family not in FAMILIES:
-        raise ValueError(f"there is no family {config.family!r}; the families are {', '.join(FAMILIES)}.")
-    from .vision.classifier import Classifier
-
-    if config.family == "timm":
-        from .vision import timm
-
-        return Classifier(config, timm.build_network)
-    from .vision import torchvision
-
-    return Classifier(config, torchvision.build_network)
+    Raises:
+        ValueError: there is none, or what the package's entry point names is none; ``EntryFailed`` where its code
+            raised.
+    """
+    if name in FAMILIES:
+        return FAMILIES[name]
+    packages = added_by(name)
+    if not packages:
+        raise ValueError(f"there is no family {name!r}; the families are {', '.join(FAMILIES)}.")
+    if len(packages) > 1:
+        raise ValueError(f"the packages {' and '.join(sorted(packages))} both add a family {name!r}; uninstall one.")
+    [(package, point)] = packages.items()
+    try:
+        found = point.load()
+    except BaseException as error:  # code of somebody else's, which may even exit
+        raise EntryFailed(f"importing family {name!r} of package {package} failed: {said_by(error)}") from error
+    if not isinstance(found, Family):
+        kind = type(found).__name__
+        raise ValueError(f"{point.value!r} of package {package} must be a shared.families.Family, but it is a {kind}.")
+    return found

@@ -6,7 +6,8 @@ import shlex
 
 import msgspec
 
-from shared.model_config import NETWORK_FAMILIES, ModelConfig
+from shared.families import known
+from shared.model_config import ModelConfig
 from shared.settings import Settings
 from shared.state.cards import Example
 
@@ -16,7 +17,7 @@ MOST_CHARACTERS = 1000
 """Of a line; with a longer one the model's card is shown instead, which has the example."""
 
 _ASK_S = 1.0
-_PHOTO = "examples/photos/cat.jpg"
+_PHOTO = ("image/jpeg", "@examples/photos/cat.jpg")
 
 
 class _Card(msgspec.Struct):
@@ -52,10 +53,9 @@ def curl(url: str, name: str, config: ModelConfig, example: Example | None = Non
         takes_photos: JPEG is among the content types that the model takes.
     """
     predict = f"{url}/v1/models/{name}/predict"
-    if config.family in NETWORK_FAMILIES or (example is None and takes_photos):
-        return f"curl -H 'Content-Type: image/jpeg' --data-binary @{_PHOTO} {predict}"
-    if config.family == "echo":
-        return f"curl -H 'Content-Type: application/octet-stream' --data-binary hello {predict}"
+    sample = known(config.family).sample or (_PHOTO if example is None and takes_photos else None)
+    if sample is not None:
+        return f"curl -H 'Content-Type: {sample[0]}' --data-binary {sample[1]} {predict}"
     line = "" if example is None else _of_example(example, predict)
     return line if 0 < len(line) <= MOST_CHARACTERS else f"curl {url}/v1/models/{name}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 from types import ModuleType
 
 from consumer.fork_guard import never_in_a_fork, put_back
@@ -13,25 +14,29 @@ from consumer.models.load_errors import EntryFailed, said_by
 from shared.model_config import ModelConfig
 
 
+def build(config: ModelConfig, threads: int) -> Model:
+    """Make the model that the factory named by ``entry`` returns; it is called with a copy of ``options``."""
+    return made(config.entry or "", dict(config.options))
+
+
 @never_in_a_fork
-def build(config: ModelConfig) -> Model:
-    """Import the entry's module, call its factory with ``config.options`` and return the model it makes.
+def made(entry: str, *arguments: object) -> Model:
+    """Import the entry's module, call its factory with ``arguments`` and return the model it makes.
 
     Raises:
         ValueError: the entry is malformed, cannot be imported, is not callable or makes something else than a Model;
             ``EntryFailed`` where the model's own code raised.
     """
-    entry = config.entry or ""
     module_name, separator, attribute = entry.partition(":")
     if not (module_name and separator and attribute) or "/" in module_name or module_name.endswith(".py"):
         raise ValueError(f"entry must read 'package.module:factory', with dots as an import has them, not {entry!r}.")
     try:
-        return _made(entry, _module(module_name), attribute, config)
+        return _called(entry, _module(module_name), attribute, arguments)
     finally:
         put_back()
 
 
-def _made(entry: str, module: ModuleType, attribute: str, config: ModelConfig) -> Model:
+def _called(entry: str, module: ModuleType, attribute: str, arguments: Sequence[object]) -> Model:
     factory = getattr(module, attribute, None)
     if factory is None:
         # Where it was found shows that it is another one: a name of Python's own library wins over a file of yours.
@@ -40,7 +45,7 @@ def _made(entry: str, module: ModuleType, attribute: str, config: ModelConfig) -
     if not callable(factory):
         raise ValueError(f"entry {entry!r} must name a function or a class, but it is a {type(factory).__name__}.")
     try:
-        model = factory(dict(config.options))
+        model = factory(*arguments)
     except BaseException as error:  # a script without a guard calls `sys.exit()`
         raise EntryFailed(f"{entry} failed: {said_by(error)}") from error
     if not isinstance(model, Model):

@@ -6,14 +6,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from consumer.models import weights
+from consumer.models.base import Model
 from consumer.runtimes import labels, random_weights
 from consumer.runtimes.network import CLASSES, Network, calibrate_random, checked, declared_labels
 from shared.model_config import ModelConfig, Preprocessing
 
+from .classifier import Classifier
 from .without_compiler import without_compiler
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+
+def build(config: ModelConfig, threads: int) -> Model:
+    """Make the classifier; its network is built when it is loaded, and takes torch's threads."""
+    return Classifier(config, build_network)
 
 
 def build_network(config: ModelConfig) -> Network:

@@ -68,7 +68,6 @@ def test_a_wrong_value_is_refused_by_its_key(line: str, part: str) -> None:
     ("text", "part"),
     [
         ("[models.x]\n", "family"),
-        ('[models.x]\nfamily = "keras"\n', "models.x.family"),
         ('[models.x]\nfamily = "onnx"\n', "models.x.weights"),
         ('[models.x]\nfamily = "python"\n', "models.x.entry"),
         ('[models.x]\nfamily = "timm"\narchitecture = "resnet18"\n', "weights"),
