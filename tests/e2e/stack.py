@@ -45,11 +45,11 @@ def call(url: str, data: bytes | None = None, content_type: str = "", timeout_s:
 class Process:
     """One child of the stack; its output is collected by a thread, so that the pipe never fills."""
 
-    def __init__(self, argv: list[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, argv: list[str], environment: Mapping[str, str], root: Path = ROOT) -> None:
         self.popen = subprocess.Popen(
             [sys.executable, *argv],
-            cwd=ROOT,
-            env=clean_environment(**environment),
+            cwd=root,
+            env=clean_environment(PYTHONPATH=str(root), **environment),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -102,7 +102,13 @@ class Process:
 
 
 class Stack:
-    """Front end and consumers on one Redis; models come from a file of its own."""
+    """Front end and consumers on one Redis; models come from a file of its own.
+
+    Attributes:
+        root: the checkout that they run from.
+    """
+
+    root = ROOT
 
     def __init__(self, redis_url: str, models_file: Path, **settings: str) -> None:
         self._environment = {
@@ -144,7 +150,7 @@ class Stack:
         return self._start(["-m", module, "--model", model], own)
 
     def _start(self, argv: list[str], own: Mapping[str, str]) -> Process:
-        process = Process(argv, {**self._environment, **own})
+        process = Process(argv, {**self._environment, **own}, self.root)
         self._processes.append(process)
         return process
 
