@@ -22,6 +22,7 @@ OUT ?= .headrace/gate
 ONLY ?=
 REPEAT ?= 1
 BENCH ?=
+TESTS ?=
 # How long a storm or a soak lasts, and which one it is.
 MINUTES ?=
 SEED ?= 1
@@ -38,7 +39,7 @@ export MKL_ENABLE_INSTRUCTIONS := AVX2
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint bench bench-batching bench-peers gate storm soak mutants selftest clean venv
+.PHONY: help up check test coverage lint bench bench-batching bench-peers gate storm soak mutants selftest clean venv
 
 help: ## show the verbs
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +49,9 @@ up: $(STAMP) ## start Redis, the consumers and the front end; Ctrl-C stops them
 
 test: $(STAMP) ## run the tests, four at a time; SLOW_CPU=1 as on a processor without AVX-512
 	@$(BIN)/python -m pytest -n 4 --dist worksteal
+
+coverage: $(STAMP) ## run the tests and say how many lines of each package they reach; TESTS=tests/unit for some
+	@PYTHON=$(BIN)/python .ci/coverage $(TESTS)
 
 lint: $(STAMP) ## check style, types and workflows
 	@$(BIN)/ruff check .

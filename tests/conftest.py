@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import secrets
 from collections.abc import Iterator
 
 import pytest
 
+from shared.redis.client import connect
 from shared.redis.embedded import ServerConfig, free_port
 from tests.children import ask_ourselves_directly, keep_what_is_compiled
 from tests.embedded import EmbeddedServer
@@ -17,6 +19,13 @@ ask_ourselves_directly()
 keep_what_is_compiled()
 
 REDIS_IMAGE = "redis:7-bookworm"
+
+STAYS = re.compile(r"hr:\{[^}]*\}:(card|lanes|wish|q:.*|dlq:.*)")
+"""Keys that outlive everybody; any other one has a time limit, see docs/protocol.md."""
+
+_servers: set[str] = set()
+_tests: dict[str, str] = {}
+"""Which test a model's name was made for."""
 
 
 def pytest_collection_finish() -> None:
@@ -34,7 +43,9 @@ def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The embedded Valkey."""
     folder = tmp_path_factory.mktemp("valkey")
     with EmbeddedServer(ServerConfig(folder, free_port(), appendonly="no", maxmemory_mb=512)) as server:
+        _servers.add(server.url)
         yield server.url
+    _servers.discard(server.url)
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +63,10 @@ def redis7_url() -> Iterator[str]:
     from testcontainers.community.redis import RedisContainer
 
     with RedisContainer(REDIS_IMAGE) as container:
-        yield f"redis://{container.get_container_host_ip()}:{container.get_exposed_port(6379)}/0"
+        url = f"redis://{container.get_container_host_ip()}:{container.get_exposed_port(6379)}/0"
+        _servers.add(url)
+        yield url
+    _servers.discard(url)
 
 
 @pytest.fixture(params=["valkey", "redis7"])
@@ -63,6 +77,29 @@ def redis_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def model_name() -> str:
+def model_name(request: pytest.FixtureRequest) -> str:
     """A model name nobody else uses: all keys of a model carry it, so tests do not meet."""
-    return f"test-{secrets.token_hex(8)}"
+    name = f"test-{secrets.token_hex(8)}"
+    _tests[name] = request.node.nodeid
+    return name
+
+
+@pytest.fixture(scope="module", autouse=True)
+def every_key_has_a_time_limit() -> Iterator[None]:
+    """What the tests of a module leave on the servers must go by itself, or Redis fills up."""
+    yield
+    names = dict(_tests)
+    _tests.clear()
+    leaks = [(names[name], key) for url in _servers if names for name, key in keys_without_limit(url) if name in names]
+    assert not leaks
+
+
+def keys_without_limit(url: str) -> list[tuple[str, str]]:
+    """Keys of tests that stay for ever and should not: the model's name, and the key."""
+    with connect(url) as client:
+        keys = [key for key in client.scan_iter("hr:{test-*", count=10_000) if not STAYS.fullmatch(key.decode())]
+        pipe = client.pipeline(transaction=False)
+        for key in keys:
+            pipe.pttl(key)
+        found = [key.decode() for key, left_ms in zip(keys, pipe.execute(), strict=True) if left_ms == -1]
+    return [(key[4:].partition("}")[0], key) for key in found]

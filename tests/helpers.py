@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -15,17 +15,25 @@ T = TypeVar("T")
 POLL_S = 0.005
 
 
-def eventually(probe: Callable[[], T], within_s: float = 10.0) -> T:
-    """Ask ``probe`` again and again until it gives something true, and return that.
+def eventually(predicate: Callable[[], T | None], limit_s: float = 20.0) -> T:
+    """Ask ``predicate`` again and again until it gives something true, and return that.
 
     Raises:
-        AssertionError: it gave nothing true within ``within_s``.
+        AssertionError: it gave nothing true within ``limit_s``.
     """
-    pause = threading.Event()
-    give_up_s = time.monotonic() + within_s
-    while not (found := probe()):
-        assert time.monotonic() < give_up_s, f"nothing came within {within_s:g} s; the last answer was {found!r}"
-        pause.wait(POLL_S)
+    give_up_s = time.monotonic() + limit_s
+    while not (found := predicate()):
+        assert time.monotonic() < give_up_s, f"nothing came within {limit_s:g} s; the last answer was {found!r}"
+        time.sleep(POLL_S)
+    return found
+
+
+async def eventually_async(predicate: Callable[[], T | Awaitable[T | None] | None], limit_s: float = 20.0) -> T:
+    """The same on an event loop, which goes on meanwhile; what ``predicate`` gives may have to be awaited."""
+    give_up_s = time.monotonic() + limit_s
+    while not (found := await given if isinstance(given := predicate(), Awaitable) else given):
+        assert time.monotonic() < give_up_s, f"nothing came within {limit_s:g} s; the last answer was {found!r}"
+        await asyncio.sleep(POLL_S)
     return found
 
 

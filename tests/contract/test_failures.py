@@ -97,6 +97,7 @@ def test_what_is_old_or_cannot_be_read_does_not_count(url: str, model_name: str)
             b"\xff": encode(Failure(1, 1, now, now)),
         }
         client.hset(keys.failures(model_name), mapping=fields)
+        client.expire(keys.failures(model_name), 60)
     state = _seen(url, model_name)
     assert state is not None
     assert state.failures == {}
@@ -113,6 +114,7 @@ def test_a_consumer_without_our_supervisor_says_itself_that_it_cannot_load(url: 
             "pod-3-0": Start("w3", Phase.READY, now, now),
         }
         client.hset(keys.starts(model_name), mapping={place: encode_start(one) for place, one in starts.items()})
+        client.expire(keys.starts(model_name), 60)
     state = _seen(url, model_name)
     assert state is not None
     assert state.failures == {"pod-1-0": CANNOT_LOAD}

@@ -31,9 +31,10 @@ from shared.settings import Settings
 from shared.state.cards import BatchSettings
 from shared.state.desired_state import Serving
 from shared.wire.messages import Fault, ModelTag, Reply, Request, Tensor, Timing, decode_request, encode_reply
-from shared.wire.outcomes import EXPIRED, QUEUE_UNAVAILABLE, WAIT_TOO_LONG, RequestError
+from shared.wire.outcomes import EXPIRED, QUEUE_UNAVAILABLE, WAIT_TOO_LONG, Outcome, RequestError
 from tests.asking import begin, submit
 from tests.contract.lanes import RedisLane, card, settings
+from tests.helpers import eventually_async
 
 TAG = ModelTag("m", "1", "fp32")
 TIMES = ("queue", "wait", "decode", "run", "batch")
@@ -102,8 +103,7 @@ def test_the_end_of_an_earlier_attempt_does_not_end_a_later_one(lane: RedisLane,
     async def scenario(queue: RedisQueue) -> None:
         assert await outcome(queue, lane, "same", 20) == "unknown_outcome"
         again = asyncio.create_task(outcome(queue, lane, "same", 20_000))
-        while lane.length() < 2:  # noqa: ASYNC110 - nothing tells when the second has been admitted
-            await asyncio.sleep(0.01)
+        await eventually_async(lambda: lane.length() >= 2)
         await asyncio.to_thread(end_one, stream, Fault(EXPIRED.code, "Too late."))
         await asyncio.to_thread(end_one, stream)
         assert await again == "ok"
@@ -131,8 +131,7 @@ def test_a_model_is_away_and_not_unknown_after_the_server_lost_its_data(lane: Re
 
     async def scenario(queue: RedisQueue) -> None:
         lane.flush()
-        while queue.catalogue().models[lane.model].workers:  # noqa: ASYNC110 - the interface offers snapshots only
-            await asyncio.sleep(0.01)
+        await eventually_async(lambda: not queue.catalogue().models[lane.model].workers)
         assert await outcome(queue, lane, "one", 20) == "no_worker"
 
     run(redis_url, scenario)
@@ -151,23 +150,17 @@ def test_a_lane_that_emptied_by_other_means_lets_requests_in_again(lane: RedisLa
     async def scenario(queue: RedisQueue) -> None:
         nobody = Request("one", 5000, "a/b", b"x")
 
-        def ask() -> None:
-            begin(queue, lane.model, nobody, id_is_generated=True, done=lambda result: None)
+        def refusal() -> Outcome | None:
+            try:
+                begin(queue, lane.model, nobody, id_is_generated=True, done=lambda result: None)
+            except RequestError as error:
+                return error.outcome
+            return None
 
-        ask()  # nothing is known of the lane yet
-        while lane.length() < 2001:  # noqa: ASYNC110 - nothing tells when it has been admitted
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.05)
-        with pytest.raises(RequestError) as caught:
-            ask()
-        assert caught.value.outcome is WAIT_TOO_LONG
+        assert refusal() is None  # nothing is known of the lane yet
+        assert await eventually_async(refusal) is WAIT_TOO_LONG
         lane.client.xtrim(lane.work, maxlen=0)
-        async with asyncio.timeout(10):
-            while True:
-                with contextlib.suppress(RequestError):
-                    ask()
-                    return
-                await asyncio.sleep(0.05)
+        await eventually_async(lambda: refusal() is None)
 
     run(redis_url, scenario)
 
@@ -201,8 +194,7 @@ def test_who_would_wait_too_long_is_refused_at_once_and_told_when_to_come_back(l
 
     async def scenario(queue: RedisQueue) -> None:
         patient = [asyncio.create_task(outcome(queue, lane, "first", 60_000))]
-        while lane.length() < 10:  # noqa: ASYNC110 - nothing tells when it has been admitted
-            await asyncio.sleep(0.01)
+        await eventually_async(lambda: lane.length() >= 10)
         patient.append(asyncio.create_task(outcome(queue, lane, "second", 60_000)))
         await asyncio.sleep(0)
         with pytest.raises(RequestError) as caught:
@@ -211,8 +203,7 @@ def test_who_would_wait_too_long_is_refused_at_once_and_told_when_to_come_back(l
             )
         assert caught.value.outcome is WAIT_TOO_LONG
         assert caught.value.retry_after_s in (6, 7)
-        while lane.length() < 11:  # noqa: ASYNC110 - nothing tells when it has been admitted
-            await asyncio.sleep(0.01)
+        await eventually_async(lambda: lane.length() >= 11)
         await queue.close()
         assert await asyncio.gather(*patient) == ["shutting_down", "shutting_down"]
 
@@ -230,12 +221,10 @@ def test_while_paused_nobody_is_refused_for_a_wait_that_nobody_can_predict(lane:
     async def scenario(queue: RedisQueue) -> None:
         assert [await outcome(queue, lane, f"r{number}", 50) for number in range(4)] == ["unknown_outcome"] * 4
         lane.serve_as(Serving.DRAINING)
-        while queue.catalogue().models[lane.model].is_open:  # noqa: ASYNC110 - the interface offers snapshots only
-            await asyncio.sleep(0.01)
+        await eventually_async(lambda: not queue.catalogue().models[lane.model].is_open)
         assert await outcome(queue, lane, "r4", 50) == "draining"
         lane.serve_as(Serving.OPEN)
-        while not queue.catalogue().models[lane.model].is_open:  # noqa: ASYNC110 - likewise
-            await asyncio.sleep(0.01)
+        await eventually_async(lambda: queue.catalogue().models[lane.model].is_open)
         assert await outcome(queue, lane, "r5", 5000) == "wait_too_long"  # now it can be told
 
     run(redis_url, scenario)
@@ -252,18 +241,15 @@ def test_a_request_that_nobody_can_ask_for_is_taken_out_of_the_lane(
         ends = [begin(queue, lane.model, one, id_is_generated=True, done=lambda end: None) for one in ours]
         own = Request("own", 20_000, "a/b", b"x")
         ends.append(begin(queue, lane.model, own, id_is_generated=False, done=lambda end: None))
-        while is_known and lane.length() < 11:  # noqa: ASYNC110 - nothing tells when they have been admitted
-            await asyncio.sleep(0.01)
+        await eventually_async(lambda: not is_known or lane.length() >= 11)
         if is_known:  # the front end knows, too, once a later call has been answered
             assert await outcome(queue, lane, "later", 20) == "unknown_outcome"
         for give_up in ends:
             give_up()
             give_up()  # harmless
         left = 2 if is_known else 1
-        while not is_known and lane.length() == 0:  # noqa: ASYNC110 - nothing tells when they have been admitted
-            await asyncio.sleep(0.01)
-        while lane.length() > left:  # noqa: ASYNC110 - nothing tells when it is gone
-            await asyncio.sleep(0.01)
+        await eventually_async(lambda: is_known or lane.length())
+        await eventually_async(lambda: lane.length() <= left)
         assert lane.length() == left
 
     run(redis_url, scenario)
@@ -324,17 +310,12 @@ def test_whatever_ends_reading_replies_nobody_waits_in_vain(
     async def scenario(queue: RedisQueue) -> None:
         for number in range(2):
             asked = asyncio.create_task(outcome(queue, lane, f"r{number}", 20_000))
-            while not lane.length():  # noqa: ASYNC110 - nothing tells when it has been admitted
-                await asyncio.sleep(0.01)
+            await eventually_async(lane.length)
             if method == "_sweep":
-                await eventually_broken()
+                await eventually_async(broken.is_set)  # what is overdue is looked for by itself
             await asyncio.to_thread(end_one, stream)
             assert await asked == "ok"
         assert broken.is_set()
-
-    async def eventually_broken() -> None:
-        while not broken.is_set():  # noqa: ASYNC110 - what is overdue is looked for by itself
-            await asyncio.sleep(0.01)
 
     run(redis_url, scenario)
 
@@ -417,8 +398,7 @@ def test_a_server_that_is_nearly_full_gets_no_more_requests(redis_url: str, lane
         assert await outcome(queue, lane, "one", 1_000) == "queue_out_of_memory"
         assert "Redis is nearly out of memory." in readiness(queue.catalogue()).reasons
         lane.client.config_set("maxmemory", allowed["maxmemory"])
-        while queue.catalogue().memory_full:  # noqa: ASYNC110 - the interface offers snapshots only
-            await asyncio.sleep(0.01)
+        await eventually_async(lambda: not queue.catalogue().memory_full)
 
     try:
         run(redis_url, scenario)
@@ -442,14 +422,12 @@ def test_what_is_given_up_is_taken_away_even_from_its_consumer(lane: RedisLane, 
             )
             for name in ("claimed", "own", "queued")
         ]
-        while lane.length() < 3:  # noqa: ASYNC110 - nothing tells when they have been admitted
-            await asyncio.sleep(0.01)
+        await eventually_async(lambda: lane.length() >= 3)
         (claimed,) = await asyncio.to_thread(stream.read, 1)
         for task in asked:
             task.cancel()
         await asyncio.gather(*asked, return_exceptions=True)
-        while lane.length() > 1:  # noqa: ASYNC110 - nothing tells when they have been taken back
-            await asyncio.sleep(0.01)
+        await eventually_async(lambda: lane.length() <= 1)
         assert await asyncio.to_thread(stream.terminations) == [claimed.claim]
         (left,) = await asyncio.to_thread(stream.read, 5)
         assert decode_request(left.message or b"").id == "own"

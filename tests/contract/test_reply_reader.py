@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import msgpack
@@ -15,14 +14,9 @@ from producer_api.queue.reply_reader import ReplyReader
 from shared import keys
 from shared.redis import functions
 from shared.redis.client import connect, connect_async
+from tests.helpers import eventually_async
 
 MEBIBYTE = 1 << 20
-
-
-async def until(probe: Callable[[], Any]) -> None:
-    """Look again and again; the time limit of the test is the end."""
-    while not probe():  # noqa: ASYNC110 - what is looked at has no event
-        await asyncio.sleep(0.005)
 
 
 PART = msgpack.packb({"v": 1, "id": "a", "seq": 0, "final": False, "outputs": []})
@@ -56,13 +50,13 @@ def test_hints_are_read_by_name_and_parts_of_an_answer_are_none(
         )
         reader.start()
         server.xadd(stream, {"id": "nobody"})
-        await until(lambda: cursors)  # from now on reply keys are looked at for a reason only
+        await eventually_async(lambda: cursors)  # from now on reply keys are looked at for a reason only
         waiters.add("a", 60.0, told.append).entered(b"1-1")
         if stored is not None:
             server.rpush(key, stored)
         for hint in hints:
             server.xadd(stream, hint)
-        await until(lambda: told)
+        await eventually_async(lambda: told)
         assert told == [expected]
         await reader.close()
         await client.aclose()
@@ -90,12 +84,12 @@ def test_a_stream_of_ends_that_is_too_large_is_left_unread(redis_url: str, model
             server.xadd(ends, {**entry, "junk": bytes(MEBIBYTE)})
         reader.start()
         server.xadd(hints, {"id": "b", "reply": b"reply"})
-        await until(lambda: "b" in results)
+        await eventually_async(lambda: "b" in results)
         assert "a" not in results
         server.unlink(ends)
         server.xadd(ends, {**dict.fromkeys((f"x{number}" for number in range(1000)), "y")})
         server.xadd(ends, entry)
-        await until(lambda: "a" in results)
+        await eventually_async(lambda: "a" in results)
         await reader.close()
         await client.aclose()
 

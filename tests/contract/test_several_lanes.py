@@ -87,12 +87,10 @@ def test_a_read_of_empty_lanes_returns_nothing_in_bounded_time(lane: Lane) -> No
 
 
 def test_a_read_of_several_lanes_that_does_not_wait(lane: Lane) -> None:
-    """One that does would take a second each time."""
+    """One that does would take a second each time, and the test longer than it may."""
     gold = lane.other("gold")
     stream = ready(lane)
-    begun_s = time.monotonic()
-    assert [stream.read(1, wait=False) for _ in range(20)] == [[]] * 20
-    assert time.monotonic() - begun_s < 10
+    assert [stream.read(1, wait=False) for _ in range(100)] == [[]] * 100
     (entry_id,) = added(gold)
     assert [(entry.lane, entry.entry_id) for entry in stream.read(2, wait=False)] == [("gold", entry_id)]
 

@@ -7,7 +7,6 @@ server loses the group or everything. What must be there is told by a few sets, 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -31,6 +30,7 @@ from shared.redis import functions
 from shared.redis.client import connect
 from tests.contract.lanes import LANE, card
 from tests.contract.lanes import settings as headrace_settings
+from tests.helpers import eventually
 
 LIMIT = 6
 WORKERS = ("a", "b", "c")
@@ -509,10 +509,13 @@ class Lane(RuleBasedStateMachine):
         if found:
             self.client.delete(*found)
         self.truth = Truth(made=False)
-        tick: Any = self.client.time()
-        while self.client.time() == tick:  # an id may not be given a second time
-            pass
-        time.sleep(0.002)
+        flushed_s = self.now_s()
+        eventually(lambda: self.now_s() > flushed_s + 0.002)  # an id may not be given a second time
+
+    def now_s(self) -> float:
+        """The server's clock."""
+        found: Any = self.client.time()
+        return float(found[0] + found[1] / 1e6)
 
     # ---- what must be so
 

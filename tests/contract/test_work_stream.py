@@ -63,11 +63,9 @@ def test_a_read_of_an_empty_stream_returns_nothing_in_bounded_time(lane: Lane) -
 
 
 def test_a_read_that_does_not_wait(lane: Lane) -> None:
-    """One that does would take a second each time."""
+    """One that does would take a second each time, and the test longer than it may."""
     stream = ready(lane)
-    begun_s = time.monotonic()
-    assert [stream.read(1, wait=False) for _ in range(20)] == [[]] * 20
-    assert time.monotonic() - begun_s < 10
+    assert [stream.read(1, wait=False) for _ in range(100)] == [[]] * 100
     entry_id = added(lane)
     assert [entry.entry_id for entry in stream.read(2, wait=False)] == [entry_id]
 
@@ -390,7 +388,7 @@ def test_consumers_that_died_long_ago_leave_the_group(lane: Lane) -> None:
         alive.reap()
         return lane.consumers() <= {"holding", "alive"}
 
-    assert eventually(left, within_s=20.0)
+    assert eventually(left, limit_s=20.0)
     assert "holding" in lane.consumers()
 
 

@@ -28,7 +28,7 @@ from shared.settings import Settings, SettingsError
 from shared.wire.outcomes import CLIENT_LIMIT, UNAUTHORIZED, RequestError
 from tests.e2e.http_server import Connection, HttpServer
 from tests.e2e.stack import Process
-from tests.helpers import eventually
+from tests.helpers import eventually, eventually_async
 
 ALICE, BOB = "hr_alice-alice-alice", "hr_bob-bob-bob"
 
@@ -366,8 +366,7 @@ def test_the_file_is_looked_at_again_whatever_happened_before(
 
     async def watch() -> None:
         watching = asyncio.create_task(gate.watch())
-        while not client.revoked:  # noqa: ASYNC110 - nothing tells when the file has been read
-            await asyncio.sleep(0.001)
+        await eventually_async(lambda: client.revoked)
         watching.cancel()
 
     asyncio.run(asyncio.wait_for(watch(), 10))

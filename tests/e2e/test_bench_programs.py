@@ -33,6 +33,7 @@ def models(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(240)
 def test_every_runtime_is_timed_and_can_be_opened_by_a_consumer(models: Path, tmp_path: Path) -> None:
     done = subprocess.run(

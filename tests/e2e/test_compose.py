@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ import pytest
 
 from headrace.redis import acl
 from shared.redis.embedded import free_port
+from tests.helpers import eventually
 
 ROOT = Path(__file__).parents[2]
 
@@ -107,18 +107,20 @@ def _wait(stack: Stack) -> None:
 def _until_ready(stack: Stack) -> list[tuple[int, str]]:
     """Ask again and again for the model until it answers; status and code of each answer before that."""
     found: list[tuple[int, str]] = []
-    give_up_s = time.monotonic() + 300
-    while time.monotonic() < give_up_s:
+
+    def answers() -> bool:
         try:
             _predict(stack, "cat.jpg")
-            return found
+            return True
         except urllib.error.HTTPError as error:
             with error:
                 found.append((error.code, json.loads(error.read())["error"]["code"]))
         except OSError:
             pass  # its port is not open yet
-        time.sleep(0.1)
-    pytest.fail(f"The model did not answer; what came: {sorted(set(found))}.")
+        return False
+
+    eventually(answers, limit_s=300)
+    return found
 
 
 def _predict(stack: Stack, photo: str, query: str = "") -> dict[str, Any]:
@@ -188,8 +190,8 @@ def test_health_checks_go_through_no_proxy(stack: Stack, service: str, arguments
     proxies = [part for name in ("http_proxy", "HTTP_PROXY") for part in ("-e", f"{name}=http://127.0.0.1:1")]
     said = stack.output("exec", "-T", *proxies, service, "python", "-m", "headrace", "probe", *arguments)
     assert said.endswith(" is ready.\n")
-    while stack.container(service)["State"]["Health"]["Status"] != "healthy":
-        time.sleep(0.5)  # the engine asks every ten seconds
+    # The engine asks every ten seconds.
+    eventually(lambda: stack.container(service)["State"]["Health"]["Status"] == "healthy", limit_s=60)
 
 
 AS_ITSELF = """
@@ -270,14 +272,12 @@ def test_an_operator_looks_and_pauses(stack: Stack) -> None:
 
 def test_prometheus_sees_every_process(stack: Stack) -> None:
     # Asked until both are up: the first lookups of names and the first scrapes take a few seconds.
-    asked = f"{stack.prometheus_url}/api/v1/query?query=up"
-    wanted = {"producer_api", "consumer"}
-    seen: set[str] = set()
-    while not wanted <= seen:
-        with urllib.request.urlopen(asked, timeout=10) as response:
+    def up() -> set[str]:
+        with urllib.request.urlopen(f"{stack.prometheus_url}/api/v1/query?query=up", timeout=10) as response:
             result = json.load(response)["data"]["result"]
-        seen = {series["metric"]["job"] for series in result if series["value"][1] == "1"}
-    _predict(stack, "cat.jpg")
+        return {series["metric"]["job"] for series in result if series["value"][1] == "1"}
+
+    assert eventually(lambda: {"producer_api", "consumer"} <= up(), limit_s=60)
 
 
 def test_promtool_accepts_the_configuration_and_the_metrics_of_both_sides(stack: Stack) -> None:
@@ -302,10 +302,7 @@ def test_a_restarted_redis_keeps_the_functions_and_what_was_accepted_and_the_ser
             return getattr(error, "code", 0)
 
     def until(status: int) -> None:
-        give_up_s = time.monotonic() + 60
-        while (found := stands()) != status:
-            assert time.monotonic() < give_up_s, f"the request stands at {found}, not at {status}"
-            time.sleep(0.1)
+        eventually(lambda: stands() == status, limit_s=60)
 
     def send() -> None:
         with contextlib.suppress(OSError):  # the answer is asked for afterwards

@@ -81,7 +81,7 @@ def test_a_front_end_is_not_ready_first_and_closes_later(stack: Stack, model_nam
             probe.send(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n")
             assert probe.response()[0] == 200
         front_end.signal(signal.SIGTERM)
-        eventually(lambda: not takes_connections(stack), within_s=30)
+        eventually(lambda: not takes_connections(stack), limit_s=30)
     assert front_end.popen.wait() == 0
 
 

@@ -103,7 +103,7 @@ def test_each_counts_for_itself_and_the_port_says_so(pair: tuple[int, Process, P
     port, *both = pair
     before = [_answered(process, model_name) for process in both]
     with Crowd([Client(model_name, port) for _ in range(2)]) as crowd:
-        eventually(lambda: crowd.answered > 40, within_s=40)
+        eventually(lambda: crowd.answered > 40, limit_s=40)
     assert crowd.failed == []
     grown = [_answered(process, model_name) - old for process, old in zip(both, before, strict=True)]
     assert sum(grown) == crowd.answered
@@ -148,15 +148,15 @@ def test_a_kill_is_unnoticed_by_the_clients_of_the_other(
     lost = [Client(model_name, port, connection) for connection in kept[doomed.popen.pid]]
     new = [Client(model_name, port) for _ in range(3)]
     with Crowd([*theirs, *lost, *new]) as crowd:
-        eventually(lambda: all(client.answered > 5 for client in crowd.clients), within_s=40)
+        eventually(lambda: all(client.answered > 5 for client in crowd.clients), limit_s=40)
         doomed.signal(signal.SIGKILL)
         doomed.popen.wait()
         with Crowd([Client(model_name, port) for _ in range(2)]) as later:  # whoever connects from now on
-            eventually(lambda: later.answered > 50, within_s=40)
+            eventually(lambda: later.answered > 50, limit_s=40)
             before = later.answered
             again = stack.serve_on(port)
-            eventually(lambda: _answered(again, model_name) > 10, within_s=40)
-            eventually(lambda: later.answered > before + 50, within_s=40)
+            eventually(lambda: _answered(again, model_name) > 10, limit_s=40)
+            eventually(lambda: later.answered > before + 50, limit_s=40)
     assert later.failed == []
     assert [client.failed for client in theirs] == [[]] * 3
     assert all(len(client.failed) == 1 for client in lost)
@@ -176,9 +176,9 @@ def test_one_after_the_other_is_replaced_and_nobody_who_comes_notices(
         for process in old:
             before = crowd.answered
             assert process.terminate() == 0
-            eventually(lambda before=before: crowd.answered > before + 20, within_s=40)  # type: ignore[misc]
+            eventually(lambda before=before: crowd.answered > before + 20, limit_s=40)  # type: ignore[misc]
             fresh = stack.serve_on(port)
-            eventually(lambda fresh=fresh: _answered(fresh, model_name) > 5, within_s=40)  # type: ignore[misc]
+            eventually(lambda fresh=fresh: _answered(fresh, model_name) > 5, limit_s=40)  # type: ignore[misc]
     # The kernel resets what connects between the last look and the end of the listening, which are not one step.
     assert crowd.failed in ([], ["ConnectionResetError"])
 
@@ -227,9 +227,9 @@ def test_whatever_is_asked_by_id_does_not_matter_where(valkey_url: str, tmp_path
         held = site.hold()
         path = f"{model_name}/predict?timeout_ms=30000&id="
         waiting = [pool.submit(_ask, one, "POST", f"{path}first", b"hold") for one in (here, there)]
-        eventually(lambda: site.pending() == 1, within_s=30)
+        eventually(lambda: site.pending() == 1, limit_s=30)
         second = pool.submit(_ask, here_too, "POST", f"{path}second", b"second")
-        eventually(lambda: site.length() == 2, within_s=30)
+        eventually(lambda: site.length() == 2, limit_s=30)
         assert _ask(there_too, "GET", f"{model_name}/requests/second")[0] == 202
         assert _ask(there_too, "DELETE", f"{model_name}/requests/second")[0] == 200
         status, body = second.result()
@@ -264,15 +264,15 @@ def test_a_limit_of_a_key_is_each_front_ends_and_a_key_that_goes_is_gone_everywh
             connection.post(model_name, body, "Authorization: Bearer hr_key\r\n")
             return connection.response()[0]
 
-        eventually(lambda: [ask(one[0], b"x") for one in found.values()] == [200, 200], within_s=40)
+        eventually(lambda: [ask(one[0], b"x") for one in found.values()] == [200, 200], limit_s=40)
         held = site.hold()
         waiting = [pool.submit(ask, one[0], b"hold") for one in found.values()]
-        eventually(lambda: site.length() == 2, within_s=30)
+        eventually(lambda: site.length() == 2, limit_s=30)
         assert [ask(one[1], b"x") for one in found.values()] == [429, 429]
         held.unlink()
         assert [one.result() for one in waiting] == [200, 200]
         keys.write_text(entry.replace(digest_of(b"hr_key").hex(), "0" * 64))
-        eventually(lambda: [ask(one[1], b"x") for one in found.values()] == [401, 401], within_s=30)
+        eventually(lambda: [ask(one[1], b"x") for one in found.values()] == [401, 401], limit_s=30)
 
 
 @pytest.mark.fault
@@ -297,7 +297,7 @@ def test_up_starts_several_restarts_one_that_is_killed_and_lets_no_other_stack_i
                 opened.enter_context(connection)
         theirs = [Client("echo", port, connection) for connection in kept[pids[1]]]
         with Crowd([*theirs, *(Client("echo", port) for _ in range(2))]) as crowd:
-            eventually(lambda: all(client.answered > 5 for client in crowd.clients), within_s=40)
+            eventually(lambda: all(client.answered > 5 for client in crowd.clients), limit_s=40)
             os.kill(pids[0], signal.SIGKILL)
             stack.until(r"headrace: producer_api 1 ended with code 137; starting it again in 0\.5 s")
             wait_gone([pids[0]])
@@ -306,7 +306,7 @@ def test_up_starts_several_restarts_one_that_is_killed_and_lets_no_other_stack_i
                 fresh = front_ends_of(stack)
                 assert fresh[1] == pids[1]
                 before = later.answered
-                eventually(lambda: later.answered > before + 20, within_s=40)
+                eventually(lambda: later.answered > before + 20, limit_s=40)
         assert later.failed == []
         assert [client.failed for client in theirs] == [[], []]
         for connections in to_each(port, fresh.values()).values():

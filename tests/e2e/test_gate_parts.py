@@ -211,6 +211,7 @@ def test_every_step_of_the_performance_workflow(checkout: Path, tmp_path: Path) 
     assert git(checkout, "worktree", "list").count("\n") == 0  # the base's is gone
 
 
+@pytest.mark.soak  # two comparisons of whole stacks; each verdict is also in test_compare.py
 @pytest.mark.timeout(150)
 def test_faster_because_wrong_fails_the_gate_until_the_version_says_so(clone: Path) -> None:
     """Half the time, and answers that are off by one; then the same with the model's version raised."""
@@ -334,6 +335,8 @@ def test_what_fails_at_night_becomes_one_issue(tmp_path: Path, is_open: bool) ->
     )
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(150)
 def test_every_step_of_the_nightly_workflow(checkout: Path, tmp_path: Path) -> None:
     values = {"${{ matrix.only }}": "empty", "${{ matrix.repeat }}": "2"}
     summary, installed = tmp_path / "summary.md", tmp_path / "installed"
@@ -345,8 +348,9 @@ def test_every_step_of_the_nightly_workflow(checkout: Path, tmp_path: Path) -> N
     codes = run_steps("nightly.yml", "trust", checkout, values, GITHUB_STEP_SUMMARY=str(summary), PATH=path)
     assert codes[:3] == [0, 0, 0], (checkout / "step3.log").read_text()
     assert "install -y -qq wrk" in installed.read_text()
-    assert codes[3] in (0, 2)  # beside other tests the generator may find itself unfit
-    assert "send lag, p99" in (checkout / "step4.log").read_text()
+    said = (checkout / "step4.log").read_text()
+    assert "send lag, p99" in said
+    assert codes[3] == (2 if "NOT FIT" in said else 0)  # beside other tests the generator may find itself unfit
     assert "| empty | the result is missing, then empty | 20 | 2 | 2 x 20 |" in summary.read_text()
 
 
@@ -362,9 +366,6 @@ def test_the_gate_without_a_base_or_a_stack_is_invalid(checkout: Path) -> None:
     unknown = gate(BASE="none", MODEL="nobody")
     assert unknown.returncode == 20
     assert "Cannot read out2/run.json" in unknown.stdout
-    alone = gate(BASE="none")
-    assert alone.returncode == 0, alone.stdout + alone.stderr
-    assert not (checkout / "out2" / "compare.json").exists()
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
@@ -383,7 +384,7 @@ def test_a_generator_that_is_killed_leaves_no_stack_behind(bench: Bench) -> None
         assert processes_with(str(bench.folder))
         process.send_signal(signal.SIGKILL)
         process.wait()
-        eventually(lambda: not processes_with(str(bench.folder)), within_s=30)
+        eventually(lambda: not processes_with(str(bench.folder)), limit_s=30)
 
 
 def processes_with(text: str) -> list[str]:
@@ -398,6 +399,7 @@ def processes_with(text: str) -> list[str]:
     return found
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(90)
 def test_two_mutants_as_processes(bench: Bench) -> None:
     """All twelve run every night; these are the quick ones."""
@@ -498,5 +500,5 @@ def test_a_mutant_whose_measurement_fails_is_not_right(bench: Bench) -> None:
 
 def test_the_selftest_says_that_it_was_not_compared_with_wrk(bench: Bench) -> None:
     done = bench.prove("selftest", "--duration", "100ms", timeout=50, environment={"PATH": str(bench.folder)})
-    assert done.returncode in (0, 20), done.stderr
+    assert done.returncode == (20 if "NOT FIT" in done.stdout else 0), done.stderr
     assert "like wrk         not installed, not compared\n" in done.stdout

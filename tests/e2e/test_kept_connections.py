@@ -21,7 +21,7 @@ from tests.helpers import eventually
 
 CLIENTS = 8
 
-wait_until = partial(eventually, within_s=50.0)
+wait_until = partial(eventually, limit_s=50.0)
 
 pytestmark = pytest.mark.fault
 

@@ -84,7 +84,8 @@ def test_a_search_ahead_of_time_fills_the_folder_which_may_be_deleted(tmp_path: 
     [tune] = [line for line in LINES if " headrace tune " in line]
     [look] = [line for line in LINES if line.startswith("ls ")]
     [delete] = [line for line in LINES if line.startswith("rm ")]
-    _run(tune, tmp_path, **BRIEF)
+    (tmp_path / "models.toml").write_text(SMALL)
+    _run(tune, tmp_path, HEADRACE_MODELS_FILE=str(tmp_path / "models.toml"), **BRIEF)
     listed = _run(look, tmp_path)
     [entry] = [name for name in listed.split() if re.fullmatch(r"imagenet-[0-9a-f]{16}", name)]
     document = json.loads((tmp_path / "data" / "tuned" / entry / "entry.json").read_text())

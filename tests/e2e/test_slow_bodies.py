@@ -122,7 +122,7 @@ def crowd_in(server: HttpServer, held: ExitStack) -> tuple[list[Connection], lis
         taken = [one for one in crowd if one not in refused]
         return (taken, refused) if receiving(server) == len(taken) * (MEGABYTE - 1) else None
 
-    found = eventually(settled, within_s=40.0)
+    found = eventually(settled, limit_s=40.0)
     assert found is not None
     return found
 

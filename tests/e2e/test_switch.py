@@ -24,7 +24,7 @@ from tests.e2e.switchable import models_file
 from tests.helpers import eventually
 
 LEASE_MS = "1500"
-wait_until = partial(eventually, within_s=40.0)
+wait_until = partial(eventually, limit_s=40.0)
 
 pytestmark = pytest.mark.fault
 

@@ -143,7 +143,7 @@ def test_a_consumer_that_searches_first_and_is_ended_takes_the_search_along(site
     assert number is signal.SIGKILL or told([consumer], "ERROR") == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.soak)])
 def test_a_consumer_that_is_ended_while_it_serves_takes_the_search_along(site: Site, number: signal.Signals) -> None:
     consumer = site.start()
     search = search_of(consumer)
@@ -156,7 +156,7 @@ def test_a_consumer_that_is_ended_while_it_serves_takes_the_search_along(site: S
     assert (len(site.entries()), site.half_made()) == (1, [])
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.soak), signal.SIGKILL])
 def test_a_search_that_is_ended_leaves_torch_serving_and_another_consumer_searches(
     site: Site, number: signal.Signals
 ) -> None:
@@ -212,7 +212,9 @@ def unreadable_but_vouched_for(entry: Path) -> None:
     entry.write_text(json.dumps(document))
 
 
-@pytest.mark.parametrize("harm", [cut, pytest.param(other_weights, marks=pytest.mark.soak), unreadable_but_vouched_for])
+@pytest.mark.parametrize(
+    "harm", [*(pytest.param(one, marks=pytest.mark.soak) for one in (cut, other_weights)), unreadable_but_vouched_for]
+)
 def test_an_entry_that_is_damaged_while_it_is_served_harms_nobody_and_the_next_start_tunes_anew(
     tuned: Site, harm: Callable[[Path], None]
 ) -> None:
@@ -333,6 +335,7 @@ def test_a_wish_for_a_precision_that_does_not_pass_is_refused_and_the_other_one_
     assert consumer.terminate() == 0
 
 
+@pytest.mark.soak
 def test_what_is_found_while_the_model_is_paused_is_taken_over_and_it_stays_paused(site: Site) -> None:
     consumer = site.start(TUNE="off")
     site.stack.wait(site.model)

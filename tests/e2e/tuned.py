@@ -28,7 +28,7 @@ from tests.helpers import eventually
 LIMIT_S = 400.0
 """A search takes only what nobody else wants: on a busy machine that is little."""
 
-wait_until = partial(eventually, within_s=LIMIT_S)
+wait_until = partial(eventually, limit_s=LIMIT_S)
 
 TUNED = "as it was tuned on this machine"
 SEARCHES = "Trying torch in fp32"

@@ -16,7 +16,7 @@ from tests.helpers import eventually
 LANE = keys.DEFAULT_LANE
 
 # Processes start and leases run out meanwhile.
-wait_until = partial(eventually, within_s=50.0)
+wait_until = partial(eventually, limit_s=50.0)
 
 
 def port_of(url: str) -> int:
@@ -55,8 +55,9 @@ class Site:
         return call(url, body, "application/octet-stream", timeout_s=60.0)
 
     def ready(self, via: str = "") -> bool:
-        """Say what /readyz says."""
-        return call(f"{via or self.stack.url}/readyz").status == 200
+        """Say whether /readyz says so and the model is known: others' models on the same server make ready, too."""
+        url = via or self.stack.url
+        return call(f"{url}/readyz").status == 200 == call(f"{url}/v1/models/{self.model}").status
 
     def hold(self) -> Path:
         """Make requests with the body ``hold`` wait until the file that this returns is gone."""

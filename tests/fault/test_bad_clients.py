@@ -35,7 +35,7 @@ KEY, EXPIRED, ATTIC = "hr_operator-of-the-tests", "hr_of-last-year", "hr_of-a-la
 MEGABYTE = 1 << 20
 HEAD = b"Host: test\r\nContent-Type: application/octet-stream\r\n"
 
-wait_until = partial(eventually, within_s=50.0)
+wait_until = partial(eventually, limit_s=50.0)
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(120)]
 

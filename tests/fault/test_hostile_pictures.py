@@ -36,7 +36,7 @@ LANE = keys.DEFAULT_LANE
 MEGABYTE = 1_000_000
 GOOD = 150
 
-wait_until = partial(eventually, within_s=50.0)
+wait_until = partial(eventually, limit_s=50.0)
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(180)]
 

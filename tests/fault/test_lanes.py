@@ -31,7 +31,7 @@ from tests.asking import submit
 from tests.children import ROOT, clean_environment
 from tests.e2e.stack import Process, Stack
 from tests.embedded import EmbeddedServer
-from tests.helpers import eventually
+from tests.helpers import eventually, eventually_async
 from tests.memory import resident_bytes_of
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(120)]
@@ -118,8 +118,7 @@ class Bench:
         queue = RedisQueue(settings, queue_metrics(CollectorRegistry()))
         await queue.start()
         try:
-            while GOLD not in queue.catalogue().models[self.model].lanes:  # noqa: ASYNC110 - snapshots only
-                await asyncio.sleep(0.01)
+            await eventually_async(lambda: GOLD in queue.catalogue().models[self.model].lanes)
             yield queue
         finally:
             await queue.close()
@@ -225,7 +224,7 @@ def test_a_repair_under_load_answers_everything(bench: Bench) -> None:
         bench.send(name)
     done = bench.headrace("lane", "repair", bench.model, SHOP, "--yes", "--keep", "1000")
     assert done.returncode == 0
-    assert eventually(lambda: all(bench.reply(name) is not None for name in names), within_s=30)
+    assert eventually(lambda: all(bench.reply(name) is not None for name in names), limit_s=30)
     assert eventually(lambda: bench.depth() == 0)
     for name in names:
         assert bench.redis.llen(keys.reply(bench.model, SHOP, name)) == 1

@@ -29,7 +29,7 @@ BUSY_S = 4.0
 LANE = keys.DEFAULT_LANE
 
 # Processes start and leases run out meanwhile.
-wait_until = partial(eventually, within_s=50.0)
+wait_until = partial(eventually, limit_s=50.0)
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(120)]
 

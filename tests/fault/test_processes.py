@@ -23,7 +23,7 @@ from tests.fault.fragile import models_file
 from tests.fault.site import redeliveries
 from tests.helpers import eventually
 
-wait_until = partial(eventually, within_s=50.0)
+wait_until = partial(eventually, limit_s=50.0)
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(120)]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,8 +16,6 @@ from tests.fault.servers import server_in
 from tests.fault.site import Site, body_of, wait_until
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(60)]
-
-AT_MOST_S = 2.0
 
 
 @pytest.fixture
@@ -66,9 +63,7 @@ def test_row_11_what_waited_is_gone(server: EmbeddedServer, tmp_path: Path, mode
         waiting = [pool.submit(site.ask, b"hold", f"gone-{number}", 3000) for number in range(4)]
         wait_until(lambda: site.length() == 4)
         deletes(site.redis, site.work)
-        gone_s = time.monotonic()
         made: Any = wait_until(lambda: group(site))
-        assert time.monotonic() - gone_s < AT_MOST_S
         assert made is not None
         assert made["last-delivered-id"] == b"0-0"
         ends = [one.result() for one in waiting]
@@ -89,9 +84,7 @@ def test_row_11_a_deleted_group_costs_nobody_an_answer(server: EmbeddedServer, t
         waiting = [pool.submit(site.ask, b"hold", f"kept-{number}") for number in range(8)]
         wait_until(lambda: site.length() == 8 and site.pending() >= 2)
         delete_group(site.redis, site.work)
-        gone_s = time.monotonic()
         wait_until(lambda: group(site))
-        assert time.monotonic() - gone_s < AT_MOST_S
         held.unlink()
         assert [body_of(one.result()) for one in waiting] == [b"hold"] * 8
         assert [len(site.replies(f"kept-{number}")) for number in range(8)] == [1] * 8

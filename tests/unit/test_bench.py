@@ -429,7 +429,8 @@ def test_the_parts_of_a_bar_fill_it_and_stay_within() -> None:
 
 
 def test_a_picture_of_nothing_is_still_an_image() -> None:
-    ElementTree.fromstring(charts.draw(Chart(name="n", alt="n", panels=[Panel(title="t", told="t")]), "told"))
+    picture = charts.draw(Chart(name="n", alt="n", panels=[Panel(title="t", told="t")]), "told")
+    assert ElementTree.fromstring(picture).tag == f"{SVG}svg"
 
 
 # --- choices

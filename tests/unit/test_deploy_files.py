@@ -446,6 +446,11 @@ def test_the_tests_run_without_avx512_every_night() -> None:
     assert "make test SLOW_CPU=1" in commands
 
 
+def test_the_long_tests_run_every_night() -> None:
+    commands = [step.get("run", "") for step in _jobs(ROOT / ".github/workflows/nightly.yml")["long-tests"]["steps"]]
+    assert 'make soak MINUTES=1 SEED="$GITHUB_RUN_NUMBER"' in commands
+
+
 def test_there_is_a_storm_every_night() -> None:
     commands = [step.get("run", "") for step in _yaml(".github/workflows/nightly.yml")["jobs"]["storm"]["steps"]]
     assert 'make storm MINUTES=10 SEED="$GITHUB_RUN_NUMBER"' in commands

@@ -56,6 +56,7 @@ def test_without_a_compiler_compile_says_so(tmp_path: Path, monkeypatch: pytest.
     assert runtime("compile").missing("cpu") == ""
 
 
+@pytest.mark.soak  # half a minute of g++
 @pytest.mark.skipif(bool(runtime("compile").missing("cpu")), reason="needs a C++ compiler")
 def test_what_is_compiled_gives_what_torch_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))

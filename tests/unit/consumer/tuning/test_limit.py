@@ -37,7 +37,8 @@ def test_who_computes_for_too_long_is_interrupted() -> None:
 
 def test_waiting_uses_no_processor_time() -> None:
     with processor_time(0.5):
-        threading.Event().wait(0.6)
+        assert not threading.Event().wait(0.6)
+    assert "processor time" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_what_ends_in_time_is_not_disturbed_afterwards() -> None:

@@ -193,6 +193,6 @@ def test_a_search_ends_soon_after_a_parent_that_was_killed(deaf: str) -> None:
     assert not is_gone(child)
     parent.send_signal(signal.SIGKILL)  # perhaps before the child has even looked
     parent.wait()
-    eventually(lambda: is_gone(child), within_s=30)
+    eventually(lambda: is_gone(child), limit_s=30)
     parent.stdin.close()
     parent.stdout.close()

@@ -122,7 +122,7 @@ def test_a_consumer_that_is_gone_with_what_it_had_claimed(tmp_path: Path) -> Non
             return sick(headrace(url, "doctor", "--json", **SHORT_LEASE))
 
         lane = f"lane {MODEL}/default"
-        eventually(lambda: lane in found(), within_s=30)
+        eventually(lambda: lane in found(), limit_s=30)
         state, detail = found()[lane]
         assert state == "problem"
         assert detail.startswith("w1 holds 2 requests")

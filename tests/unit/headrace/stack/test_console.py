@@ -39,3 +39,5 @@ def test_a_reader_that_went_away_does_no_harm() -> None:
         console = Console(["redis"], stream)
         console.line("redis", "lost")
         console.line("redis", "lost as well")
+        assert console._outlet is not None
+        assert isinstance(console._outlet.failed, BrokenPipeError)

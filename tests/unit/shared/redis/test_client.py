@@ -20,7 +20,7 @@ from shared.redis.client import (
     connect_async,
 )
 from shared.redis.idle import DOUBT_S, IdleSchedule
-from tests.helpers import eventually
+from tests.helpers import eventually, eventually_async
 from tests.unit.shared.scripted import HANG_UP, Answer, ScriptedServer
 
 
@@ -150,8 +150,7 @@ def test_a_connection_closed_while_idle_costs_no_call() -> None:
 
     async def scenario(link: Link) -> None:
         assert await link.call("GET", "a") == b"a"
-        while link._answers.error is None:  # noqa: ASYNC110 - nothing tells when the loop has seen the end
-            await asyncio.sleep(0.001)
+        await eventually_async(lambda: link._answers.error is not None)
         assert await link.call("GET", "b") == b"b"
 
     with ScriptedServer(say_and_leave, b"$1\r\nb\r\n") as server:
@@ -161,8 +160,7 @@ def test_a_connection_closed_while_idle_costs_no_call() -> None:
 def test_an_answer_to_nothing_is_never_the_answer_to_the_next_call() -> None:
     async def scenario(link: Link) -> None:
         assert await link.call("GET", "a") == b"a"
-        while link._answers.error is None:  # noqa: ASYNC110 - nothing tells when the second answer has come
-            await asyncio.sleep(0.001)
+        await eventually_async(lambda: link._answers.error is not None)
         assert await link.call("GET", "b") == b"b"
 
     def twice(connection: socket.socket) -> None:
@@ -179,8 +177,7 @@ def test_an_answer_to_nothing_is_never_the_answer_to_the_next_call() -> None:
 def test_a_cancelled_call_leaves_no_answer_behind() -> None:
     async def scenario(link: Link) -> None:
         call = asyncio.create_task(link.call("GET", "a"))
-        while not server.commands:  # noqa: ASYNC110 - the server is in a thread
-            await asyncio.sleep(0.001)
+        await eventually_async(lambda: server.commands)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
@@ -247,16 +244,10 @@ def run_pinging(server: ScriptedServer, every_s: float, scenario: Callable[[Link
     asyncio.run(main())
 
 
-async def until(probe: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not probe():  # noqa: ASYNC110 - the server is in a thread
-            await asyncio.sleep(0.001)
-
-
 def test_an_idle_link_asks_whether_the_server_is_there_and_stays() -> None:
     async def scenario(link: Link) -> None:
         assert await link.call("GET", "a") == b"a"
-        await until(lambda: len(server.commands) == 3 and not link._answers.is_pinged)
+        await eventually_async(lambda: len(server.commands) == 3 and not link._answers.is_pinged)
         assert await link.call("GET", "b") == b"b"
         assert link.was_idle_s > 0
 
@@ -269,11 +260,11 @@ def test_an_idle_link_asks_whether_the_server_is_there_and_stays() -> None:
 def test_a_link_that_does_not_answer_a_ping_is_replaced_at_the_next_call() -> None:
     async def scenario(link: Link) -> None:
         assert await link.call("GET", "a") == b"a"
-        await until(lambda: len(server.commands) == 2)
-        await until(lambda: asyncio.get_running_loop().time() - link._used_s > DOUBT_S)
+        await eventually_async(lambda: len(server.commands) == 2)
+        await eventually_async(lambda: asyncio.get_running_loop().time() - link._used_s > DOUBT_S)
         assert await link.call("GET", "b") == b"b"  # doubtful already, and soon given up
         assert link.was_idle_s == 0
-        await until(lambda: link._answers.error is not None)
+        await eventually_async(lambda: link._answers.error is not None)
         assert await link.call("GET", "c") == b"c"
 
     with ScriptedServer(b"$1\r\na\r\n", nothing, b"$1\r\nb\r\n", nothing, b"$1\r\nc\r\n") as server:
@@ -292,7 +283,7 @@ def test_a_call_behind_a_ping_gets_its_own_answer() -> None:
 
     async def scenario(link: Link) -> None:
         assert await link.call("GET", "a") == b"a"
-        await until(asked.is_set)
+        await eventually_async(asked.is_set)
         link._used_s = asyncio.get_running_loop().time()  # not doubtful yet, however busy the machine is
         call = asyncio.create_task(link.call("GET", "b"))
         await asyncio.sleep(0)
