@@ -38,7 +38,7 @@ from .worker import Worker
 log = logging.getLogger("consumer")
 
 KEPT_BYTES = 64 * 1024 * 1024
-"""Freed memory that a consumer keeps whose model does not bring torch; with torch it is without bound."""
+"""Freed memory that a consumer keeps if its model does not import torch; with torch there is no limit."""
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -57,7 +57,7 @@ def main(model_name: str, index: int, cores: str) -> None:
         tracing = start(config.settings.tracing, "headrace-consumer")
     except SettingsError as error:
         _refuse(str(error))
-    # A read of 32 pictures is 5 MB that come and go; without this their pages are faulted in for each read anew.
+    # A read of 32 pictures is 5 MB that come and go; without this each read faults their pages in again.
     keep_freed_memory(most_bytes=KEPT_BYTES, step_bytes=8 << 20)
     configure(config.settings.log_level, config.settings.log_format)
     if ignored := notice(os.environ):

@@ -50,7 +50,7 @@ def worker_name() -> str:
 def batching(settings: Settings, model: ModelConfig) -> tuple[str, float]:
     """Work out policy and window in ms.
 
-    Who names a window and no policy means it literally; who names neither gets ``adaptive``.
+    Setting a window without a policy selects ``window``; with neither, the policy is ``adaptive``.
     """
     window_ms = model.window_ms if settings.window_ms is None else settings.window_ms
     policy = settings.batch_policy or model.batch_policy or ("adaptive" if window_ms is None else "window")

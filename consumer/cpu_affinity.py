@@ -1,8 +1,8 @@
-"""Tying this process to cores [I/O].
+"""Pinning this process to cores [I/O].
 
 With a thread of torch for each core, a process that wanders finds cold caches and another's thread on its new core.
-All threads of a consumer stay together: whoever decodes or commits beside a running model would push another
-consumer's model off its core instead.
+All threads of a consumer stay together: threads that decode or commit would otherwise push another
+consumer's model off its core.
 """
 
 from __future__ import annotations

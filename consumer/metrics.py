@@ -21,7 +21,7 @@ from .events import BatchDone, ItemDone, Parity
 from .queue.interface import Cause, Dead, Depth, StreamDown, StreamGone
 
 ENDS = (OK, MODEL_ERROR, CRASHED, INTERNAL, OVERLOADED, EXPIRED)
-"""How a request ends unless its sender is to blame. Shown at 0 from the start: to Prometheus a series that is born with
+"""Outcomes that are not the sender's fault. Shown at 0 from the start: to Prometheus a series that is born with
 its first failures has not grown."""
 
 
@@ -164,12 +164,12 @@ class ConsumerMetrics:
     ) -> None:
         """Export what waits in Redis, how busy the device is, how many rows fit and how many only fill up batches.
 
-        All is asked at scrape time.
+        All values are read at scrape time.
         """
         self.registry.register(_Live(self._model, depth, busy_s, working_rows, padded_rows))
 
     def serve(self, host: str, port: int, hosts: Hosts) -> int:
-        """Serve ``/metrics``, ``/healthz`` and ``/readyz`` from a thread of its own to who asks for one of ``hosts``.
+        """Serve ``/metrics``, ``/healthz`` and ``/readyz`` on a separate thread, under the names in ``hosts``.
 
         Returns:
             The port.

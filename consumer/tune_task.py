@@ -1,4 +1,4 @@
-"""What the process that searches does: nobody else at the same time, and nothing that was found just now."""
+"""The task of the process that searches: one at a time per machine and model, and not what was found just now."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Tell = Callable[[Step], None]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is asked of a search.
+    """The parameters of a search.
 
     Attributes:
         waits: for another process that tunes this model.

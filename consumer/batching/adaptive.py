@@ -1,7 +1,7 @@
-"""When waiting for company pays: the core of the policy ``adaptive``. Pure; time comes in as an argument, in seconds.
+"""When waiting for more rows pays: the core of the policy ``adaptive``. Pure; time comes in as an argument, in seconds.
 
-An idle device is given what is there at once, unless more company is worth more than the wait. A batch of n units costs
-a * n + b seconds (`cost.py`), so a row that comes along rather than behind saves about b. Keeping k rows waiting for w
+An idle device takes what is there at once, unless more rows are worth more than the wait. A batch of n units costs
+a * n + b seconds (`cost.py`), so a row that joins this batch saves about b. Keeping k rows waiting for w
 seconds costs k * w. For requests that arrive independently of one another that hardly ever pays: solving the Markov
 chain of the queue gives at most 0.3% of mean latency (``docs/batching.md``). It pays when arrivals come in bursts:
 

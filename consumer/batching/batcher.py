@@ -1,9 +1,9 @@
 """Dynamic batching as a value: no threads, no clock, no I/O. Time comes in as an argument, in seconds.
 
 A batch closes when its budget is used up, or ``window_s`` after its first item arrived, whichever comes first. The
-window opens at the first item, so nobody waits longer than it while the device is idle; while the device is busy nobody
-asks for a batch, so it grows. That is the policy ``window``. Under ``adaptive`` an idle device waits only while waiting
-pays (`adaptive.py`), which is mostly not at all.
+window opens at the first item, so no item waits longer while the device is idle; while the device is busy the executor
+asks for no batch, so it grows. That is the policy ``window``. Under ``adaptive`` an idle device waits only while
+waiting pays (`adaptive.py`), which is mostly not at all.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class Batcher(Generic[T]):
     def take_due(self, now_s: float) -> Batch[T] | None:
         """Take the next batch if it is due at ``now_s``, leaving out what has expired.
 
-        Whoever asks is free, so the last batch has ended.
+        The caller is free, so the last batch has ended.
         """
         if self._adaptive is not None:
             self.ready(now_s)

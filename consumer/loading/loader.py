@@ -1,4 +1,4 @@
-"""Loading the model of one consumer, again for each precision, and all that the world is told of it meanwhile."""
+"""Loads the model of one consumer, again for each precision, and publishes its progress and its card."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Running:
     """What is known of the loaded model without holding it.
 
     Attributes:
-        adoptable: where something faster may be found for it; None where nothing is looked for.
+        adoptable: where a search may find something faster for it; None if there is no search.
     """
 
     card: Card
@@ -41,7 +41,7 @@ class Loader:
     Args:
         build: makes a model that is not loaded yet.
         board: where operators see that a model loads, or why it cannot.
-        closing: closes models that are let go.
+        closing: closes models that are no longer used.
     """
 
     def __init__(self, config: ConsumerConfig, build: Callable[[], Model], board: Board, closing: Closing) -> None:

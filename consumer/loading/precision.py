@@ -37,7 +37,7 @@ BUDGET_S = 0.3
 WORTH = 0.95
 """``auto`` takes a lower precision only if a batch takes less than this share of fp32's time; less is noise."""
 HOPELESS = 2.0
-"""A trial whose first batch takes more than so many times the best one's is given up there."""
+"""A trial ends at its first batch if that takes more than so many times the best one's."""
 BRIEF_S = 0.1
 """A first batch as short as this is run once more before it is judged: part of it is done once only."""
 
@@ -58,16 +58,16 @@ class Trial:
 
 
 class Hopeless(Exception):
-    """A trial was given up, because its first batch alone took too long."""
+    """A trial ended early, because its first batch alone took too long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Maker:
-    """Makes loaded models, and sees that each one that was asked to load is closed.
+    """Makes loaded models, and closes each one that began to load.
 
     Attributes:
         build: makes a model that is not loaded yet.
-        close: closes one that is let go.
+        close: closes one that is no longer used.
     """
 
     build: Callable[[], Model]
@@ -115,21 +115,21 @@ def prepare(
 ) -> tuple[Model, Parity]:
     """Build and load a model in the precision ``wanted``, or for ``auto`` in the fastest one that agrees with fp32.
 
-    Call it on the thread that runs torch. For a comparison the model is first loaded in fp32, run over its samples and
-    let go, so that never two copies of the weights are in memory.
+    Call it on the thread that runs torch. For a comparison it first loads the model in fp32, runs it over its samples
+    and closes it, so that there are never two copies of the weights in memory.
 
     Args:
         build: makes a model that is not loaded yet; called once for each precision that is tried.
         device: ``cpu`` or ``cuda``.
         max_batch: rows of the largest batch; larger ones are not compared.
         notes: what earlier starts found to be fastest; that precision is then the only one that is compared.
-        close: closes a model that is let go, and whatever it raises; called for one whose ``load`` raised, too.
+        close: closes a model that is no longer used, and never raises; also called if its ``load`` raised.
 
     Returns:
         The loaded model, and how close it comes to fp32: ``precision`` is the one in force, ``reason`` says why.
 
     Raises:
-        PrecisionRefused: the outputs of the precision that was asked for are too far from fp32's.
+        PrecisionRefused: the outputs of the requested precision are too far from fp32's.
         ValueError: the model cannot be built, or not loaded so.
     """
     sizes = sorted({min(size, max_batch) for size in SIZES})
@@ -263,7 +263,7 @@ def _measured_and_freed(maker: Maker, sizes: Sequence[int]) -> Trial:
 
 
 def free_memory(device: str) -> None:
-    """Give back what a model held that nobody refers to any more, so that the next one has the room."""
+    """Free the memory of a model that is no longer used, to make room for the next one."""
     gc.collect()
     torch = sys.modules.get("torch")  # not imported for models that do without it
     if device == "cuda" and torch is not None:
@@ -274,7 +274,7 @@ def _measured(model: Model, sizes: Sequence[int], best_s: float | None = None) -
     """Run batches of all ``sizes``, each of the first so many sample rows, and time a batch of ``TIMED`` rows.
 
     Args:
-        best_s: the time of the best first batch so far; None when this one is not to be given up.
+        best_s: the time of the best first batch so far; None to run this trial to its end.
 
     Raises:
         Hopeless: the first batch took more than ``HOPELESS`` times that.
@@ -311,6 +311,6 @@ def _as_array(outputs: Sequence[Any]) -> NDArray[Any] | None:
 
     try:
         array = np.array(outputs)
-    except Exception:  # an output of a model of the user's own may raise anything when it is looked at
+    except Exception:  # reading an output of the user's own model may raise anything
         return None
     return array if array.ndim > 0 and array.dtype.kind in "fiub" else None

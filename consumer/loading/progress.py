@@ -1,4 +1,4 @@
-"""Loading a model where everybody can see it: in the log now and then, and for operators all the time."""
+"""Reports the progress of loading a model: in the log now and then, and for operators all the time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Board(Protocol):
 
 
 class NoBoard:
-    """Tells nobody."""
+    """Reports nowhere."""
 
     def tell(self, phase: Phase, for_s: float, detail: str = "") -> None:
         """Do nothing."""
@@ -40,7 +40,7 @@ class StartWatch:
 
     Args:
         name: the model's.
-        board: is told at once and then every ``interval_s`` seconds.
+        board: gets a report at once and then every ``interval_s`` seconds.
         say_every_s: time between two lines in the log.
     """
 

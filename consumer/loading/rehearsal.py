@@ -1,6 +1,6 @@
-"""The rehearsal: before a model serves, its own samples pass through all of it, postprocess included.
+"""The rehearsal: before a model serves, its own samples run through all of it, postprocess included.
 
-What a front end or an operator might send instead is only a guess, and whoever refuses it may be right.
+A made-up request would only be a guess, and the model may be right to refuse it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _pass_samples(name: str, model: Model, count: int, request: Request) -> None
 
 
 def _guess(model: Model, description: Description) -> tuple[Request | None, int]:
-    """Return a request that stands for samples and that the model takes, and of how many rows it is."""
+    """Return a request that stands for samples and that the model accepts, and its number of rows."""
     try:
         guess = examples.guessed(model.sample_rows(1)[0], description)
         if guess is not None and (count := len(model.preprocess(guess))) > 0:

@@ -114,7 +114,7 @@ class Model(ABC):
         Returns:
             A mapping from the name of each input to its value (numbers, texts, arrays, nested lists: one row, or
             several in one dimension more), a text for a model whose only input is BYTES, the bytes of a body, or a
-            whole request. None: one is made of a sample row where that can be done.
+            whole request. None: Headrace makes one from a sample row if it can.
         """
         return None
 

@@ -1,4 +1,4 @@
-"""What went wrong while a model was loaded, told as the model's trouble: a model is code of somebody else's."""
+"""Errors while a model loads, reported as the model's and not as Headrace's: a model is the user's code."""
 
 from __future__ import annotations
 

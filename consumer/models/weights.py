@@ -96,7 +96,7 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Fill ``network`` with a state dict whose names are its own.
 
     Raises:
-        ValueError: a name is missing or unknown, or a shape differs; the first such name is told.
+        ValueError: a name is missing or unknown, or a shape differs; the message has the first such name.
     """
     own = network.state_dict()
     # Batch norms count the batches of training; older files lack that count and inference has no use for it.

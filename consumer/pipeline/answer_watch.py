@@ -1,8 +1,8 @@
 """Does a consumer answer what it takes? Pure: a look now and then, with the time as an argument.
 
-A stage that died ends the process, and what hangs is ended by the watchdog. This is for everything else that comes to
-the same for those who wait: answers that cannot be committed, work that was lost between two stages, batches that take
-longer than anybody waits. A long batch is no such thing as long as somebody waits for it.
+A stage that dies ends the process, and the watchdog ends what hangs. This is for everything else that leaves
+clients without answers: replies that cannot be committed, work that was lost between two stages, batches that take
+longer than any client waits. A long batch is fine while a client still waits for it.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class AnswerWatch:
         """Return for how many seconds answers have been due and none came; 0 while this consumer answers.
 
         Args:
-            due_s: of each request that is held, when its time is over.
-            releases: a count that grows whenever requests come to their end.
+            due_s: the deadline of each request that is held.
+            releases: a count that grows whenever requests end.
             running_until_s: when the last of those that run now is not waited for any more; minus infinity for none.
-            works: something is under way: a batch, its input or its answers.
+            works: something is in progress: a batch, its input or its answers.
         """
         if releases != self._releases or not due_s:
             self._releases, self._answered_s = releases, now_s

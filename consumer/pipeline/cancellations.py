@@ -15,7 +15,7 @@ MOST = 10_000
 """Of each lane, so that what one tells does not push out what another told."""
 
 KEPT_S = 3600.0
-"""An entry's time to live is at most that, so nobody comes to it later."""
+"""An entry's time to live is at most that, so no consumer reads it later."""
 RETRY_S = 0.2
 
 

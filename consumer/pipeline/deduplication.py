@@ -1,6 +1,6 @@
 """Requests that direct producers sent more than once: the second joins the first. Pure.
 
-Front ends admit each id once, so only direct producers' requests are looked at.
+Front ends admit each id once, so this is about direct producers' requests only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def may_be_duplicate(request: Request) -> bool:
 
 
 class Deduplication:
-    """Which ids are under way here, and which were answered lately. Empty, and false, while there are none under way.
+    """Which ids are in flight here, and which were answered lately. Empty, and false, while none is in flight.
 
     One thread lets in, another ends.
     """
@@ -37,7 +37,7 @@ class Deduplication:
         return len(self._under_way)
 
     def joins(self, item: Item) -> bool:
-        """Let an item in; True when another of its id is under way, at whose end it is given back."""
+        """Register an item; True if another with its id is in flight, whose :meth:`end` then returns this item."""
         key = item.entry.lane, item.request.id
         with self._lock:
             first = self._under_way.get(key)
@@ -48,7 +48,7 @@ class Deduplication:
             return True
 
     def end(self, lane: str, request_id: str, *, answered: bool) -> Sequence[Item]:
-        """Note that an item has come to its end; returns those that joined it.
+        """Note that an item has ended; returns those that joined it.
 
         Args:
             answered: there is a lasting reply to the id now.

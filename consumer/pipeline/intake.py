@@ -67,7 +67,7 @@ class Intake:
         return self._decoding == 0 and self._apart == 0 and self._batcher.rows == 0 and not self.has_isolated()
 
     def waits(self) -> bool:
-        """Say whether a batch may be held back for company although the device is idle."""
+        """Say whether a batch may wait for more rows although the device is idle."""
         return self._batcher.waits()
 
     @property

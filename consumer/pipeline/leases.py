@@ -1,4 +1,4 @@
-"""The lease book: which entries this consumer holds, so that it never takes one twice. And what is under way. Pure."""
+"""The lease book: which entries this consumer holds, so that it never runs one twice; and what is in progress. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class LeaseBook:
     """Entries between claim and commit.
 
     Attributes:
-        releases: how often some were released: while it stands still, nothing is answered.
+        releases: how often some were released: while it does not grow, nothing is answered.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class LeaseBook:
         return claim in self._held
 
     def take(self, claim: Claim, now_s: float = 0.0) -> bool:
-        """Note that an entry was claimed; False when it is held already and must not be run a second time.
+        """Note that an entry was claimed; False if it is held already and must not run a second time.
 
         Until :meth:`promise` says more it should be answered at once.
         """
@@ -39,11 +39,11 @@ class LeaseBook:
         return True
 
     def promise(self, claim: Claim, due_s: float) -> None:
-        """Note until when somebody waits for an entry that is held."""
+        """Note the deadline of an entry that is held."""
         self._held[claim] = due_s
 
     def due_s(self) -> list[float]:
-        """Return until when somebody waits for each that is held now; may be called from any thread."""
+        """Return the deadline of each entry that is held now; may be called from any thread."""
         return list(self._held.values())
 
     def held(self) -> list[Claim]:
@@ -58,17 +58,17 @@ class LeaseBook:
 
 
 class Watchdog:
-    """What is under way, and since when: leases are renewed only while none of it takes too long."""
+    """What is in progress, and since when: leases are renewed only while none of it takes too long."""
 
     def __init__(self) -> None:
         self._begun_s: dict[Hashable, float] = {}
 
     def begin(self, what: Hashable, now_s: float) -> None:
-        """Note that ``what`` begins, or begins anew."""
+        """Note that ``what`` begins, or begins again."""
         self._begun_s[what] = now_s
 
     def end(self, what: Hashable) -> None:
-        """Note that it has come to its end."""
+        """Note that it has ended."""
         self._begun_s.pop(what, None)
 
     @property
@@ -77,6 +77,6 @@ class Watchdog:
         return bool(self._begun_s)
 
     def longest_s(self, now_s: float) -> float:
-        """Return how long the oldest of what is under way has taken so far; 0 when nothing is."""
+        """Return how long the oldest has taken so far; 0 if nothing is in progress."""
         begun_s = list(self._begun_s.values())
         return max(0.0, now_s - min(begun_s)) if begun_s else 0.0

@@ -9,7 +9,7 @@ from shared.wire.outcomes import MALFORMED, RequestError
 from .interface import Entry
 
 LARGE_BYTES = 1024 * 1024
-"""Larger messages are made rows of by the pool of threads, and not by the thread that reads for all lanes."""
+"""Decode threads make the rows of larger messages, not the thread that reads for all lanes."""
 
 
 def read(entry: Entry, most_bytes: int) -> Request:

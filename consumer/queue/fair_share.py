@@ -1,12 +1,12 @@
 """How many requests to take from which lane: weighted deficit round robin with ageing. Pure.
 
-Each lane has credit, in requests. While lanes compete, what is taken is shared among them in proportion to their
-weights. A lane that does not use its share leaves it to the others and may not save it up, so one that was silent
-cannot flood the next batches. What a lane takes beyond its share because nobody else wants it is not held against it.
+Each lane has credit, in requests. While lanes compete, each gets requests taken in proportion to its
+weight. A lane that does not use its share leaves it to the others and may not save it up, so one that was silent
+cannot flood the next batches. A lane may exceed its share for free while the others are idle.
 
 A priority is a lane with a large weight. So that a small weight never starves, a lane that has waited for ``ageing_s``
 counts as one of twice its weight, after twice that time of three times its weight, and so on. What counts is how long
-nothing has been taken from it: the age of its oldest request would favour whoever has flooded it.
+nothing has been taken from it: the age of its oldest request would favour a lane that was flooded.
 
 See M. Shreedhar and G. Varghese, Efficient Fair Queueing Using Deficit Round Robin, SIGCOMM 1995.
 """
@@ -77,7 +77,7 @@ class Lanes:
             by_credit = sorted(left, key=lambda name: -self._credit[name])
             for lane in by_credit:  # what is owed may be more than there is, so each takes of what the one before left
                 total -= self._take(lane, min(total, int(self._credit[lane] + 1e-9)), left, taken)
-            # Fractions are left: whoever is owed most gets a whole one and owes the rest.
+            # Fractions are left: the lane that is owed most gets a whole one and owes the rest.
             for lane in sorted(left, key=lambda name: -self._credit[name])[:total]:
                 total -= self._take(lane, 1, left, taken)
             for lane in [name for name, count in left.items() if count == 0]:
@@ -144,7 +144,7 @@ class FairShare:
         competing = wanting.keys() | (present.keys() & self.weights.keys())
         total = sum(self.weights[lane] for lane in competing)
         shares = {lane: rows * self.weights[lane] / total for lane in competing}
-        # Who has more than its share of this batch makes room, and not for itself.
+        # A lane with more than its share of this batch makes room, and not for itself.
         beyond = {lane: count for lane, count in present.items() if lane in shares and count >= shares[lane] + 1}
         room = rows - sum(count for lane, count in present.items() if lane in shares and lane not in beyond)
         taken: dict[str, int] = {}
@@ -164,5 +164,5 @@ class FairShare:
         for lane, weight in self.weights.items():
             others = total - weight if lane in competing else total
             earned = count * weight / (weight + others)
-            # What it got beyond its share because nobody else wanted it is not held against it.
+            # What it got beyond its share while the others were idle does not count.
             self._allowance[lane] = max(0.0, self._allowance[lane] + earned - taken.get(lane, 0))

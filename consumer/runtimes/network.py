@@ -26,7 +26,7 @@ class Network:
 
     Attributes:
         module: takes normalised float (n, 3, crop, crop), gives logits (n, classes); in evaluation mode.
-        preprocessing: how its pictures are made.
+        preprocessing: how pictures become rows.
         labels: one name per class.
         warnings: sentences for every answer.
         simplify: takes ``module`` and normalised pictures, returns an equal network whose layers are torch's own;

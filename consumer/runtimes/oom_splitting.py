@@ -41,7 +41,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 class OomSplitting(Generic[OutputsT]):
     """Runs rows in parts of at most ``most`` rows, a number that is halved for good whenever memory runs out.
 
-    Where even one row is too much, it is to blame and not the number of rows, so the number goes back to what it was
+    If even one row is too much, the row is the cause and not the number of rows, so the number goes back to what it was
     before the call: a single request must not make all later batches small.
 
     Args:
@@ -83,7 +83,7 @@ class OomSplitting(Generic[OutputsT]):
                 self.most = max(1, count // 2)
                 log.warning("Memory ran out at %d rows; from here on at most %d run at once.", count, self.most)
                 continue
-            if len(outputs) != count:  # the next part's would be taken for what is missing
+            if len(outputs) != count:  # the next part's outputs would fill the gap
                 raise ValueError(f"the model returned {len(outputs)} outputs for {count} rows")
             parts.append(outputs)
             done += count

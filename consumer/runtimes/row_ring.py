@@ -19,7 +19,7 @@ Bytes = NDArray[np.uint8]
 class RowRing:
     """Slots for rows of one shape. A slot is taken until the array that stands for it is forgotten.
 
-    So nobody has to give slots back: not the batch that ran, and not the request that died on its way.
+    So no code has to release slots: neither for a batch that ran, nor for a request that died on its way.
 
     Args:
         memory: uint8, shape (slots, ...), contiguous.

@@ -1,4 +1,4 @@
-"""What is kept of a network beside its exported file. Light: nothing else is imported for it."""
+"""What is stored of a network next to its exported file. Light: imports nothing else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class ClassifierSpec(msgspec.Struct, frozen=True):
     """What a classifier has to know of its network without having it; kept beside an exported one.
 
     Attributes:
-        preprocessing: how its pictures are made.
+        preprocessing: how pictures become rows.
         labels: one name per class.
         warnings: sentences for every answer.
     """

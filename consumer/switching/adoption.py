@@ -1,4 +1,4 @@
-"""Taking over what a search has found: who searches, whose turn it is to switch, and when.
+"""Moving to the result of a search: which consumer searches, which one has the turn to switch, and when.
 
 The heartbeat's thread looks at the folder after each heartbeat; the executor's thread, between two models, loads.
 """
@@ -41,7 +41,7 @@ class Adoption:
 
     Args:
         on_found: called when this worker is to drain and load again.
-        searches: whether a search is begun here; what somebody else found is taken over anyway.
+        searches: whether this consumer starts a search; it uses another's result in any case.
     """
 
     def __init__(self, stream: WorkStream, tuner: Tuner, on_found: Callable[[], None], searches: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""Whether an operator has paused the model, and whether this consumer has come to rest."""
+"""Has an operator paused the model, and has this consumer stopped reading?"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Pause:
-    """What the heartbeat learns of the operator's wish, and what the reading threads make of it.
+    """The desired state as the heartbeat reads it, and what the reading threads do about it.
 
     Args:
         on_change: called when there is something new to publish.
@@ -24,11 +24,11 @@ class Pause:
 
     @property
     def rests(self) -> bool:
-        """Whether no read is under way any more, and none begins before :meth:`ask` says so."""
+        """Whether no read is in progress any more, and none begins before :meth:`ask` says so."""
         return self._rests
 
     def ask(self, paused: bool) -> None:
-        """Take in what the operator wishes."""
+        """Take in the desired state."""
         with self._lock:
             if paused == self.asked:
                 return

@@ -1,4 +1,4 @@
-"""Searching before a switch: a precision that only an exported network has is looked for while the model still serves.
+"""Searching before a switch: for a precision that only an exported network has, while the model still serves.
 
 The heartbeat's thread asks at each heartbeat until there is an answer.
 """
@@ -24,7 +24,7 @@ class Sought:
 
 
 class Preparation:
-    """Has what an operator wishes for searched for.
+    """Starts the search that a desired precision needs.
 
     Args:
         seek: says what is to be searched for; None where no search can help.

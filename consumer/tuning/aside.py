@@ -1,6 +1,6 @@
-"""Being a process beside a consumer: in its way as little as possible, and not longer there than it is.
+"""Runs a process beside a consumer: with the lowest priority, and no longer than its parent lives.
 
-Imported first of all: what other modules take to be imported is taken from the consumers otherwise.
+Import it first: otherwise importing the other modules would take processor time from the consumers.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ END_S = 3.0
 
 NICEST = 19
 EXPENDABLE = 1000
-"""What a process has to say to Linux so that it is the first one ended where memory runs out."""
+"""The value of ``oom_score_adj`` that makes Linux kill this process first if memory runs out."""
 
 
 def step_back() -> None:
-    """Take hardly more processor time than nobody else wants, and be the first to go where memory runs out.
+    """Take little more than idle processor time, and be the first to be killed if memory runs out.
 
     A bit of it must be left on a machine that is always busy, where a faster runtime is needed most: so the policy is
     the one of batch jobs, which never push others off a core, and not that of idle ones, which may wait for ever.

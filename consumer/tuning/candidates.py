@@ -13,7 +13,7 @@ from .race import Candidate
 
 RUNTIMES: tuple[Runtime, ...] = (OnnxRuntime(), OpenVino(), TensorRt(), CudaGraphs(), Compile(), Torch())
 BY_NAME = ("compile",)
-"""Those that are tried only when they are asked for: they cost more than they are likely to win."""
+"""Tried only if you name them: they cost more than they are likely to win."""
 
 _RANKS = {"fp32": 0, "int8": 2}
 """In fp32 nothing can be lost, so these set the mark; quantising takes longest and is most often refused."""

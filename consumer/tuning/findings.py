@@ -28,7 +28,7 @@ class Finding(msgspec.Struct, frozen=True):
         preferred: rows beyond which a batch gets hardly more done.
         trials: everything that was tried.
         searched_s: seconds of processor time that the search took.
-        refusal: sentences on why what was asked for by name is not used; empty when it is.
+        refusal: sentences on why the runtime or precision that was named is not used; empty if it is.
     """
 
     runtime: str

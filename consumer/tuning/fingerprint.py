@@ -27,7 +27,7 @@ _LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
 
 
 def fingerprint(config: ConsumerConfig, device: str) -> dict[str, str]:
-    """Name everything that decides which runtime is fastest, and what the exported file is made of."""
+    """Collect everything that decides which runtime is fastest, and what goes into the exported file."""
     model, settings = config.model, config.settings
     return {
         "headrace": __version__,
@@ -44,9 +44,9 @@ def fingerprint(config: ConsumerConfig, device: str) -> dict[str, str]:
 
 
 def content_of(source: str) -> str:
-    """Name a file by what is in it; what names no regular file stands for itself.
+    """Identify a file by its content; return the source itself if it is not a regular file.
 
-    One that is too large for that is named by its size and its time; who reads it says what is wrong with it.
+    A file that is too large is identified by its size and time; loading it will say what is wrong with it.
     """
     from consumer.models.weights import package_file
 
@@ -61,7 +61,7 @@ def content_of(source: str) -> str:
             return source
         with path.open("rb") as file:
             return f"{source.rpartition('/')[2]} {hashlib.file_digest(file, 'sha256').hexdigest()}"
-    except (OSError, ValueError):  # no file; one that is missing is told when it is read
+    except (OSError, ValueError):  # not a file; loading it will say that it is missing
         return source
 
 

@@ -17,7 +17,7 @@ from .measuring import preferred_rows
 
 AUTO, FP32 = "auto", "fp32"
 HOPELESS = 2.0
-"""What takes more than so many times the best at its first batch is given up there."""
+"""A candidate ends at its first batch if that takes more than so many times the best one's."""
 WORTH = 0.95
 """A lower precision must take less than this share of the time of fp32; less is noise."""
 NOISE = 1.03
@@ -87,7 +87,7 @@ class Race:
         return used_s < self._budget_s
 
     def is_hopeless(self, first_s: float) -> bool:
-        """Say whether a candidate with this time of its first batch is to be given up."""
+        """Say whether to give up a candidate with this time of its first batch."""
         return self.best_first_s is not None and first_s > HOPELESS * self.best_first_s
 
     def out(self, candidate: Candidate, why: str) -> None:

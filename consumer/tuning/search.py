@@ -54,7 +54,7 @@ class Limits:
         sizes: of batches to measure, ascending; the last one is the largest batch.
         threads: for one batch.
         budget_s: seconds of processor time.
-        abandons: whether a candidate may be given up because it is slow; not what was asked for by name.
+        abandons: whether to give up slow candidates; not what was named.
     """
 
     sizes: tuple[int, ...]
@@ -120,7 +120,7 @@ class Search:
                 self._attempt(runtime, candidate)
 
     def finding(self, asked_runtime: str, asked_precision: str) -> Finding:
-        """Say what won among those that were asked for."""
+        """Say what won among the requested ones."""
         return self.race.finding(self._used_s, asked_runtime, asked_precision)
 
     def folder_of(self, finding: Finding) -> Path:
@@ -208,7 +208,7 @@ class Search:
             for runner in runners:
                 runner.run(self._pictures[:size])
 
-        # Batches of one size follow each other under a steady load, and some libraries prepare anew for another size:
+        # Batches of one size follow each other under a steady load, and some libraries prepare again for another size:
         # OpenVINO takes 1.8 ms for that, as long as a row of a small network takes.
         return measure(
             run,
@@ -227,7 +227,7 @@ class Search:
 
 
 def _raise_if_no_room(error: BaseException) -> None:
-    """Raise anew what a full or broken disk has caused, however a library has wrapped it."""
+    """Raise the error of a full or broken disk, however a library has wrapped it."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in _NO_ROOM:

@@ -1,9 +1,9 @@
-"""The folder of findings: one subfolder for each model and set of circumstances [I/O].
+"""The folder of search results: one subfolder for each model and fingerprint [I/O].
 
-An entry only ever saves time. One that is missing, damaged or of other circumstances is not used, and the log says why;
-one that cannot be written is a sentence, too. In the subfolder are the files of a runtime, in a part of their own, and
-a document that names the part and its files. The document is replaced in one step, so a reader sees what was found
-before or what was found afterwards, never a mixture and never nothing; the part of before stays for those who read it.
+An entry only saves time. A consumer ignores one that is missing, damaged or of another fingerprint, and logs why; it
+also logs an entry that it cannot write. The subfolder holds a part, which is a folder with the files of a runtime, and
+a document that names the part and its files. The document is replaced in one step, so a reader sees the old result or
+the new one, never a mixture and never nothing; the old part stays for its readers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MOST_BYTES = 16 << 20
 
 
 class Busy(Exception):
-    """Somebody else on this machine tunes this model."""
+    """Another process on this machine tunes this model."""
 
 
 class _Mark(msgspec.Struct, frozen=True):
@@ -109,7 +109,7 @@ class Store:
             stamp = _stamp_of(os.fstat(file.fileno()))
             document = msgspec.json.decode(file.read(MOST_BYTES), type=_Document)
         if document.circumstances != self._circumstances:
-            raise ValueError("it was made under other circumstances.")
+            raise ValueError("it has another fingerprint.")
         check(document.finding)
         for name in (document.part, *document.files):
             if name in ("", ".", "..") or "/" in name or "\0" in name:
@@ -189,7 +189,7 @@ class Store:
             shutil.rmtree(path, ignore_errors=True)
 
     def _sweep(self) -> None:
-        """Remove the rooms of searches that were killed, this model's and others': those whose lock is free."""
+        """Remove the folders of searches that were killed, this model's and others': those whose lock is free."""
         for left in self._root.glob(".*-*"):
             name = left.name[1:].rpartition("-")[0]
             if name == self.folder.name:
@@ -200,14 +200,14 @@ class Store:
 
     @contextmanager
     def lock(self, waits: bool = True, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Keep everybody else on this machine from tuning this model.
+        """Lock this model against tuning by other processes of this machine.
 
         Args:
-            waits: for whoever does it now.
-            on_wait: called when somebody does and that is waited for.
+            waits: wait for a process that tunes it now.
+            on_wait: called before such a wait.
 
         Raises:
-            Busy: somebody else does it, and that is not waited for.
+            Busy: another process does it, and ``waits`` is false.
             OSError: the folder cannot be written.
         """
         _make_private(self._root)
@@ -215,7 +215,7 @@ class Store:
             yield
 
     def is_being_searched(self) -> bool:
-        """Say whether somebody on this machine holds the lock."""
+        """Say whether a process on this machine holds the lock."""
         try:
             with _locked(self._lock_file, waits=False, makes=False):
                 return False

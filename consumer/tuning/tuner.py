@@ -18,7 +18,7 @@ from shared.settings import Settings
 log = logging.getLogger(__name__)
 
 END_S = 2.0
-"""Time for the process to end by itself when it is asked to."""
+"""Time for the process to end by itself after SIGTERM."""
 
 PATIENCE, PATIENCE_S = 10, 60.0
 """A consumer that waits for a search gives up after so many times its budget and so many seconds more: something hangs,
@@ -30,7 +30,7 @@ class Errand:
     """What is to be searched for.
 
     Attributes:
-        precision: what was asked for.
+        precision: the requested one.
         threads: of the consumer; the process that searches must not work out another number.
         place: what the result is kept under.
         but_not: stamp of an entry that is there and cannot be used; None for none.
@@ -54,7 +54,7 @@ class Errand:
 
 
 def tune_now(errand: Errand, settings: Settings) -> None:
-    """Search, or wait for who does, and return when it is over; what goes wrong is in the log."""
+    """Search, or wait for a process that does, and return when it is over; errors are in the log."""
     budget_s = settings.tune_budget_s
     log.info(
         "Looking for the fastest runtime for %s before it serves; at most %g s of processor time.",

@@ -1,1 +1,1 @@
-"""Family ``onnx``: a file that nobody need have the code of."""
+"""Family ``onnx``: an ONNX file, without the code that made it."""

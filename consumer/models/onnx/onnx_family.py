@@ -1,4 +1,4 @@
-"""Family ``onnx``: a file that nobody need have the code of. It is served by a runtime, and torch is not imported.
+"""Family ``onnx``: an ONNX file, without the code that made it. A runtime serves it, without importing torch.
 
 With ``labels`` or ``preprocessing`` in its table it is an image classifier, otherwise it takes and gives tensors.
 """

@@ -1,4 +1,4 @@
-"""Opening an ONNX file in the runtime that serves it: read, checked, and tried before anything is said of it [I/O]."""
+"""Opens an ONNX file in the runtime that serves it: reads, checks and tries it before it is described [I/O]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An ONNX file that classifies pictures: pictures or raw pixels in, labels with scores out, as ever."""
+"""An ONNX file that classifies pictures: pictures or raw pixels in, labels with scores out."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _no_network(config: ModelConfig) -> Network:
 
 
 def preprocessing_of(file: OnnxFile, config: ModelConfig) -> Preprocessing:
-    """Return how pictures are made, with the file's own side where the table names none.
+    """Return the preprocessing, with the file's own side if the table sets none.
 
     Raises:
         ValueError: the file takes no pictures, or none of that size.
@@ -112,7 +112,7 @@ def _sides(spec: TensorSpec) -> tuple[int, int]:
 
 
 def _is_channels_last(spec: TensorSpec) -> bool:
-    """Say in which order colours stand; where the file leaves that open, floats are taken as torch has them."""
+    """Say in which order colours are; if the file leaves that open, floats have torch's order."""
     if spec.shape[0] == COLOURS:
         return False
     return spec.shape[2] == COLOURS or spec.datatype == "UINT8"

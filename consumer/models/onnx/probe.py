@@ -22,7 +22,7 @@ TOGETHER = 3
 """Rows that are run together and alone."""
 
 MOST_INFLUENCE = 0.05
-"""Of the largest value: by so much an output of a row may change with the rows beside it. Rounding is far below."""
+"""Of the largest value: by so much an output of a row may change with the other rows. Rounding is far below."""
 
 MOST_SCALED = 0.25
 """The same where numbers are quantised by the largest of a whole batch; that is known to be rough."""

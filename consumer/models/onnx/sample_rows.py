@@ -1,4 +1,4 @@
-"""Rows for a model of tensors that nobody described: made from a seed, or read from the user's own file [I/O]."""
+"""Sample rows for an ONNX model of tensors: made from a seed, or read from the user's own file [I/O]."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class OnnxTensors(Model):
     """A row holds one value per input, an output one per output, both in the file's order.
 
-    Rows of different sizes are never put into one batch, so an answer does not depend on what else is asked.
+    Rows of different sizes never share a batch, so an answer does not depend on other requests.
     """
 
     def __init__(self, opener: Opener) -> None:

@@ -1,4 +1,4 @@
-"""Requests that show how a model is asked: declared by the model itself, or made from one of its sample rows. Pure.
+"""Example requests of a model: declared by the model itself, or made from one of its sample rows. Pure.
 
 numpy is imported only where values become tensors, so that a model that does without it need not load it.
 """
@@ -52,7 +52,7 @@ def declared(given: Any, description: Description) -> Request:
 
 
 def guessed(row: Any, description: Description) -> Request | None:
-    """Return a request that may well stand for a sample row; None when its parts do not look like the inputs."""
+    """Return a request that probably corresponds to a sample row; None if its parts do not look like the inputs."""
     specs = description.inputs
     if isinstance(row, str | bytes) and len(specs) == 1:
         if specs[0].datatype == "BYTES":

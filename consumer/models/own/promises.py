@@ -1,8 +1,8 @@
-"""Is what a model of the user's own answers what its description and the protocol promise? Pure.
+"""Does an answer of the user's own model match its description and the protocol? Pure.
 
-Front ends and direct producers read answers without asking, so they are checked where they are made. What is plainly
-meant is taken (arrays, numbers of numpy, generators) and leaves as plain bytes and numbers. Bytes cannot say in which
-order they stand; they are taken as little-endian.
+Front ends and direct producers trust answers, so the consumer checks them. It accepts what is clear
+(arrays, numbers of numpy, generators) and turns it into plain bytes and numbers. Bytes do not say in which
+order they are; they count as little-endian.
 """
 
 from __future__ import annotations

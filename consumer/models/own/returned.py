@@ -47,7 +47,7 @@ def listed(value: Any, what: str, most: int) -> Sequence[Any]:
 
     Args:
         what: says what was expected, as in "preprocess() must return rows".
-        most: so many are taken, and one more, so that the caller sees that there are too many.
+        most: return at most so many and one more, so that the caller sees that there are too many.
 
     Raises:
         Unusable: it is text, bytes, a mapping or a set, or cannot be iterated over.

@@ -1,4 +1,4 @@
-"""What decoding a picture takes, worked out from its header before any decoder runs, and how much it may be. Pure.
+"""What decoding a picture costs, estimated from its header before any decoder runs, and the limits. Pure.
 
 A file's size says little of it: 46 bytes of WebP can stand for 49 megapixels, and every 93 bytes of a progressive JPEG
 for one more pass over all of them. The factors were measured with Pillow 13 on an AMD EPYC (4th generation).
@@ -13,7 +13,7 @@ from shared.wire.outcomes import RequestError, invalid
 MEGA = 1_000_000
 MAX_PIXELS = 50 * MEGA
 MAX_VISITS = 1_000 * MEGA
-"""Samples that all scans of a JPEG together go over. What programs write goes over a pixel 5 to 15 times, so 20 passes
+"""Samples that all scans of a JPEG together may cover. Usual programs write 5 to 15 passes over a pixel, so 20 passes
 at the largest size are generous; they take about a second."""
 
 MAX_PARTS = 4096
@@ -26,7 +26,7 @@ for each byte of the file. The plainest photograph has a byte for each 1 to 2 kB
 
 LARGE_BYTES = 100 * MEGA
 LARGE_S = 0.3
-"""What takes more than one of these is decoded beside the others and not among them."""
+"""A picture that takes more than one of these is decoded on the threads for large ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Header:
     Attributes:
         form: ``JPEG``, ``PNG`` or ``WEBP``, as Pillow calls them.
         body: the file without what is not needed to decode it, such as profiles, thumbnails and texts.
-        visits: samples that the decoder goes over, all scans counted.
+        visits: samples that the decoder visits, all scans counted.
         kept_bytes: what it holds per pixel of the full size.
         made_bytes: what it holds per pixel of the size that it decodes to.
         orientation: EXIF's, 1 to 8; 1 is upright.
@@ -118,7 +118,7 @@ def too_many_pixels(max_pixels: int, found: str = "") -> RequestError:
 
 
 def too_many_scans() -> RequestError:
-    """Make the error for a JPEG whose scans go over its pixels too often."""
+    """Make the error for a JPEG with too many scans."""
     return invalid(
         f"The JPEG has so many scans that decoding it would go over {MAX_VISITS / MEGA:,.0f} megapixels and more; "
         "save it as an ordinary (baseline) JPEG, or smaller.",
@@ -132,5 +132,5 @@ def too_many_parts(what: str) -> RequestError:
 
 
 def damaged(reason: str = "") -> RequestError:
-    """Make the error for a file that no picture can be made of."""
+    """Make the error for a file that cannot be decoded."""
     return invalid(f"The image is damaged or incomplete{': ' if reason else ''}{reason}.", "body")

@@ -1,4 +1,4 @@
-"""The header of a JPEG file: its size, how often a decoder goes over it, which way up it is. Pure.
+"""The header of a JPEG file: its size, the number of passes of a decoder, its orientation. Pure.
 
 Source: ITU-T T.81, annex B; where files break its rules, what libjpeg does.
 """
@@ -32,7 +32,7 @@ SCAN_VISITS = 10_000
 """A scan costs as much as so many samples, however small the picture is."""
 
 ARITHMETIC_WEIGHT = 8
-"""Arithmetic decoding takes several times as long, and goes on where the data have ended."""
+"""Arithmetic decoding takes several times as long, and continues after the end of the data."""
 
 
 @dataclass(frozen=True, slots=True)

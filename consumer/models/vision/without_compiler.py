@@ -1,7 +1,7 @@
 """torchvision and timm without torch's compiler: it takes half of their import, 2 s of processor time, and is not used.
 
 Neither needs more of it at import than a question whether something could be compiled, and a mark on functions that are
-not to be. Both are answered here meanwhile; whoever compiles later finds the real one.
+not to be. Both are answered here meanwhile; code that compiles later finds the real one.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class _StandIn(ModuleType):
 
     @staticmethod
     def is_compile_supported(device_type: Any) -> Any:
-        """Ask the real one, when somebody wants to know."""
+        """Ask the real module for anything else."""
         return importlib.import_module(_UTILS).is_compile_supported(device_type)
 
     def __getattr__(self, name: str) -> Any:

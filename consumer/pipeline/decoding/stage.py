@@ -1,4 +1,4 @@
-"""The stage between reading and running for requests whose rows take work to make, such as pictures."""
+"""The stage between reading and running, for requests whose rows take work to make, such as pictures."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ log = logging.getLogger(__name__)
 class Decoding:
     """Makes rows on threads of its own and passes on what is ready to the intake.
 
-    What takes too long, or more memory than there is, is answered with an error. What was taken over from another
-    consumer is decoded here, too: only then it runs alone, and nothing is tried twice that does not end.
+    A request that takes too long, or more memory than there is, gets an error. Requests taken over from another
+    consumer are decoded here, too, before they run alone: decoding counts as an attempt, so one that never ends is not
+    tried for ever.
 
     Args:
         send: takes requests that end here, without inference.

@@ -1,7 +1,7 @@
 """The threads that make rows of pictures: a time limit for each, threads of their own for large ones, room for them.
 
-A thread cannot be ended. What takes too long is answered by somebody else, its thread is written off, and a new one
-takes its place; what it brings, if it ever comes back, is thrown away.
+A thread cannot be stopped. If a job takes too long, another thread answers it, and a new thread replaces the
+abandoned one; its result, if it ever returns, is discarded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MOST_WRITTEN_OFF = 4
 """Threads that may hang before the process is to be renewed. They take memory and processor time from the others."""
 
 LOOKS = 20
-"""How often it is looked at the time within the time limit."""
+"""Checks of the time within the time limit."""
 
 NewThread = Callable[[str, Callable[[], None]], threading.Thread]
 Deliver = Callable[[], None]
@@ -36,7 +36,7 @@ class Job(Generic[T]):
     """Something to decode.
 
     Attributes:
-        memory_bytes: what decoding a large one takes at its peak; 0 for any other, and as long as nobody has looked.
+        memory_bytes: what decoding a large one takes at its peak; 0 for any other, and until the header was read.
     """
 
     item: T
@@ -52,11 +52,11 @@ class Decoders(Generic[T]):
     """Runs jobs on two sets of threads: one for what is quick, and one for what others should not wait behind.
 
     Args:
-        work: does a job and returns what is to be done with it; that is done unless the job was given up meanwhile.
+        work: does a job and returns the next step; the step runs unless the job was given up meanwhile.
         give_up: told of a job that took longer than ``longest_s``, on another thread.
         no_room: told of a large job that is not done, because too many wait or too much memory is in use.
         worn_out: called when too many threads hang, perhaps more than once; the process should finish what it has.
-        new_thread: makes a thread whose crash somebody notices.
+        new_thread: makes a thread whose crash ends the process.
         threads: how many for quick jobs; half as many, but at least one, are for large ones.
         room_bytes: memory that all large jobs may take together; each must be smaller.
     """
@@ -129,7 +129,7 @@ class Decoders(Generic[T]):
             pass
 
     def _do(self, lane: _Lane[T], job: Job[T] | None) -> bool:
-        """Do a job; returns whether this thread goes on. Nothing of a job stays here while the thread waits."""
+        """Do a job; returns whether this thread continues. Nothing of a job stays here while the thread waits."""
         if job is None:
             return False
         if lane is self._large and not self._take_room(job):
@@ -156,7 +156,7 @@ class Decoders(Generic[T]):
             return has_room
 
     def _end(self, job: Job[T], lane: _Lane[T]) -> bool:
-        """Note that a job has come to its end; False when it was given up before."""
+        """Note that a job has ended; False if it was given up before."""
         with self._changed:
             run = self._running.pop(job, None)
             if run is None:
@@ -184,7 +184,7 @@ class Decoders(Generic[T]):
         with self._changed:
             run = self._running.pop(job, None)
             if run is None:
-                return  # it has just come to its end
+                return  # it has just ended
             self._written_off += 1
             count = self._written_off
         log.error("A thread that decodes takes longer than %g s; another one takes its place.", self._longest_s)
@@ -206,7 +206,7 @@ class _Lane(Generic[T]):
         self.waiting = 0
 
     def present(self) -> list[threading.Thread]:
-        """Return those that have not come to their end."""
+        """Return those that have not ended."""
         return [thread for thread in list(self.crew) if thread.is_alive()]
 
 

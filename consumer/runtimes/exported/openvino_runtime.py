@@ -88,8 +88,8 @@ def _library() -> Any:
     """Import OpenVINO without its package ``openvino_telemetry``.
 
     With that package each import starts a process that tells Google Analytics of it, and leaves a number for this user
-    in the home folder; nobody is asked. Where the package is missing OpenVINO has a stand-in that does nothing, so
-    here it is made to be missing.
+    in the home folder, without asking. If that package is missing OpenVINO uses a stub that does nothing, so
+    this function makes it look missing.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino

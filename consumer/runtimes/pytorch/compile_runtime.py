@@ -1,4 +1,4 @@
-"""``torch.compile``: torch's own compiler, only where it is asked for by name.
+"""``torch.compile``: torch's own compiler, only if you name it.
 
 On one core of an AMD EPYC with AVX-512 it made ``bench-mobilenet`` 12% faster than torch as it is, where ONNX Runtime
 made it 67% faster, and took 68 s of processor time for that, at each start whose cache was gone. So no search

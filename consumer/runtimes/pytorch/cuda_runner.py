@@ -38,7 +38,7 @@ def _stream(device: torch.device) -> torch.cuda.Stream:
 
 
 class _Slot:
-    """The buffers of one batch under way, and the events that its three parts signal."""
+    """The buffers of one batch in flight, and the events that its three parts signal."""
 
     def __init__(self, rows: int, row_bytes: int, device: torch.device) -> None:
         self.staged = torch.zeros((rows, row_bytes), dtype=torch.uint8, pin_memory=True)
@@ -127,7 +127,7 @@ class CudaRunner:
         """Queue the copy in, the computation and the copy out; returns before they are done."""
         bucket = bucket_of(len(rows), self._buckets)
         self.padded_rows += bucket - len(rows)
-        slot.returned.synchronize()  # whoever used the slot before has its answers
+        slot.returned.synchronize()  # the previous batch in this slot has its answers
         staged = self._side_by_side(slot, rows)
         with torch.inference_mode():
             with torch.cuda.stream(self._in):
