@@ -50,7 +50,7 @@ def main(index: int | None) -> None:
         sentence = "This is front end %d of at most %d on port %d."
         logging.getLogger("headrace").info(sentence, number + 1, settings.front_ends, settings.port)
     registry = new_registry()
-    # The default of the setting is a promise of nobody.
+    # The default of the setting promises no model.
     configured = settings.models if PREFIX + "MODELS" in os.environ else ()
     queue = RedisQueue(settings, queue_metrics(registry), configured)
     try:

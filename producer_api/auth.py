@@ -1,4 +1,4 @@
-"""Who may ask: API keys, checked in constant time, read again when their file changes [I/O: the file]."""
+"""Authentication: API keys, checked in constant time, read again when their file changes [I/O: the file]."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ log = logging.getLogger("headrace.auth")
 
 RELOAD_S = 1.0
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
-"""Paths that need no key: probes cannot send one, and are told yes or no; the documentation says nothing of this
+"""Paths that need no key: probes cannot send one, and learn only yes or no; the documentation says nothing about this
 installation but its limits."""
 
 _SCHEME = b"bearer "
-# Looked up by a part of the hash: nobody can choose what a key hashes to, so the time of that tells nothing.
+# Looked up by a part of the hash: no client can choose what a key hashes to, so the time of that reveals nothing.
 _INDEX_BYTES = 8
 _NOBODY = bytes(32)
 _UNREADABLE = (0,)
@@ -32,7 +32,7 @@ _UNREADABLE = (0,)
 
 
 class Client:
-    """Who holds a key.
+    """The holder of an API key.
 
     Attributes:
         key: what the file says of it.
@@ -46,7 +46,7 @@ class Client:
         self.key, self.revoked, self.in_flight = key, False, 0
 
     def enter(self) -> None:
-        """Let one more request in; each that entered must leave.
+        """Count one more request; each that entered must leave.
 
         Raises:
             RequestError: ``UNAUTHORIZED`` or ``CLIENT_LIMIT``.
@@ -69,7 +69,7 @@ def unauthorized() -> RequestError:
 
 
 class Gate:
-    """Knows the keys of a file.
+    """Checks requests against the keys of a file.
 
     Args:
         path: the file of keys; ``docs/security.md`` has its format.
@@ -90,9 +90,9 @@ class Gate:
             raise SettingsError(f"HEADRACE_KEYS_FILE: {files.shown(path)} cannot be used: {_why(error)}") from None
 
     def check(self, credentials: Iterable[bytes]) -> Client:
-        """Return who sends a request, from the values of its ``Authorization`` headers.
+        """Return the client of a request, from the values of its ``Authorization`` headers.
 
-        Each refusal takes the same steps: one hash, one look, one comparison, whatever is sent and whoever is known.
+        Each refusal takes the same steps: one hash, one lookup, one comparison, whatever is sent and whatever is known.
 
         Raises:
             RequestError: ``UNAUTHORIZED``.
@@ -108,7 +108,7 @@ class Gate:
         return client
 
     def knows(self, credentials: Iterable[bytes]) -> bool:
-        """Say whether :meth:`check` would let their sender in."""
+        """Say whether :meth:`check` would accept them."""
         try:
             self.check(credentials)
         except RequestError:
@@ -134,7 +134,7 @@ class Gate:
         except (OSError, FileRefused) as error:
             if self._stamp != _UNREADABLE:
                 self._complain(error)
-            self._stamp = _UNREADABLE  # told once; looked at again until it can be read
+            self._stamp = _UNREADABLE  # logged once; checked again until it can be read
             return
         self._stamp = stamp
         try:
@@ -161,7 +161,7 @@ class Gate:
         return state.st_mtime_ns, state.st_size, state.st_ino
 
     def _take(self, keys: Iterable[ApiKey]) -> None:
-        """Put ``keys`` in force; clients whose line has not changed keep what they have under way."""
+        """Put ``keys`` in force; clients whose entry has not changed keep their count of requests in progress."""
         old = {client.key: client for client in self._clients.values() if not client.revoked}
         self._clients = {key.digest[:_INDEX_BYTES]: old[key] if key in old else Client(key) for key in keys}
         for client in old.values():

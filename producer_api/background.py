@@ -17,10 +17,10 @@ async def forever(
     is_over: Callable[[], bool] = lambda: False,
     retry_s: float = RETRY_S,
 ) -> None:
-    """Do ``work`` until it is over, or this task is cancelled; whatever else ends it is logged, and it begins anew.
+    """Do ``work`` until it is over, or this task is cancelled; log whatever else ends it, and start again.
 
-    A task keeps to itself what ended it: with the one that reads the replies gone, everybody would wait in vain, and
-    the front end would seem well.
+    A task that ends by an exception does so silently: without the one that reads the replies, all requests would wait
+    in vain, and the front end would seem healthy.
 
     Args:
         what: names the work in the log.
@@ -34,8 +34,8 @@ async def forever(
             task = asyncio.current_task()
             if is_over() or task is None or task.cancelling():
                 raise
-            log.error("%s: what it waited for was cancelled; it begins anew.", what)
+            log.error("%s: something that it waited for was cancelled; it starts again.", what)
         except Exception:
-            log.exception("%s failed; it begins anew.", what)
+            log.exception("%s failed; it starts again.", what)
         if not is_over():
             await asyncio.sleep(retry_s)

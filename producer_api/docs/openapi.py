@@ -48,7 +48,7 @@ _MEANINGS: dict[Outcome, str] = {
     outcomes.LANE_FULL: "Too many requests wait already.",
     outcomes.CLIENT_LIMIT: "Too many requests with this API key wait already.",
     outcomes.WAIT_TOO_LONG: "The requests ahead need longer than the answer may take.",
-    outcomes.CANCELLED: "Somebody took the request back; it leaves no answer.",
+    outcomes.CANCELLED: "Somebody cancelled the request; it leaves no answer.",
     outcomes.MODEL_ERROR: "The model failed on this input.",
     outcomes.CRASHED: "The process that ran the model died of this input, each time.",
     outcomes.INTERNAL: "A fault of the service; it has been logged.",
@@ -62,20 +62,20 @@ _MEANINGS: dict[Outcome, str] = {
     outcomes.EXPIRED: "The request waited longer than it was worth and was not run.",
     outcomes.UNKNOWN_OUTCOME: "No answer came in time; whether the model ran is unknown. Ask again with the same id.",
 }
-"""What a predict request can come to, for the document and the documentation page."""
+"""The outcomes of a predict request, for the document and the documentation page."""
 
 _BY_ID: dict[Outcome, str] = {
-    outcomes.UNKNOWN_REQUEST: "No answer is kept under this id, and no request with it is known to be under way.",
+    outcomes.UNKNOWN_REQUEST: "No answer is stored under this id, and no request with it is known to be in progress.",
     outcomes.ALREADY_ANSWERED: "There is an answer already; it stays.",
 }
-"""What only asking by id can come to."""
+"""Outcomes that only requests by id have."""
 
 
 def document(settings: Settings) -> dict[str, Any]:
     """Build the document.
 
     Args:
-        settings: whose limits the document tells.
+        settings: the limits that the document shows.
     """
     _, schemas = msgspec.json.schema_components(_SHAPES, ref_template=_REF)
     model = {
@@ -206,7 +206,7 @@ def _find() -> dict[str, Any]:
                 "content": {**_content("PredictResponse"), MSGPACK: {"schema": {"type": "object"}}},
             },
             "202": {
-                "description": "The request is under way.",
+                "description": "The request is in progress.",
                 "headers": _retry_after(),
                 "content": _content("RequestState"),
             },
@@ -223,9 +223,9 @@ def _cancel() -> dict[str, Any]:
     return {
         "tags": ["inference"],
         "operationId": "cancel",
-        "summary": "Take a request back",
-        "description": "A request with an id or an `Idempotency-Key` of your own. It is not run if that can still be "
-        "helped, leaves no answer, and its id is free again. Whoever waits for it gets 499 `cancelled`.",
+        "summary": "Cancel a request",
+        "description": "A request with your own id or `Idempotency-Key`. It does not run if it has not begun, "
+        "leaves no answer, and its id is free again. Clients that wait for it get 499 `cancelled`.",
         "responses": {
             "200": {"description": "It is cancelled.", "content": _content("RequestState")},
             **_errors(
@@ -272,7 +272,7 @@ def _options(settings: Settings) -> list[dict[str, Any]]:
             "in": "header",
             "required": False,
             "description": "Stands for this request, byte for byte: a repeat with the same key gets the same answer "
-            "and runs nothing; another request under the same key is refused. In place of `id`, not beside it.",
+            "and runs nothing; another request under the same key is refused. Send it instead of `id`, not with it.",
             "schema": {"type": "string", "minLength": 1, "maxLength": MOST_KEY_BYTES, "pattern": "^[!-~]+$"},
         },
     ]

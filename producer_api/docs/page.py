@@ -140,7 +140,7 @@ def _schema(name: str, schema: Node) -> str:
 
 
 def _meaning(schema: Node) -> str:
-    """The description of a member, which stands beside the type it describes."""
+    """The description of a member, which is next to its type."""
     options = (schema, *schema.get("anyOf", ()))
     return next((option["description"] for option in options if "description" in option), "")
 

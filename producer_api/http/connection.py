@@ -3,9 +3,9 @@
 Three things that uvicorn leaves open:
 
 - Requests that come before the last one was answered wait as bytes, in an account, and are parsed one at a time.
-- A client that takes nothing of its answer for too long is cut off. What waits for clients is in an account.
-- The end is in order. Whoever closes a socket with unread bytes in it resets the connection, and the client may lose
-  the answer that is on its way. So we say that nothing more comes, read and drop for a while, and only then close.
+- A client that reads nothing of its answer for too long loses its connection. Unread answers count in an account.
+- The close is orderly. Closing a socket with unread bytes in it resets the connection, and the client may lose
+  the answer that is on its way. So we close our sending side, read and drop for a while, and only then close.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STOPPING_LINGER_S = 1.0
 
 
 class Flow(FlowControl):
-    """uvicorn's, but nothing is read as long as something is held that was read already."""
+    """uvicorn's, but reads nothing while bytes from earlier reads still wait."""
 
     is_held = False
 
@@ -76,7 +76,7 @@ class Connection(HttpToolsProtocol):
         wrapped = GatheringTransport(transport, self.loop, self._end)
         super().connection_made(wrapped)  # type: ignore[arg-type]
         self.flow = Flow(wrapped)  # type: ignore[arg-type]
-        # Whoever does not take an answer at once is to be seen: as soon as one byte has to wait, until none does.
+        # Notice a client that does not read its answer at once: from the first byte that has to wait, until none does.
         transport.set_write_buffer_limits(high=1, low=0)
         self._closing = self.rules.is_draining
         self._made_s = self.loop.time()
@@ -200,7 +200,7 @@ class Connection(HttpToolsProtocol):
     def _close_unused(self) -> None:
         """Close a connection without a request, once its client has taken the last answer."""
         if self.transport.is_closing() or self.flow.write_paused or self._departure is not None:
-            return  # after that it rests anew
+            return  # after that the idle time starts again
         if self.transport.unread_bytes():
             self._expect_progress(0)
         else:
@@ -267,7 +267,7 @@ class Connection(HttpToolsProtocol):
         self._watch_the_end()
 
     def _close_now(self) -> None:
-        """Close a connection on which nothing is under way."""
+        """Close a connection without a request in progress."""
         self.transport.close_now()
         if self.transport.is_tls:  # it waits for the client to say that it closes, too
             self._end_s = self.loop.time()

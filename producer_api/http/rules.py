@@ -1,4 +1,4 @@
-"""What all connections of a front end share: the accounts of bytes, who is answered, and whether it is to stop."""
+"""What all connections of a front end share: the accounts of bytes, the accepted names, and whether it is stopping."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""One port for several front ends: who may share it, and the number of each [I/O: files in the data folder].
+"""One port for several front ends: which ones may share it, and the number of each [I/O: files in the data folder].
 
-The kernel lets any process of a user share a port that was taken for sharing. That is too many: another program that
-does the same, or a front end on another Redis, would answer a part of the clients. So a front end shares a port only
-with those that hold a seat in the same data folder, and the first one takes it only where nobody else has it.
+The kernel lets any process of a user share a port that was opened for sharing. That is too permissive: another program
+that does the same, or a front end on another Redis, would answer a part of the clients. So a front end shares a port
+only with those that hold a seat in the same data folder, and the first one takes it only if no process has it.
 
-A seat is a lock on a file, and goes with its process, however that ends. It is taken, and the port with it, under a
-lock of its own, the door: of two that start at once one comes after the other.
+A seat is a lock on a file, and ends with its process, however that ends. A separate lock, the door, guards taking a
+seat and its port: of two front ends that start at once one waits for the other.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def take(settings: Settings, number: int | None = None) -> Seat:
         number: the one to take; None for the lowest that is free.
 
     Raises:
-        SettingsError: the port cannot be shared, something else has it, all places are taken, or those who have the
+        SettingsError: the port cannot be shared, something else has it, all places are taken, or the front ends on the
             others serve something else.
     """
     if not can_share():
@@ -143,7 +143,7 @@ def _door(folder: Path, port: int) -> Iterator[None]:
 
 
 def _held_terms(folder: Path, port: int, number: int) -> dict[str, str] | None:
-    """Return the terms of who holds a seat; None when nobody does."""
+    """Return the terms of the process that holds a seat; None if it is free."""
     try:
         seat = os.open(_file(folder, port, number), os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -171,8 +171,8 @@ def _hold(folder: Path, settings: Settings, number: int, own: Mapping[str, str])
 def _first_to_close(listener: socket.socket) -> socket.socket:
     """Give a listener a high number: of a process that is killed Linux closes the files from the highest down.
 
-    So the port is closed before the connections, and a client that loses one and connects anew is led to another
-    process, not to the dead one again.
+    So the port closes before the connections, and a client that loses one and reconnects reaches another
+    process, not the dead one again.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:

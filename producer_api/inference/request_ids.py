@@ -1,4 +1,4 @@
-"""Request ids that nobody can guess: whoever knows an id can ask for its answer."""
+"""Request ids that cannot be guessed: knowing an id allows reading its answer."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def check_inputs_in_steps(inputs: Sequence[InputTensor | MsgpackTensor], card: C
         The tensors in the order of the card, each with the row count as its first dimension.
 
     Raises:
-        RequestError: ``INVALID_INPUT``; its field names the member to blame.
+        RequestError: ``INVALID_INPUT``; its field names the member that is wrong.
     """
     specs = {spec.name: spec for spec in card.inputs}
     found: dict[str, Tensor] = {}

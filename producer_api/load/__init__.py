@@ -1,1 +1,1 @@
-"""How much is under way, in bytes and requests, and how long a wait that makes. Pure."""
+"""How much is in progress, in bytes and requests, and how long a wait that means. Pure."""

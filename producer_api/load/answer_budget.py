@@ -1,7 +1,8 @@
-"""How much of answers may wait for clients that do not read. Pure; all times are the caller's, in seconds.
+"""Bounds the answers that wait for slow clients. Pure; all times are the caller's, in seconds.
 
-What the kernel takes at once is never here. Who reads slowly, or not at all, makes this process hold the rest of the
-answer; a deadline for progress ends those that read nothing, and a bound on the sum ends the slowest of the others.
+What the kernel accepts at once is never here. A client that reads slowly, or not at all, makes this process hold the
+rest of the answer; a deadline for progress ends those that read nothing, and a limit on the sum the slowest of the
+others.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from collections.abc import Callable, MutableMapping
 from typing import Final
 
 PATIENCE_S = 2.0
-"""An answer that has waited for less is given up only when there is no other."""
+"""An answer that has waited for less is given up only if there is no other."""
 
 _LOOK_S = 1.0
 
 STALLED: Final = "stalled"
 ROOM: Final = "room"
 WHYS: Final = (STALLED, ROOM)
-"""Why an answer was given up: its client took nothing for too long, or others needed the room."""
+"""Why an answer was given up: its client read nothing for too long, or others needed the room."""
 
 
 class Departures:
@@ -40,7 +41,7 @@ class Departures:
         self._all: dict[Departure, None] = {}
 
     def begin(self, held_bytes: int, now_s: float, on_given_up: Callable[[], None]) -> Departure:
-        """Begin to wait for a client; the slowest, perhaps this one, are given up when there is no room for it.
+        """Begin to wait for a client; without room for it, give up the slowest, perhaps this one.
 
         Args:
             held_bytes: what this process holds because of it.
@@ -64,9 +65,9 @@ class Departure:
         self._taken_bytes, self._idle_s = 0, 0.0
 
     def progress(self, taken_bytes: int, now_s: float) -> None:
-        """Note what the client has taken since the last look; it is given up when that is nothing for too long.
+        """Note what the client has read since the last check; give it up if that is nothing for too long.
 
-        A look that comes late counts as one: if this process was held up, that is not its clients' fault.
+        A late check counts as one: a delay of this process is not its clients' fault.
         """
         self._idle_s += min(now_s - self._looked_s, self._all.look_s)
         self._looked_s = now_s

@@ -1,7 +1,7 @@
-"""How much of bodies may be on its way into this process at once. Pure; all times are the caller's, in seconds.
+"""Bounds the incomplete bodies in this process. Pure; all times are the caller's, in seconds.
 
-Who sends slowly holds what is here for long. If newcomers were refused because of that, a few slow clients would keep
-out all others; so when there is no room, what began long ago is given up first.
+A slow client holds room for long. If newcomers were refused because of that, a few slow clients would block
+all others; so without room, the bodies that began longest ago are dropped first.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 PATIENCE_S = 2.0
-"""Time that a body has in any case. To keep others out one must fill all the room in it, again and again."""
+"""Time that a body has in any case. To block others a client must fill all the room within it, again and again."""
 
 
 class Arrivals:
@@ -28,7 +28,7 @@ class Arrivals:
         self._oldest_first: dict[Arrival, None] = {}
 
     def begin(self) -> Arrival:
-        """Begin to receive a body. A head alone takes up nothing, and keeps nobody out."""
+        """Begin to receive a body. A head alone takes no room, and blocks nobody."""
         return Arrival(self)
 
     def _make_room(self, more_bytes: int, now_s: float) -> bool:
@@ -57,7 +57,7 @@ class Arrival:
         self.is_given_up = False
 
     def take(self, more_bytes: int, now_s: float) -> bool:
-        """Make room for more of the body; False when there is none, or when it has been given up."""
+        """Make room for more of the body; False if there is none, or if it has been given up."""
         if self.is_given_up or not self._all._make_room(more_bytes, now_s) or self.is_given_up:
             return False
         if more_bytes and not self._held_bytes:

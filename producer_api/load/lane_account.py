@@ -1,7 +1,7 @@
 """What a lane takes in bytes, as far as a front end knows. Pure.
 
-Small requests are held to the lane's limit by ``hr1_admit`` itself. Large ones are added without it, so that nobody
-copies them once more: they are let in unasked while the lane has plenty of room.
+``hr1_admit`` itself holds small requests to the lane's limit. Large ones are added without it, since it would copy
+them: a front end adds them without asking Redis while the lane has plenty of room.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from shared.state.lanes import LaneBytes
 MEBIBYTE = 1 << 20
 
 UNASKED_SHARE = 0.25
-"""Up to this share of the limit nobody asks: as many front ends as its inverse may send at once and not exceed it.
+"""Up to this share of the limit a front end does not ask: its inverse is how many may send at once within the limit.
 Where more share a port, it is less."""
 
 MOST_RETRY_AFTER_S = 60
@@ -38,7 +38,7 @@ class LaneAccount:
         return self._sent + self.shared_bytes
 
     def seen(self, found: LaneBytes | None) -> None:
-        """Take in what the lane takes now; None where nobody says: what was known before is as good as it gets."""
+        """Take in the lane's bytes of now; with None keep what was known before."""
         if found is not None:
             self._seen, self._sent = found, 0
 
@@ -61,7 +61,7 @@ class LaneAccount:
         return count_bytes <= seen.left - self._added or seen.queued + seen.stored + self._added == 0
 
     def refusal(self) -> tuple[str, int]:
-        """Return the sentence for whom it has no room, and the seconds after which there should be some."""
+        """Return the sentence for a request without room, and the seconds after which there should be some."""
         seen = self._seen
         if seen is None:
             return "The lane's requests and stored answers take all the bytes that they may.", 1

@@ -1,12 +1,12 @@
-"""How long a request would wait, told from what is ahead of it. Pure: time comes in as an argument, in seconds.
+"""Estimates a request's wait from the requests ahead of it. Pure: time comes in as an argument, in seconds.
 
-A lane is worked off in batches: ``workers`` consumers run ``rows`` requests each in ``batch_s``. So whoever finds
-``ahead`` requests in the lane, those that run included, has an answer after about
+Consumers process a lane in batches: ``workers`` consumers run ``rows`` requests each in ``batch_s``. So with
+``ahead`` requests in the lane, running ones included, a new request gets its answer after about
 
     ahead / (workers * rows / batch_s) + batch_s
 
-seconds. That holds for requests of one row on consumers that have the machine to themselves. What it is really like
-is learned from the answers: they took ``slowness`` times as long.
+seconds. That holds for requests of one row on consumers that have the machine to themselves. The real factor
+is learned from answers: they took ``slowness`` times as long.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from shared.state.cards import BatchSettings
 
 SHARE = 0.8
-"""A request is let in when its predicted time is at most this share of its limit; the rest is for what nobody foresees:
+"""A request is accepted if its predicted time is at most this share of its limit; the rest is for surprises:
 batches that are not full, a slower batch, the way there and back."""
 
 LEARNING = 0.05
@@ -60,9 +60,9 @@ def service_of(batch: BatchSettings, workers: int) -> Service | None:
 class Backlog:
     """What is known of a lane's length, and of how quickly it shrinks.
 
-    The length is known exactly whenever requests were put into the lane; from then on the consumers work on it. While
-    everything is refused nothing is put there, so the length is taken to shrink at the predicted rate, until somebody
-    looks. Should that be too hopeful, the next few let in bring the true one.
+    The length is known exactly whenever requests were added to the lane; from then on the consumers shorten it. While
+    everything is refused nothing is added, so the length is assumed to shrink at the predicted rate, until the next
+    reading. If that is too hopeful, the next few accepted requests bring the true one.
 
     Attributes:
         length: requests in the lane as last told, and those sent since.
@@ -91,14 +91,14 @@ class Backlog:
         self.length, self._told_s = length, now_s
 
     def seen(self, length: int, since_s: float) -> None:
-        """Take in a length that was asked for at ``since_s``, unless a newer one is known."""
+        """Take in a length that was requested at ``since_s``, unless a newer one is known."""
         if since_s > self._told_s:
             self.told(length, since_s)
 
     def before_room(self, service: Service, limit_s: float, now_s: float) -> float:
         """Return 0 if one more has its answer within ``limit_s``, else how many requests must be done first.
 
-        They are as many as leave the lane half as long as it may be: who comes back after that time finds
+        They are as many as leave the lane half as long as it may be: a client that comes back after that time finds
         room, and so do many others.
 
         A lane with less than a batch for each consumer is never too long: refusing would leave consumers idle.
@@ -123,7 +123,7 @@ class Backlog:
         """Learn from an answer that took ``took_s``, began at ``begun_s``, and had ``ahead`` requests before it.
 
         Args:
-            or_longer: nobody waited for its end, so that it says nothing about being quick.
+            or_longer: the client did not wait for its end, so that it says nothing about being quick.
 
         Those that found hardly anything say nothing about the rate. That the least that is always let in does say
         something is what brings the slowness down again, whatever happened before.

@@ -58,7 +58,7 @@ class Cuts:
     cuts: Mapping[bytes, bytes]
 
     def explained(self, error: RequestError) -> RequestError:
-        """Return an error in what is left as the client can understand it, who knows nothing of what stands there."""
+        """Return an error in what is left in the client's terms, without the texts that stand for what was cut out."""
         if error.outcome is not INVALID_INPUT or not self.cuts:
             return error
         if _STEM in error.message:
@@ -132,7 +132,7 @@ def cut(body: bytes) -> Steps[Cuts]:
 def _end_of_texts(body: bytes, start: int) -> Steps[tuple[int, int]]:
     """Return where a list of texts ends, as far as it is one, and where to go on; its start where it does not end.
 
-    What is cut out is looked at closely later.
+    What is cut out is checked later.
     """
     at = start
     while True:

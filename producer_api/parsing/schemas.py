@@ -136,7 +136,7 @@ class PredictResponse(Struct, frozen=True, kw_only=True):
 
 
 class ErrorDetail(Struct, frozen=True):
-    """What went wrong, which part of the request is to blame, and the request's id if it has one."""
+    """What went wrong, which part of the request is wrong, and the request's id if it has one."""
 
     code: str
     message: str
@@ -161,11 +161,11 @@ class RequestState(Struct, frozen=True):
 class ModelSummary(Struct, frozen=True):
     """One line of the list of models.
 
-    ``ready``: it is described, a worker lives, and it takes requests. ``serving``: what an operator wishes of it.
+    ``ready``: it is described, a worker is alive, and it accepts requests. ``serving``: the operator's desired state.
     ``state``: ``ready``; ``loading``, with ``ready_in_s``, the seconds that will probably take; ``draining``;
-    ``silent``: requests are taken and none is answered; ``failed``: its consumers died or cannot load it; ``away``: it
+    ``silent``: its consumers claim requests and answer none; ``failed``: they died or cannot load it; ``away``: it
     has none.
-    ``failures``: a sentence on each consumer that died and does not live well yet; left out when there is none.
+    ``failures``: a sentence on each consumer that died and has not run well since; left out if there is none.
     """
 
     name: str
@@ -234,7 +234,7 @@ class Health(Struct, frozen=True):
 class Readiness(Struct, frozen=True):
     """Whether a request sent now can be answered, and why not.
 
-    Where API keys are asked for and none that is valid was sent, only ``ready`` is told: ``redis`` is null, and
+    Without a valid API key, where keys are required, only ``ready`` is shown: ``redis`` is null, and
     there are no ``models``.
     """
 

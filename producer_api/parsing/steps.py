@@ -1,8 +1,8 @@
-"""Work in steps: what takes long is done a little at a time, and the event loop serves everybody else in between.
+"""Work in steps: long work runs a little at a time, and the event loop serves other requests in between.
 
 Encoding and decoding hold the interpreter whatever thread they run on, so a thread would not help: it would have the
 event loop wait for the interpreter after each of its system calls. A generator that yields about once a millisecond
-costs nothing to speak of and bounds what anybody waits.
+costs next to nothing and bounds every wait.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ def at_once(steps: Steps[T]) -> T:
 
 
 class Turns:
-    """Lets one step of the works under way run in each turn of the event loop, so that many hold it up no longer.
+    """Runs one step of the works in progress in each turn of the event loop, so that many works do not block it longer.
 
-    What is half done takes several times the memory of what it is made from. So only some works are under way at once;
+    Half-done work takes several times the memory of its input. So only some works run at once;
     large ones wait for each other, in order, and small ones do not wait for them.
 
     Args:
-        most_waiting_bytes: what those that wait may take together; beyond it they are refused.
-        most_bytes: what those under way are made from, together. Small ones may take as much once more.
+        most_waiting_bytes: input of the works that wait, together; beyond it they are refused.
+        most_bytes: input of the works in progress, together. Small ones may take as much again.
 
     Attributes:
-        bytes_under_way: what they are made from now.
+        bytes_under_way: input of the works in progress now.
     """
 
     def __init__(self, most_waiting_bytes: int = 1 << 60, most_bytes: int = UNDER_WAY_BYTES) -> None:

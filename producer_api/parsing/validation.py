@@ -1,4 +1,4 @@
-"""From what a decoder says to an error that names the member to blame."""
+"""From a decoder's message to an error that names the member that is wrong."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Where bodies stand in a file of bounded size. Pure.
 
 Slots have a few sizes and never move, so that a stamp at the beginning of one is overwritten by whatever takes the slot
-next. A slot that was given back serves bodies of its size. When sizes change, all begins anew once nothing is left.
+next. A released slot serves bodies of its size. When sizes change, the layout starts again once no body is left.
 """
 
 from __future__ import annotations

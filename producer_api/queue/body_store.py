@@ -1,7 +1,6 @@
 """A front end's bodies in shared memory [I/O], see :mod:`shared.wire.bodies`.
 
-The file is locked as long as this process lives. What a process that was killed has left behind is nobody's, and goes
-when the next front end starts.
+The file is locked as long as this process lives. If it is killed, the next front end that starts removes the file.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from .body_slots import Slots
 log = logging.getLogger(__name__)
 
 MOST_LEFT_BEHIND = 1000
-"""Files that are looked at when a front end starts."""
+"""Most files that a front end checks when it starts."""
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 """How long no body is kept after one that was not read; twice as long each time until one is read."""
@@ -81,14 +80,14 @@ class BodyStore:
     def was_not_read(self) -> None:
         """Note that a consumer has not: keep none for a while, the longer the more often, or each would be sent twice.
 
-        One consumer died, or is of an older version, or somebody has removed or emptied the file, which is made anew.
+        A consumer died, or is of an older version, or the file was removed or truncated: then make another.
         """
         now_s = monotonic()
         if now_s >= self._resumes_s:
             self._pause_s = min(2 * self._pause_s or FIRST_PAUSE_S, LONGEST_PAUSE_S)
             self._resumes_s = now_s + self._pause_s
         if self.identity and not self._is_intact():
-            log.warning("The file of bodies in shared memory was removed or emptied, and is made anew.")
+            log.warning("The file of bodies in shared memory was removed or truncated; making another.")
             self._leave()
             self._begin()
 
@@ -117,7 +116,7 @@ class BodyStore:
             self.drop(at)
             return None
         with self._complaining():
-            # Two calls, in this order: whoever still reads what stood here finds another stamp afterwards.
+            # Two calls, in this order: a reader of the previous body finds another stamp afterwards.
             written = os.pwrite(self._file, at.stamp, offset)
             if written == STAMP_BYTES and os.pwrite(self._file, body, offset + STAMP_BYTES) == size_bytes:
                 return at

@@ -1,4 +1,4 @@
-"""Which models without a live consumer are on their way, and how long that will take.
+"""Which models without a live consumer are loading or about to, and how long that will take.
 
 Pure: the time comes in as an argument, in milliseconds on Redis's clock.
 """
@@ -54,7 +54,7 @@ class Awaited:
         return None if workers or left is None else math.ceil(left / 1000)
 
     def _is_about_to_serve(self, name: str, found: Mapping[str, Start], now_ms: int) -> bool:
-        """Say whether a consumer has just told that its model is ready, and nobody has seen it serving since."""
+        """Say whether a consumer has just reported that its model is ready, and has not been seen serving since."""
         served_ms = self._served_ms.get(name, -1)
         return any(
             one.phase is Phase.READY and served_ms < one.seen_ms and one.is_under_way(now_ms) for one in found.values()
@@ -62,10 +62,10 @@ class Awaited:
 
 
 def hopeless(found: Mapping[str, Start], died: Mapping[str, Failure]) -> set[str]:
-    """Return the places whose start is not expected to come to serving.
+    """Return the places whose start is not expected to succeed.
 
-    What their supervisor has seen dying is such a place until it is started again, and then if it had not served; where
-    nobody supervises, or nobody tells us, one that failed again and again.
+    A place whose consumer died, by its supervisor's report, until it starts again, and also then if it had not served;
+    without a supervisor's report, a place that failed again and again.
     """
     return {
         place

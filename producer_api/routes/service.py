@@ -81,7 +81,7 @@ class Service:
 
     Args:
         document, page: the OpenAPI document, and the documentation made from it.
-        gate: knows who may be told the state of each model; None for everybody.
+        gate: decides which requests may see the state of each model; None for all.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Service:
         return json_response(Health("ok"))
 
     async def ready(self, request: Request) -> Response:
-        """Answer 200 when inference can work, else 503; where API keys are asked for, why is told to their holders."""
+        """Answer 200 if inference can work, else 503; where API keys are required, reasons only with a valid one."""
         catalogue = self._queue.catalogue()
         state = readiness(catalogue)
         if self._gate is not None:
@@ -128,7 +128,7 @@ class Service:
         return Response(text, headers={"Content-Type": content_type, "Vary": "Accept", **NOT_KEPT})
 
     async def metrics_elsewhere(self, request: Request) -> Response:
-        """Say where the metrics are: whoever asks here reaches one of several front ends, now this and now that.
+        """Say where the metrics are: on a shared port a request reaches any one of the front ends.
 
         Raises:
             RequestError: ``NOT_FOUND``.
