@@ -29,7 +29,7 @@ CANNOT_KEEP = 1
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--model", "model_name", required=True, help="Model to tune, a name in models.toml.")
 @click.option("--precision", type=click.Choice(PRECISIONS), help="Instead of what environment and models file ask for.")
-@click.option("--background", is_flag=True, help="With the lowest priority, and only if nobody else does it already.")
+@click.option("--background", is_flag=True, help="With the lowest priority, and only if no other process does it.")
 @click.option("--again", is_flag=True, help="Search although something was found before.")
 @click.option("--steps", is_flag=True, help="Write each step on standard output, a JSON object a line.")
 @click.option("--cores", default="", help="Cores to run on, such as 0 or 2,3, if others than those of the parent.")
@@ -86,7 +86,7 @@ class Ending:
     """Ends this process at the first signal that asks for it, so that nothing is left half made.
 
     Attributes:
-        status: what it ends with; 0 as long as nobody has asked.
+        status: the exit code after a signal; 0 before.
     """
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ def _teller() -> Callable[[Step], None]:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
     def tell(step: Step) -> None:
-        with suppress(OSError):  # nobody reads any more, and what is found is kept all the same
+        with suppress(OSError):  # the reader has gone; the result is stored all the same
             os.write(output, encode(step))
 
     return tell

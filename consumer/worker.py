@@ -140,7 +140,7 @@ class Worker:
         )
 
     def _look_first(self) -> None:
-        """Whoever starts while the model is paused claims nothing, not even once."""
+        """Read the desired state first: a consumer that starts on a paused model claims nothing at all."""
         while not self._stop.is_set():
             try:
                 self._look_for_pause()
@@ -227,7 +227,7 @@ class Worker:
     # --- On the heartbeat's thread.
 
     def _look(self) -> None:
-        """See what the operator wishes; called after each heartbeat."""
+        """Look at the desired state; called after each heartbeat."""
         if self._ends:  # a turn that was just given back must not be taken again
             return
         self._look_for_pause()

@@ -153,7 +153,7 @@ class Tally(Collector):
 
 
 class _OfModels(Collector):
-    """A gauge that is asked for at each scrape, with a value for each model."""
+    """A gauge that is computed at each scrape, with a value for each model."""
 
     def __init__(self, name: str, help: str, ask: Callable[[], Mapping[str, int]]) -> None:
         self._name, self._help, self._ask = name, help, ask

@@ -274,7 +274,7 @@ class Settings:
         return ttl_ms + 4 * (self.lease_ms + self.longest_batch_ms)
 
     def flight_expiry_ms(self, ttl_ms: int) -> int:
-        """Time an id is known to be under way: longer than its reply, which may come up to a lease after its end."""
+        """How long Redis remembers that an id is in flight: longer than its reply, which may be a lease late."""
         return ttl_ms + self.lease_ms + self.reply_expiry_ms(ttl_ms)
 
 

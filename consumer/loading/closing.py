@@ -1,4 +1,4 @@
-"""Closing models: each one that was asked to load is told once that it is not used any more."""
+"""Closes models: calls ``close`` once for each one that began to load."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Closing:
         self._on_hang, self._limit_s = on_hang, CLOSE_S
 
     def close(self, model: Model) -> None:
-        """Close ``model``. What it raises is logged and changes nothing: whoever closes goes on without the model."""
+        """Close ``model``. Log what it raises, and continue without the model."""
         because = sys.exc_info()[1]  # where a load that raised is cleared up, what it raised is not told yet
         watch = threading.Timer(self._limit_s, self._hangs, [because])
         watch.daemon = True

@@ -64,7 +64,7 @@ def load_model(
     """Build, load, check the precision of, warm up and rehearse a model.
 
     Args:
-        close: closes a model that is let go, because another precision is tried or because this one fails.
+        close: closes a model that is no longer used, because another precision is tried or because this one fails.
 
     Raises:
         ModelCannotLoad: it cannot be loaded so, its precision is too far from fp32, or its own samples fail. Whatever

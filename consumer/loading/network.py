@@ -71,7 +71,7 @@ class NetworkLoader:
     Args:
         build: makes a classifier that is not loaded yet.
         device: ``cpu`` or ``cuda``.
-        close: closes a model that is let go.
+        close: closes a model that is no longer used.
     """
 
     def __init__(

@@ -52,7 +52,7 @@ def find(name: str) -> Family:
     [(package, point)] = packages.items()
     try:
         found = point.load()
-    except BaseException as error:  # code of somebody else's, which may even exit
+    except BaseException as error:  # foreign code, which may even exit
         raise EntryFailed(f"importing family {name!r} of package {package} failed: {said_by(error)}") from error
     if not isinstance(found, Family):
         kind = type(found).__name__

@@ -16,7 +16,7 @@ class AnswerWatch:
 
     Args:
         grace_s: an answer may come so long after its time: what began in time may run on.
-        longest_s: so long what is held may lie here without anything being under way, such as waiting for company.
+        longest_s: how long entries may wait here while nothing is in progress, such as for a batch to fill.
     """
 
     def __init__(self, grace_s: float, longest_s: float) -> None:

@@ -85,7 +85,7 @@ class Committer:
             self._commit_prepared(prepared)
 
     def settle(self, prepared: Prepared) -> None:
-        """Note that somebody else has committed it."""
+        """Note that another call has committed it."""
         self._leases.release(one.claim for one in prepared.completions)
         with self._committing:  # one report at a time: the metrics take no lock
             self._report(prepared)
@@ -184,7 +184,7 @@ class Committer:
     def _completions_of_joined(self, first: Completion) -> list[Completion]:
         """Make the ends of those that joined a request: its answer is theirs, too.
 
-        An end that is not lasting is no answer to them. They are given up here, and come back one by one.
+        An outcome that is not stored is no answer to them. They are released here, and come back one by one.
         """
         lasting = first.expiry_ms > 0
         joined = self._deduplication.end(first.lane, first.request_id, answered=lasting)

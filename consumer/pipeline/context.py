@@ -27,8 +27,8 @@ class Context:
         bodies: those that front ends of this machine keep in shared memory.
         cancellations: entries that are not to run; the listener adds to them.
         leases: what is claimed. What a commit could not end is still held when the next model runs.
-        watchdog: what is under way, and since when.
-        deduplication: which ids are under way.
+        watchdog: what is in progress, and since when.
+        deduplication: which ids are in flight.
     """
 
     model_name: str

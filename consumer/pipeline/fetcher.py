@@ -176,7 +176,7 @@ class Fetcher:
                 elif not may_be_duplicate(item.request):
                     self._place(item, ready)
                 elif not self._deduplication.joins(item):
-                    # Asking costs a round trip. Who has no process that waits sends one by one, and can spare it.
+                    # Asking costs a round trip. A producer without a reply stream sends one by one, and can spare it.
                     is_possible_duplicate = item.request.reply_to is None or self._deduplication.was_answered(item)
                     possible_duplicates.append(item) if is_possible_duplicate else self._place(item, ready)
             except WireError as error:

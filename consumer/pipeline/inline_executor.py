@@ -86,7 +86,7 @@ class InlineExecutor(BatchExecutor):
         if not reading.acquire(blocking=False):
             return False
         try:
-            # Whoever held the lock until now may have brought something, which must not wait for this read to end.
+            # The previous holder of the lock may have brought something, which must not wait for this read to end.
             may_read = self._intake.is_empty() and not self._stop.is_set()
             return may_read and self._fetcher.read_once(self._commit_and_read)
         finally:

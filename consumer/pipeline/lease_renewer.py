@@ -34,7 +34,7 @@ class LeaseRenewer:
         """Renew until ``stop`` is set.
 
         Raises:
-            Hung: what is under way will not end.
+            Hung: what is in progress will not end.
         """
         wait_s = 0.0  # consumers that all die before a lease is over must clear up behind each other, too
         while not stop.wait(wait_s):
@@ -55,7 +55,7 @@ class LeaseRenewer:
         lost = [claim for claim in self._stream.renew(held) if self._leases.holds(claim)] if held else []
         lost = [claim for claim in lost if not self._cancellations.holds(claim)]
         if lost:
-            log.warning("The leases of %d entries ran out; whoever answers first counts.", len(lost))
+            log.warning("The leases of %d entries ran out; the first answer counts.", len(lost))
         if now_s - self._reaped_s > self._lease_s:
             self._reaped_s = now_s
             self._stream.reap()

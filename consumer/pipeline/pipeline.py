@@ -84,7 +84,7 @@ class Pipeline:
     @property
     def padded_rows(self) -> int:
         """Rows that were computed for nothing, over all models."""
-        with self._lock:  # between two models it must not fall, or it would seem to have begun anew
+        with self._lock:  # between two models it must not fall, or it would seem to have been reset
             executor = self._executor
             return self._padded_rows + (executor.padded_rows if executor is not None else 0)
 
@@ -95,7 +95,7 @@ class Pipeline:
 
     def halt(self) -> None:
         """Claim nothing more, finish what is here, and let ``run`` return."""
-        # Said by whoever asks, at once: what a process says last should be why it ends.
+        # Logged here, at once: the last line of a process should be why it ends.
         if self._executor is not None and not self._halt.is_set():
             log.info("Draining: no more requests are claimed, those here are finished.")
         self._halt.set()

@@ -33,7 +33,7 @@ class Waiting:
     """What waits in a lane.
 
     Attributes:
-        count: requests that nobody has claimed.
+        count: requests that no consumer has claimed.
         since_s: how long they have waited since one was last taken from the lane.
     """
 

@@ -98,7 +98,7 @@ class Dead(msgspec.Struct, frozen=True):
     """One request that ends as a dead letter.
 
     Attributes:
-        completion: how its sender is told; an empty ``request_id`` when nobody can be.
+        completion: the sender's reply; an empty ``request_id`` if there can be none.
         reason: one sentence for the operator.
         crashes: how often a consumer died while it ran alone.
     """
@@ -121,7 +121,7 @@ OnDead = Callable[[Sequence[Dead], Sequence[int]], object]
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """What waits in a lane: entries nobody has claimed, entries being worked on, age of the oldest in seconds.
+    """What waits in a lane: unclaimed entries, claimed entries, age of the oldest in seconds.
 
     Attributes:
         bytes: what the lane takes, None where that is not known.
@@ -189,7 +189,7 @@ class WorkStream(Protocol):
         """
 
     def renew(self, claims: Sequence[Claim]) -> list[Claim]:
-        """Begin the lease of claimed entries anew; returns those that are not this worker's any more."""
+        """Renew the leases of claimed entries; returns those that this worker no longer owns."""
 
     def commit(self, completions: Sequence[Completion]) -> list[int]:
         """End requests atomically, one by one: 1 done by this call, 0 no longer ours, 2 already answered, -1 refused,
@@ -230,7 +230,7 @@ class WorkStream(Protocol):
         """Return whether an operator has paused the model, or drains it."""
 
     def take_turn(self) -> bool:
-        """Say whether it is this worker's turn to switch, taking or keeping the turn for a lease if nobody else has it.
+        """Say whether this worker has the turn to switch; takes or keeps it for a lease if no other worker has it.
 
         Two may have it for a moment when a lease runs out; that costs capacity and nothing else.
         """

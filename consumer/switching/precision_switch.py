@@ -106,7 +106,7 @@ class Switch:
         return self._own if self._desired is None else self._wanted(self._desired)
 
     def finish(self, refusal: str = "") -> None:
-        """Say what came of the switch under way: done, or refused with one sentence and the old precision runs on."""
+        """Report the result of the switch: done, or refused with one sentence, while the old precision still runs."""
         with self._lock:
             if self._progress is not Progress.SWITCHING:
                 return

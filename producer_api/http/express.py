@@ -1,7 +1,7 @@
 """The short way of a predict request: a head that has been seen before, and a body of declared length.
 
 A client with a kept connection sends the same head again and again. The first time it is parsed and checked like any
-other; its bytes are remembered with what they say, and whoever sends exactly these bytes again says the same. Such a
+other; its bytes are remembered with their meaning, and exactly the same bytes mean the same again. Such a
 request needs no HTTP parser, no ASGI scope, no task and no router: that is two thirds of what the front end does for a
 small request. Everything else takes the ordinary way.
 """
@@ -45,11 +45,11 @@ class KnownHead:
 
 
 class Heads:
-    """Remembers heads by their bytes, and with them who sent them: the API key is among the bytes.
+    """Remembers heads by their bytes, and with them the client: the API key is among the bytes.
 
     Args:
         dialects: the codec of each path that is answered this way.
-        gate: checks the key of a head before it is remembered; None when no key is asked for.
+        gate: checks the key of a head before it is remembered; None if no key is required.
         cors: says what is added to answers for pages of other origins; None for nothing.
     """
 
@@ -70,7 +70,7 @@ class Heads:
         known = self._known.get(head)
         if known is not None:
             client = known.head.client
-            if client is not None and client.revoked:  # the ordinary way asks anew
+            if client is not None and client.revoked:  # the ordinary way checks again
                 del self._known[head]
                 return None
             self._known.move_to_end(head)

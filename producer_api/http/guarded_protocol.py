@@ -35,7 +35,7 @@ MOST_DIGITS = 18
 """Of a Content-Length. What is longer is no length of anything, and numbers of thousands of digits cannot be read."""
 
 ONE_VALUE = frozenset({b"content-type", b"content-encoding", b"idempotency-key", b"origin", b"expect"})
-"""Headers that say one thing. Where two lines say two, whoever stands in between may have read the other one.
+"""Headers that must appear once. With two lines, a proxy in between may have read the other one.
 
 Two of Authorization are no valid key (``auth.py``).
 """
@@ -190,7 +190,7 @@ class GuardedProtocol(Connection):
         self._unclaimed_bytes = 0
         self._in_body, self._body_left_bytes = False, 0
         super().on_message_complete()
-        self.flow.resume_reading()  # a large body has paused it; who does not read on never sees the client go away
+        self.flow.resume_reading()  # a large body has paused it; without reading on we never see the client go away
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be parsed, in the documented shape, unless an answer has begun."""

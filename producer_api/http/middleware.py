@@ -33,7 +33,7 @@ class Boundary:
         metrics: where durations go.
         measured: path templates with a series of their own; all others share one.
         dialects: the codecs that tell errors to the clients of some paths; all others have the native one's.
-        gate: asks for an API key before anything is routed; None lets everybody in.
+        gate: checks the API key before routing; None accepts every request.
         cors: answers browsers that ask before they send, and marks all answers; None for neither.
     """
 

@@ -77,7 +77,7 @@ def listen(taken: socket.socket) -> None:
     """Begin to take connections on an address.
 
     Raises:
-        SettingsError: somebody was quicker.
+        SettingsError: another process was quicker.
     """
     try:
         taken.listen(BACKLOG)
@@ -248,7 +248,7 @@ class Server(uvicorn.Server):
             await asyncio.sleep(0.01)
         for task in opening:
             task.cancel()
-        await asyncio.gather(*opening, return_exceptions=True)  # who has gone is owed nothing
+        await asyncio.gather(*opening, return_exceptions=True)  # clients that have left get nothing
 
     def _connection(self) -> asyncio.Protocol:
         return self._kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)

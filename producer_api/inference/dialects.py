@@ -14,7 +14,7 @@ from .native import NATIVE, PATH
 Dialects = Mapping[str, Codec]
 
 DIALECTS: Dialects = {PATH: NATIVE}
-"""All that is asked for with POST and goes through the queue: templates of paths. One without ``{model}`` is that of a
+"""All POST requests that go through the queue, by templates of their paths. One without ``{model}`` is that of a
 dialect whose bodies name the model."""
 
 _PARAMETER = re.compile(r"\\\{(\w+)\\\}")

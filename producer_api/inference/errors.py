@@ -26,7 +26,7 @@ def from_fault(fault: Fault, request_id: str) -> RequestError:
 
 
 def internal_error() -> RequestError:
-    """Make the error for a fault of ours, which is for the log and for nobody else."""
+    """Make the error for a fault of ours, whose details go to the log only."""
     return RequestError(INTERNAL, "Something went wrong here; it has been logged.")
 
 

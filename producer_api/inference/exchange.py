@@ -125,7 +125,7 @@ class Exchange:
 
     @contextmanager
     def arriving(self) -> Iterator[Arrival]:
-        """Receive the body in pieces. Meanwhile the request has no place; it is admitted anew when it starts."""
+        """Receive the body in pieces. Meanwhile the request has no place; it is admitted again when it starts."""
         context = self._context
         arrival = context.arrivals.begin()
         context.in_flight.leave()
@@ -267,7 +267,7 @@ class Exchange:
         return about(self.request_id, self.head.traceparent)
 
     def stop(self) -> None:
-        """Take back what is under way: no response is awaited from it any more."""
+        """Cancel what is in progress: the transport no longer waits for a response."""
         if self._give_up is not None:
             self._give_up()
         if self._task is not None:

@@ -55,7 +55,7 @@ def choose(accept: bytes) -> str:
 
 
 def wants_openmetrics(accept: bytes) -> bool:
-    """Say whether a scraper names OpenMetrics and likes it at least as much as plain text, which everybody reads."""
+    """Say whether a scraper accepts OpenMetrics and prefers it at least as much as plain text, the default."""
     ranges = _ranges(accept) or []
     weight, level = _rank(OPENMETRICS, ranges)
     return level == EXACTLY and 0 < weight >= _rank("text/plain", ranges)[0]

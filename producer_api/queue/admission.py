@@ -21,7 +21,7 @@ from .interface import Catalogue, ModelState
 
 RETRY_AFTER_S = 1
 DRAIN_RETRY_S = 10
-"""Nobody can tell when an operator ends a drain."""
+"""It is unknown when an operator will end a drain."""
 
 
 def refusal(
@@ -44,7 +44,7 @@ def find_model(catalogue: Catalogue, name: str, key: str) -> ModelState:
 
 
 def no_model_known() -> RequestError:
-    """Make the error for whatever is asked of models while Redis has never answered."""
+    """Make the error for requests about models while Redis has never answered."""
     return refusal(QUEUE_UNAVAILABLE, "Redis does not answer, so no model is known.")
 
 
@@ -76,7 +76,7 @@ def admit(catalogue: Catalogue, name: str, key: str) -> ModelState:
 
 
 def not_served(state: ModelState) -> RequestError:
-    """Make the error for a model that nobody serves now: with the time that is probably left while it loads."""
+    """Make the error for a model without a live consumer: while it loads, with the time that is probably left."""
     if state.ready_in_s is None:
         return refusal(NO_WORKER, f"No consumer is running for model {state.name!r}.")
     message = f"Model {state.name!r} is loading; it will probably be ready in {state.ready_in_s} s."

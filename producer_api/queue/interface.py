@@ -28,11 +28,11 @@ class Condition(StrEnum):
 
     Attributes:
         READY: it takes requests and answers them.
-        LOADING: nobody serves it yet, and a consumer loads it or is on its way.
+        LOADING: no consumer serves it yet, and one is loading it or about to.
         DRAINING: an operator has its front ends refuse requests.
         SILENT: it takes requests, and its consumers have answered none for a while.
-        FAILED: nobody serves it, and its consumers died or cannot load it.
-        AWAY: nobody serves it.
+        FAILED: no consumer serves it, and its consumers died or cannot load it.
+        AWAY: no consumer serves it.
     """
 
     READY = "ready"
@@ -51,7 +51,7 @@ class ModelState:
     get done, None while that is not known, and while the model is paused.
 
     Attributes:
-        serving: what an operator wishes of it.
+        serving: the operator's desired state.
         is_open: it takes requests; told here once, since every request asks.
         lanes: the limit of each lane, None for that of the settings.
         lengths: how many requests each of those lanes holds that were asked for.
@@ -60,7 +60,7 @@ class ModelState:
         bytes: what they take; without those of which that is not known.
         bodies: the folder of bodies in shared memory that all its workers read; empty when they do not agree.
         versions: of the model, as its live workers say; where there are several its card changes with each heartbeat.
-        ready_in_s: while nobody serves it and a consumer loads it or is on its way: seconds that will probably take.
+        ready_in_s: while no consumer serves it and one is loading it or about to: seconds that will probably take.
     """
 
     name: str
@@ -93,7 +93,7 @@ class ModelState:
 
     @property
     def condition(self) -> Condition:
-        """How it stands for somebody who wants to send it a request."""
+        """Its condition for a client that wants to send it a request."""
         if self.is_open:
             return Condition.READY if self.is_ready else Condition.SILENT
         if self.serving is Serving.DRAINING and (self.workers or self.ready_in_s is not None):
@@ -135,7 +135,7 @@ class Standing(StrEnum):
         QUEUED: no consumer has claimed it.
         CLAIMED: a consumer has it; it may be running.
         ANSWERED: its reply is stored.
-        UNKNOWN: there is no reply, and no request with this id of a client's own is known to be under way.
+        UNKNOWN: there is no reply, and no request with this client's own id is known to be in flight.
     """
 
     QUEUED = "queued"
@@ -183,9 +183,9 @@ class Queue(Protocol):
         Args:
             state: the model, which has been admitted (``admission.admit``) and has this lane.
             request: ``reply_to`` is filled in by the queue.
-            id_is_generated: the front end made the id up, so nobody can ask for this reply again and it is deleted once
+            id_is_generated: the front end made the id, so no client can ask for this reply again and it is deleted once
                 delivered. A client's own id is looked up first: if its reply is there, that is the answer; if it
-                is under way, wherever it was admitted, its reply is waited for, and it is not run twice.
+                is in flight, wherever it was admitted, this one waits for its reply, and it does not run twice.
             done: called once, on the event loop, with the answer or the error that ended the wait, those below and
                 ``UNKNOWN_OUTCOME`` once ``request.ttl_ms`` has passed without a reply; it must not raise.
             fingerprint: of what was sent, letters and digits; with another one under the same id, ``KEY_REUSED``. Empty
@@ -193,7 +193,7 @@ class Queue(Protocol):
             lane: which one; the same id in another lane is another request.
 
         Returns:
-            What to call when nobody is interested in the answer any more; ``done`` is not called after that. A request
+            What to call when the client no longer waits for the answer; ``done`` is not called after that. A request
             with an id that the front end made up is then not run, if no consumer has claimed it yet.
 
         Raises:
@@ -212,7 +212,7 @@ class Queue(Protocol):
         """Take back a request with an id of a client's own; returns how it stood.
 
         One that was queued is not run; one that was claimed is not run if its consumer can still help it. In
-        both cases it leaves nothing behind, and whoever waits for it is told ``CANCELLED``.
+        both cases it leaves nothing behind, and clients that wait for it get ``CANCELLED``.
 
         Raises:
             RequestError: ``UNKNOWN_MODEL``, ``UNKNOWN_LANE``, ``QUEUE_UNAVAILABLE``.

@@ -27,8 +27,8 @@ class Waiter:
         deadline_slot: where ``Deadlines`` keeps it.
         look: the reply key is to be read as soon as possible.
         entry_id: the request's entry in the stream, once known.
-        ended: nobody waits any more.
-        unwanted: nobody will ask for the reply either.
+        ended: no client waits any more.
+        unwanted: no client will ask for the reply either.
         traceparent: the request's own, for the log.
         early: how an entry ended, heard of before it was known whether it is this request's; None for nothing.
     """
@@ -73,7 +73,7 @@ class Waiter:
         """End with a reply or an error, unless already ended."""
         if not self.ended:
             self.ended = True
-            # Whoever is called probably refers to this waiter: left in place, every request would be a cycle for the
+            # The callback probably refers to this waiter: left in place, every request would be a cycle for the
             # garbage collector, whose pauses would be the slowest requests.
             done, self.done = self.done, _nothing
             done(result)
@@ -114,18 +114,18 @@ class Waiters:
             del self._by_id[waiter.request_id]
 
     def of(self, request_id: str) -> Sequence[Waiter]:
-        """Return who waits for this id."""
+        """Return the waiters for this id."""
         return self._by_id.get(request_id, ())
 
     def all(self) -> Iterable[Waiter]:
-        """Return everybody."""
+        """Return all waiters."""
         return [waiter for waiters in self._by_id.values() for waiter in waiters]
 
     def take_wanted(self, overdue_since_s: float) -> list[str]:
         """Return the ids whose reply key is to be looked at, and take note that it is.
 
         Args:
-            overdue_since_s: who began to wait before this time is overdue; the rest only when asked for.
+            overdue_since_s: requests that began to wait before this time are overdue; others only if ``look`` is set.
         """
         wanted = []
         for request_id, waiters in self._by_id.items():

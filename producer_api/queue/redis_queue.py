@@ -40,7 +40,7 @@ SHORT_BYTES = 4096
 REFRESH_S = 1.0
 REFRESH_WHEN_AWAY_S = 0.25
 REFRESH_WHEN_LOADING_S = 0.1
-"""While a consumer loads: who waits for it should not wait for us, too."""
+"""While a consumer loads: clients that wait for it should not wait for us, too."""
 
 
 class QueueInstruments(Instruments, Protocol):
@@ -68,7 +68,7 @@ class RedisQueue:
     Args:
         settings: Redis address, limits and the lease that all waits are scaled by.
         instruments: where durations and errors are counted.
-        configured: models that somebody has told to be there: they load until one of their consumers has spoken.
+        configured: models that the settings name: they count as loading until one of their consumers has reported.
     """
 
     def __init__(self, settings: Settings, instruments: QueueInstruments, configured: Iterable[str] = ()) -> None:
@@ -118,7 +118,7 @@ class RedisQueue:
         try:
             fresh = await self._reader.read()
             self._tell_backlogs(fresh, asked_s)
-            # A server that lost its data is told again within a heartbeat; until then a model is away, not unknown.
+            # Consumers write again to a server that lost its data, within a heartbeat; until then a model is away.
             known = self._catalogue.models
             away = {name: ModelState(name, state.card, lanes=state.lanes) for name, state in known.items()}
             self._catalogue = Catalogue({**away, **fresh.models}, redis_ok=True, memory_full=fresh.memory_full)
@@ -133,7 +133,7 @@ class RedisQueue:
             self._instruments.redis_errors.inc()
             self._catalogue = Catalogue(self._catalogue.models, redis_ok=False)
             self._was_demoted = self._was_demoted or isinstance(error, NotPrimary)
-        except Exception:  # whatever stands in Redis, the next snapshot must be taken
+        except Exception:  # whatever Redis contains, the next snapshot must be taken
             log.exception("The list of models cannot be read.")
 
     def _connect_anew(self) -> None:
@@ -214,7 +214,7 @@ class RedisQueue:
 
     def _shared_place(self, state: ModelState, request: Request, channel: Channel, lane: str) -> At | None:
         """Keep the body in shared memory, if all of the model's consumers read it there. Only where the id is ours:
-        whoever can ask again with an id has a right to a request that is whole without this process."""
+        a client that can ask again with its own id needs a request that is complete without this process."""
         body = request.body
         if body is None or len(body) < LEAST_BYTES or not state.bodies or state.bodies != self._bodies.identity:
             return None

@@ -26,7 +26,7 @@ _CODES = tuple(code.encode() for code, _ in NOT_FOLLOWED)
 class SharedWait:
     """As :class:`producer_api.queue.channel.Wait`. A request whose body was not found goes again, once, with its body.
 
-    Nobody but this process knows its id, so nobody sees how it ended first.
+    Only this process knows its id, so nobody else sees how it ended first.
 
     Args:
         at: where the body is; given back when the request has ended.
@@ -56,7 +56,7 @@ class SharedWait:
             raise
 
     def give_up(self) -> None:
-        """Nobody is interested any more."""
+        """The client no longer waits."""
         self._wait.give_up()
         self._drop()
 

@@ -71,7 +71,7 @@ def retry_after_s(catalogue: Catalogue) -> int:
 
 
 def in_brief(state: Readiness) -> Readiness:
-    """Say no more than whether it is ready: names of models and the lengths of their queues are not for everybody."""
+    """Show only whether it is ready: names of models and the lengths of their queues are not public."""
     reasons = [] if state.ready else ["Not ready; with a valid API key the reasons are told."]
     return Readiness(state.ready, None, reasons, [])
 
@@ -144,5 +144,5 @@ class Service:
         return Response(self._document, media_type="application/json")
 
     async def docs(self, request: Request) -> Response:
-        """Return the documentation page. It loads nothing from elsewhere, and the browser is told so."""
+        """Return the documentation page. It loads nothing from elsewhere, and its policy tells the browser so."""
         return HTMLResponse(self._page, headers=self._page_headers)

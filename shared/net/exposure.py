@@ -26,5 +26,5 @@ def check_exposure(settings: Settings) -> None:
     if settings.keys_file is None and not settings.allow_anonymous and reaches_beyond(settings.host):
         raise SettingsError(
             f"HEADRACE_HOST ({settings.host}) is reachable from other machines, and HEADRACE_KEYS_FILE is not set, so "
-            "everybody could use the models; set it, or HEADRACE_ALLOW_ANONYMOUS=1 if that is wanted."
+            "everybody could use the models; set it, or HEADRACE_ALLOW_ANONYMOUS=1 if you want that."
         )

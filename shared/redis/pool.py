@@ -38,8 +38,8 @@ _COMMON: dict[str, Any] = {
     "driver_info": None,  # else each connection begins with CLIENT SETINFO, which no role may do and Redis 7.0 lacks
 }
 
-# The name tells operators who is connected. And a connection must begin with some answer: in TLS 1.3 a server sends
-# tickets unasked, which the library would take for an answer to nothing. To be spared means not to be closed for what
+# The name tells operators which process is connected. And a connection must begin with some answer: in TLS 1.3 a server
+# sends tickets unasked, which the library would mistake for an answer. Spared connections are not closed for what
 # other clients leave unread (maxmemory-clients).
 _NAMED = ("CLIENT", "SETNAME", NAME)
 _SPARED = ("CLIENT", "NO-EVICT", "ON")

@@ -1,8 +1,8 @@
-"""What an operator wishes of a model while it runs, and what a consumer says of it.
+"""The desired state of a model, set by an operator while it runs, and what a consumer reports about it.
 
-A wish is in a hash of the model's namespace (``keys.wish``). One is for another precision: consumers read it at each
-heartbeat, switch one after the other, and publish in their own hash how far they are. The other says whether the model
-is paused or drained: consumers read that at each heartbeat, too, and front ends with their list of models.
+It is a hash of the model (``keys.wish``). One part is a precision: consumers read it at each heartbeat, switch one
+after the other, and publish their progress in their own hash. The other says whether the model is paused or draining:
+consumers read that at each heartbeat, too, and front ends with their list of models.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import msgspec
 from shared.names import is_name
 
 PRECISION, TOKEN = "precision", "token"
-"""Fields of the wish: which precision, and a name that no other wish has."""
+"""Fields of the desired state: which precision, and a unique name of this change."""
 
 DEFAULT = "default"
-"""The wish for what environment and models file say."""
+"""The precision that environment and models file say."""
 
 
 SERVING = "serving"
-"""Field of the wish: a :class:`Serving`; without it the model is open."""
+"""Field of the desired state: a :class:`Serving`; without it the model is open."""
 
 
 LATE = "late_s"
@@ -54,14 +54,14 @@ _SERVINGS = {one.value.encode(): one for one in Serving}
 
 
 class DesiredPrecision(msgspec.Struct, frozen=True):
-    """What an operator asked for. A wish repeated is another wish: its token is new."""
+    """A desired precision. Repeating a command is another change: its token is new."""
 
     precision: str
     token: str
 
 
 class Progress(StrEnum):
-    """How far a consumer is with the wish whose token it publishes."""
+    """How far a consumer is with the change whose token it publishes."""
 
     WAITING = "waiting"
     SWITCHING = "switching"
@@ -70,7 +70,7 @@ class Progress(StrEnum):
 
 
 def from_fields(precision: bytes | None, token: bytes | None) -> DesiredPrecision | None:
-    """Read the two fields of a wish; None when there is none, or none that can be told from another."""
+    """Read the two fields of a desired precision; None if one is missing."""
     if precision is None or token is None:
         return None
     name, mark = precision.decode(errors="replace"), token.decode(errors="replace")
@@ -88,9 +88,9 @@ class WorkerState(msgspec.Struct, frozen=True):
         loaded_s: for how many seconds it has run so; consumers that differ only because they switch in turns have not
             done so for long.
         why: one sentence on how that compares with fp32.
-        token: of the wish that ``progress`` is about; empty for none.
-        progress: a ``Progress``; empty without a wish.
-        refusal: one sentence when the wish was refused.
+        token: of the change that ``progress`` is about; empty for none.
+        progress: a ``Progress``; empty without a desired precision.
+        refusal: one sentence if it was refused.
         serving: ``paused`` once it claims nothing more because the model is paused, else ``open``.
         late_s: for how many seconds it has held requests and answered none that it should have; empty while it answers.
         bodies: which folder of bodies in shared memory it reads (``bodies.py``); empty for none.

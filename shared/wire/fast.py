@@ -129,7 +129,7 @@ def _tensors(found: Sequence[_Tensor], checks_elements: bool) -> tuple[Tensor, .
 def is_final(message: bytes) -> bool:
     """Say whether a reply is whole, and no part of one that a later version sends piece by piece.
 
-    What cannot be read counts as whole: whoever decodes it says what is wrong.
+    What cannot be read counts as final: decoding it will say what is wrong.
     """
     if b"final\xc2" not in message:  # the name and a false behind it
         return True

@@ -24,7 +24,7 @@ def arrays(request: Request, specs: Sequence[TensorSpec]) -> dict[str, NDArray[A
         specs: what the model describes; -1 in a shape allows any size.
 
     Raises:
-        RequestError: ``INVALID_INPUT``, with the field to blame: an input is missing, unknown, there twice, of another
+        RequestError: ``INVALID_INPUT``, with the wrong field: an input is missing, unknown, there twice, of another
             datatype or shape, of another number of rows than the first, or no UTF-8.
     """
     if not request.inputs:

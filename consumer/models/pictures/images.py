@@ -56,7 +56,7 @@ _TRANSPOSE = {
 }
 
 # Filters are set for the whole process, because setting them per request is not safe with threads. A picture that
-# Pillow calls a decompression bomb is an error; its remarks on damaged metadata concern nobody here.
+# Pillow calls a decompression bomb is an error; its remarks on damaged metadata do not matter here.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
@@ -79,7 +79,7 @@ def decode(body: bytes, resize: int, crop: int, interpolation: str, max_pixels: 
     """
     header = _header(body, max_pixels)
     try:
-        # The decoder sees no metadata: what it makes of them takes longer than the picture, if somebody wants it to.
+        # The decoder sees no metadata: hostile metadata would take longer than the picture.
         with Image.open(io.BytesIO(header.body), formats=(header.form,)) as picture:
             # No decoder has run yet: width and height come from the header.
             check_pixels(*picture.size, max_pixels)

@@ -1,4 +1,4 @@
-"""The header of a JPEG file: its size, the number of passes of a decoder, its orientation. Pure.
+"""The header of a JPEG file: its size, the number of decoder passes, its orientation. Limits: `decode_cost.py`. Pure.
 
 Source: ITU-T T.81, annex B; where files break its rules, what libjpeg does.
 """
