@@ -25,7 +25,7 @@ from shared.state.cards import Example
 from .devices import pick_device
 from .precision import free_memory, prepare
 from .rehearsal import rehearse
-from .start_cache import Notes
+from .start_cache import StartCache
 from .torch_environment import prepare_for_torch
 from .warmup import Calibration, calibrate
 
@@ -107,17 +107,17 @@ def _load_own(build: Callable[[], Model], config: ConsumerConfig, close: Callabl
         import torch
 
         torch.set_num_threads(threads_of(config.settings, device))
-    notes = Notes(Path(config.settings.data_dir) / "notes", config.model_name, fingerprint(config, device))
+    start_cache = StartCache(Path(config.settings.data_dir) / "notes", config.model_name, fingerprint(config, device))
 
     def made() -> Model:
         model = build()
         return CheckedModel(model, lambda: free_memory(device)) if is_checked else model
 
-    model, parity = prepare(made, device, config.precision, config.max_batch, notes, close)
+    model, parity = prepare(made, device, config.precision, start_cache, config.max_batch, close)
     free_memory(device)  # what was tried and let go leaves more behind than what was kept takes
     give_back_freed_memory()
     try:
-        calibration = calibrate(model, config, notes, parity.precision)
+        calibration = calibrate(model, config, start_cache, parity.precision)
     except BaseException:
         close(model)
         raise

@@ -23,7 +23,7 @@ from consumer.tuning.tuner import Errand, tune_now
 from shared.state.cards import Tuning
 
 from .precision import AUTO, FP32, prepare
-from .start_cache import Notes
+from .start_cache import StartCache
 from .warmup import Calibration, calibrate, calibrate_briefly, warm
 
 log = logging.getLogger(__name__)
@@ -174,17 +174,17 @@ class NetworkLoader:
             )
         _prepare_torch(config, device)
         wanted = FP32 if config.precision == AUTO else config.precision
-        model, parity = prepare(self._build, device, wanted, config.max_batch, close=self._close)
+        model, parity = prepare(self._build, device, wanted, StartCache(), config.max_batch, self._close)
         try:
             if adoptable.wants_search and config.settings.tune != "off":
                 calibration = calibrate_briefly(model, config)
             else:
                 folder = Path(config.settings.data_dir) / "notes"
-                notes = Notes(folder, config.model_name, fingerprint(config, device))
+                start_cache = StartCache(folder, config.model_name, fingerprint(config, device))
                 # On a CPU that others use too, long runs are always interrupted and short ones are not, which makes
                 # small batches look better than they are. The time of this thread leaves that out.
                 timer = thread_time if device == "cpu" else monotonic
-                calibration = calibrate(model, config, notes, parity.precision, timer)
+                calibration = calibrate(model, config, start_cache, parity.precision, timer)
         except BaseException:
             self._close(model)
             raise

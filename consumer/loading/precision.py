@@ -20,7 +20,7 @@ from consumer.models.base import Model
 from consumer.models.model_errors import described
 from consumer.tuning.measuring import shortest_s
 
-from .start_cache import Notes
+from .start_cache import StartCache
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -109,8 +109,8 @@ def prepare(
     build: Callable[[], Model],
     device: str,
     wanted: str,
+    start_cache: StartCache,
     max_batch: int = SIZES[-1],
-    notes: Notes | None = None,
     close: Callable[[Model], None] = Model.close,
 ) -> tuple[Model, Parity]:
     """Build and load a model in the precision ``wanted``, or for ``auto`` in the fastest one that agrees with fp32.
@@ -121,8 +121,8 @@ def prepare(
     Args:
         build: makes a model that is not loaded yet; called once for each precision that is tried.
         device: ``cpu`` or ``cuda``.
+        start_cache: what earlier starts found to be fastest; that precision is then the only one that is compared.
         max_batch: rows of the largest batch; larger ones are not compared.
-        notes: what earlier starts found to be fastest; that precision is then the only one that is compared.
         close: closes a model that is no longer used, and never raises; also called if its ``load`` raised.
 
     Returns:
@@ -135,7 +135,7 @@ def prepare(
     sizes = sorted({min(size, max_batch) for size in SIZES})
     maker = Maker(build, device, close)
     if wanted == AUTO:
-        return _fastest(maker, sizes, notes or Notes())
+        return _fastest(maker, sizes, start_cache)
     if wanted == FP32:
         return _exact(maker, "nothing to compare, it is what others are compared with.")
     lacking = _lacks(device, wanted)
@@ -156,7 +156,7 @@ def prepare(
     return model, parity
 
 
-def _fastest(maker: Maker, sizes: Sequence[int], notes: Notes) -> tuple[Model, Parity]:
+def _fastest(maker: Maker, sizes: Sequence[int], start_cache: StartCache) -> tuple[Model, Parity]:
     offered = [name for name in maker.build().precisions(maker.device) if name != FP32]
     if not offered:
         return _exact(maker, "it is the only precision of this model.")
@@ -165,7 +165,7 @@ def _fastest(maker: Maker, sizes: Sequence[int], notes: Notes) -> tuple[Model, P
     if not others:
         return _exact(maker, f"it is the fastest precision that agrees: {' '.join(untried.values())}")
     place = f"precision {maker.device} of {'+'.join(others)}"
-    known = notes.get(place)
+    known = start_cache.get(place)
     if isinstance(known, dict) and known.get("precision") == FP32:
         return _exact(maker, str(known.get("reason"))[:1000])
     known = known.get("precision") if isinstance(known, dict) else None
@@ -176,9 +176,9 @@ def _fastest(maker: Maker, sizes: Sequence[int], notes: Notes) -> tuple[Model, P
         tried.attempt(name, must_be_faster=name != known)
     if tried.best is None:
         reason = f"it is the fastest precision that agrees: {' '.join(tried.refusals)}"
-        notes.put(place, {"precision": FP32, "reason": reason})
+        start_cache.put(place, {"precision": FP32, "reason": reason})
         return _exact(maker, reason)
-    notes.put(place, {"precision": tried.best.precision})
+    start_cache.put(place, {"precision": tried.best.precision})
     return tried.model or maker.load(tried.best.precision), tried.best
 
 

@@ -1,7 +1,7 @@
 """What earlier starts measured, kept in a file so that the next start is quick.
 
-Notes only ever save time: what they advise is checked against fp32 at every start. So a file that is missing, damaged
-or of another machine is simply not used, and one that cannot be written is a remark in the log.
+It only ever saves time: what it advises is checked against fp32 at every start. So a file that is missing, damaged or
+of another machine is simply not used, and one that cannot be written is a remark in the log.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ log = logging.getLogger(__name__)
 MOST_BYTES = 1 << 20
 
 
-class Notes:
+class StartCache:
     """A few JSON values under names, valid for one set of circumstances.
 
     Args:
-        folder: where the file is, made when something is written; None keeps the notes in memory only.
+        folder: where the file is, made when something is written; None keeps the values in memory only.
         name: begins the file's name.
         circumstances: what the values depend on; other circumstances have a file of their own.
     """
@@ -40,7 +40,7 @@ class Notes:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Wait until no other process of this machine measures in these circumstances, and read its notes then."""
+        """Wait until no other process of this machine measures in these circumstances, and read what it found then."""
         with ExitStack() as held:
             if self._path is not None:
                 try:

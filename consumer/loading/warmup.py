@@ -20,7 +20,7 @@ from consumer.tuning.findings import Finding
 from consumer.tuning.measuring import BatchTimes, measure, preferred_rows
 from shared.families import known
 
-from .start_cache import Notes
+from .start_cache import StartCache
 
 log = logging.getLogger(__name__)
 
@@ -65,26 +65,26 @@ class Calibration:
 
 
 def calibrate(
-    model: Model, config: ConsumerConfig, notes: Notes, precision: str, timer: Timer = monotonic
+    model: Model, config: ConsumerConfig, start_cache: StartCache, precision: str, timer: Timer = monotonic
 ) -> Calibration:
     """Warm the model up and measure its buckets, or take the times from the last start if nothing has changed.
 
-    Of several consumers one measures while the others wait for its notes: so all of them batch alike.
+    Of several consumers one measures while the others wait for what it finds: so all of them batch alike.
 
     Args:
-        notes: hold for this model, machine and torch.
+        start_cache: holds for this model, machine and torch.
         precision: the one in force.
         timer: what a run is timed with.
     """
     sizes, run = config.buckets, _run(model)
     place = f"batches of {','.join(map(str, sizes))} in {precision}"
-    with notes.lock():
-        measured = checked(notes.get(place))
+    with start_cache.lock():
+        measured = checked(start_cache.get(place))
         if measured is None:
             budget_s = NETWORK_BUDGET_S if known(config.model.family).is_network else BUDGET_S
             measured = measure(run, sizes, budget_s, timer=timer)
             if measured:
-                notes.put(place, measured)
+                start_cache.put(place, measured)
             return _found(measured, model, config)
     measure(run, sizes, BUDGET_S, rounds=0)
     return _found(measured, model, config)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 
 import torch
 
 from consumer.config import resolve
 from consumer.loading.precision import prepare
+from consumer.loading.start_cache import StartCache
 from consumer.models.families import build
 from shared.settings import Settings
 
@@ -23,7 +25,8 @@ def main() -> None:
     device = config.settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    model, _ = prepare(lambda: build(config.model_name, config.model), device, config.precision, config.max_batch)
+    made = partial(build, config.model_name, config.model)
+    model, _ = prepare(made, device, config.precision, StartCache(), config.max_batch)
     for size in config.buckets:
         model.run(model.sample_rows(size))
     print("Warm.", flush=True)

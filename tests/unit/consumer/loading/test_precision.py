@@ -13,7 +13,7 @@ import pytest
 
 from consumer.events import Parity
 from consumer.loading import precision
-from consumer.loading.start_cache import Notes
+from consumer.loading.start_cache import StartCache
 from consumer.models.base import Description, Model, Result
 from consumer.models.families import build
 from consumer.runtimes import instructions
@@ -90,7 +90,7 @@ def test_zeros_agree_with_zeros_only() -> None:
 
 
 class Doubling(Model):
-    """Doubles its numbers, up to an error that the lower precisions make; notes what became of it."""
+    """Doubles its numbers, up to an error that the lower precisions make; cache what became of it."""
 
     precision = "nothing"
 
@@ -124,7 +124,7 @@ class Doubling(Model):
 
 def test_fp32_is_loaded_once_and_not_compared() -> None:
     log: list[str] = []
-    model, parity = precision.prepare(lambda: Doubling(0, log), "cpu", "fp32")
+    model, parity = precision.prepare(lambda: Doubling(0, log), "cpu", "fp32", StartCache())
     assert log == ["load fp32"]
     assert (parity.passed, parity.rows, parity.top1_agreement, parity.cosine) == (True, 0, 1.0, 1.0)
     assert isinstance(model, Doubling)
@@ -132,7 +132,7 @@ def test_fp32_is_loaded_once_and_not_compared() -> None:
 
 def test_the_reference_is_freed_before_the_other_is_loaded() -> None:
     log: list[str] = []
-    model, parity = precision.prepare(lambda: Doubling(0.001, log), "cpu", "bf16", max_batch=16)
+    model, parity = precision.prepare(lambda: Doubling(0.001, log), "cpu", "bf16", StartCache(), max_batch=16)
     assert log == ["load fp32", "free fp32", "load bf16"]
     assert parity.passed
     assert parity.rows == sum(precision.SIZES[:3]) + 16  # largest batch: 16
@@ -142,13 +142,13 @@ def test_the_reference_is_freed_before_the_other_is_loaded() -> None:
 
 def test_a_broken_precision_is_refused_with_its_figures() -> None:
     with pytest.raises(precision.PrecisionRefused, match=r"precision bf16 is refused: .*largest difference") as caught:
-        precision.prepare(lambda: Doubling(0.5, []), "cpu", "bf16")
+        precision.prepare(lambda: Doubling(0.5, []), "cpu", "bf16", StartCache())
     assert not caught.value.parity.passed
     assert caught.value.parity.largest_difference > 0.03
 
 
 def test_outputs_that_are_not_numbers_are_not_compared() -> None:
-    _, parity = precision.prepare(lambda: Doubling(0, [], text=True), "cpu", "bf16")
+    _, parity = precision.prepare(lambda: Doubling(0, [], text=True), "cpu", "bf16", StartCache())
     assert parity.passed
     assert parity.rows == 0
     assert "not compared" in parity.reason
@@ -191,13 +191,13 @@ def every_instruction(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def automatic(
-    monkeypatch: pytest.MonkeyPatch, notes: Notes | None = None, **effects: tuple[float, float]
+    monkeypatch: pytest.MonkeyPatch, cache: StartCache | None = None, **effects: tuple[float, float]
 ) -> tuple[str, Parity, list[str]]:
     """Prepare in precision auto: the precision in force, what is told of it, and what was loaded."""
     monkeypatch.setattr(precision, "perf_counter", lambda: Timed.clock)
     monkeypatch.setattr(Timed, "effects", {"fp32": (0.0, 1.0), **effects})
     log: list[str] = []
-    model, parity = precision.prepare(lambda: Timed(log), "cpu", "auto", 16, notes)
+    model, parity = precision.prepare(lambda: Timed(log), "cpu", "auto", cache or StartCache(), 16)
     assert isinstance(model, Timed)
     assert model.precision == parity.precision
     assert parity.passed
@@ -236,39 +236,39 @@ def test_auto_steps_down_to_fp32_and_says_why(
 
 
 def test_the_next_start_compares_only_what_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    notes = Notes()
-    automatic(monkeypatch, notes, tf32=(0.001, 0.8), bf16=(0.001, 0.5))
-    name, _, loads = automatic(monkeypatch, notes, tf32=(0.001, 0.1), bf16=(0.001, 2.0))
+    cache = StartCache()
+    automatic(monkeypatch, cache, tf32=(0.001, 0.8), bf16=(0.001, 0.5))
+    name, _, loads = automatic(monkeypatch, cache, tf32=(0.001, 0.1), bf16=(0.001, 2.0))
     assert name == "bf16"
     assert loads == ["load fp32", "load bf16"]
 
 
 def test_what_was_chosen_and_no_longer_agrees_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    notes = Notes()
-    automatic(monkeypatch, notes, bf16=(0.001, 0.5))
-    name, parity, _ = automatic(monkeypatch, notes, bf16=(9.0, 0.5))
+    cache = StartCache()
+    automatic(monkeypatch, cache, bf16=(0.001, 0.5))
+    name, parity, _ = automatic(monkeypatch, cache, bf16=(9.0, 0.5))
     assert name == "fp32"
     assert "largest difference" in parity.reason
 
 
 def test_the_next_start_knows_why_it_is_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
-    notes = Notes()
-    automatic(monkeypatch, notes, bf16=(9.0, 0.5))
-    _, parity, loads = automatic(monkeypatch, notes, bf16=(9.0, 0.5))
+    cache = StartCache()
+    automatic(monkeypatch, cache, bf16=(9.0, 0.5))
+    _, parity, loads = automatic(monkeypatch, cache, bf16=(9.0, 0.5))
     assert loads == ["load fp32"]
     assert "largest difference" in parity.reason
 
 
 @pytest.mark.parametrize("known", [7, "bf16", {"precision": "fp64"}, {"precision": ["bf16"]}, {}])
 def test_nonsense_in_the_notes_is_measured_anew(monkeypatch: pytest.MonkeyPatch, known: Any) -> None:
-    notes = Notes()
-    notes.put("precision cpu of bf16", known)
-    assert automatic(monkeypatch, notes, bf16=(0.001, 0.5))[0] == "bf16"
+    cache = StartCache()
+    cache.put("precision cpu of bf16", known)
+    assert automatic(monkeypatch, cache, bf16=(0.001, 0.5))[0] == "bf16"
 
 
 def test_auto_is_fp32_for_models_that_name_nothing_else() -> None:
     log: list[str] = []
-    _, parity = precision.prepare(lambda: Doubling(0, log, text=True), "cpu", "auto")
+    _, parity = precision.prepare(lambda: Doubling(0, log, text=True), "cpu", "auto", StartCache())
     assert parity.precision == "fp32"
     assert "load bf16" not in log
 
@@ -279,7 +279,7 @@ def test_a_slower_precision_that_was_asked_for_is_used_with_a_warning(
     monkeypatch.setattr(precision, "perf_counter", lambda: Timed.clock)
     monkeypatch.setattr(Timed, "effects", {"fp32": (0.0, 1.0), "bf16": (0.001, 2.0)})
     with caplog.at_level(logging.WARNING):
-        _, parity = precision.prepare(lambda: Timed([]), "cpu", "bf16")
+        _, parity = precision.prepare(lambda: Timed([]), "cpu", "bf16", StartCache())
     assert parity.precision == "bf16"
     assert "slower than fp32" in parity.reason
     assert "slower than fp32" in caplog.text
@@ -321,13 +321,13 @@ def test_a_name_is_tried_without_instructions_too_and_that_is_said(
     monkeypatch.setattr(precision, "perf_counter", lambda: Timed.clock)
     monkeypatch.setattr(Timed, "effects", {"fp32": (0.0, 1.0), "bf16": (0.001, 50.0)})
     with caplog.at_level(logging.WARNING):
-        _, parity = precision.prepare(lambda: Timed([]), "cpu", "bf16")
+        _, parity = precision.prepare(lambda: Timed([]), "cpu", "bf16", StartCache())
     assert (parity.precision, parity.passed) == ("bf16", True)
     assert "It is emulated, since this processor has no instructions for it. It is slower than fp32" in parity.reason
     assert "asked for by name, although this processor has no instructions for it" in caplog.text
     monkeypatch.setattr(Timed, "effects", {"fp32": (0.0, 1.0), "bf16": (9.0, 50.0)})
     with pytest.raises(precision.PrecisionRefused):
-        precision.prepare(lambda: Timed([]), "cpu", "bf16")
+        precision.prepare(lambda: Timed([]), "cpu", "bf16", StartCache())
 
 
 class Counting(Timed):
@@ -347,7 +347,7 @@ def test_a_trial_twice_as_slow_is_given_up_at_its_first_batch(
     monkeypatch.setattr(precision, "perf_counter", lambda: Timed.clock)
     monkeypatch.setattr(Timed, "effects", {"fp32": (0.0, 1.0), "bf16": (0.001, takes_s)})
     monkeypatch.setattr(Counting, "runs", [])
-    model, parity = precision.prepare(lambda: Counting([]), "cpu", "auto", 1)
+    model, parity = precision.prepare(lambda: Counting([]), "cpu", "auto", StartCache(), 1)
     assert isinstance(model, Timed)
     assert model.precision == "fp32"
     assert Counting.runs.count("bf16") == runs
@@ -360,7 +360,7 @@ def test_the_best_so_far_is_what_a_trial_is_given_up_against(monkeypatch: pytest
     monkeypatch.setattr(precision, "perf_counter", lambda: Timed.clock)
     monkeypatch.setattr(Timed, "effects", {"fp32": (0.0, 1.0), "tf32": (0.001, 0.3), "bf16": (0.001, 0.7)})
     monkeypatch.setattr(Counting, "runs", [])
-    _, parity = precision.prepare(lambda: Counting([]), "cpu", "auto", 1)
+    _, parity = precision.prepare(lambda: Counting([]), "cpu", "auto", StartCache(), 1)
     assert parity.precision == "tf32"
     assert Counting.runs.count("bf16") == 1
 
@@ -379,7 +379,7 @@ def test_what_is_done_once_only_does_not_make_a_short_trial_hopeless(monkeypatch
 
     monkeypatch.setattr(precision, "perf_counter", lambda: Timed.clock)
     monkeypatch.setattr(Timed, "effects", {"fp32": (0.0, 0.01), "bf16": (0.001, 0.008)})
-    _, parity = precision.prepare(lambda: Unpacking([]), "cpu", "auto", 1)
+    _, parity = precision.prepare(lambda: Unpacking([]), "cpu", "auto", StartCache(), 1)
     assert parity.precision == "bf16"
 
 
@@ -393,7 +393,7 @@ needs_bf16 = pytest.mark.skipif(
 @pytest.mark.usefixtures("one_thread")
 def test_bf16_passes_on_the_shipped_models(name: str) -> None:
     config = model_config.load(ROOT / "models.toml")[name]
-    _, parity = precision.prepare(lambda: build(name, config), "cpu", "bf16")
+    _, parity = precision.prepare(lambda: build(name, config), "cpu", "bf16", StartCache())
     assert parity.passed, parity.reason
     assert parity.top1_agreement == 1
 
@@ -414,4 +414,4 @@ def test_a_network_broken_by_its_precision_is_refused(monkeypatch: pytest.Monkey
     monkeypatch.setattr(half_precision, "converted", broken)
     config = ModelConfig("torchvision", "mobilenet_v3_small", "random")
     with pytest.raises(precision.PrecisionRefused, match="precision bf16 is refused"):
-        precision.prepare(lambda: build("mine", config), "cpu", "bf16")
+        precision.prepare(lambda: build("mine", config), "cpu", "bf16", StartCache())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from consumer.loading.start_cache import Notes
+from consumer.loading.start_cache import StartCache
 from tests.children import ROOT, clean_environment
 
 
@@ -21,42 +21,42 @@ def only_file(folder: Path) -> Path:
 
 def test_what_was_put_is_there_at_the_next_start(tmp_path: Path) -> None:
     folder = tmp_path / "made" / "when needed"
-    Notes(folder, "m", {"torch": "2"}).put("recipe", ["a", "b"])
-    again = Notes(folder, "m", {"torch": "2"})
+    StartCache(folder, "m", {"torch": "2"}).put("recipe", ["a", "b"])
+    again = StartCache(folder, "m", {"torch": "2"})
     again.put("precision", {"precision": "bf16"})
-    last = Notes(folder, "m", {"torch": "2"})
+    last = StartCache(folder, "m", {"torch": "2"})
     assert (last.get("recipe"), last.get("precision"), last.get("other")) == (["a", "b"], {"precision": "bf16"}, None)
 
 
 def test_other_circumstances_see_nothing(tmp_path: Path) -> None:
-    Notes(tmp_path, "m", {"torch": "2"}).put("recipe", ["a"])
-    assert Notes(tmp_path, "m", {"torch": "3"}).get("recipe") is None
-    assert Notes(tmp_path, "n", {"torch": "2"}).get("recipe") is None
+    StartCache(tmp_path, "m", {"torch": "2"}).put("recipe", ["a"])
+    assert StartCache(tmp_path, "m", {"torch": "3"}).get("recipe") is None
+    assert StartCache(tmp_path, "n", {"torch": "2"}).get("recipe") is None
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"\xff\xfe", b"[]", b"null", b'{"circumstances":{"torch":"2"},"values":[1]}', b"[" * 100_000]
 )
 def test_a_damaged_file_is_not_used_and_is_replaced(tmp_path: Path, content: bytes) -> None:
-    Notes(tmp_path, "m", {"torch": "2"}).put("recipe", ["a"])
+    StartCache(tmp_path, "m", {"torch": "2"}).put("recipe", ["a"])
     only_file(tmp_path).write_bytes(content)
-    notes = Notes(tmp_path, "m", {"torch": "2"})
+    notes = StartCache(tmp_path, "m", {"torch": "2"})
     assert notes.get("recipe") is None
     notes.put("recipe", ["b"])
-    assert Notes(tmp_path, "m", {"torch": "2"}).get("recipe") == ["b"]
+    assert StartCache(tmp_path, "m", {"torch": "2"}).get("recipe") == ["b"]
 
 
 def test_a_file_copied_from_elsewhere_is_not_used(tmp_path: Path) -> None:
-    Notes(tmp_path, "m", {"torch": "2"}).put("recipe", ["a"])
+    StartCache(tmp_path, "m", {"torch": "2"}).put("recipe", ["a"])
     content = only_file(tmp_path).read_bytes()
-    Notes(tmp_path / "b", "m", {"torch": "3"}).put("recipe", ["b"])
+    StartCache(tmp_path / "b", "m", {"torch": "3"}).put("recipe", ["b"])
     only_file(tmp_path / "b").write_bytes(content)
-    assert Notes(tmp_path / "b", "m", {"torch": "3"}).get("recipe") is None
+    assert StartCache(tmp_path / "b", "m", {"torch": "3"}).get("recipe") is None
 
 
 def test_a_folder_that_cannot_be_written_costs_only_the_notes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("in the way")
-    notes = Notes(tmp_path / "file", "m")
+    notes = StartCache(tmp_path / "file", "m")
     with caplog.at_level(logging.WARNING):
         notes.put("recipe", ["a"])
     assert notes.get("recipe") == ["a"]
@@ -64,14 +64,14 @@ def test_a_folder_that_cannot_be_written_costs_only_the_notes(tmp_path: Path, ca
 
 
 def test_no_temporary_file_is_left(tmp_path: Path) -> None:
-    notes = Notes(tmp_path, "m")
+    notes = StartCache(tmp_path, "m")
     for number in range(3):
         notes.put("recipe", number)
     assert only_file(tmp_path).suffix == ".json"
 
 
 def test_without_a_folder_notes_live_in_memory() -> None:
-    notes = Notes()
+    notes = StartCache()
     notes.put("recipe", ["a"])
     assert notes.get("recipe") == ["a"]
 
@@ -79,7 +79,7 @@ def test_without_a_folder_notes_live_in_memory() -> None:
 def test_the_folders_of_notes_are_the_users_alone(tmp_path: Path) -> None:
     old = os.umask(0)
     try:
-        Notes(tmp_path / "data" / "notes", "m").put("a", 1)
+        StartCache(tmp_path / "data" / "notes", "m").put("a", 1)
     finally:
         os.umask(old)
     places = [tmp_path / "data", *(tmp_path / "data").rglob("*")]
@@ -89,8 +89,8 @@ def test_the_folders_of_notes_are_the_users_alone(tmp_path: Path) -> None:
 MEASURE = """
 import sys, time
 from pathlib import Path
-from consumer.loading.start_cache import Notes
-notes = Notes(Path(sys.argv[1]), "m", {"torch": "2"})
+from consumer.loading.start_cache import StartCache
+notes = StartCache(Path(sys.argv[1]), "m", {"torch": "2"})
 print("begins", flush=True)
 with notes.lock():
     if notes.get("measured") is None:
@@ -113,24 +113,24 @@ def test_of_several_processes_one_measures_and_the_others_read(tmp_path: Path) -
     ]
     said = [process.communicate(timeout=50)[0].split() for process in processes]
     assert sorted(said) == [["begins"], ["begins"], ["begins", "measured"]]
-    assert Notes(tmp_path, "m", {"torch": "2"}).get("measured") == str(said.index(["begins", "measured"]))
+    assert StartCache(tmp_path, "m", {"torch": "2"}).get("measured") == str(said.index(["begins", "measured"]))
 
 
 def test_a_lock_that_cannot_be_made_is_a_remark_and_no_obstacle(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("in the way")
-    notes = Notes(tmp_path / "file", "m")
+    notes = StartCache(tmp_path / "file", "m")
     with caplog.at_level(logging.WARNING), notes.lock():
         notes.put("measured", 1)
     assert "cannot be shared" in caplog.text
-    with Notes().lock():
+    with StartCache().lock():
         pass
 
 
 def test_who_fails_while_it_measures_holds_nobody_up(tmp_path: Path) -> None:
-    notes = Notes(tmp_path, "m")
+    notes = StartCache(tmp_path, "m")
     with pytest.raises(ZeroDivisionError), notes.lock():
         raise ZeroDivisionError
-    with Notes(tmp_path, "m").lock():
+    with StartCache(tmp_path, "m").lock():
         pass

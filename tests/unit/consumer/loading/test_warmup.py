@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from consumer.batching.buckets import buckets
 from consumer.config import ConsumerConfig
-from consumer.loading.start_cache import Notes
+from consumer.loading.start_cache import StartCache
 from consumer.loading.warmup import Calibration, calibrate, calibrate_briefly, checked, told
 from consumer.models.base import Description
 from consumer.models.echo import Echo
@@ -159,11 +159,11 @@ def test_notes_that_are_no_times_are_not_used(noted: Any) -> None:
 
 def test_the_second_start_only_warms_up(tmp_path: Path) -> None:
     first, second, other = Toy(), Toy(), Toy()
-    found = calibrate(first, config(tmp_path), Notes(tmp_path, "toy"), "fp32")
-    assert calibrate(second, config(tmp_path), Notes(tmp_path, "toy"), "fp32") == found
+    found = calibrate(first, config(tmp_path), StartCache(tmp_path, "toy"), "fp32")
+    assert calibrate(second, config(tmp_path), StartCache(tmp_path, "toy"), "fp32") == found
     assert [len(rows) for rows in second.batches] == [1, 2, 4, 8]
     assert len(first.batches) > 4
-    calibrate(other, config(tmp_path), Notes(tmp_path, "toy"), "bf16")
+    calibrate(other, config(tmp_path), StartCache(tmp_path, "toy"), "bf16")
     assert len(other.batches) > 4
 
 
@@ -171,7 +171,7 @@ def test_of_two_consumers_one_measures_and_both_batch_alike(tmp_path: Path) -> N
     found: list[Calibration] = []
 
     def start() -> None:
-        found.append(calibrate(Toy(), config(tmp_path), Notes(tmp_path, "toy"), "fp32"))
+        found.append(calibrate(Toy(), config(tmp_path), StartCache(tmp_path, "toy"), "fp32"))
 
     threads = [threading.Thread(target=start) for _ in range(4)]
     for thread in threads:
@@ -212,7 +212,7 @@ class Texts(Toy):
 
 
 def test_the_cost_of_a_model_that_counts_units_is_that_of_units(tmp_path: Path) -> None:
-    found = calibrate(Texts(), config(tmp_path, max_batch=4), Notes(tmp_path, "toy"), "fp32")
+    found = calibrate(Texts(), config(tmp_path, max_batch=4), StartCache(tmp_path, "toy"), "fp32")
     assert [rows for rows, _ in found.measured] == [1, 2, 4]
     assert (found.unit, found.units) == ("token", (3, 7, 18))
     assert found.units_per_row == 28 / 7
