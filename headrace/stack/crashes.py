@@ -40,8 +40,8 @@ class Crashes:
 
     def __init__(
         self,
-        new_backoff: Callable[[], Backoff] = Backoff,
-        on_change: Callable[[Mapping[str, Crash]], None] | None = None,
+        new_backoff: Callable[[], Backoff],
+        on_change: Callable[[Mapping[str, Crash]], None],
     ) -> None:
         self._new_backoff, self._on_change = new_backoff, on_change
         self._backoffs: dict[str, Backoff] = {}
@@ -70,5 +70,4 @@ class Crashes:
         return True
 
     def _tell(self) -> None:
-        if self._on_change is not None:
-            self._on_change(dict(self._crashes))
+        self._on_change(dict(self._crashes))

@@ -56,9 +56,9 @@ class Supervisor:
         environment: Mapping[str, str],
         cwd: str,
         console: Console,
+        on_crashes: Callable[[Mapping[str, Crash]], None],
         new_policy: Callable[[], RestartPolicy] = RestartPolicy,
         ready_limit_s: float = 60.0,
-        on_crashes: Callable[[Mapping[str, Crash]], None] | None = None,
         patience_s: float = _PATIENCE_S,
     ) -> None:
         self._services = sorted(services, key=lambda spec: -spec.stage)

@@ -78,7 +78,7 @@ def _run(settings: Settings, environment: Mapping[str, str], commands: plan.Comm
     inherited = {"GIT_COMMIT": _commit(), **service_links.without(environment)}
     board = FailureBoard(redis_url, lambda sentence: console.say(f"headrace: {sentence}"))
     children = plan.child_environment(settings, inherited)
-    supervisor = Supervisor(services, probes, children, os.getcwd(), console, on_crashes=board.show)
+    supervisor = Supervisor(services, probes, children, os.getcwd(), console, board.show)
 
     def on_ready() -> None:
         took_s = time.monotonic() - started_s

@@ -13,18 +13,22 @@ ALWAYS_PARSED_BYTES: Final = 65536
 SAMPLE_ONE_IN: Final = 16
 
 
-class _Answer(msgspec.Struct):
+class Results(msgspec.Struct):
+    """What an answer holds, at least one of the two."""
+
     # Members are checked to be JSON and left as bytes: that costs half a microsecond for a classifier's answer.
     predictions: list[msgspec.Raw] | None = None
     outputs: list[msgspec.Raw] | None = None
 
 
-class _Error(msgspec.Struct):
+class ErrorCode(msgspec.Struct):
+    """What kind of error an answer tells of."""
+
     code: str | None = None
 
 
 class _Refusal(msgspec.Struct):
-    error: _Error | None = None
+    error: ErrorCode | None = None
 
 
 class ReplyCheck:
@@ -38,7 +42,7 @@ class ReplyCheck:
     __slots__ = ("_decode", "_is_json", "_random", "parsed")
 
     def __init__(self, seed: int, media_type: str = JSON) -> None:
-        decoder = msgspec.msgpack.Decoder(_Answer) if media_type == MSGPACK else msgspec.json.Decoder(_Answer)
+        decoder = msgspec.msgpack.Decoder(Results) if media_type == MSGPACK else msgspec.json.Decoder(Results)
         self._decode = decoder.decode
         self._is_json = media_type != MSGPACK
         self._random = random.Random(f"replies:{seed}").random

@@ -20,22 +20,18 @@ from loadgen.errors import LoadgenError
 from loadgen.results.ledger import CONNECTION, MALFORMED, OK, Ledger
 from loadgen.scenario import Payload, Scenario, Target
 
+from .replies import ErrorCode, Results
+
 _BLOCK_MS: Final = 1000
 _HINTS: Final = 1000
 _UNLINK_EVERY: Final = 64
 Ended = Callable[[int, int, float], None]
 
 
-class _Fault(msgspec.Struct):
-    code: str | None = None
-
-
-class _Reply(msgspec.Struct):
+class _Reply(Results, kw_only=True):
     ok: bool
     final: bool = True
-    error: _Fault | None = None
-    predictions: list[msgspec.Raw] | None = None
-    outputs: list[msgspec.Raw] | None = None
+    error: ErrorCode | None = None
 
 
 def stream_key(model: str) -> str:
