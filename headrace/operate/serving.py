@@ -28,7 +28,7 @@ _CODES: Final = {"done": 0, "stored": 0, "ended": EXIT_FAILED, "timeout": EXIT_T
 def run(client: Any, model: str, serving: Serving, timeout_s: float, as_json: bool) -> int:
     """Pause or resume ``model``, wait until every live worker has followed, and return the exit code."""
     check_model(client, model)
-    wish(client, model, serving)
+    set_serving(client, model, serving)
     give_up_s = time.monotonic() + timeout_s
     try:
         while (outcome := judge(serving, states(client, model))) == "waiting":
@@ -44,7 +44,7 @@ def run(client: Any, model: str, serving: Serving, timeout_s: float, as_json: bo
 def drain(client: Any, model: str, timeout_s: float, as_json: bool) -> int:
     """Have front ends refuse new requests, wait until nothing is left in any lane, and return the exit code."""
     check_model(client, model)
-    wish(client, model, Serving.DRAINING)
+    set_serving(client, model, Serving.DRAINING)
     begun_s = time.monotonic()
     remaining = left(client, model)
     try:
@@ -62,8 +62,8 @@ def drain(client: Any, model: str, timeout_s: float, as_json: bool) -> int:
     return _report(model, Serving.DRAINING, outcome, remaining, as_json)
 
 
-def wish(client: Any, model: str, serving: Serving) -> None:
-    """Write down what ``model`` is to do from now on."""
+def set_serving(client: Any, model: str, serving: Serving) -> None:
+    """Store what ``model`` is to do from now on."""
     if serving is Serving.OPEN:
         client.hdel(keys.wish(model), desired_state.SERVING)
     else:
@@ -71,7 +71,7 @@ def wish(client: Any, model: str, serving: Serving) -> None:
 
 
 def current(client: Any, model: str) -> Serving:
-    """Return what an operator wishes of ``model`` now."""
+    """Return what an operator asked of ``model``."""
     return desired_state.serving_from(client.hget(keys.wish(model), desired_state.SERVING))
 
 
