@@ -19,16 +19,16 @@ class Closing:
     """Closes models on the calling thread, which must be the one that loads and runs them.
 
     Args:
-        on_hang: called, on another thread, when a ``close`` has not returned in time.
+        on_hang: called, on another thread, when a ``close`` has not returned within ``CLOSE_S``.
     """
 
     def __init__(self, on_hang: Callable[[], None]) -> None:
-        self._on_hang, self._limit_s = on_hang, CLOSE_S
+        self._on_hang = on_hang
 
     def close(self, model: Model) -> None:
         """Close ``model``. Log what it raises, and continue without the model."""
         because = sys.exc_info()[1]  # where a load that raised is cleared up, what it raised is not told yet
-        watch = threading.Timer(self._limit_s, self._hangs, [because])
+        watch = threading.Timer(CLOSE_S, self._hangs, [because])
         watch.daemon = True
         watch.start()
         try:
@@ -39,7 +39,5 @@ class Closing:
             watch.cancel()
 
     def _hangs(self, because: BaseException | None) -> None:
-        log.error(
-            "close() of the model has not returned within %g s; it is not waited for.", self._limit_s, exc_info=because
-        )
+        log.error("close() of the model has not returned within %g s; it is not waited for.", CLOSE_S, exc_info=because)
         self._on_hang()

@@ -54,15 +54,11 @@ def store_of(config: ConsumerConfig, device: str) -> Store:
     return Store(Path(config.settings.data_dir) / "tuned", config.model_name, fingerprint(config, device))
 
 
-def sought(config: ConsumerConfig, device: str, precision: str, but_not: int | None = None) -> Sought:
-    """Return what is to be searched for to run this model in ``precision``.
-
-    Args:
-        but_not: stamp of an entry that is there and cannot be used; None for none.
-    """
+def sought(config: ConsumerConfig, device: str, precision: str) -> Sought:
+    """Return what is to be searched for to run this model in ``precision``."""
     store = store_of(replace(config, precision=precision), device)
     threads = threads_of(config.settings, device)
-    return Sought(store, Errand(config.model_name, precision, threads, store.folder, but_not))
+    return Sought(store, Errand(config.model_name, precision, threads, store.folder, None))
 
 
 class NetworkLoader:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Final
+
+_LONGEST_S: Final = 60.0
+_GOOD_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +70,22 @@ class RestartPolicy:
 class Backoff:
     """Counts the deaths of one consumer. Its crashes affect only its model, so it is restarted for ever.
 
-    The first death is answered after ``first_delay_s``, each further one after twice as long, never longer than
-    ``longest_delay_s``. A life of ``good_s`` or more makes the next death the first one again.
+    The first death is answered after ``first_delay_s``, each further one after twice as long, never longer than a
+    minute. A life of a minute or more makes the next death the first one again.
     """
 
-    def __init__(self, *, first_delay_s: float = 0.5, longest_delay_s: float = 60.0, good_s: float = 60.0) -> None:
-        self._first_delay_s, self._longest_delay_s, self._good_s = first_delay_s, longest_delay_s, good_s
+    def __init__(self, *, first_delay_s: float = 0.5) -> None:
+        self._first_delay_s = first_delay_s
         self._deaths = 0
 
     def died(self, lived_s: float) -> Restart:
         """Record the death of a process that lived for ``lived_s`` and say when it is started again."""
-        self._deaths = 1 if lived_s >= self._good_s else self._deaths + 1
-        return Restart(doubled_s(self._first_delay_s, self._deaths, self._longest_delay_s), self._deaths)
+        self._deaths = 1 if lived_s >= _GOOD_S else self._deaths + 1
+        return Restart(doubled_s(self._first_delay_s, self._deaths, _LONGEST_S), self._deaths)
 
     def recovered_after_s(self) -> float:
         """Return how long a new process must live to count as recovered: twice the pause before it."""
-        return min(self._good_s, 2 * doubled_s(self._first_delay_s, self._deaths, self._longest_delay_s))
+        return min(_GOOD_S, 2 * doubled_s(self._first_delay_s, self._deaths, _LONGEST_S))
 
 
 def doubled_s(first_s: float, times: int, longest_s: float) -> float:

@@ -85,7 +85,6 @@ def running_stack(
     settings: Mapping[str, str],
     log_path: Path,
     notes: Path | None = None,
-    limit_s: float = _START_S,
 ) -> Iterator[RunningStack]:
     """Run the stack of the checkout in `folder` while the block runs: on free ports, with a Redis of its own.
 
@@ -112,7 +111,7 @@ def running_stack(
             assert process.stdout is not None
             output = _Output(process.stdout, log)
             try:
-                if not output.until("Ctrl-C stops everything", limit_s):
+                if not output.until("Ctrl-C stops everything", _START_S):
                     last = next((line for line in reversed(output.lines) if line.strip()), "it printed nothing")
                     raise LoadgenError(f"The stack of {folder} did not get ready: {last.strip()} (see {log_path}).")
                 running = _addresses(output.lines, process.pid)

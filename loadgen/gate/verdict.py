@@ -73,7 +73,7 @@ class Verdict:
         return [check for check in self.checks if check.kind == kind and not check.passed]
 
 
-def unusable(sentence: str, model: str | None = None, kind: Kind = "validity") -> Check:
+def unusable(sentence: str, kind: Kind = "validity") -> Check:
     """Return the failed check of a file that cannot be read."""
     return Check(kind, "result file", "unusable", "readable", False, sentence)
 

@@ -183,12 +183,13 @@ def _example(given: Any) -> Payload | None:
     return Payload(name="the model's example", content_type=content_type, body=data)
 
 
-def _grey_png(side: int = 32) -> bytes:
+def _grey_png() -> bytes:
     """Encode a grey square as PNG (W3C PNG specification, third edition, section 5)."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
+    side = 32
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)  # 8 bits a pixel, one grey channel
     pixels = zlib.compress((b"\0" + b"\x80" * side) * side)  # each line starts with its filter, none
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")

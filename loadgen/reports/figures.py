@@ -31,13 +31,10 @@ def run_figures(run: RunFile, budget: ModelBudget | None) -> list[Figure]:
     return [figure for figure in found if figure is not None]
 
 
-def _budget_rules(budget: ModelBudget | None, *, mean: bool = False) -> tuple[Rule, ...]:
-    rules = []
-    if budget is not None and budget.p95_ms is not None:
-        rules.append(Rule("y", budget.p95_ms, f"p95 budget {short(budget.p95_ms)} ms"))
-    if mean and budget is not None and budget.mean_ms is not None:
-        rules.append(Rule("y", budget.mean_ms, f"mean budget {short(budget.mean_ms)} ms"))
-    return tuple(rules)
+def _budget_rules(budget: ModelBudget | None) -> tuple[Rule, ...]:
+    if budget is None or budget.p95_ms is None:
+        return ()
+    return (Rule("y", budget.p95_ms, f"p95 budget {short(budget.p95_ms)} ms"),)
 
 
 def percentiles(run: RunFile, budget: ModelBudget | None) -> Figure | None:

@@ -59,14 +59,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def interval(log_ratios: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:
-    """Return the mean log ratio and the two ends of its confidence interval (Student's t); infinite below two pairs."""
+def interval(log_ratios: Sequence[float]) -> tuple[float, float, float]:
+    """Return the mean log ratio and the ends of its 95% interval (Student's t), infinite below two pairs."""
     if not log_ratios:
         return 0.0, -math.inf, math.inf
     mean = fmean(log_ratios)
     if len(log_ratios) < 2:
         return mean, -math.inf, math.inf
-    half = t_quantile((1 + confidence) / 2, len(log_ratios) - 1) * stdev(log_ratios) / math.sqrt(len(log_ratios))
+    half = t_quantile(0.975, len(log_ratios) - 1) * stdev(log_ratios) / math.sqrt(len(log_ratios))
     return mean, mean - half, mean + half
 
 

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Final
 
+SHARE: Final = 0.95
 CONFIDENCE: Final = 0.99
+"""What the gate claims, and how surely: that so large a share of requests is within its budget."""
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
@@ -27,21 +29,21 @@ def mean(values: Sequence[float]) -> float:
     return fmean(values)
 
 
-def allowed_over(count: int, share: float = 0.95, confidence: float = CONFIDENCE) -> int | None:
+def allowed_over(count: int) -> int | None:
     """Return how many of `count` requests may exceed a latency while "its percentile is within" can still be claimed.
 
-    The claim is "the `share` quantile of the service's latency lies within the budget". If it did not, each request
-    would exceed the budget with probability of at least q = 1 - share, and the number of those that do, X, would be
-    at least as large as a binomial one. So the claim holds with `confidence` when seeing k or fewer would be unlikely:
+    The claim is "the `SHARE` quantile of the service's latency lies within the budget". If it did not, each request
+    would exceed the budget with probability of at least q = 1 - SHARE, and the number of those that do, X, would be
+    at least as large as a binomial one. So the claim holds with `CONFIDENCE` when seeing k or fewer would be unlikely:
 
-        P(X <= k) = sum over i = 0..k of C(n, i) q^i (1 - q)^(n - i)  <=  1 - confidence
+        P(X <= k) = sum over i = 0..k of C(n, i) q^i (1 - q)^(n - i)  <=  1 - CONFIDENCE
 
     The largest such k is returned: the exact one-sided test of a quantile (Clopper and Pearson 1934; MLPerf
     Inference's early stopping rule is of the same kind). None when even k = 0 proves nothing, which is so for fewer
     than ln(0.01) / ln(0.95) = 89.8 requests at 95% and 99%. Of 500 requests 13 may exceed, of 1,000, 34.
     """
-    q, risk = 1.0 - share, 1.0 - confidence
-    log_q, log_p, log_count = math.log(q), math.log(share), math.lgamma(count + 1)
+    risk = 1.0 - CONFIDENCE
+    log_q, log_p, log_count = math.log(1.0 - SHARE), math.log(SHARE), math.lgamma(count + 1)
     cumulative, allowed = 0.0, None
     for k in range(count + 1):
         # Logarithms, since (1 - q)^n underflows from some 14,500 requests on.
@@ -53,6 +55,6 @@ def allowed_over(count: int, share: float = 0.95, confidence: float = CONFIDENCE
     return allowed
 
 
-def smallest_count(share: float = 0.95, confidence: float = CONFIDENCE) -> int:
+def smallest_count() -> int:
     """Return the least number of requests from which a percentile claim is possible at all (90 as shipped)."""
-    return math.ceil(math.log(1.0 - confidence) / math.log(share))
+    return math.ceil(math.log(1.0 - CONFIDENCE) / math.log(SHARE))

@@ -70,9 +70,9 @@ class Start(msgspec.Struct, frozen=True):
     took_ms: int = 0
     failed: int = 0
 
-    def is_current(self, now_ms: int, alive_ms: int = ALIVE_MS) -> bool:
-        """Say whether to show it: a recent failure, or a loading that was reported within ``alive_ms``."""
-        limits_ms = {Phase.FAILED: SHOWN_MS, Phase.LOADING: alive_ms, Phase.READY: -1}
+    def is_current(self, now_ms: int) -> bool:
+        """Say whether to show it: a recent failure, or a loading that was reported within ``ALIVE_MS``."""
+        limits_ms = {Phase.FAILED: SHOWN_MS, Phase.LOADING: ALIVE_MS, Phase.READY: -1}
         return now_ms - self.seen_ms <= limits_ms[self.phase]
 
     def is_under_way(self, now_ms: int) -> bool:

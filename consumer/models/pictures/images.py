@@ -38,6 +38,9 @@ SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
 MOST_SAMPLE_BYTES = 64 << 20
 """Of a picture among a model's samples."""
 
+MOST_SAMPLES = 16
+"""As many pictures of a folder of samples are decoded."""
+
 INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -115,14 +118,14 @@ def effort(body: bytes, resize: int | None = None, max_pixels: int = MAX_PIXELS)
     return effort_of(header, _scale(header, resize) if resize is not None else 1)
 
 
-def read_folder(folder: Path, preprocessing: Preprocessing, most: int = 16) -> list[NDArray[np.uint8]]:
-    """Decode the first ``most`` pictures of a folder, by name.
+def read_folder(folder: Path, preprocessing: Preprocessing) -> list[NDArray[np.uint8]]:
+    """Decode the first ``MOST_SAMPLES`` pictures of a folder, by name.
 
     Raises:
         ValueError: there is no such folder, no picture in it, or one that cannot be decoded.
     """
     try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)[:most]
+        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)[:MOST_SAMPLES]
     except OSError as error:
         raise ValueError(f"the samples folder {folder} cannot be read: {error.strerror}.") from None
     if not paths:
