@@ -8,15 +8,27 @@ import time
 from types import TracebackType
 from typing import Self
 
+from shared.redis.client import ClientError, connect
 from shared.redis.embedded import (
     HOST,
     KEEPS_FREED_MEMORY,
     ServerConfig,
-    answering_pid,
+    answers,
     dies_with_parent,
     find_server,
     server_argv,
 )
+
+
+def answering_pid(port: int) -> int | None:
+    """Return the process id of the server that answers at ``port``, None when none does."""
+    if not answers(port):
+        return None
+    try:
+        with connect(f"redis://{HOST}:{port}") as client:
+            return int(client.info("server")["process_id"])
+    except (ClientError, OSError):
+        return None
 
 
 class ServerNotReadyError(RuntimeError):

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from shared.process.machine import usable_cores
-from shared.redis.embedded import answering_pid
 from tests.children import ROOT
+from tests.embedded import answering_pid
 from tests.unit.headrace.stacks import Running, wait_gone
 
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.redis.embedded import ServerConfig, answering_pid, answers, free_port
-from tests.embedded import EmbeddedServer
+from shared.redis.embedded import ServerConfig, answers, free_port
+from tests.embedded import EmbeddedServer, answering_pid
 from tests.unit.headrace.stacks import Running, wait_gone
 
 RUN_UP = str(Path(__file__).with_name("run_up.py"))
