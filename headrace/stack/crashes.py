@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from headrace.table import printable
+
 from .child import ChildSpec
 from .restarts import Backoff
 
@@ -51,9 +53,8 @@ class Crashes:
         """Record a death at ``now_s`` of a process that lived for ``lived_s``."""
         backoff = self._backoffs.setdefault(spec.name, self._new_backoff())
         restart = backoff.died(lived_s)
-        printable = "".join(character if character.isprintable() else "?" for character in why[:LONGEST_WHY])
         retry_at_s = now_s + restart.delay_s
-        crash = Crash(spec, exit_code, restart.deaths, restart.delay_s, retry_at_s, printable)
+        crash = Crash(spec, exit_code, restart.deaths, restart.delay_s, retry_at_s, printable(why[:LONGEST_WHY]))
         self._crashes[spec.name] = crash
         self._tell()
         return crash
