@@ -34,16 +34,16 @@ def run(client: Any, model: str, value: str | None, timeout_s: float, as_json: b
     """
     _check(client, model, value)
     if value is None:
-        wish = current_wish(client, model)
-        _print(model, wish, states(client, model), "shown", as_json)
+        desired = current(client, model)
+        _print(model, desired, states(client, model), "shown", as_json)
         return EXIT_OK
-    wish = make_wish(client, model, value)
+    desired = ask_for(client, model, value)
     try:
-        found = _wait(client, model, wish, timeout_s)
+        found = _wait(client, model, desired, timeout_s)
     except KeyboardInterrupt:
         end(f"No longer waiting; the wish for {value} stays in force.", EXIT_INTERRUPTED)
-    outcome = judge(wish, found)
-    _print(model, wish, found, outcome, as_json)
+    outcome = judge(desired, found)
+    _print(model, desired, found, outcome, as_json)
     return {"done": EXIT_OK, "stored": EXIT_OK, "refused": EXIT_REFUSED}.get(outcome, EXIT_TIMEOUT)
 
 
@@ -54,16 +54,18 @@ def _check(client: Any, model: str, value: str | None) -> None:
     check_model(client, model)
 
 
-def current_wish(client: Any, model: str) -> DesiredPrecision | None:
-    """Return the operator's last wish for ``model``."""
+def current(client: Any, model: str) -> DesiredPrecision | None:
+    """Return what the operator asked of ``model`` last."""
     return desired_state.from_fields(*client.hmget(keys.wish(model), [desired_state.PRECISION, desired_state.TOKEN]))
 
 
-def make_wish(client: Any, model: str, precision: str) -> DesiredPrecision:
-    """Write a new wish for ``model`` and return it."""
-    wish = DesiredPrecision(precision, secrets.token_hex(8))
-    client.hset(keys.wish(model), mapping={desired_state.PRECISION: wish.precision, desired_state.TOKEN: wish.token})
-    return wish
+def ask_for(client: Any, model: str, precision: str) -> DesiredPrecision:
+    """Store a new precision for ``model`` and return it."""
+    desired = DesiredPrecision(precision, secrets.token_hex(8))
+    client.hset(
+        keys.wish(model), mapping={desired_state.PRECISION: desired.precision, desired_state.TOKEN: desired.token}
+    )
+    return desired
 
 
 def states(client: Any, model: str) -> States:
@@ -74,71 +76,71 @@ def states(client: Any, model: str) -> States:
     return {name: desired_state.from_hash(fields) for name, fields in found.items() if fields}
 
 
-def judge(wish: DesiredPrecision, found: States) -> str:
-    """Say what has come of ``wish``: ``done``, ``refused``, ``stored`` when nobody is there, or ``waiting``. Pure."""
+def judge(desired: DesiredPrecision, found: States) -> str:
+    """Say how it stands: ``done``, ``refused``, ``stored`` when nobody is there, or ``waiting``. Pure."""
     if not found:
         return "stored"
-    if not all(is_settled(wish, state) for state in found.values()):
+    if not all(is_settled(desired, state) for state in found.values()):
         return "waiting"
     return "refused" if any(state.progress == Progress.REFUSED for state in found.values()) else "done"
 
 
-def is_settled(wish: DesiredPrecision, state: WorkerState) -> bool:
-    """Say whether a worker has done or refused ``wish``."""
-    return state.token == wish.token and state.progress in (Progress.DONE, Progress.REFUSED)
+def is_settled(desired: DesiredPrecision, state: WorkerState) -> bool:
+    """Say whether a worker has done or refused it."""
+    return state.token == desired.token and state.progress in (Progress.DONE, Progress.REFUSED)
 
 
-def _wait(client: Any, model: str, wish: DesiredPrecision, timeout_s: float) -> States:
-    """Wait until every live worker has settled the wish, and say on standard error how it goes."""
+def _wait(client: Any, model: str, desired: DesiredPrecision, timeout_s: float) -> States:
+    """Wait until every live worker has done or refused it, and say on standard error how it goes."""
     give_up_s = time.monotonic() + timeout_s
     told: dict[str, str] = {}
     while True:
         found = states(client, model)
         for name, state in found.items():
-            progress = state.progress if state.token == wish.token else "not seen yet"
+            progress = state.progress if state.token == desired.token else "not seen yet"
             if told.get(name) != progress:
                 told[name] = progress
                 click.echo(f"headrace: {name}: {progress}", err=True)
-        if judge(wish, found) != "waiting" or time.monotonic() >= give_up_s:
+        if judge(desired, found) != "waiting" or time.monotonic() >= give_up_s:
             return found
         time.sleep(_POLL_S)
 
 
-def _print(model: str, wish: DesiredPrecision | None, found: States, outcome: str, as_json: bool) -> None:
+def _print(model: str, desired: DesiredPrecision | None, found: States, outcome: str, as_json: bool) -> None:
     if as_json:
-        workers = [{"worker": name, **_record(wish, state)} for name, state in found.items()]
-        asked = None if wish is None else wish.precision
+        workers = [{"worker": name, **_record(desired, state)} for name, state in found.items()]
+        asked = None if desired is None else desired.precision
         click.echo(json.dumps({"model": model, "wish": asked, "outcome": outcome, "workers": workers}, indent=1))
         return
     if found:
         header = ("WORKER", "RUNS", "DEVICE", "WISH", "WHY")
-        click.echo(table(header, [_row(name, wish, state) for name, state in found.items()]))
-    click.echo(f"headrace: {_sentence(model, wish, found, outcome)}")
+        click.echo(table(header, [_row(name, desired, state) for name, state in found.items()]))
+    click.echo(f"headrace: {_sentence(model, desired, found, outcome)}")
 
 
-def _progress(wish: DesiredPrecision | None, state: WorkerState) -> str:
-    if wish is None:
+def _progress(desired: DesiredPrecision | None, state: WorkerState) -> str:
+    if desired is None:
         return ""
-    return state.progress if state.token == wish.token else "not seen yet"
+    return state.progress if state.token == desired.token else "not seen yet"
 
 
-def _record(wish: DesiredPrecision | None, state: WorkerState) -> dict[str, str]:
+def _record(desired: DesiredPrecision | None, state: WorkerState) -> dict[str, str]:
     return {
         "precision": state.precision,
         "device": state.device,
-        "progress": _progress(wish, state),
+        "progress": _progress(desired, state),
         "why": state.why,
         "refusal": state.refusal,
     }
 
 
-def _row(name: str, wish: DesiredPrecision | None, state: WorkerState) -> Sequence[str]:
-    return name, state.precision, state.device, _progress(wish, state) or "-", state.refusal or state.why
+def _row(name: str, desired: DesiredPrecision | None, state: WorkerState) -> Sequence[str]:
+    return name, state.precision, state.device, _progress(desired, state) or "-", state.refusal or state.why
 
 
-def _sentence(model: str, wish: DesiredPrecision | None, found: States, outcome: str) -> str:
-    asked = f"the wish for {wish.precision}" if wish is not None else "no wish"
-    late = sum(wish is not None and not is_settled(wish, state) for state in found.values())
+def _sentence(model: str, desired: DesiredPrecision | None, found: States, outcome: str) -> str:
+    asked = f"the wish for {desired.precision}" if desired is not None else "no wish"
+    late = sum(desired is not None and not is_settled(desired, state) for state in found.values())
     return {
         "shown": f"{len(found)} live workers of {model}; {asked} is in force.",
         "done": f"every worker of {model} has followed {asked}.",
