@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 
-from producer_api.parsing.steps import Steps, at_once
+from producer_api.parsing.steps import Steps
 from shared.wire.outcomes import malformed
 
 ID_BYTES = 12
@@ -47,11 +47,6 @@ def id_of_key(key: bytes, secret: bytes = b"") -> str:
     if not 1 <= len(key) <= MOST_KEY_BYTES or any(not 0x21 <= byte <= 0x7E for byte in key):
         raise malformed(f"An Idempotency-Key is 1 to {MOST_KEY_BYTES} visible ASCII characters.", "Idempotency-Key")
     return "key-" + hashlib.sha256(secret + key).hexdigest()[:40]
-
-
-def fingerprint(kind: str, query: bytes, body: bytes) -> str:
-    """Return the fingerprint of a request at once, see :func:`fingerprint_in_steps`."""
-    return at_once(fingerprint_in_steps(kind, query, body))
 
 
 def fingerprint_in_steps(kind: str, query: bytes, body: bytes) -> Steps[str]:

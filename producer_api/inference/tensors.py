@@ -13,7 +13,7 @@ import msgspec
 from producer_api.parsing import json_lists, packed_lists
 from producer_api.parsing.elements import is_finite_in_steps, list_type, pack_elements
 from producer_api.parsing.schemas import InputTensor, MsgpackTensor
-from producer_api.parsing.steps import Steps, at_once
+from producer_api.parsing.steps import Steps
 from producer_api.parsing.validation import from_validation
 from shared.state.cards import Card, TensorSpec
 from shared.wire.messages import MAX_DIMENSIONS, Tensor, WireError, check_byte_elements_in_steps, check_data
@@ -35,11 +35,6 @@ def _msgpack_decoder(datatype: str, depth: int) -> msgspec.msgpack.Decoder[Any]:
 @cache
 def _json_decoder(datatype: str, depth: int) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(list_type(datatype, depth))
-
-
-def check_inputs(inputs: Sequence[InputTensor | MsgpackTensor], card: Card) -> tuple[Tensor, ...]:
-    """Check the tensors of one request against ``card`` and pack them, see :func:`check_inputs_in_steps`."""
-    return at_once(check_inputs_in_steps(inputs, card))
 
 
 def check_inputs_in_steps(inputs: Sequence[InputTensor | MsgpackTensor], card: Card) -> Steps[tuple[Tensor, ...]]:

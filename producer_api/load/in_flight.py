@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from shared.wire.outcomes import OVERLOADED, RequestError
 
-RETRY_AFTER_S = 1
-
 
 class InFlight:
     """The places of a front end: one for each request that is being answered.
@@ -31,8 +29,7 @@ class InFlight:
             RequestError: ``OVERLOADED``.
         """
         if self.count >= self.limit:
-            message = f"This front end already has {self.count} requests waiting."
-            raise RequestError(OVERLOADED, message, retry_after_s=RETRY_AFTER_S)
+            raise RequestError(OVERLOADED, f"This front end already has {self.count} requests waiting.")
         self.count += 1
 
     def leave(self) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from shared.state.lanes import LaneBytes
 
+from .wait_estimate import MOST_RETRY_AFTER_S
+
 MEBIBYTE = 1 << 20
 
 UNASKED_SHARE = 0.25
 """Up to this share of the limit a front end does not ask: its inverse is how many may send at once within the limit.
 Where more share a port, it is less."""
-
-MOST_RETRY_AFTER_S = 60
 
 
 class LaneAccount:

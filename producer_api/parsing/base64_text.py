@@ -7,7 +7,7 @@ import re
 
 from shared.wire.outcomes import invalid
 
-from .steps import Steps, at_once
+from .steps import Steps
 
 PIECE = 256 * 1024
 """Characters of one step; a multiple of 4, which make 3 bytes."""
@@ -19,8 +19,8 @@ _BEGINNINGS = (b"data:", b"/9j/", b"iVBOR", b"UklGR")  # of a URL; of JPEG, PNG 
 _DATA_URL = re.compile(r"data:([^,]{0,200}),", re.IGNORECASE)
 
 
-def decode(text: str, field: str) -> bytes:
-    """Decode ``text``, which may be a data: URL.
+def decode_in_steps(text: str, field: str) -> Steps[bytes]:
+    """Decode ``text``, which may be a data: URL, with pauses where it is long.
 
     Args:
         field: what an error names.
@@ -28,11 +28,6 @@ def decode(text: str, field: str) -> bytes:
     Raises:
         RequestError: it is not base64; one sentence that says what is wrong with it.
     """
-    return at_once(decode_in_steps(text, field))
-
-
-def decode_in_steps(text: str, field: str) -> Steps[bytes]:
-    """Decode as :func:`decode` does, with pauses where the text is long."""
     try:
         return (yield from _in_pieces(text))
     except ValueError:  # binascii.Error is one; so is what characters outside ASCII raise

@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from producer_api.inference import tensors
-from producer_api.inference.tensors import check_inputs
+from producer_api.inference.tensors import check_inputs_in_steps
 from producer_api.parsing import json_lists, packed_lists
 from producer_api.parsing.schemas import InputTensor, MsgpackTensor
+from producer_api.parsing.steps import at_once
 from shared.state.cards import TensorSpec
 from shared.wire.outcomes import RequestError
 from tests.fakes import card
@@ -39,7 +40,7 @@ def nested(flat: list[Any], shape: list[int]) -> Any:
 def outcome(tensor: InputTensor | MsgpackTensor, shape: list[int]) -> Any:
     one = card("m", [TensorSpec("x", tensor.datatype, tuple(shape[1:]))], max_batch=1 << 20)
     try:
-        return check_inputs([tensor], one)[0].data
+        return at_once(check_inputs_in_steps([tensor], one))[0].data
     except RequestError:
         return "refused"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import msgpack
@@ -14,10 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer_api.inference.tensors import check_inputs
+from producer_api.inference.tensors import check_inputs_in_steps
 from producer_api.parsing.elements import is_finite, pack_elements, unpack_elements
 from producer_api.parsing.schemas import InputTensor, MsgpackTensor
-from shared.state.cards import ITEM_BYTES, TensorSpec
+from producer_api.parsing.steps import at_once
+from shared.state.cards import ITEM_BYTES, Card, TensorSpec
 from shared.wire.messages import Tensor
 from shared.wire.outcomes import RequestError
 from tests.fakes import card
@@ -37,6 +39,10 @@ _NUMPY = {
     "FP64": "<f8",
 }
 _CARD = card("m", [TensorSpec("x", "INT16", (2, 3))], max_batch=4)
+
+
+def check_inputs(inputs: Sequence[InputTensor | MsgpackTensor], card: Card) -> tuple[Tensor, ...]:
+    return at_once(check_inputs_in_steps(inputs, card))
 
 
 def _in_json(shape: list[int], data: Any, datatype: str = "INT16", name: str = "x") -> InputTensor:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from producer_api.parsing import base64_text
+from producer_api.parsing.steps import at_once
 from shared.wire.outcomes import INVALID_INPUT, RequestError
 from tests.unit.producer_api.asgi import Api
 
@@ -30,14 +31,14 @@ AS_PEOPLE_HAVE_IT = {
 
 @pytest.mark.parametrize("kind", AS_PEOPLE_HAVE_IT)
 def test_what_people_have_is_taken(kind: str) -> None:
-    assert base64_text.decode(AS_PEOPLE_HAVE_IT[kind], "image_base64") == BYTES
+    assert at_once(base64_text.decode_in_steps(AS_PEOPLE_HAVE_IT[kind], "image_base64")) == BYTES
 
 
 @pytest.mark.parametrize("length", range(12))
 def test_every_length_is_taken_in_every_form(length: int) -> None:
     data = BYTES[-length:] if length else b""
     for text in (base64.urlsafe_b64encode(data).decode(), base64.b64encode(data).decode().rstrip("=") + "\n"):
-        assert base64_text.decode(text, "image_base64") == data
+        assert at_once(base64_text.decode_in_steps(text, "image_base64")) == data
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ def test_every_length_is_taken_in_every_form(length: int) -> None:
 )
 def test_what_is_none_is_refused_with_the_reason(text: str, reason: str) -> None:
     with pytest.raises(RequestError) as caught:
-        base64_text.decode(text, "image_base64")
+        at_once(base64_text.decode_in_steps(text, "image_base64"))
     assert (caught.value.outcome, caught.value.field) == (INVALID_INPUT, "image_base64")
     assert reason in caught.value.message
     assert len(caught.value.message) < 200
