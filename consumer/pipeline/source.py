@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from time import monotonic
 
 from consumer.batching.batcher import Batch, CloseReason
-from consumer.queue.interface import StreamDown, StreamGone
 from shared.wire.outcomes import CANCELLED, EXPIRED, RequestError
 
 from .context import Context
+from .decoding.isolated import count_isolated
 from .decoding.rows import Rows
 from .intake import Intake
 from .items import Item, Refusal, Refused, refuse
@@ -83,15 +82,6 @@ class BatchSource:
         finally:
             watchdog.end(ISOLATED)
         return True
-
-
-def count_isolated(context: Context, item: Item) -> bool:
-    """Count that an item taken over begins now; False when it is not this consumer's to run."""
-    with suppress(StreamDown, StreamGone):  # it is taken over again when its lease has run out
-        item.has_begun = context.stream.begin_isolated(item.entry)
-    if not item.has_begun:
-        context.leases.release([item.entry.claim])
-    return item.has_begun
 
 
 def _expired() -> RequestError:

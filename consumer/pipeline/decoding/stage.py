@@ -10,9 +10,9 @@ from functools import partial
 from consumer.pipeline.context import Context
 from consumer.pipeline.intake import Intake
 from consumer.pipeline.items import Item, Refusal, Refused, refuse
-from consumer.pipeline.source import count_isolated
 from shared.wire.outcomes import OVERLOADED, RequestError, invalid
 
+from .isolated import count_isolated
 from .rows import Rows
 from .threads import Decoders, Deliver, Job, NewThread
 

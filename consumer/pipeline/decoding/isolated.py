@@ -1,0 +1,18 @@
+"""Beginning what was taken over: it is counted first, so that nothing is tried again for ever."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from consumer.pipeline.context import Context
+from consumer.pipeline.items import Item
+from consumer.queue.interface import StreamDown, StreamGone
+
+
+def count_isolated(context: Context, item: Item) -> bool:
+    """Count that an item taken over begins now; False when it is not this consumer's to run."""
+    with suppress(StreamDown, StreamGone):  # it is taken over again when its lease has run out
+        item.has_begun = context.stream.begin_isolated(item.entry)
+    if not item.has_begun:
+        context.leases.release([item.entry.claim])
+    return item.has_begun
