@@ -62,7 +62,7 @@ FLOORS = {
         ("pipeline/committer", "pipeline/decoding/", "pipeline/executor", "pipeline/lease_renewer"),
         ("pipeline/fetcher", "pipeline/source"),
         ("pipeline/inline_executor",),
-        ("pipeline/pipeline",),
+        ("pipeline/",),
         ("tune", "worker"),
         ("__main__",),
     ),

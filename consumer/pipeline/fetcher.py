@@ -23,7 +23,7 @@ from .decoding.rows import Rows
 from .decoding.stage import Decoding
 from .deduplication import may_be_duplicate
 from .intake import Intake
-from .items import Item, Refusal, Refused, completion_of, refuse
+from .items import Item, Refusal, Refused, completion_of
 from .leases import MOST_CRASHES
 
 log = logging.getLogger(__name__)
@@ -186,12 +186,12 @@ class Fetcher:
                     fault = RequestError(MALFORMED, str(error), field=error.field or None)
                     refused.append(Refused(entry, error.request_id, error.reply_to or "", 0, fault))
             except Refusal as refusal:
-                refused.append(refuse(refusal.item, refusal.error, refusal.reason, refusal.crashes))
+                refused.append(refusal.refused)
         for item in self._unanswered(possible_duplicates):
             try:
                 self._place(item, ready)
             except Refusal as refusal:
-                refused.append(refuse(refusal.item, refusal.error))
+                refused.append(refusal.refused)
         self._context.watchdog.end(ROWS)
         if ready:
             self._intake.add(ready)

@@ -59,13 +59,6 @@ class BatchRun(msgspec.Struct, frozen=True):
     reason: CloseReason
 
 
-class Refusal(Exception):
-    """Why an item ends without inference; ``reason`` and ``crashes`` as in :class:`Refused`."""
-
-    def __init__(self, item: Item, error: RequestError, reason: str = "", crashes: int = 0) -> None:
-        self.item, self.error, self.reason, self.crashes = item, error, reason, crashes
-
-
 @dataclass(frozen=True, slots=True)
 class Refused:
     """A request that ends without inference, and the error to send.
@@ -90,6 +83,13 @@ def refuse(item: Item, error: RequestError, reason: str = "", crashes: int = 0) 
     """Make the refusal of an item."""
     request = item.request
     return Refused(item.entry, request.id, request.reply_to or "", request.ttl_ms, error, reason, crashes)
+
+
+class Refusal(Exception):
+    """An item ends without inference; arguments as for :func:`refuse`."""
+
+    def __init__(self, item: Item, error: RequestError, reason: str = "", crashes: int = 0) -> None:
+        self.refused = refuse(item, error, reason, crashes)
 
 
 def completion_of(item: Item, expiry_ms: int, reply: bytes) -> Completion:

@@ -77,7 +77,7 @@ class BatchSource:
             if item.deadline_s <= monotonic():  # asking took its time
                 raise Refusal(item, _expired())
         except Refusal as refusal:
-            self._send([refuse(item, refusal.error)])
+            self._send([refusal.refused])
             return False
         finally:
             watchdog.end(ISOLATED)

@@ -76,7 +76,7 @@ class Decoding:
             self._intake.begin_decoding(1, item.entry.lane)
         self._decoders.submit(Job(item))
 
-    def _decode(self, job: Job[Item]) -> Deliver:
+    def _decode(self, job: Job) -> Deliver:
         item, begun_s = job.item, time.monotonic()
         try:
             self._rows.check_due(item, begun_s)
@@ -88,7 +88,7 @@ class Decoding:
                     return partial(self._set_aside, job)
             self._rows.make(item)
         except Refusal as refusal:
-            return partial(self._refuse, job, refusal.error)
+            return partial(self._refuse, job, refusal.refused)
         item.decode_s = time.monotonic() - begun_s
         return partial(self._end, job, item)
 
@@ -102,28 +102,28 @@ class Decoding:
             raise Refusal(item, invalid(message, "body"))
         return needed
 
-    def _set_aside(self, job: Job[Item]) -> None:
+    def _set_aside(self, job: Job) -> None:
         if not job.item.is_isolated:
             self._intake.set_apart(job.item.entry.lane)
         self._decoders.set_aside(job)
 
-    def _give_up(self, job: Job[Item]) -> None:
+    def _give_up(self, job: Job) -> None:
         log.error("Decoding request %s was given up.", job.item.request.id, extra=job.item.about())
         message = (
             f"Decoding the input took longer than {self._longest_s:g} s and was given up; send a smaller one, and a "
             "picture as an ordinary (baseline) JPEG."
         )
-        self._refuse(job, invalid(message, "inputs" if job.item.request.body is None else "body"))
+        self._refuse(job, refuse(job.item, invalid(message, "inputs" if job.item.request.body is None else "body")))
 
-    def _no_room(self, job: Job[Item]) -> None:
+    def _no_room(self, job: Job) -> None:
         message = "Too many large pictures are being decoded already; send this one again later, or smaller."
-        self._refuse(job, RequestError(OVERLOADED, message))
+        self._refuse(job, refuse(job.item, RequestError(OVERLOADED, message)))
 
-    def _refuse(self, job: Job[Item], error: RequestError) -> None:
-        self._send([refuse(job.item, error)])
+    def _refuse(self, job: Job, refused: Refused) -> None:
+        self._send([refused])
         self._end(job, None)
 
-    def _end(self, job: Job[Item], done: Item | None) -> None:
+    def _end(self, job: Job, done: Item | None) -> None:
         if job.item.is_isolated:
             self._intake.add_isolated(done)
         elif job.is_large:

@@ -12,9 +12,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
-from typing import Generic, TypeVar
 
-T = TypeVar("T")
+from consumer.pipeline.items import Item
 
 log = logging.getLogger(__name__)
 
@@ -32,14 +31,14 @@ Deliver = Callable[[], None]
 
 
 @dataclass(eq=False, slots=True)
-class Job(Generic[T]):
+class Job:
     """Something to decode.
 
     Attributes:
         memory_bytes: what decoding a large one takes at its peak; 0 for any other, and until the header was read.
     """
 
-    item: T
+    item: Item
     memory_bytes: int = 0
 
     @property
@@ -48,7 +47,7 @@ class Job(Generic[T]):
         return self.memory_bytes > 0
 
 
-class Decoders(Generic[T]):
+class Decoders:
     """Runs jobs on two sets of threads: one for what is quick, and one for what others should not wait behind.
 
     Args:
@@ -63,9 +62,9 @@ class Decoders(Generic[T]):
 
     def __init__(
         self,
-        work: Callable[[Job[T]], Deliver],
-        give_up: Callable[[Job[T]], None],
-        no_room: Callable[[Job[T]], None],
+        work: Callable[[Job], Deliver],
+        give_up: Callable[[Job], None],
+        no_room: Callable[[Job], None],
         worn_out: Callable[[], None],
         new_thread: NewThread,
         threads: int,
@@ -75,9 +74,9 @@ class Decoders(Generic[T]):
         self._work, self._give_up, self._no_room = work, give_up, no_room
         self._worn_out, self._new_thread = worn_out, new_thread
         self._longest_s, self.room_bytes = longest_s, room_bytes
-        self._quick, self._large = _Lane[T]("decode", threads), _Lane[T]("decode-large", max(1, threads // 2))
+        self._quick, self._large = _Pool("decode", threads), _Pool("decode-large", max(1, threads // 2))
         self._changed = threading.Condition()
-        self._running: dict[Job[T], _Run[T]] = {}
+        self._running: dict[Job, _Run] = {}
         self._used_bytes = self._written_off = 0
         self._clock_s = 0.0
         self._over = threading.Event()
@@ -89,17 +88,17 @@ class Decoders(Generic[T]):
 
     def start(self) -> None:
         """Start all threads."""
-        for lane in (self._quick, self._large):
-            for _ in range(lane.threads):
-                self._start_thread(lane)
+        for pool in (self._quick, self._large):
+            for _ in range(pool.threads):
+                self._start_thread(pool)
         self._watcher = self._new_thread("decode-watch", self._watch)
         self._watcher.start()
 
-    def submit(self, job: Job[T]) -> None:
+    def submit(self, job: Job) -> None:
         """Have a job done."""
         self._quick.jobs.put(job)
 
-    def set_aside(self, job: Job[T]) -> None:
+    def set_aside(self, job: Job) -> None:
         """Have a job done among the large ones. It is what ``work`` returns for one that turns out to be large."""
         with self._changed:
             has_room = self._large.waiting < MOST_LARGE
@@ -111,39 +110,39 @@ class Decoders(Generic[T]):
 
     def shutdown(self) -> None:
         """Finish all jobs but those that hang, and end the threads."""
-        for lane in (self._quick, self._large):  # in this order: the first still fills the second
-            for _ in range(lane.threads):
-                lane.jobs.put(None)
-            while crew := lane.present():
+        for pool in (self._quick, self._large):  # in this order: the first still fills the second
+            for _ in range(pool.threads):
+                pool.jobs.put(None)
+            while crew := pool.present():
                 crew[0].join(self._longest_s / LOOKS)  # it may be found to hang meanwhile
         self._over.set()
         self._watcher.join()
 
-    def _start_thread(self, lane: _Lane[T]) -> None:
-        thread = self._new_thread(lane.name, lambda: self._serve(lane))
-        lane.crew.append(thread)
+    def _start_thread(self, pool: _Pool) -> None:
+        thread = self._new_thread(pool.name, lambda: self._serve(pool))
+        pool.crew.append(thread)
         thread.start()
 
-    def _serve(self, lane: _Lane[T]) -> None:
-        while self._do(lane, lane.jobs.get()):
+    def _serve(self, pool: _Pool) -> None:
+        while self._do(pool, pool.jobs.get()):
             pass
 
-    def _do(self, lane: _Lane[T], job: Job[T] | None) -> bool:
+    def _do(self, pool: _Pool, job: Job | None) -> bool:
         """Do a job; returns whether this thread continues. Nothing of a job stays here while the thread waits."""
         if job is None:
             return False
-        if lane is self._large and not self._take_room(job):
+        if pool is self._large and not self._take_room(job):
             self._no_room(job)
             return True
         with self._changed:
-            self._running[job] = _Run(self._clock_s, lane, threading.current_thread())
+            self._running[job] = _Run(self._clock_s, pool, threading.current_thread())
         deliver = self._work(job)
-        if not self._end(job, lane):
+        if not self._end(job, pool):
             return False  # written off: another has taken this thread's place
         deliver()
         return True
 
-    def _take_room(self, job: Job[T]) -> bool:
+    def _take_room(self, job: Job) -> bool:
         """Wait until a job's memory is free; False when that takes too long, as where others hang."""
 
         def fits() -> bool:
@@ -155,13 +154,13 @@ class Decoders(Generic[T]):
             self._large.waiting -= 1
             return has_room
 
-    def _end(self, job: Job[T], lane: _Lane[T]) -> bool:
+    def _end(self, job: Job, pool: _Pool) -> bool:
         """Note that a job has ended; False if it was given up before."""
         with self._changed:
             run = self._running.pop(job, None)
             if run is None:
                 self._written_off -= 1
-            if lane is self._large:
+            if pool is self._large:
                 self._used_bytes -= job.memory_bytes
             self._changed.notify_all()
             return run is not None
@@ -180,7 +179,7 @@ class Decoders(Generic[T]):
             for job in overdue:
                 self._write_off(job)
 
-    def _write_off(self, job: Job[T]) -> None:
+    def _write_off(self, job: Job) -> None:
         with self._changed:
             run = self._running.pop(job, None)
             if run is None:
@@ -188,20 +187,20 @@ class Decoders(Generic[T]):
             self._written_off += 1
             count = self._written_off
         log.error("A thread that decodes takes longer than %g s; another one takes its place.", self._longest_s)
-        self._start_thread(run.lane)
-        run.lane.crew.remove(run.thread)
+        self._start_thread(run.pool)
+        run.pool.crew.remove(run.thread)
         self._give_up(job)
         if count >= MOST_WRITTEN_OFF:
             log.error("%d threads that decode hang; the consumer finishes what it has and ends.", count)
             self._worn_out()
 
 
-class _Lane(Generic[T]):
+class _Pool:
     """Jobs of one kind and the threads that do them: ``crew`` are those that have not been written off."""
 
     def __init__(self, name: str, threads: int) -> None:
         self.name, self.threads = name, threads
-        self.jobs: queue.SimpleQueue[Job[T] | None] = queue.SimpleQueue()
+        self.jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self.crew: list[threading.Thread] = []
         self.waiting = 0
 
@@ -211,9 +210,9 @@ class _Lane(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Run(Generic[T]):
+class _Run:
     """Since when a job runs, on the clock of the watch, and where."""
 
     since_s: float
-    lane: _Lane[T]
+    pool: _Pool
     thread: threading.Thread

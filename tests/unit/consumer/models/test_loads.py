@@ -56,4 +56,4 @@ def test_requests_carry_what_their_model_counts() -> None:
 def test_what_counting_raises_ends_one_request() -> None:
     with pytest.raises(Refusal) as refused:
         made(Words(), b"a\n\n")
-    assert refused.value.error.outcome is MODEL_ERROR
+    assert refused.value.refused.error.outcome is MODEL_ERROR
