@@ -90,7 +90,7 @@ def functions() -> None:
 def load(wait_s: float, as_json: bool) -> None:
     """Load the functions into the server at HEADRACE_REDIS_URL, replacing older ones; newer ones stay."""
     # Imported here: `up` needs no Redis client.
-    from shared.redis import functions as library
+    from shared.redis import library
 
     from .output import print_json
     from .redis.access import connected

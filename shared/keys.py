@@ -1,7 +1,7 @@
 """Every Redis key name that Headrace uses, in one place.
 
 The model stands in braces so that all keys of one model share a Redis Cluster slot. ``docs/protocol.md`` describes
-what each key holds. ``functions.lua`` derives the same names from the work stream's key.
+what each key holds. ``shared/redis/lua`` derives the same names from the work stream's key.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def reply(model: str, lane: str, request_id: str) -> str:
 
 
 def stored(model: str, lane: str) -> str:
-    """Sorted set: what the lane's stored replies take and when they expire; see ``functions.lua``."""
+    """Sorted set: what the lane's stored replies take and when they expire; see ``shared/redis/lua/bytes.lua``."""
     return f"hr:{{{model}}}:b:{lane}"
 
 

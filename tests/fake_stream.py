@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from consumer.queue.fair_share import FairShare
 from consumer.queue.interface import NO_ROOM, Claim, Completion, Dead, Depth, Entry, StreamDown, StreamGone
 from shared.keys import DEFAULT_LANE
+from shared.limits import HINT_LIMIT_BYTES, REPLY_STREAM_CAP
 from shared.redis.clock import RedisClock
-from shared.redis.functions import HINT_LIMIT_BYTES, REPLY_STREAM_CAP
 from shared.settings import Settings
 from shared.state.cards import Card, to_hash
 from shared.state.desired_state import DesiredPrecision, Serving

@@ -30,7 +30,7 @@ MAY_IMPORT = {
 
 FLOORS = {
     "shared": (
-        ("families", "files", "keys", "names", "redis_url", "service_links", "version"),
+        ("families", "files", "keys", "limits", "names", "redis_url", "service_links", "version"),
         ("api_keys", "settings", "state/"),
         ("model_config", "net/", "wire/"),
         ("metrics/", "process/", "redis/", "tracing/"),

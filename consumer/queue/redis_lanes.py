@@ -67,7 +67,7 @@ def depth(client: Any, model: str, lane: str, now_ms: float) -> Depth:
 
 def _takes(client: Any, work: str) -> LaneBytes | None:
     try:
-        return bytes_from(client.fcall(functions.BYTES, 1, work))
+        return bytes_from(client.execute_command(*functions.lane_bytes(work)))
     except ServerError:
         return None  # an older version of the functions, for a while
 

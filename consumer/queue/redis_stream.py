@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from shared import keys
-from shared.redis import functions
+from shared.redis import functions, library
 from shared.redis.advice import told
 from shared.redis.client import ClientError, ServerError, SyncLink, connect, is_demoted
 from shared.redis.clock import RedisClock
@@ -42,6 +42,7 @@ class RedisStream:
         self._settings = settings
         self._model, self._worker = model, worker
         self._work = keys.work(model, MAIN)
+        self._stream_ms = settings.reply_expiry_ms(settings.max_timeout_ms)
         # Reading, committing, beating, renewing and listening each happen on a thread and a connection of their own.
         self._client = connect(settings.redis_address, settings.socket_timeout_s, settings.redis_ping_s, is_spared=True)
         self._links = tuple(SyncLink(self._client) for _ in range(5))
@@ -93,7 +94,7 @@ class RedisStream:
         lane, after = next(iter(self._claimed_after.items()))
         count = self._portion.of(max_entries)
         try:
-            last, *rows = self._call(self._reading, functions.CLAIMED, [self._worker, after, count], lane)
+            last, *rows = self._call(self._reading, functions.claimed(self._work_of(lane), self._worker, after, count))
         except StreamGone:
             del self._claimed_after[lane]  # with the group, what was claimed is forgotten
             raise
@@ -129,10 +130,7 @@ class RedisStream:
         if self._claimed_after:
             return self.read(max_entries)
         link, fair_share = self._reading, self._fair_share
-        commits = [
-            ("FCALL", functions.COMMIT, 1, keys.work(self._model, lane), *self._commit_arguments(some))
-            for lane, some in _by_lane(completions).items()
-        ]
+        commits = self._commits(completions).values()
         try:
             self._guard(lambda: link.send(*commits, *self._reads(fair_share, max_entries)))
             answers = self._guard(lambda: link.receive_many(len(commits)))
@@ -150,53 +148,50 @@ class RedisStream:
 
     def reclaim(self, max_entries: int) -> list[Entry]:
         """See the interface; lanes take turns in being looked at first."""
-        arguments = [self._worker, self._settings.lease_ms, max_entries]
         served = tuple(self._fair_share.weights)
         for _ in served:
             self._scanned = (self._scanned + 1) % len(served)
             lane = served[self._scanned]
             # Should the answer be lost, these are taken over once more; read with the others they would not run alone.
-            rows = self._call(self._reading, functions.RECLAIM, arguments, lane)
+            reclaim = functions.reclaim(self._work_of(lane), self._worker, self._settings.lease_ms, max_entries)
+            rows = self._call(self._reading, reclaim)
             if rows:
                 return self._taken(rows, lane)
         return []
 
     def begin_isolated(self, entry: Entry) -> bool:
         """See the interface."""
-        arguments = [self._worker, entry.entry_id, entry.attempt]
-        return bool(self._call(None, functions.BEGIN, arguments, entry.lane))
+        begin = functions.begin(self._work_of(entry.lane), self._worker, entry.entry_id, entry.attempt)
+        return bool(self._call(None, begin))
 
     def renew(self, claims: Sequence[Claim]) -> list[Claim]:
         """See the interface."""
         held: dict[str, list[bytes]] = {}
         for lane, entry_id in claims:
             held.setdefault(lane, []).append(entry_id)
-        answers = self._call_each(
-            self._keeping, functions.RENEW, {lane: [self._worker, *ids] for lane, ids in held.items()}
-        )
+        renewals = {lane: functions.renew(self._work_of(lane), self._worker, ids) for lane, ids in held.items()}
+        answers = self._call_each(self._keeping, renewals)
         return [(lane, entry_id) for lane, lost in answers.items() for entry_id in lost]
 
     def reap(self) -> int:
         """See the interface; dead long ago means four leases."""
-        arguments = [4 * self._settings.lease_ms]
-        return sum(int(self._call(self._keeping, functions.REAP, arguments, lane)) for lane in self._fair_share.weights)
+        idle_ms = 4 * self._settings.lease_ms
+        reaps = [functions.reap(self._work_of(lane), idle_ms) for lane in self._fair_share.weights]
+        return sum(int(self._call(self._keeping, reap)) for reap in reaps)
 
     def commit(self, completions: Sequence[Completion]) -> list[int]:
         """See the interface."""
-        by_lane = {lane: self._commit_arguments(some) for lane, some in _by_lane(completions).items()}
-        answers = self._call_each(self._committing, functions.COMMIT, by_lane)
-        statuses = {lane: iter(answer) for lane, answer in answers.items()}
-        return [self._status(next(statuses[one.lane], 0)) for one in completions]
+        answers = self._call_each(self._committing, self._commits(completions))
+        return self._statuses(answers, (one.lane for one in completions))
 
-    def _commit_arguments(self, completions: Sequence[Completion]) -> list[Any]:
-        arguments: list[Any] = [
-            functions.REPLY_STREAM_CAP,
-            self._settings.reply_expiry_ms(self._settings.max_timeout_ms),
-            functions.HINT_LIMIT_BYTES,
-        ]
-        for item in completions:
-            arguments += (item.entry_id, item.request_id, item.reply_to, item.expiry_ms, item.reply)
-        return arguments
+    def _commits(self, completions: Sequence[Completion]) -> dict[str, functions.Command]:
+        by_lane = _by_lane(completions, lambda one: one.lane)
+        return {lane: functions.commit(self._work_of(lane), self._stream_ms, some) for lane, some in by_lane.items()}
+
+    def _statuses(self, answers: Mapping[str, Iterable[Any]], lanes: Iterable[str]) -> list[int]:
+        """Put what was answered for each lane in the order of the items, of which these are the lanes."""
+        statuses = {lane: iter(answer) for lane, answer in answers.items()}
+        return [self._status(next(statuses[lane], 0)) for lane in lanes]
 
     def _status(self, status: Any) -> int:
         if isinstance(status, int):
@@ -208,41 +203,30 @@ class RedisStream:
 
     def end_answered(self, completions: Sequence[Completion]) -> list[bool]:
         """See the interface."""
-        by_lane: dict[str, list[Any]] = {}
-        for one in completions:
-            arguments = by_lane.setdefault(one.lane, self._commit_arguments(())[:2])
-            arguments += (one.entry_id, one.request_id, one.reply_to)
-        statuses = {
-            lane: iter(self._call(self._reading, functions.ANSWERED, arguments, lane))
-            for lane, arguments in by_lane.items()
+        answers = {
+            lane: self._call(self._reading, functions.answered(self._work_of(lane), self._stream_ms, some))
+            for lane, some in _by_lane(completions, lambda one: one.lane).items()
         }
-        return [self._status(next(statuses[one.lane])) == 1 for one in completions]
+        return [status == 1 for status in self._statuses(answers, (one.lane for one in completions))]
 
     def dead_letter(self, dead: Sequence[Dead]) -> list[int]:
         """See the interface."""
-        head: list[Any] = [*self._commit_arguments(()), functions.DEAD_LETTERS_CAP, functions.DEAD_LETTERS_BYTES]
-        by_lane: dict[str, list[Any]] = {}
-        for one in dead:
-            arguments = by_lane.setdefault(one.completion.lane, head.copy())
-            arguments += (*self._commit_arguments((one.completion,))[3:], one.reason, one.crashes)
-        statuses = {
-            lane: iter(self._call(None, functions.DEAD, arguments, lane)) for lane, arguments in by_lane.items()
+        answers = {
+            lane: self._call(None, functions.dead(self._work_of(lane), self._stream_ms, some))
+            for lane, some in _by_lane(dead, lambda one: one.completion.lane).items()
         }
-        return [self._status(next(statuses[one.completion.lane], 0)) for one in dead]
+        return self._statuses(answers, (one.completion.lane for one in dead))
 
     def heartbeat(self, card: cards.Card, state: Mapping[str, str]) -> None:
         """See the interface."""
         if not self._has_loaded:
             self._load_functions()
-        fields = [part for pair in state.items() for part in pair] + ["lane_bytes", str(self._settings.lane_bytes)]
-        published = [part for pair in cards.to_hash(card).items() for part in pair]
+        said = {**state, "lane_bytes": str(self._settings.lane_bytes)}
+        lease_ms, lane_limit = self._settings.lease_ms, self._settings.lane_limit
+        heartbeat = functions.heartbeat(self._work, self._worker, lease_ms, lane_limit, said, cards.to_hash(card))
         self._find_lanes()
         before_s = time.monotonic()
-        now_ms, *_ = self._call(
-            self._beating,
-            functions.HEARTBEAT,
-            [self._worker, self._settings.lease_ms, self._settings.lane_limit, len(fields), *fields, *published],
-        )
+        now_ms, *_ = self._call(self._beating, heartbeat)
         self.clock.observe(now_ms, before_s, time.monotonic())
         if self._was_demoted:  # what only reads would stay with a server that is a replica now, without an error
             self._was_demoted = False
@@ -264,10 +248,10 @@ class RedisStream:
                 link.renew()
 
     def _find_lanes(self) -> None:
-        found: Any = self._call(self._beating, functions.LANES, [])
+        found: Any = self._call(self._beating, functions.lanes(self._work))
         if not found and self._found:  # the server has lost its data: default would be there
             self._guard(lambda: self._client.hset(keys.lanes(self._model), items=self._found))
-            found = self._call(self._beating, functions.LANES, [])
+            found = self._call(self._beating, functions.lanes(self._work))
         self._found = found
         table = lanes.from_pairs(zip(found[::2], found[1::2], strict=True))
         weights = {name: one.weight for name, one in table.items()}
@@ -284,13 +268,13 @@ class RedisStream:
         log.warning("Redis's clock was set back; lanes whose newest id lies in the future are made anew.")
         for lane in self._fair_share.weights:
             if lane != MAIN:
-                self._call(self._beating, functions.REPAIR, [lanes.MOST_LIMIT, FUTURE_MS], lane)
+                self._call(self._beating, functions.repair(self._work_of(lane), lanes.MOST_LIMIT, FUTURE_MS))
         self._set_backs = seen
 
     def _load_functions(self) -> None:
         """Replace functions that an older version has left on the server, where that is permitted."""
         try:
-            self._guard(lambda: functions.load(self._client))
+            self._guard(lambda: library.load(self._client))
         except StreamDown as error:
             if not isinstance(error.__cause__, ServerError):
                 raise
@@ -306,7 +290,7 @@ class RedisStream:
     def leave(self) -> None:
         """See the interface."""
         for lane in self._fair_share.weights:
-            self._call(self._beating, functions.LEAVE, [self._worker], lane)
+            self._call(self._beating, functions.leave(self._work_of(lane), self._worker))
 
     def terminations(self) -> list[Claim]:
         """See the interface; waits for at most ``settings.block_ms``."""
@@ -342,26 +326,25 @@ class RedisStream:
             link.close()
         self._client.close()
 
-    def _call(self, link: SyncLink | None, function: str, arguments: Sequence[Any], lane: str = MAIN) -> Any:
+    def _work_of(self, lane: str) -> str:
+        return self._work if lane == MAIN else keys.work(self._model, lane)
+
+    def _call(self, link: SyncLink | None, command: functions.Command) -> Any:
         """Call a function, on any connection when ``link`` is None; load the functions where they are missing."""
         send = self._client.execute_command if link is None else link.call
-        work = self._work if lane == MAIN else keys.work(self._model, lane)
-        return self._loaded(lambda: send("FCALL", function, 1, work, *arguments))
+        return self._loaded(lambda: send(*command))
 
-    def _call_each(
-        self, link: SyncLink, function: str, arguments: Mapping[str, Sequence[Any]]
-    ) -> dict[str, Sequence[Any]]:
+    def _call_each(self, link: SyncLink, commands: Mapping[str, functions.Command]) -> dict[str, Sequence[Any]]:
         """Call a function for several lanes in one round trip; return the answers by lane.
 
         A lane that is gone answers nothing; that must not keep the others from being answered.
         """
-        if len(arguments) == 1:
-            ((lane, some),) = arguments.items()
-            return {lane: self._call(link, function, some, lane)}
+        if len(commands) == 1:
+            ((lane, command),) = commands.items()
+            return {lane: self._call(link, command)}
 
         def call() -> dict[str, Sequence[Any]]:
-            commands = [("FCALL", function, 1, keys.work(self._model, lane), *some) for lane, some in arguments.items()]
-            answers = dict(zip(arguments, link.call_many(commands), strict=True))
+            answers = dict(zip(commands, link.call_many(tuple(commands.values())), strict=True))
             for lane, answer in answers.items():
                 if isinstance(answer, ServerError):
                     if not str(answer).startswith("NOGROUP"):
@@ -375,10 +358,10 @@ class RedisStream:
         try:
             return self._guard(call)
         except StreamDown as error:
-            if not functions.is_missing(error.__cause__):
+            if not library.is_missing(error.__cause__):
                 raise
         log.info("The functions are not in Redis; loading them.")
-        self._guard(lambda: functions.load(self._client))
+        self._guard(lambda: library.load(self._client))
         return self._guard(call)
 
     def _guard(self, step: Callable[[], T]) -> T:
@@ -391,8 +374,8 @@ class RedisStream:
             raise StreamDown(told(error)) from error
 
 
-def _by_lane(completions: Iterable[Completion]) -> dict[str, list[Completion]]:
-    found: dict[str, list[Completion]] = {}
-    for one in completions:
-        found.setdefault(one.lane, []).append(one)
+def _by_lane(items: Iterable[T], lane_of: Callable[[T], str]) -> dict[str, list[T]]:
+    found: dict[str, list[T]] = {}
+    for one in items:
+        found.setdefault(lane_of(one), []).append(one)
     return found

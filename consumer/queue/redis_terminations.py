@@ -12,8 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from shared import keys
-from shared.redis import functions
+from shared import keys, limits
 from shared.redis.client import ServerError, SyncLink
 
 from .interface import Claim
@@ -82,7 +81,7 @@ class TerminationsReader:
         """Take note of a stream's size: None where there is no stream, an error where this user may not ask."""
         if size_bytes is None:
             self._read_up_to.pop(lane, None)  # the next begins anew, perhaps with smaller ids
-        if isinstance(size_bytes, int) and size_bytes > functions.ENDS_BYTES:
+        if isinstance(size_bytes, int) and size_bytes > limits.ENDS_BYTES:
             if lane not in self._too_large:
                 self._too_large.add(lane)
                 log.warning(
@@ -98,8 +97,8 @@ class TerminationsReader:
 
 def _weighing(stream: str) -> tuple[tuple[Any, ...], ...]:
     return (
-        ("XTRIM", stream, "MAXLEN", "~", functions.ENDS_CAP, "LIMIT", 0),
-        ("PEXPIRE", stream, functions.ENDS_MS, "NX"),
+        ("XTRIM", stream, "MAXLEN", "~", limits.ENDS_CAP, "LIMIT", 0),
+        ("PEXPIRE", stream, limits.ENDS_MS, "NX"),
         ("MEMORY", "USAGE", stream, "SAMPLES", 0),
     )
 

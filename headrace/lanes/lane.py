@@ -45,7 +45,7 @@ def create(
     if len(known) >= lanes.MOST_LANES:
         end(f"Model {model} has {len(known)} lanes, and more than {lanes.MOST_LANES} are not served.", EXIT_FAILED)
     _set(client, model, lane, limit, weight, limit_bytes)
-    client.fcall(functions.LANES, 1, keys.work(model, lane))
+    client.execute_command(*functions.lanes(keys.work(model, lane)))
     return _report(model, lane, {"created": lane}, f"model {model} has a lane {lane} now", as_json)
 
 
@@ -91,7 +91,7 @@ def repair(client: Any, model: str, lane: str, keep: int | None, yes: bool, as_j
         "they start afresh, those that run now included.",
         yes,
     )
-    kept, gone, *_ = client.fcall(functions.REPAIR, 1, keys.work(model, lane), most)
+    kept, gone, *_ = client.execute_command(*functions.repair(keys.work(model, lane), most))
     said = f"lane {lane} of {model} is made anew; {kept} requests were put back, {gone} dropped"
     return _report(model, lane, {"kept": kept, "dropped": gone}, said, as_json)
 

@@ -18,9 +18,8 @@ import click
 
 from headrace.output import print_json
 from headrace.redis import inspection
-from shared import keys
+from shared import keys, limits
 from shared.names import is_name
-from shared.redis import functions
 from shared.redis.client import ClientError, ServerError
 
 from .census import Census, Holding
@@ -137,8 +136,8 @@ def _wrong(depth: int, limit: int | None, ends_bytes: int, memory_bytes: int, bo
     """Say what is wrong with a lane that holds so much, nothing when it is within its bounds."""
     if limit is not None and depth > bounds.times * limit:
         return f"holds {depth} requests, its limit is {limit}"
-    if ends_bytes > functions.ENDS_BYTES:
-        return f"tells of cancelled requests in {_mib(ends_bytes)}, where {_mib(functions.ENDS_BYTES)} are plenty"
+    if ends_bytes > limits.ENDS_BYTES:
+        return f"tells of cancelled requests in {_mib(ends_bytes)}, where {_mib(limits.ENDS_BYTES)} are plenty"
     if memory_bytes > bounds.memory_bytes:
         what = f"takes {_mib(memory_bytes)} of memory, and may take {_mib(bounds.memory_bytes)}"
         held = f"{holding.replies} replies and {holding.reply_streams} reply streams"

@@ -102,11 +102,12 @@ def drop(client: Any, model: str, lane: str, entries: Sequence[str], every: bool
 def _requeue(client: Any, model: str, lane: str, entries: Sequence[str]) -> int:
     """Put letters back and return how many were still there. Functions read no msgpack, so ids are found here."""
     place = keys.dead_letters(model, lane)
-    arguments: list[str] = []
-    for entry in entries:
-        for raw, fields in client.xrange(place, entry, entry):
-            arguments += (entry, _letter(raw, fields).request_id)
-    statuses = client.fcall(functions.REQUEUE, 1, keys.work(model, lane), *arguments)
+    letters = [
+        (entry, _letter(raw, fields).request_id)
+        for entry in entries
+        for raw, fields in client.xrange(place, entry, entry)
+    ]
+    statuses = client.execute_command(*functions.requeue(keys.work(model, lane), letters))
     for status in statuses:
         if status.startswith(b"error"):
             end(f"Redis refused to put a letter back: {status.decode(errors='replace')}", EXIT_FAILED)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from headrace.findings import Finding as Finding  # callers take it from here
 from headrace.output import print_json, print_table
 from headrace.redis import inspection, server_settings
-from shared.redis import functions
+from shared.redis import library
 from shared.redis.client import ServerError
 from shared.state.desired_state import LATE, VERSION
 from shared.state.starts import Phase
@@ -146,18 +146,18 @@ def judge_users(rules: Iterable[str], bind: str, protected: bool) -> Finding:
 def _functions(client: Any) -> Finding:
     load = "run `python -m headrace functions load`"
     try:
-        listed = client.execute_command("FUNCTION", "LIST", "LIBRARYNAME", functions.LIBRARY, "WITHCODE")
+        listed = client.execute_command("FUNCTION", "LIST", "LIBRARYNAME", library.NAME, "WITHCODE")
     except ServerError:
-        missing = [name for name in functions.names() if _is_missing(client, name)]
+        missing = [name for name in library.names() if _is_missing(client, name)]
         if missing:
             return Finding("functions", "problem", f"{', '.join(missing)} missing; {load}.")
         return Finding("functions", "ok", "All are there; only the administrator sees of which version.")
-    code, ours = functions.library_code(listed), functions.source()
+    code, ours = library.library_code(listed), library.source()
     if code is None:
         return Finding("functions", "problem", f"Not loaded; {load}.")
-    if functions.version(code) > functions.version(ours):
+    if library.version(code) > library.version(ours):
         return Finding("functions", "ok", "Loaded, of a newer version than this checkout's, which stays.")
-    missing = [name for name in functions.names() if f"'{name}'" not in code]
+    missing = [name for name in library.names() if f"'{name}'" not in code]
     if missing:
         return Finding("functions", "problem", f"{', '.join(missing)} missing, of an older version; {load}.")
     if code != ours:
@@ -170,7 +170,7 @@ def _is_missing(client: Any, name: str) -> bool:
     try:
         client.fcall(name, 1, _NO_LANE)
     except ServerError as error:
-        return functions.is_missing(error)
+        return library.is_missing(error)
     return False
 
 

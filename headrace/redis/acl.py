@@ -1,8 +1,8 @@
 """Redis ACL rules for each role: what it needs, and nothing else. Pure.
 
 A function runs with its caller's rights, so a role needs what is inside the functions it calls, which a test holds to
-``functions.lua``. Rules bind commands to the keys they are for. Keys are those of ``shared/keys.py``; names of models
-and lanes cannot hold what would widen a pattern.
+``shared/redis/lua``. Rules bind commands to the keys they are for. Keys are those of ``shared/keys.py``; names of
+models and lanes cannot hold what would widen a pattern.
 """
 
 from __future__ import annotations

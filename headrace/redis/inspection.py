@@ -240,7 +240,7 @@ def lane(client: Any, model: str, name: str, limit: int | None, now: int, weight
 def lane_bytes(client: Any, work: str) -> LaneBytes | None:
     """Ask what a lane takes; None where the functions on the server are older, or this user may not ask."""
     try:
-        return bytes_from(client.fcall(functions.BYTES, 1, work))
+        return bytes_from(client.execute_command(*functions.lane_bytes(work)))
     except ServerError:
         return None
 

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 from producer_api.load.lane_account import LaneAccount
 from producer_api.load.wait_estimate import Backlog
-from shared import keys
+from shared import keys, limits
 from shared.process.logs import about
-from shared.redis import functions
+from shared.redis import functions, library
 from shared.redis.advice import told
 from shared.redis.client import ClientError, InPieces, Link, OutOfMemory, ServerError, Silence
 from shared.state.lanes import bytes_from
@@ -28,9 +28,6 @@ MOST_PER_CALL = 256
 MOST_BYTES_PER_CALL = 1024 * 1024
 """Large messages whose ids are checked go through the function, a few at a time: in one call, those of all clients
 would be more than the server takes, and it would close the connection on everybody's."""
-NOT_ASKED_BEFORE = "0"
-"""The check of an id that this front end made up."""
-
 SLOW_S = 0.05
 """After a call that took longer, who waited for it may be waiting no more."""
 
@@ -59,7 +56,7 @@ class Pending:
 
     Attributes:
         message: the encoded request; a large one in pieces.
-        check: what ``hr1_admit`` is to find out about the id first; ``NOT_ASKED_BEFORE`` for nothing.
+        check: what ``hr1_admit`` is to find out about the id first; ``functions.NOT_ASKED_BEFORE`` for nothing.
     """
 
     waiter: Waiter
@@ -69,9 +66,9 @@ class Pending:
     @property
     def is_large(self) -> bool:
         """Say whether it is too large to go through Lua, which would copy it. Only there can an id be checked."""
-        if self.check != NOT_ASKED_BEFORE:
+        if self.check != functions.NOT_ASKED_BEFORE:
             return False
-        return isinstance(self.message, InPieces) or len(self.message) >= functions.LUA_LIMIT_BYTES
+        return isinstance(self.message, InPieces) or len(self.message) >= limits.LUA_LIMIT_BYTES
 
     @property
     def size_bytes(self) -> int:
@@ -200,7 +197,7 @@ class Admitter:
     async def _with_room(self, large: Sequence[Pending]) -> list[Pending]:
         """Ask what the lane takes, and refuse those that do not fit any more."""
         try:
-            self.account.seen(bytes_from(await self._link.call("FCALL", functions.BYTES, 1, self._work)))
+            self.account.seen(bytes_from(await self._link.call(*functions.lane_bytes(self._work))))
         except (ClientError, OSError) as error:  # should the connection be lost, adding them says so
             log.debug("What the lane takes is not known: %s", error)
         room = max(0, self.limit - self._length)
@@ -219,17 +216,14 @@ class Admitter:
     async def _call(self, small: Sequence[Pending], large: Sequence[Pending]) -> None:
         """Admit the small ones through the function and add the large ones, in one round trip."""
         delivered, self._delivered = self._delivered, []
-        call: list[Any] = ["FCALL", functions.ADMIT, 1, self._work]
-        call += (self.limit, self._instance, self.cursor, len(delivered), len(small), *delivered)
-        for one in small:
-            call += (one.waiter.request_id, one.check, one.message)
-        adds: list[tuple[Any, ...]] = [
+        requests = [(one.waiter.request_id, one.check, one.message) for one in small]
+        call = functions.admit(self._work, self.limit, self._instance, self.cursor, delivered, requests)
+        adds: list[Sequence[Any]] = [
             ("XADD", self._work, "NOMKSTREAM", "*", keys.MESSAGE_FIELD, one.message) for one in large
         ]
         if self._unwanted:  # should this fail, they run for nobody
             unwanted, self._unwanted = self._unwanted[:MOST_PER_CALL], self._unwanted[MOST_PER_CALL:]
-            pairs = [part for one in unwanted for part in one]
-            adds.append(("FCALL", functions.CANCEL, 1, self._work, "0", *pairs))
+            adds.append(functions.cancel(self._work, unwanted, tell=False))
         try:
             answer, *added = await self._send(call, adds)
         except (ClientError, OSError) as error:
@@ -262,13 +256,13 @@ class Admitter:
         """
         if self._link.was_idle_s < IDLE_S or isinstance(error, ServerError | Silence):
             return []
-        return [one for one in batch if one.check != NOT_ASKED_BEFORE and not one.waiter.ended]
+        return [one for one in batch if one.check != functions.NOT_ASKED_BEFORE and not one.waiter.ended]
 
     async def _send(self, call: Sequence[Any], adds: Sequence[Sequence[Any]]) -> list[Any]:
         if self.connection_is_suspect:
             self.connection_is_suspect = False
             await self._link.close()
-        return await functions.call_many(self._link, call, *adds)
+        return await library.call_many(self._link, call, *adds)
 
     def _set_status(self, waiter: Waiter, status: Any) -> None:
         if type(status) is bytes and status[:1].isdigit():  # the entry's id

@@ -81,7 +81,7 @@ class CatalogueReader:
         now_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
         listed = [name for name in (raw.decode(errors="replace") for raw in found) if is_name(name)]
         names = list(dict.fromkeys((*self._awaited.names, *listed)))
-        commands: list[tuple[Any, ...]] = []
+        commands: list[Sequence[Any]] = []
         for name in names:
             commands += (
                 ("HGETALL", keys.card(name)),
@@ -92,7 +92,7 @@ class CatalogueReader:
                 ("HGETALL", keys.starts(name)),
                 *(("XLEN", keys.work(name, lane)) for lane in self._lanes.get(name, DEFAULT_ONLY)),
                 *(("HMGET", keys.worker(name, worker), *SAID) for worker in self._workers.get(name, ())),
-                *(("FCALL", functions.BYTES, 1, keys.work(name, lane)) for lane in self._lanes.get(name, DEFAULT_ONLY)),
+                *(functions.lane_bytes(keys.work(name, lane)) for lane in self._lanes.get(name, DEFAULT_ONLY)),
             )
         answers = iter(await self._link.call_many(commands) if commands else ())
         states: dict[str, ModelState] = {}

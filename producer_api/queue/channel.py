@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from producer_api.load.lane_account import LaneAccount
 from producer_api.load.wait_estimate import Backlog
-from shared import keys
+from shared import keys, limits
 from shared.redis import functions
 from shared.redis.client import AsyncClient, InPieces, Link
 from shared.settings import Settings
@@ -15,7 +15,7 @@ from shared.state.lanes import LaneBytes
 from shared.wire.messages import Request, encode_request
 from shared.wire.outcomes import SHUTTING_DOWN, RequestError
 
-from .admitter import NOT_ASKED_BEFORE, Admitter, Instruments, Pending
+from .admitter import Admitter, Instruments, Pending
 from .large_messages import encode_around_body
 from .pending import Waiter, Waiters
 from .reply_reader import ReplyReader
@@ -134,10 +134,10 @@ class Channel:
     ) -> Wait:
         """Put a request into the lane; ``done`` is called once, with the encoded reply or the error that ended it."""
         message = self._message(request, in_pieces=id_is_generated)  # if that fails, nobody may be left waiting
-        check, is_heavy = NOT_ASKED_BEFORE, False
+        check, is_heavy = functions.NOT_ASKED_BEFORE, False
         if not id_is_generated:
-            check = f"1:{request.ttl_ms}:{self._settings.flight_expiry_ms(request.ttl_ms)}:{fingerprint}"
-            is_heavy = len(message) >= functions.LUA_LIMIT_BYTES
+            check = functions.check(request.ttl_ms, self._settings.flight_expiry_ms(request.ttl_ms), fingerprint)
+            is_heavy = len(message) >= limits.LUA_LIMIT_BYTES
         wait = Wait(self._waiters, self._admitter, id_is_generated, done)
         wait.waiter = self._waiters.add(request.id, request.ttl_ms / 1000, wait.end)
         if request.traceparent is not None:
@@ -146,7 +146,7 @@ class Channel:
         return wait
 
     def _message(self, request: Request, *, in_pieces: bool) -> bytes | InPieces:
-        if not in_pieces or request.body is None or len(request.body) < functions.LUA_LIMIT_BYTES:
+        if not in_pieces or request.body is None or len(request.body) < limits.LUA_LIMIT_BYTES:
             return encode_request(request, self._instance)
         return InPieces(encode_around_body(request, self._instance))
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 from shared import keys
-from shared.redis import functions
+from shared.redis import functions, library
 from shared.redis.advice import told
 from shared.redis.client import AsyncClient, ClientError, Link, ServerError
 from shared.wire.fast import decode_reply
@@ -41,7 +42,7 @@ class ById:
         """
         look = ("LINDEX", keys.reply(model, lane, request_id), 0)
         # In this order: what has no reply yet when it is looked for stands as it did a moment before.
-        statuses, message = await self._call(model, lane, request_id, (functions.ASK, request_id), look)
+        statuses, message = await self._call(lane, request_id, functions.ask(keys.work(model, lane), request_id), look)
         if message is None:
             standing = _standing(statuses[0], request_id)
             return Standing.UNKNOWN if standing is Standing.ANSWERED else standing  # taken or expired in between
@@ -57,7 +58,8 @@ class ById:
         Raises:
             RequestError: ``QUEUE_UNAVAILABLE``.
         """
-        (statuses,) = await self._call(model, lane, request_id, (functions.CANCEL, "1", request_id, ""))
+        cancel = functions.cancel(keys.work(model, lane), ((request_id, ""),), tell=True)
+        (statuses,) = await self._call(lane, request_id, cancel)
         return _standing(statuses[0], request_id)
 
     def connect_anew(self) -> None:
@@ -68,20 +70,19 @@ class ById:
         """Close the connection."""
         await self._link.close()
 
-    async def _call(self, model: str, lane: str, request_id: str, step: tuple[Any, ...], *more: Any) -> list[Any]:
-        """Call a function, and further commands in the same round trip; loads the functions where they are missing."""
-        function, *arguments = step
-        commands, is_asked = (("FCALL", function, 1, keys.work(model, lane), *arguments), *more), False
+    async def _call(self, lane: str, request_id: str, *commands: Sequence[Any]) -> list[Any]:
+        """Send commands, the first of which calls a function; loads the functions where they are missing."""
+        is_asked = False
         try:
             async with asyncio.timeout(self._timeout_s), self._of_lane[lane], self._one_at_a_time:
                 is_asked = True
-                answers = await functions.call_many(self._link, *commands)
+                answers = await library.call_many(self._link, *commands)
             for answer in answers:
                 if isinstance(answer, ServerError):
                     raise answer
         except (ClientError, OSError) as error:  # TimeoutError is an OSError, and says nothing
             if is_asked:  # those that waited behind it say nothing new
-                log.warning("%s failed: %s", function, told(error) if str(error) else "no answer in time")
+                log.warning("%s failed: %s", commands[0][1], told(error) if str(error) else "no answer in time")
             raise refusal(QUEUE_UNAVAILABLE, "Redis did not answer in time; ask again.", request_id) from None
         return answers
 

@@ -14,8 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from producer_api.background import forever
-from shared import keys
-from shared.redis import functions
+from shared import keys, limits
 from shared.redis.client import AsyncClient, ClientError, Link
 from shared.wire.fast import is_final
 from shared.wire.outcomes import CANCELLED, EXPIRED
@@ -188,7 +187,7 @@ class ReplyReader:
     async def _weigh(self, link: Link) -> None:
         """Leave the stream of ends unread while it is too large to be honest: direct producers may write there, too."""
         (size_bytes,) = await link.call_many((("MEMORY", "USAGE", self._ends, "SAMPLES", 0),))
-        too_large = isinstance(size_bytes, int) and size_bytes > functions.ENDS_BYTES
+        too_large = isinstance(size_bytes, int) and size_bytes > limits.ENDS_BYTES
         if too_large and not self._ends_are_too_large:
             log.warning("What lane %s tells of ended requests takes %d bytes and is not read.", self._lane, size_bytes)
         self._ends_are_too_large = too_large

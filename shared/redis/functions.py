@@ -1,22 +1,14 @@
-"""Loading ``functions.lua`` into Redis, and the names of the functions in it."""
+"""The Redis functions' names, and the command that calls each of them; ``docs/protocol.md`` says what they do. Pure.
+
+``work`` is always the key of a lane's work stream.
+"""
 
 from __future__ import annotations
 
-import logging
-import re
-from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
-import redis
-
-from shared import keys
-
-from .errors import ServerError
-from .links import Link, SyncLink
-
-log = logging.getLogger(__name__)
+from shared.limits import DEAD_LETTERS_BYTES, DEAD_LETTERS_CAP, HINT_LIMIT_BYTES, REPLY_STREAM_CAP
 
 ADMIT = "hr1_admit"
 COMMIT = "hr1_commit"
@@ -36,152 +28,173 @@ ASK = "hr1_ask"
 ANSWERED = "hr1_answered"
 BYTES = "hr1_bytes"
 
-HINT_LIMIT_BYTES = 16 * 1024
-"""Replies of this size and more are not copied into the reply stream; the hint carries the id only."""
 
-LUA_LIMIT_BYTES = 16 * 1024
-"""Messages of this size and more are added by a plain XADD, because passing them through Lua copies them."""
+NOT_ASKED_BEFORE = "0"
+"""The check of an id that nobody can have used before."""
 
-REPLY_STREAM_CAP = 10_000
-"""Most entries of a reply stream, approximately."""
-
-ENDS_CAP = 10_000
-"""Most entries of a stream of ends, approximately."""
-
-ENDS_BYTES = 4 * 1024 * 1024
-"""A stream of ends that takes more memory was not filled with ends: so many take a third of it."""
-
-ENDS_MS = 3_600_000
-"""How long a stream of ends stays after the last: as long as a request may wait at most."""
-
-DEAD_LETTERS_CAP = 10_000
-"""Most dead letters of a lane; the oldest are dropped."""
-
-DEAD_LETTERS_BYTES = 64 * 1024 * 1024
-"""Most bytes of messages in the dead letters of a lane, unless a single one is larger."""
+Command = list[Any]
 
 
-LIBRARY = "headrace1"
+class Completion(Protocol):
+    """One request that ends.
 
-_VERSION = re.compile(r"#![^\n]*\n-- version (\d{1,9})\n")
-
-
-@cache
-def source() -> str:
-    """The text of the function library.
-
-    Its second line is its version, which rises with each release whose functions differ from those of the last.
+    Attributes:
+        reply_to: instance whose reply stream gets a hint; empty for none.
+        expiry_ms: how long the reply stays; 0 stores nothing and only hints.
+        reply: the encoded reply.
     """
-    return Path(__file__).with_name("functions.lua").read_text(encoding="utf-8")
+
+    @property
+    def entry_id(self) -> bytes: ...
+    @property
+    def request_id(self) -> str: ...
+    @property
+    def reply_to(self) -> str: ...
+    @property
+    def expiry_ms(self) -> int: ...
+    @property
+    def reply(self) -> bytes: ...
 
 
-@cache
-def names() -> tuple[str, ...]:
-    """Return the names of the functions that the library registers."""
-    return tuple(re.findall(r"(?:register_function\(|function_name = )'(\w+)'", source()))
+class Letter(Protocol):
+    """One request that ends as a dead letter; an empty ``request_id`` when nobody can be told."""
+
+    @property
+    def completion(self) -> Completion: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def crashes(self) -> int: ...
 
 
-def version(code: str) -> int:
-    """Return the version of a library, 0 where it has none."""
-    found = _VERSION.match(code)
-    return int(found[1]) if found else 0
+def check(ttl_ms: int, expiry_ms: int, fingerprint: str) -> str:
+    """Return the check of an id that may be under way, which is remembered for ``expiry_ms`` from now on."""
+    return f"1:{ttl_ms}:{expiry_ms}:{fingerprint}"
 
 
-Command = Sequence[Any]
-LOOK: Sequence[Command] = (
-    ("WATCH", keys.FUNCTIONS),
-    ("FUNCTION", "LIST", "LIBRARYNAME", LIBRARY, "WITHCODE"),
-)
-"""The commands whose answers say which library is there, and begin a transaction that fails when another is loaded."""
+def admit(
+    work: str,
+    limit: int,
+    instance: str,
+    cursor: bytes | str,
+    acknowledged: Sequence[str],
+    requests: Sequence[tuple[str, str, Any]],
+) -> Command:
+    """Put requests, each an id, its check and its message, into a lane of at most ``limit``."""
+    command: Command = ["FCALL", ADMIT, 1, work, limit, instance, cursor, len(acknowledged), len(requests)]
+    command += acknowledged
+    for request in requests:
+        command += request
+    return command
 
 
-def library_code(listed: Any) -> str | None:
-    """Return the library's text in FUNCTION LIST's answer; None where it is not loaded."""
-    if not listed:
-        return None
-    flat = listed[0]
-    fields = flat if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
-    code = fields.get(b"library_code")
-    return code.decode(errors="replace") if isinstance(code, bytes) else None
+def commit(
+    work: str,
+    stream_ms: int,
+    completions: Iterable[Completion],
+    *,
+    cap: int = REPLY_STREAM_CAP,
+    hint_limit_bytes: int = HINT_LIMIT_BYTES,
+) -> Command:
+    """End requests; ``stream_ms`` is how long a reply stream stays after its last hint."""
+    command: Command = ["FCALL", COMMIT, 1, work, cap, stream_ms, hint_limit_bytes]
+    for one in completions:
+        command += (one.entry_id, one.request_id, one.reply_to, one.expiry_ms, one.reply)
+    return command
 
 
-def is_kept(there: str | None, code: str) -> bool:
-    """Say whether the library that is on the server stays where ``code`` is to be loaded: it is the same, or newer.
+def answered(work: str, stream_ms: int, completions: Iterable[Completion]) -> Command:
+    """End requests whose id has a reply already; what they end with does not matter."""
+    command: Command = ["FCALL", ANSWERED, 1, work, REPLY_STREAM_CAP, stream_ms]
+    for one in completions:
+        command += (one.entry_id, one.request_id, one.reply_to)
+    return command
 
-    A newer one has every function that an older one has, so a process of the older version goes on with it; replacing
-    it would take the functions from all that are of the newer version.
+
+def dead(
+    work: str,
+    stream_ms: int,
+    letters: Iterable[Letter],
+    *,
+    most: int = DEAD_LETTERS_CAP,
+    most_bytes: int = DEAD_LETTERS_BYTES,
+) -> Command:
+    """End requests as dead letters."""
+    command: Command = ["FCALL", DEAD, 1, work, REPLY_STREAM_CAP, stream_ms, HINT_LIMIT_BYTES, most, most_bytes]
+    for one in letters:
+        end = one.completion
+        command += (end.entry_id, end.request_id, end.reply_to, end.expiry_ms, end.reply, one.reason, one.crashes)
+    return command
+
+
+def heartbeat(
+    work: str, worker: str, lease_ms: int, lane_limit: int, state: Mapping[str, str], card: Mapping[str, Any]
+) -> Command:
+    """Say that a worker lives, what it says of itself, and its model's card."""
+    fields = [part for pair in state.items() for part in pair]
+    published = [part for pair in card.items() for part in pair]
+    return ["FCALL", HEARTBEAT, 1, work, worker, lease_ms, lane_limit, len(fields), *fields, *published]
+
+
+def leave(work: str, worker: str) -> Command:
+    """Take a worker off the list."""
+    return ["FCALL", LEAVE, 1, work, worker]
+
+
+def renew(work: str, worker: str, entries: Iterable[bytes]) -> Command:
+    """Begin the leases of a worker's entries anew."""
+    return ["FCALL", RENEW, 1, work, worker, *entries]
+
+
+def reclaim(work: str, worker: str, idle_ms: int, count: int) -> Command:
+    """Take over entries whose lease has run out."""
+    return ["FCALL", RECLAIM, 1, work, worker, idle_ms, count]
+
+
+def claimed(work: str, worker: str, after: bytes | str, count: int) -> Command:
+    """List what a worker holds behind an entry."""
+    return ["FCALL", CLAIMED, 1, work, worker, after, count]
+
+
+def begin(work: str, worker: str, entry_id: bytes, deliveries: int) -> Command:
+    """Set an entry's count of deliveries."""
+    return ["FCALL", BEGIN, 1, work, worker, entry_id, deliveries]
+
+
+def reap(work: str, idle_ms: int) -> Command:
+    """Take consumers that are gone out of the group."""
+    return ["FCALL", REAP, 1, work, idle_ms]
+
+
+def requeue(work: str, letters: Iterable[tuple[bytes | str, str]]) -> Command:
+    """Put dead letters back, each by its entry among them and the request's id."""
+    return ["FCALL", REQUEUE, 1, work, *(part for letter in letters for part in letter)]
+
+
+def lanes(work: str) -> Command:
+    """Make what is missing of the model's lanes, and list them."""
+    return ["FCALL", LANES, 1, work]
+
+
+def repair(work: str, most: int, ahead_ms: int | None = None) -> Command:
+    """Make a lane anew, where ``ahead_ms`` is given only if its newest id lies so far in the future."""
+    return ["FCALL", REPAIR, 1, work, most, *(() if ahead_ms is None else (ahead_ms,))]
+
+
+def cancel(work: str, requests: Iterable[tuple[str, bytes | str]], *, tell: bool) -> Command:
+    """Take requests back, each by its id and entry; with an empty entry the one that is under way for the id.
+
+    Args:
+        tell: those that may wait for the answer.
     """
-    if there is not None and version(there) > version(code):
-        log.info("The server's functions are of version %d, newer than %d, and stay.", version(there), version(code))
-        return True
-    return there == code
+    return ["FCALL", CANCEL, 1, work, str(int(tell)), *(part for request in requests for part in request)]
 
 
-def replace(code: str) -> Sequence[Command]:
-    """Return the commands that end the transaction of ``LOOK``; the last answer is None where it failed.
-
-    Loading touches no key that others could watch; so every process that loads writes one and deletes it.
-    """
-    load = ("FUNCTION", "LOAD", "REPLACE", code)
-    return (("MULTI",), ("SET", keys.FUNCTIONS, ""), ("DEL", keys.FUNCTIONS), load, ("EXEC",))
+def ask(work: str, *request_ids: str) -> Command:
+    """Ask how requests stand."""
+    return ["FCALL", ASK, 1, work, *request_ids]
 
 
-def load(client: redis.Redis) -> bool:
-    """Load the library where it is missing or older; returns False where a newer one is there and stays.
-
-    Raises:
-        ClientError: it may not be loaded, or the connection failed.
-    """
-    return load_code(client, source())
-
-
-def load_code(client: redis.Redis, code: str) -> bool:
-    """As :func:`load`, with another version's text."""
-    link = SyncLink(client)
-    try:
-        while not is_kept(there := library_code(_last(link.call_many(LOOK))), code):
-            if _last(link.call_many(replace(code))) is not None:
-                return True
-        return there == code
-    finally:
-        link.close()
-
-
-async def call_many(link: Link, *commands: Command) -> list[Any]:
-    """Send commands and return their answers in order, error answers as ``ServerError`` objects.
-
-    Where the functions are missing they are loaded, and the commands that call one are sent again.
-
-    Raises:
-        ServerError: the functions may not be loaded.
-        ClientError: the connection failed; which commands took effect is unknown.
-    """
-    answers = await link.call_many(commands)
-    missing = [index for index, answer in enumerate(answers) if is_missing(answer)]
-    if missing:
-        log.info("The functions are not in Redis; loading them.")
-        while not is_kept(library_code(_last(await link.call_many(LOOK))), source()):
-            if _last(await link.call_many(replace(source()))) is not None:
-                break
-        again = await link.call_many([commands[index] for index in missing])
-        for index, answer in zip(missing, again, strict=True):
-            answers[index] = answer
-    return answers
-
-
-def _last(answers: list[Any]) -> Any:
-    """Return the last of some answers, which may be that of EXEC.
-
-    Raises:
-        ServerError: one of them, or inside it, is an error.
-    """
-    last = answers[-1]
-    for answer in (*answers, *(last if isinstance(last, list) else ())):
-        if isinstance(answer, ServerError):
-            raise answer
-    return last
-
-
-def is_missing(error: object) -> bool:
-    """Say whether ``error`` is Redis's answer to a call of a function that is not loaded."""
-    return isinstance(error, ServerError) and "function not found" in str(error).lower()
+def lane_bytes(work: str) -> Command:
+    """Ask what a lane takes."""
+    return ["FCALL", BYTES, 1, work]

@@ -16,6 +16,7 @@ from typing import Any
 import msgpack
 import msgspec
 
+from shared.limits import MAX_VALUES as MAX_VALUES
 from shared.names import is_name
 
 from .tensors import MAX_DIMENSIONS as MAX_DIMENSIONS
@@ -32,9 +33,6 @@ VERSION = 1
 MAX_TTL_MS = 3_600_000
 MAX_INPUTS = 64
 MAX_PARAMS = 64
-
-MAX_VALUES = 4096
-"""Values in a request, those inside others and keys included. 64 tensors of 16 dimensions and 64 options take 1,900."""
 
 TOO_MANY_VALUES = "The message holds more values than any message of this format."
 

@@ -10,7 +10,7 @@ import redis
 from consumer.queue.interface import WorkStream
 from consumer.queue.redis_stream import RedisStream
 from shared import keys
-from shared.redis import functions
+from shared.redis import functions, library
 from shared.redis.client import connect
 from shared.settings import Settings
 from shared.state import desired_state, lanes
@@ -201,7 +201,7 @@ class RedisLane:
         self.client: redis.Redis = connect(url)
         self.work = keys.work(model, name)
         if name == LANE:
-            functions.load(self.client)
+            library.load(self.client)
 
     def other(self, name: str, weight: float = 1.0) -> Lane:
         """See the interface."""

@@ -17,7 +17,7 @@ import pytest
 from consumer.queue.redis_terminations import TerminationsReader
 from headrace.redis import acl
 from shared import keys
-from shared.redis import functions
+from shared.redis import functions, library
 from shared.redis.client import ClientError, ServerError, SyncLink, connect
 from shared.redis.embedded import ServerConfig, answers, find_server, free_port, server_argv
 from tests.children import ROOT, clean_environment
@@ -48,7 +48,7 @@ class Server:
     def __init__(self, url: str) -> None:
         self.place = urlsplit(url).netloc
         with connect(url) as client:
-            functions.load(client)
+            library.load(client)
             make_users(client)
             for key in (WORK, OTHER_WORK):
                 client.fcall(functions.HEARTBEAT, 1, key, "w1", 3_600_000, 100, 0)
@@ -111,7 +111,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 ADMINISTRATION: list[tuple[Any, ...]] = [
-    ("FUNCTION", "LOAD", "REPLACE", functions.source()),
+    ("FUNCTION", "LOAD", "REPLACE", library.source()),
     ("FUNCTION", "FLUSH"),
     ("CONFIG", "SET", "maxmemory-policy", "allkeys-lru"),
     ("CONFIG", "GET", "*"),
@@ -254,13 +254,13 @@ CANNOT: dict[str, list[tuple[Any, ...]]] = {
     "empty a lane": [("XTRIM", WORK, "MAXLEN", 0), ("UNLINK", WORK), ("XADD", WORK, "MAXLEN", 0, "*", "m", "x")],
     "end work": [("XACK", WORK, keys.GROUP, "1-1"), ("XDEL", WORK, "1-1"), ("UNLINK", WORK)],
     "change cards": CHANGE_CARDS,
-    "change cards or wishes": [*CHANGE_CARDS, *CHANGE_WISHES],
+    "change cards or desired states": [*CHANGE_CARDS, *CHANGE_WISHES],
     "read dead letters": [("XRANGE", keys.dead_letters(MODEL, "default"), "-", "+")],
-    "load functions": [("FUNCTION", "LOAD", "REPLACE", functions.source()), ("FUNCTION", "FLUSH")],
+    "load functions": [("FUNCTION", "LOAD", "REPLACE", library.source()), ("FUNCTION", "FLUSH")],
     "configure": [("CONFIG", "SET", "maxmemory", "0"), ("CONFIG", "GET", "*")],
     "flush": [("FLUSHALL",), ("FLUSHDB",)],
     "destroy groups": [("XGROUP", "DESTROY", WORK, keys.GROUP)],
-    "leave `hr:`": [("SET", "elsewhere", "x"), ("GET", "elsewhere"), ("UNLINK", "elsewhere")],
+    "touch keys outside `hr:`": [("SET", "elsewhere", "x"), ("GET", "elsewhere"), ("UNLINK", "elsewhere")],
     "anything else": [("INFO",), ("GET", keys.wish(MODEL)), ("XLEN", WORK)],
     "see or touch anything else": [("XLEN", WORK), ("XADD", OTHER_WORK, "*", "m", "x"), ("HGETALL", keys.card(MODEL))],
     "read other lanes' replies": [("LINDEX", keys.reply(MODEL, "other", "r1"), 0)],
@@ -312,11 +312,10 @@ def test_a_consumer_whose_rules_are_older_still_hears_of_ends(server: Server) ->
 
 def functions_by_source() -> dict[str, set[str]]:
     """The commands inside each function of the library, read from its text."""
-    text = functions.source()
+    text = library.source()
     blocks = {found[1]: found[0] for found in re.finditer(r"^local function (\w+)\(.*?^end$", text, re.M | re.S)}
-    found = re.findall(r"register_function\(\s*'(\w+)', (\w+)\)", text)
-    found += re.findall(r"function_name = '(\w+)', callback = (\w+)", text)
-    return {name: commands_in(blocks, callback, set()) for name, callback in found}
+    blocks |= {found[1]: found[0] for found in re.finditer(r"^register\('(\w+)'.*?^end\)$", text, re.M | re.S)}
+    return {name: commands_in(blocks, name, set()) for name in library.names()}
 
 
 def commands_in(blocks: dict[str, str], name: str, seen: set[str]) -> set[str]:

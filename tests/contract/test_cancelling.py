@@ -10,7 +10,7 @@ import redis
 
 from consumer.queue import redis_terminations
 from consumer.queue.interface import Claim, Completion, Entry, WorkStream
-from shared import keys
+from shared import keys, limits
 from shared.redis import functions
 from shared.wire.messages import Request, Tensor, decode_request, encode_request
 from tests.contract.lanes import LANE, RedisLane, card
@@ -149,22 +149,22 @@ def test_a_producer_may_tell_the_consumers_by_itself(lane: RedisLane) -> None:
     stream = lane.stream("one")
     assert stream.terminations() == [(LANE, b"1-1"), (LANE, b"2-1")]
     left_ms: Any = lane.client.pttl(place)
-    assert 0 < left_ms <= functions.ENDS_MS
+    assert 0 < left_ms <= limits.ENDS_MS
 
 
 def test_the_stream_of_ends_is_kept_small(lane: RedisLane) -> None:
     place = keys.ends(lane.model, LANE)
     with lane.client.pipeline(transaction=False) as pipe:
-        for number in range(functions.ENDS_CAP + 500):
+        for number in range(limits.ENDS_CAP + 500):
             pipe.xadd(place, {"entry": b"%d-1" % number})
         pipe.execute()
     stream = lane.stream("one")
     heard: list[Claim] = []
-    while (LANE, b"%d-1" % (functions.ENDS_CAP + 499)) not in heard[-1:]:  # they are not read all at once
+    while (LANE, b"%d-1" % (limits.ENDS_CAP + 499)) not in heard[-1:]:  # they are not read all at once
         heard += stream.terminations()
-    assert len(heard) >= functions.ENDS_CAP
+    assert len(heard) >= limits.ENDS_CAP
     length: Any = lane.client.xlen(place)
-    assert length <= functions.ENDS_CAP + 200
+    assert length <= limits.ENDS_CAP + 200
 
 
 # --- what has expired at the head of a full lane -------------------------------------------------------------------
@@ -280,11 +280,11 @@ def test_a_backlog_is_heard_of_to_its_end(lane: RedisLane) -> None:
 def test_as_many_honest_ends_as_are_kept_are_far_from_too_large(lane: RedisLane) -> None:
     place = keys.ends(lane.model, LANE)
     with lane.client.pipeline(transaction=False) as pipeline:
-        for _ in range(functions.ENDS_CAP):
+        for _ in range(limits.ENDS_CAP):
             pipeline.xadd(place, {"entry": "1700000000000-100", "id": "x" * 64, "code": "cancelled"})
         pipeline.execute()
     size_bytes: Any = lane.client.memory_usage(place, samples=0)
-    assert size_bytes < functions.ENDS_BYTES / 2
+    assert size_bytes < limits.ENDS_BYTES / 2
 
 
 def test_a_stream_of_ends_that_is_too_large_is_left_unread_until_it_is_cleared(
@@ -298,12 +298,12 @@ def test_a_stream_of_ends_that_is_too_large_is_left_unread_until_it_is_cleared(
     places = {name: keys.ends(lane.model, name) for name in (LANE, "loud")}
     lane.client.xadd(places["loud"], {"entry": "1-1"})
     assert stream.terminations() == [("loud", b"1-1")]
-    lane.client.xadd(places["loud"], {"noise": bytes(functions.ENDS_BYTES)})
+    lane.client.xadd(places["loud"], {"noise": bytes(limits.ENDS_BYTES)})
     for place in places.values():
         lane.client.xadd(place, {"entry": "2-1"})
     assert [claim for _ in range(3) for claim in stream.terminations()] == [(LANE, b"2-1")]
     left_ms: Any = lane.client.pttl(places["loud"])
-    assert 0 < left_ms <= functions.ENDS_MS
+    assert 0 < left_ms <= limits.ENDS_MS
     assert lane.client.fcall(functions.REPAIR, 1, loud.work, 10) == [0, 0]
     assert lane.client.exists(places["loud"]) == 0
     assert stream.terminations() == []
@@ -313,20 +313,20 @@ def test_a_stream_of_ends_that_is_too_large_is_left_unread_until_it_is_cleared(
 
 
 def test_a_large_one_that_is_there_at_the_start_is_not_read_either(lane: RedisLane) -> None:
-    lane.client.xadd(keys.ends(lane.model, LANE), {"noise": bytes(functions.ENDS_BYTES), "entry": "1-1"})
+    lane.client.xadd(keys.ends(lane.model, LANE), {"noise": bytes(limits.ENDS_BYTES), "entry": "1-1"})
     assert lane.stream("late", 1500).terminations() == []
 
 
 def test_a_flood_of_ends_is_trimmed_before_it_is_read(lane: RedisLane) -> None:
     place = keys.ends(lane.model, LANE)
     with lane.client.pipeline(transaction=False) as pipeline:
-        for number in range(3 * functions.ENDS_CAP):
+        for number in range(3 * limits.ENDS_CAP):
             pipeline.xadd(place, {"entry": f"{number + 1}-1"})
         pipeline.execute()
     (first, *_) = lane.stream("one").terminations()
-    assert int(first[1].partition(b"-")[0]) > 1.9 * functions.ENDS_CAP
+    assert int(first[1].partition(b"-")[0]) > 1.9 * limits.ENDS_CAP
     left: Any = lane.client.xlen(place)
-    assert left < 1.1 * functions.ENDS_CAP
+    assert left < 1.1 * limits.ENDS_CAP
 
 
 def test_a_repair_after_the_clock_was_set_back_leaves_the_ends(lane: RedisLane) -> None:

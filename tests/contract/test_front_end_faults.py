@@ -25,7 +25,7 @@ from producer_api.queue.redis_queue import RedisQueue
 from producer_api.queue.reply_reader import ReplyReader
 from producer_api.routes.service import readiness
 from shared import keys
-from shared.redis import functions
+from shared.redis import library
 from shared.redis.client import connect_async
 from shared.settings import Settings
 from shared.state.cards import BatchSettings
@@ -459,7 +459,7 @@ def test_who_asks_for_many_large_answers_by_id_keeps_no_other_lane_waiting(lane:
     ]))  # fmt: skip
     for name in ("loud", "quiet"):
         lane.client.rpush(keys.reply(lane.model, name, "mine"), reply)
-    lane.client.function_load(functions.source(), replace=True)
+    lane.client.function_load(library.source(), replace=True)
     order: list[str] = []
 
     async def main() -> None:

@@ -12,14 +12,14 @@ import pytest
 import redis
 
 from shared import keys
-from shared.redis import functions
+from shared.redis import functions, library
 from shared.redis.client import Link, ServerError, SyncLink, connect, connect_async
 from tests.contract.lanes import RedisLane, card
 
 
 def of_version(version: int, text: str = "") -> str:
     """A library of some version."""
-    _, shebang, rest = functions.source().partition("#!lua name=headrace1\n")
+    _, shebang, rest = library.source().partition("#!lua name=headrace1\n")
     return f"{shebang}-- version {version}\n-- {text}{rest}"
 
 
@@ -30,23 +30,23 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
         client.function_flush()
         yield client
         client.function_flush()
-        functions.load(client)
+        library.load(client)
         assert not client.exists(keys.FUNCTIONS)
 
 
 def there(client: redis.Redis) -> str | None:
-    return functions.library_code(client.function_list(functions.LIBRARY, withcode=True))
+    return library.library_code(client.function_list(library.NAME, withcode=True))
 
 
-OURS = functions.version(functions.source())
-WITHOUT = functions.source().replace(f"-- version {OURS}\n", "", 1)
+OURS = library.version(library.source())
+WITHOUT = library.source().replace(f"-- version {OURS}\n", "", 1)
 
 
 def test_every_library_has_a_version() -> None:
     assert OURS > 0
-    assert functions.version(WITHOUT) == 0
-    assert functions.version(of_version(34)) == 34
-    assert functions.version(of_version(34).replace("34", "3" * 40)) == 0  # a number that nobody made
+    assert library.version(WITHOUT) == 0
+    assert library.version(of_version(34)) == 34
+    assert library.version(of_version(34).replace("34", "3" * 40)) == 0  # a number that nobody made
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ def test_what_is_older_is_replaced_and_what_is_newer_stays(
     caplog.set_level(logging.INFO)
     if before:
         client.function_load(before)
-    assert functions.load(client) == is_replaced
-    assert there(client) == (functions.source() if is_replaced else before)
+    assert library.load(client) == is_replaced
+    assert there(client) == (library.source() if is_replaced else before)
     said = f"The server's functions are of version {OURS + 1}, newer than {OURS}, and stay."
     assert (said in caplog.messages) == (not is_replaced)
 
@@ -76,9 +76,9 @@ def test_who_looked_before_a_newer_one_was_loaded_looks_again(client: redis.Redi
     client.function_load(of_version(1))
     old, new = SyncLink(client), SyncLink(client)
     for link in (old, new):  # both start together, and both see what is to be replaced
-        link.call_many(functions.LOOK)
-    assert new.call_many(functions.replace(of_version(3)))[-1] is not None
-    assert old.call_many(functions.replace(of_version(2)))[-1] is None
+        link.call_many(library.LOOK)
+    assert new.call_many(library.replace(of_version(3)))[-1] is not None
+    assert old.call_many(library.replace(of_version(2)))[-1] is None
     assert there(client) == of_version(3)
     old.close()
     new.close()
@@ -91,7 +91,7 @@ def test_many_versions_that_start_together_leave_the_newest(redis_url: str, clie
     def start(version: int) -> None:
         with connect(redis_url) as own:
             at_once.wait()
-            functions.load_code(own, of_version(version))
+            library.load_code(own, of_version(version))
             after.append((version, there(own)))
 
     threads = [threading.Thread(target=start, args=(version,)) for version in range(1, 9)]
@@ -100,7 +100,7 @@ def test_many_versions_that_start_together_leave_the_newest(redis_url: str, clie
     for thread in threads:
         thread.join()
     assert there(client) == of_version(8)
-    assert all(functions.version(code or "") >= version for version, code in after)
+    assert all(library.version(code or "") >= version for version, code in after)
     assert len(after) == 8
 
 
@@ -124,7 +124,7 @@ def test_a_front_end_that_misses_them_loads_them_once_and_sends_again_what_calle
         connection = connect_async(redis_url)
         link = Link(connection)
         try:
-            return await functions.call_many(
+            return await library.call_many(
                 link, ("FCALL", functions.ASK, 1, work, "a"), ("INCR", work), ("FCALL", functions.ASK, 1, work, "b")
             )
         finally:
@@ -132,7 +132,7 @@ def test_a_front_end_that_misses_them_loads_them_once_and_sends_again_what_calle
             await connection.aclose()
 
     assert asyncio.run(main()) == [[b"unknown"], 1, [b"unknown"]]
-    assert there(client) == functions.source()
+    assert there(client) == library.source()
     client.unlink(work)
 
 
@@ -141,7 +141,7 @@ def test_who_may_not_load_them_changes_nothing(redis_url: str, client: redis.Red
     client.function_load(of_version(0))
     client.execute_command("ACL", "SETUSER", "weak", "reset", "on", ">only-here", "~*", "+@all", lacks)
     with connect(redis_url.replace("//", "//weak:only-here@")) as weak, pytest.raises(ServerError, match="permissions"):
-        functions.load(weak)
+        library.load(weak)
     client.acl_deluser("weak")
     assert there(client) == of_version(0)
 
@@ -149,4 +149,4 @@ def test_who_may_not_load_them_changes_nothing(redis_url: str, client: redis.Red
 def test_a_library_that_cannot_be_loaded_says_why(client: redis.Redis) -> None:
     client.function_load("#!lua name=another\nredis.register_function('hr1_admit', function() return 1 end)")
     with pytest.raises(ServerError, match="hr1_admit already exists"):
-        functions.load(client)
+        library.load(client)

@@ -11,7 +11,7 @@ import redis
 
 from shared import keys
 from shared.names import NAME_PATTERN
-from shared.redis import functions
+from shared.redis import functions, library
 from shared.redis.client import connect
 
 LANE = keys.DEFAULT_LANE
@@ -65,7 +65,7 @@ class Server:
 @pytest.fixture
 def server(redis_url: str, model_name: str) -> Iterator[Server]:
     client = connect(redis_url)
-    functions.load(client)
+    library.load(client)
     made = Server(client, model_name)
     made.heartbeat()
     yield made

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from consumer.queue.interface import NO_ROOM, Completion
 from shared import keys
-from shared.redis import functions
+from shared.redis import functions, library
 from shared.redis.client import connect
 from shared.state import lanes
 from shared.state.lanes import LaneBytes, bytes_from
@@ -30,7 +30,7 @@ LARGE = 100_000
 @pytest.fixture
 def server(redis_url: str, model_name: str) -> Iterator[Server]:
     client = connect(redis_url)
-    functions.load(client)
+    library.load(client)
     made = Server(client, model_name)
     made.heartbeat()
     yield made

@@ -15,7 +15,7 @@ from consumer.queue.redis_stream import RedisStream
 from headrace.lanes import lane
 from producer_api.metrics import queue_metrics
 from producer_api.queue.redis_queue import RedisQueue
-from shared.redis import functions
+from shared.redis import library
 from shared.redis.client import connect
 from shared.redis.embedded import ServerConfig, free_port
 from shared.wire.messages import ModelTag, Reply, Request, Tensor, Timing, decode_request, encode_reply
@@ -63,8 +63,8 @@ local redis = {
 @pytest.fixture
 def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A server of its own, which all of this process give the functions of a later version."""
-    head, rest = functions.source().split("\n", 1)
-    monkeypatch.setattr(functions, "source", lambda: f"{head}\n{LATER}{rest}")
+    head, rest = library.source().split("\n", 1)
+    monkeypatch.setattr(library, "source", lambda: f"{head}\n{LATER}{rest}")
     with EmbeddedServer(ServerConfig(tmp_path, free_port(), appendonly="no", maxmemory_mb=64)) as server:
         yield server.url
 

@@ -11,8 +11,7 @@ import pytest
 from producer_api.queue import reply_reader
 from producer_api.queue.pending import Waiters
 from producer_api.queue.reply_reader import ReplyReader
-from shared import keys
-from shared.redis import functions
+from shared import keys, limits
 from shared.redis.client import connect, connect_async
 from tests.helpers import eventually_async
 
@@ -94,6 +93,6 @@ def test_a_stream_of_ends_that_is_too_large_is_left_unread(redis_url: str, model
         await client.aclose()
 
     with connect(redis_url) as server:
-        assert 6 * MEBIBYTE > functions.ENDS_BYTES
+        assert 6 * MEBIBYTE > limits.ENDS_BYTES
         asyncio.run(main())
         server.unlink(ends, hints)

@@ -15,7 +15,7 @@ from consumer.queue.interface import Completion, WorkStream
 from producer_api.metrics import queue_metrics
 from producer_api.queue.interface import Answer, Standing
 from producer_api.queue.redis_queue import RedisQueue
-from shared import keys
+from shared import keys, limits
 from shared.redis import functions
 from shared.redis.embedded import ServerConfig, free_port
 from shared.wire.messages import Fault, ModelTag, Reply, Request, Tensor, Timing, decode_request, encode_reply
@@ -74,7 +74,7 @@ async def front_ends(url: str) -> Any:
             await queue.close()
 
 
-@pytest.mark.parametrize("size", [1, functions.LUA_LIMIT_BYTES + 1], ids=["small", "large"])
+@pytest.mark.parametrize("size", [1, limits.LUA_LIMIT_BYTES + 1], ids=["small", "large"])
 def test_a_crowd_with_one_id_is_one_entry_and_has_one_answer(lane: RedisLane, redis_url: str, size: int) -> None:
     async def main() -> None:
         async with front_ends(redis_url) as queues:

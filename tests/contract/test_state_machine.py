@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 from consumer.queue.interface import Completion, Dead, Entry, StreamGone
 from consumer.queue.redis_stream import RedisStream
 from shared import keys
-from shared.redis import functions
+from shared.redis import functions, library
 from shared.redis.client import connect
 from tests.contract.lanes import LANE, card
 from tests.contract.lanes import settings as headrace_settings
@@ -569,7 +569,7 @@ def _order(entry: bytes) -> tuple[int, int]:
 def run(url: str, prefix: str, examples: int, *, derandomize: bool) -> None:
     """Run the machine on lanes of its own."""
     with connect(url) as client:
-        functions.load(client)
+        library.load(client)
     machine = type("Machine", (Lane,), {"url": url, "names": (f"{prefix}-{number}" for number in count())})
     run_state_machine_as_test(
         machine,

@@ -10,8 +10,8 @@ import pytest
 
 from consumer.queue.interface import Completion, Dead, StreamDown, StreamGone, WorkStream
 from shared import keys
-from shared.redis import functions
-from shared.redis.functions import HINT_LIMIT_BYTES
+from shared.limits import HINT_LIMIT_BYTES
+from shared.redis import library
 from shared.state.cards import from_hash
 from shared.state.desired_state import DesiredPrecision, Serving
 from tests.contract.lanes import Lane, RedisLane, card
@@ -569,7 +569,7 @@ def test_what_a_lost_answer_had_claimed_is_read_again(valkey_url: str, model_nam
 
 def test_functions_of_an_older_version_are_replaced_at_the_start(valkey_url: str, model_name: str) -> None:
     lane = RedisLane(model_name, valkey_url)
-    old = functions.source().replace("return { now, redis.call('XLEN', keys[1]) }", "return { 1, 2 }")
+    old = library.source().replace("return { now, redis.call('XLEN', key.work) }", "return { 1, 2 }")
     lane.client.function_load(old, replace=True)
     assert ready(lane).clock.now_ms() > 1e12
     lane.close()

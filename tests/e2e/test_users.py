@@ -15,7 +15,7 @@ import pytest
 
 from headrace.redis import acl, users
 from shared import keys
-from shared.redis import functions
+from shared.redis import functions, library
 from shared.redis.client import ClientError, connect
 from shared.redis.embedded import HOST, ServerConfig, answers, dies_with_parent, find_server, free_port, server_argv
 from tests.contract.test_acl import has_redis_7
@@ -74,7 +74,7 @@ def _configured(tmp_path: Path, appendonly: str) -> tuple[Path, ServerConfig]:
 def place(executable: Path, tmp_path: Path) -> Iterator[Place]:
     with running(executable, *_configured(tmp_path, "no")) as made:
         with connect(made.url("administrator")) as client:
-            functions.load(client)
+            library.load(client)
         yield made
 
 
@@ -152,7 +152,7 @@ def test_what_was_accepted_is_there_after_a_restart(executable: Path, tmp_path: 
     work = keys.work(model_name, keys.DEFAULT_LANE)
     with running(executable, folder, config) as place:
         with connect(place.url("administrator")) as client:
-            functions.load(client)
+            library.load(client)
         with connect(place.url("consumer")) as client:
             client.fcall(functions.HEARTBEAT, 1, work, "w1", 5000, 100, 0)
         with connect(place.url("front_end")) as client:

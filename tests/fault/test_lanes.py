@@ -21,7 +21,7 @@ from headrace.redis import acl
 from producer_api.metrics import queue_metrics
 from producer_api.queue.redis_queue import RedisQueue
 from shared import keys
-from shared.redis import functions
+from shared.redis import library
 from shared.redis.client import ClientError, ServerError, connect
 from shared.redis.embedded import ServerConfig, free_port
 from shared.settings import Settings
@@ -51,7 +51,7 @@ class Bench:
         self.url, self.model = url, model
         self.redis = connect(url)
         self.work = keys.work(model, SHOP)
-        functions.load(self.redis)
+        library.load(self.redis)
         models = folder / "models.toml"
         models.write_text(
             f'[models.{model}]\nfamily = "python"\nentry = "examples.synthetic_model:create"\n'

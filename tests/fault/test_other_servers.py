@@ -19,7 +19,7 @@ from consumer.queue.interface import StreamDown
 from consumer.queue.redis_stream import RedisStream
 from headrace.stack import preflight
 from shared import keys
-from shared.redis import functions
+from shared.redis import functions, library
 from shared.redis.advice import told
 from shared.redis.client import ClientError, Link, connect, connect_async
 from shared.redis.embedded import HOST, ServerConfig, find_server, free_port, server_argv
@@ -211,7 +211,7 @@ def managed(folder: Path, kind: str) -> Iterator[str]:
     with server(folder / "data", *(options if kind == "unknown" else ())) as port:
         url = f"redis://{HOST}:{port}/0"
         with connect(url) as client:
-            functions.load(client)
+            library.load(client)
             if kind == "forbidden":
                 lacking = [f"-{name}" for name in LACKING]
                 client.execute_command("ACL", "SETUSER", "managed", "on", ">only-here", "~*", "+@all", *lacking)
@@ -245,7 +245,7 @@ def test_a_stack_serves_on_a_server_that_lacks_what_it_can_do_without(
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
-        (("FUNCTION", "LOAD", "REPLACE", functions.source()), "run `python -m headrace functions load`"),
+        (("FUNCTION", "LOAD", "REPLACE", library.source()), "run `python -m headrace functions load`"),
         (("CONFIG", "GET", "maxmemory"), "only `doctor` needs it"),
         (("ACL", "LIST"), "`acl load` and `lane guard` need it"),
         (("CLIENT", "KILL", "TYPE", "normal"), "`lane guard` needs it"),
@@ -287,6 +287,6 @@ def test_who_may_not_load_functions_that_are_missing_says_whose_task_it_is(tmp_p
         with pytest.raises(StreamDown, match="run `python -m headrace functions load` as the administrator"):
             stream.heartbeat(card("echo"), {})
         with connect(url) as client:
-            functions.load(client)
+            library.load(client)
         stream.heartbeat(card("echo"), {})
         stream.close()

@@ -17,7 +17,7 @@ import msgpack
 import pytest
 
 from shared import keys
-from shared.redis import functions
+from shared.redis import library
 from shared.redis.client import connect
 from shared.redis.embedded import ServerConfig, free_port
 from tests.children import ROOT
@@ -176,8 +176,8 @@ def test_row_27_a_rolling_upgrade_and_back(before: Path, tmp_path: Path, model_n
                 load.more()
 
         def functions_are_ours() -> bool:
-            listed = redis.execute_command("FUNCTION", "LIST", "LIBRARYNAME", functions.LIBRARY, "WITHCODE")
-            return functions.library_code(listed) == functions.source()
+            listed = redis.execute_command("FUNCTION", "LIST", "LIBRARYNAME", library.NAME, "WITHCODE")
+            return library.library_code(listed) == library.source()
 
         old_front_end = old.start_front_end()
         old_consumer = old.start_consumer(model_name)

@@ -16,7 +16,7 @@ from consumer.queue.interface import Completion
 from consumer.queue.redis_stream import RedisStream
 from headrace.redis import acl, users
 from shared import keys
-from shared.redis import functions
+from shared.redis import functions, library
 from shared.redis.client import SyncLink, connect
 from shared.redis.embedded import ServerConfig, free_port
 from shared.settings import Settings
@@ -143,7 +143,7 @@ def test_whoever_does_not_read_is_closed_and_nobody_else_notices(place: Place, a
     user, payload = ATTACKS[attack]
     resident: list[int] = []
     with connect(place.url("administrator"), is_spared=True) as client:
-        functions.load(client)
+        library.load(client)
         client.rpush(REPLY, bytes(MIB // 8))
         lane = OtherLane(place)
         lane.request("first")
@@ -197,7 +197,7 @@ class OtherLane:
 def test_the_largest_read_of_a_consumer_at_the_shipped_sizes_is_not_cut(tmp_path: Path) -> None:
     """32 requests of 16 MiB in one answer, on the embedded server at its shipped memory, are within all limits."""
     with EmbeddedServer(ServerConfig(tmp_path, free_port(), "no", 1280)) as server, connect(server.url) as client:
-        functions.load(client)
+        library.load(client)
         settings = Settings.from_env({"HEADRACE_REDIS_URL": server.url})
         stream = RedisStream(settings, MODEL, "w1")
         stream.heartbeat(card(MODEL), {})
@@ -213,7 +213,7 @@ def test_the_largest_read_of_a_consumer_at_the_shipped_sizes_is_not_cut(tmp_path
 
 def test_a_read_that_is_too_large_for_the_server_is_cut_and_comes_in_pieces(tmp_path: Path) -> None:
     with EmbeddedServer(ServerConfig(tmp_path, free_port(), "no", 256)) as server, connect(server.url) as client:
-        functions.load(client)
+        library.load(client)
         client.config_set("client-output-buffer-limit", "normal 10mb 0 0")
         stream = RedisStream(Settings.from_env({"HEADRACE_REDIS_URL": server.url}), MODEL, "w1")
         stream.heartbeat(card(MODEL), {})

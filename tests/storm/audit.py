@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from shared import keys
-from shared.redis import functions
+from shared import keys, limits
 from tests.storm.census import Census
 from tests.storm.hostile import is_hostile, nonce_in
 from tests.storm.ledger import End, Ledger
@@ -44,7 +43,7 @@ async def keys_left(world: World, ledger: Ledger) -> list[str]:
     }
     for lane in LANES:  # one for each lane, whatever happened there, kept for an hour and within its bound
         ends = keys.ends(world.model, lane)
-        if await world.redis.pttl(ends) > 0 and await world.redis.xlen(ends) <= 1.1 * functions.ENDS_CAP:
+        if await world.redis.pttl(ends) > 0 and await world.redis.xlen(ends) <= 1.1 * limits.ENDS_CAP:
             expected.add(ends)
     for key in (keys.starts(world.model), keys.lane_bytes(world.model)):  # of the model; they go by themselves
         if await world.redis.pttl(key) > 0:

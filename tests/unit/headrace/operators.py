@@ -13,7 +13,7 @@ from typing import Any
 
 from consumer.queue.redis_stream import RedisStream
 from shared import keys
-from shared.redis import functions
+from shared.redis import library
 from shared.redis.client import connect
 from shared.redis.embedded import ServerConfig, free_port
 from shared.settings import Settings
@@ -61,7 +61,7 @@ def server(folder: Path) -> Iterator[str]:
     """A fresh server with the functions on it; its address."""
     with EmbeddedServer(ServerConfig(folder, free_port(), "everysec", 64)) as running:
         with connect(running.url) as client:
-            functions.load(client)
+            library.load(client)
         yield running.url
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from headrace.redis import acl
 from shared.api_keys import digest_of, parse
-from shared.redis import functions
+from shared.redis import functions, library
 from shared.redis.client import connect
 from shared.redis.embedded import ServerConfig, free_port
 from tests.embedded import EmbeddedServer
@@ -111,6 +111,6 @@ def test_keys_new_says_all_of_it_as_json(tmp_path: Path) -> None:
 
 def test_what_loads_and_writes_says_so_as_json(tmp_path: Path) -> None:
     with EmbeddedServer(ServerConfig(tmp_path, free_port(), "no")) as server:
-        assert headrace(server.url, "functions", "load", "--json").json == {"loaded": list(functions.names())}
+        assert headrace(server.url, "functions", "load", "--json").json == {"loaded": list(library.names())}
     written = headrace("redis://127.0.0.1:1/0", "acl", "write", str(tmp_path), "--producer", "shop", "m", "l", "--json")
     assert written.json == {"folder": str(tmp_path), "users": [*acl.ROLES, "shop"]}

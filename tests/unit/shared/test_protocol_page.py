@@ -8,8 +8,8 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from shared import keys
-from shared.redis import functions
+from shared import keys, limits
+from shared.redis import functions, library
 from shared.settings import Settings
 from shared.state.cards import ITEM_BYTES, Card
 from shared.state.desired_state import Progress, WorkerState
@@ -79,7 +79,7 @@ def test_everything_a_worker_says_of_itself_is_described() -> None:
 
 
 def test_every_function_is_described() -> None:
-    registered = re.findall(r"'(hr\d+_\w+)'", functions.source())
+    registered = re.findall(r"'(hr\d+_\w+)'", library.source())
     named = [value for value in vars(functions).values() if isinstance(value, str) and value.startswith("hr1_")]
     assert sorted(registered) == sorted(named)
     for name in registered:
@@ -113,11 +113,11 @@ def test_the_numbers_are_those_of_the_code() -> None:
     assert f"1 to {messages.MAX_INPUTS} tensors" in section("A request")
     assert f"at most {messages.MAX_DIMENSIONS} sizes" in section("A request")
     assert f"up to {messages.MAX_PARAMS} options" in section("A request")
-    assert f"about {functions.REPLY_STREAM_CAP:,} entries" in section("Keys")
-    assert f"at most {functions.DEAD_LETTERS_CAP:,} entries" in section("Keys")
-    assert f"{functions.DEAD_LETTERS_BYTES >> 20} MiB of messages" in section("Keys")
-    assert f"under {functions.HINT_LIMIT_BYTES // 1024} KiB" in PAGE
-    assert f"{functions.LUA_LIMIT_BYTES // 1024} KiB and more" in section("The atomic functions")
+    assert f"about {limits.REPLY_STREAM_CAP:,} entries" in section("Keys")
+    assert f"at most {limits.DEAD_LETTERS_CAP:,} entries" in section("Keys")
+    assert f"{limits.DEAD_LETTERS_BYTES >> 20} MiB of messages" in section("Keys")
+    assert f"under {limits.HINT_LIMIT_BYTES // 1024} KiB" in PAGE
+    assert f"{limits.LUA_LIMIT_BYTES // 1024} KiB and more" in section("The atomic functions")
     assert f":{Settings().redis_port}`" in PAGE
     assert Settings().lease_ms == 5_000
     assert "5 seconds as shipped" in section("Keys")

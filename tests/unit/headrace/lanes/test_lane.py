@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from headrace.redis import acl
-from shared import keys
-from shared.redis import functions
+from shared import keys, limits
+from shared.redis import library
 from shared.redis.client import ClientError, connect
 from shared.redis.embedded import ServerConfig, free_port
 from tests.children import ROOT, Output, clean_environment
@@ -201,10 +201,10 @@ def test_who_fills_the_memory_is_switched_off_though_the_lane_is_short(
     url, client = place
     headrace(url, "lane", "create", MODEL, "gold", "--limit", "10")
     user(client, acl.producer_rule("shop", MODEL, "gold", f">{PASSWORD}"))
-    client.xadd(stream, {"m": bytes(2 * functions.ENDS_BYTES // 5)})
+    client.xadd(stream, {"m": bytes(2 * limits.ENDS_BYTES // 5)})
     bounds = ("--memory-mib", "4")
     assert headrace(url, "lane", "guard", "--once", *bounds).code == 0
-    client.xadd(stream, {"m": bytes(functions.ENDS_BYTES)})
+    client.xadd(stream, {"m": bytes(limits.ENDS_BYTES)})
     caught = headrace(url, "lane", "guard", "--once", *bounds)
     assert (caught.code, said in caught.out, "switched off shop " in caught.out) == (1, True, True)
     assert headrace(url, "lane", "repair", MODEL, "gold", "--yes", "--keep", "0").code == 0
@@ -249,7 +249,7 @@ def flood(client: Any) -> None:
 def test_a_guard_goes_on_after_an_outage_and_says_so_once(tmp_path: Path) -> None:
     with EmbeddedServer(ServerConfig(tmp_path, free_port(), "always", 64)) as running:
         with connect(running.url) as client:
-            functions.load(client)
+            library.load(client)
             serve(running.url)
             headrace(running.url, "lane", "create", MODEL, "gold", "--limit", "2")
         with Guard(running.url, "--json") as guard:

@@ -20,7 +20,7 @@ from headrace.operate.tuning import ADOPTION_S, judge
 from headrace.redis.inspection import Model, WorkerSeen
 from headrace.redis.server_settings import judge_use
 from shared import keys
-from shared.redis import functions
+from shared.redis import library
 from shared.redis.client import connect
 from shared.state.cards import Tuning
 from tests.contract.lanes import card
@@ -72,13 +72,13 @@ def test_functions_that_are_missing_or_of_another_version(tmp_path: Path) -> Non
         as_operator = url.replace("//", "//o:p@")
         state, detail = sick(headrace(as_operator, "doctor", "--json"))["functions"]
         assert (state, "hr1_commit" in detail, "hr1_admit" in detail) == ("problem", True, False)
-        newer = functions.source().replace("-- version ", "-- version 9", 1)
+        newer = library.source().replace("-- version ", "-- version 9", 1)
         client.function_load(newer, replace=True)
         assert "functions" not in sick(headrace(url, "doctor", "--json"))
         assert headrace(url, "functions", "load", "--json").json == {"loaded": []}
         assert "of a newer version, which stay" in headrace(url, "functions", "load").out
-        assert functions.library_code(client.function_list("headrace1", withcode=True)) == newer
-        client.function_load(f"{functions.source()}\n-- of another version", replace=True)
+        assert library.library_code(client.function_list("headrace1", withcode=True)) == newer
+        client.function_load(f"{library.source()}\n-- of another version", replace=True)
         assert sick(headrace(url, "doctor", "--json"))["functions"][0] == "warning"
         found = sick(headrace(as_operator, "doctor", "--json"))
         assert {check: state for check, (state, _) in found.items()} == {"users": "unknown"}

@@ -1,0 +1,35 @@
+"""The limits that front end, consumers and the Redis functions keep alike. Pure; ``docs/protocol.md`` names them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+LONGEST_MS: Final = 3_600_000
+"""Most that a request may wait to begin, and that its reply may be kept for by its own wish: an hour."""
+
+MAX_VALUES: Final = 4096
+"""Values in a request, those inside others and keys included. 64 tensors of 16 dimensions and 64 options take 1,900."""
+
+HINT_LIMIT_BYTES: Final = 16 * 1024
+"""Replies of this size and more are not copied into the reply stream; the hint carries the id only."""
+
+LUA_LIMIT_BYTES: Final = 16 * 1024
+"""Messages of this size and more are added by a plain XADD, because passing them through Lua copies them."""
+
+REPLY_STREAM_CAP: Final = 10_000
+"""Most entries of a reply stream, approximately."""
+
+ENDS_CAP: Final = 10_000
+"""Most entries of a stream of ends, approximately."""
+
+ENDS_BYTES: Final = 4 * 1024 * 1024
+"""A stream of ends that takes more memory was not filled with ends: so many take a third of it."""
+
+ENDS_MS: Final = LONGEST_MS
+"""How long a stream of ends stays after the last: as long as a request may wait at most."""
+
+DEAD_LETTERS_CAP: Final = 10_000
+"""Most dead letters of a lane; the oldest are dropped."""
+
+DEAD_LETTERS_BYTES: Final = 64 * 1024 * 1024
+"""Most bytes of messages in the dead letters of a lane, unless a single one is larger."""
