@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
+from importlib.metadata import EntryPoint
 
+from consumer.fork_guard import never_in_a_fork, put_back
 from shared.families import FAMILIES, Family, added_by
 from shared.model_config import ModelConfig, check_needs
 
@@ -50,11 +52,18 @@ def find(name: str) -> Family:
     if len(packages) > 1:
         raise ValueError(f"the packages {' and '.join(sorted(packages))} both add a family {name!r}; uninstall one.")
     [(package, point)] = packages.items()
-    try:
-        found = point.load()
-    except BaseException as error:  # foreign code, which may even exit
-        raise EntryFailed(f"importing family {name!r} of package {package} failed: {said_by(error)}") from error
+    found = _imported(name, package, point)
     if not isinstance(found, Family):
         kind = type(found).__name__
         raise ValueError(f"{point.value!r} of package {package} must be a shared.families.Family, but it is a {kind}.")
     return found
+
+
+@never_in_a_fork
+def _imported(name: str, package: str, point: EntryPoint) -> object:
+    try:
+        return point.load()
+    except BaseException as error:  # foreign code, which may even exit
+        raise EntryFailed(f"importing family {name!r} of package {package} failed: {said_by(error)}") from error
+    finally:
+        put_back()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from consumer.models.families import build, find
 from consumer.models.load_errors import ModelCannotLoad
 from shared.model_config import ModelConfig
 from tests import packages
+from tests.children import ROOT, clean_environment
 from tests.unit.consumer.parts import Toy
 
 HEAD = "from shared.families import Family\n"
@@ -75,6 +77,28 @@ def test_what_a_package_raises_or_gives_wrongly_is_a_sentence(site: Path, source
         build("mine", CONFIG)
     assert expected in str(caught.value)
     assert isinstance(build("other", ModelConfig("echo")), Model)
+
+
+def test_a_package_that_forks_while_it_is_imported_does_not_come_back_twice(tmp_path: Path) -> None:
+    """A second consumer, over the sockets of the first, would answer its requests, too."""
+    source = "import os\nos.close(1)\nchild = os.fork()\nif child: os.waitpid(child, 0)\n1 / 0\n"
+    install(tmp_path, source)
+    code = (
+        "from consumer.fork_guard import watch_forks\nfrom consumer.models.families import build\n"
+        "from shared.model_config import ModelConfig\nfrom shared.process import standard_streams\n"
+        "standard_streams.secure()\nwatch_forks()\n"
+        "try:\n    build('mine', ModelConfig('acme'))\nexcept ValueError:\n    print('came back', flush=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=clean_environment(PYTHONPATH=f"{ROOT}:{tmp_path}"),
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert done.stdout == "came back\n"
 
 
 def test_two_packages_that_add_the_same_family_are_named(site: Path) -> None:
