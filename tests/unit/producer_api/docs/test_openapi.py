@@ -10,6 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from starlette.routing import Route
 
+from producer_api.inference.negotiation import IMAGES, JSON, MSGPACK, OFFERED, RAW, X_MSGPACK
 from shared.wire.outcomes import ALL
 from tests.unit.producer_api.asgi import Api, Response, call
 
@@ -64,6 +65,17 @@ def test_every_outcome_of_predict_is_documented(document: Any) -> None:
         if outcome.code not in elsewhere:
             assert f"`{outcome.code}`" in responses[str(outcome.status)]["description"]
             assert ("headers" in responses[str(outcome.status)]) >= outcome.retry
+
+
+def test_bodies_and_answers_are_of_the_kinds_that_are_taken_and_offered(document: Any) -> None:
+    predict = document["paths"]["/v1/models/{model}/predict"]["post"]
+    assert set(predict["requestBody"]["content"]) == {*IMAGES, RAW, JSON, MSGPACK, X_MSGPACK}
+    assert set(predict["responses"]["200"]["content"]) == set(OFFERED)
+
+
+def test_every_place_of_the_template_is_filled(document: Any) -> None:
+    assert "${" not in str(document)
+    assert "$errors" not in str(document)
 
 
 def _check(document: Any, path: str, method: str, answer: Response) -> None:
