@@ -41,12 +41,12 @@ def up() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def precision(model: str, value: str | None, timeout_s: float, as_json: bool) -> None:
-    """Show in which precision MODEL runs, or have every worker of it switch, one after the other.
+    """Show the precision of MODEL, or switch every worker of it, one after the other.
 
-    No request is lost. A worker whose outputs would be too far from fp32's refuses and goes on as before. Workers that
-    start later take the wish too, until it is `default`: what environment and models.toml say.
+    No request is lost. A worker whose outputs would be too far from fp32's refuses and continues as before. Workers
+    that start later use this precision too, until you set `default`: what environment and models.toml say.
 
-    Exit codes: 0 done, 1 refused by a worker or Redis is away, 2 usage or unknown model, 3 the time ran out.
+    Exit codes: 0 done, 1 refused by a worker or Redis is away, 2 usage or unknown model, 3 timeout.
     """
     # Imported here: `up` needs no Redis client.
     from .operate import precision as command
@@ -58,20 +58,20 @@ def precision(model: str, value: str | None, timeout_s: float, as_json: bool) ->
 
 @main.command()
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True)
-@click.option("--again", is_flag=True, help="Search although something was found before.")
+@click.option("--again", is_flag=True, help="Search although there is a result.")
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
-    help="Instead of what environment and models file ask for, as `headrace precision` may do.",
+    help="Instead of that of the environment and the models file, as `headrace precision` may set it.",
 )
 @as_json_option
 def tune(models: tuple[str, ...], again: bool, precision: str | None, as_json: bool) -> None:
-    """Find the fastest runtime of each MODEL on this machine ahead of time, and keep it for its consumers.
+    """Find the fastest runtime of each MODEL on this machine ahead of time, and store it for its consumers.
 
-    Threads are those that `headrace up` gives a consumer of the model here. Needs no Redis.
+    Uses the threads that `headrace up` gives a consumer of the model here. Needs no Redis.
 
-    Exit codes: 0 found, 1 it cannot be kept, 2 a wrong setting or a model that has no runtime to choose, 69 a model
-    cannot be loaded, 130 interrupted. With several models it is that of the first one that failed.
+    Exit codes: 0 found, 1 the result cannot be stored, 2 a wrong setting or a model that has no runtime to choose,
+    69 a model cannot be loaded, 130 interrupted. With several models it is that of the first one that failed.
     """
     # Imported here: `up` does not need it.
     from .operate import tune as command
@@ -81,7 +81,7 @@ def tune(models: tuple[str, ...], again: bool, precision: str | None, as_json: b
 
 @main.group()
 def functions() -> None:
-    """Look after the Redis functions that both sides call."""
+    """The Redis functions that front ends and consumers call."""
 
 
 @functions.command()
@@ -110,7 +110,7 @@ for one in COMMANDS:
 
 
 def _run(arguments: list[str]) -> None:
-    """Run a command whose output may fail: those that go on for long work on, the others say so at their end."""
+    """Run a command whose output may get lost: long-running ones continue, the others report it at their end."""
     goes_on = arguments[:1] == ["up"] or arguments[:2] == ["lane", "guard"]
     standard_streams.secure(patient=not goes_on)
     try:

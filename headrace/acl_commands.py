@@ -40,7 +40,7 @@ database_option = click.option(
 @click.option("--model", default="*", help="Let the roles use the keys of this model only.")
 @as_json_option
 def print_rules(producers: tuple[tuple[str, str, str], ...], database: int, model: str, as_json: bool) -> None:
-    """Print the rules. Nobody can log in as these users until each has been given a password."""
+    """Print the rules. These users cannot log in until you give each a password."""
     from .output import print_json
     from .redis import acl as rules
     from .redis.access import EXIT_USAGE, end
@@ -94,7 +94,7 @@ def write_rules(
 @wait_option
 @as_json_option
 def load_rules(wait_s: float, as_json: bool) -> None:
-    """Have the server at HEADRACE_REDIS_URL read its file of users again."""
+    """Make the server at HEADRACE_REDIS_URL read its file of users again."""
     from .output import print_json
     from .redis.access import connected
 

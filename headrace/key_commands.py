@@ -12,7 +12,7 @@ from .options import as_json_option
 
 @click.group()
 def keys() -> None:
-    """Look after API keys."""
+    """Make API keys."""
 
 
 @keys.command("new")
@@ -25,7 +25,7 @@ def keys() -> None:
 )
 @as_json_option
 def new_key(name: str, path: Path | None, as_json: bool) -> None:
-    """Make an API key for NAME and print it. It is kept nowhere, only its hash is.
+    """Make an API key for NAME and print it. Only its hash is stored.
 
     Without --file what belongs into the file goes to standard error.
 

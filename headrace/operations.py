@@ -30,7 +30,7 @@ Command = Callable[..., Any]
     type=click.FloatRange(min=0, max=3600),
     default=1.0,
     show_default=True,
-    help="Seconds over which rates are measured; 0 leaves them out.",
+    help="Seconds over which to measure rates; 0 omits them.",
 )
 @click.option("--tuning", is_flag=True, help="Also what was tried to find the fastest runtime of each model.")
 @as_json_option
@@ -46,7 +46,7 @@ def status(interval_s: float, tuning: bool, as_json: bool) -> None:
 @click.command()
 @as_json_option
 def doctor(as_json: bool) -> None:
-    """Look for what is wrong with server, functions, groups, consumers and versions.
+    """Check server, functions, lanes, consumers and versions, and say what to do about problems.
 
     Exit codes: 0 nothing, 1 a problem was found or Redis is away, 2 usage.
     """
@@ -76,10 +76,10 @@ def doctor(as_json: bool) -> None:
 )
 @as_json_option
 def probe(part: str, index: int | None, port: int | None, alive: bool, timeout_s: float, as_json: bool) -> None:
-    """Ask the front end or the consumer on this machine whether it is ready, through no proxy.
+    """Check whether the front end or the consumer on this machine is ready, without a proxy.
 
     A front end is ready when a model is; a consumer, when it has loaded its model and serves it. Of several front ends
-    on one port any one answers; --index asks a certain one, on the port of its metrics.
+    on one port any one answers; --index checks a certain one, on its metrics port.
 
     Exit codes: 0 ready, 1 not ready, 2 usage, 3 no answer in time.
     """
@@ -113,11 +113,11 @@ def _timeout_option(default_s: float) -> Callable[[Command], Command]:
 @_timeout_option(30.0)
 @as_json_option
 def pause(model: str, timeout_s: float, as_json: bool) -> None:
-    """Have consumers of MODEL claim nothing more, while front ends go on taking requests up to the lane's limit.
+    """Stop the consumers of MODEL from claiming requests; front ends still accept them up to the lane's limit.
 
-    Ends when every live worker has said so; what they had claimed by then is finished.
+    Waits until every live worker confirms; they finish what they have claimed.
 
-    Exit codes: 0 done, 1 Redis is away, 2 usage or unknown model, 3 the time ran out; the pause stays in force.
+    Exit codes: 0 done, 1 Redis is away, 2 usage or unknown model, 3 timeout; the pause stays in force.
     """
     from shared.state.desired_state import Serving
 
@@ -151,12 +151,12 @@ def _serve_as(model: str, serving: Serving, timeout_s: float, as_json: bool) -> 
 @_timeout_option(300.0)
 @as_json_option
 def drain(model: str, timeout_s: float, as_json: bool) -> None:
-    """Have front ends refuse new requests for MODEL, and wait until what is there has been answered.
+    """Make front ends refuse new requests for MODEL, and wait until its lanes are empty.
 
     Front ends refuse with 503 until `resume`.
 
-    Exit codes: 0 nothing is left, 1 Redis is away or somebody ended the drain, 2 usage or unknown model, 3 the time
-    ran out; front ends go on refusing.
+    Exit codes: 0 nothing is left, 1 Redis is away or another command ended the drain, 2 usage or unknown model,
+    3 timeout; front ends still refuse.
     """
     from .operate import serving as command
     from .redis.access import connected

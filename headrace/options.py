@@ -13,4 +13,4 @@ wait_option = click.option(
     show_default=True,
     help="Seconds to wait for a server that does not answer yet.",
 )
-yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")

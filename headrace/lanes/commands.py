@@ -46,7 +46,7 @@ def list_lanes(model: str, as_json: bool) -> None:
 @_bytes_option
 @as_json_option
 def create_lane(model: str, name: str, limit: int, weight: float, limit_bytes: int | None, as_json: bool) -> None:
-    """Give MODEL another lane. Consumers and front ends know it within two seconds."""
+    """Create a lane of MODEL. Consumers and front ends use it within two seconds."""
     from headrace.redis.access import connected
 
     from . import lane as command
@@ -99,7 +99,7 @@ def repair_lane(model: str, name: str, keep: int | None, yes: bool, as_json: boo
 @yes_option
 @as_json_option
 def remove_lane(model: str, name: str, yes: bool, as_json: bool) -> None:
-    """Take LANE of MODEL away, with the requests and dead letters in it."""
+    """Delete LANE of MODEL, with the requests and dead letters in it."""
     from headrace.redis.access import connected
 
     from . import lane as command
@@ -116,7 +116,7 @@ def remove_lane(model: str, name: str, yes: bool, as_json: bool) -> None:
     type=click.FloatRange(0.05, 3600),
     default=1.0,
     show_default=True,
-    help="Seconds between two looks.",
+    help="Seconds between two checks.",
 )
 @click.option(
     "--memory-mib",
@@ -125,7 +125,7 @@ def remove_lane(model: str, name: str, yes: bool, as_json: bool) -> None:
     show_default=True,
     help="MiB of memory that a lane may take.",
 )
-@click.option("--once", is_flag=True, help="Look once; the exit code is 1 when a lane is flooded.")
+@click.option("--once", is_flag=True, help="Check once; the exit code is 1 if a lane is flooded.")
 @as_json_option
 def guard_lanes(times: float, interval_s: float, memory_mib: int, once: bool, as_json: bool) -> None:
     """Watch all lanes, and switch off the user of one that is flooded past its limit. Run it as the administrator.
