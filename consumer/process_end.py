@@ -65,7 +65,7 @@ class Ending:
             atexit._run_exitfuncs()
 
     def _give_up(self) -> None:
-        log.warning("What was to run at exit has not ended in time; the consumer ends without it.")
+        log.warning("The atexit functions did not end in time; the consumer ends without them.")
         self._last()
 
     def _last(self) -> None:

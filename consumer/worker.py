@@ -222,7 +222,7 @@ class Worker:
         try:
             self._stream.leave()
         except (StreamDown, StreamGone) as error:
-            log.warning("Could not sign off: %s", error)
+            log.warning("Could not leave the list of workers: %s", error)
 
     # --- On the heartbeat's thread.
 

@@ -34,10 +34,10 @@ class Closing:
         try:
             model.close()
         except BaseException:
-            log.exception("close() of the model raised; the consumer goes on without that model.")
+            log.exception("close() of the model raised; the consumer continues without that model.")
         finally:
             watch.cancel()
 
     def _hangs(self, because: BaseException | None) -> None:
-        log.error("close() of the model has not returned within %g s; it is not waited for.", CLOSE_S, exc_info=because)
+        log.error("close() of the model has not returned within %g s; not waiting for it.", CLOSE_S, exc_info=because)
         self._on_hang()

@@ -48,7 +48,7 @@ class StartCache:
                     file = held.enter_context(self._path.with_suffix(".lock").open("wb"))
                     fcntl.flock(file, fcntl.LOCK_EX)
                 except OSError as error:
-                    log.warning("What is measured cannot be shared, because %s: %s", self._path.parent, error)
+                    log.warning("The measurements cannot be shared, because %s: %s", self._path.parent, error)
                 self._values = None
             yield
 
@@ -69,7 +69,7 @@ class StartCache:
             _replace(self._path, content)
         except OSError as error:
             log.warning(
-                "What was measured cannot be kept in %s (%s); the next start measures again.", self._path, error
+                "The measurements cannot be stored in %s (%s); the next start measures again.", self._path, error
             )
 
     def _read(self) -> dict[str, Any]:

@@ -278,10 +278,10 @@ class Fetcher:
         item.request = msgspec.structs.replace(item.request, body=body, at=None)
 
     def _discard(self, dead: Sequence[Dead]) -> None:
-        log.warning("%d entries without a readable request id are dead letters now; nobody can be told.", len(dead))
+        log.warning("%d entries without a readable request id are dead letters now, without a reply.", len(dead))
         self._context.metrics.malformed(len(dead))
         try:
             self._context.metrics.dead_lettered(dead, self._stream.dead_letter(dead))
         except (StreamDown, StreamGone):
-            log.warning("The queue went away meanwhile; they come back after their lease.")
+            log.warning("The queue stopped answering meanwhile; they return after their lease.")
         self._leases.release(one.completion.claim for one in dead)

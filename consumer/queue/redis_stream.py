@@ -243,7 +243,7 @@ class RedisStream:
     def _keep_alive(self) -> None:
         """Look after the connections that nobody uses just now; where one is lost others will be."""
         if not all(link.keep_alive() for link in self._links):
-            log.warning("A connection to Redis was lost while it was idle; idle ones are opened anew.")
+            log.warning("A connection to Redis was lost while it was idle; reopening the idle ones.")
             for link in self._links:
                 link.renew()
 
@@ -265,7 +265,7 @@ class RedisStream:
         In ``default`` they count as added when they are read, so it is left as it is.
         """
         seen = self.clock.set_backs
-        log.warning("Redis's clock was set back; lanes whose newest id lies in the future are made anew.")
+        log.warning("Redis's clock was set back; recreating lanes whose newest id lies in the future.")
         for lane in self._fair_share.weights:
             if lane != MAIN:
                 self._call(self._beating, functions.repair(self._work_of(lane), lanes.MOST_LIMIT, FUTURE_MS))

@@ -85,14 +85,14 @@ class TerminationsReader:
             if lane not in self._too_large:
                 self._too_large.add(lane)
                 log.warning(
-                    "What lane %s tells of cancelled requests takes %d bytes and is not read any more: such requests "
-                    "may run. `lane guard` switches off who writes it, `lane repair` clears it.",
+                    "The termination stream of lane %s takes %d bytes and is not read any more: cancelled requests "
+                    "may run. `lane guard` switches off its writer, `lane repair` clears it.",
                     lane,
                     size_bytes,
                 )
         elif lane in self._too_large:
             self._too_large.discard(lane)
-            log.info("What lane %s tells of cancelled requests is read again.", lane)
+            log.info("The termination stream of lane %s is read again.", lane)
 
 
 def _weighing(stream: str) -> tuple[tuple[Any, ...], ...]:

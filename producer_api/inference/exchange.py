@@ -257,7 +257,7 @@ class Exchange:
         try:
             response = refused(error, self.head.codec)
         except Exception as fault:
-            log.error("An error cannot be told.", exc_info=fault, extra=self._about())
+            log.error("Making an error response failed.", exc_info=fault, extra=self._about())
             response = refused(internal_error())
         self._close()
         return response

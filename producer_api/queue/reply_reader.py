@@ -189,7 +189,7 @@ class ReplyReader:
         (size_bytes,) = await link.call_many((("MEMORY", "USAGE", self._ends, "SAMPLES", 0),))
         too_large = isinstance(size_bytes, int) and size_bytes > limits.ENDS_BYTES
         if too_large and not self._ends_are_too_large:
-            log.warning("What lane %s tells of ended requests takes %d bytes and is not read.", self._lane, size_bytes)
+            log.warning("The termination stream of lane %s takes %d bytes and is not read.", self._lane, size_bytes)
         self._ends_are_too_large = too_large
 
     async def _sweep(self, wanted: list[str]) -> None:

@@ -111,7 +111,7 @@ class _Server:
         except (TimeoutError, OSError, EOFError):  # a slow client, or one that left, gets nothing
             pass
         except Exception:
-            _log.exception("The metrics could not be given.")
+            _log.exception("Serving the metrics failed.")
         finally:
             if writer is None:
                 connection.close()

@@ -272,9 +272,9 @@ def test_row_28_what_a_lane_tells_of_cancelled_requests_fills_no_consumer(bench:
     ends = keys.ends(bench.model, SHOP)
     for _ in range(NOISES):
         bench.producer.xadd(ends, {"entry": bytes(NOISE_BYTES)})
-    consumer.until(f"What lane {SHOP} tells of cancelled requests takes")
+    consumer.until(f"The termination stream of lane {SHOP} takes")
     late = bench.stack.start_consumer(bench.model)
-    late.until(f"What lane {SHOP} tells of cancelled requests takes")
+    late.until(f"The termination stream of lane {SHOP} takes")
 
     async def main() -> None:
         async with bench.front_end() as queue:
@@ -288,7 +288,7 @@ def test_row_28_what_a_lane_tells_of_cancelled_requests_fills_no_consumer(bench:
     assert (caught.returncode, f"switched off {SHOP} " in caught.stdout) == (1, True)
     assert bench.headrace("lane", "repair", bench.model, SHOP, "--yes").returncode == 0
     assert not bench.redis.exists(ends)
-    consumer.until(f"What lane {SHOP} tells of cancelled requests is read again")
+    consumer.until(f"The termination stream of lane {SHOP} is read again")
     bench.redis.execute_command("ACL", "SETUSER", SHOP, "on")
     bench.send("after")
     assert eventually(lambda: bench.reply("after"))
