@@ -25,8 +25,8 @@ from .http.middleware import Boundary
 from .http.rules import Rules
 from .inference.context import AppContext
 from .inference.dialects import DIALECTS, Dialects
-from .load.answer_budget import Departures
-from .load.body_budget import Arrivals
+from .load.answer_budget import AnswerBudget
+from .load.body_budget import BodyBudget
 from .load.in_flight import InFlight
 from .metrics import ApiMetrics, Registry
 from .queue.interface import Queue
@@ -88,23 +88,23 @@ def create_app(
         shared.settings.SettingsError: the file of API keys cannot be used.
     """
     gate = None if settings.keys_file is None else Gate(settings.keys_file)
-    arrivals = Arrivals(settings.receiving_limit_bytes)
-    departures = Departures(settings.sending_limit_bytes, settings.write_timeout_s)
+    body_budget = BodyBudget(settings.receiving_limit_bytes)
+    answer_budget = AnswerBudget(settings.sending_limit_bytes, settings.write_timeout_s)
     cors = None if settings.cors_origins is None else Cors(settings.cors_origins)
-    rules = Rules(arrivals, departures, hosts.of_settings(settings), cors)
+    rules = Rules(body_budget, answer_budget, hosts.of_settings(settings), cors)
     in_flight = InFlight(settings.max_in_flight)
     metrics = ApiMetrics(
         registry,
         __version__,
         commit,
         in_flight,
-        arrivals,
+        body_budget,
         lambda: queue.catalogue().models,
         lambda: {name: len(state.failures) for name, state in queue.catalogue().models.items()},
         lambda: {name: len(state.versions) for name, state in queue.catalogue().models.items()},
-        departures,
+        answer_budget,
     )
-    context = AppContext(settings, queue, metrics, arrivals, in_flight)
+    context = AppContext(settings, queue, metrics, body_budget, in_flight)
     document = openapi.document(settings)
     models, service = Models(queue), Service(queue, metrics, rules, commit, document, render(document), gate)
     routes: list[BaseRoute] = [

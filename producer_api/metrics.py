@@ -21,8 +21,8 @@ from shared.settings import Settings, SettingsError
 from shared.wire.messages import VERSION
 from shared.wire.outcomes import ALL, OK
 
-from .load.answer_budget import WHYS, Departures
-from .load.body_budget import Arrivals
+from .load.answer_budget import WHYS, AnswerBudget
+from .load.body_budget import BodyBudget
 from .load.in_flight import InFlight
 
 log = logging.getLogger("headrace.http")
@@ -171,11 +171,11 @@ class ApiMetrics:
     Args:
         version, commit: of what runs.
         in_flight: the places of predict requests; how many are taken and how many there are is exported.
-        arrivals: the bodies that are being received; what is here of them is exported.
+        body_budget: the bodies that are being received; what is here of them is exported.
         models: asked at each scrape for the models that are known.
         failed, versions: asked at each scrape for how many consumers of each model have failed, and how many versions
             of it are served.
-        departures: the answers that wait for their clients; what they hold is exported.
+        answer_budget: the answers that wait for their clients; what they hold is exported.
 
     Attributes:
         requests: predict requests by model and outcome.
@@ -188,11 +188,11 @@ class ApiMetrics:
         version: str,
         commit: str | None,
         in_flight: InFlight,
-        arrivals: Arrivals,
+        body_budget: BodyBudget,
         models: Callable[[], Iterable[str]] = tuple,
         failed: Callable[[], Mapping[str, int]] = dict,
         versions: Callable[[], Mapping[str, int]] = dict,
-        departures: Departures | None = None,
+        answer_budget: AnswerBudget | None = None,
     ) -> None:
         self._registry = registry
         self.requests = Tally(
@@ -218,14 +218,14 @@ class ApiMetrics:
         limit = Gauge("headrace_requests_in_flight_limit", "Beyond so many 503 is the answer.", registry=registry)
         limit.set(in_flight.limit)
         receiving = Gauge("headrace_receiving_bytes", "What has come of incomplete bodies.", registry=registry)
-        receiving.set_function(lambda: arrivals.held_bytes)
-        departures = departures or Departures(0, 0.0)
+        receiving.set_function(lambda: body_budget.held_bytes)
+        answer_budget = answer_budget or AnswerBudget(0, 0.0)
         sending = Gauge("headrace_sending_bytes", "Answers that their clients have not taken.", registry=registry)
-        sending.set_function(lambda: departures.held_bytes)
+        sending.set_function(lambda: answer_budget.held_bytes)
         given_up = Tally(
             "headrace_answers_given_up", "Answers cut off.", ("why",), registry, lambda: ((why,) for why in WHYS)
         )
-        departures.given_up = given_up.counts
+        answer_budget.given_up = given_up.counts
         info = Gauge("headrace_build_info", "What runs.", ("version", "protocol", "commit"), registry=registry)
         info.labels(version, str(VERSION), commit or "").set(1)
         for name, help, ask in (

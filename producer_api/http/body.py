@@ -11,7 +11,7 @@ from typing import Any
 from starlette.types import Message, Receive, Send
 
 from producer_api.inference.codec import Response
-from producer_api.load.body_budget import Arrival
+from producer_api.load.body_budget import IncomingBody
 from producer_api.queue.admission import refusal
 from shared.wire.outcomes import BODY_TOO_LARGE, OVERLOADED, REQUEST_TIMEOUT, RequestError
 
@@ -43,7 +43,7 @@ async def read(
     receive: Receive,
     declared: int | None,
     max_bytes: int,
-    arriving: Callable[[], AbstractContextManager[Arrival]],
+    arriving: Callable[[], AbstractContextManager[IncomingBody]],
     timeout_s: float = BODY_TIMEOUT_S,
 ) -> bytes:
     """Read a body to its end.
@@ -71,17 +71,17 @@ async def read(
         begun = None
     else:
         begun = _Begun(step, waiting)
-    with suppress(TimeoutError), arriving() as arrival:
+    with suppress(TimeoutError), arriving() as incoming:
         async with asyncio.timeout(timeout_s) as limit:
-            arrival.on_given_up = partial(_end, limit)
-            return await _collect(message if begun is None else await begun, receive, max_bytes, arrival)
+            incoming.on_given_up = partial(_end, limit)
+            return await _collect(message if begun is None else await begun, receive, max_bytes, incoming)
     # Not where that is caught: the error that is raised here would know the other, which knows all that came.
-    if arrival.is_given_up:
+    if incoming.is_given_up:
         raise _too_much()
     raise RequestError(REQUEST_TIMEOUT, f"The body was not complete after {timeout_s:g} s.")
 
 
-async def _collect(message: Message, receive: Receive, max_bytes: int, arrival: Arrival) -> bytes:
+async def _collect(message: Message, receive: Receive, max_bytes: int, incoming: IncomingBody) -> bytes:
     now_s = asyncio.get_running_loop().time
     blocks: list[bytes] = []
     parts: list[bytes] = []
@@ -94,7 +94,7 @@ async def _collect(message: Message, receive: Receive, max_bytes: int, arrival: 
         parts.append(part)
         if not message.get("more_body"):
             return b"".join((*blocks, *parts))
-        if not arrival.take(len(part), now_s()):
+        if not incoming.take(len(part), now_s()):
             raise _too_much()
         if len(parts) == _PARTS:  # a body that trickles in must not cost many times its size
             blocks.append(b"".join(parts))

@@ -17,8 +17,8 @@ from typing import ClassVar
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from producer_api.load.answer_budget import Departure
-from producer_api.load.body_budget import Arrival
+from producer_api.load.answer_budget import UnreadAnswer
+from producer_api.load.body_budget import IncomingBody
 
 from .rules import Rules
 from .write_coalescing import GatheringTransport
@@ -62,8 +62,8 @@ class Connection(HttpToolsProtocol):
     _is_stopping = False
     _held: bytes = b""
     _held_at = 0
-    _holding: Arrival | None = None
-    _departure: Departure | None = None
+    _holding: IncomingBody | None = None
+    _unread: UnreadAnswer | None = None
     _taken_bytes = 0
     _dropped_bytes = 0
     _sent_bytes = 0
@@ -107,7 +107,7 @@ class Connection(HttpToolsProtocol):
         self._forget_held()
         self.flow.pause_reading()
         self.flow.is_held = True
-        self._holding = self.rules.arrivals.begin()
+        self._holding = self.rules.body_budget.begin()
         self._holding.on_given_up = self._give_up_held
         if self._holding.take(len(data), self.loop.time()):
             self._held, self._held_at = data, at
@@ -199,7 +199,7 @@ class Connection(HttpToolsProtocol):
 
     def _close_unused(self) -> None:
         """Close a connection without a request, once its client has taken the last answer."""
-        if self.transport.is_closing() or self.flow.write_paused or self._departure is not None:
+        if self.transport.is_closing() or self.flow.write_paused or self._unread is not None:
             return  # after that the idle time starts again
         if self.transport.unread_bytes():
             self._expect_progress(0)
@@ -208,13 +208,13 @@ class Connection(HttpToolsProtocol):
 
     def _expect_progress(self, held_bytes: int) -> None:
         """Watch whether the client takes what waits for it, ``held_bytes`` of it in this process."""
-        if self._departure is not None or self.transport.get_extra_info("socket") is None:
+        if self._unread is not None or self.transport.get_extra_info("socket") is None:
             return
         self._stop_watching()
         self._taken_bytes, _ = self.transport.moved_bytes()
-        departures = self.rules.departures
-        self._departure = departures.begin(held_bytes, self.loop.time(), self._abort)
-        self._watch = self.loop.call_later(departures.look_s, self._look)
+        answer_budget = self.rules.answer_budget
+        self._unread = answer_budget.begin(held_bytes, self.loop.time(), self._abort)
+        self._watch = self.loop.call_later(answer_budget.look_s, self._look)
 
     def _abort(self) -> None:
         self.loop.call_soon(self.transport.abort)
@@ -222,25 +222,25 @@ class Connection(HttpToolsProtocol):
     def _look(self) -> None:
         """See whether the client has taken something."""
         self._watch = None
-        departure = self._departure
-        if departure is None:
+        unread = self._unread
+        if unread is None:
             return
         if not self.flow.write_paused and not self.transport.unread_bytes():
             self._stop_watching()
             self._written()
             return
         taken_bytes, _ = self.transport.moved_bytes()
-        departure.progress(taken_bytes - self._taken_bytes, self.loop.time())
+        unread.progress(taken_bytes - self._taken_bytes, self.loop.time())
         self._taken_bytes = taken_bytes
-        self._watch = self.loop.call_later(self.rules.departures.look_s, self._look)
+        self._watch = self.loop.call_later(self.rules.answer_budget.look_s, self._look)
 
     def _stop_watching(self) -> None:
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
-        if self._departure is not None:
-            self._departure.end()
-            self._departure = None
+        if self._unread is not None:
+            self._unread.end()
+            self._unread = None
 
     # The end
 
@@ -310,7 +310,7 @@ class Connection(HttpToolsProtocol):
         """Close after the answers that are being made or are still to be made, or at once when there are none."""
         self._closing = self._is_stopping = True
         if self._ending:
-            if self._departure is None and not self.flow.write_paused:
+            if self._unread is None and not self.flow.write_paused:
                 self._stop_watching()
                 self._watch_the_end()
         elif self._held:

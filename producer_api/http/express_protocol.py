@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from producer_api.inference.codec import Response
 from producer_api.inference.exchange import Exchange
-from producer_api.load.body_budget import Arrival
+from producer_api.load.body_budget import IncomingBody
 
 from . import responses
 from .express import MOST_BYTES, START, Express, KnownHead
@@ -35,7 +35,7 @@ class ExpressProtocol(GuardedProtocol):
     _partial: tuple[KnownHead, bytes] | None = None
     _parts: list[memoryview]
     _missing_bytes = 0
-    _arrival: Arrival
+    _incoming: IncomingBody
     _idle_timer: TimerHandle | None = None
     _idle_since_s: float | None = None
 
@@ -113,8 +113,8 @@ class ExpressProtocol(GuardedProtocol):
             self._partial = (known, head)
             self._parts, self._missing_bytes = [memoryview(data)[end:]], known.body_bytes - (len(data) - end)
             self._timer = self.loop.call_later(self.patience_s, self._hand_over)
-            self._arrival = self.express.context.arrivals.begin()
-            if not self._arrival.take(len(data) - end, self.loop.time()):
+            self._incoming = self.express.context.body_budget.begin()
+            if not self._incoming.take(len(data) - end, self.loop.time()):
                 self._hand_over()
 
     def _take_ordinary_way(self, data: bytes, at: int, head: bytes | None) -> None:
@@ -137,7 +137,7 @@ class ExpressProtocol(GuardedProtocol):
         self._parts.append(memoryview(data)[: self._missing_bytes])
         self._missing_bytes -= len(self._parts[-1])
         if self._missing_bytes > 0:
-            if not self._arrival.take(len(self._parts[-1]), self.loop.time()):
+            if not self._incoming.take(len(self._parts[-1]), self.loop.time()):
                 self._hand_over()  # that way it is refused
             return
         known, _, parts = self._end_collecting()
@@ -157,7 +157,7 @@ class ExpressProtocol(GuardedProtocol):
         """Collect no more of a body; returns what its head says, the head, and what has come of the body."""
         assert self._partial is not None
         self._disarm()
-        self._arrival.end()
+        self._incoming.end()
         (known, head), self._partial = self._partial, None
         parts, self._parts = self._parts, []
         return known, head, parts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from producer_api.load.body_budget import Arrivals
+from producer_api.load.body_budget import BodyBudget
 from producer_api.load.in_flight import InFlight
 from producer_api.metrics import ApiMetrics
 from producer_api.parsing.steps import Turns
@@ -22,9 +22,9 @@ class AppContext:
     """
 
     def __init__(
-        self, settings: Settings, queue: Queue, metrics: ApiMetrics, arrivals: Arrivals, in_flight: InFlight
+        self, settings: Settings, queue: Queue, metrics: ApiMetrics, body_budget: BodyBudget, in_flight: InFlight
     ) -> None:
-        self.queue, self.metrics, self.arrivals, self.in_flight = queue, metrics, arrivals, in_flight
+        self.queue, self.metrics, self.body_budget, self.in_flight = queue, metrics, body_budget, in_flight
         self.ids, self.turns = RequestIds(), Turns(settings.sending_limit_bytes)
         self.limits = Limits(settings.default_timeout_ms, settings.max_timeout_ms)
         self.max_body_bytes = settings.max_body_bytes

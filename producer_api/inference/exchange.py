@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import Any
 
 from producer_api.auth import Client
-from producer_api.load.body_budget import Arrival
+from producer_api.load.body_budget import IncomingBody
 from producer_api.metrics import UNKNOWN
 from producer_api.parsing.steps import LARGE_BYTES, Steps, at_once
 from producer_api.queue.admission import admit, check_lane
@@ -124,16 +124,16 @@ class Exchange:
         self._admit()
 
     @contextmanager
-    def arriving(self) -> Iterator[Arrival]:
+    def arriving(self) -> Iterator[IncomingBody]:
         """Receive the body in pieces. Meanwhile the request has no place; it is admitted again when it starts."""
         context = self._context
-        arrival = context.arrivals.begin()
+        incoming = context.body_budget.begin()
         context.in_flight.leave()
         self._has_place = False
         try:
-            yield arrival
+            yield incoming
         finally:
-            arrival.end()
+            incoming.end()
 
     def start(self, body: bytes, respond: Respond) -> None:
         """Ask the model. Never raises.

@@ -21,7 +21,7 @@ WHYS: Final = (STALLED, ROOM)
 """Why an answer was given up: its client read nothing for too long, or others needed the room."""
 
 
-class Departures:
+class AnswerBudget:
     """All answers that wait for their clients.
 
     Args:
@@ -38,29 +38,31 @@ class Departures:
         self.most_bytes, self.timeout_s, self.patience_s, self.held_bytes = most_bytes, timeout_s, patience_s, 0
         self.look_s = min(_LOOK_S, timeout_s / 4)
         self.given_up: MutableMapping[tuple[str, ...], int] = {(why,): 0 for why in WHYS}
-        self._all: dict[Departure, None] = {}
+        self._all: dict[UnreadAnswer, None] = {}
 
-    def begin(self, held_bytes: int, now_s: float, on_given_up: Callable[[], None]) -> Departure:
+    def begin(self, held_bytes: int, now_s: float, on_given_up: Callable[[], None]) -> UnreadAnswer:
         """Begin to wait for a client; without room for it, give up the slowest, perhaps this one.
 
         Args:
             held_bytes: what this process holds because of it.
         """
-        departure = Departure(self, held_bytes, now_s, on_given_up)
-        self._all[departure] = None
+        unread = UnreadAnswer(self, held_bytes, now_s, on_given_up)
+        self._all[unread] = None
         self.held_bytes += held_bytes
         while self.held_bytes > self.most_bytes:
             min(self._all, key=lambda one: one.rate(now_s))._give_up(ROOM)
-        return departure
+        return unread
 
 
-class Departure:
+class UnreadAnswer:
     """One answer that waits for its client. Each that is begun must be ended."""
 
     __slots__ = ("_all", "_held_bytes", "_idle_s", "_looked_s", "_on_given_up", "_since_s", "_taken_bytes")
 
-    def __init__(self, departures: Departures, held_bytes: int, now_s: float, on_given_up: Callable[[], None]) -> None:
-        self._all, self._held_bytes, self._on_given_up = departures, held_bytes, on_given_up
+    def __init__(
+        self, answer_budget: AnswerBudget, held_bytes: int, now_s: float, on_given_up: Callable[[], None]
+    ) -> None:
+        self._all, self._held_bytes, self._on_given_up = answer_budget, held_bytes, on_given_up
         self._since_s = self._looked_s = now_s
         self._taken_bytes, self._idle_s = 0, 0.0
 

@@ -12,7 +12,7 @@ PATIENCE_S = 2.0
 """Time that a body has in any case. To block others a client must fill all the room within it, again and again."""
 
 
-class Arrivals:
+class BodyBudget:
     """All bodies that are being received.
 
     Args:
@@ -25,11 +25,11 @@ class Arrivals:
 
     def __init__(self, most_bytes: int, patience_s: float = PATIENCE_S) -> None:
         self.most_bytes, self.patience_s, self.held_bytes = most_bytes, patience_s, 0
-        self._oldest_first: dict[Arrival, None] = {}
+        self._oldest_first: dict[IncomingBody, None] = {}
 
-    def begin(self) -> Arrival:
+    def begin(self) -> IncomingBody:
         """Begin to receive a body. A head alone takes no room, and blocks nobody."""
-        return Arrival(self)
+        return IncomingBody(self)
 
     def _make_room(self, more_bytes: int, now_s: float) -> bool:
         while self.held_bytes + more_bytes > self.most_bytes:
@@ -40,7 +40,7 @@ class Arrivals:
         return True
 
 
-class Arrival:
+class IncomingBody:
     """One body that is being received. Each that is begun must be ended.
 
     Attributes:
@@ -51,8 +51,8 @@ class Arrival:
 
     __slots__ = ("_all", "_held_bytes", "is_given_up", "on_given_up", "since_s")
 
-    def __init__(self, arrivals: Arrivals) -> None:
-        self._all, self._held_bytes, self.since_s = arrivals, 0, 0.0
+    def __init__(self, body_budget: BodyBudget) -> None:
+        self._all, self._held_bytes, self.since_s = body_budget, 0, 0.0
         self.on_given_up: Callable[[], None] | None = None
         self.is_given_up = False
 

@@ -22,7 +22,7 @@ from .interface import Standing
 log = logging.getLogger(__name__)
 
 
-class ById:
+class Lookup:
     """What ``hr1_ask`` and ``hr1_cancel`` say, on a connection that is opened when it is first needed.
 
     Args:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from shared.wire.outcomes import UNKNOWN_OUTCOME, Outcome, RequestError
 
 from .admission import RETRY_AFTER_S, refusal
-from .timer_wheel import Deadlines
+from .timer_wheel import TimerWheel
 
 
 def _nothing(result: bytes | RequestError) -> None:
@@ -24,7 +24,7 @@ class Waiter:
         done: called once, with the encoded reply or the error that ended the wait. A callback and not a future: a
             future would have a task woken in the next turn of the event loop.
         since_s: when it began to wait, on the event loop's clock; 0 when its hints may go elsewhere.
-        deadline_slot: where ``Deadlines`` keeps it.
+        deadline_slot: where ``TimerWheel`` keeps it.
         look: the reply key is to be read as soon as possible.
         entry_id: the request's entry in the stream, once known.
         ended: no client waits any more.
@@ -95,19 +95,19 @@ class Waiters:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._deadlines = Deadlines(loop)
+        self._wheel = TimerWheel(loop)
         self._by_id: dict[str, list[Waiter]] = {}
 
     def add(self, request_id: str, ttl_s: float, done: Callable[[bytes | RequestError], None]) -> Waiter:
         """Begin to wait for a reply, for at most ``ttl_s``; ``done`` is called with how it ends."""
         waiter = Waiter(request_id, done, self._loop.time())
-        waiter.deadline_slot = self._deadlines.add(waiter, waiter.since_s + ttl_s)
+        waiter.deadline_slot = self._wheel.add(waiter, waiter.since_s + ttl_s)
         self._by_id.setdefault(request_id, []).append(waiter)
         return waiter
 
     def remove(self, waiter: Waiter) -> None:
         """Stop waiting."""
-        self._deadlines.remove(waiter, waiter.deadline_slot)
+        self._wheel.remove(waiter, waiter.deadline_slot)
         waiters = self._by_id[waiter.request_id]
         waiters.remove(waiter)
         if not waiters:

@@ -29,7 +29,7 @@ from .body_store import BodyStore
 from .catalogue import CatalogueReader
 from .channel import Channel
 from .interface import Answer, Catalogue, GiveUp, ModelState, Standing
-from .lookup import ById
+from .lookup import Lookup
 from .shared_wait import SharedWait
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class RedisQueue:
             settings.redis_address, settings.socket_timeout_s, settings.redis_ping_s, is_spared=True
         )
         self._catalogue_link = Link(self._client)
-        self._by_id = ById(self._client, self._settings.socket_timeout_s)
+        self._lookup = Lookup(self._client, self._settings.socket_timeout_s)
         self._reader = CatalogueReader(self._catalogue_link, self._settings.lease_ms, self._configured)
         await self._refresh()
         self._refresher = asyncio.create_task(
@@ -104,7 +104,7 @@ class RedisQueue:
             await asyncio.gather(self._refresher, return_exceptions=True)
         for channel in self._channels.values():
             await channel.close()
-        await self._by_id.close()
+        await self._lookup.close()
         await self._catalogue_link.close()
         await self._client.aclose()
         self._bodies.close()
@@ -139,7 +139,7 @@ class RedisQueue:
     def _connect_anew(self) -> None:
         """Leave a server that is a replica now, with everything: what only reads would stay there without an error."""
         self._was_demoted = False
-        self._by_id.connect_anew()
+        self._lookup.connect_anew()
         for channel in self._channels.values():
             channel.connect_anew()
 
@@ -226,12 +226,12 @@ class RedisQueue:
     async def find(self, model: str, request_id: str, lane: str = DEFAULT_LANE) -> Reply | Standing:
         """See the interface."""
         name = self._place(model, request_id, lane)
-        return await self._by_id.find(name, lane, request_id)
+        return await self._lookup.find(name, lane, request_id)
 
     async def cancel(self, model: str, request_id: str, lane: str = DEFAULT_LANE) -> Standing:
         """See the interface."""
         name = self._place(model, request_id, lane)
-        return await self._by_id.cancel(name, lane, request_id)
+        return await self._lookup.cancel(name, lane, request_id)
 
     def _place(self, model: str, request_id: str, lane: str) -> str:
         """Return the name of the model that has the request, if it has such a lane."""

@@ -27,7 +27,7 @@ class Timers(Protocol):
         """Call ``callback(slot)`` at the time ``when`` of the loop's clock."""
 
 
-class Deadlines:
+class TimerWheel:
     """Calls ``time_out`` of what is still here when its time is up, at most ``STEP_S`` late and never early."""
 
     def __init__(self, loop: Timers) -> None:

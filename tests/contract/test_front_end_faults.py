@@ -19,7 +19,7 @@ from producer_api.metrics import queue_metrics
 from producer_api.queue.admitter import Admitter
 from producer_api.queue.channel import Wait
 from producer_api.queue.interface import Answer, Standing
-from producer_api.queue.lookup import ById
+from producer_api.queue.lookup import Lookup
 from producer_api.queue.pending import Waiter
 from producer_api.queue.redis_queue import RedisQueue
 from producer_api.queue.reply_reader import ReplyReader
@@ -464,7 +464,7 @@ def test_who_asks_for_many_large_answers_by_id_keeps_no_other_lane_waiting(lane:
 
     async def main() -> None:
         client = connect_async(redis_url, 30.0)
-        by_id = ById(client, 60.0)
+        by_id = Lookup(client, 60.0)
 
         async def ask(name: str) -> None:
             assert isinstance(await by_id.find(lane.model, name, "mine"), Reply)

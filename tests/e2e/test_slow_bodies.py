@@ -135,7 +135,7 @@ def overloaded(connection: Connection) -> bool:
 def test_bodies_under_way_are_bounded_in_their_sum(way: type[ExpressProtocol]) -> None:
     most = 4 * MEGABYTE
     with HttpServer(Settings(max_body_bytes=MEGABYTE, max_receiving_bytes=most), way) as server:
-        server.app.express.context.arrivals.patience_s = 600.0
+        server.app.express.context.body_budget.patience_s = 600.0
         teach(server, MEGABYTE)
         before = resident_bytes()
         with ExitStack() as held:
@@ -158,7 +158,7 @@ def test_slow_bodies_give_way_to_newcomers(kind: str) -> None:
     """They hold all the room there is; who comes later is served at their expense."""
     most = 4 * MEGABYTE
     with HttpServer(Settings(max_body_bytes=MEGABYTE, max_receiving_bytes=most), WAYS[kind]) as server:
-        server.app.express.context.arrivals.patience_s = 0.0
+        server.app.express.context.body_budget.patience_s = 0.0
         teach(server, MEGABYTE)
         with ExitStack() as held:
             crowd = [held.enter_context(server.connect()) for _ in range(4)]

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from consumer.metrics import ConsumerMetrics
-from producer_api.load.body_budget import Arrivals
+from producer_api.load.body_budget import BodyBudget
 from producer_api.load.in_flight import InFlight
 from producer_api.metrics import ApiMetrics, queue_metrics
 from shared.settings import PREFIX, Settings
@@ -55,7 +55,7 @@ def test_every_setting_has_a_line_with_its_default() -> None:
 def test_every_metric_has_a_line() -> None:
     registry = CollectorRegistry()
     ConsumerMetrics(registry, "m")
-    ApiMetrics(registry, "0", None, InFlight(1), Arrivals(1))
+    ApiMetrics(registry, "0", None, InFlight(1), BodyBudget(1))
     queue_metrics(registry)
     suffix = {"counter": "_total"}
     exported = {family.name + suffix.get(family.type, "") for family in registry.collect()} | CONSUMER_LIVE

@@ -18,7 +18,7 @@ from producer_api.inference.codec import Response
 from producer_api.inference.context import AppContext
 from producer_api.inference.dialects import DIALECTS
 from producer_api.inference.exchange import Exchange
-from producer_api.load.body_budget import Arrivals
+from producer_api.load.body_budget import BodyBudget
 from producer_api.load.in_flight import InFlight
 from producer_api.metrics import ApiMetrics
 from producer_api.queue.interface import Answer, Catalogue, GiveUp, ModelState, Standing
@@ -177,8 +177,8 @@ def asked(
     answer: Answer | Exception | None, *, at_once: bool = False, body: bytes = b"abc"
 ) -> tuple[AppContext, list[Response]]:
     """One request with a known head; what the connection was told to send."""
-    metrics = ApiMetrics(CollectorRegistry(), "1", None, in_flight := InFlight(1), arrivals := Arrivals(1))
-    context = AppContext(Settings(), Told(answer, at_once=at_once), metrics, arrivals, in_flight)
+    metrics = ApiMetrics(CollectorRegistry(), "1", None, in_flight := InFlight(1), body_budget := BodyBudget(1))
+    context = AppContext(Settings(), Told(answer, at_once=at_once), metrics, body_budget, in_flight)
     sent: list[Response] = []
 
     async def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer_api.load.body_budget import Arrival, Arrivals
+from producer_api.load.body_budget import BodyBudget, IncomingBody
 
 STEPS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 400) | st.none(), st.sampled_from((0.0, 0.1, 1.5))))
 
@@ -14,14 +14,14 @@ STEPS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 400) | st.none(), s
 def test_the_sum_is_bounded_and_given_back_and_nobody_is_given_up_early(
     most: int, steps: list[tuple[int, int | None, float]]
 ) -> None:
-    arrivals = Arrivals(most)
+    body_budget = BodyBudget(most)
     now_s = 100.0
-    bodies: dict[int, Arrival] = {}
-    held: dict[Arrival, int] = {}
-    since_s: dict[Arrival, float] = {}
+    bodies: dict[int, IncomingBody] = {}
+    held: dict[IncomingBody, int] = {}
+    since_s: dict[IncomingBody, float] = {}
 
-    def begin(may_be_given_up: bool) -> Arrival:
-        body = arrivals.begin()
+    def begin(may_be_given_up: bool) -> IncomingBody:
+        body = body_budget.begin()
         held[body] = 0
 
         def given_up() -> None:
@@ -46,28 +46,28 @@ def test_the_sum_is_bounded_and_given_back_and_nobody_is_given_up_early(
             if not held[body] and size:
                 since_s[body] = now_s
             held[body] += size
-        assert arrivals.held_bytes == sum(held.values())
-        assert arrivals.held_bytes <= most
+        assert body_budget.held_bytes == sum(held.values())
+        assert body_budget.held_bytes <= most
     for body in bodies.values():
         body.end()
         body.end()
-    assert arrivals.held_bytes == 0
+    assert body_budget.held_bytes == 0
 
 
 def test_who_has_sent_nothing_keeps_nobody_out() -> None:
-    arrivals = Arrivals(100)
-    waiting = [arrivals.begin() for _ in range(1000)]
+    body_budget = BodyBudget(100)
+    waiting = [body_budget.begin() for _ in range(1000)]
     assert all(one.take(0, 0.0) for one in waiting)
-    assert arrivals.begin().take(100, 9.0)
+    assert body_budget.begin().take(100, 9.0)
 
 
 def test_when_there_is_no_room_what_began_long_ago_makes_it() -> None:
-    arrivals, gone = Arrivals(100), []
-    slow = [arrivals.begin() for _ in range(3)]
+    body_budget, gone = BodyBudget(100), []
+    slow = [body_budget.begin() for _ in range(3)]
     for number, one in enumerate(slow):
         one.on_given_up = lambda number=number: gone.append(number)
         assert one.take(30, float(number))
-    newcomer = arrivals.begin()
+    newcomer = body_budget.begin()
     assert not newcomer.take(20, 1.9)  # all of them are young
     assert newcomer.take(20, 2.0)
     assert gone == [0]
@@ -75,13 +75,13 @@ def test_when_there_is_no_room_what_began_long_ago_makes_it() -> None:
     assert newcomer.take(60, 60.0)
     assert gone == [0, 1, 2]
     assert not slow[0].take(1, 60.0)
-    assert arrivals.held_bytes == 90
+    assert body_budget.held_bytes == 90
 
 
 def test_a_slow_one_that_needs_more_is_given_up_itself() -> None:
-    arrivals, gone = Arrivals(100), []
-    one = arrivals.begin()
+    body_budget, gone = BodyBudget(100), []
+    one = body_budget.begin()
     one.on_given_up = lambda: gone.append(True)
     assert one.take(90, 0.0)
     assert not one.take(20, 5.0)
-    assert (gone, arrivals.held_bytes) == ([True], 0)
+    assert (gone, body_budget.held_bytes) == ([True], 0)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer_api.queue.timer_wheel import STEP_S, Deadlines
+from producer_api.queue.timer_wheel import STEP_S, TimerWheel
 
 
 class VirtualLoop:
@@ -40,12 +40,12 @@ class Wait:
 @given(st.lists(st.tuples(st.floats(0, 10), st.booleans()), max_size=50))
 def test_every_deadline_fires_once_never_early_and_hardly_late(plans: list[tuple[float, bool]]) -> None:
     loop = VirtualLoop()
-    deadlines = Deadlines(loop)
+    wheel = TimerWheel(loop)
     waits = [(Wait(loop), at_s, removed) for at_s, removed in plans]
-    slots = [deadlines.add(wait, at_s) for wait, at_s, _ in waits]
+    slots = [wheel.add(wait, at_s) for wait, at_s, _ in waits]
     for (wait, _, removed), slot in zip(waits, slots, strict=True):
         if removed:
-            deadlines.remove(wait, slot)
+            wheel.remove(wait, slot)
     loop.run()
     for (wait, at_s, removed), slot in zip(waits, slots, strict=True):
         if removed:
@@ -53,12 +53,12 @@ def test_every_deadline_fires_once_never_early_and_hardly_late(plans: list[tuple
         else:
             assert wait.ended_s is not None
             assert -1e-9 <= wait.ended_s - at_s <= STEP_S + 1e-9
-        deadlines.remove(wait, slot)  # harmless afterwards
+        wheel.remove(wait, slot)  # harmless afterwards
 
 
 def test_deadlines_close_to_each_other_share_a_timer() -> None:
     loop = VirtualLoop()
-    deadlines = Deadlines(loop)
+    wheel = TimerWheel(loop)
     for index in range(1000):
-        deadlines.add(Wait(loop), 1.0 + index * 1e-6)
+        wheel.add(Wait(loop), 1.0 + index * 1e-6)
     assert len(loop.timers) <= 2
