@@ -60,7 +60,7 @@ def test_a_folder_that_cannot_be_written_costs_only_the_notes(tmp_path: Path, ca
     with caplog.at_level(logging.WARNING):
         notes.put("recipe", ["a"])
     assert notes.get("recipe") == ["a"]
-    assert "cannot be kept" in caplog.text
+    assert "cannot be stored" in caplog.text
 
 
 def test_no_temporary_file_is_left(tmp_path: Path) -> None:
