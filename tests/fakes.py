@@ -12,6 +12,7 @@ from consumer.models.base import IMAGES, RAW, Result
 from producer_api.queue.interface import Answer, Catalogue, GiveUp, ModelState, Standing
 from shared.keys import DEFAULT_LANE
 from shared.state.cards import BatchSettings, Card, TensorSpec
+from shared.state.starts import Phase
 from shared.tracing.spans import TracedBatch
 from shared.wire.messages import Fault, ModelTag, Prediction, Reply, Request, Tensor, Timing
 from shared.wire.outcomes import (
@@ -394,3 +395,10 @@ class RecordedTracing:
 
     def stop(self) -> None:
         """See the interface."""
+
+
+class NoBoard:
+    """A board for how far a start is that nobody looks at; see :class:`consumer.loading.progress.Board`."""
+
+    def tell(self, phase: Phase, for_s: float, detail: str = "") -> None:
+        """Do nothing."""

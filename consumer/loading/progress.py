@@ -28,13 +28,6 @@ class Board(Protocol):
         """Publish the phase, which began ``for_s`` seconds ago. It never raises: nothing depends on it."""
 
 
-class NoBoard:
-    """Reports nowhere."""
-
-    def tell(self, phase: Phase, for_s: float, detail: str = "") -> None:
-        """Do nothing."""
-
-
 class StartWatch:
     """Watches the thread that loads a model.
 

@@ -20,7 +20,6 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from consumer.config import ConsumerConfig
-from consumer.loading.progress import NoBoard
 from consumer.metrics import ConsumerMetrics
 from consumer.models.echo import Echo
 from consumer.queue.interface import Completion
@@ -34,6 +33,7 @@ from shared.model_config import ModelConfig
 from shared.redis.client import connect
 from shared.wire.messages import Request, decode_reply, decode_request, encode_request
 from tests.contract.lanes import card, settings
+from tests.fakes import NoBoard
 from tests.helpers import eventually
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,6 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from consumer.config import ConsumerConfig, worker_name
-from consumer.loading.progress import NoBoard
 from consumer.metrics import ConsumerMetrics
 from consumer.models.base import Result
 from consumer.models.echo import Echo
@@ -30,7 +29,7 @@ from shared.state import lanes
 from shared.wire.messages import Request
 from shared.wire.outcomes import RequestError
 from tests.asking import submit
-from tests.fakes import ECHO, InMemoryQueue, echo
+from tests.fakes import ECHO, InMemoryQueue, NoBoard, echo
 from tests.helpers import eventually_async
 
 LANE_LIMIT = 8

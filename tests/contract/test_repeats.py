@@ -12,7 +12,6 @@ import redis
 from prometheus_client import CollectorRegistry
 
 from consumer.config import ConsumerConfig
-from consumer.loading.progress import NoBoard
 from consumer.metrics import ConsumerMetrics
 from consumer.models.echo import Echo
 from consumer.queue.redis_stream import RedisStream
@@ -23,6 +22,7 @@ from shared.redis import functions
 from shared.redis.client import connect
 from shared.wire.messages import Request, decode_reply, encode_request
 from tests.contract.lanes import LANE, settings
+from tests.fakes import NoBoard
 from tests.helpers import eventually
 
 

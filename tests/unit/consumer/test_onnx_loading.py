@@ -10,12 +10,12 @@ import pytest
 from consumer.config import resolve
 from consumer.loading.closing import Closing
 from consumer.loading.loader import Loader
-from consumer.loading.progress import NoBoard
 from consumer.models.families import build
 from consumer.models.load_errors import ModelCannotLoad
 from consumer.tuning.fingerprint import fingerprint
 from shared.settings import Settings
 from shared.state.cards import Card, from_hash, to_hash
+from tests.fakes import NoBoard
 from tests.unit.consumer.models.onnx_files import doubling, embedding, written
 
 

@@ -16,7 +16,6 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from consumer.config import ConsumerConfig, resolve
-from consumer.loading.progress import NoBoard
 from consumer.metrics import ENDS, ConsumerMetrics
 from consumer.models.base import Model
 from consumer.pipeline.decoding.stage import Decoding
@@ -30,6 +29,7 @@ from shared.wire import outcomes
 from shared.wire.messages import Reply, Request, decode_reply
 from tests.children import ROOT
 from tests.fake_stream import InMemoryLane, InMemoryStream
+from tests.fakes import NoBoard
 from tests.helpers import eventually
 from tests.unit.consumer.parts import Toy, joined, message
 
