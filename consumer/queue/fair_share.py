@@ -124,7 +124,7 @@ class FairShare:
         self._since_s = {lane: self._since_s.get(lane, now_s) for lane, count in counts.items() if count > 0}
         waiting = {lane: Waiting(counts[lane], now_s - since_s) for lane, since_s in self._since_s.items()}
         taken = self._lanes.share(room, waiting)
-        self._note_turns(taken, waiting.keys(), now_s)
+        self._note_shares(taken, waiting.keys(), now_s)
         return taken
 
     def priority_share(
@@ -155,10 +155,10 @@ class FairShare:
             if count > 0:
                 taken[lane] = count
                 room -= count
-        self._note_turns(taken, competing, now_s)
+        self._note_shares(taken, competing, now_s)
         return taken
 
-    def _note_turns(self, taken: Mapping[str, int], competing: Collection[str], now_s: float) -> None:
+    def _note_shares(self, taken: Mapping[str, int], competing: Collection[str], now_s: float) -> None:
         self._since_s.update(dict.fromkeys(taken, now_s))
         total, count = sum(self.weights[lane] for lane in competing if lane in self.weights), sum(taken.values())
         for lane, weight in self.weights.items():
