@@ -54,7 +54,7 @@ class RedisStream:
         self._portion = Portion()
         self._found: list[bytes] = []
         self._scanned = 0
-        self._has_loaded = False
+        self._has_loaded, self._may_load = False, True
         self._set_backs = 0
         self._was_demoted = False
 
@@ -219,8 +219,7 @@ class RedisStream:
 
     def heartbeat(self, card: cards.Card, state: Mapping[str, str]) -> None:
         """See the interface."""
-        if not self._has_loaded:
-            self._load_functions()
+        self._keep_functions()
         said = {**state, "lane_bytes": str(self._settings.lane_bytes)}
         lease_ms, lane_limit = self._settings.lease_ms, self._settings.lane_limit
         heartbeat = functions.heartbeat(self._work, self._worker, lease_ms, lane_limit, said, cards.to_hash(card))
@@ -271,15 +270,28 @@ class RedisStream:
                 self._call(self._beating, functions.repair(self._work_of(lane), lanes.MOST_LIMIT, FUTURE_MS))
         self._set_backs = seen
 
-    def _load_functions(self) -> None:
-        """Replace functions that an older version has left on the server, where that is permitted."""
+    def _keep_functions(self) -> None:
+        """Replace functions that an older release has left on the server, or has put there, where that is permitted."""
+        if self._has_loaded:
+            if not (self._may_load and self._guard(self._are_older)):
+                return
+            log.warning("A process of an older release has replaced the functions; loading them again.")
         try:
             self._guard(lambda: library.load(self._client))
         except StreamDown as error:
             if not isinstance(error.__cause__, ServerError):
                 raise
             log.info("The functions were not loaded (%s); those on the server are used.", error)
+            self._may_load = False
         self._has_loaded = True
+
+    def _are_older(self) -> bool:
+        try:
+            return bool(self._beating.call(*functions.version(self._work)) < library.VERSION)
+        except ServerError as error:
+            if library.is_missing(error):
+                return True
+            raise
 
     def ask_time(self) -> None:
         """See the interface."""

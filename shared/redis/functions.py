@@ -27,6 +27,7 @@ CANCEL = "hr1_cancel"
 ASK = "hr1_ask"
 ANSWERED = "hr1_answered"
 BYTES = "hr1_bytes"
+VERSION = "hr1_version"
 
 
 NOT_ASKED_BEFORE = "0"
@@ -198,3 +199,8 @@ def ask(work: str, *request_ids: str) -> Command:
 def lane_bytes(work: str) -> Command:
     """Ask what a lane takes."""
     return ["FCALL", BYTES, 1, work]
+
+
+def version(work: str) -> Command:
+    """Ask of which version the functions are."""
+    return ["FCALL", VERSION, 1, work]

@@ -38,6 +38,7 @@ _CHAPTERS: Final = (
 """In this order: each uses what is in those before it."""
 
 _CONSTANTS: Final = {
+    "VERSION": VERSION,
     "GROUP": f"'{keys.GROUP}'",
     "ENDS_CAP": limits.ENDS_CAP,
     "ENDS_MS": limits.ENDS_MS,

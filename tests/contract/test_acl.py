@@ -351,6 +351,7 @@ CALLS = {
         functions.LANES,
         functions.REPAIR,
         functions.BYTES,
+        functions.VERSION,
     ),
     "operator": (functions.REQUEUE, functions.LANES, functions.REPAIR, functions.BYTES),
 }
@@ -392,6 +393,7 @@ def bury_and_requeue(server: Server) -> None:
 
 
 def come_and_go(server: Server) -> None:
+    assert server.call("consumer", functions.VERSION) == library.VERSION
     assert server.call("consumer", functions.HEARTBEAT, "w6", 15000, 100, 2, "pid", "1", "name", '"echo"')[0] > 0
     assert server.call("consumer", functions.LEAVE, "w6") == 0
     assert server.call("consumer", functions.REAP, 3_600_000) == 0
@@ -473,7 +475,7 @@ SCENARIOS = {
     lanes_for("operator"): (functions.LANES, functions.REPAIR),
     begin: (functions.BEGIN, functions.RENEW, functions.CLAIMED, functions.RECLAIM, functions.COMMIT),
     bury_and_requeue: (functions.DEAD, functions.REQUEUE),
-    come_and_go: (functions.HEARTBEAT, functions.LEAVE, functions.REAP),
+    come_and_go: (functions.VERSION, functions.HEARTBEAT, functions.LEAVE, functions.REAP),
     ask_twice: (functions.ADMIT,),
     cancel: (functions.CANCEL, functions.ASK),
     answered: (functions.ANSWERED,),

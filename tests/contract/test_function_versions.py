@@ -20,6 +20,7 @@ from tests.contract.lanes import RedisLane, card
 def of_version(version: int, text: str = "") -> str:
     """A library of some version."""
     _, shebang, rest = library.source().partition("#!lua name=headrace1\n")
+    rest = rest.replace(f"local VERSION = {library.VERSION}\n", f"local VERSION = {version}\n", 1)
     return f"{shebang}-- version {version}\n-- {text}{rest}"
 
 
@@ -111,6 +112,39 @@ def test_an_older_process_that_starts_keeps_what_is_newer(redis_url: str, client
     stream = lane.stream("one")
     stream.heartbeat(card(model_name), {})
     assert there(client) == newer
+    stream.close()
+    lane.close()
+
+
+OF_BEFORE = WITHOUT.replace("'hr1_version'", "'hr1_something'")
+"""As a release has them that knows of no versions, and replaces whatever it finds."""
+
+
+@pytest.mark.parametrize("older", [OF_BEFORE, of_version(OURS - 1)], ids=["before versions", "older"])
+def test_a_consumer_puts_its_functions_back_when_an_older_process_has_replaced_them(
+    redis_url: str, client: redis.Redis, model_name: str, older: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert OF_BEFORE != WITHOUT
+    lane = RedisLane(model_name, redis_url)
+    stream = lane.stream("one")
+    stream.heartbeat(card(model_name), {})
+    client.function_load(older, replace=True)
+    stream.heartbeat(card(model_name), {})
+    assert there(client) == library.source()
+    client.function_load(of_version(OURS + 1), replace=True)
+    stream.heartbeat(card(model_name), {})
+    assert there(client) == of_version(OURS + 1)
+    tried = []
+
+    def refused(client: redis.Redis) -> bool:
+        tried.append(client)
+        raise ServerError("NOPERM this user may not load functions")
+
+    monkeypatch.setattr(library, "load", refused)
+    client.function_load(older, replace=True)
+    for _ in range(2):
+        stream.heartbeat(card(model_name), {})
+    assert len(tried) == 1  # and not again with each heartbeat
     stream.close()
     lane.close()
 

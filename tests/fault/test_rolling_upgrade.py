@@ -196,7 +196,9 @@ def test_row_27_a_rolling_upgrade_and_back(before: Path, tmp_path: Path, model_n
             more()
             old_consumer = old.start_consumer(model_name)  # one that was restarted
             more()
+            eventually(functions_are_ours)
             more(new_consumer)  # a new front end, old consumers
+            assert functions_are_ours()
             new.start_consumer(model_name)
             old_consumer.signal(signal.SIGKILL)
             more()

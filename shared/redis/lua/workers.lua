@@ -106,3 +106,11 @@ register('hr1_reap', ON_A_FULL_SERVER, function(key, args)
   end
   return count
 end)
+
+-- hr1_version()
+--
+-- Says of which version the functions are. It is no part of what hr1_heartbeat answers: a consumer of a release from
+-- before there were versions ends itself where that has more than two members.
+register('hr1_version', READS, function(key, args)
+  return #args == 0 and VERSION or nil
+end)
