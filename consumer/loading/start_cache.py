@@ -1,4 +1,4 @@
-"""What earlier starts measured, kept in a file so that the next start is quick.
+"""Measurements of earlier starts, stored in a file so that the next start is quick.
 
 It only ever saves time: what it advises is checked against fp32 at every start. So a file that is missing, damaged or
 of another machine is simply not used, and one that cannot be written is a remark in the log.

@@ -1,4 +1,4 @@
-"""What a model's code raised, made into the answer of the one request that it was raised for.
+"""Turns an exception of a model's code into the error of the one request that caused it.
 
 Anything can come out of a model's code: exceptions whose ``repr`` raises, ``sys.exit()``, panics of Rust and
 cancellations, which all derive from ``BaseException``. None of it may end a stage.

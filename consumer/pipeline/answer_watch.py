@@ -1,4 +1,4 @@
-"""Does a consumer answer what it takes? Pure: a look now and then, with the time as an argument.
+"""Does a consumer answer what it claims? Pure: checked now and then, with the time as an argument.
 
 A stage that dies ends the process, and the watchdog ends what hangs. This is for everything else that leaves
 clients without answers: replies that cannot be committed, work that was lost between two stages, batches that take

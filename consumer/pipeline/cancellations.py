@@ -1,4 +1,4 @@
-"""Which entries were cancelled: what this consumer has heard of it, and how it hears."""
+"""Cancelled entries: those that this consumer knows of, and the thread that reads about them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Cancellations:
 
 
 class CancellationListener:
-    """Waits for news of cancellations, on a thread and a connection of its own."""
+    """Reads cancellations on its own thread and connection."""
 
     def __init__(self, stream: WorkStream, cancellations: Cancellations) -> None:
         self._stream, self._cancellations = stream, cancellations

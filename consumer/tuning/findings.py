@@ -1,4 +1,4 @@
-"""What a search has found, as it is kept in a file and shown on a card. Pure."""
+"""The result of a search, as it is stored in a file and shown on a card. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a finding depends on, so that it is used again only where nothing of it has changed [I/O].
+"""The fingerprint of a search: everything its result depends on, so that a change leads to a new search [I/O].
 
 Versions come from the packages' metadata: a process that finds everything in the folder must not import torch to ask.
 """

@@ -1,4 +1,4 @@
-"""A race of runtimes and precisions: which are given up early, and which one wins. Pure: times come in as numbers.
+"""A race of runtimes and precisions: which ones to give up early, and which one wins. Pure: times come in as numbers.
 
 The rules: outputs must agree with fp32 in torch. A lower precision wins only if it is faster than the best fp32 by more
 than noise, and slower at no batch size that it would use. Of two that are equally fast the first one tried wins.

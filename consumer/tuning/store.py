@@ -71,7 +71,7 @@ class Entry:
 
 
 class Store:
-    """The entry of one model in one set of circumstances.
+    """The entry of one model and fingerprint.
 
     Args:
         folder: of all entries.

@@ -1,4 +1,4 @@
-"""The short way of a predict request: a head that has been seen before, and a body of declared length.
+"""The express way of a predict request: a head that was seen before, and a body of declared length.
 
 A client with a kept connection sends the same head again and again. The first time it is parsed and checked like any
 other; its bytes are remembered with their meaning, and exactly the same bytes mean the same again. Such a
@@ -111,7 +111,7 @@ class Heads:
 
 
 class Express:
-    """What the connections of an application need for the short way.
+    """What the connections of an application need for the express way.
 
     Attributes:
         context: what exchanges share.

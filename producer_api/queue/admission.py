@@ -1,4 +1,4 @@
-"""Whether a request may enter, decided from what is known without asking anybody. Pure."""
+"""Whether to admit a request, decided from what this process knows. Pure."""
 
 from __future__ import annotations
 

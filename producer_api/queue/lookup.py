@@ -1,4 +1,4 @@
-"""Asking for requests by id, and taking them back [I/O]."""
+"""Finds and cancels requests by id [I/O]."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Completion(Protocol):
 
 
 class Letter(Protocol):
-    """One request that ends as a dead letter; an empty ``request_id`` when nobody can be told."""
+    """One request that ends as a dead letter; an empty ``request_id`` if it gets no reply."""
 
     @property
     def completion(self) -> Completion: ...

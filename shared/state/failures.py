@@ -1,4 +1,4 @@
-"""What a supervisor says of consumers that died and do not live well yet.
+"""What a supervisor reports about consumers that died and have not run well since.
 
 It is in a hash of the model's namespace (``keys.failures``), a field for each place that a consumer has. Consumers
 cannot say it themselves: some are killed, or die in the middle of a library.

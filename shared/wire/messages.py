@@ -296,7 +296,7 @@ class Timing(msgspec.Struct, frozen=True):
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """Why a request has no result: a code of the outcome table, a sentence, and the field to blame if there is one."""
+    """Why a request has no result: a code of the outcome table, a sentence, and the wrong field if there is one."""
 
     code: str
     message: str

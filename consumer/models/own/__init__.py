@@ -1,1 +1,1 @@
-"""Family ``python``: a model of the user's own, and the checks around it."""
+"""Family ``python``: the user's own model, and the checks around it."""

@@ -1,4 +1,4 @@
-"""Family ``python``: a model of the user's own, named by ``entry = "package.module:factory"``."""
+"""Family ``python``: the user's own model, named by ``entry = "package.module:factory"``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which way up a picture is: EXIF's orientation, read without reading anything else of the metadata. Pure."""
+"""The orientation of a picture, from EXIF, without reading any other metadata. Pure."""
 
 from __future__ import annotations
 

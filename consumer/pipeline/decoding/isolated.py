@@ -1,4 +1,4 @@
-"""Beginning what was taken over: it is counted first, so that nothing is tried again for ever."""
+"""Begins a request that was taken over: counts the attempt first, so that no request is tried for ever."""
 
 from __future__ import annotations
 
