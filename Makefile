@@ -26,7 +26,7 @@ TESTS ?=
 # How long a storm or a soak lasts, and which one it is.
 MINUTES ?=
 SEED ?= 1
-# These hold what they measure against a bound, so nothing else may run beside them.
+# These compare a measurement with a limit, so nothing else may run meanwhile.
 ALONE := row_23 or is_away or row_30
 
 # With SLOW_CPU=1 everything runs as on a processor without AVX-512 and bf16: torch and its libraries are forbidden to use

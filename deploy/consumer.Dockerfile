@@ -32,8 +32,8 @@ COPY consumer/ consumer/
 # For its health check, python -m headrace probe consumer, and for python -m headrace tune
 COPY headrace/ headrace/
 COPY models.toml ./
-# Nothing is compiled while it runs: nobody may write there, and each start would compile everything anew. The base image
-# comes without compiled files of its own.
+# Compile now: the running user may not write here, so each start would compile everything again. The base image
+# has no compiled files.
 RUN python -m compileall -qq -x '/(test|tests|idlelib|lib2to3|site-packages|dist-packages)/' \
     "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" /app
 # A container holds one consumer, and `python -m headrace tune MODEL` in it finds what suits that one.

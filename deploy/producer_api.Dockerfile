@@ -26,8 +26,8 @@ WORKDIR /app
 COPY shared/ shared/
 COPY producer_api/ producer_api/
 COPY headrace/ headrace/
-# Nothing is compiled while it runs: nobody may write there, and each start would compile everything anew. The base image
-# comes without compiled files of its own.
+# Compile now: the running user may not write here, so each start would compile everything again. The base image
+# has no compiled files.
 RUN python -m compileall -qq -x '/(test|tests|idlelib|lib2to3|site-packages|dist-packages)/' \
     "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" /app
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HEADRACE_HOST=0.0.0.0
