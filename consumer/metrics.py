@@ -262,7 +262,7 @@ class _Live(Collector):
         gauges = [
             GaugeMetricFamily(f"headrace_queue_{name}", help_text, labels=("model", "lane"))
             for name, help_text in (
-                ("backlog", "Requests nobody has claimed yet"),
+                ("backlog", "Requests that no consumer has claimed yet"),
                 ("pending", "Requests claimed and not finished"),
                 ("oldest_age_seconds", "Age of the oldest request"),
             )

@@ -65,7 +65,7 @@ def print_rules(producers: tuple[tuple[str, str, str], ...], database: int, mode
     "others",
     metavar="NAME",
     multiple=True,
-    help="Also a password in FOLDER/NAME for a program that is no user of Redis; NAME_PASSWORD sets it.",
+    help="Also a password in FOLDER/NAME for a program other than the Redis users; NAME_PASSWORD sets it.",
 )
 @as_json_option
 def write_rules(

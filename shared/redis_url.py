@@ -93,7 +93,7 @@ def parse_sentinel(url: str) -> SentinelAddress:
 
 def _check_brackets(text: str) -> None:
     if text.count(":") > 1 and not text.startswith("["):
-        raise ValueError("an address of IPv6 must stand in brackets, as in [::1]:6379")
+        raise ValueError("an IPv6 address must be in brackets, as in [::1]:6379")
 
 
 def _host_and_port(text: str) -> tuple[str, int]:

@@ -258,7 +258,7 @@ class Fetcher:
             self._fetch_body(item, request.at, is_taken=not isolated and not is_ahead)
         elif is_ahead:
             error = RequestError(MALFORMED, "The id of the entry lies in the future; let Redis make it.")
-            reason = f"Its id lies {ahead_ms / 1000:.0f} s in the future; `headrace lane repair` makes the lane anew."
+            reason = f"Its id lies {ahead_ms / 1000:.0f} s in the future; `headrace lane repair` recreates the lane."
             raise Refusal(item, error, reason)
         return item
 

@@ -87,12 +87,12 @@ def repair(client: Any, model: str, lane: str, keep: int | None, yes: bool, as_j
     depth = client.xlen(keys.work(model, lane))
     dropped = f", and {depth - most} are dropped" if depth > most else ""
     confirm(
-        f"Make lane {lane} of {model} anew? Of its {depth} requests {min(depth, most)} are put back{dropped}; "
-        "they start afresh, those that run now included.",
+        f"Recreate lane {lane} of {model}? Of its {depth} requests {min(depth, most)} are put back{dropped}; "
+        "they start afresh, including those that run now.",
         yes,
     )
     kept, gone, *_ = client.execute_command(*functions.repair(keys.work(model, lane), most))
-    said = f"lane {lane} of {model} is made anew; {kept} requests were put back, {gone} dropped"
+    said = f"lane {lane} of {model} is recreated; {kept} requests were put back, {gone} dropped"
     return _report(model, lane, {"kept": kept, "dropped": gone}, said, as_json)
 
 

@@ -41,7 +41,7 @@ def run(client: Any, model: str, value: str | None, timeout_s: float, as_json: b
     try:
         found = _wait(client, model, desired, timeout_s)
     except KeyboardInterrupt:
-        end(f"No longer waiting; the wish for {value} stays in force.", EXIT_INTERRUPTED)
+        end(f"No longer waiting; {value} stays the desired precision.", EXIT_INTERRUPTED)
     outcome = judge(desired, found)
     _print(model, desired, found, outcome, as_json)
     return {"done": EXIT_OK, "stored": EXIT_OK, "refused": EXIT_REFUSED}.get(outcome, EXIT_TIMEOUT)
@@ -113,7 +113,7 @@ def _print(model: str, desired: DesiredPrecision | None, found: States, outcome:
         click.echo(json.dumps({"model": model, "wish": asked, "outcome": outcome, "workers": workers}, indent=1))
         return
     if found:
-        header = ("WORKER", "RUNS", "DEVICE", "WISH", "WHY")
+        header = ("WORKER", "RUNS", "DEVICE", "SWITCH", "WHY")
         click.echo(table(header, [_row(name, desired, state) for name, state in found.items()]))
     click.echo(f"headrace: {_sentence(model, desired, found, outcome)}")
 
@@ -139,11 +139,11 @@ def _row(name: str, desired: DesiredPrecision | None, state: WorkerState) -> Seq
 
 
 def _sentence(model: str, desired: DesiredPrecision | None, found: States, outcome: str) -> str:
-    asked = f"the wish for {desired.precision}" if desired is not None else "no wish"
+    asked = f"desired precision {desired.precision}" if desired is not None else "no desired precision"
     late = sum(desired is not None and not is_settled(desired, state) for state in found.values())
     return {
         "shown": f"{len(found)} live workers of {model}; {asked} is in force.",
-        "done": f"every worker of {model} has followed {asked}.",
-        "refused": f"{asked} was refused; who refused goes on as before, and the table says why.",
-        "stored": f"no worker of {model} lives now; the next that starts takes {asked}.",
-    }.get(outcome, f"the time ran out; {late} of {len(found)} workers are not ready, but {asked} stays in force.")
+        "done": f"every worker of {model} has switched to {asked}.",
+        "refused": f"{asked} was refused; workers that refused continue as before, and the table says why.",
+        "stored": f"no worker of {model} is alive now; the next one that starts uses {asked}.",
+    }.get(outcome, f"timeout; {late} of {len(found)} workers are not ready, but {asked} stays in force.")

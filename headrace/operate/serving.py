@@ -113,7 +113,7 @@ def _sentence(model: str, serving: Serving, outcome: str, remaining: int) -> str
     if outcome == "stored":
         return f"{model} is {serving}; no worker of it lives now, and the next that starts follows."
     return {
-        Serving.OPEN: f"{model} is open: requests are taken and answered.",
+        Serving.OPEN: f"{model} is open: it accepts and answers requests.",
         Serving.PAUSED: f"{model} is paused: nothing is claimed, {remaining} requests are left. `resume` ends it.",
         Serving.DRAINING: f"{model} is drained: nothing is left, and front ends refuse new requests until `resume`.",
     }[serving]

@@ -29,7 +29,7 @@ class Native(Codec):
         """See the interface."""
         encoding = head.content_encoding
         if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
-            raise RequestError(UNSUPPORTED_MEDIA_TYPE, "Bodies are taken uncompressed only.", field="Content-Encoding")
+            raise RequestError(UNSUPPORTED_MEDIA_TYPE, "Send the body uncompressed.", field="Content-Encoding")
         return body_type(head.content_type, card.content_types)
 
     def decode(

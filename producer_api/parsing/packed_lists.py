@@ -161,9 +161,7 @@ class _Reader:
         return invalid(f"Data is not nested like the shape {list(self._sizes)}.", self._path)
 
     def _no_element(self) -> RequestError:
-        return invalid(
-            "Data holds something that is no element of its type, or is not nested like its shape.", self._path
-        )
+        return invalid("Data has an element of another type, or is not nested like its shape.", self._path)
 
 
 def _split(sizes: Sequence[int]) -> tuple[Sequence[int], bytes]:

@@ -90,5 +90,5 @@ class Lookup:
 def _standing(status: bytes, request_id: str) -> Standing:
     if status.startswith(b"error"):
         log.error("Redis refused to look for a request: %s", status.decode(errors="replace"))
-        raise RequestError(INTERNAL, "The request cannot be looked for; it has been logged.", request_id=request_id)
+        raise RequestError(INTERNAL, "Looking for the request failed; the log says why.", request_id=request_id)
     return Standing(status.decode())

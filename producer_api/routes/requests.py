@@ -98,5 +98,5 @@ def _names(request: Request) -> tuple[str, str, str]:
 
 
 def _unknown(request_id: str) -> RequestError:
-    message = "No answer is kept under this id, and no request with this id of a client's own is under way."
+    message = "No answer is stored under this id, and no request that a client sent with this id is in progress."
     return RequestError(UNKNOWN_REQUEST, message, request_id=request_id)

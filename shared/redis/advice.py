@@ -23,7 +23,7 @@ NEEDS: Final[Mapping[str, str]] = {
         "commands only"
     ),
     "acl": "`acl load` and `lane guard` need it: without it make users in your provider's console",
-    "client|kill": "`lane guard` needs it to end the connections of who floods",
+    "client|kill": "`lane guard` needs it to end the connections of a flooding user",
     "client|no-evict": "front ends and consumers may be closed for what other clients leave unread",
     "memory|usage": "it tells how much a lane holds: without it that is not bounded",
     "scan": "`lane guard` needs it to count replies",
