@@ -20,7 +20,7 @@ from .batching.cost import BatchCost
 from .events import BatchDone, ItemDone, Parity
 from .queue.interface import Cause, Dead, Depth, StreamDown, StreamGone
 
-ENDS = (OK, MODEL_ERROR, CRASHED, INTERNAL, OVERLOADED, EXPIRED)
+ALWAYS_SHOWN = (OK, MODEL_ERROR, CRASHED, INTERNAL, OVERLOADED, EXPIRED)
 """Outcomes that are not the sender's fault. Shown at 0 from the start: to Prometheus a series that is born with
 its first failures has not grown."""
 
@@ -68,7 +68,7 @@ class ConsumerMetrics:
             "headrace_batches", "Batches by the reason they closed", ("model", "reason"), registry=registry
         )
         self._items = Counter("headrace_items", "Requests by outcome", ("model", "outcome"), registry=registry)
-        for outcome in ENDS:
+        for outcome in ALWAYS_SHOWN:
             self._items.labels(model, outcome.code)
         self._redeliveries = Counter(
             "headrace_redeliveries",

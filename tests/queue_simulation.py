@@ -34,7 +34,7 @@ class Entry:
     Attributes:
         owner: the consumer's life that has claimed it; None while nobody has.
         renewed_s: when its lease began.
-        lone: it was taken over, and runs alone.
+        isolated: it was taken over, and runs alone.
         end: how it ended; empty while it has not.
     """
 
@@ -46,7 +46,7 @@ class Entry:
     load: Load = ONE
     owner: Life | None = None
     renewed_s: float = 0.0
-    lone: bool = False
+    isolated: bool = False
     end: str = ""
     ended_s: float = 0.0
     starts: list[float] = field(default_factory=list)
@@ -66,7 +66,7 @@ class Life:
     leases: LeaseBook = field(default_factory=LeaseBook)
     lanes: Lanes | None = None
     running: list[Entry] = field(default_factory=list)
-    lone: Entry | None = None
+    isolated: Entry | None = None
     alive: bool = True
     silent: bool = False
     timer_s: float = float("inf")
@@ -134,7 +134,7 @@ class Simulation:
             self._check()
         assert self._is_over(), self._where("the day ended with work left")
         for life in self._lives:
-            idle = life.alive and not life.silent and not life.running and life.lone is None
+            idle = life.alive and not life.silent and not life.running and life.isolated is None
             assert not idle or len(life.leases) == life.batcher.rows, self._where("a lease is held for nothing")
         return self.day
 
@@ -217,8 +217,8 @@ class Simulation:
         """What an idle executor does."""
         if not life.alive or life.silent or life.running:
             return
-        if life.lone is not None:
-            entry, life.lone = life.lone, None
+        if life.isolated is not None:
+            entry, life.isolated = life.isolated, None
             self._start(life, [] if entry.deadline_s <= self._now_s else [entry])
             if entry.deadline_s <= self._now_s:
                 self._expire(life, entry)
@@ -297,12 +297,12 @@ class Simulation:
         """Take over one entry whose lease has run out, three times per lease, or at once again."""
         life = self._lives[index]
         found = False
-        if life.alive and not life.silent and life.lone is None:
+        if life.alive and not life.silent and life.isolated is None:
             for entry in self._claimed:
                 if self._now_s - entry.renewed_s >= LEASE_S and not life.leases.holds(entry.key):
-                    found = entry.lone = True
+                    found = entry.isolated = True
                     self._claim(life, entry)
-                    life.lone = entry
+                    life.isolated = entry
                     self.day.taken_over += 1
                     self._run(life)
                     break
@@ -347,7 +347,7 @@ class Simulation:
             assert unclaimed == 0, self._where(f"a consumer is idle while {unclaimed} wait")
             due_s = life.batcher.due_s(self._now_s)
             assert due_s is None or due_s > self._now_s, self._where("a consumer is idle while a batch is due")
-            assert life.lone is None, self._where("a consumer is idle while an entry waits to run alone")
+            assert life.isolated is None, self._where("a consumer is idle while an entry waits to run alone")
 
 
 def live(seed: int) -> Day:

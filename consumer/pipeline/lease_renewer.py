@@ -43,13 +43,13 @@ class LeaseRenewer:
             if taken_s > self._longest_s:
                 raise Hung(f"A batch, its input or its answers have taken {taken_s:.1f} s and may hang.")
             try:
-                self._keep(now_s)
+                self._renew(now_s)
                 wait_s = min(self._lease_s, self._longest_s) / 4
             except (StreamDown, StreamGone) as error:
                 log.debug("Leases were not renewed: %s", error)
                 wait_s = min(RETRY_S, self._lease_s / 4)
 
-    def _keep(self, now_s: float) -> None:
+    def _renew(self, now_s: float) -> None:
         held = self._leases.held()
         # What was committed meanwhile is not owned any more either, and has been released by then.
         lost = [claim for claim in self._stream.renew(held) if self._leases.holds(claim)] if held else []

@@ -16,7 +16,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from consumer.config import ConsumerConfig, resolve
-from consumer.metrics import ENDS, ConsumerMetrics
+from consumer.metrics import ALWAYS_SHOWN, ConsumerMetrics
 from consumer.models.base import Model
 from consumer.pipeline.decoding.stage import Decoding
 from consumer.pipeline.executor import BatchExecutor
@@ -308,7 +308,7 @@ def test_padding_is_counted_while_it_serves_and_over_a_switch(tmp_path: Path) ->
 def test_failures_and_dead_letters_are_at_0_until_there_are_some(tmp_path: Path) -> None:
     with House(configured(tmp_path)).open() as house:
         house.ask("a")
-        assert [house.counter("items", outcome=one.code) for one in ENDS[1:]] == [0] * len(ENDS[1:])
+        assert [house.counter("items", outcome=one.code) for one in ALWAYS_SHOWN[1:]] == [0] * len(ALWAYS_SHOWN[1:])
         assert [house.counter("dead_letters", reason=one) for one in Cause] == [0, 0, 0]
         house.lane.add({b"m": b"\xc1"})
         eventually(lambda: house.counter("dead_letters", reason="unreadable") == 1)
@@ -325,7 +325,7 @@ def test_every_failure_that_a_consumer_names_is_at_0_from_the_start() -> None:
     ]
     named = [getattr(outcomes, alias.name) for node in imports for alias in node.names]
     failures = {one for one in named if isinstance(one, outcomes.Outcome) and one.status >= 500}
-    assert failures == set(ENDS) - {outcomes.OK}
+    assert failures == set(ALWAYS_SHOWN) - {outcomes.OK}
 
 
 class Panic(BaseException):

@@ -161,5 +161,5 @@ def test_its_lease_is_not_missed(caplog: pytest.LogCaptureFixture) -> None:
     cancellations.add(stream.terminations(), 0.0)
     assert stream.renew([entry.claim]) == [entry.claim]
     for known, warnings in ((cancellations, 0), (Cancellations(), 1)):
-        LeaseRenewer(a_context(stream, leases=leases, cancellations=known))._keep(0.0)
+        LeaseRenewer(a_context(stream, leases=leases, cancellations=known))._renew(0.0)
         assert len(caplog.records) == warnings
