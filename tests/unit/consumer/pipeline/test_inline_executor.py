@@ -21,6 +21,7 @@ from consumer.pipeline.inline_executor import InlineExecutor
 from consumer.pipeline.intake import Intake
 from consumer.pipeline.items import BatchRun, Item, Prepared
 from consumer.pipeline.source import BatchSource
+from tests.children import ROOT
 from tests.fake_stream import InMemoryLane, InMemoryStream
 from tests.unit.consumer.parts import CARD, SETTINGS, Collected, Finished, Toy, a_context, item, message
 
@@ -261,3 +262,9 @@ def test_what_was_held_and_has_no_room_ends_with_an_error_too(bench: Bench) -> N
     labels = {"model": "toy", "outcome": "lane_full"}
     assert bench.context.metrics.registry.get_sample_value("headrace_items_total", labels) == 1
     assert (bench.answered(), len(bench.context.leases)) == (["a"], 0)
+
+
+def test_nobody_else_commits_and_reads_in_one_round_trip() -> None:
+    """Who may talk on which connection at a time is said in one file."""
+    callers = [path.name for path in (ROOT / "consumer").rglob("*.py") if ".commit_and_read(" in path.read_text()]
+    assert callers == ["inline_executor.py"]
