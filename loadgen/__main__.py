@@ -124,31 +124,12 @@ def compare(base: str, candidate: str, **options: Any) -> int:
 @click.option("--base-budgets", "base_budgets_path", type=PATH, help="The merge base's budgets: loosening is shown.")
 @click.option("--commit", "expected_commit", help="The commit that must have been served.")
 @click.option("--report", "report_folder", type=PATH, help="Write report.html and report.md into this folder.")
-@click.option("--github", is_flag=True, help="Write the step summary and annotations of a GitHub job.")
-def gate(
-    budgets_path: Path,
-    run_path: Path,
-    compare_path: Path | None,
-    no_base: str | None,
-    base_budgets_path: Path | None,
-    expected_commit: str | None,
-    report_folder: Path | None,
-    github: bool,
-) -> int:
+@click.option("--github", "on_github", is_flag=True, help="Write the step summary and annotations of a GitHub job.")
+def gate(**options: Any) -> int:
     """Judge a run: exit code 0 pass, 10 over budget, 11 regression, 12 wrong answers, 20 invalid."""
     from .command import judge_files
 
-    return judge_files(
-        budgets_path,
-        run_path,
-        compare_path,
-        base_budgets_path,
-        expected_commit,
-        report_folder,
-        github,
-        os.environ,
-        no_base,
-    )
+    return judge_files(**options, environment=os.environ)
 
 
 @cli.command()

@@ -196,15 +196,16 @@ def compare(
 
 
 def judge_files(
+    *,
     budgets_path: Path,
     run_path: Path,
     compare_path: Path | None,
+    no_base: str | None,
     base_budgets_path: Path | None,
     expected_commit: str | None,
     report_folder: Path | None,
     on_github: bool,
     environment: Mapping[str, str],
-    no_base: str | None = None,
 ) -> int:
     """Carry out `gate` and return its exit code.
 
