@@ -137,11 +137,17 @@ class ReplyReader:
     def _take_hints(self, hints: list[Any]) -> None:
         for entry_id, fields in hints:
             self._cursor = entry_id
-            hint = _named(fields)
-            reply, entry = hint.get(b"reply"), hint.get(b"entry")
+            request_id, reply, entry = b"", None, None
+            for at in range(0, len(fields), 2):  # by name: a later version may write more, and in another order
+                if fields[at] == b"id":
+                    request_id = fields[at + 1]
+                elif fields[at] == b"reply":
+                    reply = fields[at + 1]
+                elif fields[at] == b"entry":
+                    entry = fields[at + 1]
             if reply is not None and not is_final(reply):
                 continue  # a part of an answer, which is whole later
-            for waiter in list(self._waiters.of(hint.get(b"id", b"").decode(errors="replace"))):
+            for waiter in list(self._waiters.of(request_id.decode(errors="replace"))):
                 if reply is None:
                     self.look(waiter)
                 elif entry is None:
@@ -153,7 +159,7 @@ class ReplyReader:
         """Tell those who wait for entries that ended without a consumer, whichever process admitted them."""
         for news_id, fields in news:
             self._ended_up_to = news_id
-            told = _named(fields)
+            told = {fields[at]: fields[at + 1] for at in range(0, len(fields), 2)}
             request_id = told.get(b"id", b"").decode(errors="replace")
             for waiter in list(self._waiters.of(request_id)):
                 expired = told.get(b"code") == EXPIRED.code.encode()
@@ -211,8 +217,3 @@ class ReplyReader:
                 if isinstance(reply, bytes):
                     for waiter in list(self._waiters.of(request_id)):
                         waiter.end(reply)
-
-
-def _named(fields: list[bytes]) -> dict[bytes, bytes]:
-    """Return the fields of an entry by name; a later version may write more of them, and in another order."""
-    return {fields[at]: fields[at + 1] for at in range(0, len(fields), 2)}
