@@ -20,7 +20,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-TTL_MS = 30_000
+TTL_MS = 30_000  # it must begin to run by then; "keep_ms" in a message would say how long the reply stays
 
 
 def main(photo: str, model: str = "imagenet") -> None:

@@ -21,7 +21,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-TTL_MS = 30_000
+TTL_MS = 30_000  # each must begin to run by then; "keep_ms" in a message would say how long its reply stays
 IN_FLIGHT = 250  # well below the lane's limit, which a plain XADD does not look at
 
 

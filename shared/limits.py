@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 LONGEST_MS: Final = 3_600_000
-"""Most that a request may wait to begin, and that its reply may be kept for by its own wish: an hour."""
+"""The longest ``ttl_ms`` and ``keep_ms``: how long a request may wait to begin, and how long its reply may be kept."""
 
 MAX_VALUES: Final = 4096
 """Values in a request, those inside others and keys included. 64 tensors of 16 dimensions and 64 options take 1,900."""

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from . import redis_url, service_links
+from .limits import LONGEST_MS
 from .names import check_name
 
 PREFIX = "HEADRACE_"
@@ -173,8 +174,8 @@ class Settings:
     decode_threads: int = _whole(2, 1, 256)
     decode_memory_mb: int = _whole(1024, 16, 1 << 20)
     longest_decode_ms: int = _whole(0, 0, 3_600_000)
-    default_timeout_ms: int = _whole(10_000, 1, 3_600_000)
-    max_timeout_ms: int = _whole(60_000, 1, 3_600_000)
+    default_timeout_ms: int = _whole(10_000, 1, LONGEST_MS)
+    max_timeout_ms: int = _whole(60_000, 1, LONGEST_MS)
     lane_limit: int = _whole(2048, 1, 10_000_000)
     lane_bytes: int = _whole(0, 0, 1 << 50)
     lease_ms: int = _whole(5_000, 500, 3_600_000)
@@ -269,9 +270,9 @@ class Settings:
         """What answers may hold together until their clients read them: as set, else sixteen times the largest body."""
         return self.max_sending_bytes or 16 * self.max_body_bytes
 
-    def reply_expiry_ms(self, ttl_ms: int) -> int:
-        """Time a reply stays readable: the request's own time to live and four times a lease and the longest batch."""
-        return ttl_ms + 4 * (self.lease_ms + self.longest_batch_ms)
+    def reply_expiry_ms(self, ttl_ms: int, keep_ms: int | None = None) -> int:
+        """Time a reply stays readable: as the request says, else its ``ttl_ms`` and four leases and longest batches."""
+        return ttl_ms + 4 * (self.lease_ms + self.longest_batch_ms) if keep_ms is None else keep_ms
 
     def flight_expiry_ms(self, ttl_ms: int) -> int:
         """How long Redis remembers that an id is in flight: longer than its reply, which may be a lease late."""

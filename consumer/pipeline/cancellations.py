@@ -8,14 +8,15 @@ import time
 from collections.abc import Iterable
 
 from consumer.queue.interface import Claim, StreamDown, StreamGone, WorkStream
+from shared.limits import LONGEST_MS
 
 log = logging.getLogger(__name__)
 
 MOST = 10_000
 """Of each lane, so that what one tells does not push out what another told."""
 
-KEPT_S = 3600.0
-"""An entry's time to live is at most that, so no consumer reads it later."""
+KEPT_S = LONGEST_MS / 1000
+"""No request waits longer, so no consumer reads its entry later."""
 RETRY_S = 0.2
 
 

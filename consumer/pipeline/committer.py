@@ -117,7 +117,7 @@ class Committer:
         for item in items:
             reply, code = self._reply(item, run)
             request = item.request
-            expiry_ms = self._context.settings.reply_expiry_ms(request.ttl_ms)
+            expiry_ms = self._context.settings.reply_expiry_ms(request.ttl_ms, request.keep_ms)
             if code != OK.code and not BY_CODE[code].lasting:
                 expiry_ms = 0
             completions.append(completion_of(item, expiry_ms, reply))
@@ -200,7 +200,7 @@ class Committer:
         for one in refused:
             error = one.error
             reply = self._refusal(one.request_id, Timing(), one.entry.attempt, error)
-            expiry_ms = self._context.settings.reply_expiry_ms(one.ttl_ms) if error.outcome.lasting else 0
+            expiry_ms = self._context.settings.reply_expiry_ms(one.ttl_ms, one.keep_ms) if error.outcome.lasting else 0
             end = Completion(one.entry.entry_id, one.request_id, one.reply_to, expiry_ms, reply, one.entry.lane)
             if one.reason:
                 log.error("Request %s is a dead letter now: %s", one.request_id, one.reason)

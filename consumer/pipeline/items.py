@@ -68,6 +68,7 @@ class Refused:
         ttl_ms: the request's time to live, 0 when it could not be read.
         reason: why it becomes a dead letter, for the operator; empty when it does not.
         crashes: how often a consumer died while it ran alone.
+        keep_ms: how long the request wants its reply kept; None where it does not say.
     """
 
     entry: Entry
@@ -77,12 +78,15 @@ class Refused:
     error: RequestError
     reason: str = ""
     crashes: int = 0
+    keep_ms: int | None = None
 
 
 def refuse(item: Item, error: RequestError, reason: str = "", crashes: int = 0) -> Refused:
     """Make the refusal of an item."""
     request = item.request
-    return Refused(item.entry, request.id, request.reply_to or "", request.ttl_ms, error, reason, crashes)
+    return Refused(
+        item.entry, request.id, request.reply_to or "", request.ttl_ms, error, reason, crashes, request.keep_ms
+    )
 
 
 class Refusal(Exception):

@@ -159,6 +159,8 @@ def _described(message: bytes) -> dict[str, Any]:
     except WireError as error:
         return {"unreadable": str(error), "bytes": len(message)}
     described: dict[str, Any] = {"id": request.id, "ttl_ms": request.ttl_ms, "params": dict(request.params)}
+    if request.keep_ms is not None:
+        described["keep_ms"] = request.keep_ms
     if request.at is not None:
         return {**described, "content_type": request.content_type, "at": request.at}
     if request.inputs is None:

@@ -20,7 +20,8 @@ def encode_around_body(request: Request, reply_to: str) -> tuple[bytes, bytes, b
     body = request.body
     if body is None:
         raise ValueError("only a request with a body has one to go around")
-    before = {"v": VERSION, "id": request.id, "ttl_ms": request.ttl_ms, "ct": request.content_type}
+    keep = {} if request.keep_ms is None else {"keep_ms": request.keep_ms}
+    before = {"v": VERSION, "id": request.id, "ttl_ms": request.ttl_ms, **keep, "ct": request.content_type}
     after: dict[str, Any] = {"rt": reply_to}
     if request.params:
         after["params"] = request.params

@@ -13,6 +13,7 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from shared.limits import LONGEST_MS, MAX_VALUES
 from shared.names import is_name
 
 from . import messages
@@ -35,7 +36,7 @@ class _Request(Struct, forbid_unknown_fields=True):
 
     v: int
     id: str
-    ttl_ms: Annotated[int, Meta(ge=1, le=messages.MAX_TTL_MS)]
+    ttl_ms: Annotated[int, Meta(ge=1, le=LONGEST_MS)]
     ct: ShortText | None = None
     body: bytes | None = None
     inputs: Annotated[list[_Tensor], Meta(min_length=1, max_length=messages.MAX_INPUTS)] | None = None
@@ -43,6 +44,7 @@ class _Request(Struct, forbid_unknown_fields=True):
     params: Annotated[dict[str, messages.Scalar], Meta(max_length=messages.MAX_PARAMS)] | None = None
     tp: ShortText | None = None
     at: ShortText | None = None
+    keep_ms: Annotated[int, Meta(ge=1, le=LONGEST_MS)] | None = None
 
 
 class _Reply(Struct):
@@ -104,15 +106,15 @@ def decode_request(message: bytes, *, checks_elements: bool = True) -> Request:
         return messages.decode_request(message)
     if body is None or found.ct is None or found.inputs is not None or found.at is not None:
         if body is None and found.inputs is None and found.ct is not None and found.at is not None:
-            return Request(
-                found.id, found.ttl_ms, found.ct, None, None, reply_to, found.params or {}, found.tp, found.at
-            )
+            params, at = found.params or {}, found.at
+            return Request(found.id, found.ttl_ms, found.ct, None, None, reply_to, params, found.tp, at, found.keep_ms)
         other = body is not None or found.inputs is None or found.at is not None
         inputs = None if other else _tensors(found.inputs or (), checks_elements)
         if inputs is None:
             return messages.decode_request(message)
     content_type = None if body is None else found.ct
-    return Request(found.id, found.ttl_ms, content_type, body, inputs, reply_to, found.params or {}, found.tp)
+    params = found.params or {}
+    return Request(found.id, found.ttl_ms, content_type, body, inputs, reply_to, params, found.tp, None, found.keep_ms)
 
 
 def _tensors(found: Sequence[_Tensor], checks_elements: bool) -> tuple[Tensor, ...] | None:
@@ -144,9 +146,9 @@ def decode_reply(message: bytes) -> Reply:
     try:
         found = _reply_decoder.decode(message)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return messages.decode_reply(message, messages.MAX_VALUES)
+        return messages.decode_reply(message, MAX_VALUES)
     if found.v != messages.VERSION or not found.final:
-        return messages.decode_reply(message, messages.MAX_VALUES)
+        return messages.decode_reply(message, MAX_VALUES)
     return Reply(
         found.id,
         found.model,

@@ -15,8 +15,9 @@ from typing import Any
 
 import msgpack
 import msgspec
+from msgspec.structs import asdict
 
-from shared.limits import MAX_VALUES as MAX_VALUES
+from shared.limits import LONGEST_MS, MAX_VALUES
 from shared.names import is_name
 
 from .tensors import MAX_DIMENSIONS as MAX_DIMENSIONS
@@ -30,7 +31,6 @@ from .tensors import decode_tensor as decode_tensor
 from .value_count import holds_more_values
 
 VERSION = 1
-MAX_TTL_MS = 3_600_000
 MAX_INPUTS = 64
 MAX_PARAMS = 64
 
@@ -44,9 +44,10 @@ class Request(msgspec.Struct, frozen=True):
 
     Attributes:
         id: name of the request, unique in its lane.
-        ttl_ms: time to live from the moment the request entered the stream, in ms.
+        ttl_ms: how long after the request entered the stream it may begin to run, in ms.
         reply_to: name of the waiting instance whose reply stream gets a hint, if any.
         params: options such as ``top_k``; scalars only.
+        keep_ms: how long its reply stays once it is stored; None leaves that to the consumer.
         at: instead of ``body``, where a front end of the consumer's machine keeps it (``bodies.py``).
         traceparent: W3C trace context, passed on unread.
     """
@@ -60,6 +61,7 @@ class Request(msgspec.Struct, frozen=True):
     params: Mapping[str, Scalar] = {}
     traceparent: str | None = None
     at: str | None = None
+    keep_ms: int | None = None
 
 
 def pack(value: Any) -> bytes:
@@ -120,6 +122,8 @@ def encode_request(request: Request, reply_to: str | None = None) -> bytes:
         reply_to: instance to name as the waiting one instead of ``request.reply_to``.
     """
     message: dict[str, Any] = {"v": VERSION, "id": request.id, "ttl_ms": request.ttl_ms}
+    if request.keep_ms is not None:
+        message["keep_ms"] = request.keep_ms
     if request.inputs is not None:
         message["inputs"] = [
             {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape, "data": tensor.data}
@@ -140,7 +144,7 @@ def encode_request(request: Request, reply_to: str | None = None) -> bytes:
     return msgpack.packb(message)  # type: ignore[no-any-return]
 
 
-_REQUEST_MEMBERS = frozenset({"v", "id", "ttl_ms", "ct", "body", "at", "inputs", "rt", "params", "tp"})
+_REQUEST_MEMBERS = frozenset({"v", "id", "ttl_ms", "keep_ms", "ct", "body", "at", "inputs", "rt", "params", "tp"})
 
 
 def decode_request(message: bytes) -> Request:
@@ -201,6 +205,11 @@ def _check_version(version: Any) -> None:
         raise WireError(f"Version {shown} is not supported; this consumer speaks version {VERSION}.", "v")
 
 
+def _check_duration(name: str, duration_ms: Any) -> None:
+    if type(duration_ms) is not int or not 1 <= duration_ms <= LONGEST_MS:
+        raise WireError(f"{name} must be a whole number from 1 to {LONGEST_MS}.", name)
+
+
 def _checked_request(value: dict[str, Any]) -> Request:
     _check_version(value.get("v"))
     if not _REQUEST_MEMBERS.issuperset(value):
@@ -208,9 +217,10 @@ def _checked_request(value: dict[str, Any]) -> Request:
         if type(unknown) is not str:
             raise WireError("Every key must be a string.")
         raise WireError(f"A request has no member {unknown[:80]!r}.", unknown[:80])
-    ttl_ms = value.get("ttl_ms")
-    if type(ttl_ms) is not int or not 1 <= ttl_ms <= MAX_TTL_MS:
-        raise WireError(f"ttl_ms must be a whole number from 1 to {MAX_TTL_MS}.", "ttl_ms")
+    _check_duration("ttl_ms", value.get("ttl_ms"))
+    keep_ms = value.get("keep_ms")
+    if keep_ms is not None:
+        _check_duration("keep_ms", keep_ms)
     content_type, body, inputs, at = value.get("ct"), value.get("body"), value.get("inputs"), value.get("at")
     if (body is not None) + (inputs is not None) + (at is not None) != 1:
         raise WireError("A request must have either body or inputs.", "body")
@@ -227,7 +237,7 @@ def _checked_request(value: dict[str, Any]) -> Request:
     params = value.get("params")
     return Request(
         id=value["id"],
-        ttl_ms=ttl_ms,
+        ttl_ms=value["ttl_ms"],
         content_type=content_type if inputs is None else None,
         body=body,
         inputs=None if inputs is None else _decode_inputs(inputs),
@@ -235,6 +245,7 @@ def _checked_request(value: dict[str, Any]) -> Request:
         params={} if params is None else _decode_params(params),
         traceparent=traceparent,
         at=at,
+        keep_ms=keep_ms,
     )
 
 
@@ -330,7 +341,6 @@ class Reply(msgspec.Struct, frozen=True):
 
 def encode_reply(reply: Reply) -> bytes:
     """Encode a reply as a msgpack map."""
-    timing, model = reply.timing, reply.model
     message: dict[str, Any] = {
         "v": VERSION,
         "id": reply.id,
@@ -338,27 +348,18 @@ def encode_reply(reply: Reply) -> bytes:
         "seq": 0,
         "attempt": reply.attempt,
         "final": True,
-        "model": {"name": model.name, "version": model.version, "precision": model.precision},
-        "t": {
-            "queue": timing.queue,
-            "wait": timing.wait,
-            "decode": timing.decode,
-            "run": timing.run,
-            "batch": timing.batch,
-        },
+        "model": asdict(reply.model),
+        "t": asdict(reply.timing),
     }
     if reply.predictions is not None:
-        message["predictions"] = [
-            {"label": p.label, "index": p.index, "score": p.score, "row": p.row} for p in reply.predictions
-        ]
+        message["predictions"] = [asdict(prediction) for prediction in reply.predictions]
     elif reply.outputs is not None:
         message["outputs"] = [
             {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape, "data": tensor.data}
             for tensor in reply.outputs
         ]
     elif reply.fault is not None:
-        fault = reply.fault
-        message["error"] = {"code": fault.code, "message": fault.message, "field": fault.field}
+        message["error"] = asdict(reply.fault)
     if reply.warnings:
         message["warnings"] = reply.warnings
     return msgpack.packb(message)  # type: ignore[no-any-return]

@@ -12,11 +12,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgpack
 import pytest
+import redis
 from prometheus_client import CollectorRegistry
 
 from consumer.config import ConsumerConfig
@@ -151,6 +153,25 @@ def test_the_example_says_when_there_is_nobody(served: Served, tmp_path: Path) -
     assert (done.returncode, done.stderr) == (1, "No consumer has served nobody here yet.\n")
     done = example(served, "fast_producer.py", str(payload), "--model", "nobody")
     assert (done.returncode, done.stderr) == (1, "No consumer has served this model here yet.\n")
+
+
+def gone(client: redis.Redis, key: str) -> bool:
+    return not client.exists(key)
+
+
+def test_a_producer_may_say_how_long_its_reply_stays(served: Served) -> None:
+    usual_ms = settings(served.url, lease_ms=3000).reply_expiry_ms(60_000)
+    with connect(served.url) as client:
+        for name, keep_ms, longest_ms in (("usual", None, usual_ms), ("short", 60, 60), ("long", 3_600_000, 3_600_000)):
+            stream, reply = keys.reply_stream(served.model, "default", name), keys.reply(served.model, "default", name)
+            request = Request(name, 60_000, "application/octet-stream", b"x", reply_to=name, keep_ms=keep_ms)
+            client.xadd(keys.work(served.model, "default"), {"m": encode_request(request)}, nomkstream=True)
+            eventually(partial(client.xlen, stream))
+            if name == "short":
+                eventually(partial(gone, client, reply))  # long before the request's ttl_ms is over
+            else:
+                left_ms: Any = client.pttl(reply)
+                assert longest_ms / 2 < left_ms <= longest_ms
 
 
 def test_a_plain_redis_client_and_the_front_ends_function_share_a_lane(served: Served) -> None:

@@ -227,6 +227,7 @@ def test_the_default_times_are_the_documented_ones() -> None:
     assert (settings.block_ms, settings.socket_timeout_s, settings.longest_batch_ms) == (1000, 3.0, 10_000)
     assert settings.heartbeat_ms == 1000
     assert settings.reply_expiry_ms(10_000) == 70_000
+    assert settings.reply_expiry_ms(10_000, keep_ms=5) == 5
 
 
 @given(st.integers(*RANGES["lease_ms"]), st.integers(1, 3_600_000))

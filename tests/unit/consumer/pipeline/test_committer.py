@@ -262,6 +262,19 @@ def test_a_reply_outlives_its_deadline_by_four_leases(bench: Bench) -> None:
     assert bench.lane.replies["a"][1] >= before_ms + 1000 + 4 * SETTINGS.lease_ms
 
 
+def test_a_request_may_say_how_long_its_reply_stays(bench: Bench) -> None:
+    ran, bad, late = bench.claimed(item("ran"), item("bad"), item("late"))
+    for one in (ran, bad, late):
+        one.request = replace(one.request, keep_ms=3_000_000)
+    bench.finish([ran], [[b"x"]])
+    bench.committer.refuse([refuse(bad, invalid("No.")), refuse(late, RequestError(EXPIRED, "Late."))])
+    bench.done()
+    longest_ms = bench.lane.now_ms() + 3_000_000
+    for name in ("ran", "bad"):
+        assert longest_ms - 60_000 < bench.lane.replies[name][1] <= longest_ms
+    assert bench.lane.reply("late") is None
+
+
 def test_a_queue_that_goes_away_is_tried_again(bench: Bench) -> None:
     items = bench.claimed(item("a"))
     bench.lane.down = True

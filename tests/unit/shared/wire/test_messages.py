@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.limits import LONGEST_MS
 from shared.state.cards import ITEM_BYTES
 from shared.wire import messages as wire
 from shared.wire.messages import Fault, ModelTag, Prediction, Reply, Request, Tensor, Timing, WireError
@@ -50,6 +51,7 @@ def request_of(message: dict[str, Any]) -> Request:
         params=message.get("params", {}),
         traceparent=message.get("tp"),
         at=message.get("at"),
+        keep_ms=message.get("keep_ms"),
     )
 
 
@@ -152,10 +154,11 @@ def a_tensor(draw: st.DrawFn) -> Tensor:
 inputs = st.lists(a_tensor(), min_size=1, max_size=3).map(tuple)
 common: dict[str, Any] = {
     "id": names,
-    "ttl_ms": st.integers(1, wire.MAX_TTL_MS),
+    "ttl_ms": st.integers(1, LONGEST_MS),
     "reply_to": st.none() | names,
     "params": st.dictionaries(st.text(max_size=9), scalars, max_size=4),
     "traceparent": st.none() | st.text(max_size=60),
+    "keep_ms": st.none() | st.integers(1, LONGEST_MS),
 }
 requests = st.builds(Request, content_type=st.text(max_size=60), body=st.binary(max_size=99), **common) | st.builds(
     Request, inputs=inputs, **common
@@ -191,8 +194,8 @@ anything = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(map_keys, inner, max_size=4),
     max_leaves=12,
 )
-MEMBERS = ("v", "id", "ttl_ms", "ct", "body", "inputs", "rt", "params", "tp", "ok", "seq", "attempt", "final", "model",
-           "t", "predictions", "outputs", "error", "warnings")  # fmt: skip
+MEMBERS = ("v", "id", "ttl_ms", "keep_ms", "ct", "body", "inputs", "rt", "params", "tp", "ok", "seq", "attempt",
+           "final", "model", "t", "predictions", "outputs", "error", "warnings")  # fmt: skip
 half_right = st.fixed_dictionaries({"v": st.just(1), "id": names}, optional=dict.fromkeys(MEMBERS[2:], anything))
 
 
