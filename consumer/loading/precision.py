@@ -43,7 +43,7 @@ BRIEF_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class SampleRun:
     """What a model does with its sample rows.
 
     Attributes:
@@ -185,7 +185,7 @@ def _fastest(maker: Maker, sizes: Sequence[int], start_cache: StartCache) -> tup
 class _Trials:
     """Precisions tried one after the other, of which the fastest that agrees is kept."""
 
-    def __init__(self, maker: Maker, sizes: Sequence[int], exact: Trial) -> None:
+    def __init__(self, maker: Maker, sizes: Sequence[int], exact: SampleRun) -> None:
         self._maker, self._sizes, self._exact = maker, sizes, exact
         self._least_s, self._least_first_s = float("inf"), exact.first_s
         self.best: Parity | None = None
@@ -238,7 +238,7 @@ def _lacks(device: str, name: str) -> str:
     return lacks(device, name)
 
 
-def _compared(exact: Trial, measured: Trial, name: str) -> Parity:
+def _compared(exact: SampleRun, measured: SampleRun, name: str) -> Parity:
     if exact.outputs is None or measured.outputs is None:
         reason = "the outputs are not arrays of numbers, so they were not compared with fp32's."
         return Parity(name, 0, 1.0, 0.0, 1.0, True, reason)
@@ -247,11 +247,11 @@ def _compared(exact: Trial, measured: Trial, name: str) -> Parity:
     return compare(exact.outputs, measured.outputs, name)
 
 
-def _times(measured: Trial, exact: Trial) -> str:
+def _times(measured: SampleRun, exact: SampleRun) -> str:
     return f"a small batch takes {measured.batch_s * 1000:.3g} ms, in fp32 {exact.batch_s * 1000:.3g} ms."
 
 
-def _measured_and_freed(maker: Maker, sizes: Sequence[int]) -> Trial:
+def _measured_and_freed(maker: Maker, sizes: Sequence[int]) -> SampleRun:
     """Run fp32 and free it before returning."""
     model = maker.load(FP32)
     with maker.closing_on_error(model):
@@ -270,7 +270,7 @@ def free_memory(device: str) -> None:
         torch.cuda.empty_cache()
 
 
-def _measured(model: Model, sizes: Sequence[int], best_s: float | None = None) -> Trial:
+def _measured(model: Model, sizes: Sequence[int], best_s: float | None = None) -> SampleRun:
     """Run batches of all ``sizes``, each of the first so many sample rows, and time a batch of ``TIMED`` rows.
 
     Args:
@@ -288,14 +288,14 @@ def _measured(model: Model, sizes: Sequence[int], best_s: float | None = None) -
             raise Hopeless(f"its first batch took {first_s * 1000:.3g} ms, of the best {best_s * 1000:.3g} ms.")
     parts = [_as_array(model.run(samples[:size])) for size in sizes]
     if any(part is None for part in parts):
-        return Trial(None, 0.0, first_s)
+        return SampleRun(None, 0.0, first_s)
     import numpy as np
 
     try:
         outputs = np.concatenate([part for part in parts if part is not None])
     except ValueError:
-        return Trial(None, 0.0, first_s)
-    return Trial(outputs, _run_s(model, samples[:TIMED], 2, ROUNDS), first_s)
+        return SampleRun(None, 0.0, first_s)
+    return SampleRun(outputs, _run_s(model, samples[:TIMED], 2, ROUNDS), first_s)
 
 
 def _run_s(model: Model, rows: Sequence[Any], least: int = 1, most: int = 1) -> float:

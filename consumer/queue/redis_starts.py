@@ -22,13 +22,13 @@ class RedisBoard:
     Args:
         worker: this consumer's name.
         place: what its predecessor had and its successor will have, such as ``host-0``.
-        begun_s: when the process began, on the monotonic clock; None for now.
+        begun_s: when the process began, on the monotonic clock.
     """
 
-    def __init__(self, settings: Settings, model: str, worker: str, place: str, begun_s: float | None = None) -> None:
+    def __init__(self, settings: Settings, model: str, worker: str, place: str, begun_s: float) -> None:
         self._client = connect(settings.redis_address, settings.socket_timeout_s)
         self._model, self._worker, self._place = model, worker, place
-        self._begun_s = monotonic() if begun_s is None else begun_s
+        self._begun_s = begun_s
         self._before: tuple[int, int] | None = None
         self._has_served = False
         self._lock = threading.Lock()  # the last word may come while another thread still says an earlier one

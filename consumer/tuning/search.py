@@ -69,9 +69,8 @@ class Search:
     Args:
         photographs: pictures of the user's, to be compared first; made ones follow.
         room: an empty folder, which gets a subfolder for each candidate.
-        say: told each step, in a few words.
         on_try: told which candidate is tried next, and the seconds of processor time used so far.
-        begun_s: processor time of this process from which on the budget counts; None for now.
+        begun_s: processor time of this process from which on the budget counts.
     """
 
     def __init__(
@@ -81,19 +80,18 @@ class Search:
         device: str,
         limits: Limits,
         room: Path,
-        say: Callable[[str], None] = log.info,
-        on_try: Callable[[Candidate, float], None] = lambda candidate, used_s: None,
-        begun_s: float | None = None,
+        on_try: Callable[[Candidate, float], None],
+        begun_s: float,
     ) -> None:
         self._network, self._device, self._limits = network, device, limits
-        self._room, self._say, self._on_try = room, say, on_try
+        self._room, self._on_try = room, on_try
         self._side, self._max_batch = network.preprocessing.crop, limits.sizes[-1]
         made = samples.pictures(max(self._max_batch, SIZES[-1]) + CALIBRATION_ROWS, self._side, self._side)
         self._calibration = made[-CALIBRATION_ROWS:]
         self._pictures = [*photographs, *made[:-CALIBRATION_ROWS]][: self._max_batch]
         # What else the machine does makes a run longer, but not the processor time of this process.
         self._timer = process_time if device == "cpu" and limits.threads == 1 and is_fine() else perf_counter
-        self._begun_s = process_time() if begun_s is None else begun_s
+        self._begun_s = begun_s
         self.race = Race(self._max_batch, limits.budget_s)
 
     def run(self, candidates: Sequence[tuple[Runtime, str]], reference: Runtime) -> None:
@@ -132,7 +130,7 @@ class Search:
         return process_time() - self._begun_s
 
     def _tell(self, candidate: Candidate) -> None:
-        self._say(f"Trying {candidate.runtime} in {candidate.precision}; {self._used_s:.0f} s used.")
+        log.info("Trying %s in %s; %.0f s used.", candidate.runtime, candidate.precision, self._used_s)
         self._on_try(candidate, self._used_s)
 
     def _attempt(self, runtime: Runtime, candidate: Candidate) -> None:

@@ -87,7 +87,7 @@ class Tuner:
         failure: one sentence once a search has failed and none will follow; empty otherwise.
     """
 
-    def __init__(self, start: Callable[[Callable[[], None]], None], cores: frozenset[int] = frozenset()) -> None:
+    def __init__(self, start: Callable[[Callable[[], None]], None], cores: frozenset[int]) -> None:
         self._start, self._cores = start, cores
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None

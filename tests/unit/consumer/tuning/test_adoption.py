@@ -20,7 +20,7 @@ class Clerk(Tuner):
     """Takes errands down and starts nothing."""
 
     def __init__(self) -> None:
-        super().__init__(lambda target: None)
+        super().__init__(lambda target: None, frozenset())
         self.errands: list[Errand] = []
 
     def begin(self, errand: Errand) -> None:

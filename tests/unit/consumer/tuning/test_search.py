@@ -67,7 +67,8 @@ class Odd:
 
 
 def search(room: Path, budget_s: float = BUDGET_S, abandons: bool = True) -> Search:
-    return Search(network(), [], "cpu", Limits((1, 2, 4), 1, budget_s, abandons), room)
+    limits = Limits((1, 2, 4), 1, budget_s, abandons)
+    return Search(network(), [], "cpu", limits, room, lambda *_: None, time.process_time())
 
 
 def trial_of(room: Path, odd: Odd, budget_s: float = BUDGET_S, abandons: bool = True, precision: str = "fp32") -> Trial:
@@ -134,7 +135,7 @@ def test_a_candidate_without_an_end_is_given_up_with_the_budget(tmp_path: Path) 
 
 
 def test_after_the_budget_nothing_is_tried(tmp_path: Path) -> None:
-    made = Search(network(), [], "cpu", Limits((1, 2, 4), 1, 1.0), tmp_path, begun_s=time.process_time() - 2.0)
+    made = Search(network(), [], "cpu", Limits((1, 2, 4), 1, 1.0), tmp_path, lambda *_: None, time.process_time() - 2.0)
     made.run([(Odd(), "fp32")], runtime("torch"))
     finding = made.finding("auto", "auto")
     assert (finding.runtime, finding.trials[1].outcome) == ("torch", "not tried: the 1 s for the search were over.")

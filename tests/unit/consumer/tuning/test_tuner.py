@@ -54,7 +54,7 @@ def started(target: Callable[[], None]) -> None:
 
 @pytest.fixture
 def tuner() -> Iterator[Tuner]:
-    tuner = Tuner(started)
+    tuner = Tuner(started, frozenset())
     yield tuner
     tuner.end()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.machinery
 import importlib.util
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -50,7 +51,8 @@ def built(one: Runtime, job: Job) -> Any:
 
 def searched(module: nn.Module, folder: Path, asked: str = "auto") -> Finding:
     """What a search in fp32 finds for a network."""
-    search = Search(network_of(module), [], "cpu", Limits((1, 2, 8), 1, 60.0), folder, say=lambda text: None)
+    limits = Limits((1, 2, 8), 1, 60.0)
+    search = Search(network_of(module), [], "cpu", limits, folder, lambda *_: None, time.process_time())
     offered, missing = candidates("cpu", asked, "fp32")
     for candidate, why in missing:
         search.race.out(candidate, why)
