@@ -99,17 +99,17 @@ def create_app(
         commit,
         in_flight,
         body_budget,
+        answer_budget,
         lambda: queue.catalogue().models,
         lambda: {name: len(state.failures) for name, state in queue.catalogue().models.items()},
         lambda: {name: len(state.versions) for name, state in queue.catalogue().models.items()},
-        answer_budget,
     )
     context = AppContext(settings, queue, metrics, body_budget, in_flight)
     document = openapi.document(settings)
     models, service = Models(queue), Service(queue, metrics, rules, commit, document, render(document), gate)
     routes: list[BaseRoute] = [
         *(Route(path, Predict(context, path, codec, tracing), methods=["POST"]) for path, codec in dialects.items()),
-        Route(requests.PATH, requests.Requests(queue, context.turns).answer, methods=["GET", "DELETE"]),
+        Route(requests.PATH, requests.Requests(queue, context.step_runner).answer, methods=["GET", "DELETE"]),
         Route("/v1/models", models.list),
         Route("/v1/models/{model}", models.one),
         Route("/healthz", service.health),

@@ -172,10 +172,10 @@ class ApiMetrics:
         version, commit: of what runs.
         in_flight: the places of predict requests; how many are taken and how many there are is exported.
         body_budget: the bodies that are being received; what is here of them is exported.
+        answer_budget: the answers that wait for their clients; what they hold is exported.
         models: asked at each scrape for the models that are known.
         failed, versions: asked at each scrape for how many consumers of each model have failed, and how many versions
             of it are served.
-        answer_budget: the answers that wait for their clients; what they hold is exported.
 
     Attributes:
         requests: predict requests by model and outcome.
@@ -189,10 +189,10 @@ class ApiMetrics:
         commit: str | None,
         in_flight: InFlight,
         body_budget: BodyBudget,
+        answer_budget: AnswerBudget,
         models: Callable[[], Iterable[str]] = tuple,
         failed: Callable[[], Mapping[str, int]] = dict,
         versions: Callable[[], Mapping[str, int]] = dict,
-        answer_budget: AnswerBudget | None = None,
     ) -> None:
         self._registry = registry
         self.requests = Tally(
@@ -219,7 +219,6 @@ class ApiMetrics:
         limit.set(in_flight.limit)
         receiving = Gauge("headrace_receiving_bytes", "What has come of incomplete bodies.", registry=registry)
         receiving.set_function(lambda: body_budget.held_bytes)
-        answer_budget = answer_budget or AnswerBudget(0, 0.0)
         sending = Gauge("headrace_sending_bytes", "Answers that their clients have not taken.", registry=registry)
         sending.set_function(lambda: answer_budget.held_bytes)
         given_up = Tally(

@@ -21,7 +21,7 @@ from producer_api.load.answer_budget import UnreadAnswer
 from producer_api.load.body_budget import IncomingBody
 
 from .rules import Rules
-from .write_coalescing import GatheringTransport
+from .write_coalescing import CoalescingTransport
 
 LINGER_BYTES = 64 * 1024 * 1024
 LINGER_S = 30.0
@@ -52,7 +52,7 @@ class Connection(HttpToolsProtocol):
 
     rules: ClassVar[Rules] = Rules()
 
-    transport: GatheringTransport  # type: ignore[assignment]
+    transport: CoalescingTransport  # type: ignore[assignment]
     flow: Flow
 
     _in_head = False
@@ -73,7 +73,7 @@ class Connection(HttpToolsProtocol):
     _watch: TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        wrapped = GatheringTransport(transport, self.loop, self._end)
+        wrapped = CoalescingTransport(transport, self.loop, self._end)
         super().connection_made(wrapped)  # type: ignore[arg-type]
         self.flow = Flow(wrapped)  # type: ignore[arg-type]
         # Notice a client that does not read its answer at once: from the first byte that has to wait, until none does.

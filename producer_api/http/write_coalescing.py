@@ -22,7 +22,7 @@ _MOVED_END: Final = _MOVED_AT + _MOVED.size
 """Where ``struct tcp_info`` of Linux has ``tcpi_bytes_acked`` and ``tcpi_bytes_received``."""
 
 
-class GatheringTransport:
+class CoalescingTransport:
     """A transport that sends what one turn of the event loop writes in one piece; all else goes to the one it wraps.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from producer_api.load.body_budget import BodyBudget
 from producer_api.load.in_flight import InFlight
 from producer_api.metrics import ApiMetrics
-from producer_api.parsing.steps import Turns
+from producer_api.parsing.steps import StepRunner
 from producer_api.queue.interface import Queue
 from shared.settings import Settings
 
@@ -18,13 +18,13 @@ class AppContext:
 
     Attributes:
         ids: makes the ids of requests whose clients name none.
-        turns: where large bodies and answers are coded.
+        step_runner: where large bodies and answers are coded.
     """
 
     def __init__(
         self, settings: Settings, queue: Queue, metrics: ApiMetrics, body_budget: BodyBudget, in_flight: InFlight
     ) -> None:
         self.queue, self.metrics, self.body_budget, self.in_flight = queue, metrics, body_budget, in_flight
-        self.ids, self.turns = RequestIds(), Turns(settings.sending_limit_bytes)
+        self.ids, self.step_runner = RequestIds(), StepRunner(settings.sending_limit_bytes)
         self.limits = Limits(settings.default_timeout_ms, settings.max_timeout_ms)
         self.max_body_bytes = settings.max_body_bytes

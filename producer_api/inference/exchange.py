@@ -182,7 +182,7 @@ class Exchange:
     async def _decode(self, steps: Steps[Decoded], size_bytes: int) -> None:
         """Decode what takes long; others are served meanwhile."""
         try:
-            decoded = await self._context.turns.take(steps, size_bytes)
+            decoded = await self._context.step_runner.run(steps, size_bytes)
             if not self.closed:  # somebody still waits
                 self._admit_anew()
                 self._submit(decoded)
@@ -227,7 +227,7 @@ class Exchange:
     async def _encode(self, steps: Steps[Response], size_bytes: int) -> None:
         """Encode what takes long; others are served meanwhile."""
         try:
-            response = await self._context.turns.take(steps, size_bytes)
+            response = await self._context.step_runner.run(steps, size_bytes)
             if not self.closed:  # somebody still waits
                 self._finish(response)
         except Exception as error:

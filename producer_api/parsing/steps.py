@@ -38,7 +38,7 @@ def at_once(steps: Steps[T]) -> T:
             return result
 
 
-class Turns:
+class StepRunner:
     """Runs one step of the works in progress in each turn of the event loop, so that many works do not block it longer.
 
     Half-done work takes several times the memory of its input. So only some works run at once;
@@ -58,8 +58,8 @@ class Turns:
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._waiting_bytes = self.bytes_under_way = 0
 
-    async def take(self, steps: Steps[T], size_bytes: int = 0) -> T:
-        """Do a work step by step, taking turns with the others.
+    async def run(self, steps: Steps[T], size_bytes: int = 0) -> T:
+        """Do a work step by step, alternating with the others.
 
         Args:
             size_bytes: of what it is made from.

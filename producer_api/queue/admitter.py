@@ -20,7 +20,7 @@ from shared.redis.client import ClientError, InPieces, Link, OutOfMemory, Server
 from shared.state.lanes import bytes_from
 from shared.wire.outcomes import KEY_REUSED, LANE_FULL, NO_WORKER, QUEUE_OUT_OF_MEMORY, QUEUE_UNAVAILABLE
 
-from .pending import Waiter
+from .pending import PendingReply
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Instruments(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
+class Submission:
     """A request to be admitted.
 
     Attributes:
@@ -59,7 +59,7 @@ class Pending:
         check: what ``hr1_admit`` is to find out about the id first; ``functions.NOT_ASKED_BEFORE`` for nothing.
     """
 
-    waiter: Waiter
+    pending: PendingReply
     message: bytes | InPieces
     check: str
 
@@ -102,14 +102,14 @@ class Admitter:
         limit: int,
         backlog: Backlog,
         instruments: Instruments,
-        look: Callable[[Waiter], None],
+        look: Callable[[PendingReply], None],
         front_ends: int = 1,
     ) -> None:
         self._link, self._model, self._lane, self._instance = link, model, lane, instance
         self._work = keys.work(model, lane)
         self.limit, self._backlog, self._instruments, self._look = limit, backlog, instruments, look
-        self._pending: list[Pending] = []
-        self._heavy: deque[Pending] = deque()
+        self._unsent: list[Submission] = []
+        self._heavy: deque[Submission] = deque()
         self._delivered: list[str] = []
         self._unwanted: list[tuple[str, bytes]] = []
         self._length = 0
@@ -119,9 +119,9 @@ class Admitter:
         self.cursor = b"0-0"
         self.connection_is_suspect = False
 
-    def put(self, pending: Pending, *, is_heavy: bool = False) -> None:
+    def put(self, submission: Submission, *, is_heavy: bool = False) -> None:
         """Admit a request with the next call, or, if it is heavy, with one of the next."""
-        (self._heavy if is_heavy else self._pending).append(pending)
+        (self._heavy if is_heavy else self._unsent).append(submission)
         self._backlog.length += 1
         self._flush_soon()
 
@@ -130,11 +130,11 @@ class Admitter:
             self._is_flushing = True
             asyncio.get_running_loop().call_soon(self._start)
 
-    def cancel(self, waiter: Waiter) -> None:
+    def cancel(self, pending: PendingReply) -> None:
         """Take a request back whose reply nobody will ask for, as soon as its entry is known."""
-        waiter.unwanted = True
-        if waiter.entry_id is not None:
-            self._unwanted.append((waiter.request_id, waiter.entry_id))
+        pending.unwanted = True
+        if pending.entry_id is not None:
+            self._unwanted.append((pending.request_id, pending.entry_id))
             self._flush_soon()
 
     def acknowledge(self, request_id: str) -> None:
@@ -152,17 +152,17 @@ class Admitter:
         self._task = asyncio.create_task(self._flush())
 
     async def _flush(self) -> None:
-        """Admit what is pending; what arrives meanwhile leaves with the next call."""
+        """Send what is waiting; what arrives meanwhile leaves with the next call."""
         loop = asyncio.get_running_loop()
         took_s = 0.0
         try:
-            while self._pending or self._unwanted or self._heavy:
-                batch, self._pending = self._pending[:MOST_PER_CALL], self._pending[MOST_PER_CALL:]
+            while self._unsent or self._unwanted or self._heavy:
+                batch, self._unsent = self._unsent[:MOST_PER_CALL], self._unsent[MOST_PER_CALL:]
                 if took_s > SLOW_S:  # the time of some may be up, and some may have given up
-                    batch = [one for one in batch if not one.waiter.ended]
-                    self._heavy = deque(one for one in self._heavy if not one.waiter.ended)
+                    batch = [one for one in batch if not one.pending.ended]
+                    self._heavy = deque(one for one in self._heavy if not one.pending.ended)
                 begun_s = loop.time()
-                heavy: Sequence[Pending] = ()
+                heavy: Sequence[Submission] = ()
                 try:
                     if batch or not self._heavy:
                         await self._admit(batch)
@@ -171,19 +171,19 @@ class Admitter:
                         await self._call(heavy, [])
                 except Exception as error:  # nobody reads what a task ends with, and everybody here would wait
                     log.exception("Admitting %d requests failed.", len(batch) + len(heavy))
-                    self._failed([one for one in (*batch, *heavy) if one.waiter.entry_id is None], error)
+                    self._failed([one for one in (*batch, *heavy) if one.pending.entry_id is None], error)
                 took_s = loop.time() - begun_s
                 self._instruments.admit_duration.observe(took_s)
         finally:
             self._is_flushing = False
 
-    def _some_heavy(self) -> list[Pending]:
+    def _some_heavy(self) -> list[Submission]:
         some, size = [self._heavy.popleft()], 0
         while self._heavy and (size := size + len(some[-1].message)) < MOST_BYTES_PER_CALL:
             some.append(self._heavy.popleft())
         return some
 
-    async def _admit(self, batch: Sequence[Pending]) -> None:
+    async def _admit(self, batch: Sequence[Submission]) -> None:
         small = [one for one in batch if not one.is_large]
         large = [one for one in batch if one.is_large]
         size = sum(one.size_bytes for one in large)
@@ -194,29 +194,29 @@ class Admitter:
             small, large = [], await self._with_room(large)
         await self._call(small, large)
 
-    async def _with_room(self, large: Sequence[Pending]) -> list[Pending]:
+    async def _with_room(self, large: Sequence[Submission]) -> list[Submission]:
         """Ask what the lane takes, and refuse those that do not fit any more."""
         try:
             self.account.seen(bytes_from(await self._link.call(*functions.lane_bytes(self._work))))
         except (ClientError, OSError) as error:  # should the connection be lost, adding them says so
             log.debug("What the lane takes is not known: %s", error)
         room = max(0, self.limit - self._length)
-        fitting: list[Pending] = []
+        fitting: list[Submission] = []
         for one in large:
             if len(fitting) >= room:
-                self._fill(one.waiter, by_count=True)
+                self._fill(one.pending, by_count=True)
             elif not self.account.takes(one.size_bytes):
-                self._fill(one.waiter, by_count=False)
+                self._fill(one.pending, by_count=False)
             else:
                 self.account.sent(one.size_bytes)
                 fitting.append(one)
         self.account.sent(-sum(one.size_bytes for one in fitting))  # they are counted when they are sent
         return fitting
 
-    async def _call(self, small: Sequence[Pending], large: Sequence[Pending]) -> None:
+    async def _call(self, small: Sequence[Submission], large: Sequence[Submission]) -> None:
         """Admit the small ones through the function and add the large ones, in one round trip."""
         delivered, self._delivered = self._delivered, []
-        requests = [(one.waiter.request_id, one.check, one.message) for one in small]
+        requests = [(one.pending.request_id, one.check, one.message) for one in small]
         call = functions.admit(self._work, self.limit, self._instance, self.cursor, delivered, requests)
         adds: list[Sequence[Any]] = [
             ("XADD", self._work, "NOMKSTREAM", "*", keys.MESSAGE_FIELD, one.message) for one in large
@@ -229,26 +229,26 @@ class Admitter:
         except (ClientError, OSError) as error:
             self._delivered += delivered  # deleting twice is harmless; not deleting leaves them until they expire
             again = self._safe_to_repeat(small, error)
-            self._pending = [*again, *self._pending]
+            self._unsent = [*again, *self._unsent]
             self._failed([one for one in (*small, *large) if one not in again], error)
             if isinstance(error, Silence):  # those that came meanwhile would wait as long again
                 self._refuse_waiting()
             return
         self.account.sent(sum(one.size_bytes for one in large))
         for one, status in zip(large, added[: len(large)], strict=True):
-            self._set_status(one.waiter, b"absent" if status is None else status)
+            self._set_status(one.pending, b"absent" if status is None else status)
         if isinstance(answer, ServerError):
             self._delivered += delivered
             self._failed(small, answer)
             return
         self._length = answer[0] + len(large)
-        self._backlog.told(self._length + len(self._pending) + len(self._heavy), time.perf_counter())
+        self._backlog.told(self._length + len(self._unsent) + len(self._heavy), time.perf_counter())
         for one, status in zip(small, answer[1:], strict=True):
-            self._set_status(one.waiter, status)
-            if one.waiter.entry_id is not None:
+            self._set_status(one.pending, status)
+            if one.pending.entry_id is not None:
                 self.account.sent(one.size_bytes)
 
-    def _safe_to_repeat(self, batch: Sequence[Pending], error: BaseException) -> list[Pending]:
+    def _safe_to_repeat(self, batch: Sequence[Submission], error: BaseException) -> list[Submission]:
         """Return those that go again on a new connection, once: where the id is looked up, a second call adds nothing.
 
         Only after an idle connection turned out to be closed. A server that is silent, or closes a connection in use,
@@ -256,7 +256,7 @@ class Admitter:
         """
         if self._link.was_idle_s < IDLE_S or isinstance(error, ServerError | Silence):
             return []
-        return [one for one in batch if one.check != functions.NOT_ASKED_BEFORE and not one.waiter.ended]
+        return [one for one in batch if one.check != functions.NOT_ASKED_BEFORE and not one.pending.ended]
 
     async def _send(self, call: Sequence[Any], adds: Sequence[Sequence[Any]]) -> list[Any]:
         if self.connection_is_suspect:
@@ -264,53 +264,53 @@ class Admitter:
             await self._link.close()
         return await library.call_many(self._link, call, *adds)
 
-    def _set_status(self, waiter: Waiter, status: Any) -> None:
+    def _set_status(self, pending: PendingReply, status: Any) -> None:
         if type(status) is bytes and status[:1].isdigit():  # the entry's id
-            waiter.entered(status)
-            if waiter.unwanted:
-                self.cancel(waiter)
+            pending.entered(status)
+            if pending.unwanted:
+                self.cancel(pending)
         elif isinstance(status, OutOfMemory):
-            waiter.fail(QUEUE_OUT_OF_MEMORY, "The queue is out of memory.")
+            pending.fail(QUEUE_OUT_OF_MEMORY, "The queue is out of memory.")
         elif status == b"answered":
-            self._look(waiter)
+            self._look(pending)
         elif type(status) is bytes and status.startswith(b"joined "):
-            waiter.join(status.split()[1])
+            pending.join(status.split()[1])
         elif status == b"differs":
-            waiter.fail(KEY_REUSED, "This Idempotency-Key came with another body before.")
+            pending.fail(KEY_REUSED, "This Idempotency-Key came with another body before.")
         elif status == b"full":
-            self._fill(waiter, by_count=self._length >= self.limit)
+            self._fill(pending, by_count=self._length >= self.limit)
         elif status == b"absent":
-            waiter.fail(NO_WORKER, f"No consumer has set up the queue of model {self._model!r}.")
+            pending.fail(NO_WORKER, f"No consumer has set up the queue of model {self._model!r}.")
         else:  # an error, or a status of a later version
-            log.error("Redis refused a request: %s", status, extra=about(waiter.request_id, waiter.traceparent))
-            waiter.fail(QUEUE_UNAVAILABLE, "The queue refused the request; the front end's log says why.")
+            log.error("Redis refused a request: %s", status, extra=about(pending.request_id, pending.traceparent))
+            pending.fail(QUEUE_UNAVAILABLE, "The queue refused the request; the front end's log says why.")
 
-    def _fill(self, waiter: Waiter, *, by_count: bool) -> None:
+    def _fill(self, pending: PendingReply, *, by_count: bool) -> None:
         """Refuse a request for which the lane has no room: it holds too many, or they take too many bytes."""
         if by_count:
             sentence = f"The lane already holds {self.limit} requests."
-            waiter.fail(LANE_FULL, sentence, self._backlog.retry_after_s(self.limit / 2))
+            pending.fail(LANE_FULL, sentence, self._backlog.retry_after_s(self.limit / 2))
         else:
-            waiter.fail(LANE_FULL, *self.account.refusal())
+            pending.fail(LANE_FULL, *self.account.refusal())
 
     def _refuse_waiting(self) -> None:
-        waiting, self._pending = [*self._pending, *self._heavy], []
+        waiting, self._unsent = [*self._unsent, *self._heavy], []
         self._heavy.clear()
         for one in waiting:
-            one.waiter.fail(QUEUE_UNAVAILABLE, "Redis does not answer; the request was not admitted.")
+            one.pending.fail(QUEUE_UNAVAILABLE, "Redis does not answer; the request was not admitted.")
 
-    def _failed(self, batch: Sequence[Pending], error: BaseException) -> None:
+    def _failed(self, batch: Sequence[Submission], error: BaseException) -> None:
         self._instruments.redis_errors.inc()
         if not batch:
             return
         log.warning("Admitting %d requests failed: %s", len(batch), told(error))
         for one in batch:
             if isinstance(error, OutOfMemory):
-                one.waiter.fail(QUEUE_OUT_OF_MEMORY, "The queue is out of memory.")
+                one.pending.fail(QUEUE_OUT_OF_MEMORY, "The queue is out of memory.")
             elif isinstance(error, ServerError):  # it may not write now: its disk is full, or it is a replica
-                one.waiter.fail(QUEUE_UNAVAILABLE, "The queue refused the request; the front end's log says why.")
+                one.pending.fail(QUEUE_UNAVAILABLE, "The queue refused the request; the front end's log says why.")
             else:
-                one.waiter.fail(
+                one.pending.fail(
                     QUEUE_UNAVAILABLE,
                     "Redis did not answer; whether the request was admitted is unknown. Ask again with the same id.",
                 )

@@ -1,4 +1,4 @@
-"""One model's lane as a front end sees it: a waiter is registered, the request admitted, the reply awaited."""
+"""One model's lane as a front end sees it: a pending reply is noted, the request admitted, the reply awaited."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from shared.state.lanes import LaneBytes
 from shared.wire.messages import Request, encode_request
 from shared.wire.outcomes import SHUTTING_DOWN, RequestError
 
-from .admitter import Admitter, Instruments, Pending
+from .admitter import Admitter, Instruments, Submission
 from .large_messages import encode_around_body
-from .pending import Waiter, Waiters
+from .pending import PendingReplies, PendingReply
 from .reply_reader import ReplyReader
 
 
@@ -28,32 +28,37 @@ def _nothing(_: object) -> None:
 class Wait:
     """One request's wait for its reply, from the moment it is put into the lane."""
 
-    __slots__ = ("_admitter", "_done", "_id_is_generated", "_waiters", "waiter")
+    __slots__ = ("_admitter", "_done", "_id_is_generated", "_pending_replies", "pending")
 
-    waiter: Waiter
+    pending: PendingReply
 
     def __init__(
-        self, waiters: Waiters, admitter: Admitter, id_is_generated: bool, done: Callable[[bytes | RequestError], None]
+        self,
+        pending_replies: PendingReplies,
+        admitter: Admitter,
+        id_is_generated: bool,
+        done: Callable[[bytes | RequestError], None],
     ) -> None:
-        self._waiters, self._admitter, self._id_is_generated, self._done = waiters, admitter, id_is_generated, done
+        self._pending_replies, self._admitter = pending_replies, admitter
+        self._id_is_generated, self._done = id_is_generated, done
 
     def end(self, result: bytes | RequestError) -> None:
-        """The waiter's callback."""
-        self._waiters.remove(self.waiter)
+        """Be called with how the pending reply ends."""
+        self._pending_replies.remove(self.pending)
         if self._id_is_generated and type(result) is bytes:
-            self._admitter.acknowledge(self.waiter.request_id)
+            self._admitter.acknowledge(self.pending.request_id)
         # Whoever is called may refer to this wait, and have the body: no cycle is to hold that longer than needed.
         done, self._done = self._done, _nothing
         done(result)
 
     def give_up(self) -> None:
         """Nobody is interested any more: if nobody can ask again either, the request is cancelled, else it goes on."""
-        if not self.waiter.ended:
-            self._waiters.remove(self.waiter)
-            self.waiter.abandon()
+        if not self.pending.ended:
+            self._pending_replies.remove(self.pending)
+            self.pending.abandon()
             self._done = _nothing
             if self._id_is_generated:
-                self._admitter.cancel(self.waiter)
+                self._admitter.cancel(self.pending)
 
 
 class Channel:
@@ -77,10 +82,10 @@ class Channel:
     ) -> None:
         self._settings, self._instance, self._instruments = settings, instance, instruments
         self.backlog = Backlog()
-        self._waiters = Waiters(asyncio.get_running_loop())
+        self._pending_replies = PendingReplies(asyncio.get_running_loop())
         self._replies = ReplyReader(
             client,
-            self._waiters,
+            self._pending_replies,
             model,
             lane,
             instance,
@@ -121,8 +126,8 @@ class Channel:
         """Stop; whoever still waits is told that the front end shuts down."""
         await self._replies.close()
         await self._admitter.close()
-        for waiter in self._waiters.all():
-            waiter.fail(SHUTTING_DOWN, "The front end is shutting down; ask again with the same id.")
+        for pending in self._pending_replies.all():
+            pending.fail(SHUTTING_DOWN, "The front end is shutting down; ask again with the same id.")
 
     def begin(
         self,
@@ -138,11 +143,11 @@ class Channel:
         if not id_is_generated:
             check = functions.check(request.ttl_ms, self._settings.flight_expiry_ms(request.ttl_ms), fingerprint)
             is_heavy = len(message) >= limits.LUA_LIMIT_BYTES
-        wait = Wait(self._waiters, self._admitter, id_is_generated, done)
-        wait.waiter = self._waiters.add(request.id, request.ttl_ms / 1000, wait.end)
+        wait = Wait(self._pending_replies, self._admitter, id_is_generated, done)
+        wait.pending = self._pending_replies.add(request.id, request.ttl_ms / 1000, wait.end)
         if request.traceparent is not None:
-            wait.waiter.traceparent = request.traceparent
-        self._admitter.put(Pending(wait.waiter, message, check), is_heavy=is_heavy)
+            wait.pending.traceparent = request.traceparent
+        self._admitter.put(Submission(wait.pending, message, check), is_heavy=is_heavy)
         return wait
 
     def _message(self, request: Request, *, in_pieces: bool) -> bytes | InPieces:

@@ -17,14 +17,14 @@ def _nothing(result: bytes | RequestError) -> None:
 
 
 @dataclass(slots=True, eq=False)
-class Waiter:
+class PendingReply:
     """A request that waits.
 
     Attributes:
         done: called once, with the encoded reply or the error that ended the wait. A callback and not a future: a
             future would have a task woken in the next turn of the event loop.
         since_s: when it began to wait, on the event loop's clock; 0 when its hints may go elsewhere.
-        deadline_slot: where ``TimerWheel`` keeps it.
+        slot: where ``TimerWheel`` keeps it.
         look: the reply key is to be read as soon as possible.
         entry_id: the request's entry in the stream, once known.
         ended: no client waits any more.
@@ -36,7 +36,7 @@ class Waiter:
     request_id: str
     done: Callable[[bytes | RequestError], None]
     since_s: float
-    deadline_slot: int = 0
+    slot: int = 0
     look: bool = False
     entry_id: bytes | None = None
     ended: bool = False
@@ -73,7 +73,7 @@ class Waiter:
         """End with a reply or an error, unless already ended."""
         if not self.ended:
             self.ended = True
-            # The callback probably refers to this waiter: left in place, every request would be a cycle for the
+            # The callback probably refers to this object: left in place, every request would be a cycle for the
             # garbage collector, whose pauses would be the slowest requests.
             done, self.done = self.done, _nothing
             done(result)
@@ -90,36 +90,36 @@ class Waiter:
         )
 
 
-class Waiters:
-    """Finds waiters by request id. A client's own id may be waited for several times at once."""
+class PendingReplies:
+    """Finds pending replies by request id. A client's own id may be waited for several times at once."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._wheel = TimerWheel(loop)
-        self._by_id: dict[str, list[Waiter]] = {}
+        self._by_id: dict[str, list[PendingReply]] = {}
 
-    def add(self, request_id: str, ttl_s: float, done: Callable[[bytes | RequestError], None]) -> Waiter:
+    def add(self, request_id: str, ttl_s: float, done: Callable[[bytes | RequestError], None]) -> PendingReply:
         """Begin to wait for a reply, for at most ``ttl_s``; ``done`` is called with how it ends."""
-        waiter = Waiter(request_id, done, self._loop.time())
-        waiter.deadline_slot = self._wheel.add(waiter, waiter.since_s + ttl_s)
-        self._by_id.setdefault(request_id, []).append(waiter)
-        return waiter
+        pending = PendingReply(request_id, done, self._loop.time())
+        pending.slot = self._wheel.add(pending, pending.since_s + ttl_s)
+        self._by_id.setdefault(request_id, []).append(pending)
+        return pending
 
-    def remove(self, waiter: Waiter) -> None:
+    def remove(self, pending: PendingReply) -> None:
         """Stop waiting."""
-        self._wheel.remove(waiter, waiter.deadline_slot)
-        waiters = self._by_id[waiter.request_id]
-        waiters.remove(waiter)
-        if not waiters:
-            del self._by_id[waiter.request_id]
+        self._wheel.remove(pending, pending.slot)
+        same_id = self._by_id[pending.request_id]
+        same_id.remove(pending)
+        if not same_id:
+            del self._by_id[pending.request_id]
 
-    def of(self, request_id: str) -> Sequence[Waiter]:
-        """Return the waiters for this id."""
+    def of(self, request_id: str) -> Sequence[PendingReply]:
+        """Return the pending replies for this id."""
         return self._by_id.get(request_id, ())
 
-    def all(self) -> Iterable[Waiter]:
-        """Return all waiters."""
-        return [waiter for waiters in self._by_id.values() for waiter in waiters]
+    def all(self) -> Iterable[PendingReply]:
+        """Return all pending replies."""
+        return [pending for same_id in self._by_id.values() for pending in same_id]
 
     def take_wanted(self, overdue_since_s: float) -> list[str]:
         """Return the ids whose reply key is to be looked at, and take note that it is.
@@ -128,9 +128,9 @@ class Waiters:
             overdue_since_s: requests that began to wait before this time are overdue; others only if ``look`` is set.
         """
         wanted = []
-        for request_id, waiters in self._by_id.items():
-            if any(waiter.look or waiter.since_s <= overdue_since_s for waiter in waiters):
+        for request_id, same_id in self._by_id.items():
+            if any(pending.look or pending.since_s <= overdue_since_s for pending in same_id):
                 wanted.append(request_id)
-                for waiter in waiters:
-                    waiter.look = False
+                for pending in same_id:
+                    pending.look = False
         return wanted

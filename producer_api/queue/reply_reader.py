@@ -21,7 +21,7 @@ from shared.wire.outcomes import CANCELLED, EXPIRED
 from shared.wire.reply_portion import Portion
 
 from .admission import refusal
-from .pending import Waiter, Waiters
+from .pending import PendingReplies, PendingReply
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class ReplyReader:
     def __init__(
         self,
         client: AsyncClient,
-        waiters: Waiters,
+        pending_replies: PendingReplies,
         model: str,
         lane: str,
         instance: str,
@@ -65,7 +65,7 @@ class ReplyReader:
         on_error: Callable[[], None],
     ) -> None:
         self._reading, self._sweeping = Link(client), Link(client)
-        self._waiters, self._model, self._lane = waiters, model, lane
+        self._pending_replies, self._model, self._lane = pending_replies, model, lane
         self._stream, self._ends = keys.reply_stream(model, lane, instance), keys.ends(model, lane)
         self._block_ms, self._on_cursor, self._on_error = block_ms, on_cursor, on_error
         self._cursor = self._ended_up_to = b"0-0"
@@ -98,16 +98,16 @@ class ReplyReader:
         self._reading.renew()
         self._sweeping.renew()
 
-    def look(self, waiter: Waiter) -> None:
+    def look(self, pending: PendingReply) -> None:
         """Read the reply key of this request now."""
-        waiter.look = True
+        pending.look = True
         self._look_now.set()
 
     async def _read_forever(self) -> None:
         read = ("XREAD", "COUNT", MOST_PER_READ, "BLOCK", self._block_ms, "STREAMS")
         mine = self._stream.encode()
-        for waiter in self._waiters.all():  # what failed before may have taken their hints with it
-            self.look(waiter)
+        for pending in self._pending_replies.all():  # what failed before may have taken their hints with it
+            self.look(pending)
         is_weighed = False
         while not self._closed:
             try:
@@ -122,8 +122,8 @@ class ReplyReader:
             except (ClientError, OSError) as error:
                 log.debug("Reading replies failed: %s", error)
                 self._on_error()
-                for waiter in self._waiters.all():
-                    waiter.look = True
+                for pending in self._pending_replies.all():
+                    pending.look = True
                 await asyncio.sleep(RETRY_S)
                 self._look_now.set()
                 continue
@@ -147,13 +147,13 @@ class ReplyReader:
                     entry = fields[at + 1]
             if reply is not None and not is_final(reply):
                 continue  # a part of an answer, which is whole later
-            for waiter in list(self._waiters.of(request_id.decode(errors="replace"))):
+            for pending in list(self._pending_replies.of(request_id.decode(errors="replace"))):
                 if reply is None:
-                    self.look(waiter)
+                    self.look(pending)
                 elif entry is None:
-                    waiter.end(reply)
+                    pending.end(reply)
                 else:  # the end of one entry, not of the id
-                    waiter.entry_ended(entry, reply)
+                    pending.entry_ended(entry, reply)
 
     def _take_ends(self, news: list[Any]) -> None:
         """Tell those who wait for entries that ended without a consumer, whichever process admitted them."""
@@ -161,10 +161,10 @@ class ReplyReader:
             self._ended_up_to = news_id
             told = {fields[at]: fields[at + 1] for at in range(0, len(fields), 2)}
             request_id = told.get(b"id", b"").decode(errors="replace")
-            for waiter in list(self._waiters.of(request_id)):
+            for pending in list(self._pending_replies.of(request_id)):
                 expired = told.get(b"code") == EXPIRED.code.encode()
                 outcome, what = (EXPIRED, "waited too long") if expired else (CANCELLED, "was cancelled")
-                waiter.entry_ended(told.get(b"entry", b""), refusal(outcome, f"The request {what}.", request_id))
+                pending.entry_ended(told.get(b"entry", b""), refusal(outcome, f"The request {what}.", request_id))
 
     async def _sweep_forever(self) -> None:
         """Look at reply keys: at once for those asked for, regularly for those overdue."""
@@ -184,7 +184,7 @@ class ReplyReader:
                 if loop.time() >= self._weigh_at_s:
                     self._weigh_at_s = loop.time() + WEIGH_S
                     await self._weigh(self._sweeping)
-                await self._sweep(self._waiters.take_wanted(overdue_since_s))
+                await self._sweep(self._pending_replies.take_wanted(overdue_since_s))
             except (ClientError, OSError) as error:
                 log.debug("Looking for replies failed: %s", error)
                 self._on_error()
@@ -206,8 +206,8 @@ class ReplyReader:
                 replies = await self._sweeping.call_many(lookups)
             except (ClientError, OSError):
                 self._portion.lost(len(some))
-                for waiter in (waiter for request_id in wanted for waiter in self._waiters.of(request_id)):
-                    waiter.look = True
+                for pending in (pending for request_id in wanted for pending in self._pending_replies.of(request_id)):
+                    pending.look = True
                 raise
             self._portion.came()
             wanted = wanted[len(some) :]
@@ -215,5 +215,5 @@ class ReplyReader:
             self._at_once = lookups_after(self._at_once, size_bytes)
             for request_id, reply in zip(some, replies, strict=True):
                 if isinstance(reply, bytes):
-                    for waiter in list(self._waiters.of(request_id)):
-                        waiter.end(reply)
+                    for pending in list(self._pending_replies.of(request_id)):
+                        pending.end(reply)

@@ -1,4 +1,4 @@
-"""Deadlines of many waiting requests, with one timer for all that end in the same few milliseconds.
+"""Deadlines of many pending replies, with one timer for all that end in the same few milliseconds.
 
 A timer of the event loop per request would cost more than the rest of waiting. Nearly all of them would be cancelled.
 """
@@ -13,7 +13,7 @@ STEP_S = 0.005
 """How late a deadline may fire."""
 
 
-class Waiting(Protocol):
+class Timed(Protocol):
     """Something with a deadline; hashable by identity."""
 
     def time_out(self) -> None:
@@ -32,24 +32,24 @@ class TimerWheel:
 
     def __init__(self, loop: Timers) -> None:
         self._loop = loop
-        self._slots: dict[int, dict[Waiting, None]] = {}
+        self._slots: dict[int, dict[Timed, None]] = {}
 
-    def add(self, waiting: Waiting, at_s: float) -> int:
+    def add(self, timed: Timed, at_s: float) -> int:
         """Set a deadline on the event loop's clock; returns the slot that :meth:`remove` wants."""
         slot = math.ceil(at_s / STEP_S)
         members = self._slots.get(slot)
         if members is None:
             members = self._slots[slot] = {}
             self._loop.call_at(slot * STEP_S, self._fire, slot)
-        members[waiting] = None
+        members[timed] = None
         return slot
 
-    def remove(self, waiting: Waiting, slot: int) -> None:
+    def remove(self, timed: Timed, slot: int) -> None:
         """Forget a deadline; harmless when it has passed."""
         members = self._slots.get(slot)
         if members is not None:
-            members.pop(waiting, None)
+            members.pop(timed, None)
 
     def _fire(self, slot: int) -> None:
-        for waiting in self._slots.pop(slot):
-            waiting.time_out()
+        for timed in self._slots.pop(slot):
+            timed.time_out()

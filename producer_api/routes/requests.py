@@ -16,7 +16,7 @@ from producer_api.inference.native import NATIVE
 from producer_api.inference.negotiation import MAX_HEADER_BYTES, choose
 from producer_api.inference.query_options import ID_RULE
 from producer_api.parsing.schemas import RequestState
-from producer_api.parsing.steps import Turns
+from producer_api.parsing.steps import StepRunner
 from producer_api.queue.interface import Queue, Standing
 from shared.keys import DEFAULT_LANE
 from shared.names import is_name
@@ -31,8 +31,8 @@ PATH = "/v1/models/{model}/requests/{id}"
 class Requests:
     """The two routes."""
 
-    def __init__(self, queue: Queue, turns: Turns) -> None:
-        self._queue, self._turns = queue, turns
+    def __init__(self, queue: Queue, step_runner: StepRunner) -> None:
+        self._queue, self._step_runner = queue, step_runner
 
     async def answer(self, request: Request) -> Response:
         """Answer either method, as long as the client is there."""
@@ -74,7 +74,7 @@ class Requests:
         took_s = (timing.queue + timing.wait + timing.run) / 1e6
         made = NATIVE.encode(reply, media_type, took_s, None, is_short=False)
         if not isinstance(made, Encoded):
-            made = await self._turns.take(made, size_of(reply))
+            made = await self._step_runner.run(made, size_of(reply))
         return Response(made.body, media_type=media_type, headers={"X-Request-Id": request_id, **NOT_KEPT})
 
     async def _cancel(self, request: Request) -> Response:

@@ -20,7 +20,7 @@ from producer_api.queue.admitter import Admitter
 from producer_api.queue.channel import Wait
 from producer_api.queue.interface import Answer, Standing
 from producer_api.queue.lookup import Lookup
-from producer_api.queue.pending import Waiter
+from producer_api.queue.pending import PendingReply
 from producer_api.queue.redis_queue import RedisQueue
 from producer_api.queue.reply_reader import ReplyReader
 from producer_api.routes.service import readiness
@@ -360,7 +360,7 @@ def test_a_request_leaves_no_cycle_behind(lane: RedisLane, redis_url: str) -> No
             for number in range(20):
                 assert await outcome(queue, lane, f"a{number}", 20_000) == "ok"
             gc.collect()
-            assert [one for one in gc.garbage if isinstance(one, (Request, Waiter, Wait, Answer))] == []
+            assert [one for one in gc.garbage if isinstance(one, (Request, PendingReply, Wait, Answer))] == []
         finally:
             gc.set_debug(0)
             gc.garbage.clear()

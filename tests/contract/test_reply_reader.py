@@ -9,7 +9,7 @@ import msgpack
 import pytest
 
 from producer_api.queue import reply_reader
-from producer_api.queue.pending import Waiters
+from producer_api.queue.pending import PendingReplies
 from producer_api.queue.reply_reader import ReplyReader
 from shared import keys, limits
 from shared.redis.client import connect, connect_async
@@ -43,14 +43,21 @@ def test_hints_are_read_by_name_and_parts_of_an_answer_are_none(
 
     async def main() -> None:
         client, cursors = connect_async(redis_url), list[bytes]()
-        waiters, told = Waiters(asyncio.get_running_loop()), list[Any]()
+        pending_replies, told = PendingReplies(asyncio.get_running_loop()), list[Any]()
         reader = ReplyReader(
-            client, waiters, model_name, "default", "fe-test", 20, on_cursor=cursors.append, on_error=lambda: None
+            client,
+            pending_replies,
+            model_name,
+            "default",
+            "fe-test",
+            20,
+            on_cursor=cursors.append,
+            on_error=lambda: None,
         )
         reader.start()
         server.xadd(stream, {"id": "nobody"})
         await eventually_async(lambda: cursors)  # from now on reply keys are looked at for a reason only
-        waiters.add("a", 60.0, told.append).entered(b"1-1")
+        pending_replies.add("a", 60.0, told.append).entered(b"1-1")
         if stored is not None:
             server.rpush(key, stored)
         for hint in hints:
@@ -72,13 +79,20 @@ def test_a_stream_of_ends_that_is_too_large_is_left_unread(redis_url: str, model
 
     async def main() -> None:
         client, results = connect_async(redis_url), dict[str, Any]()
-        waiters = Waiters(asyncio.get_running_loop())
+        pending_replies = PendingReplies(asyncio.get_running_loop())
         reader = ReplyReader(
-            client, waiters, model_name, "default", "fe-test", 20, on_cursor=lambda cursor: None, on_error=lambda: None
+            client,
+            pending_replies,
+            model_name,
+            "default",
+            "fe-test",
+            20,
+            on_cursor=lambda cursor: None,
+            on_error=lambda: None,
         )
         for name in "ab":
-            waiter = waiters.add(name, 60.0, lambda result, name=name: results.setdefault(name, result))  # type: ignore[misc]
-            waiter.entered(b"1-1")
+            pending = pending_replies.add(name, 60.0, lambda result, name=name: results.setdefault(name, result))  # type: ignore[misc]
+            pending.entered(b"1-1")
         for _ in range(6):
             server.xadd(ends, {**entry, "junk": bytes(MEBIBYTE)})
         reader.start()

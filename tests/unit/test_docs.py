@@ -12,6 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from consumer.metrics import ConsumerMetrics
+from producer_api.load.answer_budget import AnswerBudget
 from producer_api.load.body_budget import BodyBudget
 from producer_api.load.in_flight import InFlight
 from producer_api.metrics import ApiMetrics, queue_metrics
@@ -55,7 +56,7 @@ def test_every_setting_has_a_line_with_its_default() -> None:
 def test_every_metric_has_a_line() -> None:
     registry = CollectorRegistry()
     ConsumerMetrics(registry, "m")
-    ApiMetrics(registry, "0", None, InFlight(1), BodyBudget(1))
+    ApiMetrics(registry, "0", None, InFlight(1), BodyBudget(1), AnswerBudget(1, 1.0))
     queue_metrics(registry)
     suffix = {"counter": "_total"}
     exported = {family.name + suffix.get(family.type, "") for family in registry.collect()} | CONSUMER_LIVE

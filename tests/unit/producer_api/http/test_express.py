@@ -18,6 +18,7 @@ from producer_api.inference.codec import Response
 from producer_api.inference.context import AppContext
 from producer_api.inference.dialects import DIALECTS
 from producer_api.inference.exchange import Exchange
+from producer_api.load.answer_budget import AnswerBudget
 from producer_api.load.body_budget import BodyBudget
 from producer_api.load.in_flight import InFlight
 from producer_api.metrics import ApiMetrics
@@ -177,7 +178,8 @@ def asked(
     answer: Answer | Exception | None, *, at_once: bool = False, body: bytes = b"abc"
 ) -> tuple[AppContext, list[Response]]:
     """One request with a known head; what the connection was told to send."""
-    metrics = ApiMetrics(CollectorRegistry(), "1", None, in_flight := InFlight(1), body_budget := BodyBudget(1))
+    in_flight, body_budget = InFlight(1), BodyBudget(1)
+    metrics = ApiMetrics(CollectorRegistry(), "1", None, in_flight, body_budget, AnswerBudget(1, 1.0))
     context = AppContext(Settings(), Told(answer, at_once=at_once), metrics, body_budget, in_flight)
     sent: list[Response] = []
 

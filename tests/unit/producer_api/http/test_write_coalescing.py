@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import pytest
 
-from producer_api.http.write_coalescing import GatheringTransport
+from producer_api.http.write_coalescing import CoalescingTransport
 
-CLOSES: dict[str, Callable[[GatheringTransport], None]] = {
-    "in order": GatheringTransport.close,
-    "at once, as an idle connection of a process that stops": GatheringTransport.close_now,
+CLOSES: dict[str, Callable[[CoalescingTransport], None]] = {
+    "in order": CoalescingTransport.close,
+    "at once, as an idle connection of a process that stops": CoalescingTransport.close_now,
 }
 
 
@@ -24,7 +24,7 @@ def test_what_was_written_in_the_turn_of_the_close_arrives(how: str) -> None:
         theirs.setblocking(False)
         with theirs:
             inner, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
-            transport = GatheringTransport(inner, loop, inner.close)
+            transport = CoalescingTransport(inner, loop, inner.close)
             transport.write(b"head ")
             transport.write(b"body")
             CLOSES[how](transport)

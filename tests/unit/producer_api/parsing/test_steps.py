@@ -23,7 +23,7 @@ from producer_api.inference.encoding import encode_reply, encode_reply_in_steps,
 from producer_api.inference.negotiation import JSON, MSGPACK, RAW
 from producer_api.inference.request_ids import fingerprint_in_steps
 from producer_api.parsing import json_cuts, json_lists
-from producer_api.parsing.steps import Steps, Turns, at_once
+from producer_api.parsing.steps import StepRunner, Steps, at_once
 from shared.state.cards import TensorSpec
 from shared.wire.messages import ModelTag, Prediction, Reply, Tensor, Timing
 from shared.wire.outcomes import OVERLOADED, RequestError, malformed
@@ -103,7 +103,7 @@ def test_the_event_loop_turns_many_times_meanwhile(name: str) -> None:
             watcher = asyncio.create_task(watch())
             await asyncio.sleep(0)
             begun_s = time.thread_time()
-            await Turns().take(steps)
+            await StepRunner().run(steps)
             took_s = time.thread_time() - begun_s
             watcher.cancel()
             return took_s
@@ -134,8 +134,8 @@ def test_works_take_turns() -> None:
                 await asyncio.sleep(0)
                 turns_of_the_loop += 1
 
-        turns, counter = Turns(), asyncio.create_task(count())
-        done = await asyncio.gather(*(turns.take(work(name)) for name in "abc"))
+        runner, counter = StepRunner(), asyncio.create_task(count())
+        done = await asyncio.gather(*(runner.run(work(name)) for name in "abc"))
         counter.cancel()
         return done
 
@@ -159,13 +159,13 @@ def test_a_work_that_is_given_up_or_fails_lets_the_others_go_on() -> None:
         raise malformed("wrong")
 
     async def main() -> None:
-        turns = Turns()
-        task = asyncio.create_task(turns.take(endless()))
+        runner = StepRunner()
+        task = asyncio.create_task(runner.run(endless()))
         with pytest.raises(RequestError):
-            await turns.take(failing())
+            await runner.run(failing())
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        assert await turns.take(_encoding(_output("UINT8", b"1", 1)))
+        assert await runner.run(_encoding(_output("UINT8", b"1", 1)))
 
     asyncio.run(main())
     assert closed == [1]
@@ -174,22 +174,22 @@ def test_a_work_that_is_given_up_or_fails_lets_the_others_go_on() -> None:
 class Crowd:
     """Works of several steps, and what those under way were made from, at most."""
 
-    def __init__(self, turns: Turns) -> None:
-        self.turns, self.most, self.ended = turns, 0, list[str]()
+    def __init__(self, runner: StepRunner) -> None:
+        self.runner, self.most, self.ended = runner, 0, list[str]()
 
     async def work(self, name: str, size_bytes: int) -> None:
         def steps() -> Steps[None]:
             for _ in range(5):
-                self.most = max(self.most, self.turns.bytes_under_way)
+                self.most = max(self.most, self.runner.bytes_under_way)
                 yield
 
-        await self.turns.take(steps(), size_bytes)
+        await self.runner.run(steps(), size_bytes)
         self.ended.append(name)
 
 
 def test_what_is_under_way_is_bounded_and_small_works_do_not_wait_for_it() -> None:
     async def main() -> None:
-        crowd = Crowd(Turns(most_bytes=20 * MEBIBYTE))
+        crowd = Crowd(StepRunner(most_bytes=20 * MEBIBYTE))
         large = [asyncio.create_task(crowd.work(f"large {n}", 15 * MEBIBYTE)) for n in range(20)]
         await asyncio.sleep(0)
         await asyncio.gather(*(crowd.work("small", MEBIBYTE) for _ in range(3)))
@@ -199,7 +199,7 @@ def test_what_is_under_way_is_bounded_and_small_works_do_not_wait_for_it() -> No
             *(f"large {n}" for n in range(20)),
             "larger than all",
         ]
-        assert crowd.turns.bytes_under_way == 0
+        assert crowd.runner.bytes_under_way == 0
         assert crowd.most == 100 * MEBIBYTE  # it was alone
 
         crowd.most = 0
@@ -211,7 +211,7 @@ def test_what_is_under_way_is_bounded_and_small_works_do_not_wait_for_it() -> No
 
 def test_those_that_wait_are_bounded_and_leave_nothing_behind_when_they_give_up() -> None:
     async def main() -> None:
-        crowd = Crowd(Turns(40 * MEBIBYTE, most_bytes=10 * MEBIBYTE))
+        crowd = Crowd(StepRunner(40 * MEBIBYTE, most_bytes=10 * MEBIBYTE))
         some = [asyncio.create_task(crowd.work(f"{n}", 10 * MEBIBYTE)) for n in range(5)]
         await asyncio.sleep(0)
         with pytest.raises(RequestError) as caught:
@@ -223,7 +223,7 @@ def test_those_that_wait_are_bounded_and_leave_nothing_behind_when_they_give_up(
         assert crowd.ended == ["4"]
         await asyncio.gather(*(crowd.work("again", 10 * MEBIBYTE) for _ in range(5)))
         assert crowd.most == 10 * MEBIBYTE
-        assert crowd.turns.bytes_under_way == 0
+        assert crowd.runner.bytes_under_way == 0
 
     asyncio.run(main())
 

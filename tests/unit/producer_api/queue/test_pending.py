@@ -1,11 +1,11 @@
-"""Waiters: whose end an entry's end is."""
+"""PendingReplies: whose end an entry's end is."""
 
 from __future__ import annotations
 
 import pytest
 
 from producer_api.queue.admission import refusal
-from producer_api.queue.pending import Waiter
+from producer_api.queue.pending import PendingReply
 from producer_api.queue.reply_reader import FEWEST_PER_SWEEP, MANY_BYTES, MOST_PER_SWEEP, lookups_after
 from shared.wire.outcomes import CANCELLED, RequestError
 
@@ -13,10 +13,10 @@ from shared.wire.outcomes import CANCELLED, RequestError
 def test_an_entry_that_ended_before_it_was_known_ends_its_waiter_alone() -> None:
     """The answer that names the entry and the news of its end come on different connections, in either order."""
     ends: list[bytes | RequestError] = []
-    mine, other, told_first = (Waiter("a", ends.append, 0.0) for _ in range(3))
+    mine, other, told_first = (PendingReply("a", ends.append, 0.0) for _ in range(3))
     mine.entered(b"5-0")
-    for waiter in (mine, other, told_first):
-        waiter.entry_ended(b"5-0", b"end")
+    for pending in (mine, other, told_first):
+        pending.entry_ended(b"5-0", b"end")
     assert ends == [b"end"]
     other.entered(b"6-0")
     told_first.entered(b"5-0")
@@ -27,15 +27,15 @@ def test_an_entry_that_ended_before_it_was_known_ends_its_waiter_alone() -> None
 @pytest.mark.parametrize("known_first", [True, False])
 def test_one_that_joined_hears_of_the_end_too(known_first: bool) -> None:
     ends: list[bytes | RequestError] = []
-    waiter = Waiter("a", ends.append, 1.0)
+    pending = PendingReply("a", ends.append, 1.0)
     error = refusal(CANCELLED, "The request was cancelled.", "a")
     if known_first:
-        waiter.join(b"5-0")
-    waiter.entry_ended(b"5-0", error)
+        pending.join(b"5-0")
+    pending.entry_ended(b"5-0", error)
     if not known_first:
-        waiter.join(b"5-0")
+        pending.join(b"5-0")
     assert ends == [error]
-    waiter.entry_ended(b"5-0", error)
+    pending.entry_ended(b"5-0", error)
     assert ends == [error]
 
 
