@@ -23,6 +23,10 @@ ONLY ?=
 REPEAT ?= 1
 BENCH ?=
 TESTS ?=
+# Where the tests are that need neither PyTorch nor a process; those among them that ask for a server are left out.
+PURE := tests/test_architecture.py tests/test_suite.py tests/unit/consumer/batching tests/unit/consumer/pipeline \
+	tests/unit/consumer/queue tests/unit/consumer/switching tests/unit/headrace/lanes tests/unit/headrace/operate \
+	tests/unit/loadgen tests/unit/producer_api tests/unit/shared tests/unit/test_docs.py tests/unit/test_deploy_files.py
 # How long a storm or a soak lasts, and which one it is.
 MINUTES ?=
 SEED ?= 1
@@ -46,6 +50,9 @@ help: ## show the verbs
 
 up: $(STAMP) ## start Redis, the consumers and the front end; Ctrl-C stops them
 	@exec $(BIN)/python -m headrace up
+
+check: $(STAMP) ## run the pure tests, without servers and PyTorch: under a minute
+	@$(BIN)/python -m pytest -q -n 2 -m "not soak and not server" $(PURE)
 
 test: $(STAMP) ## run the tests, four at a time; SLOW_CPU=1 as on a processor without AVX-512
 	@$(BIN)/python -m pytest -n 4 --dist worksteal

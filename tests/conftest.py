@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import gc
 import os
-import re
 import secrets
 from collections.abc import Iterator
 
 import pytest
 
-from shared.redis.client import connect
 from shared.redis.embedded import ServerConfig, free_port
 from tests.children import ask_ourselves_directly, keep_what_is_compiled
-from tests.embedded import EmbeddedServer
+from tests.embedded import EmbeddedServer, keys_without_limit
 
 ask_ourselves_directly()
 keep_what_is_compiled()
 
 REDIS_IMAGE = "redis:7-bookworm"
 
-STAYS = re.compile(r"hr:\{[^}]*\}:(card|lanes|wish|q:.*|dlq:.*)")
-"""Keys that outlive everybody; any other one has a time limit, see docs/protocol.md."""
-
 _servers: set[str] = set()
 _tests: dict[str, str] = {}
 """Which test a model's name was made for."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what asks for a server."""
+    servers = {"valkey_url", "redis7_url", "redis_url"}
+    for item in items:
+        if not servers.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("server")
 
 
 def pytest_collection_finish() -> None:
@@ -92,14 +95,3 @@ def every_key_has_a_time_limit() -> Iterator[None]:
     _tests.clear()
     leaks = [(names[name], key) for url in _servers if names for name, key in keys_without_limit(url) if name in names]
     assert not leaks
-
-
-def keys_without_limit(url: str) -> list[tuple[str, str]]:
-    """Keys of tests that stay for ever and should not: the model's name, and the key."""
-    with connect(url) as client:
-        keys = [key for key in client.scan_iter("hr:{test-*", count=10_000) if not STAYS.fullmatch(key.decode())]
-        pipe = client.pipeline(transaction=False)
-        for key in keys:
-            pipe.pttl(key)
-        found = [key.decode() for key, left_ms in zip(keys, pipe.execute(), strict=True) if left_ms == -1]
-    return [(key[4:].partition("}")[0], key) for key in found]

@@ -12,7 +12,16 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-POLL_S = 0.005
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.002, 0.03
+"""Between two looks. What comes soon is seen soon, and what takes long is not slowed down by looking."""
+
+
+def _pauses_s(limit_s: float) -> Iterator[float]:
+    """How long to pause before each further look, until the time is over."""
+    give_up_s, pause_s = time.monotonic() + limit_s, FIRST_PAUSE_S
+    while time.monotonic() < give_up_s:
+        yield pause_s
+        pause_s = min(1.5 * pause_s, LONGEST_PAUSE_S)
 
 
 def eventually(predicate: Callable[[], T | None], limit_s: float = 20.0) -> T:
@@ -21,19 +30,21 @@ def eventually(predicate: Callable[[], T | None], limit_s: float = 20.0) -> T:
     Raises:
         AssertionError: it gave nothing true within ``limit_s``.
     """
-    give_up_s = time.monotonic() + limit_s
+    pauses_s = _pauses_s(limit_s)
     while not (found := predicate()):
-        assert time.monotonic() < give_up_s, f"nothing came within {limit_s:g} s; the last answer was {found!r}"
-        time.sleep(POLL_S)
+        pause_s = next(pauses_s, None)
+        assert pause_s is not None, f"nothing came within {limit_s:g} s; the last answer was {found!r}"
+        time.sleep(pause_s)
     return found
 
 
 async def eventually_async(predicate: Callable[[], T | Awaitable[T | None] | None], limit_s: float = 20.0) -> T:
     """The same on an event loop, which goes on meanwhile; what ``predicate`` gives may have to be awaited."""
-    give_up_s = time.monotonic() + limit_s
+    pauses_s = _pauses_s(limit_s)
     while not (found := await given if isinstance(given := predicate(), Awaitable) else given):
-        assert time.monotonic() < give_up_s, f"nothing came within {limit_s:g} s; the last answer was {found!r}"
-        await asyncio.sleep(POLL_S)
+        pause_s = next(pauses_s, None)
+        assert pause_s is not None, f"nothing came within {limit_s:g} s; the last answer was {found!r}"
+        await asyncio.sleep(pause_s)
     return found
 
 

@@ -586,7 +586,7 @@ def run(url: str, prefix: str, examples: int, *, derandomize: bool) -> None:
 
 @pytest.mark.timeout(120)
 def test_the_promises_hold_whatever_happens(valkey_url: str, model_name: str) -> None:
-    run(valkey_url, model_name, 80, derandomize=True)
+    run(valkey_url, model_name, 50, derandomize=True)
 
 
 @pytest.mark.soak

@@ -16,6 +16,7 @@ import pytest
 from shared import keys
 from shared.redis.client import connect
 from tests.children import ROOT, clean_environment
+from tests.e2e.tuned import models_file
 from tests.unit.headrace.stacks import Running
 
 MODEL = "bench-mobilenet"
@@ -26,9 +27,12 @@ pytestmark = pytest.mark.timeout(240)
 
 
 def settings(folder: Path, **more: str) -> dict[str, str]:
-    """One runtime beside torch, and small batches, so that a search is short. No Redis is there to be found."""
+    """A small network, one runtime beside torch, and small batches: a short search. No Redis is there to be found."""
+    with models_file(folder, MODEL).open("a") as models:
+        models.write('[models.echo]\nfamily = "echo"\n')
     return {
         "HEADRACE_DATA_DIR": str(folder),
+        "HEADRACE_MODELS_FILE": str(folder / "models.toml"),
         "HEADRACE_MODELS": MODEL,
         "HEADRACE_RUNTIME": "onnxruntime",
         "HEADRACE_PRECISION": "fp32",
@@ -173,7 +177,7 @@ family = "echo"
 
 
 def test_each_way_to_fail_has_its_status_and_its_sentence(tmp_path: Path) -> None:
-    table = tmp_path / "models.toml"
+    table = tmp_path / "missing.toml"
     table.write_text(MISSING)
     for arguments, more, status, sentence in (
         (("nobody",), {}, 2, "Model 'nobody' is not in "),

@@ -6,7 +6,7 @@ import ast
 import json
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,9 +64,12 @@ class Heavy(Toy):
 
 
 @pytest.fixture(autouse=True)
-def counts() -> None:
+def counts() -> Iterator[None]:
     Heavy.alive.clear()
     Heavy.most, Heavy.refused = 0, set()
+    yield
+    while House.begun:
+        House.begun.pop().abandon()
 
 
 def configured(folder: Path, **settings: str) -> ConsumerConfig:
@@ -92,8 +95,19 @@ class Padding(Heavy):
         return self.padded
 
 
+def raising(error: BaseException) -> Callable[..., None]:
+    """A function that takes anything and raises ``error``."""
+
+    def breaks(*arguments: object, **options: object) -> None:
+        raise error
+
+    return breaks
+
+
 class House:
     """A worker on a thread, its queue, and what it exports."""
+
+    begun: list[House] = []
 
     def __init__(self, config: ConsumerConfig, build: type[Model] = Heavy) -> None:
         self.lane = InMemoryLane()
@@ -104,6 +118,7 @@ class House:
         )
         self.status: int | None = None
         self.thread = threading.Thread(target=self._run, daemon=True)
+        self.begun.append(self)
 
     def _run(self) -> None:
         self.status = self.worker.run()
@@ -115,6 +130,16 @@ class House:
         yield self
         self.worker.stop()
         assert joined(self.thread)
+
+    def abandon(self) -> None:
+        """Have what still runs end, as the end of its process would: here it would beat beside later tests."""
+        self.worker.stop()
+        if self.thread.ident is not None:
+            self.thread.join(10.0)
+        error = self.worker._threads.cause
+        if error is not None:
+            for step in STAGES.values():
+                setattr(self.stream, step, raising(error))
 
     def ask(self, request_id: str) -> tuple[str, str | None]:
         """Send a request and wait; returns the precision that answered and the data's beginning."""
@@ -336,19 +361,18 @@ STAGES = {"fetch": "read", "commit": "commit", "keep": "reap", "pulse": "heartbe
 ENDINGS = [SystemExit(0), Panic("no more"), KeyboardInterrupt(), GeneratorExit(), ZeroDivisionError("a bug")]
 
 
-@pytest.mark.parametrize("error", ENDINGS, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    ("stage", "error"),
+    [*((stage, ENDINGS[0]) for stage in STAGES), *(("commit", error) for error in ENDINGS[1:])],
+    ids=lambda one: one if isinstance(one, str) else type(one).__name__,
+)
 def test_whatever_ends_a_stage_ends_the_process_with_its_cause(
     tmp_path: Path, stage: str, error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     house = House(configured(tmp_path, DEVICE="cpu"))
-
-    def breaks(*arguments: object, **options: object) -> None:
-        raise error
-
     house.thread.start()
     eventually(lambda: house.lane.workers)
-    setattr(house.stream, STAGES[stage], breaks)
+    setattr(house.stream, STAGES[stage], raising(error))
     for number in range(8):  # more than are committed at once
         house.lane.add({b"m": message(f"a-{number}", b"hello")})
     assert joined(house.thread), "a stage is gone, and nobody noticed"

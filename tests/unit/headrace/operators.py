@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner
+
 from consumer.queue.redis_stream import RedisStream
+from headrace.__main__ import main
 from shared import keys
 from shared.redis import library
 from shared.redis.client import connect
@@ -19,7 +21,6 @@ from shared.redis.embedded import ServerConfig, free_port
 from shared.settings import Settings
 from shared.state.cards import Card
 from shared.wire.messages import Request, encode_request
-from tests.children import ROOT, clean_environment
 from tests.contract.lanes import card
 from tests.embedded import EmbeddedServer
 
@@ -43,17 +44,12 @@ class Said:
 
 
 def headrace(url: str, *arguments: str, **settings: str) -> Said:
-    """Run ``python -m headrace`` on the server at ``url``."""
-    done = subprocess.run(
-        [sys.executable, "-m", "headrace", *arguments],
-        cwd=ROOT,
-        env=clean_environment(HEADRACE_REDIS_URL=url, **settings),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    return Said(done.returncode, done.stdout, done.stderr)
+    """Run a command of ``headrace`` on the server at ``url``, in this process."""
+    runner = CliRunner(env=dict.fromkeys((name for name in os.environ if name.startswith("HEADRACE_")), None))
+    done = runner.invoke(main, arguments, env={"HEADRACE_REDIS_URL": url, "HEADRACE_TUNE": "off", **settings})
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return Said(done.exit_code, done.stdout, done.stderr)
 
 
 @contextmanager

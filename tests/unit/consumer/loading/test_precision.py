@@ -389,7 +389,7 @@ needs_bf16 = pytest.mark.skipif(
 
 
 @needs_bf16
-@pytest.mark.parametrize("name", ["imagenet", "bench-mobilenet"])
+@pytest.mark.parametrize("name", [pytest.param("imagenet", marks=pytest.mark.soak), "bench-mobilenet"])
 @pytest.mark.usefixtures("one_thread")
 def test_bf16_passes_on_the_shipped_models(name: str) -> None:
     config = model_config.load(ROOT / "models.toml")[name]

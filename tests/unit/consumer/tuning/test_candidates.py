@@ -78,6 +78,7 @@ runtime("compile").open(job_of(network_of(networks.Plain()), Path(sys.argv[1])))
 """
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(bool(runtime("compile").missing("cpu")), reason="needs a C++ compiler")
 def test_what_cannot_be_compiled_is_a_sentence(tmp_path: Path) -> None:
     """The compiler that is there is none. In a process of its own, since torch keeps which one it found."""

@@ -3,50 +3,57 @@
 from __future__ import annotations
 
 import resource
-import signal
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
 import pytest
 
 from consumer.tuning import limit
-from consumer.tuning.limit import OutOfTime, is_fine, processor_time
+from consumer.tuning.limit import is_fine, processor_time
 from tests.children import ROOT, clean_environment
 
-
-def compute_until_interrupted() -> None:
-    while True:
-        try:
-            sum(range(1000))
-        except Exception:  # as a library might
-            continue
-
-
-def test_who_computes_for_too_long_is_interrupted() -> None:
-    before = signal.getsignal(signal.SIGPROF)
-    begun_s = time.process_time()
-    with pytest.raises(OutOfTime), processor_time(0.2):
-        compute_until_interrupted()
+INTERRUPTED = """
+import signal, time
+from consumer.tuning.limit import OutOfTime, processor_time
+before, begun_s = signal.getsignal(signal.SIGPROF), time.process_time()
+try:
+    with processor_time(0.2):
+        while True:
+            try:
+                sum(range(1000))
+            except Exception:  # as a library might
+                continue
+except OutOfTime:
     assert time.process_time() - begun_s >= 0.2
     assert signal.getsignal(signal.SIGPROF) is before
+    print("interrupted")
+"""
+OVER_AT_ONCE = """
+import threading
+from contextlib import suppress
+from consumer.tuning.limit import OutOfTime, processor_time
+for _ in range(20):
+    with suppress(OutOfTime), processor_time(0.0):  # over at once: the signal comes at any point, or too late
+        sum(range(100_000))
+assert "processor time" not in {thread.name for thread in threading.enumerate()}
+print("not disturbed")
+"""
+
+
+@pytest.mark.parametrize(("script", "told"), [(INTERRUPTED, "interrupted"), (OVER_AT_ONCE, "not disturbed")])
+def test_who_computes_for_too_long_is_interrupted_and_nobody_afterwards(script: str, told: str) -> None:
+    """In a process of its own: a signal that comes at the wrong time would end that of all other tests."""
+    argv = [sys.executable, "-c", script]
+    done = subprocess.run(argv, cwd=ROOT, env=clean_environment(), capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, told), done.stderr
 
 
 def test_waiting_uses_no_processor_time() -> None:
     with processor_time(0.5):
         assert not threading.Event().wait(0.6)
     assert "processor time" not in {thread.name for thread in threading.enumerate()}
-
-
-def test_what_ends_in_time_is_not_disturbed_afterwards() -> None:
-    for _ in range(20):
-        with suppress(OutOfTime), processor_time(0.0):  # over at once: the signal comes at any point, or too late
-            sum(range(100_000))
-    threads = {thread.name for thread in threading.enumerate()}
-    assert "processor time" not in threads
 
 
 def test_only_the_main_thread_can_be_interrupted() -> None:
