@@ -16,7 +16,7 @@ from shared.redis.client import connect
 from shared.wire.messages import Request, encode_request
 from tests.e2e.stack import Response, Stack, call, echo_models
 from tests.helpers import eventually
-from tests.unit.headrace.operators import Said, headrace
+from tests.unit.headrace.operators import headrace
 
 LIMIT = 6
 
@@ -145,14 +145,17 @@ def test_a_drain_ends_with_its_time_or_when_somebody_resumes(stack: Stack, valke
         redis.xadd(keys.work(model_name, keys.DEFAULT_LANE), {keys.MESSAGE_FIELD: encode_request(request)})
     late = headrace(valkey_url, "drain", model_name, "--timeout", "0.1", "--json")
     assert (late.code, late.json["outcome"], late.json["left"]) == (3, "timeout", 1)
-    with ThreadPoolExecutor(1) as pool:
-        draining: Future[Said] = pool.submit(headrace, valkey_url, "drain", model_name)
-        with connect(valkey_url) as redis:
-            place = keys.wish(model_name)
-            redis.hdel(place, "serving")
+    with connect(valkey_url) as redis, ThreadPoolExecutor(1) as pool:
+        place = keys.wish(model_name)
+        redis.hdel(place, "serving")
+
+        def end_it() -> None:
             wait_until(lambda: redis.hget(place, "serving") == b"draining")
             redis.hset(place, "serving", "paused")
-        ended = draining.result()
+
+        ending = pool.submit(end_it)
+        ended = headrace(valkey_url, "drain", model_name)
+        ending.result()
     assert (ended.code, "somebody else ended the drain" in ended.out) == (1, True)
     consumer.signal(signal.SIGCONT)
     assert headrace(valkey_url, "resume", model_name).code == 0

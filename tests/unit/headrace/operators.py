@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,7 +45,9 @@ class Said:
 
 
 def headrace(url: str, *arguments: str, **settings: str) -> Said:
-    """Run a command of ``headrace`` on the server at ``url``, in this process."""
+    """Run a command of ``headrace`` on the server at ``url``, in this process: on the main thread only, since all
+    threads share the streams and the environment that it is given."""
+    assert threading.current_thread() is threading.main_thread()
     runner = CliRunner(env=dict.fromkeys((name for name in os.environ if name.startswith("HEADRACE_")), None))
     done = runner.invoke(main, arguments, env={"HEADRACE_REDIS_URL": url, "HEADRACE_TUNE": "off", **settings})
     if done.exception is not None and not isinstance(done.exception, SystemExit):

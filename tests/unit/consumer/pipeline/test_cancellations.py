@@ -59,7 +59,7 @@ def test_what_is_told_again_is_not_lost_and_forgotten_with_the_first() -> None:
     assert not cancellations
 
 
-@settings(max_examples=25)  # an example tells of some ten thousand entries
+@settings(max_examples=8)  # an example tells of some ten thousand entries
 @given(
     st.lists(
         st.tuples(st.sampled_from(["default", "gold"]), st.integers(0, MOST * 2), st.floats(0.0, 3 * KEPT_S)),

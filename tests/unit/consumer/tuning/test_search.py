@@ -129,8 +129,8 @@ def test_a_candidate_without_an_end_is_given_up_with_the_budget(tmp_path: Path) 
             except Exception:  # as a library might
                 continue
 
-    assert trial_of(tmp_path, Odd(forever), budget_s=2.0).outcome == (
-        "given up, because the 2 s for the search were over."
+    assert trial_of(tmp_path, Odd(forever), budget_s=1.0).outcome == (
+        "given up, because the 1 s for the search were over."
     )
 
 
