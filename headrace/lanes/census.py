@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared import keys
+from shared.limits import LONGEST_MS
 from shared.names import NAME_PATTERN
 from shared.redis.client import ServerError, SyncLink
 
@@ -20,7 +21,6 @@ MOST_KEYS = 5_000
 
 _PAGE = 500
 _NEVER = -1
-_HOUR_MS = 3_600_000
 _NAME = f"({NAME_PATTERN})"
 _KEY = re.compile(rf"hr:\{{{_NAME}\}}:(?:(r|rs|d):{_NAME}:{NAME_PATTERN}|(q|x|dlq):{_NAME})\Z".encode())
 
@@ -85,7 +85,7 @@ class Census:
         """Give the keys of the latest round that would never expire an hour, so that their memory comes back."""
         for holding in self.found.values():
             if holding.endless:
-                self._ask(self._own, [("PEXPIRE", name, _HOUR_MS, "NX") for name in holding.endless])
+                self._ask(self._own, [("PEXPIRE", name, LONGEST_MS, "NX") for name in holding.endless])
             holding.endless = []
 
     def close(self) -> None:

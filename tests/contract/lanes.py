@@ -226,7 +226,7 @@ class RedisLane:
 
     def cancel(self, entry_id: bytes) -> None:
         """See the interface."""
-        self.client.fcall(functions.CANCEL, 1, self.work, "1", "any", entry_id)
+        self.client.execute_command(*functions.cancel(self.work, [("any", entry_id)], tell=True))
 
     def reply(self, request_id: str) -> bytes | None:
         """See the interface."""

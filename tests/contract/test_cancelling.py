@@ -304,7 +304,7 @@ def test_a_stream_of_ends_that_is_too_large_is_left_unread_until_it_is_cleared(
     assert [claim for _ in range(3) for claim in stream.terminations()] == [(LANE, b"2-1")]
     left_ms: Any = lane.client.pttl(places["loud"])
     assert 0 < left_ms <= limits.ENDS_MS
-    assert lane.client.fcall(functions.REPAIR, 1, loud.work, 10) == [0, 0]
+    assert lane.client.execute_command(*functions.repair(loud.work, 10)) == [0, 0]
     assert lane.client.exists(places["loud"]) == 0
     assert stream.terminations() == []
     for place in places.values():
@@ -334,5 +334,5 @@ def test_a_repair_after_the_clock_was_set_back_leaves_the_ends(lane: RedisLane) 
     place = keys.ends(lane.model, LANE)
     lane.client.xadd(place, {"entry": "1-1"})
     lane.client.xadd(keys.work(lane.model, LANE), {"m": message("future")}, id="9999999999999-0")
-    assert lane.client.fcall(functions.REPAIR, 1, keys.work(lane.model, LANE), 10, 5000) == [1, 0]
+    assert lane.client.execute_command(*functions.repair(keys.work(lane.model, LANE), 10, 5000)) == [1, 0]
     assert lane.client.exists(place) == 1

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import redis
 
+from consumer.queue.interface import Completion, Dead
 from shared import keys
 from shared.names import NAME_PATTERN
 from shared.redis import functions, library
@@ -33,13 +34,16 @@ class Server:
         answer: Any = self.client.fcall(function, 1, key or self.work, *arguments)
         return answer
 
+    def send(self, command: functions.Command) -> Any:
+        answer: Any = self.client.execute_command(*command)
+        return answer
+
     def heartbeat(self, worker: str = "one", limit: int = 100) -> Any:
-        return self.call(functions.HEARTBEAT, worker, 60_000, limit, 2, "pid", "1", "name", '"x"')
+        return self.send(functions.heartbeat(self.work, worker, 60_000, limit, {"pid": "1"}, {"name": '"x"'}))
 
     def admit(self, *items: tuple[Any, Any, Any], limit: Any = 100, me: str = "", cursor: str = "",
               acks: tuple[str, ...] = ()) -> Any:  # fmt: skip
-        flat = [part for item in items for part in item]
-        return self.call(functions.ADMIT, limit, me, cursor, len(acks), len(items), *acks, *flat)
+        return self.send(functions.admit(self.work, limit, me, cursor, acks, items))
 
     def commit(self, *items: tuple[Any, Any, Any, Any, Any]) -> Any:
         flat = [part for item in items for part in item]
@@ -72,6 +76,34 @@ def server(redis_url: str, model_name: str) -> Iterator[Server]:
     found: Any = list(client.scan_iter(match=f"hr:{{{model_name}}}:*", count=1000))
     client.unlink(*found)
     client.close()
+
+
+def test_every_function_takes_what_its_encoder_makes(server: Server) -> None:
+    """On an entry that is not under way, with an id that has no reply."""
+    work, one = server.work, Completion(b"1-1", "a", "me", 1000, b"reply")
+    assert server.send(functions.heartbeat(work, "one", 60_000, 100, {"lane_bytes": "7000"}, {}))[1:] == [0]
+    calls: list[tuple[functions.Command, Any]] = [
+        (functions.version(work), library.VERSION),
+        (functions.ask(work, "a", "b"), [b"unknown", b"unknown"]),
+        (functions.lane_bytes(work), [0, 0, 7_000, 0]),
+        (functions.commit(work, 1000, [one, one]), [0, 0]),
+        (functions.answered(work, 1000, [one]), [0]),
+        (functions.dead(work, 1000, [Dead(one, "It crashed.", 2)]), [0]),
+        (functions.requeue(work, [("1-1", "a"), (b"2-1", "")]), [b"gone", b"gone"]),
+        (functions.renew(work, "one", [b"1-1", b"2-1"]), [b"1-1", b"2-1"]),
+        (functions.reclaim(work, "one", 1000, 10), []),
+        (functions.claimed(work, "one", "0-0", 10), [b""]),
+        (functions.begin(work, "one", b"1-1", 2), 0),
+        (functions.reap(work, 1000), 0),
+        (functions.lanes(work), [b"default", b"100"]),
+        (functions.cancel(work, [("a", ""), ("b", b"1-1")], tell=True), [b"unknown", b"unknown"]),
+        (functions.admit(work, 0, "me", "0-0", ["b"], [("a", functions.check(9, 9, "print"), b"m")]), [0, b"full"]),
+        (functions.repair(work, 10, 1000), [0, 0]),
+        (functions.repair(work, 10), [0, 0]),
+        (functions.leave(work, "one"), 0),
+    ]
+    assert [(command[1], server.send(command)) for command, _ in calls] == [(made[1], said) for made, said in calls]
+    assert {command[1] for command, _ in calls} == {*library.names()} - {functions.HEARTBEAT}
 
 
 BAD_KEYS = (

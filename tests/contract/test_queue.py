@@ -137,7 +137,7 @@ class RedisBench:
             client.hset(keys.lanes(self._model), lane, lanes.encode(limit, 1.0))
             if limit_bytes is not None:
                 client.hset(keys.lanes(self._model), lanes.bytes_field(lane), lanes.encode_bytes(limit_bytes))
-            client.fcall(functions.LANES, 1, keys.work(self._model, lane))
+            client.execute_command(*functions.lanes(keys.work(self._model, lane)))
 
     def close(self) -> None:
         self._gate.set()

@@ -275,7 +275,7 @@ def test_without_other_lanes_nothing_changes(real: RedisLane) -> None:
 
 
 def repaired(lane: RedisLane, most: int = 1000) -> Any:
-    return lane.client.fcall(functions.REPAIR, 1, lane.work, most)
+    return lane.client.execute_command(*functions.repair(lane.work, most))
 
 
 def test_a_repair_puts_survivors_back_and_the_lane_takes_more(real: RedisLane) -> None:
@@ -320,7 +320,7 @@ def test_a_repair_gives_no_id_a_second_time(real: RedisLane) -> None:
     for _ in range(20):
         with real.client.pipeline(transaction=True) as step:
             step.xadd(gold.work, {"m": b"old"})
-            step.fcall(functions.REPAIR, 1, gold.work, 10)
+            step.execute_command(*functions.repair(gold.work, 10))
             step.xrange(gold.work)
             old, _, [(new, _)] = step.execute()
         assert new != old

@@ -131,9 +131,8 @@ class Lane(RuleBasedStateMachine):
     # ---- producers
 
     def _admit(self, items: list[tuple[str, str]], limit: int, acks: list[str]) -> list[Any]:
-        call: list[Any] = ["FCALL", functions.ADMIT, 1, self.work, limit, "here", "", len(acks), len(items), *acks]
-        for request_id, check in items:
-            call += [request_id, check, f"message of {request_id}"]
+        requests = [(request_id, check, f"message of {request_id}") for request_id, check in items]
+        call = functions.admit(self.work, limit, "here", "", acks, requests)
         answer: list[Any] = self.client.execute_command(*call)
         return answer
 
@@ -210,7 +209,7 @@ class Lane(RuleBasedStateMachine):
             request_id = truth.entries[entry].id
             noted, _ = truth.flights.get(request_id, (b"", ""))
         life = truth.entries.pop(entry or noted, None)
-        (status,) = self.client.fcall(functions.CANCEL, 1, self.work, str(int(told)), request_id, entry)
+        (status,) = self.client.execute_command(*functions.cancel(self.work, [(request_id, entry)], tell=told))
         if life is None or life.deleted:
             assert status == (b"answered" if request_id in truth.visible else b"unknown")
             return
@@ -221,7 +220,7 @@ class Lane(RuleBasedStateMachine):
     @rule(request_id=IDS)
     def ask(self, request_id: str) -> None:
         """Somebody asks how an id stands."""
-        (status,) = self.client.fcall(functions.ASK, 1, self.work, request_id)
+        (status,) = self.client.execute_command(*functions.ask(self.work, request_id))
         life = self.truth.in_stream.get(self.truth.flights.get(request_id, (b"", ""))[0])
         if request_id in self.truth.visible:
             assert status == b"answered"

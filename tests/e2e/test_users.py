@@ -154,10 +154,11 @@ def test_what_was_accepted_is_there_after_a_restart(executable: Path, tmp_path: 
         with connect(place.url("administrator")) as client:
             library.load(client)
         with connect(place.url("consumer")) as client:
-            client.fcall(functions.HEARTBEAT, 1, work, "w1", 5000, 100, 0)
+            client.execute_command(*functions.heartbeat(work, "w1", 5000, 100, {}, {}))
         with connect(place.url("front_end")) as client:
             for name in ("a", "b"):
-                assert client.fcall(functions.ADMIT, 1, work, 100, "fe", "0-0", 0, 1, name, "0", b"message")[1]
+                request = (name, functions.NOT_ASKED_BEFORE, b"message")
+                assert client.execute_command(*functions.admit(work, 100, "fe", "0-0", (), [request]))[1]
     with running(executable, folder, config) as place, connect(place.url("administrator")) as client:
         assert client.xlen(work) == 2
         assert [group["name"] for group in client.xinfo_groups(work)] == [keys.GROUP.encode()]

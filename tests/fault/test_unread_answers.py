@@ -179,7 +179,8 @@ class OtherLane:
     def request(self, request_id: str) -> None:
         """Send a request, run it, and read the reply; each step must succeed at once."""
         message = encode_request(Request(request_id, 60_000, "application/octet-stream", bytes(100_000)))
-        admit = ("FCALL", functions.ADMIT, 1, WORK, 100, "fe", "0-0", 0, 1, request_id, "0", message)
+        request = (request_id, functions.NOT_ASKED_BEFORE, message)
+        admit = functions.admit(WORK, 100, "fe", "0-0", (), [request])
         entry = self._link.call(*admit)[1]
         assert entry.partition(b"-")[0].isdigit(), entry
         [claimed] = self._stream.read(10)
