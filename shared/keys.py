@@ -55,7 +55,7 @@ def flight(model: str, lane: str, request_id: str) -> str:
     return f"hr:{{{model}}}:d:{lane}:{request_id}"
 
 
-def ends(model: str, lane: str) -> str:
+def terminations(model: str, lane: str) -> str:
     """Capped stream that tells which entries of a lane ended without a consumer: cancelled, or expired in the queue."""
     return f"hr:{{{model}}}:x:{lane}"
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from shared.redis.client import ClientError, connect
+from shared.redis.client import RedisError, connect
 from shared.redis.embedded import (
     HOST,
     KEEPS_FREED_MEMORY,
@@ -32,7 +32,7 @@ def answering_pid(port: int) -> int | None:
     try:
         with connect(f"redis://{HOST}:{port}") as client:
             return int(client.info("server")["process_id"])
-    except (ClientError, OSError):
+    except (RedisError, OSError):
         return None
 
 
@@ -119,7 +119,7 @@ class EmbeddedServer:
         # On a server that still answers, and whose test has passed.
         leaks = []
         if kind is None and self._process is not None:
-            with suppress(ClientError):
+            with suppress(RedisError):
                 leaks = keys_without_limit(self.url)
         self.stop()
         assert not leaks

@@ -18,7 +18,7 @@ from consumer.batching.batcher import Batcher
 from consumer.batching.cost import BatchCost
 from consumer.batching.load import ONE, Load, RowBudget
 from consumer.pipeline.leases import LeaseBook
-from consumer.queue.fair_share import Lanes, Waiting
+from consumer.queue.fair_share import Lanes, Unclaimed
 from consumer.queue.interface import Claim
 from producer_api.load.wait_estimate import MOST_RETRY_AFTER_S, Backlog, Service
 
@@ -193,7 +193,7 @@ class Simulation:
         if not life.alive or life.silent or room <= 0:
             return
         waiting = {
-            lane: Waiting(len(stream), self._now_s - stream[0].added_s if stream else 0.0)
+            lane: Unclaimed(len(stream), self._now_s - stream[0].added_s if stream else 0.0)
             for lane, stream in self._streams.items()
         }
         assert life.lanes is not None

@@ -19,7 +19,7 @@ from consumer.switching.adoption import Adoptable
 from consumer.switching.preparation import Sought
 from consumer.tuning.fingerprint import fingerprint
 from consumer.tuning.store import Entry, Store
-from consumer.tuning.tuner import Errand, tune_now
+from consumer.tuning.tuner import SearchRequest, tune_now
 from shared.state.cards import Tuning
 
 from .precision import AUTO, FP32, prepare
@@ -58,7 +58,7 @@ def sought(config: ConsumerConfig, device: str, precision: str) -> Sought:
     """Return what is to be searched for to run this model in ``precision``."""
     store = store_of(replace(config, precision=precision), device)
     threads = threads_of(config.settings, device)
-    return Sought(store, Errand(config.model_name, precision, threads, store.folder, None))
+    return Sought(store, SearchRequest(config.model_name, precision, threads, store.folder, None))
 
 
 class NetworkLoader:
@@ -103,10 +103,10 @@ class NetworkLoader:
             log.warning("%s", why)
         return self._plain(Adoptable(self._store, entry.stamp, self._errand(entry.stamp), not searches_first), why)
 
-    def _errand(self, but_not: int | None) -> Errand:
+    def _errand(self, but_not: int | None) -> SearchRequest:
         config = self._config
         threads = threads_of(config.settings, self._device)
-        return Errand(config.model_name, config.precision, threads, self._store.folder, but_not)
+        return SearchRequest(config.model_name, config.precision, threads, self._store.folder, but_not)
 
     def _torch_has(self, precision: str) -> bool:
         if precision in (AUTO, FP32):

@@ -29,7 +29,7 @@ AGEING_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class Unclaimed:
     """What waits in a lane.
 
     Attributes:
@@ -58,7 +58,7 @@ class Lanes:
         self._weights, self._ageing_s = dict(weights), ageing_s
         self._credit = dict.fromkeys(self._weights, 0.0)
 
-    def share(self, room: int, waiting: Mapping[str, Waiting]) -> dict[str, int]:
+    def share(self, room: int, waiting: Mapping[str, Unclaimed]) -> dict[str, int]:
         """Return how many requests to take from each lane: ``room`` in all, fewer only when fewer wait.
 
         Lanes that are not known, or from which nothing is to be taken, are left out.
@@ -122,7 +122,7 @@ class FairShare:
             counts: requests that nobody has claimed, by lane.
         """
         self._since_s = {lane: self._since_s.get(lane, now_s) for lane, count in counts.items() if count > 0}
-        waiting = {lane: Waiting(counts[lane], now_s - since_s) for lane, since_s in self._since_s.items()}
+        waiting = {lane: Unclaimed(counts[lane], now_s - since_s) for lane, since_s in self._since_s.items()}
         taken = self._lanes.share(room, waiting)
         self._note_shares(taken, waiting.keys(), now_s)
         return taken

@@ -51,7 +51,7 @@ def depth(client: Any, model: str, lane: str, now_ms: float) -> Depth:
     """Look at one lane; ``now_ms`` is Redis's clock.
 
     Raises:
-        ClientError: the server does not answer, or there is no such lane.
+        RedisError: the server does not answer, or there is no such lane.
     """
     work = keys.work(model, lane)
     length = int(client.xlen(work))
@@ -96,7 +96,7 @@ class LaneReader:
             wait: for the first entry, where none is there.
 
         Raises:
-            ClientError: the connection failed, or a stream is missing and nothing was claimed from the others.
+            RedisError: the connection failed, or a stream is missing and nothing was claimed from the others.
         """
         lanes = tuple(fair_share.weights)
         shares = fair_share.share(max_entries, self._counts(lanes), time.monotonic())

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any
 
 from shared import keys
-from shared.redis.client import ClientError, connect
+from shared.redis.client import RedisError, connect
 from shared.settings import Settings
 from shared.state.starts import KEPT_MS, Phase, Start, decode, encode, surplus
 
@@ -51,11 +51,11 @@ class RedisBoard:
                     self._drop_surplus(key)
                 else:  # the heartbeat does, from then on
                     self._client.zadd(keys.MODELS, {self._model: now_ms})
-        except (ClientError, OSError) as error:
+        except (RedisError, OSError) as error:
             log.debug("The start is not published: %s", error)
         finally:
             if phase is not Phase.LOADING:
-                with suppress(ClientError, OSError):
+                with suppress(RedisError, OSError):
                     self._client.close()
 
     def _history(self, phase: Phase) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from shared import keys
 from shared.redis import functions, library
 from shared.redis.advice import told
-from shared.redis.client import ClientError, ServerError, SyncLink, connect, is_demoted
+from shared.redis.client import RedisError, ServerError, SyncLink, connect, is_demoted
 from shared.redis.clock import RedisClock
 from shared.settings import Settings
 from shared.state import cards, desired_state, lanes
@@ -379,7 +379,7 @@ class RedisStream:
     def _guard(self, step: Callable[[], T]) -> T:
         try:
             return step()
-        except ClientError as error:
+        except RedisError as error:
             self._was_demoted = self._was_demoted or is_demoted(error)
             if isinstance(error, ServerError) and str(error).startswith(("NOGROUP", "UNBLOCKED")):
                 raise StreamGone(str(error)) from error

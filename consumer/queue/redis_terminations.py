@@ -46,10 +46,10 @@ class TerminationsReader:
         """Wait for news of these lanes.
 
         Raises:
-            ClientError: the server does not answer.
+            RedisError: the server does not answer.
         """
         self._weigh(lanes, time.monotonic())
-        lane_of = {keys.ends(self._model, lane).encode(): lane for lane in lanes}
+        lane_of = {keys.terminations(self._model, lane).encode(): lane for lane in lanes}
         cursors = [self._cursor(lane) for lane in lanes]
         wait = ("COUNT", MOST_NEWS, "BLOCK", self._block_ms)
         claims: list[Claim] = []
@@ -71,7 +71,7 @@ class TerminationsReader:
         due = [lane for lane in lanes if self._weigh_at_s.get(lane, now_s) <= now_s]
         if not due:
             return
-        self._link.send(*(command for lane in due for command in _weighing(keys.ends(self._model, lane))))
+        self._link.send(*(command for lane in due for command in _weighing(keys.terminations(self._model, lane))))
         answers = self._link.receive_many(3 * len(due))
         for lane, size_bytes in zip(due, answers[2::3], strict=True):
             self._weigh_at_s[lane] = now_s + WEIGH_S

@@ -11,7 +11,7 @@ def take(client: Any, model: str, worker: str, lease_ms: int) -> bool:
     """Take the turn, or keep it for another lease; say whether ``worker`` has it.
 
     Raises:
-        ClientError: the server does not answer.
+        RedisError: the server does not answer.
     """
     key, mine = keys.turn(model), worker.encode()
     if client.set(key, mine, nx=True, px=lease_ms):
@@ -23,7 +23,7 @@ def end(client: Any, model: str, worker: str) -> None:
     """Give the turn back, if ``worker`` has it.
 
     Raises:
-        ClientError: the server does not answer.
+        RedisError: the server does not answer.
     """
     key = keys.turn(model)
     if client.get(key) == worker.encode():

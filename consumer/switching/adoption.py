@@ -14,7 +14,7 @@ import msgspec
 
 from consumer.queue.interface import StreamDown, StreamGone, WorkStream
 from consumer.tuning.store import Store
-from consumer.tuning.tuner import Errand, Tuner
+from consumer.tuning.tuner import SearchRequest, Tuner
 from shared.state.cards import Card, Tuning
 
 log = logging.getLogger(__name__)
@@ -26,13 +26,13 @@ class Adoptable:
 
     Attributes:
         stamp: of the entry that was there, whether it could be used or not; None for none.
-        errand: what is searched for where that is worth it.
+        search_request: what is searched for where that is worth it.
         wants_search: whether it is: nothing was found that can be used, and this start has not searched yet.
     """
 
     store: Store
     stamp: int | None
-    errand: Errand
+    search_request: SearchRequest
     wants_search: bool
 
 
@@ -75,10 +75,10 @@ class Adoption:
         return self._read[1]
 
     def _search(self, running: Adoptable) -> None:
-        if not (self._searches and running.wants_search) or self._tuner.was_tried(running.errand):
+        if not (self._searches and running.wants_search) or self._tuner.was_tried(running.search_request):
             return
         if not running.store.is_being_searched():
-            self._tuner.begin(running.errand)
+            self._tuner.begin(running.search_request)
 
     def told_of(self, card: Card) -> Card:
         """Return the card of the running model with what has become of a search for it."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from consumer.tuning.store import Store
-from consumer.tuning.tuner import Errand, Tuner
+from consumer.tuning.tuner import SearchRequest, Tuner
 
 SEARCHED = ("int8",)
 """Precisions that torch has on no device."""
@@ -20,7 +20,7 @@ class Sought:
     """What is searched for, and where the result will be."""
 
     store: Store
-    errand: Errand
+    search_request: SearchRequest
 
 
 class Preparation:
@@ -50,8 +50,8 @@ class Preparation:
             return "" if is_had else f"precision {precision} is refused: {entry.finding.refusal}"
         if self._tuner.is_searching:
             return None
-        if self._tuner.was_tried(sought.errand):
+        if self._tuner.was_tried(sought.search_request):
             return f"precision {precision} needs a search, which failed. {self._tuner.failure}"
         if not sought.store.is_being_searched():
-            self._tuner.begin(sought.errand)
+            self._tuner.begin(sought.search_request)
         return None

@@ -26,7 +26,7 @@ or others take all of the processor."""
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
+class SearchRequest:
     """What is to be searched for.
 
     Attributes:
@@ -53,16 +53,16 @@ class Errand:
         return {**os.environ, "HEADRACE_TORCH_THREADS": str(self.threads)}
 
 
-def tune_now(errand: Errand, settings: Settings) -> None:
+def tune_now(search_request: SearchRequest, settings: Settings) -> None:
     """Search, or wait for a process that does, and return when it is over; errors are in the log."""
     budget_s = settings.tune_budget_s
     log.info(
         "Looking for the fastest runtime for %s before it serves; at most %g s of processor time.",
-        errand.model,
+        search_request.model,
         budget_s,
     )
     try:
-        process = _start(errand, [])
+        process = _start(search_request, [])
     except OSError as error:
         _told(error)
         return
@@ -100,32 +100,32 @@ class Tuner:
         """Whether the process runs."""
         return self._process is not None
 
-    def was_tried(self, errand: Errand) -> bool:
+    def was_tried(self, search_request: SearchRequest) -> bool:
         """Say whether nothing would be begun, because this was tried before."""
-        return errand.place in self._tried
+        return search_request.place in self._tried
 
-    def begin(self, errand: Errand) -> None:
+    def begin(self, search_request: SearchRequest) -> None:
         """Start the process, unless one runs or this was tried before."""
         with self._lock:
-            if self._is_over or self._process is not None or errand.place in self._tried:
+            if self._is_over or self._process is not None or search_request.place in self._tried:
                 return
-            self._tried.add(errand.place)
+            self._tried.add(search_request.place)
             try:
-                process = self._process = _start(errand, self._background())
+                process = self._process = _start(search_request, self._background())
             except OSError as error:
                 self.failure = _told(error)
                 return
-        self._start(lambda: self._wait(process, errand))
+        self._start(lambda: self._wait(process, search_request))
 
     def _background(self) -> list[str]:
         return ["--background", *(["--cores", ",".join(map(str, sorted(self._cores)))] if self._cores else [])]
 
-    def _wait(self, process: subprocess.Popen[bytes], errand: Errand) -> None:
+    def _wait(self, process: subprocess.Popen[bytes], search_request: SearchRequest) -> None:
         status = process.wait()
         with self._lock:
             self._process = None
             if status == TRY_LATER:
-                self._tried.discard(errand.place)
+                self._tried.discard(search_request.place)
             elif status and not self._is_over:
                 self.failure = _told(status)
 
@@ -138,9 +138,9 @@ class Tuner:
             _end(process)
 
 
-def _start(errand: Errand, options: Sequence[str]) -> subprocess.Popen[bytes]:
-    argv = [*errand.command(), *options]
-    return subprocess.Popen(argv, stdin=subprocess.DEVNULL, env=errand.environment())
+def _start(search_request: SearchRequest, options: Sequence[str]) -> subprocess.Popen[bytes]:
+    argv = [*search_request.command(), *options]
+    return subprocess.Popen(argv, stdin=subprocess.DEVNULL, env=search_request.environment())
 
 
 def _told(trouble: int | OSError) -> str:

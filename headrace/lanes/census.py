@@ -65,7 +65,7 @@ class Census:
         """Go on through the keys; at the end of a round begin the next one only at the next look.
 
         Raises:
-            shared.redis.ClientError: the server does not answer, or this user may not look.
+            shared.redis.RedisError: the server does not answer, or this user may not look.
         """
         if not self._left:
             self._left, self._counting = self._databases(), {}

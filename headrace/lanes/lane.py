@@ -106,7 +106,7 @@ def remove(client: Any, model: str, lane: str, yes: bool, as_json: bool) -> int:
     confirm(f"Remove lane {lane} of {model} with {depth} requests and {dead} dead letters?", yes)
     with client.pipeline(transaction=True) as step:
         step.hdel(keys.lanes(model), lane, lanes.bytes_field(lane))
-        step.unlink(keys.work(model, lane), keys.dead_letters(model, lane), keys.ends(model, lane))
+        step.unlink(keys.work(model, lane), keys.dead_letters(model, lane), keys.terminations(model, lane))
         step.unlink(keys.stored(model, lane))
         step.execute()
     said = f"lane {lane} of {model} is gone, with {depth} requests and {dead} dead letters"

@@ -20,7 +20,7 @@ from headrace.output import print_json
 from headrace.redis import inspection
 from shared import keys, limits
 from shared.names import is_name
-from shared.redis.client import ClientError, ServerError
+from shared.redis.client import RedisError, ServerError
 
 from .census import Census, Holding
 
@@ -77,7 +77,7 @@ def watch(client: Any, census: Census, bounds: Bounds, interval_s: float, as_jso
     """Look again and again. Once it has worked a Redis that is away is waited for, whatever the reason.
 
     Raises:
-        shared.redis.ClientError: the first look failed.
+        shared.redis.RedisError: the first look failed.
     """
     told = _look_and_tell(client, census, bounds, set(), as_json)
     is_away = False
@@ -85,7 +85,7 @@ def watch(client: Any, census: Census, bounds: Bounds, interval_s: float, as_jso
         time.sleep(interval_s)
         try:
             told = _look_and_tell(client, census, bounds, told, as_json)
-        except ClientError as error:
+        except RedisError as error:
             if not is_away:
                 click.echo(f"headrace: Redis cannot be watched ({error}); trying on.", err=True)
             is_away = True
@@ -116,7 +116,7 @@ def look(client: Any, census: Census, bounds: Bounds) -> Iterator[Flood]:
     """Switch off who floods.
 
     Raises:
-        shared.redis.ClientError: Redis does not answer, or this user is not the administrator.
+        shared.redis.RedisError: Redis does not answer, or this user is not the administrator.
     """
     for raw in client.zrange(keys.MODELS, 0, -1):
         model = raw.decode(errors="replace")
@@ -124,7 +124,7 @@ def look(client: Any, census: Census, bounds: Bounds) -> Iterator[Flood]:
             continue
         for lane, (limit, _) in inspection.lane_settings(client, model).items():
             depth = _length(client, keys.work(model, lane))
-            ends_bytes, holding = _bytes(client, keys.ends(model, lane)), census.of(model, lane)
+            ends_bytes, holding = _bytes(client, keys.terminations(model, lane)), census.of(model, lane)
             memory_bytes = ends_bytes + _bytes(client, keys.work(model, lane)) + holding.memory_bytes
             what = _wrong(depth, limit, ends_bytes, memory_bytes, bounds, holding)
             if what:

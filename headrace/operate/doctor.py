@@ -41,7 +41,7 @@ def examine(client: Any, lease_ms: int) -> Iterator[Finding]:
     """Look at everything.
 
     Raises:
-        shared.redis.ClientError: Redis does not answer.
+        shared.redis.RedisError: Redis does not answer.
     """
     client.ping()
     yield from _server(client)

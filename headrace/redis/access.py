@@ -13,7 +13,7 @@ import click
 from shared import keys
 from shared.names import is_name
 from shared.redis.advice import told
-from shared.redis.client import ClientError, ServerError, connect
+from shared.redis.client import RedisError, ServerError, connect
 from shared.redis.minimum_server import check_client
 from shared.settings import Settings, SettingsError
 
@@ -53,7 +53,7 @@ def connected(
             yield client
     except SettingsError as error:  # a file that the address names
         end(str(error), EXIT_USAGE)
-    except ClientError as error:
+    except RedisError as error:
         end(f"{failed}: {told(error)}", EXIT_FAILED)
 
 
@@ -66,7 +66,7 @@ def _wait(client: Any, wait_s: float) -> None:
             return
         except ServerError:
             return
-        except ClientError:
+        except RedisError:
             time.sleep(_POLL_S)
 
 

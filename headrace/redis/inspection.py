@@ -114,7 +114,7 @@ def models(client: Any) -> list[Model]:
     """Look at every model, sorted by name.
 
     Raises:
-        shared.redis.ClientError: Redis does not answer.
+        shared.redis.RedisError: Redis does not answer.
     """
     now = now_ms(client)
     found = client.zrevrange(keys.MODELS, 0, MOST_MODELS - 1, withscores=True)

@@ -50,7 +50,7 @@ class FailureBoard:
 
     def _run(self) -> None:
         # Imported here: most stacks never need it.
-        from shared.redis.client import ClientError, ServerError
+        from shared.redis.client import RedisError, ServerError
 
         has_complained = False
         while True:
@@ -58,7 +58,7 @@ class FailureBoard:
             try:
                 self._publish(self._crashes)
             except Exception as error:  # whatever it is, the thread must live to show what comes next
-                is_passing = isinstance(error, ClientError | OSError) and not isinstance(error, ServerError)
+                is_passing = isinstance(error, RedisError | OSError) and not isinstance(error, ServerError)
                 if not is_passing and not has_complained:
                     has_complained = True
                     self._complain(f"Redis does not take what is to be shown of failed consumers: {error}")

@@ -82,7 +82,7 @@ def _check_server(url: str, where: str) -> None:
     """Connect as the processes will. Accept what passes by itself, such as a server that still loads its data."""
     # Imported here: with the embedded server nothing in this process needs a client.
     from shared.redis.advice import CLUSTER, REPLICA, told_of_door
-    from shared.redis.client import ClientError, ServerError, connect
+    from shared.redis.client import RedisError, ServerError, connect
 
     version = ""
     try:
@@ -97,7 +97,7 @@ def _check_server(url: str, where: str) -> None:
                 raise SettingsError(f"HEADRACE_REDIS_URL: {where} cannot be used: {CLUSTER}.")
             if said.get("role") == "slave":
                 raise SettingsError(f"HEADRACE_REDIS_URL: {where} cannot be used: {REPLICA}.")
-    except ClientError as error:
+    except RedisError as error:
         if "loading" not in str(error).lower():
             why = told_of_door(error, is_tls=url.startswith("rediss"))
             raise SettingsError(f"HEADRACE_REDIS_URL: {where} does not let us in ({why}).") from None

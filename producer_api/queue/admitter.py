@@ -16,7 +16,7 @@ from shared import keys, limits
 from shared.process.logs import about
 from shared.redis import functions, library
 from shared.redis.advice import told
-from shared.redis.client import ClientError, InPieces, Link, OutOfMemory, ServerError, Silence
+from shared.redis.client import InPieces, Link, OutOfMemory, RedisError, RedisTimeout, ServerError
 from shared.state.lanes import bytes_from
 from shared.wire.outcomes import KEY_REUSED, LANE_FULL, NO_WORKER, QUEUE_OUT_OF_MEMORY, QUEUE_UNAVAILABLE
 
@@ -198,7 +198,7 @@ class Admitter:
         """Ask what the lane takes, and refuse those that do not fit any more."""
         try:
             self.account.seen(bytes_from(await self._link.call(*functions.lane_bytes(self._work))))
-        except (ClientError, OSError) as error:  # should the connection be lost, adding them says so
+        except (RedisError, OSError) as error:  # should the connection be lost, adding them says so
             log.debug("What the lane takes is not known: %s", error)
         room = max(0, self.limit - self._length)
         fitting: list[Submission] = []
@@ -226,12 +226,12 @@ class Admitter:
             adds.append(functions.cancel(self._work, unwanted, tell=False))
         try:
             answer, *added = await self._send(call, adds)
-        except (ClientError, OSError) as error:
+        except (RedisError, OSError) as error:
             self._delivered += delivered  # deleting twice is harmless; not deleting leaves them until they expire
             again = self._safe_to_repeat(small, error)
             self._unsent = [*again, *self._unsent]
             self._failed([one for one in (*small, *large) if one not in again], error)
-            if isinstance(error, Silence):  # those that came meanwhile would wait as long again
+            if isinstance(error, RedisTimeout):  # those that came meanwhile would wait as long again
                 self._refuse_waiting()
             return
         self.account.sent(sum(one.size_bytes for one in large))
@@ -254,7 +254,7 @@ class Admitter:
         Only after an idle connection turned out to be closed. A server that is silent, or closes a connection in use,
         may be in trouble, and its answer is the client's to ask for.
         """
-        if self._link.was_idle_s < IDLE_S or isinstance(error, ServerError | Silence):
+        if self._link.was_idle_s < IDLE_S or isinstance(error, ServerError | RedisTimeout):
             return []
         return [one for one in batch if one.check != functions.NOT_ASKED_BEFORE and not one.pending.ended]
 

@@ -19,7 +19,7 @@ from shared.state.lanes import bytes_from, from_pairs
 from shared.state.starts import Phase, Start
 
 from .interface import DEFAULT_ONLY, Catalogue, ModelState
-from .loading_models import Awaited, hopeless
+from .loading_models import LoadingModels, hopeless
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class CatalogueReader:
     def __init__(self, link: Link, alive_ms: int, configured: Iterable[str] = ()) -> None:
         self._link = link
         self._alive_ms = alive_ms
-        self._awaited = Awaited(configured)
+        self._loading = LoadingModels(configured)
         self.expects = False
         self._decoded: dict[str, tuple[list[bytes], cards.Card | None]] = {}
         self._lanes: dict[str, Mapping[str, int | None]] = {}
@@ -64,7 +64,7 @@ class CatalogueReader:
         """Take a snapshot.
 
         Raises:
-            shared.redis.ClientError: Redis does not answer.
+            shared.redis.RedisError: Redis does not answer.
             shared.redis.NotPrimary: it was demoted; whatever else is connected to it should connect anew.
         """
         clock, found, memory = await self._link.call_many(
@@ -80,7 +80,7 @@ class CatalogueReader:
                 raise answer
         now_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
         listed = [name for name in (raw.decode(errors="replace") for raw in found) if is_name(name)]
-        names = list(dict.fromkeys((*self._awaited.names, *listed)))
+        names = list(dict.fromkeys((*self._loading.names, *listed)))
         commands: list[Sequence[Any]] = []
         for name in names:
             commands += (
@@ -118,7 +118,7 @@ class CatalogueReader:
             service = None if decoded is None or paused else service_of(decoded.batch, alive)
             queued = sum(lengths.values())
             failed = failures_of(died, started, now_ms)
-            ready_in_s = self._awaited.ready_in_s(name, alive, started, died, now_ms)
+            ready_in_s = self._loading.ready_in_s(name, alive, started, died, now_ms)
             expects = expects or ready_in_s is not None or any(one.is_under_way(now_ms) for one in started.values())
             states[name] = ModelState(
                 name, decoded, alive, queued, service, serving, lanes, lengths, failed, late, taken, ready_in_s,

@@ -18,7 +18,7 @@ SECOND_CHANCES = 1
 """Starts that may fail, one after the other, before the next one is not expected to serve."""
 
 
-class Awaited:
+class LoadingModels:
     """Knows what a front end was promised, and since when it looks.
 
     Args:

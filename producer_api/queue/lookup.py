@@ -11,7 +11,7 @@ from typing import Any
 from shared import keys
 from shared.redis import functions, library
 from shared.redis.advice import told
-from shared.redis.client import AsyncClient, ClientError, Link, ServerError
+from shared.redis.client import AsyncClient, Link, RedisError, ServerError
 from shared.wire.fast import decode_reply
 from shared.wire.messages import Reply, WireError
 from shared.wire.outcomes import INTERNAL, QUEUE_UNAVAILABLE, RequestError
@@ -80,7 +80,7 @@ class Lookup:
             for answer in answers:
                 if isinstance(answer, ServerError):
                     raise answer
-        except (ClientError, OSError) as error:  # TimeoutError is an OSError, and says nothing
+        except (RedisError, OSError) as error:  # TimeoutError is an OSError, and says nothing
             if is_asked:  # those that waited behind it say nothing new
                 log.warning("%s failed: %s", commands[0][1], told(error) if str(error) else "no answer in time")
             raise refusal(QUEUE_UNAVAILABLE, "Redis did not answer in time; ask again.", request_id) from None

@@ -14,7 +14,7 @@ from producer_api.background import forever
 from shared.keys import DEFAULT_LANE, FRONT_END
 from shared.process.logs import about
 from shared.redis.advice import told
-from shared.redis.client import ClientError, Link, NotPrimary, connect_async
+from shared.redis.client import Link, NotPrimary, RedisError, connect_async
 from shared.settings import Settings
 from shared.state.desired_state import Serving
 from shared.wire.bodies import LEAST_BYTES, At, Owner
@@ -127,7 +127,7 @@ class RedisQueue:
                 channel.set_bytes(self._catalogue.models[model].bytes.get(lane))
             if self._was_demoted:
                 self._connect_anew()
-        except (ClientError, OSError) as error:
+        except (RedisError, OSError) as error:
             if self._catalogue.redis_ok:
                 log.warning("Redis does not answer: %s", told(error))
             self._instruments.redis_errors.inc()

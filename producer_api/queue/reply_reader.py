@@ -15,7 +15,7 @@ from typing import Any
 
 from producer_api.background import forever
 from shared import keys, limits
-from shared.redis.client import AsyncClient, ClientError, Link
+from shared.redis.client import AsyncClient, Link, RedisError
 from shared.wire.fast import is_final
 from shared.wire.outcomes import CANCELLED, EXPIRED
 from shared.wire.reply_portion import Portion
@@ -66,7 +66,7 @@ class ReplyReader:
     ) -> None:
         self._reading, self._sweeping = Link(client), Link(client)
         self._pending_replies, self._model, self._lane = pending_replies, model, lane
-        self._stream, self._ends = keys.reply_stream(model, lane, instance), keys.ends(model, lane)
+        self._stream, self._ends = keys.reply_stream(model, lane, instance), keys.terminations(model, lane)
         self._block_ms, self._on_cursor, self._on_error = block_ms, on_cursor, on_error
         self._cursor = self._ended_up_to = b"0-0"
         self._portion = Portion()
@@ -119,7 +119,7 @@ class ReplyReader:
                 else:
                     both = (self._stream, self._ends, self._cursor, self._ended_up_to)
                     answer = await self._reading.call(*read, *both)
-            except (ClientError, OSError) as error:
+            except (RedisError, OSError) as error:
                 log.debug("Reading replies failed: %s", error)
                 self._on_error()
                 for pending in self._pending_replies.all():
@@ -185,7 +185,7 @@ class ReplyReader:
                     self._weigh_at_s = loop.time() + WEIGH_S
                     await self._weigh(self._sweeping)
                 await self._sweep(self._pending_replies.take_wanted(overdue_since_s))
-            except (ClientError, OSError) as error:
+            except (RedisError, OSError) as error:
                 log.debug("Looking for replies failed: %s", error)
                 self._on_error()
                 await asyncio.sleep(RETRY_S)
@@ -204,7 +204,7 @@ class ReplyReader:
             lookups = [("LINDEX", keys.reply(self._model, self._lane, request_id), 0) for request_id in some]
             try:
                 replies = await self._sweeping.call_many(lookups)
-            except (ClientError, OSError):
+            except (RedisError, OSError):
                 self._portion.lost(len(some))
                 for pending in (pending for request_id in wanted for pending in self._pending_replies.of(request_id)):
                     pending.look = True

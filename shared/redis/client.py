@@ -8,7 +8,7 @@ import redis.asyncio
 from shared import redis_url
 
 from . import sentinel
-from .errors import ClientError, NotPrimary, NotUsable, OutOfMemory, ServerError, Silence, is_demoted
+from .errors import NotPrimary, NotUsable, OutOfMemory, RedisError, RedisTimeout, ServerError, is_demoted
 from .idle import PING_EVERY_S, IdleSchedule
 from .links import InPieces, Link, SyncLink
 from .pool import Pool, options
@@ -16,14 +16,14 @@ from .pool import password_file as _password_file
 
 __all__ = [
     "AsyncClient",
-    "ClientError",
     "InPieces",
     "Link",
     "NotPrimary",
     "NotUsable",
     "OutOfMemory",
+    "RedisError",
+    "RedisTimeout",
     "ServerError",
-    "Silence",
     "SyncLink",
     "_password_file",
     "connect",

@@ -6,10 +6,10 @@ from redis.exceptions import (
     ConnectionError,
     OutOfMemoryError,
     ReadOnlyError,
-    RedisError,
     ResponseError,
     TimeoutError,
 )
+from redis.exceptions import RedisError as _RedisError
 
 ServerError = ResponseError
 """Redis answered with an error; the connection is fine."""
@@ -17,7 +17,7 @@ ServerError = ResponseError
 OutOfMemory = OutOfMemoryError
 """Redis refused to store more (maxmemory with noeviction)."""
 
-Silence = TimeoutError
+RedisTimeout = TimeoutError
 """Redis has not answered for the whole timeout."""
 
 
@@ -29,7 +29,7 @@ class NotUsable(ConnectionError):
     """The server is of a kind that Headrace does not use, such as one in cluster mode."""
 
 
-ClientError = RedisError
+RedisError = _RedisError
 """Anything that went wrong between this process and Redis, ``ServerError`` included."""
 
 

@@ -113,7 +113,7 @@ def load(client: redis.Redis) -> bool:
     """Load the library where it is missing or older; returns False where a newer one is there and stays.
 
     Raises:
-        ClientError: it may not be loaded, or the connection failed.
+        RedisError: it may not be loaded, or the connection failed.
     """
     return load_code(client, source())
 
@@ -137,7 +137,7 @@ async def call_many(link: Link, *commands: Command) -> list[Any]:
 
     Raises:
         ServerError: the functions may not be loaded.
-        ClientError: the connection failed; which commands took effect is unknown.
+        RedisError: the connection failed; which commands took effect is unknown.
     """
     answers = await link.call_many(commands)
     missing = [index for index, answer in enumerate(answers) if is_missing(answer)]

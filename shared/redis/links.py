@@ -16,12 +16,11 @@ from redis.exceptions import (
     ConnectionError,
     OutOfMemoryError,
     ReadOnlyError,
-    RedisError,
     ResponseError,
     TimeoutError,
 )
 
-from .errors import ClientError, ServerError, ends_connection, is_demoted
+from .errors import RedisError, ServerError, ends_connection, is_demoted
 from .idle import DOUBT_S, LOST_S, IdleSchedule
 
 
@@ -71,7 +70,7 @@ class SyncLink:
 
         Raises:
             ServerError: Redis answered with an error.
-            ClientError: the connection failed; whether the command took effect is unknown.
+            RedisError: the connection failed; whether the command took effect is unknown.
         """
         self.send(command)
         return self.receive()
@@ -80,7 +79,7 @@ class SyncLink:
         """Send commands, each of which has one answer to be received, in order.
 
         Raises:
-            ClientError: the connection failed; which commands took effect is unknown.
+            RedisError: the connection failed; which commands took effect is unknown.
         """
         if not commands:  # no answer would ever release the lock taken here
             return
@@ -103,7 +102,7 @@ class SyncLink:
 
         Raises:
             ServerError: Redis answered with an error.
-            ClientError: the connection failed, and with it every answer that has not been received.
+            RedisError: the connection failed, and with it every answer that has not been received.
         """
         if self._connection is None:
             raise ConnectionError("The connection was closed before this answer was received.")
@@ -125,7 +124,7 @@ class SyncLink:
         """Wait for the next answers and return them in order, error answers as ``ServerError`` objects.
 
         Raises:
-            ClientError: the connection failed.
+            RedisError: the connection failed.
         """
         answers: list[Any] = []
         for _ in range(count):
@@ -139,7 +138,7 @@ class SyncLink:
         """Send several commands at once and return their answers as :meth:`receive_many` does.
 
         Raises:
-            ClientError: the connection failed; which commands took effect is unknown.
+            RedisError: the connection failed; which commands took effect is unknown.
         """
         self.send(*commands)
         return self.receive_many(len(commands))
@@ -206,7 +205,7 @@ class _Answers(asyncio.Protocol):
         self._expected = 0
         self._answers: list[Any] = []
         self._waiting: asyncio.Future[list[Any]] | None = None
-        self.error: ClientError | None = None
+        self.error: RedisError | None = None
 
     def expect(self, count: int) -> asyncio.Future[list[Any]]:
         """Return a future of the next ``count`` answers; one at a time."""
@@ -241,7 +240,7 @@ class _Answers(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.fail(ConnectionError(str(exc or "Connection lost.")))
 
-    def fail(self, error: ClientError) -> None:
+    def fail(self, error: RedisError) -> None:
         """End what waits, and everything after it, with ``error``."""
         self.error = self.error or error
         waiting, self._waiting = self._waiting, None
@@ -284,7 +283,7 @@ class Link:
 
         Raises:
             ServerError: Redis answered with an error.
-            ClientError: the connection failed; whether the command took effect is unknown.
+            RedisError: the connection failed; whether the command took effect is unknown.
         """
         answer = (await self.call_many((command,)))[0]
         if isinstance(answer, ResponseError):
@@ -298,7 +297,7 @@ class Link:
             commands: of each the last argument may be :class:`InPieces`.
 
         Raises:
-            ClientError: the connection failed; which commands took effect is unknown.
+            RedisError: the connection failed; which commands took effect is unknown.
         """
         clock = asyncio.get_running_loop().time
         self.was_idle_s = (now_s := clock()) - self._called_s

@@ -7,7 +7,7 @@ from typing import Any
 from shared.settings import Settings, SettingsError
 
 from .advice import CLUSTER
-from .client import ClientError, connect
+from .client import RedisError, connect
 
 _LIMIT_S = 1.0
 
@@ -21,7 +21,7 @@ def check_server(settings: Settings) -> None:
     try:
         with connect(settings.redis_address, _LIMIT_S) as client:
             check_client(client)
-    except (ClientError, OSError):
+    except (RedisError, OSError):
         return
 
 
@@ -30,7 +30,7 @@ def check_client(client: Any) -> None:
 
     Raises:
         SettingsError: it is in cluster mode.
-        shared.redis.ClientError: it does not answer, or this user may not ask.
+        shared.redis.RedisError: it does not answer, or this user may not ask.
     """
     if client.info("cluster").get("cluster_enabled") == 1:
         raise SettingsError(f"HEADRACE_REDIS_URL: {CLUSTER}.")

@@ -18,7 +18,7 @@ from consumer.queue.redis_terminations import TerminationsReader
 from headrace.redis import acl
 from shared import keys
 from shared.redis import functions, library
-from shared.redis.client import ClientError, ServerError, SyncLink, connect
+from shared.redis.client import RedisError, ServerError, SyncLink, connect
 from shared.redis.embedded import ServerConfig, answers, find_server, free_port, server_argv
 from tests.children import ROOT, clean_environment
 from tests.embedded import EmbeddedServer
@@ -296,7 +296,7 @@ def test_what_the_documentation_says_that_no_rule_can_forbid(server: Server) -> 
 
 def test_a_consumer_whose_rules_are_older_still_hears_of_ends(server: Server) -> None:
     """It may not ask for the size of a stream."""
-    ends = keys.ends(MODEL, "older")
+    ends = keys.terminations(MODEL, "older")
     with connect(f"redis://administrator:{PASSWORD}@{server.place}/0") as client:
         head, *selectors = acl.rule("consumer", f">{PASSWORD}").replace("+memory|usage ", "").split(" (")
         arguments = [*head.replace("user consumer", "user older").split()[1:], *(f"({one}" for one in selectors)]
@@ -412,7 +412,7 @@ def lanes_for(role: str) -> Callable[[Server], None]:
         server.does("operator", "HSET", keys.lanes(MODEL), f"made-by-{role}", "10,1")
         server.does(role, "FCALL", functions.LANES, 1, WORK)
         server.does("front_end", "XADD", work, "NOMKSTREAM", "*", "m", b"message")
-        ends = keys.ends(MODEL, f"made-by-{role}")
+        ends = keys.terminations(MODEL, f"made-by-{role}")
         server.does("front_end", "XADD", ends, "*", "entry", "1-1")
         assert server.does(role, "FCALL", functions.REPAIR, 1, work, 10) == [1, 0]
         assert server.does("administrator", "EXISTS", ends) == 0
@@ -432,7 +432,7 @@ def cancel(server: Server) -> None:
         assert server.call("front_end", functions.ASK, "unwanted") == [stood]
         assert server.call("front_end", functions.CANCEL, "1", "unwanted", "") == [stood]
         assert server.call("front_end", functions.ASK, "unwanted") == [b"unknown"]
-    ends, hints = keys.ends(MODEL, "default"), keys.reply_stream(MODEL, "default", "fe")
+    ends, hints = keys.terminations(MODEL, "default"), keys.reply_stream(MODEL, "default", "fe")
     assert server.does("front_end", "XREAD", "STREAMS", hints, ends, "0", "0")
     assert server.does("consumer", "XREAD", "STREAMS", ends, "0")
     assert server.does("consumer", "MEMORY", "USAGE", ends, "SAMPLES", 0) > 0
@@ -536,7 +536,7 @@ def test_with_another_database_a_user_may_choose_that_one_and_no_other(server: S
     for who, database in ((name, 4), (user, 3)):
         with (
             connect(f"redis://{who}:{PASSWORD}@{server.place}/{database}") as client,
-            pytest.raises(ClientError, match=f"^Database {database} cannot be used .*take database 0"),
+            pytest.raises(RedisError, match=f"^Database {database} cannot be used .*take database 0"),
         ):
             client.ping()
 
@@ -554,7 +554,7 @@ def test_who_serves_is_spared_when_clients_are_closed_and_who_asks_is_not(server
 def test_a_wrong_password_and_a_hostile_name_are_refused(server: Server) -> None:
     with (
         connect(f"redis://producer:wrong@{server.place}/0") as client,
-        pytest.raises(ClientError, match=r"(?i)password"),
+        pytest.raises(RedisError, match=r"(?i)password"),
     ):
         client.ping()
     for name in (*acl.ROLES, "default"):
@@ -584,7 +584,7 @@ def test_what_the_command_prints_is_a_file_of_rules_and_lets_nobody_in(tmp_path:
     try:
         eventually(lambda: answers(config.port) or server.poll() is not None)
         assert server.poll() is None
-        with connect(f"redis://shop:anything@127.0.0.1:{config.port}/0") as client, pytest.raises(ClientError):
+        with connect(f"redis://shop:anything@127.0.0.1:{config.port}/0") as client, pytest.raises(RedisError):
             client.ping()
         with connect(f"redis://127.0.0.1:{config.port}/0") as client:
             assert set(client.acl_users()) == {"default", "shop", *acl.ROLES}

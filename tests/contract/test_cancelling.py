@@ -47,7 +47,7 @@ def commit(stream: WorkStream, entry: Entry, request_id: str) -> int:
 
 
 def told(lane: RedisLane) -> list[tuple[bytes, bytes]]:
-    found: Any = lane.client.xrange(keys.ends(lane.model, LANE))
+    found: Any = lane.client.xrange(keys.terminations(lane.model, LANE))
     return [(fields[b"id"], fields[b"entry"]) for _, fields in found]
 
 
@@ -80,7 +80,7 @@ def test_one_that_is_claimed_is_taken_away_and_its_result_changes_nothing(lane: 
 def test_whoever_waits_is_told_and_nothing_is_stored(lane: RedisLane) -> None:
     entry_id = admit(lane, "a")
     call(lane, functions.CANCEL, "1", "a", "")
-    stream = keys.ends(lane.model, LANE)
+    stream = keys.terminations(lane.model, LANE)
     news: Any = lane.client.xrange(stream)
     assert [fields for _, fields in news] == [{b"entry": entry_id, b"id": b"a", b"code": b"cancelled"}]
     left_ms: Any = lane.client.pttl(stream)
@@ -142,7 +142,7 @@ def test_asking_writes_nothing(lane: RedisLane) -> None:
 
 def test_a_producer_may_tell_the_consumers_by_itself(lane: RedisLane) -> None:
     """As docs/protocol.md says, without functions; the stream is given an end where it has none."""
-    place = keys.ends(lane.model, LANE)
+    place = keys.terminations(lane.model, LANE)
     for entry in (b"1-1", b"2-1"):
         lane.client.xadd(place, {"entry": entry})
     lane.client.xadd(place, {"something": "else", "of": "entry"})
@@ -153,7 +153,7 @@ def test_a_producer_may_tell_the_consumers_by_itself(lane: RedisLane) -> None:
 
 
 def test_the_stream_of_ends_is_kept_small(lane: RedisLane) -> None:
-    place = keys.ends(lane.model, LANE)
+    place = keys.terminations(lane.model, LANE)
     with lane.client.pipeline(transaction=False) as pipe:
         for number in range(limits.ENDS_CAP + 500):
             pipe.xadd(place, {"entry": b"%d-1" % number})
@@ -260,7 +260,7 @@ def test_an_id_from_the_future_is_left_alone(lane: RedisLane) -> None:
 
 
 def test_what_is_no_entry_is_not_kept(lane: RedisLane) -> None:
-    place, stream = keys.ends(lane.model, LANE), lane.stream("one")
+    place, stream = keys.terminations(lane.model, LANE), lane.stream("one")
     for named in (b"x" * 100_000, b"1-1\n", b"-", b"", b"1", b"1-1 ", b"\xff-1", b"1" * 21 + b"-1"):
         lane.client.xadd(place, {"entry": named})
     lane.client.xadd(place, {"other": "entry", "entry": "3-1"})
@@ -268,7 +268,7 @@ def test_what_is_no_entry_is_not_kept(lane: RedisLane) -> None:
 
 
 def test_a_backlog_is_heard_of_to_its_end(lane: RedisLane) -> None:
-    place, stream = keys.ends(lane.model, LANE), lane.stream("one")
+    place, stream = keys.terminations(lane.model, LANE), lane.stream("one")
     with lane.client.pipeline(transaction=False) as pipeline:
         for number in range(250):
             pipeline.xadd(place, {"entry": f"{number + 1}-1"})
@@ -278,7 +278,7 @@ def test_a_backlog_is_heard_of_to_its_end(lane: RedisLane) -> None:
 
 
 def test_as_many_honest_ends_as_are_kept_are_far_from_too_large(lane: RedisLane) -> None:
-    place = keys.ends(lane.model, LANE)
+    place = keys.terminations(lane.model, LANE)
     with lane.client.pipeline(transaction=False) as pipeline:
         for _ in range(limits.ENDS_CAP):
             pipeline.xadd(place, {"entry": "1700000000000-100", "id": "x" * 64, "code": "cancelled"})
@@ -295,7 +295,7 @@ def test_a_stream_of_ends_that_is_too_large_is_left_unread_until_it_is_cleared(
     assert isinstance(loud, RedisLane)
     stream = lane.stream("one", 1500)
     stream.heartbeat(card(lane.model), {})
-    places = {name: keys.ends(lane.model, name) for name in (LANE, "loud")}
+    places = {name: keys.terminations(lane.model, name) for name in (LANE, "loud")}
     lane.client.xadd(places["loud"], {"entry": "1-1"})
     assert stream.terminations() == [("loud", b"1-1")]
     lane.client.xadd(places["loud"], {"noise": bytes(limits.ENDS_BYTES)})
@@ -313,12 +313,12 @@ def test_a_stream_of_ends_that_is_too_large_is_left_unread_until_it_is_cleared(
 
 
 def test_a_large_one_that_is_there_at_the_start_is_not_read_either(lane: RedisLane) -> None:
-    lane.client.xadd(keys.ends(lane.model, LANE), {"noise": bytes(limits.ENDS_BYTES), "entry": "1-1"})
+    lane.client.xadd(keys.terminations(lane.model, LANE), {"noise": bytes(limits.ENDS_BYTES), "entry": "1-1"})
     assert lane.stream("late", 1500).terminations() == []
 
 
 def test_a_flood_of_ends_is_trimmed_before_it_is_read(lane: RedisLane) -> None:
-    place = keys.ends(lane.model, LANE)
+    place = keys.terminations(lane.model, LANE)
     with lane.client.pipeline(transaction=False) as pipeline:
         for number in range(3 * limits.ENDS_CAP):
             pipeline.xadd(place, {"entry": f"{number + 1}-1"})
@@ -331,7 +331,7 @@ def test_a_flood_of_ends_is_trimmed_before_it_is_read(lane: RedisLane) -> None:
 
 def test_a_repair_after_the_clock_was_set_back_leaves_the_ends(lane: RedisLane) -> None:
     """Whoever reads them stands at the newest id: in a new stream what comes next would lie before it."""
-    place = keys.ends(lane.model, LANE)
+    place = keys.terminations(lane.model, LANE)
     lane.client.xadd(place, {"entry": "1-1"})
     lane.client.xadd(keys.work(lane.model, LANE), {"m": message("future")}, id="9999999999999-0")
     assert lane.client.execute_command(*functions.repair(keys.work(lane.model, LANE), 10, 5000)) == [1, 0]

@@ -175,7 +175,7 @@ def test_a_request_is_cancelled_while_it_waits_for_the_device(bench: Bench) -> N
     pending: Any = bench.client.xpending
     eventually(lambda: pending(work, keys.GROUP)["pending"] == 4)
     assert bench.client.execute_command(*functions.cancel(work, [("gone", gone)], tell=True)) == [b"claimed"]
-    bench.client.xadd(keys.ends(bench.model, LANE), {"entry": told})  # as one without functions would
+    bench.client.xadd(keys.terminations(bench.model, LANE), {"entry": told})  # as one without functions would
     cancelled = bench._worker._pipeline._context.cancellations
     eventually(lambda: cancelled.holds((LANE, gone)) and cancelled.holds((LANE, told)))
     bench.counting.gate.set()

@@ -74,7 +74,7 @@ def test_hints_are_read_by_name_and_parts_of_an_answer_are_none(
 
 def test_a_stream_of_ends_that_is_too_large_is_left_unread(redis_url: str, model_name: str, monkeypatch: Any) -> None:
     monkeypatch.setattr(reply_reader, "WEIGH_S", 0.01)
-    ends, hints = keys.ends(model_name, "default"), keys.reply_stream(model_name, "default", "fe-test")
+    ends, hints = keys.terminations(model_name, "default"), keys.reply_stream(model_name, "default", "fe-test")
     entry = {"entry": "1-1", "id": "a", "code": "cancelled"}
 
     async def main() -> None:

@@ -196,7 +196,7 @@ def test_health_checks_go_through_no_proxy(stack: Stack, service: str, arguments
 
 AS_ITSELF = """
 import json, os, sys
-from shared.redis.client import ClientError, connect
+from shared.redis.client import RedisError, connect
 
 def plain(value):
     if isinstance(value, (list, tuple)):
@@ -208,7 +208,7 @@ with connect(os.environ["HEADRACE_REDIS_URL"]) as client:
     for command in json.loads(sys.argv[1]):
         try:
             found.append(plain(client.execute_command(*command)))
-        except ClientError as error:
+        except RedisError as error:
             found.append(str(error))
 print(json.dumps(found, default=str))
 """

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.redis.client import ClientError, Link, SyncLink, connect, connect_async
+from shared.redis.client import Link, RedisError, SyncLink, connect, connect_async
 from tests.e2e.stack import Process, Stack, echo_models
 from tests.unit.headrace.operators import headrace
 
@@ -104,7 +104,7 @@ def test_a_server_that_nobody_vouches_for_is_refused(tmp_path: Path, valkey_url:
     other, _ = certificate(tmp_path, "other")
     with tls_in_front(port_of(valkey_url), cert, key) as port:
         for url in (f"rediss://127.0.0.1:{port}/0", f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={other}"):
-            with connect(url) as client, pytest.raises(ClientError, match=r"(?i)certificate"):
+            with connect(url) as client, pytest.raises(RedisError, match=r"(?i)certificate"):
                 client.ping()
 
 

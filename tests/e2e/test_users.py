@@ -16,7 +16,7 @@ import pytest
 from headrace.redis import acl, users
 from shared import keys
 from shared.redis import functions, library
-from shared.redis.client import ClientError, connect
+from shared.redis.client import RedisError, connect
 from shared.redis.embedded import HOST, ServerConfig, answers, dies_with_parent, find_server, free_port, server_argv
 from tests.contract.test_acl import has_redis_7
 from tests.e2e.stack import Stack, call, echo_models
@@ -82,7 +82,7 @@ def _is_up(place: Place) -> bool:
     try:
         with connect(place.url("health")) as client:
             return bool(client.ping())
-    except ClientError:
+    except RedisError:
         return False
 
 
@@ -165,7 +165,7 @@ def test_what_was_accepted_is_there_after_a_restart(executable: Path, tmp_path: 
         assert client.exists(keys.lanes(model_name))
         assert not answers(config.port)  # who gives no name and password is nobody still
         for given in ("default:x@", ":x@"):
-            with connect(f"redis://{given}{HOST}:{config.port}") as stranger, pytest.raises(ClientError):
+            with connect(f"redis://{given}{HOST}:{config.port}") as stranger, pytest.raises(RedisError):
                 stranger.ping()
 
 
@@ -176,7 +176,7 @@ def test_passwords_stay_change_on_demand_and_open_connections_find_the_new_one(p
     after = {role: place.password(role) for role in acl.ROLES}
     assert after == {**before, "operator": "a-long-enough-password"}
     with connect(place.url("operator")) as client:
-        with pytest.raises(ClientError):
+        with pytest.raises(RedisError):
             client.ping()
         done = headrace(place.url("administrator"), "acl", "load")
         assert (done.code, done.out) == (0, "headrace: the users are loaded.\n")

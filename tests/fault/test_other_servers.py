@@ -21,7 +21,7 @@ from headrace.stack import preflight
 from shared import keys
 from shared.redis import functions, library
 from shared.redis.advice import told
-from shared.redis.client import ClientError, Link, connect, connect_async
+from shared.redis.client import Link, RedisError, connect, connect_async
 from shared.redis.embedded import HOST, ServerConfig, find_server, free_port, server_argv
 from shared.redis.minimum_server import check_server
 from shared.settings import Settings, SettingsError
@@ -103,7 +103,7 @@ def test_what_only_a_cluster_answers_is_told_for_what_it_is(tmp_path: Path) -> N
         link = Link(client)
         try:
             await link.call(*command)
-        except ClientError as error:
+        except RedisError as error:
             return told(error)
         finally:
             await link.close()
@@ -120,7 +120,7 @@ def test_what_only_a_cluster_answers_is_told_for_what_it_is(tmp_path: Path) -> N
                 try:
                     client.xlen(KEY)
                     client.exists("{a}1", "{b}2")
-                except ClientError as error:
+                except RedisError as error:
                     said.append(told(error))
         assert len(said) == 7
         assert all("the server runs in cluster mode" in one for one in said if one)
@@ -163,7 +163,7 @@ def test_a_replica_is_told_for_what_it_is(tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match="is a replica, which takes no requests; name the primary"):
             preflight.check_redis(replica.url)
         with connect(replica.url) as client:
-            with pytest.raises(ClientError) as caught:
+            with pytest.raises(RedisError) as caught:
                 client.xadd(KEY, {"m": b"x"})
             assert "the server is a replica" in told(caught.value)
 
@@ -266,7 +266,7 @@ def test_each_missing_right_is_told_with_whom_it_is_for_and_what_to_do(
         client.execute_command("ACL", "SETUSER", user, "reset", "on", ">only-here", "~*", "-@all", "+ping")
     with (
         connect(f"redis://{user}:only-here@{urlsplit(valkey_url).netloc}/0") as client,
-        pytest.raises(ClientError) as caught,
+        pytest.raises(RedisError) as caught,
     ):
         client.execute_command(*command)
     said = told(caught.value)
@@ -274,7 +274,7 @@ def test_each_missing_right_is_told_with_whom_it_is_for_and_what_to_do(
     assert sentence in said
     assert "\n" not in said
     unknown = f"unknown command '{command[0]}', with args beginning with: 'x' "
-    assert told(ClientError(unknown)).startswith(f"the server has no command {command[0]}: ")
+    assert told(RedisError(unknown)).startswith(f"the server has no command {command[0]}: ")
 
 
 def test_who_may_not_load_functions_that_are_missing_says_whose_task_it_is(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from shared.redis.client import ClientError, Link, SyncLink, connect, connect_async
+from shared.redis.client import Link, RedisError, SyncLink, connect, connect_async
 from shared.redis.embedded import HOST, free_port
 from tests.children import ROOT, clean_environment
 from tests.e2e.stack import Process
@@ -106,7 +106,7 @@ def is_primary(url: str) -> bool:
         with connect(url) as client:
             said: Any = client.info("replication")
             return bool(said["role"] == "master")
-    except ClientError:
+    except RedisError:
         return False
 
 
@@ -134,7 +134,7 @@ def test_sentinels_and_servers_in_tls(tmp_path: Path) -> None:
             said = ask(f"{url}&ssl_ca_certs={cert}")
             assert b" db=1 " in said
             assert b"laddr=127.0.0.1:%d " % port in said
-            with pytest.raises(ClientError, match=r"(?i)certificate"):
+            with pytest.raises(RedisError, match=r"(?i)certificate"):
                 ask(url)
 
 
@@ -142,7 +142,7 @@ def works(url: str) -> bool:
     """A Sentinel has to see a server before it says where it is."""
     try:
         return bool(asked_synchronously(url))
-    except ClientError:
+    except RedisError:
         return False
 
 
@@ -174,6 +174,6 @@ def test_what_is_wrong_with_sentinels_is_one_sentence_without_secrets(tmp_path: 
             (f"{HOST}:1/{SERVICE}", f"No Sentinel at {HOST}:1 says where '{SERVICE}' is"),
             (f"{HOST}:{port}/{SERVICE}?sentinel_username=x&sentinel_password=secret", "No Sentinel at .*says where"),
         ):
-            with pytest.raises(ClientError, match=sentence) as caught:
+            with pytest.raises(RedisError, match=sentence) as caught:
                 ask(f"redis+sentinel://:secret@{address}")
             assert "secret" not in str(caught.value)

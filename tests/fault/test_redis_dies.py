@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from shared import keys
-from shared.redis.client import ClientError, connect
+from shared.redis.client import RedisError, connect
 from shared.wire.messages import Request, encode_request
 from tests.embedded import EmbeddedServer
 from tests.fault.load import Load
@@ -49,7 +49,7 @@ class DirectProducer:
                     message = encode_request(request, None)
                     assert client.xadd(self._site.work, {keys.MESSAGE_FIELD: message}, nomkstream=True)
                     self.acknowledged.append(request.id)
-            except ClientError:
+            except RedisError:
                 return
 
 

@@ -42,7 +42,7 @@ async def keys_left(world: World, ledger: Ledger) -> list[str]:
         *(keys.worker(world.model, name) for name in workers),
     }
     for lane in LANES:  # one for each lane, whatever happened there, kept for an hour and within its bound
-        ends = keys.ends(world.model, lane)
+        ends = keys.terminations(world.model, lane)
         if await world.redis.pttl(ends) > 0 and await world.redis.xlen(ends) <= 1.1 * limits.ENDS_CAP:
             expected.add(ends)
     for key in (keys.starts(world.model), keys.lane_bytes(world.model)):  # of the model; they go by themselves

@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from shared import keys
-from shared.redis.client import ClientError, OutOfMemory, connect_async
+from shared.redis.client import OutOfMemory, RedisError, connect_async
 from shared.wire.messages import Request, decode_reply, encode_request
 from tests.storm.ledger import Case, End, Kind, Task
 from tests.storm.rest import LONG_TTL_MS, THINK_S, Load
@@ -50,7 +50,7 @@ class Producer:
         """Look at a request's reply and entry in one step; say whether it is not under way any more.
 
         Raises:
-            ClientError: Redis did not answer.
+            RedisError: Redis did not answer.
         """
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.lindex(self._reply_key(case), 0)
@@ -83,7 +83,7 @@ class SimpleProducer(Producer):
             while not self._load.stop.is_set():
                 case = self._load.new(Kind.SIMPLE, self._rng)
                 while case.end is None:
-                    with contextlib.suppress(ClientError, OSError):
+                    with contextlib.suppress(RedisError, OSError):
                         await self._once(case)
                         continue
                     await asyncio.sleep(RETRY_S)
@@ -113,7 +113,7 @@ class SimpleProducer(Producer):
                         return
                 if await self._look(case, entry):
                     return
-            except (ClientError, OSError):
+            except (RedisError, OSError):
                 self._load.ledger.seen["direct: wait interrupted"] += 1
                 await asyncio.sleep(RETRY_S)
 
@@ -144,7 +144,7 @@ class FastProducer(Producer):
                     if time.monotonic() >= next_look_s:
                         await self._look_at_all()
                         next_look_s = time.monotonic() + LOOK_S
-                except (ClientError, OSError):
+                except (RedisError, OSError):
                     self._load.ledger.seen["direct: wait interrupted"] += 1
                     next_look_s = 0.0
                     await asyncio.sleep(RETRY_S)
@@ -162,7 +162,7 @@ class FastProducer(Producer):
                     case.tries += 1
                     pipe.xadd(self._work, {"m": self._message(case, self._instance)}, nomkstream=True)
                 entries = await pipe.execute(raise_on_error=False)
-        except (ClientError, OSError):
+        except (RedisError, OSError):
             self._unsure += cases
             raise
         for case, entry in zip(cases, entries, strict=True):

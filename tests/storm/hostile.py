@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from shared import keys
-from shared.redis.client import ClientError
+from shared.redis.client import RedisError
 from shared.wire.messages import WireError, decode_request
 from tests.storm.ledger import Ledger, nonce_of
 from tests.storm.plan import Hostility
@@ -83,7 +83,7 @@ class Hostile:
 
     async def _run(self, what: Hostility, child: Child) -> None:
         self._ledger.seen[f"hostile: {what}"] += 1
-        with contextlib.suppress(OSError, EOFError, TimeoutError, ClientError):
+        with contextlib.suppress(OSError, EOFError, TimeoutError, RedisError):
             await self._faults[what](child)
 
     async def _post(self, child: Child, body: bytes, content_type: str, right: tuple[int, ...]) -> None:

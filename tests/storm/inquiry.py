@@ -17,7 +17,7 @@ from typing import Any
 
 from producer_api.inference.request_ids import id_of_key
 from shared import keys
-from shared.redis.client import ClientError, connect_async
+from shared.redis.client import RedisError, connect_async
 from tests.storm.ledger import Case, Kind, Ledger
 from tests.storm.world import SETTINGS, Child, World
 
@@ -157,7 +157,7 @@ class Inquiry:
         """Look at all that is under way, until told to stop and everything has ended."""
         while not self._stop.is_set() or self._ledger.open:
             cases = [case for case in self._ledger.open.values() if case.kind in REMEMBERED and case.tries]
-            with contextlib.suppress(ClientError, OSError):
+            with contextlib.suppress(RedisError, OSError):
                 looks = await self._look([id_of(case) for case in cases]) if cases else []
                 for case, look in zip(cases, looks, strict=True):
                     self._ledger.seen["looked at while under way"] += 1
@@ -169,7 +169,7 @@ class Inquiry:
         """Ask what is known of ids; None for one of which something was noted in between.
 
         Raises:
-            ClientError, OSError: Redis did not answer.
+            RedisError, OSError: Redis did not answer.
         """
         model, lane = self._world.model, keys.DEFAULT_LANE
         flights = [keys.flight(model, lane, one) for one in ids]
@@ -195,7 +195,7 @@ class Inquiry:
 
     async def known(self, request_id: str) -> bytes:
         """Return what there is of a request, see ``Look.known``; empty when that cannot be said."""
-        with contextlib.suppress(ClientError, OSError):
+        with contextlib.suppress(RedisError, OSError):
             (look,) = await self._look([request_id])
             return b"" if look is None else look.known
         return b""
@@ -204,7 +204,7 @@ class Inquiry:
         """Find out why ``child`` answered with 504 just now; say whether that is a loss, which is a breach."""
         begun_s = time.monotonic()
         look: Look | None = None
-        with contextlib.suppress(ClientError, OSError):
+        with contextlib.suppress(RedisError, OSError):
             (look,) = await self._look([request_id])
         if look is None or time.monotonic() > begun_s + BUSY_S:
             self._ledger.seen["504: Redis could not be asked"] += 1

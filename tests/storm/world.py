@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from shared import keys
-from shared.redis.client import ClientError, connect_async
+from shared.redis.client import RedisError, connect_async
 from shared.redis.embedded import ServerConfig, dies_with_parent, free_port
 from shared.state.lanes import encode
 from tests.children import ROOT, clean_environment
@@ -265,7 +265,7 @@ class World:
 
     async def _start_server(self) -> None:
         await asyncio.to_thread(self.server.start)
-        with contextlib.suppress(ClientError, OSError):
+        with contextlib.suppress(RedisError, OSError):
             await self.redis.config_set("auto-aof-rewrite-min-size", REWRITE_AT)
 
     async def _pause_server(self, lasts_s: float) -> None:
@@ -278,7 +278,7 @@ class World:
 
     async def _cut(self, share: float, rng: random.Random) -> None:
         self.troubled_s = time.monotonic()
-        with contextlib.suppress(ClientError, OSError):
+        with contextlib.suppress(RedisError, OSError):
             listed: Any = await self.redis.client_list()
             for one in listed:
                 if rng.random() < share:
@@ -313,7 +313,7 @@ class World:
         """Ask ``probe`` until it says true; False, and a word about it, when the time is over."""
         give_up_s = time.monotonic() + within_s
         while time.monotonic() < give_up_s:
-            with contextlib.suppress(ClientError, OSError):
+            with contextlib.suppress(RedisError, OSError):
                 if await probe():
                     return True
             await asyncio.sleep(0.05)

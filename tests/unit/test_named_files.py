@@ -22,7 +22,7 @@ from shared import files, model_config
 from shared.api_keys import digest_of
 from shared.model_config import Preprocessing
 from shared.net import certificates
-from shared.redis.client import ClientError, connect, connect_async
+from shared.redis.client import RedisError, connect, connect_async
 from shared.redis.minimum_server import check_server
 from shared.settings import Settings, SettingsError
 from tests.e2e.test_tls import certificate
@@ -109,7 +109,7 @@ def test_what_is_no_file_is_refused_at_once_by_name(reader: str, bad: tuple[str,
 
 def test_a_password_that_is_no_file_is_refused_at_each_connection(bad: tuple[str, str]) -> None:
     path, why = bad
-    with ScriptedServer() as server, pytest.raises(ClientError, match="The password file") as caught:
+    with ScriptedServer() as server, pytest.raises(RedisError, match="The password file") as caught:
         ask(f"{server.url.replace('redis://', 'redis://me@')}?password_file={path}")
     assert f"{path} cannot be read: {why}" in str(caught.value)
 

@@ -66,7 +66,7 @@ def test_every_key_is_described() -> None:
         keys.wish("M"),
         keys.turn("M"),
         keys.flight("M", "LANE", "ID"),
-        keys.ends("M", "LANE"),
+        keys.terminations("M", "LANE"),
     ]
     made += [keys.work("M", "LANE"), keys.reply("M", "LANE", "ID"), keys.reply_stream("M", "LANE", "INSTANCE")]
     for key in made:

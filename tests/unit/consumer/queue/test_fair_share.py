@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 from consumer.batching.batcher import Batcher
 from consumer.batching.cost import BatchCost
 from consumer.batching.load import ONE, Load, RowBudget
-from consumer.queue.fair_share import FairShare, Lanes, Waiting
+from consumer.queue.fair_share import FairShare, Lanes, Unclaimed
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])
 WEIGHTS = st.dictionaries(NAMES, st.floats(0.01, 100.0), min_size=1)
 COUNTS = st.dictionaries(NAMES, st.integers(0, 500))
-QUEUES = st.dictionaries(NAMES, st.builds(Waiting, st.integers(0, 500), st.floats(0.0, 100.0)))
+QUEUES = st.dictionaries(NAMES, st.builds(Unclaimed, st.integers(0, 500), st.floats(0.0, 100.0)))
 
 
 @given(WEIGHTS, st.lists(st.tuples(st.integers(0, 300), QUEUES), max_size=20))
 def test_room_is_filled_as_far_as_anything_waits_and_never_beyond(
-    weights: dict[str, float], rounds: list[tuple[int, dict[str, Waiting]]]
+    weights: dict[str, float], rounds: list[tuple[int, dict[str, Unclaimed]]]
 ) -> None:
     lanes = Lanes(weights, ageing_s=1.0)
     for room, waiting in rounds:
@@ -39,7 +39,7 @@ def test_room_is_filled_as_far_as_anything_waits_and_never_beyond(
 def test_no_more_is_taken_than_there_is_room_for_although_more_is_owed() -> None:
     lanes = Lanes(dict.fromkeys("abc", 1.0))
     for room, counts in ((4, (1, 3, 3)), (2, (1, 2, 3)), (1, (0, 1, 3))):
-        taken = lanes.share(room, {lane: Waiting(count) for lane, count in zip("abc", counts, strict=True)})
+        taken = lanes.share(room, {lane: Unclaimed(count) for lane, count in zip("abc", counts, strict=True)})
         assert sum(taken.values()) == room
 
 
@@ -47,7 +47,7 @@ def test_no_more_is_taken_than_there_is_room_for_although_more_is_owed() -> None
 def test_who_competes_gets_a_share_in_proportion(weights: dict[str, float], rooms: list[int]) -> None:
     lanes, got = Lanes(weights), dict.fromkeys(weights, 0)
     for room in rooms:
-        for lane, count in lanes.share(room, {lane: Waiting(10_000) for lane in weights}).items():
+        for lane, count in lanes.share(room, {lane: Unclaimed(10_000) for lane in weights}).items():
             got[lane] += count
     for lane, weight in weights.items():
         assert abs(got[lane] - sum(rooms) * weight / sum(weights.values())) <= len(weights)
@@ -56,14 +56,14 @@ def test_who_competes_gets_a_share_in_proportion(weights: dict[str, float], room
 def test_silence_earns_nothing() -> None:
     lanes = Lanes({"busy": 1.0, "silent": 1.0})
     for _ in range(100):
-        assert lanes.share(8, {"busy": Waiting(1000)}) == {"busy": 8}
-    assert lanes.share(8, {"busy": Waiting(1000), "silent": Waiting(1000)}) == {"busy": 4, "silent": 4}
+        assert lanes.share(8, {"busy": Unclaimed(1000)}) == {"busy": 8}
+    assert lanes.share(8, {"busy": Unclaimed(1000), "silent": Unclaimed(1000)}) == {"busy": 4, "silent": 4}
 
 
 def test_a_small_weight_is_not_starved_once_it_has_waited() -> None:
     lanes = Lanes({"high": 1000.0, "low": 1.0}, ageing_s=0.01)
-    assert lanes.share(8, {"high": Waiting(100), "low": Waiting(1, 0.0)}) == {"high": 8}
-    assert lanes.share(8, {"high": Waiting(100), "low": Waiting(1, 5.0)}) == {"high": 7, "low": 1}
+    assert lanes.share(8, {"high": Unclaimed(100), "low": Unclaimed(1, 0.0)}) == {"high": 8}
+    assert lanes.share(8, {"high": Unclaimed(100), "low": Unclaimed(1, 5.0)}) == {"high": 7, "low": 1}
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, math.inf, math.nan])

@@ -8,7 +8,7 @@ import pytest
 
 from consumer.switching.adoption import Adoptable, Adoption
 from consumer.tuning.store import Store
-from consumer.tuning.tuner import Errand, Tuner
+from consumer.tuning.tuner import SearchRequest, Tuner
 from shared.settings import Settings
 from shared.state.desired_state import DesiredPrecision
 from tests.fake_stream import InMemoryLane, InMemoryStream
@@ -17,16 +17,16 @@ from tests.unit.consumer.tuning.test_store import put, store
 
 
 class Clerk(Tuner):
-    """Takes errands down and starts nothing."""
+    """Takes search_requests down and starts nothing."""
 
     def __init__(self) -> None:
         super().__init__(lambda target: None, frozenset())
-        self.errands: list[Errand] = []
+        self.search_requests: list[SearchRequest] = []
 
-    def begin(self, errand: Errand) -> None:
+    def begin(self, search_request: SearchRequest) -> None:
         """Take it down."""
-        self.errands.append(errand)
-        self._tried.add(errand.place)
+        self.search_requests.append(search_request)
+        self._tried.add(search_request.place)
 
 
 class Bench:
@@ -46,8 +46,8 @@ class Bench:
 
     def running(self, wants_search: bool = True, but_not: int | None = None) -> Adoptable:
         """What a consumer knows that loads now."""
-        errand = Errand("m", "auto", 1, self.store.folder, but_not)
-        return Adoptable(self.store, self.store.stamp(), errand, wants_search)
+        search_request = SearchRequest("m", "auto", 1, self.store.folder, but_not)
+        return Adoptable(self.store, self.store.stamp(), search_request, wants_search)
 
     def look(self, running: Adoptable | None) -> None:
         """Both look."""
@@ -57,7 +57,7 @@ class Bench:
     @property
     def searches(self) -> list[str]:
         """Who has begun one."""
-        return [name for name, clerk in self.clerks.items() for _ in clerk.errands]
+        return [name for name, clerk in self.clerks.items() for _ in clerk.search_requests]
 
 
 def test_without_a_model_nothing_happens(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_damaged_entry_is_searched_for_and_not_switched_to(tmp_path: Path) -> 
     running = bench.running(but_not=bench.store.stamp())
     bench.look(running)
     assert (bench.searches, bench.halts) == (["one", "two"], [])
-    assert bench.clerks["one"].errands[0].but_not == bench.store.stamp()
+    assert bench.clerks["one"].search_requests[0].but_not == bench.store.stamp()
     put(bench.store)
     bench.look(running)
     assert bench.halts == ["one"]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from consumer.tuning import tuner as module
-from consumer.tuning.tuner import Errand, Tuner, tune_now
+from consumer.tuning.tuner import SearchRequest, Tuner, tune_now
 from shared.process.exit_codes import TRY_LATER
 from shared.settings import Settings
 from tests.children import ROOT, clean_environment
@@ -30,8 +30,8 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="priorities of thread
 
 
 @dataclass(frozen=True)
-class Script(Errand):
-    """An errand that runs a script instead of a search."""
+class Script(SearchRequest):
+    """An search_request that runs a script instead of a search."""
 
     script: str = ""
 
@@ -44,7 +44,7 @@ class Script(Errand):
         return clean_environment()
 
 
-def errand(script: str, place: Path = PLACE) -> Script:
+def search_request(script: str, place: Path = PLACE) -> Script:
     return Script("m", "auto", 3, place, None, script)
 
 
@@ -64,7 +64,7 @@ def runs(tuner: Tuner) -> bool:
 
 
 def test_the_process_searches_with_the_threads_of_the_consumer_and_knows_its_parent() -> None:
-    real = Errand("m", "bf16", 3, PLACE, 17)
+    real = SearchRequest("m", "bf16", 3, PLACE, 17)
     argv = real.command()
     assert argv[1:] == [
         *("-m", "consumer.tune", "--model", "m", "--precision", "bf16"),
@@ -74,9 +74,9 @@ def test_the_process_searches_with_the_threads_of_the_consumer_and_knows_its_par
 
 
 def test_one_at_a_time_and_each_place_once(tuner: Tuner, caplog: pytest.LogCaptureFixture) -> None:
-    tuner.begin(errand(WAITS))
+    tuner.begin(search_request(WAITS))
     first = tuner._process
-    tuner.begin(errand(WAITS, Path("/another/place")))
+    tuner.begin(search_request(WAITS, Path("/another/place")))
     assert tuner._process is first
     assert first is not None
     with caplog.at_level(logging.WARNING):
@@ -84,34 +84,34 @@ def test_one_at_a_time_and_each_place_once(tuner: Tuner, caplog: pytest.LogCaptu
         eventually(lambda: not runs(tuner))
     assert tuner.failure.startswith("The search for the fastest runtime ended by signal 9; the log says why. torch")
     assert tuner.failure in caplog.text
-    tuner.begin(errand(WAITS))
+    tuner.begin(search_request(WAITS))
     assert not runs(tuner)
-    tuner.begin(errand(WAITS, Path("/another/place")))
+    tuner.begin(search_request(WAITS, Path("/another/place")))
     assert runs(tuner)
 
 
 def test_a_search_that_somebody_else_makes_is_no_try(tuner: Tuner) -> None:
-    busy = errand(f"raise SystemExit({TRY_LATER})")
+    busy = search_request(f"raise SystemExit({TRY_LATER})")
     tuner.begin(busy)
     eventually(lambda: not runs(tuner))
     assert (tuner.was_tried(busy), tuner.failure) == (False, "")
-    tuner.begin(errand("raise SystemExit(3)"))
+    tuner.begin(search_request("raise SystemExit(3)"))
     eventually(lambda: tuner.failure)
     assert "ended with status 3" in tuner.failure
     assert tuner.was_tried(busy)
 
 
 def test_a_search_that_ends_well_is_no_failure(tuner: Tuner) -> None:
-    tuner.begin(errand("pass"))
+    tuner.begin(search_request("pass"))
     eventually(lambda: not runs(tuner))
     assert tuner.failure == ""
 
 
 def test_without_processes_there_is_a_sentence(tuner: Tuner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/no/such/python")
-    tuner.begin(errand("pass"))
+    tuner.begin(search_request("pass"))
     assert tuner.failure.startswith("The search for the fastest runtime cannot be started: No such file")
-    tune_now(errand("pass"), Settings())
+    tune_now(search_request("pass"), Settings())
 
 
 @pytest.mark.parametrize("script", [WAITS, DEAF])
@@ -119,13 +119,13 @@ def test_the_end_of_the_consumer_is_the_end_of_the_search(
     tuner: Tuner, monkeypatch: pytest.MonkeyPatch, script: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "END_S", 0.3)
-    tuner.begin(errand(script))
+    tuner.begin(search_request(script))
     process = tuner._process
     assert process is not None
     with caplog.at_level(logging.WARNING):
         tuner.end()
     assert is_gone(process.pid)
-    tuner.begin(errand(WAITS, Path("/another/place")))
+    tuner.begin(search_request(WAITS, Path("/another/place")))
     assert not runs(tuner)
     assert caplog.text == ""
 
@@ -134,7 +134,7 @@ def test_a_consumer_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch, capl
     monkeypatch.setattr(module, "PATIENCE", 0)
     monkeypatch.setattr(module, "PATIENCE_S", 0.2)
     with caplog.at_level(logging.WARNING):
-        tune_now(errand(WAITS), Settings())
+        tune_now(search_request(WAITS), Settings())
     assert "takes too long and is given up; torch serves" in caplog.text
 
 

@@ -15,7 +15,7 @@ import pytest
 from headrace.redis import acl
 from shared import keys, limits
 from shared.redis import library
-from shared.redis.client import ClientError, connect
+from shared.redis.client import RedisError, connect
 from shared.redis.embedded import ServerConfig, free_port
 from tests.children import ROOT, Output, clean_environment
 from tests.embedded import EmbeddedServer
@@ -152,9 +152,9 @@ def test_who_floods_its_lane_is_switched_off_and_nobody_else(place: tuple[str, A
                 }
             ],
         )
-        with pytest.raises(ClientError):
+        with pytest.raises(RedisError):
             shop.xadd(GOLD, {"m": b"again"})
-        with pytest.raises(ClientError):  # on a new connection, too
+        with pytest.raises(RedisError):  # on a new connection, too
             shop.xadd(GOLD, {"m": b"again"})
     assert everybody - switched_on(client) == {"shop"}
     again = headrace(url, "lane", "guard", "--once")
@@ -191,7 +191,7 @@ def test_a_guard_that_keeps_watching(place: tuple[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("stream", "said"),
     [
-        (keys.ends(MODEL, "gold"), "where 4 MiB are plenty"),
+        (keys.terminations(MODEL, "gold"), "where 4 MiB are plenty"),
         (GOLD, "of memory, and may take 4 MiB"),
     ],
 )
@@ -209,9 +209,9 @@ def test_who_fills_the_memory_is_switched_off_though_the_lane_is_short(
     assert (caught.code, said in caught.out, "switched off shop " in caught.out) == (1, True, True)
     assert headrace(url, "lane", "repair", MODEL, "gold", "--yes", "--keep", "0").code == 0
     assert headrace(url, "lane", "guard", "--once", *bounds).code == 0
-    client.xadd(keys.ends(MODEL, "gold"), {"entry": "1-1"})
+    client.xadd(keys.terminations(MODEL, "gold"), {"entry": "1-1"})
     assert headrace(url, "lane", "remove", MODEL, "gold", "--yes").code == 0
-    assert client.exists(keys.ends(MODEL, "gold")) == 0
+    assert client.exists(keys.terminations(MODEL, "gold")) == 0
 
 
 class Guard:

@@ -191,7 +191,7 @@ def test_whatever_others_wrote_into_redis_the_commands_say_a_sentence(tmp_path: 
         client.hset(keys.worker(MODEL, "w1"), mapping=dict.fromkeys(FIELDS, junk))
         client.set(keys.lane_bytes(MODEL), junk)
         client.zadd(keys.stored(MODEL, "default"), {junk: 1})
-        for stream in (keys.ends, keys.work, keys.dead_letters):
+        for stream in (keys.terminations, keys.work, keys.dead_letters):
             client.xadd(stream(MODEL, "default"), dict.fromkeys(FIELDS, junk))
         for command in (
             ("status", "--interval", "0", "--tuning"),

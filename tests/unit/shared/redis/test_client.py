@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from shared.redis.client import (
-    ClientError,
     Link,
     OutOfMemory,
+    RedisError,
     ServerError,
     SyncLink,
     _password_file,
@@ -123,7 +123,7 @@ def test_error_answers(line: bytes, kind: type[Exception], keeps: bool) -> None:
 )
 def test_after_a_failure_the_next_call_has_a_connection_of_its_own(bad: Answer) -> None:
     async def scenario(link: Link) -> None:
-        with pytest.raises((ClientError, OSError)):
+        with pytest.raises((RedisError, OSError)):
             await link.call("GET", "a")
         assert await link.call("GET", "b") == b"b"
 
@@ -135,7 +135,7 @@ def test_after_a_failure_the_next_call_has_a_connection_of_its_own(bad: Answer) 
 
 def test_a_server_that_stays_silent_is_given_up() -> None:
     async def scenario(link: Link) -> None:
-        with pytest.raises(ClientError, match="Timeout"):
+        with pytest.raises(RedisError, match="Timeout"):
             await link.call_many([("GET", "a"), ("GET", "b")])
         assert await link.call("GET", "c") == b"c"
 
@@ -170,7 +170,7 @@ def test_an_answer_to_nothing_is_never_the_answer_to_the_next_call() -> None:
     with ScriptedServer(twice, b"$1\r\nb\r\n") as server:
         try:
             run(server, scenario)
-        except ClientError:  # both answers came in one piece
+        except RedisError:  # both answers came in one piece
             assert server.connections == 1
 
 
@@ -190,7 +190,7 @@ def test_a_cancelled_call_leaves_no_answer_behind() -> None:
 
 def test_a_refused_connection_is_an_error_and_nothing_more() -> None:
     async def scenario(link: Link) -> None:
-        with pytest.raises((ClientError, OSError)):
+        with pytest.raises((RedisError, OSError)):
             await link.call("GET", "a")
 
     with ScriptedServer() as server:
@@ -220,7 +220,7 @@ def test_the_synchronous_link_loses_every_answer_with_its_connection(bad: Answer
         link = SyncLink(client)
         link.send(("GET", "a"), ("GET", "b"))
         for _ in range(2):
-            with pytest.raises(ClientError):
+            with pytest.raises(RedisError):
                 link.receive()
         eventually(lambda: len(server.commands) == 2)  # else a late one would take the answer that follows
         assert link.call("GET", "c") == b"c"
