@@ -1,7 +1,7 @@
 """Every Redis key name that Headrace uses, in one place.
 
-The model stands in braces so that all keys of one model share a Redis Cluster slot. ``docs/protocol.md`` describes
-what each key holds. ``shared/redis/lua`` derives the same names from the work stream's key.
+The braces around the model belong to the protocol. ``docs/protocol.md`` describes what each key holds.
+``shared/redis/lua`` derives the same names from the work stream's key.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ MODELS = "hr:models"
 """Sorted set: every model ever served, scored by the Redis time in milliseconds when it was last seen."""
 
 FUNCTIONS = "hr:functions"
-"""Never there: whoever loads the functions writes and deletes it in one step, so that another who loads notices."""
+"""Never there: a process that loads the functions writes and deletes it in one step, so that another one notices."""
 
 DEFAULT_LANE = "default"
 GROUP = "workers"
 FRONT_END = "fe-"
-"""What the names begin with under which front ends wait for replies."""
+"""Prefix of the instance names under which front ends wait for replies."""
 
 MESSAGE_FIELD = "m"
 
@@ -86,13 +86,13 @@ def starts(model: str) -> str:
     return f"hr:{{{model}}}:starts"
 
 
-def wish(model: str) -> str:
-    """Hash with what an operator wishes of a model; see ``wishes.py``. Stays until the next wish."""
+def desired_state(model: str) -> str:
+    """Hash with the desired state of a model; see ``shared/state/desired_state.py``. Stays until the next change."""
     return f"hr:{{{model}}}:wish"
 
 
 def turn(model: str) -> str:
-    """Name of the one worker that may switch precision now; expires, should it die meanwhile."""
+    """Name of the one worker that may switch precision now; expires if that worker dies."""
     return f"hr:{{{model}}}:turn"
 
 

@@ -13,8 +13,8 @@ _is_name = re.compile(NAME_PATTERN + r"\Z").match
 def is_name(text: object) -> bool:
     """Say whether ``text`` may name a model, lane, worker, instance or request.
 
-    A ``}`` or ``:`` inside a name would move its keys to another Redis Cluster slot or past an ACL pattern,
-    so nothing outside letters, digits, ``_`` and ``-`` is allowed.
+    A ``}`` or ``:`` inside a name would make its keys escape an ACL pattern, so nothing but letters, digits, ``_``
+    and ``-`` is allowed.
     """
     return isinstance(text, str) and _is_name(text) is not None
 

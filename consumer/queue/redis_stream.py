@@ -310,13 +310,13 @@ class RedisStream:
 
     def desired_precision(self) -> desired_state.DesiredPrecision | None:
         """See the interface."""
-        key = keys.wish(self._model)
+        key = keys.desired_state(self._model)
         found: Any = self._guard(lambda: self._client.hmget(key, [desired_state.PRECISION, desired_state.TOKEN]))
         return desired_state.from_fields(*found)
 
     def serving(self) -> desired_state.Serving:
         """See the interface."""
-        found = self._guard(lambda: self._client.hget(keys.wish(self._model), desired_state.SERVING))
+        found = self._guard(lambda: self._client.hget(keys.desired_state(self._model), desired_state.SERVING))
         return desired_state.serving_from(found)
 
     def take_turn(self) -> bool:

@@ -56,14 +56,17 @@ def _check(client: Any, model: str, value: str | None) -> None:
 
 def current(client: Any, model: str) -> DesiredPrecision | None:
     """Return what the operator asked of ``model`` last."""
-    return desired_state.from_fields(*client.hmget(keys.wish(model), [desired_state.PRECISION, desired_state.TOKEN]))
+    return desired_state.from_fields(
+        *client.hmget(keys.desired_state(model), [desired_state.PRECISION, desired_state.TOKEN])
+    )
 
 
 def ask_for(client: Any, model: str, precision: str) -> DesiredPrecision:
     """Store a new precision for ``model`` and return it."""
     desired = DesiredPrecision(precision, secrets.token_hex(8))
     client.hset(
-        keys.wish(model), mapping={desired_state.PRECISION: desired.precision, desired_state.TOKEN: desired.token}
+        keys.desired_state(model),
+        mapping={desired_state.PRECISION: desired.precision, desired_state.TOKEN: desired.token},
     )
     return desired
 

@@ -65,14 +65,14 @@ def drain(client: Any, model: str, timeout_s: float, as_json: bool) -> int:
 def set_serving(client: Any, model: str, serving: Serving) -> None:
     """Store what ``model`` is to do from now on."""
     if serving is Serving.OPEN:
-        client.hdel(keys.wish(model), desired_state.SERVING)
+        client.hdel(keys.desired_state(model), desired_state.SERVING)
     else:
-        client.hset(keys.wish(model), desired_state.SERVING, serving)
+        client.hset(keys.desired_state(model), desired_state.SERVING, serving)
 
 
 def current(client: Any, model: str) -> Serving:
     """Return what an operator asked of ``model``."""
-    return desired_state.serving_from(client.hget(keys.wish(model), desired_state.SERVING))
+    return desired_state.serving_from(client.hget(keys.desired_state(model), desired_state.SERVING))
 
 
 def left(client: Any, model: str) -> int:

@@ -85,7 +85,7 @@ class Model:
         card: the members of its card that are short texts.
         preferred: rows of a batch beyond which hardly more is done; None where the card does not say.
         tuning: how it came to its runtime; None where there was no choice, or the card does not say.
-        serving: an operator's wish.
+        serving: the desired state.
         failures: consumers that died and do not live well yet, by their place.
         looked_at_ms: the moment, on Redis's clock.
         starting: consumers that load it now, or could not, and how long ago they said so in seconds.
@@ -155,7 +155,7 @@ def _model(client: Any, name: str, silent_s: float, now: int) -> Model:
         WorkerSeen(worker, (now - seen) / 1000, _texts(client.hgetall(keys.worker(name, worker))))
         for worker, seen in sorted(listed)
     ]
-    serving = serving_from(client.hget(keys.wish(name), SERVING))
+    serving = serving_from(client.hget(keys.desired_state(name), SERVING))
     found = lanes(client, name, now)
     card = client.hgetall(keys.card(name))
     starting = _starting(client, name, now, {worker.name for worker in workers})

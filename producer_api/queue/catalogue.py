@@ -86,7 +86,7 @@ class CatalogueReader:
             commands += (
                 ("HGETALL", keys.card(name)),
                 ("ZRANGE", keys.workers(name), now_ms - self._alive_ms, now_ms + self._alive_ms, "BYSCORE"),
-                ("HGET", keys.wish(name), SERVING),
+                ("HGET", keys.desired_state(name), SERVING),
                 ("HGETALL", keys.lanes(name)),
                 ("HGETALL", keys.failures(name)),
                 ("HGETALL", keys.starts(name)),

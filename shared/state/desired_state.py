@@ -1,8 +1,8 @@
 """The desired state of a model, set by an operator while it runs, and what a consumer reports about it.
 
-It is a hash of the model (``keys.wish``). One part is a precision: consumers read it at each heartbeat, switch one
-after the other, and publish their progress in their own hash. The other says whether the model is paused or draining:
-consumers read that at each heartbeat, too, and front ends with their list of models.
+It is a hash of the model (``keys.desired_state``). One part is a precision: consumers read it at each heartbeat,
+switch one after the other, and publish their progress in their own hash. The other says whether the model is paused or
+draining: consumers read that at each heartbeat, too, and front ends with their list of models.
 """
 
 from __future__ import annotations

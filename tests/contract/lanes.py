@@ -276,12 +276,12 @@ class RedisLane:
     def want_precision(self, precision: str, token: str) -> None:
         """See the interface."""
         self.client.hset(
-            keys.wish(self.model), mapping={desired_state.PRECISION: precision, desired_state.TOKEN: token}
+            keys.desired_state(self.model), mapping={desired_state.PRECISION: precision, desired_state.TOKEN: token}
         )
 
     def serve_as(self, serving: Serving) -> None:
         """See the interface."""
-        self.client.hset(keys.wish(self.model), desired_state.SERVING, serving)
+        self.client.hset(keys.desired_state(self.model), desired_state.SERVING, serving)
 
     def limit_bytes(self, count: int) -> None:
         """See the interface."""

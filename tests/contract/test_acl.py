@@ -170,7 +170,7 @@ def test_nobody_but_the_administrator_administers(server: Server, user: str, com
         ("front_end", ("SET", keys.reply(MODEL, "default", "r1"), "forged")),
         ("front_end", ("XADD", keys.reply_stream(MODEL, "default", "fe"), "*", "id", "forged")),
         ("front_end", ("XRANGE", keys.dead_letters(MODEL, "default"), "-", "+")),
-        ("front_end", ("HSET", keys.wish(MODEL), "serving", "paused")),
+        ("front_end", ("HSET", keys.desired_state(MODEL), "serving", "paused")),
         ("front_end", ("HSET", keys.lanes(MODEL), "default", 1)),
         ("front_end", ("HSET", keys.card(MODEL), "name", "forged")),
         ("front_end", ("ZADD", keys.MODELS, 1, "forged")),
@@ -183,7 +183,7 @@ def test_nobody_but_the_administrator_administers(server: Server, user: str, com
         ("operator", ("ZADD", keys.MODELS, 1, "forged")),
         ("operator", ("ZREM", keys.MODELS, MODEL)),
         ("operator", ("XADD", keys.dead_letters(MODEL, "default"), "*", "m", "forged")),
-        ("health", ("GET", keys.wish(MODEL))),
+        ("health", ("GET", keys.desired_state(MODEL))),
         ("health", ("INFO",)),
         ("cats-only", ("XLEN", WORK)),
         ("cats-only", ("RPUSH", REPLY, "forged")),
@@ -242,7 +242,10 @@ READ_REPLIES: list[tuple[Any, ...]] = [
     ("LPOP", REPLY),
 ]
 CHANGE_CARDS: list[tuple[Any, ...]] = [("HSET", keys.card(MODEL), "name", "x"), ("UNLINK", keys.card(MODEL))]
-CHANGE_WISHES: list[tuple[Any, ...]] = [("HSET", keys.wish(MODEL), "serving", "paused"), ("UNLINK", keys.wish(MODEL))]
+CHANGE_WISHES: list[tuple[Any, ...]] = [
+    ("HSET", keys.desired_state(MODEL), "serving", "paused"),
+    ("UNLINK", keys.desired_state(MODEL)),
+]
 CANNOT: dict[str, list[tuple[Any, ...]]] = {
     "write replies": WRITE_REPLIES,
     "read or write replies": [*WRITE_REPLIES, *READ_REPLIES],
@@ -261,7 +264,7 @@ CANNOT: dict[str, list[tuple[Any, ...]]] = {
     "flush": [("FLUSHALL",), ("FLUSHDB",)],
     "destroy groups": [("XGROUP", "DESTROY", WORK, keys.GROUP)],
     "touch keys outside `hr:`": [("SET", "elsewhere", "x"), ("GET", "elsewhere"), ("UNLINK", "elsewhere")],
-    "anything else": [("INFO",), ("GET", keys.wish(MODEL)), ("XLEN", WORK)],
+    "anything else": [("INFO",), ("GET", keys.desired_state(MODEL)), ("XLEN", WORK)],
     "see or touch anything else": [("XLEN", WORK), ("XADD", OTHER_WORK, "*", "m", "x"), ("HGETALL", keys.card(MODEL))],
     "read other lanes' replies": [("LINDEX", keys.reply(MODEL, "other", "r1"), 0)],
 }

@@ -146,7 +146,7 @@ def test_a_drain_ends_with_its_time_or_when_somebody_resumes(stack: Stack, valke
     late = headrace(valkey_url, "drain", model_name, "--timeout", "0.1", "--json")
     assert (late.code, late.json["outcome"], late.json["left"]) == (3, "timeout", 1)
     with connect(valkey_url) as redis, ThreadPoolExecutor(1) as pool:
-        place = keys.wish(model_name)
+        place = keys.desired_state(model_name)
         redis.hdel(place, "serving")
 
         def end_it() -> None:
@@ -172,6 +172,6 @@ def test_usage_and_a_model_without_workers(valkey_url: str, model_name: str) -> 
         said = headrace(valkey_url, "pause", model_name, "--json")
         assert (said.code, said.json["outcome"]) == (0, "stored")
         assert headrace(valkey_url, "drain", model_name, "--json").json["outcome"] == "done"
-        assert redis.hget(keys.wish(model_name), "serving") == b"draining"
+        assert redis.hget(keys.desired_state(model_name), "serving") == b"draining"
         redis.zrem(keys.MODELS, model_name)
-        redis.delete(keys.wish(model_name))
+        redis.delete(keys.desired_state(model_name))

@@ -63,7 +63,7 @@ def test_every_key_is_described() -> None:
     made += [
         keys.stored("M", "LANE"),
         keys.lane_bytes("M"),
-        keys.wish("M"),
+        keys.desired_state("M"),
         keys.turn("M"),
         keys.flight("M", "LANE", "ID"),
         keys.terminations("M", "LANE"),

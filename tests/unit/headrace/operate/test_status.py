@@ -186,7 +186,7 @@ def test_whatever_others_wrote_into_redis_the_commands_say_a_sentence(tmp_path: 
     with server(tmp_path) as url, connect(url) as client:
         serve(url)
         client.zadd(keys.workers(MODEL), {"w1": now_ms, junk: now_ms})
-        for name in (keys.card, keys.lanes, keys.failures, keys.starts, keys.wish):
+        for name in (keys.card, keys.lanes, keys.failures, keys.starts, keys.desired_state):
             client.hset(name(MODEL), mapping=dict.fromkeys((*FIELDS, junk), junk))
         client.hset(keys.worker(MODEL, "w1"), mapping=dict.fromkeys(FIELDS, junk))
         client.set(keys.lane_bytes(MODEL), junk)
