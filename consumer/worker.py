@@ -150,9 +150,9 @@ class Worker:
 
     def _serve(self) -> None:
         stopped = threading.Event()
-        pulse = self._threads.make("pulse", lambda: self._heartbeat.run(stopped))
-        listen = self._threads.make("listen", lambda: self._listener.run(self._stop))
-        pulse.start()
+        heartbeat = self._threads.make("heartbeat", lambda: self._heartbeat.run(stopped))
+        listen = self._threads.make("cancellations", lambda: self._listener.run(self._stop))
+        heartbeat.start()
         listen.start()
         while not self._ends:
             self._serve_model()
@@ -161,7 +161,7 @@ class Worker:
                 self._load_wanted(self._switch.requested if self._adoption.is_under_way else self._switch.wanted)
         stopped.set()
         self._heartbeat.beat_now()
-        pulse.join()
+        heartbeat.join()
         listen.join()
         self._leave()
 

@@ -140,15 +140,15 @@ class Pipeline:
         fetch = self._new_thread("fetch", lambda: fetcher.run(self._halt))
         commit = self._new_thread("commit", committer.run)
         drain = self._new_thread("drain", lambda: self._drain(fetch, decoding, intake))
-        keep = self._new_thread("keep", lambda: renewer.run(over))
-        for thread in (fetch, commit, drain, keep):
+        renew = self._new_thread("leases", lambda: renewer.run(over))
+        for thread in (fetch, commit, drain, renew):
             thread.start()
         executor.run(source, committer)
         committer.close()
         commit.join()
         drain.join()
         over.set()
-        keep.join()
+        renew.join()
         self._decodings = [one for one in self._decodings if one.is_busy]
         with self._lock:
             self._committer = self._executor = None

@@ -357,7 +357,13 @@ class Panic(BaseException):
     """As what Rust's extension modules raise."""
 
 
-STAGES = {"fetch": "read", "commit": "commit", "keep": "reap", "pulse": "heartbeat", "listen": "terminations"}
+STAGES = {
+    "fetch": "read",
+    "commit": "commit",
+    "leases": "reap",
+    "heartbeat": "heartbeat",
+    "cancellations": "terminations",
+}
 ENDINGS = [SystemExit(0), Panic("no more"), KeyboardInterrupt(), GeneratorExit(), ZeroDivisionError("a bug")]
 
 
