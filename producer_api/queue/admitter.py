@@ -7,8 +7,9 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from producer_api.load.lane_account import LaneAccount
 from producer_api.load.wait_estimate import Backlog
@@ -50,8 +51,7 @@ class Instruments(Protocol):
         """Counter of failed steps."""
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(Struct, frozen=True):
     """A request to be admitted.
 
     Attributes:
@@ -184,15 +184,19 @@ class Admitter:
         return some
 
     async def _admit(self, batch: Sequence[Submission]) -> None:
-        small = [one for one in batch if not one.is_large]
-        large = [one for one in batch if one.is_large]
-        size = sum(one.size_bytes for one in large)
-        if large and (
-            self._length + len(large) > self.limit * KNOWN_LENGTH_SHARE or not self.account.surely_takes(size)
-        ):
+        small: list[Submission] = []
+        large: list[Submission] = []
+        for one in batch:
+            (large if one.is_large else small).append(one)
+        if large and not self._surely_fit(large):
             await self._call(small, [])
             small, large = [], await self._with_room(large)
         await self._call(small, large)
+
+    def _surely_fit(self, large: Sequence[Submission]) -> bool:
+        if self._length + len(large) > self.limit * KNOWN_LENGTH_SHARE:
+            return False
+        return self.account.surely_takes(sum(one.size_bytes for one in large))
 
     async def _with_room(self, large: Sequence[Submission]) -> list[Submission]:
         """Ask what the lane takes, and refuse those that do not fit any more."""
@@ -234,8 +238,8 @@ class Admitter:
             if isinstance(error, RedisTimeout):  # those that came meanwhile would wait as long again
                 self._refuse_waiting()
             return
-        self.account.sent(sum(one.size_bytes for one in large))
         for one, status in zip(large, added[: len(large)], strict=True):
+            self.account.sent(one.size_bytes)
             self._set_status(one.pending, b"absent" if status is None else status)
         if isinstance(answer, ServerError):
             self._delivered += delivered
