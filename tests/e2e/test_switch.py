@@ -66,7 +66,8 @@ class Load:
     """Requests without a pause from a few threads; each is answered or the test fails.
 
     Args:
-        alone: whether there may be nobody to serve them for so long that they are refused with `no_worker`.
+        alone: whether there may be nobody to serve them for so long that they are refused with `no_worker`, or with
+            `loading` where the next consumer takes its time to start.
     """
 
     def __init__(self, stack: Stack, model: str, alone: bool = False) -> None:
@@ -80,7 +81,7 @@ class Load:
             body = b"%d-%d" % (number, count)
             answer = self._stack.predict(self._model, body, query="?timeout_ms=40000")
             count += 1
-            if self._alone and answer.status == 503 and answer.body["error"]["code"] == "no_worker":
+            if self._alone and answer.status == 503 and answer.body["error"]["code"] in ("no_worker", "loading"):
                 self._over.wait(0.05)
                 continue
             self.answers.append((body, answer))
