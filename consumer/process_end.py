@@ -81,7 +81,7 @@ class Ending:
         os._exit(self._status)
 
 
-def end_descendants(patience_s: float = CHILDREN_S) -> None:
+def end_descendants() -> None:
     """End the processes that this one has started, and those that they have: first asked, then killed.
 
     Only where ``/proc`` tells which they are; elsewhere nothing happens.
@@ -89,7 +89,7 @@ def end_descendants(patience_s: float = CHILDREN_S) -> None:
     own = [pid for pid in descendants(os.getpid()) if _TRACKER not in _command(pid)]
     for pid in own:
         _send(pid, signal.SIGTERM)
-    give_up_s = time.monotonic() + patience_s
+    give_up_s = time.monotonic() + CHILDREN_S
     while any(_is_alive(pid) for pid in own) and time.monotonic() < give_up_s:
         time.sleep(_POLL_S)
     for pid in own:

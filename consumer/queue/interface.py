@@ -115,10 +115,6 @@ class Dead(msgspec.Struct, frozen=True):
         return Cause.CRASHED if self.crashes else Cause.FUTURE_ID
 
 
-OnDead = Callable[[Sequence[Dead], Sequence[int]], object]
-"""Told of dead letters and of what :meth:`WorkStream.dead_letter` said to each."""
-
-
 @dataclass(frozen=True, slots=True)
 class Depth:
     """What waits in a lane: unclaimed entries, claimed entries, age of the oldest in seconds.
