@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from shared import keys
@@ -185,7 +186,7 @@ class RedisStream:
         return self._statuses(answers, (one.lane for one in completions))
 
     def _commits(self, completions: Sequence[Completion]) -> dict[str, functions.Command]:
-        by_lane = _by_lane(completions, lambda one: one.lane)
+        by_lane = _by_lane(completions, attrgetter("lane"))
         return {lane: functions.commit(self._work_of(lane), self._stream_ms, some) for lane, some in by_lane.items()}
 
     def _statuses(self, answers: Mapping[str, Iterable[Any]], lanes: Iterable[str]) -> list[int]:
@@ -205,7 +206,7 @@ class RedisStream:
         """See the interface."""
         answers = {
             lane: self._call(self._reading, functions.answered(self._work_of(lane), self._stream_ms, some))
-            for lane, some in _by_lane(completions, lambda one: one.lane).items()
+            for lane, some in _by_lane(completions, attrgetter("lane")).items()
         }
         return [status == 1 for status in self._statuses(answers, (one.lane for one in completions))]
 
@@ -213,7 +214,7 @@ class RedisStream:
         """See the interface."""
         answers = {
             lane: self._call(None, functions.dead(self._work_of(lane), self._stream_ms, some))
-            for lane, some in _by_lane(dead, lambda one: one.completion.lane).items()
+            for lane, some in _by_lane(dead, attrgetter("completion.lane")).items()
         }
         return self._statuses(answers, (one.completion.lane for one in dead))
 

@@ -50,12 +50,13 @@ local function look_up(key, id, check)
 end
 
 -- Deletes the replies that a front end has delivered, and trims its reply stream.
-local function forget_delivered(key, instance, cursor, args, last)
+local function forget_delivered(key, args, acks)
+  local instance, cursor = args[2], args[3]
   if instance ~= '' and is_name(instance) and cursor ~= '' then
     redis.pcall('XTRIM', key.stream .. instance, 'MINID', cursor)
   end
   local delivered = {}
-  for i = 6, last do
+  for i = 6, 5 + acks do
     if is_name(args[i]) then
       delivered[#delivered + 1] = key.reply .. args[i]
     end
@@ -79,9 +80,8 @@ register('hr1_admit', WRITES, function(key, args)
   if not (limit and acks and items) or #args ~= 5 + acks + 3 * items then
     return
   end
-  local first = 6 + acks
-  forget_delivered(key, args[2], args[3], args, first - 1)
-  local length = redis.call('XLEN', key.work)
+  forget_delivered(key, args, acks)
+  local first, length = 6 + acks, redis.call('XLEN', key.work)
   if length >= limit and length > 0 then
     local fine, dropped = pcall(drop_expired, key)
     length = length - (fine and dropped or 0)
