@@ -25,8 +25,7 @@ BENCH ?=
 TESTS ?=
 # Where the tests are that need neither PyTorch nor a process; those among them that ask for a server are left out.
 PURE := tests/test_architecture.py tests/test_suite.py tests/unit/consumer/batching tests/unit/consumer/pipeline \
-	tests/unit/consumer/queue tests/unit/consumer/switching tests/unit/headrace/lanes tests/unit/headrace/operate \
-	tests/unit/loadgen tests/unit/producer_api tests/unit/shared tests/unit/test_docs.py tests/unit/test_deploy_files.py
+	tests/unit/consumer/queue tests/unit/consumer/switching tests/unit/loadgen tests/unit/producer_api tests/unit/shared tests/unit/test_docs.py tests/unit/test_deploy_files.py
 # How long a storm or a soak lasts, and which one it is.
 MINUTES ?=
 SEED ?= 1

@@ -101,7 +101,7 @@ class Crowd:
 
     def _go(self, client: Client) -> None:
         number = 0
-        while not self._over.is_set() and not (client.failed and client.kept is not None):
+        while not self._over.wait(0.01) and not (client.failed and client.kept is not None):
             number += 1
             client.ask(b"%d" % number)
 

@@ -77,7 +77,7 @@ class Load:
 
     def _send(self, number: int) -> None:
         count = 0
-        while not self._over.is_set():
+        while not self._over.wait(0.02):  # what is to happen meanwhile needs the cores, too
             body = b"%d-%d" % (number, count)
             answer = self._stack.predict(self._model, body, query="?timeout_ms=40000")
             count += 1

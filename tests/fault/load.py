@@ -72,7 +72,7 @@ class Load:
 
     def _ask_on(self, client: int) -> None:
         number = 0
-        while not self._stop.is_set():
+        while not self._stop.wait(PAUSE_S):  # what is to happen under this load needs the cores, too
             number += 1
             self._ask(f"c{client}-{number}")
 

@@ -71,7 +71,9 @@ def clock_of(site: Site) -> int:
     return int(now[0])
 
 
-@pytest.mark.parametrize("seconds", [-HOUR_S, HOUR_S], ids=["back", "forward"])
+@pytest.mark.parametrize(
+    "seconds", [pytest.param(-HOUR_S, id="back"), pytest.param(HOUR_S, id="forward", marks=pytest.mark.soak)]
+)
 def test_row_26_the_clock_of_redis_jumps(clock: Clock, tmp_path: Path, model_name: str, seconds: int) -> None:
     with Site(clock.url, model_name, tmp_path, LEASE_MS="1500") as site, ThreadPoolExecutor(6) as pool:
         site.front_end()

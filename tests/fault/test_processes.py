@@ -123,7 +123,7 @@ class Client:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.is_set():
+        while not self._stop.wait(0.01):
             request_id = f"{self._name}-{self.answered}"
             status, content = self._ask(request_id)
             if status != 200 or request_id.encode() not in content:

@@ -146,7 +146,7 @@ def test_outputs_that_differ_lose_however_fast_they_come(tmp_path: Path) -> None
 
 
 def test_the_slow_one_is_given_up_unless_it_was_asked_for_by_name(tmp_path: Path) -> None:
-    slow = Odd(slow_s=0.05)
+    slow = Odd(slow_s=0.03)
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     assert trial_of(tmp_path / "a", slow).outcome.startswith("given up at its first batch: ")

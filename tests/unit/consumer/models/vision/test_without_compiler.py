@@ -32,6 +32,7 @@ print(sys.modules["torch._dynamo.utils"].__file__ is not None)
 """
 
 
+@pytest.mark.soak
 def test_networks_of_both_families_are_loaded_and_run_without_it() -> None:
     argv = [sys.executable, "-W", "error", "-c", _LOADED]
     done = subprocess.run(

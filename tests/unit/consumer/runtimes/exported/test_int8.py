@@ -48,6 +48,7 @@ def quantised(imagenet: Network, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(not has_vnni(), reason="without VNNI products of 8 bits saturate; the search finds that out")
 @pytest.mark.parametrize("one", RUNTIMES, ids=lambda one: one.name)
 def test_what_is_trained_agrees_with_fp32_in_int8(one: Runtime, imagenet: Network, quantised: Path) -> None:
@@ -61,6 +62,7 @@ def test_what_is_trained_agrees_with_fp32_in_int8(one: Runtime, imagenet: Networ
     assert outputs[: len(photos)].argmax(1).tolist() == exact[: len(photos)].argmax(1).tolist()
 
 
+@pytest.mark.soak
 def test_what_is_slower_or_saves_nothing_in_int8_stays_in_fp32(quantised: Path) -> None:
     graph = onnx.load(quantised / FILE).graph
     made = {output: node for node in graph.node for output in node.output}
@@ -71,6 +73,7 @@ def test_what_is_slower_or_saves_nothing_in_int8_stays_in_fp32(quantised: Path) 
     assert sorted(path.name for path in quantised.iterdir()) == [FILE]
 
 
+@pytest.mark.soak
 def test_what_was_left_in_fp32_is_not_quantised_when_the_file_is_opened(imagenet: Network, tmp_path: Path) -> None:
     """ONNX Runtime would do so: with one step for a whole layer, half of the largest output was lost."""
     OnnxRuntime().build(job_of(imagenet, tmp_path, "fp32"), [])
