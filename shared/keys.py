@@ -51,7 +51,7 @@ def lane_bytes(model: str) -> str:
 
 
 def flight(model: str, lane: str, request_id: str) -> str:
-    """String that says which entry of a client's own id is under way, until when, and the fingerprint of its body."""
+    """String that says which entry of a client's own id is in flight, until when, and the fingerprint of its body."""
     return f"hr:{{{model}}}:d:{lane}:{request_id}"
 
 

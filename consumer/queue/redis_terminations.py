@@ -80,7 +80,7 @@ class TerminationsReader:
     def _note(self, lane: str, size_bytes: int | ServerError | None) -> None:
         """Take note of a stream's size: None where there is no stream, an error where this user may not ask."""
         if size_bytes is None:
-            self._read_up_to.pop(lane, None)  # the next begins anew, perhaps with smaller ids
+            self._read_up_to.pop(lane, None)  # the next stream starts again, perhaps with smaller ids
         if isinstance(size_bytes, int) and size_bytes > limits.ENDS_BYTES:
             if lane not in self._too_large:
                 self._too_large.add(lane)

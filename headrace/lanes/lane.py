@@ -80,7 +80,7 @@ def set_limit(
 
 
 def repair(client: Any, model: str, lane: str, keep: int | None, yes: bool, as_json: bool) -> int:
-    """Make a lane's stream and group anew, with the oldest ``keep`` of what is in it; None for as many as its limit."""
+    """Recreate a lane's stream and group, with the oldest ``keep`` requests in it; None for as many as its limit."""
     _check(client, model, lane)
     limit, _ = _known(client, model, lane)
     most = keep if keep is not None else (limit or ALL)

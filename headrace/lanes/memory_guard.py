@@ -113,7 +113,7 @@ def _look_and_tell(
 
 
 def look(client: Any, census: Census, bounds: Bounds) -> Iterator[Flood]:
-    """Switch off who floods.
+    """Switch off flooding users.
 
     Raises:
         shared.redis.RedisError: Redis does not answer, or this user is not the administrator.
@@ -151,7 +151,7 @@ def _wrong(depth: int, limit: int | None, ends_bytes: int, memory_bytes: int, bo
 
 
 def _switched_off(client: Any, model: str, lane: str) -> tuple[str, ...]:
-    """Switch off the lane's producers, and return who they are."""
+    """Switch off the lane's producers, and return their names."""
     users = producers(client, model, lane)
     for user in users:
         _switch_off(client, user)
@@ -176,7 +176,7 @@ def _may_add(client: Any, user: str, work: str) -> bool:
 
 def _switch_off(client: Any, user: str) -> None:
     client.execute_command("ACL", "SETUSER", user, "off")
-    # Who is off cannot log in, but who is in stays in.
+    # A user that is switched off cannot log in, but open connections stay.
     client.execute_command("CLIENT", "KILL", "USER", user)
 
 

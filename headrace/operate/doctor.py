@@ -129,7 +129,7 @@ def judge_users(rules: Iterable[str], bind: str, protected: bool) -> Finding:
     Args:
         rules: a line for each, as ACL LIST gives them.
         bind: the addresses, with a ``-`` before those that need not exist; nothing means all.
-        protected: only this machine is let in while the default user has no password.
+        protected: the server accepts only this machine while the default user has no password.
     """
     words = [line.split() for line in rules]
     open_users = sorted(one[1] for one in words if len(one) > 2 and "on" in one[2:] and "nopass" in one[2:])

@@ -1,6 +1,6 @@
 """One question over HTTP to a process of ours on this machine, within a bounded time [I/O].
 
-Spoken by hand: clients of libraries go where ``http_proxy`` says, and their limits of time begin anew with each byte.
+Spoken by hand: clients of libraries go where ``http_proxy`` says, and their time limits restart with each byte.
 """
 
 from __future__ import annotations

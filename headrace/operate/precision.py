@@ -75,7 +75,7 @@ def states(client: Any, model: str) -> States:
     """Return what each live worker of ``model`` says of itself, by name."""
     names = sorted(name.decode(errors="replace") for name in client.zrange(keys.workers(model), 0, -1))
     found = {name: client.hgetall(keys.worker(model, name)) for name in names if is_name(name)}
-    # Who has fallen silent stays in the list for a while; its own hash is gone after a lease.
+    # A silent worker stays in the list for a while; its own hash is gone after a lease.
     return {name: desired_state.from_hash(fields) for name, fields in found.items() if fields}
 
 

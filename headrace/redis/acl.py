@@ -120,7 +120,7 @@ def _line(head: str, own: str, selectors: Iterable[str], database: int) -> str:
 def producer_rule(name: str, model: str, lane: str, password: str, database: int = 0) -> str:
     """Return the line of a direct producer's user: it adds to its lane, and waits for its replies.
 
-    Whoever may XADD to a stream can still empty it with MAXLEN, which rules cannot forbid: give each a lane of its own.
+    A user that may XADD to a stream can still empty it with MAXLEN, which rules cannot forbid: give each its own lane.
     No command that it has writes to a second key, and none makes a key but its lane's two streams.
 
     Raises:

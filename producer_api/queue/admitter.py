@@ -30,7 +30,7 @@ MOST_BYTES_PER_CALL = 1024 * 1024
 """Large messages whose ids are checked go through the function, a few at a time: in one call, those of all clients
 would be more than the server takes, and it would close the connection on everybody's."""
 SLOW_S = 0.05
-"""After a call that took longer, who waited for it may be waiting no more."""
+"""After a call that took longer, its clients may no longer wait."""
 
 IDLE_S = 1.0
 """A connection that was idle for so long and is found closed was probably closed before the call, which never came."""
@@ -88,7 +88,7 @@ class Admitter:
 
     Attributes:
         limit: most entries the lane may hold.
-        account: what the lane takes in bytes; kept up to date by whoever asks.
+        account: what the lane takes in bytes; updated by every call that learns it.
         cursor: id up to which the reply stream has been read; kept up to date by its reader.
         connection_is_suspect: another connection was lost, so this one is opened again before it is used.
     """

@@ -30,7 +30,7 @@ MEMORY_SHARE = 0.95
 
 
 LONGEST_PAUSE_MS = 360_000
-"""Within this time whoever supervises a consumer that failed has started it again: Kubernetes waits five minutes."""
+"""Within this time the supervisor of a failed consumer has restarted it: Kubernetes waits five minutes."""
 
 SAID = (LATE, BODIES, VERSION)
 """What is asked of each worker."""
@@ -65,7 +65,7 @@ class CatalogueReader:
 
         Raises:
             shared.redis.RedisError: Redis does not answer.
-            shared.redis.NotPrimary: it was demoted; whatever else is connected to it should connect anew.
+            shared.redis.NotPrimary: it was demoted; everything else that is connected to it should reconnect.
         """
         clock, found, memory = await self._link.call_many(
             (("TIME",), ("ZREVRANGE", keys.MODELS, 0, MAX_MODELS - 1), ("INFO", "memory", "replication", "cluster"))

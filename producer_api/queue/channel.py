@@ -47,7 +47,7 @@ class Wait:
         self._pending_replies.remove(self.pending)
         if self._id_is_generated and type(result) is bytes:
             self._admitter.acknowledge(self.pending.request_id)
-        # Whoever is called may refer to this wait, and have the body: no cycle is to hold that longer than needed.
+        # The callback may refer to this wait, and to the body: no cycle should hold that longer than needed.
         done, self._done = self._done, _nothing
         done(result)
 
@@ -123,7 +123,7 @@ class Channel:
         self._replies.start()
 
     async def close(self) -> None:
-        """Stop; whoever still waits is told that the front end shuts down."""
+        """Stop; requests that still wait end with ``SHUTTING_DOWN``."""
         await self._replies.close()
         await self._admitter.close()
         for pending in self._pending_replies.all():
@@ -156,7 +156,7 @@ class Channel:
         return InPieces(encode_around_body(request, self._instance))
 
     def connect_anew(self) -> None:
-        """Have every connection opened anew before it is used again: the server is no primary any more."""
+        """Reopen every connection before its next use: the server is no longer the primary."""
         self._admitter.connection_is_suspect = True
         self._replies.connect_anew()
 

@@ -31,7 +31,7 @@ class Lookup:
 
     def __init__(self, client: AsyncClient, timeout_s: float) -> None:
         self._link, self._one_at_a_time, self._timeout_s = Link(client), asyncio.Lock(), timeout_s
-        # Whoever asks for many large answers keeps its own lane waiting: of each lane, one waits for the connection.
+        # A client that reads many large answers delays only its own lane: of each lane, one waits for the connection.
         self._of_lane: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def find(self, model: str, lane: str, request_id: str) -> Reply | Standing:
@@ -63,7 +63,7 @@ class Lookup:
         return _standing(statuses[0], request_id)
 
     def connect_anew(self) -> None:
-        """Have the connection opened anew before it is used again."""
+        """Reopen the connection before its next use."""
         self._link.renew()
 
     async def close(self) -> None:

@@ -94,7 +94,7 @@ class ReplyReader:
         await self._sweeping.close()
 
     def connect_anew(self) -> None:
-        """Have the connections opened anew before they are used again."""
+        """Reopen the connections before their next use."""
         self._reading.renew()
         self._sweeping.renew()
 
@@ -156,7 +156,7 @@ class ReplyReader:
                     pending.entry_ended(entry, reply)
 
     def _take_ends(self, news: list[Any]) -> None:
-        """Tell those who wait for entries that ended without a consumer, whichever process admitted them."""
+        """End the requests whose entries ended without a consumer, whichever process admitted them."""
         for news_id, fields in news:
             self._ended_up_to = news_id
             told = {fields[at]: fields[at + 1] for at in range(0, len(fields), 2)}

@@ -69,7 +69,7 @@ class Letter(Protocol):
 
 
 def check(ttl_ms: int, expiry_ms: int, fingerprint: str) -> str:
-    """Return the check of an id that may be under way, which is remembered for ``expiry_ms`` from now on."""
+    """Return the check of an id that may be in flight, which Redis remembers for ``expiry_ms`` from now on."""
     return f"1:{ttl_ms}:{expiry_ms}:{fingerprint}"
 
 
@@ -143,7 +143,7 @@ def leave(work: str, worker: str) -> Command:
 
 
 def renew(work: str, worker: str, entries: Iterable[bytes]) -> Command:
-    """Begin the leases of a worker's entries anew."""
+    """Renew the leases of a worker's entries."""
     return ["FCALL", RENEW, 1, work, worker, *entries]
 
 
@@ -178,12 +178,12 @@ def lanes(work: str) -> Command:
 
 
 def repair(work: str, most: int, ahead_ms: int | None = None) -> Command:
-    """Make a lane anew, where ``ahead_ms`` is given only if its newest id lies so far in the future."""
+    """Recreate a lane; with ``ahead_ms`` only if its newest id lies so far in the future."""
     return ["FCALL", REPAIR, 1, work, most, *(() if ahead_ms is None else (ahead_ms,))]
 
 
 def cancel(work: str, requests: Iterable[tuple[str, bytes | str]], *, tell: bool) -> Command:
-    """Take requests back, each by its id and entry; with an empty entry the one that is under way for the id.
+    """Cancel requests, each by its id and entry; with an empty entry the one that is in flight for the id.
 
     Args:
         tell: those that may wait for the answer.
