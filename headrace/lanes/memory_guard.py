@@ -1,8 +1,8 @@
 """`headrace lane guard`: switches off the users of lanes that are flooded past what they may hold [I/O].
 
-Only a direct producer can fill a lane past its limit: the front ends respect it. Nothing in Redis stops one but its
-own rights, and the memory it takes is everybody's. Who it is, its rights say: a user that may XADD to this lane and to
-no other. The front ends' user may write to all, and so is never one.
+Only a direct producer can fill a lane past its limit: the front ends respect it. Only its rights can stop it in Redis,
+and it takes memory that all lanes share. Its rights identify it: a user that may XADD to this lane and to
+no other. The front ends' user may write to all lanes, so it is never one.
 """
 
 from __future__ import annotations

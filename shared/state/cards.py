@@ -98,11 +98,11 @@ class Trial(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Tuning(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How a model came to its runtime.
+    """How a model got its runtime.
 
     Attributes:
-        state: ``searching`` while a search is to come or under way, ``tuned``, ``refused`` where what was asked for by
-            name, or what was found, is not used, or ``plain`` where torch stays.
+        state: ``searching`` before and during a search, ``tuned``, ``refused`` if the runtime that was named, or the
+            result, is not used, or ``plain`` if torch stays.
         reason: one sentence.
         trials: everything that was tried, in order.
         batching: one sentence where batches gain little; else empty.
