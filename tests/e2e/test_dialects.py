@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from producer_api.http.express_protocol import ExpressProtocol
 from producer_api.inference.codec import Codec, Decoded, Head, Limits, Response
 from producer_api.inference.dialects import DIALECTS
 from producer_api.parsing.steps import LARGE_BYTES, Steps
+from shared.api_keys import digest_of
 from shared.settings import Settings
 from shared.state.cards import Card
 from shared.wire.messages import Reply, Request
@@ -224,6 +226,20 @@ def test_what_the_router_refuses_has_the_shape_of_the_dialect(server: HttpServer
         assert (status, headers["allow"], answer) == (400, "POST", {"sentence": f"{TEXTS} takes POST."})
         connection.send(b"GET /toy/nothing HTTP/1.1\r\nHost: test\r\n\r\n")
         assert connection.response()[2]["error"]["code"] == "not_found"
+
+
+def test_a_missing_key_is_told_in_the_shape_of_the_dialect_too(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+    keys.write_text(f'[keys.alice]\nsha256 = "{digest_of(b"hr_alice").hex()}"\n')
+    keys.chmod(0o600)
+    body = b'{"model": "echo", "texts": ["a"]}'
+    settings = Settings(keys_file=str(keys))
+    with HttpServer(settings, dialects={TEXTS: Texts()}) as server, server.connect() as connection:
+        assert asked_both_ways(connection, TEXTS, body, ["Authorization: Bearer hr_alice"])[0] == 200
+        for _ in range(2):
+            connection.send(post(TEXTS, body))
+            status, headers, answer = connection.response()
+            assert (status, headers["www-authenticate"], list(answer)) == (400, "Bearer", ["sentence"])
 
 
 def test_a_media_type_that_is_not_offered_is_refused_before_the_body_is_read(server: HttpServer) -> None:
