@@ -111,6 +111,7 @@ def test_the_next_start_loads_no_torch_and_searches_no_more(tuned: Site) -> None
     assert tuned.card()["tuning"]["state"] == "tuned"
 
 
+@pytest.mark.soak
 def test_off_searches_nothing_but_takes_over_what_somebody_else_finds(site: Site) -> None:
     consumer = site.start(TUNE="off")
     assert "HEADRACE_TUNE is off" in site.card()["tuning"]["reason"]
@@ -212,9 +213,8 @@ def unreadable_but_vouched_for(entry: Path) -> None:
     entry.write_text(json.dumps(document))
 
 
-@pytest.mark.parametrize(
-    "harm", [*(pytest.param(one, marks=pytest.mark.soak) for one in (cut, other_weights)), unreadable_but_vouched_for]
-)
+@pytest.mark.soak  # what a damaged entry is, and that it is replaced, is in tests/unit/consumer/tuning/test_store.py
+@pytest.mark.parametrize("harm", [cut, other_weights, unreadable_but_vouched_for])
 def test_an_entry_that_is_damaged_while_it_is_served_harms_nobody_and_the_next_start_tunes_anew(
     tuned: Site, harm: Callable[[Path], None]
 ) -> None:
@@ -234,6 +234,7 @@ def test_an_entry_that_is_damaged_while_it_is_served_harms_nobody_and_the_next_s
         assert (told([serving], SEARCHES), told([serving], "draining to take it over")) == (0, 1)
 
 
+@pytest.mark.soak
 def test_two_machines_that_share_a_folder_keep_an_entry_each_and_do_not_wait_for_each_other(tuned: Site) -> None:
     [ours] = tuned.entries()
     with Path(f"{ours.parent}.lock").open("wb") as lock:
@@ -279,6 +280,7 @@ def unfit(site: Site) -> Site:
     return site
 
 
+@pytest.mark.soak
 def test_a_named_precision_that_does_not_pass_ends_the_consumer_with_what_was_tried(unfit: Site) -> None:
     site = unfit
     consumer = site.begin(PRECISION="int8")
@@ -304,6 +306,7 @@ def command(site: Site, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.soak
 def test_a_wish_for_a_precision_while_something_is_taken_over_is_carried_out_afterwards(site: Site) -> None:
     consumers = [site.start(TUNE="off", PRECISION="auto"), site.start(TUNE="off", PRECISION="auto")]
     with Load(site, threads=1).running() as load:
@@ -319,6 +322,7 @@ def test_a_wish_for_a_precision_while_something_is_taken_over_is_carried_out_aft
     wait_until(lambda: nothing_is_left(site))
 
 
+@pytest.mark.soak
 def test_a_wish_for_a_precision_that_does_not_pass_is_refused_and_the_other_one_goes_on(unfit: Site) -> None:
     consumer = unfit.start(TUNE="off")
     with Load(unfit, threads=1).running() as load:
