@@ -475,6 +475,21 @@ def test_a_bad_dead_letter_does_not_strand_the_others(server: Server) -> None:
     assert server.reply("a") == [b"reply"]
 
 
+def test_a_request_whose_letter_cannot_be_kept_ends_all_the_same(server: Server) -> None:
+    """It was acknowledged, stayed in the lane for ever, and its sender heard nothing."""
+    entry, unreadable = server.admitted("a", "b")
+    server.client.set(keys.dead_letters(server.model, LANE), "no stream")
+    letters = (entry, "a", "me", 1000, b"reply", "reason", 2, unreadable, "", "", 0, b"", "reason", 0)
+    statuses = server.call(functions.DEAD, CAP, STREAM_MS, HINT_LIMIT, 10, 1000, *letters)
+    assert [status.partition(b"WRONGTYPE")[:2] for status in statuses] == [
+        (b"error adding the dead letter: ", b"WRONGTYPE")
+    ] * 2
+    assert (server.pending(), server.client.xlen(server.work)) == (0, 0)
+    assert server.reply("a") == [b"reply"]
+    hints: Any = server.client.xrange(keys.reply_stream(server.model, LANE, "me"))
+    assert [hint for _, hint in hints] == [{b"id": b"a", b"reply": b"reply"}]
+
+
 # --- requeue -------------------------------------------------------------------------------------------------------
 
 

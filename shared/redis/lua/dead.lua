@@ -24,6 +24,7 @@ end
 -- Ends requests as dead letters: like commit, and the message goes to the lane's dead letters with the reason. An
 -- empty id has no reply. Both bounds drop the oldest letters; 'sum' in each is the bytes of all messages up to it,
 -- so that their total is known without looking at all of them.
+-- A letter that cannot be added is lost, and its status an error; the request has ended all the same.
 -- Returns a status per item: 1 done by this call, 0 not ours any more, 2 the id was answered before, or 'error …'.
 register('hr1_dead', ON_A_FULL_SERVER, function(key, args)
   for i = 1, 5 do
@@ -44,14 +45,18 @@ register('hr1_dead', ON_A_FULL_SERVER, function(key, args)
     end
     local fields = entry_of(key.work, entry)
     local ours = redis.call('XACK', key.work, GROUP, entry) == 1
+    local trouble
     if ours and fields then
-      add_letter(key.dead, most, most_bytes, entry, id, field(fields, 'm') or '', reason, crashes)
-      redis.call('XDEL', key.work, entry)
+      -- It is acknowledged, so nobody gets it again: it ends and its sender hears of it, whatever the letter meets.
+      local message = field(fields, 'm') or ''
+      trouble = status_of(pcall(add_letter, key.dead, most, most_bytes, entry, id, message, reason, crashes))
+      redis.pcall('XDEL', key.work, entry)
     end
-    if id == '' then
-      return ours and 1 or 0
+    local status = ours and 1 or 0
+    if id ~= '' then
+      status = publish(key, call, ours, entry, id, instance, expiry, reply)
     end
-    return publish(key, call, ours, entry, id, instance, expiry, reply)
+    return trouble and 'error adding the dead letter: ' .. string.sub(trouble, #'error ' + 1) or status
   end)
   pcall(enter, key, call.stored)
   keep_streams(call)
