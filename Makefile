@@ -2,6 +2,7 @@
 #
 #   make up      start everything on this machine        make lint   ruff, mypy, workflows
 #   make test    run the tests                           make bench  measure this machine (docs/benchmarks.md)
+#   make check   run the tests that need no server      make coverage   how many lines the tests reach
 #   make gate    hold this checkout against budgets.toml and its merge base
 #   make storm   kill, pause or cut something every second, and account for every request
 #
