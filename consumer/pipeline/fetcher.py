@@ -165,7 +165,7 @@ class Fetcher:
         now_ms = self._now_ms(entries, now_s)
         self._context.watchdog.begin(ROWS, now_s)
         for entry in entries:
-            if not self._leases.take(entry.claim, now_s):
+            if not self._leases.take(entry.claim, now_s, isolated=isolated):
                 continue
             try:
                 item = self._item(entry, now_s, now_ms, isolated)

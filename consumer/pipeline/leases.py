@@ -9,6 +9,9 @@ from consumer.queue.interface import Claim
 MOST_CRASHES = 2
 """An entry that ended so many consumers while it ran alone is not tried again."""
 
+MOST_PUT_OFF = 1000
+"""Entries that are remembered as put off: one for each outage that met one, and another consumer may have it since."""
+
 
 class LeaseBook:
     """Entries between claim and commit.
@@ -19,6 +22,7 @@ class LeaseBook:
 
     def __init__(self) -> None:
         self._held: dict[Claim, float] = {}
+        self._put_off: dict[Claim, None] = {}
         self.releases = 0
 
     def __len__(self) -> int:
@@ -28,13 +32,17 @@ class LeaseBook:
         """Say whether an entry is between claim and commit here."""
         return claim in self._held
 
-    def take(self, claim: Claim, now_s: float = 0.0) -> bool:
-        """Note that an entry was claimed; False if it is held already and must not run a second time.
+    def take(self, claim: Claim, now_s: float = 0.0, *, isolated: bool = False) -> bool:
+        """Note that an entry was claimed; False if it must not run: it is held already, or was put off.
 
         Until :meth:`promise` says more it should be answered at once.
+
+        Args:
+            isolated: it was taken over and is to run alone, as what was put off may.
         """
-        if claim in self._held:
+        if claim in self._held or (claim in self._put_off and not isolated):
             return False
+        self._put_off.pop(claim, None)
         self._held[claim] = now_s
         return True
 
@@ -49,6 +57,16 @@ class LeaseBook:
     def held(self) -> list[Claim]:
         """Return what is held now; may be called from any thread."""
         return list(self._held)
+
+    def put_off(self, claim: Claim) -> None:
+        """Release an entry that was taken over and could not begin alone: it is not to run in company either.
+
+        Redis still lists it as this consumer's, so it may be read again before its lease has run out.
+        """
+        self._put_off[claim] = None
+        if len(self._put_off) > MOST_PUT_OFF:
+            self._put_off.pop(next(iter(self._put_off)), None)
+        self.release([claim])
 
     def release(self, claims: Iterable[Claim]) -> None:
         """Note that entries were committed or discarded."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from consumer.pipeline.context import Context
 from consumer.pipeline.items import Item
 from consumer.queue.interface import StreamDown, StreamGone
@@ -11,8 +9,14 @@ from consumer.queue.interface import StreamDown, StreamGone
 
 def count_isolated(context: Context, item: Item) -> bool:
     """Count that an item taken over begins now; False when it is not this consumer's to run."""
-    with suppress(StreamDown, StreamGone):  # it is taken over again when its lease has run out
+    claim = item.entry.claim
+    try:
         item.has_begun = context.stream.begin_isolated(item.entry)
+    except StreamDown:
+        context.leases.put_off(claim)  # it is taken over again when its lease has run out
+        return False
+    except StreamGone:
+        pass  # all that was claimed is read anew
     if not item.has_begun:
-        context.leases.release([item.entry.claim])
+        context.leases.release([claim])
     return item.has_begun

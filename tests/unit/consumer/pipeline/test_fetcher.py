@@ -431,6 +431,23 @@ def test_a_queue_that_goes_away_before_a_lone_run_leaves_the_entry_to_the_next(b
     assert len(bench.leases) == 0
 
 
+def test_what_could_not_begin_alone_is_not_read_into_company(bench: Bench) -> None:
+    """In Redis it is still this worker's, and so among what a worker reads again once its connection is back."""
+    one = taken_over(bench, b"x", crashes=0)
+    assert one is not None
+    bench.lane.down = True
+    assert not bench.source._begins(one)
+    bench.lane.down = False
+    bench.fetcher.accept([one.entry])
+    assert bench.intake.next_batch(0) is None
+    assert len(bench.leases) == 0
+    bench.now_ms += SETTINGS.lease_ms
+    bench.fetcher.accept(bench.stream.reclaim(1), isolated=True)
+    batch = bench.intake.next_batch(0)
+    assert batch is not None
+    assert bench.source._begins(batch.items[0])
+
+
 @pytest.mark.parametrize("crashes", [0, 1])
 def test_an_entry_is_tried_again_until_it_has_ended_two_consumers_alone(bench: Bench, crashes: int) -> None:
     one = taken_over(bench, b"x", crashes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from consumer.pipeline import leases
 from consumer.pipeline.leases import LeaseBook
 
 
@@ -31,3 +32,23 @@ def test_each_that_is_held_has_its_time_and_the_count_of_ends_grows() -> None:
     assert (sorted(book.due_s()), book.releases) == ([5.0, 9.0], 0)
     book.release([("a", b"2-0")])
     assert (book.due_s(), book.releases) == ([5.0], 1)
+
+
+def test_what_was_put_off_is_taken_alone_and_from_then_on_as_any_other() -> None:
+    book, claim = LeaseBook(), ("a", b"1-0")
+    book.take(claim)
+    book.put_off(claim)
+    assert not book.holds(claim)
+    assert not book.take(claim)
+    assert book.take(claim, isolated=True)
+    assert not book.take(claim, isolated=True)
+    book.release([claim])
+    assert book.take(claim)
+
+
+def test_what_was_put_off_is_remembered_within_bounds() -> None:
+    book = LeaseBook()
+    for number in range(leases.MOST_PUT_OFF + 1):
+        book.put_off(("a", b"%d-0" % number))
+    assert book.take(("a", b"0-0"))
+    assert not book.take(("a", b"1-0"))
