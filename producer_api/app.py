@@ -15,7 +15,7 @@ from shared.settings import Settings
 from shared.tracing.spans import Tracing
 from shared.version import __version__
 
-from .auth import Gate
+from .auth import KeyCheck
 from .background import forever
 from .docs import openapi
 from .docs.page import render
@@ -54,11 +54,11 @@ class Application(Starlette):
         metrics: ApiMetrics,
         express: Express,
         dialects: Dialects,
-        gate: Gate | None,
+        key_check: KeyCheck | None,
         rules: Rules,
     ) -> None:
         super().__init__(routes=routes, lifespan=lifespan)
-        self._boundary = Boundary(self.router, metrics, MEASURED.union(dialects), dialects, gate, rules.cors)
+        self._boundary = Boundary(self.router, metrics, MEASURED.union(dialects), dialects, key_check, rules.cors)
         self.express, self.rules = express, rules
 
     def build_middleware_stack(self) -> ASGIApp:
@@ -87,7 +87,7 @@ def create_app(
     Raises:
         shared.settings.SettingsError: the file of API keys cannot be used.
     """
-    gate = None if settings.keys_file is None else Gate(settings.keys_file)
+    key_check = None if settings.keys_file is None else KeyCheck(settings.keys_file)
     body_budget = BodyBudget(settings.receiving_limit_bytes)
     answer_budget = AnswerBudget(settings.sending_limit_bytes, settings.write_timeout_s)
     cors = None if settings.cors_origins is None else Cors(settings.cors_origins)
@@ -106,7 +106,7 @@ def create_app(
     )
     context = AppContext(settings, queue, metrics, body_budget, in_flight)
     document = openapi.document(settings)
-    models, service = Models(queue), Service(queue, metrics, rules, commit, document, render(document), gate)
+    models, service = Models(queue), Service(queue, metrics, rules, commit, document, render(document), key_check)
     routes: list[BaseRoute] = [
         *(Route(path, Predict(context, path, codec, tracing), methods=["POST"]) for path, codec in dialects.items()),
         Route(requests.PATH, requests.Requests(queue, context.step_runner).answer, methods=["GET", "DELETE"]),
@@ -127,7 +127,11 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await queue.start()
-        watching = None if gate is None else asyncio.create_task(forever("Watching the file of API keys", gate.watch))
+        watching = (
+            None
+            if key_check is None
+            else asyncio.create_task(forever("Watching the file of API keys", key_check.watch))
+        )
         try:
             yield
         finally:
@@ -136,6 +140,8 @@ def create_app(
                 await asyncio.gather(watching, return_exceptions=True)
             await queue.close()
 
-    app = Application(routes, lifespan, metrics, Express(context, dialects, gate, cors), dialects, gate, rules)
+    app = Application(
+        routes, lifespan, metrics, Express(context, dialects, key_check, cors), dialects, key_check, rules
+    )
     app.router.redirect_slashes = False
     return app

@@ -68,7 +68,7 @@ def unauthorized() -> RequestError:
     return RequestError(UNAUTHORIZED, "A valid API key is needed: Authorization: Bearer KEY.")
 
 
-class Gate:
+class KeyCheck:
     """Checks requests against the keys of a file.
 
     Args:

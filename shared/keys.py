@@ -91,6 +91,11 @@ def desired_state(model: str) -> str:
     return f"hr:{{{model}}}:wish"
 
 
+def repair(model: str, lane: str) -> str:
+    """Stream that holds a lane's entries while ``hr1_repair`` makes its stream anew; gone when that returns."""
+    return f"hr:{{{model}}}:repair:{lane}"
+
+
 def turn(model: str) -> str:
     """Name of the one worker that may switch precision now; expires if that worker dies."""
     return f"hr:{{{model}}}:turn"

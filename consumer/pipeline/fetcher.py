@@ -187,7 +187,7 @@ class Fetcher:
                     refused.append(Refused(entry, error.request_id, error.reply_to or "", 0, fault))
             except Refusal as refusal:
                 refused.append(refusal.refused)
-        for item in self._unanswered(possible_duplicates):
+        for item in self._end_answered(possible_duplicates):
             try:
                 self._place(item, ready)
             except Refusal as refusal:
@@ -209,7 +209,7 @@ class Fetcher:
             self._rows.make(item)
             ready.append(item)
 
-    def _unanswered(self, possible_duplicates: Sequence[Item]) -> Sequence[Item]:
+    def _end_answered(self, possible_duplicates: Sequence[Item]) -> Sequence[Item]:
         """End what has an answer already, and return the rest."""
         if not possible_duplicates:
             return ()
@@ -222,7 +222,7 @@ class Fetcher:
         for item, is_answered in zip(possible_duplicates, answered, strict=True):
             if is_answered:
                 self._leases.release([item.entry.claim])
-                left += self._unanswered(self._deduplication.end(item.entry.lane, item.request.id, answered=True))
+                left += self._end_answered(self._deduplication.end(item.entry.lane, item.request.id, answered=True))
             else:
                 left.append(item)
         return left

@@ -31,7 +31,7 @@ def read(entry: Entry, most_bytes: int) -> Request:
     return decode_request(message, checks_elements=False)
 
 
-def is_large(entry: Entry) -> bool:
+def needs_thread(entry: Entry) -> bool:
     """Say whether the pool of threads is to make its rows."""
     return entry.message is not None and len(entry.message) > LARGE_BYTES
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from shared import keys
 from shared.names import check_name
 
 ANY_MODEL: Final = "*"
@@ -59,7 +60,7 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
         Rights("zadd", "hr:models"),
         Rights(
             "del exists fcall get hdel hget hgetall hmget hset lindex memory|usage pexpire rpop rpush set time"
-            " unlink xack xadd xautoclaim xclaim xdel xgroup|create xgroup|delconsumer xinfo|consumers xinfo|groups"
+            " unlink xack xadd xclaim xdel xgroup|create xgroup|delconsumer xinfo|consumers xinfo|groups"
             " xinfo|stream xlen xpending xrange xread xreadgroup xrevrange xtrim zadd zcard zincrby zmscore zrange"
             " zrangebyscore zrem zremrangebyscore zscore",
             "hr:{m}:*",
@@ -71,7 +72,7 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
             "fcall memory|usage xadd xgroup|create xinfo|consumers xinfo|groups xinfo|stream xlen xpending",
             "hr:{m}:q:*",
         ),
-        Rights("unlink xadd xdel xgroup|create xlen xrange", "hr:{m}:q:* hr:{m}:repair:*"),
+        Rights("unlink xadd xdel xgroup|create xlen xrange", f"hr:{{m}}:q:* {keys.repair('m', '*')}"),
         Rights("exists xdel xlen xrange xrevrange", "hr:{m}:dlq:*"),
         Rights("unlink", "hr:{m}:q:* hr:{m}:dlq:* hr:{m}:x:*"),  # all in one command
         Rights("unlink", "hr:{m}:r:* hr:{m}:d:*"),

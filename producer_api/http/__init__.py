@@ -1,1 +1,1 @@
-"""Bytes on a socket: the server, its limits, and the express way. Only here are uvicorn and ASGI known."""
+"""Bytes on a socket: the server, its limits, and the express way. Only here is uvicorn known."""

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from producer_api.auth import Client, Gate
+from producer_api.auth import Client, KeyCheck
 from producer_api.inference.codec import Head, head_of
 from producer_api.inference.context import AppContext
 from producer_api.inference.dialects import Dialects, find
@@ -49,7 +49,7 @@ class Heads:
 
     Args:
         dialects: the codec of each path that is answered this way.
-        gate: checks the key of a head before it is remembered; None if no key is required.
+        key_check: checks the key of a head before it is remembered; None if no key is required.
         cors: says what is added to answers for pages of other origins; None for nothing.
     """
 
@@ -58,11 +58,11 @@ class Heads:
         dialects: Dialects,
         max_body_bytes: int,
         most: int = MOST_HEADS,
-        gate: Gate | None = None,
+        key_check: KeyCheck | None = None,
         cors: Cors | None = None,
     ) -> None:
         self._dialects, self._max_body_bytes, self._most = dialects, max_body_bytes, most
-        self._gate, self._cors = gate, cors
+        self._key_check, self._cors = key_check, cors
         self._known: OrderedDict[bytes, KnownHead] = OrderedDict()
 
     def get(self, head: bytes) -> KnownHead | None:
@@ -97,9 +97,9 @@ class Heads:
         if dialect is None or b"#" in query:
             return
         client: Client | None = None
-        if self._gate is not None:
+        if self._key_check is not None:
             try:
-                client = self._gate.check([found.get(b"authorization", b"")])
+                client = self._key_check.check([found.get(b"authorization", b"")])
             except RequestError:
                 return
         lines = b""
@@ -119,6 +119,6 @@ class Express:
     """
 
     def __init__(
-        self, context: AppContext, dialects: Dialects, gate: Gate | None = None, cors: Cors | None = None
+        self, context: AppContext, dialects: Dialects, key_check: KeyCheck | None = None, cors: Cors | None = None
     ) -> None:
-        self.context, self.heads = context, Heads(dialects, context.max_body_bytes, gate=gate, cors=cors)
+        self.context, self.heads = context, Heads(dialects, context.max_body_bytes, key_check=key_check, cors=cors)

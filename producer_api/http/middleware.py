@@ -8,7 +8,7 @@ from time import perf_counter
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from producer_api.auth import OPEN_PATHS, Gate
+from producer_api.auth import OPEN_PATHS, KeyCheck
 from producer_api.inference.codec import Response
 from producer_api.inference.dialects import Dialects, find
 from producer_api.inference.errors import internal_error, refused
@@ -33,7 +33,7 @@ class Boundary:
         metrics: where durations go.
         measured: path templates with a series of their own; all others share one.
         dialects: the codecs that tell errors to the clients of some paths; all others have the native one's.
-        gate: checks the API key before routing; None accepts every request.
+        key_check: checks the API key before routing; None accepts every request.
         cors: answers browsers that ask before they send, and marks all answers; None for neither.
     """
 
@@ -43,10 +43,10 @@ class Boundary:
         metrics: ApiMetrics,
         measured: frozenset[str],
         dialects: Dialects,
-        gate: Gate | None = None,
+        key_check: KeyCheck | None = None,
         cors: Cors | None = None,
     ) -> None:
-        self._app, self._metrics, self._measured, self._gate, self._cors = app, metrics, measured, gate, cors
+        self._app, self._metrics, self._measured, self._key_check, self._cors = app, metrics, measured, key_check, cors
         self._dialects = dialects
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,8 +72,10 @@ class Boundary:
                 await send({"type": "http.response.body", "body": b""})
                 return
         try:
-            if self._gate is not None and scope["path"] not in OPEN_PATHS:
-                scope["api_client"] = self._gate.check(v for name, v in scope["headers"] if name == b"authorization")
+            if self._key_check is not None and scope["path"] not in OPEN_PATHS:
+                scope["api_client"] = self._key_check.check(
+                    v for name, v in scope["headers"] if name == b"authorization"
+                )
             await self._app(scope, receive, watched)
         except RequestError as error:
             await send_unread(watched, self._refused(scope, error), dict(scope["headers"]))

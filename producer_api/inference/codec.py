@@ -37,6 +37,7 @@ class Head(Struct, frozen=True):
         accept, content_type: the headers, cut at ``MAX_HEADER_BYTES``; empty when there are none.
         content_encoding: the header, None when there is none.
         traceparent: W3C trace context if the header is valid.
+        idempotency_key: the header as it came, None when there is none.
         client: the holder of the API key, None if no key is required.
         lane: where its requests go.
         extra_lines: header lines that every answer to it carries, as they are sent.

@@ -1,4 +1,4 @@
-"""One request, whatever brought it here and whatever dialect it speaks: the only script there is. No I/O.
+"""One request, whatever brought it here and whatever dialect it speaks: the only path of a request. No I/O.
 
 A transport makes an :class:`Exchange` of the head, starts it with the body, and sends the response that it is called
 with. There are two: ``routes/predict.py``, an ASGI endpoint, and ``http/express_protocol.py``, which takes the common
@@ -37,7 +37,7 @@ Respond = Callable[["Exchange", Response], None]
 
 
 class Exchange:
-    """One request and its response. Every one that is made must come to one: it is counted, and its places are free.
+    """One request and its response. It must end with a response or :meth:`abandon`, which count it and free its place.
 
     Args:
         span: of a request that belongs to a trace.

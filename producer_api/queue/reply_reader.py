@@ -1,4 +1,4 @@
-"""Receiving replies [I/O]: all of this process come through one read of its reply stream.
+"""Receiving replies [I/O]: those of one lane come through one read of its reply stream.
 
 The reply stream is a hint. Reply keys are looked at whenever a hint may have been lost: after a reconnect, when a hint
 carries no reply, and regularly for requests that are overdue.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from producer_api.auth import Gate
+from producer_api.auth import KeyCheck
 from producer_api.docs.page import policy
 from producer_api.http.rules import Rules
 from producer_api.inference.encoding import json_encoder
@@ -81,7 +81,7 @@ class Service:
 
     Args:
         document, page: the OpenAPI document, and the documentation made from it.
-        gate: decides which requests may see the state of each model; None for all.
+        key_check: decides which requests may see the state of each model; None for all.
     """
 
     def __init__(
@@ -92,9 +92,9 @@ class Service:
         commit: str | None,
         document: dict[str, object],
         page: str,
-        gate: Gate | None = None,
+        key_check: KeyCheck | None = None,
     ) -> None:
-        self._queue, self._metrics, self._rules, self._gate = queue, metrics, rules, gate
+        self._queue, self._metrics, self._rules, self._key_check = queue, metrics, rules, key_check
         self._version = VersionInfo("headrace", __version__, VERSION, commit)
         self._document, self._page = json_encoder.encode(document), page
         self._page_headers = {"Content-Security-Policy": policy(page), "Referrer-Policy": "no-referrer"}
@@ -107,9 +107,9 @@ class Service:
         """Answer 200 if inference can work, else 503; where API keys are required, reasons only with a valid one."""
         catalogue = self._queue.catalogue()
         state = readiness(catalogue)
-        if self._gate is not None:
+        if self._key_check is not None:
             credentials = (value for name, value in request.scope["headers"] if name == b"authorization")
-            state = state if self._gate.knows(credentials) else in_brief(state)
+            state = state if self._key_check.knows(credentials) else in_brief(state)
         if self._rules.is_draining:
             state = Readiness(False, state.redis, [DRAINING, *state.reasons], state.models)
         response = json_response(state, 200 if state.ready else 503)

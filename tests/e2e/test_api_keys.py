@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from producer_api import auth
-from producer_api.auth import Client, Gate
+from producer_api.auth import Client, KeyCheck
 from producer_api.http.express import Heads
 from producer_api.http.express_protocol import ExpressProtocol
 from producer_api.inference.codec import head_of
@@ -203,20 +203,20 @@ def test_no_file_ends_the_watch_for_the_next(
 def test_a_file_that_is_broken_or_gone_leaves_the_old_keys_in_force(
     keys_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    gate = Gate(str(keys_file))
+    key_check = KeyCheck(str(keys_file))
     write(keys_file, "[keys.alice]\nsha256 = 'hr_secret'")
     with caplog.at_level(logging.INFO):
-        gate.refresh()
-        gate.refresh()
-        assert gate.check([b"Bearer " + ALICE.encode()]).key.name == "alice"
+        key_check.refresh()
+        key_check.refresh()
+        assert key_check.check([b"Bearer " + ALICE.encode()]).key.name == "alice"
         keys_file.unlink()
-        gate.refresh()
-        gate.refresh()
-        assert gate.check([b"Bearer " + ALICE.encode()]).key.name == "alice"
+        key_check.refresh()
+        key_check.refresh()
+        assert key_check.check([b"Bearer " + ALICE.encode()]).key.name == "alice"
         write(keys_file, line("bob", BOB))
-        gate.refresh()
+        key_check.refresh()
     with pytest.raises(RequestError):
-        gate.check([b"Bearer " + ALICE.encode()])
+        key_check.check([b"Bearer " + ALICE.encode()])
     assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR", "INFO"]
     assert "hr_secret" not in caplog.text
 
@@ -225,22 +225,22 @@ def test_a_key_expires_by_itself_and_what_was_remembered_falls(tmp_path: Path) -
     path = tmp_path / "keys.toml"
     write(path, line("alice", ALICE, "expires = 2030-01-01T00:00:00Z"))
     now_s = [1893456000.0 - 1]
-    gate = Gate(str(path), lambda: now_s[0])
-    heads = Heads(DIALECTS, 1000, gate=gate)
+    key_check = KeyCheck(str(path), lambda: now_s[0])
+    heads = Heads(DIALECTS, 1000, key_check=key_check)
     headers = [(b"content-length", b"3"), (b"authorization", b"Bearer " + ALICE.encode())]
     heads.learn(b"head", b"/v1/models/echo/predict", headers)
     assert heads.get(b"head") is not None
     now_s[0] += 1
     with pytest.raises(RequestError):
-        gate.check([headers[1][1]])
-    gate.refresh()
+        key_check.check([headers[1][1]])
+    key_check.refresh()
     assert heads.get(b"head") is None
     heads.learn(b"head", b"/v1/models/echo/predict", headers)
     assert heads.get(b"head") is None
 
 
 def test_a_head_with_a_wrong_key_is_never_remembered(keys_file: Path) -> None:
-    heads = Heads(DIALECTS, 1000, gate=Gate(str(keys_file)))
+    heads = Heads(DIALECTS, 1000, key_check=KeyCheck(str(keys_file)))
     for value in (b"Bearer wrong", b"", b"Bearer " + ALICE.encode()):
         heads.learn(value, b"/v1/models/echo/predict", [(b"content-length", b"3"), (b"authorization", value)])
     heads.learn(b"none", b"/v1/models/echo/predict", [(b"content-length", b"3")])
@@ -282,7 +282,7 @@ def test_a_revoked_client_is_refused_even_when_its_head_is_still_at_hand() -> No
 
 def test_a_file_that_cannot_be_used_is_refused_at_start(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"HEADRACE_KEYS_FILE: .*missing\.toml cannot be used: No such file"):
-        Gate(str(tmp_path / "missing.toml"))
+        KeyCheck(str(tmp_path / "missing.toml"))
 
 
 def test_an_expired_key_is_as_good_as_none_on_both_ways(keys_file: Path) -> None:
@@ -323,7 +323,7 @@ def test_each_refusal_compares_once_whatever_is_sent(keys_file: Path, monkeypatc
     """The number of steps, and not the time they take, which no test can tell from noise."""
     over = "expires = 2020-01-01T00:00:00Z"
     write(keys_file, line("alice", ALICE, over) + "".join(line(f"n{i}", f"hr_{i}") for i in range(100)))
-    gate = Gate(str(keys_file))
+    key_check = KeyCheck(str(keys_file))
     compared: list[tuple[int, int]] = []
     real = hmac.compare_digest
 
@@ -342,7 +342,7 @@ def test_each_refusal_compares_once_whatever_is_sent(keys_file: Path, monkeypatc
         [b"a", b"b"],
     ):
         with pytest.raises(RequestError) as refused:
-            gate.check(sent)
+            key_check.check(sent)
         assert refused.value.outcome is UNAUTHORIZED
         assert compared == [(32, 32)]
         compared.clear()
@@ -352,20 +352,20 @@ def test_the_file_is_looked_at_again_whatever_happened_before(
     keys_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(auth, "RELOAD_S", 0.001)
-    gate = Gate(str(keys_file))
-    refresh, failures = gate.refresh, iter([RecursionError("hr_secret"), MemoryError()])
+    key_check = KeyCheck(str(keys_file))
+    refresh, failures = key_check.refresh, iter([RecursionError("hr_secret"), MemoryError()])
 
     def sometimes() -> None:
         if (failure := next(failures, None)) is not None:
             raise failure
         refresh()
 
-    monkeypatch.setattr(gate, "refresh", sometimes)
-    client = gate.check([b"Bearer " + ALICE.encode()])
+    monkeypatch.setattr(key_check, "refresh", sometimes)
+    client = key_check.check([b"Bearer " + ALICE.encode()])
     write(keys_file, line("bob", BOB))
 
     async def watch() -> None:
-        watching = asyncio.create_task(gate.watch())
+        watching = asyncio.create_task(key_check.watch())
         await eventually_async(lambda: client.revoked)
         watching.cancel()
 

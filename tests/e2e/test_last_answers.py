@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from producer_api.auth import Gate
+from producer_api.auth import KeyCheck
 from producer_api.http import connection as http_connection
 from producer_api.http.express_protocol import ExpressProtocol, protocol
 from producer_api.http.server import Tls
@@ -85,7 +85,7 @@ def test_the_last_answer_arrives_although_more_was_asked(server: HttpServer) -> 
 def test_a_key_that_is_missing_is_said_before_the_body(tmp_path: Path, tls: Tls | None) -> None:
     file = tmp_path / "keys.toml"
     file.write_text(f'[keys.a]\nsha256 = "{"0" * 64}"\n')
-    assert Gate(str(file))
+    assert KeyCheck(str(file))
     with HttpServer(Settings(keys_file=str(file)), tls=tls) as server, server.connect() as connection:
         assert sent_before_reading(connection, _POST + b"Content-Length: 8388608\r\n\r\n", FLOOD) == 401
 

@@ -16,7 +16,7 @@ from consumer.models.pictures import images
 from consumer.runtimes import labels
 from headrace.operate import key_file
 from headrace.redis import users
-from producer_api.auth import Gate
+from producer_api.auth import KeyCheck
 from producer_api.http.server import tls_of
 from shared import files, model_config
 from shared.api_keys import digest_of
@@ -71,7 +71,7 @@ def ask(url: str) -> None:
 
 READERS: dict[str, tuple[Callable[[str], object], str]] = {
     "models": (model_config.load, "HEADRACE_MODELS_FILE"),
-    "keys": (Gate, "HEADRACE_KEYS_FILE"),
+    "keys": (KeyCheck, "HEADRACE_KEYS_FILE"),
     "labels": (labels.read, "labels"),
     "certificate": (
         lambda path: tls_of(Settings(tls_cert_file=path, tls_key_file="/no/key")),
@@ -168,7 +168,7 @@ def test_a_name_of_many_lines_is_shown_in_one() -> None:
 def test_text_that_is_none_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "latin"
     path.write_bytes("[keys.Jörg]".encode("latin-1"))
-    for read in (model_config.load, Gate, labels.read):
+    for read in (model_config.load, KeyCheck, labels.read):
         with pytest.raises(ValueError, match="it is not text in UTF-8"):
             read(str(path))
 
@@ -210,17 +210,17 @@ def test_a_file_of_keys_that_becomes_none_is_told_once_and_taken_when_it_is_back
 ) -> None:
     path = tmp_path / "keys.toml"
     path.write_text(KEYS)
-    gate = Gate(str(path))
+    key_check = KeyCheck(str(path))
     path.unlink()
     os.mkfifo(path)
     for _ in range(3):
-        gate.refresh()
+        key_check.refresh()
     assert [record.message for record in caplog.records] == [
         "The file of API keys cannot be used, the old keys stay in force: it is a pipe, not a regular file."
     ]
-    assert gate.knows([b"Bearer a"])
+    assert key_check.knows([b"Bearer a"])
     path.unlink()
     path.write_text(KEYS.replace("keys.a", "keys.b"))
     with caplog.at_level(logging.INFO):
-        gate.refresh()
+        key_check.refresh()
     assert caplog.records[-1].message == "1 API keys are in force."

@@ -1,7 +1,7 @@
 """Pictures from strangers: checked by their header, decoded, turned upright and cut to the model's size.
 
 JPEG, PNG and WEBP only; Pillow's other decoders are never tried. The bytes decide which of the three it is, whatever
-the content type said. What a picture costs is bounded by its header (``effort.py``) before any decoder runs.
+the content type said. What a picture costs is bounded by its header (``decode_cost.py``) before any decoder runs.
 ``docs/models.md`` describes the rules for senders.
 """
 

@@ -114,7 +114,7 @@ def _segments(body: bytes, start: int, pattern: re.Pattern[bytes]) -> Iterator[_
     """Yield segment after segment, skipping what is between them.
 
     Raises:
-        RequestError: one is cut off, or there are more than :data:`effort.MAX_PARTS`.
+        RequestError: one is cut off, or there are more than :data:`decode_cost.MAX_PARTS`.
     """
     position = start
     for _ in range(MAX_PARTS):

@@ -7,7 +7,7 @@ from consumer.models.loads import load_of, units_of
 from consumer.models.model_errors import answer_to
 from consumer.pipeline.cancellations import Cancellations
 from consumer.pipeline.items import Item, Refusal
-from consumer.queue.entry_reader import check, is_large
+from consumer.queue.entry_reader import check, needs_thread
 from shared.wire.outcomes import CANCELLED, EXPIRED, RequestError, invalid
 
 
@@ -47,7 +47,7 @@ class Rows:
             Refusal: the model failed.
         """
         try:
-            return is_large(item.entry) or bool(self._model.decodes(item.request))
+            return needs_thread(item.entry) or bool(self._model.decodes(item.request))
         except BaseException as error:
             raise Refusal(item, answer_to(error, item, "Choosing how to preprocess")) from None
 

@@ -66,7 +66,7 @@ end)
 -- hr1_leave(worker)
 --
 -- Takes a worker off the list and, when nothing is pending for it, its consumer out of the group. Deleting a consumer
--- with pending entries would strand them, so those wait for XAUTOCLAIM.
+-- with pending entries would strand them, so those wait for hr1_reclaim.
 -- Returns the number of entries still pending for the worker.
 register('hr1_leave', ON_A_FULL_SERVER, function(key, args)
   if #args ~= 1 or not is_name(args[1]) then
