@@ -137,7 +137,10 @@ def test_what_alerts_ask_for_is_there_before_it_happens(texts: dict[str, str]) -
 
 @pytest.mark.parametrize("process", ["front end", "consumer"])
 def test_a_process_exports_few_series(texts: dict[str, str], process: str) -> None:
-    assert sum(len(family.samples) for family in text_string_to_metric_families(texts[process])) < MOST_SERIES
+    samples = [one for family in text_string_to_metric_families(texts[process]) for one in family.samples]
+    # The server is other tests' as well: a front end shows what their models have left.
+    ours = [one for one in samples if one.labels.get("model", "test-metrics") == "test-metrics"]
+    assert 50 < len(ours) < MOST_SERIES
 
 
 @pytest.mark.parametrize("process", ["front end", "consumer"])

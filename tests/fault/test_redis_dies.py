@@ -117,9 +117,9 @@ def test_row_9_everysec_and_a_power_failure(everysec: EmbeddedServer, tmp_path: 
         everysec.kill()
         with file.open("r+b") as end:
             end.truncate(on_disk)
-        held.unlink()
         everysec.start()
         assert site.length() == 5
+        held.unlink()
         assert sorted(body_of(one.result()) for one in kept) == [b"1", b"2", b"3", b"4", b"hold"]
         lost = [one.result() for one in vanished]
         assert [(one.status, one.body["error"]["code"]) for one in lost] == [(504, "unknown_outcome")] * 5
