@@ -23,6 +23,7 @@ from shared.wire.messages import Fault, ModelTag, Reply, Timing
 from shared.wire.outcomes import BY_CODE, INTERNAL, LANE_FULL, OK, Outcome, RequestError
 
 from .context import Context
+from .interface import Frame
 from .items import BatchRun, Item, Prepared, Refused, completion_of
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,9 @@ class Committer:
                 self._committing.release()
         else:
             self._work.put(partial(self._commit_finished, items, run))
+
+    def emit(self, frames: Sequence[Frame]) -> None:
+        """See the interface. Nobody reads parts of answers yet, so they go no further."""
 
     def commit(self, prepared: Prepared) -> None:
         """Commit on the calling thread."""
