@@ -10,14 +10,14 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from producer_api.background import forever
 from shared import keys, limits
 from shared.redis.client import AsyncClient, Link, RedisError
 from shared.wire.fast import is_final
-from shared.wire.outcomes import CANCELLED, EXPIRED
+from shared.wire.outcomes import BY_CODE, CANCELLED, EXPIRED, UNKNOWN_OUTCOME, RequestError
 from shared.wire.reply_portion import Portion
 
 from .admission import refusal
@@ -42,6 +42,19 @@ def lookups_after(before: int, size_bytes: int) -> int:
     if size_bytes > MANY_BYTES:
         return max(1, before // 2)
     return min(MOST_PER_SWEEP, 2 * before) if size_bytes < MANY_BYTES // 4 else before
+
+
+def _end(told: Mapping[bytes, bytes], request_id: str) -> tuple[bytes, RequestError]:
+    """Return which entry ended, and how: ``entry`` without a consumer, ``ended`` with an answer that is not stored."""
+    code = told.get(b"code", b"").decode(errors="replace")
+    if b"entry" in told:
+        outcome, what = (EXPIRED, "waited too long") if code == EXPIRED.code else (CANCELLED, "was cancelled")
+        return told[b"entry"], refusal(outcome, f"The request {what}.", request_id)
+    outcome = BY_CODE.get(code, UNKNOWN_OUTCOME)
+    if outcome.lasting:  # a direct producer may write here: it gives no answer that would be stored
+        outcome = UNKNOWN_OUTCOME
+    message = f"The request, which had been sent before, ended as {outcome.code}. You may send it again."
+    return told.get(b"ended", b""), refusal(outcome, message, request_id)
 
 
 class ReplyReader:
@@ -156,15 +169,13 @@ class ReplyReader:
                     pending.entry_ended(entry, reply)
 
     def _take_ends(self, news: list[Any]) -> None:
-        """End the requests whose entries ended without a consumer, whichever process admitted them."""
+        """End the requests whose entries ended without a reply that is stored, whichever process admitted them."""
         for news_id, fields in news:
             self._ended_up_to = news_id
             told = {fields[at]: fields[at + 1] for at in range(0, len(fields), 2)}
             request_id = told.get(b"id", b"").decode(errors="replace")
             for pending in list(self._pending_replies.of(request_id)):
-                expired = told.get(b"code") == EXPIRED.code.encode()
-                outcome, what = (EXPIRED, "waited too long") if expired else (CANCELLED, "was cancelled")
-                pending.entry_ended(told.get(b"entry", b""), refusal(outcome, f"The request {what}.", request_id))
+                pending.entry_ended(*_end(told, request_id))
 
     async def _sweep_forever(self) -> None:
         """Look at reply keys: at once for those asked for, regularly for those overdue."""

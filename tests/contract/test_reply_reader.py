@@ -13,6 +13,7 @@ from producer_api.queue.pending import PendingReplies
 from producer_api.queue.reply_reader import ReplyReader
 from shared import keys, limits
 from shared.redis.client import connect, connect_async
+from shared.wire.outcomes import CANCELLED, EXPIRED, LANE_FULL, OVERLOADED, UNKNOWN_OUTCOME, Outcome
 from tests.helpers import eventually_async
 
 MEBIBYTE = 1 << 20
@@ -70,6 +71,52 @@ def test_hints_are_read_by_name_and_parts_of_an_answer_are_none(
     with connect(redis_url) as server:
         asyncio.run(main())
         server.unlink(stream, key)
+
+
+@pytest.mark.parametrize(
+    ("fields", "outcome"),
+    [
+        ({"entry": "1-1", "code": "expired"}, EXPIRED),
+        ({"entry": "1-1", "code": "overloaded"}, CANCELLED),
+        ({"entry": "1-1"}, CANCELLED),
+        ({"ended": "1-1", "code": "overloaded"}, OVERLOADED),
+        ({"code": "lane_full", "ended": "1-1", "later": "x"}, LANE_FULL),
+        ({"ended": "1-1", "code": "model_error"}, UNKNOWN_OUTCOME),
+        ({"ended": "1-1", "code": "ok"}, UNKNOWN_OUTCOME),
+        ({"ended": "1-1", "code": b"\xff"}, UNKNOWN_OUTCOME),
+        ({"ended": "1-1"}, UNKNOWN_OUTCOME),
+    ],
+)  # fmt: skip
+def test_what_is_read_of_an_end(redis_url: str, model_name: str, fields: dict[Any, Any], outcome: Outcome) -> None:
+    """A direct producer may write there, too: it gives nobody an answer, and ends no other entry."""
+    ends = keys.terminations(model_name, "default")
+
+    async def main() -> None:
+        client, told = connect_async(redis_url), list[Any]()
+        pending_replies = PendingReplies(asyncio.get_running_loop())
+        reader = ReplyReader(
+            client,
+            pending_replies,
+            model_name,
+            "default",
+            "fe-test",
+            20,
+            on_cursor=lambda cursor: None,
+            on_error=lambda: None,
+        )
+        pending_replies.add("a", 60.0, told.append).entered(b"1-1")
+        server.xadd(ends, {"id": "a", "ended": "1-2", "code": "overloaded"})
+        server.xadd(ends, {"id": "a"})
+        server.xadd(ends, {"id": "a", **fields})
+        reader.start()
+        await eventually_async(lambda: told)
+        assert [error.outcome for error in told] == [outcome]
+        await reader.close()
+        await client.aclose()
+
+    with connect(redis_url) as server:
+        asyncio.run(main())
+        server.unlink(ends)
 
 
 def test_a_stream_of_ends_that_is_too_large_is_left_unread(redis_url: str, model_name: str, monkeypatch: Any) -> None:

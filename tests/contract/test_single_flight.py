@@ -14,12 +14,13 @@ from prometheus_client import CollectorRegistry
 from consumer.queue.interface import Completion, WorkStream
 from producer_api.metrics import queue_metrics
 from producer_api.queue.interface import Answer, Standing
+from producer_api.queue.pending import PendingReply
 from producer_api.queue.redis_queue import RedisQueue
 from shared import keys, limits
 from shared.redis import functions
 from shared.redis.embedded import ServerConfig, free_port
 from shared.wire.messages import Fault, ModelTag, Reply, Request, Tensor, Timing, decode_request, encode_reply
-from shared.wire.outcomes import EXPIRED, RequestError
+from shared.wire.outcomes import EXPIRED, LANE_FULL, OVERLOADED, Outcome, RequestError
 from tests.asking import submit
 from tests.contract.lanes import LANE, RedisLane, card, settings
 from tests.embedded import EmbeddedServer
@@ -156,6 +157,47 @@ def test_what_expired_may_be_asked_for_again(lane: RedisLane, redis_url: str) ->
             await eventually_async(lane.length)
             await asyncio.to_thread(echo_one, lane.stream("one"))
             assert ends([await second]) == [b"x"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("outcome", [OVERLOADED, LANE_FULL, EXPIRED], ids=lambda outcome: outcome.code)
+def test_who_joined_elsewhere_hears_of_an_end_that_is_not_stored(
+    lane: RedisLane, redis_url: str, outcome: Outcome
+) -> None:
+    """The hint goes to the front end that admitted it, whose client may be gone: others waited their whole time."""
+
+    async def main() -> None:
+        async with front_ends(redis_url) as (one, other):
+            first = asyncio.create_task(submit(one, lane.model, request("same"), id_is_generated=False))
+            await eventually_async(lane.length)
+            second = asyncio.create_task(submit(other, lane.model, request("same"), id_is_generated=False))
+            await eventually_async(lambda: [wait for wait in waits(other) if wait.entry_id])
+            stream = lane.stream("one")
+            await asyncio.to_thread(echo_one, stream, Fault(outcome.code, "No."))
+            assert ends([await first]) == [Fault(outcome.code, "No.")]
+            with pytest.raises(RequestError) as refused:
+                await second
+            assert refused.value.outcome is outcome
+            assert lane.length() == 0
+            assert stream.terminations() == []  # consumers need not remember it
+
+    asyncio.run(main())
+
+
+def waits(queue: RedisQueue) -> list[PendingReply]:
+    """What waits at a front end."""
+    return [one for channel in queue._channels.values() for one in channel._pending_replies.all()]
+
+
+def test_ends_that_are_not_stored_are_told_of_clients_own_ids_only(lane: RedisLane, redis_url: str) -> None:
+    async def main() -> None:
+        async with front_ends(redis_url) as (one, _):
+            wait = asyncio.create_task(submit(one, lane.model, request("made-up"), id_is_generated=True))
+            await eventually_async(lane.length)
+            await asyncio.to_thread(echo_one, lane.stream("one"), Fault(OVERLOADED.code, "No."))
+            assert ends([await wait]) == [Fault(OVERLOADED.code, "No.")]
+            assert lane.client.xlen(keys.terminations(lane.model, LANE)) == 0
 
     asyncio.run(main())
 

@@ -33,6 +33,7 @@ local function publish(key, call, ours, entry, id, instance, expiry, reply)
   if visible and expiry == 0 then
     -- nothing is stored, so this end concerns this entry only: the id may have been asked for again meanwhile
     hint(key, call, instance, 'id', id, 'reply', reply, 'entry', entry)
+    pcall(announce_unstored, key, entry, id, reply)
   elseif visible and #reply < call.hint_limit then
     hint(key, call, instance, 'id', id, 'reply', reply)
   else

@@ -132,3 +132,18 @@ local function announce(key, entry, id, code)
   redis.pcall('XADD', key.ends, 'MAXLEN', '~', ENDS_CAP, '*', 'entry', entry, 'id', id, 'code', code)
   redis.pcall('PEXPIRE', key.ends, ENDS_MS)
 end
+
+-- The entry that is under way for a client's own id, nil where none is remembered.
+local function under_way(key, id)
+  return string.match(redis.call('GET', key.flight .. id) or '', '^(%d+%-%d+) ')
+end
+
+-- Says to all front ends how an entry ended of which nothing is stored: clients may have joined it through another one
+-- than the hint goes to. Only a client's own id can be joined. The field is not 'entry': its consumer knows already.
+local function announce_unstored(key, entry, id, reply)
+  local code = string.match(reply, '\165error[\128-\143]\164code[\160-\191]([%l_]+)')
+  if code and under_way(key, id) == entry then
+    redis.call('XADD', key.ends, 'MAXLEN', '~', ENDS_CAP, '*', 'ended', entry, 'id', id, 'code', code)
+    redis.call('PEXPIRE', key.ends, ENDS_MS)
+  end
+end

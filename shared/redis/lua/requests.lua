@@ -1,10 +1,5 @@
 local BAD_NAME = 'error the id is not a valid name'
 
--- The entry that is under way for a client's own id, nil where none is remembered.
-local function under_way(key, id)
-  return string.match(redis.call('GET', key.flight .. id) or '', '^(%d+%-%d+) ')
-end
-
 -- hr1_cancel(tell, (id, entry)…)
 --
 -- Takes requests back: one that waits is deleted; one that a consumer has claimed is taken away from it as well, so
