@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +23,7 @@ from consumer.tuning.findings import check
 from consumer.tuning.search import Limits, NoRoom, Search
 from shared.model_config import Preprocessing
 from shared.state.cards import Trial
+from tests.children import ROOT, clean_environment
 
 SIDE = 16
 BUDGET_S = 30.0
@@ -121,17 +124,24 @@ def test_a_full_disk_ends_the_search_and_is_nobodys_fault(
     assert (raised.value.errno, raised.value.filename) == (number, "model.onnx")
 
 
-def test_a_candidate_without_an_end_is_given_up_with_the_budget(tmp_path: Path) -> None:
-    def forever() -> None:
-        while True:
-            try:
-                sum(range(1000))
-            except Exception:  # as a library might
-                continue
+def forever() -> None:
+    while True:
+        try:
+            sum(range(1000))
+        except Exception:  # as a library might
+            continue
 
-    assert trial_of(tmp_path, Odd(forever), budget_s=1.0).outcome == (
-        "given up, because the 1 s for the search were over."
+
+def test_a_candidate_without_an_end_is_given_up_with_the_budget(tmp_path: Path) -> None:
+    """In a process of its own: a signal that comes at the wrong time would end that of all other tests."""
+    script = (
+        "import sys; from pathlib import Path; from tests.unit.consumer.tuning.test_search import Odd, forever, trial_of\n"
+        "print(trial_of(Path(sys.argv[1]), Odd(forever), budget_s=1.0).outcome)"
     )
+    argv = [sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(argv, cwd=ROOT, env=clean_environment(), capture_output=True, text=True)
+    said = "given up, because the 1 s for the search were over."
+    assert (done.returncode, done.stdout.strip()) == (0, said), done.stderr
 
 
 def test_after_the_budget_nothing_is_tried(tmp_path: Path) -> None:
