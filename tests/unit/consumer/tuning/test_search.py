@@ -135,7 +135,8 @@ def forever() -> None:
 def test_a_candidate_without_an_end_is_given_up_with_the_budget(tmp_path: Path) -> None:
     """In a process of its own: a signal that comes at the wrong time would end that of all other tests."""
     script = (
-        "import sys; from pathlib import Path; from tests.unit.consumer.tuning.test_search import Odd, forever, trial_of\n"
+        "import sys; from pathlib import Path\n"
+        "from tests.unit.consumer.tuning.test_search import Odd, forever, trial_of\n"
         "print(trial_of(Path(sys.argv[1]), Odd(forever), budget_s=1.0).outcome)"
     )
     argv = [sys.executable, "-c", script, str(tmp_path)]
