@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import secrets
 from collections.abc import Iterator
 
 import pytest
 
+from shared.process import logs
 from shared.redis.embedded import ServerConfig, free_port
 from tests.children import ask_ourselves_directly, keep_what_is_compiled
 from tests.embedded import EmbeddedServer, keys_without_limit
@@ -39,6 +41,19 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def handlers_that_can_write() -> Iterator[None]:
+    """Take away the log handlers of tests that have ended: their streams are closed, and each record would say so."""
+    for handler in logging.root.handlers[:]:
+        if getattr(getattr(handler, "stream", None), "closed", False):
+            logging.root.removeHandler(handler)
+            if logs._handler is handler:
+                logs._handler = None
+    before = logging.root.handlers[:]
+    yield
+    logging.root.handlers[:] = before
 
 
 @pytest.fixture(scope="session")
