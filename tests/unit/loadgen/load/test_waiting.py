@@ -75,7 +75,7 @@ def test_a_model_that_loads_is_waited_for_and_what_the_service_says_is_told() ->
     queue.set_loading("new", 7)
     said = "'new' answers with status 503: loading: Model 'new' is loading; it will probably be ready in 7 s"
     with HttpServer(queue=queue) as server, pytest.raises(LoadgenError, match=re.escape(said)):
-        wait_for(at(server.port), ("new",), None, 0.3, unexpected)
+        wait_for(at(server.port), ("new",), None, LIMIT_S, unexpected)
 
 
 def test_nobody_listens() -> None:
