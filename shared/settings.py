@@ -83,25 +83,21 @@ def _names(name: str, text: str) -> tuple[str, ...]:
 
 
 def _hosts(name: str, text: str) -> tuple[str, ...]:
-    hosts = tuple(part.strip().lower() for part in text.split(","))
-    for host in hosts:
-        if not _HOST.match(host):
-            raise SettingsError(
-                f"{name} lists names without scheme and port (api.example.org, *.example.org, or * for any), "
-                f"not {host!r}."
-            )
-    return hosts
+    return _each(name, text, _HOST, "names without scheme and port (api.example.org, *.example.org, or * for any)")
 
 
 def _origins(name: str, text: str) -> tuple[str, ...]:
-    origins = tuple(part.strip().lower() for part in text.split(","))
-    for origin in origins:
-        if not _ORIGIN.match(origin):
-            raise SettingsError(
-                f"{name} lists origins such as https://app.example.org or http://localhost:3000, without a path, or is "
-                f"*, not {origin!r}."
-            )
-    return origins
+    says = "origins such as https://app.example.org or http://localhost:3000, without a path, or is *"
+    return _each(name, text, _ORIGIN, says)
+
+
+def _each(name: str, text: str, pattern: re.Pattern[str], says: str) -> tuple[str, ...]:
+    """Return the parts of a list in lower case, each of which must match."""
+    parts = tuple(part.strip().lower() for part in text.split(","))
+    for part in parts:
+        if not pattern.match(part):
+            raise SettingsError(f"{name} lists {says}, not {part!r}.")
+    return parts
 
 
 def _sizes(name: str, text: str) -> tuple[int, ...]:

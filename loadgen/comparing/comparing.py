@@ -13,13 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-import uvloop
-
 from loadgen.budgets import GateSettings
-from loadgen.ending import signals_kept
 from loadgen.errors import EXIT_OK, LoadgenError, stop_code
 from loadgen.load import observation
-from loadgen.load.runner import allow_open_files
+from loadgen.load.runner import allow_open_files, run_undisturbed
 from loadgen.results import comparefile
 from loadgen.results.comparefile import SideName
 from loadgen.results.machine import current_commit, describe_machine
@@ -178,15 +175,7 @@ def _measure(
                 return
             say("Slower than the margin allows; measuring a second, independent batch to confirm it.")
 
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    try:
-        with signals_kept(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(measure())
-    finally:
-        gc.enable()
-        gc.unfreeze()
+    run_undisturbed(measure())
     return stopped_by[0] if stopped_by else None
 
 

@@ -9,10 +9,10 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import uvloop
 
@@ -133,17 +133,24 @@ def drive(engine: Engine, scenario: Scenario, open_progress: Callable[[], Progre
                 with suppress(OSError, ValueError):
                     print(f"loadgen: Progress was not shown to the end: {ended!r}", file=sys.stderr)
 
-    # A full collection of garbage would stop the generator for milliseconds; a run makes next to none.
+    run_undisturbed(drive())
+    return stopped_by[0] if stopped_by else None
+
+
+def run_undisturbed(measurement: Coroutine[Any, Any, None]) -> None:
+    """Run a measurement in an event loop of its own, with no collection of garbage meanwhile.
+
+    A full collection would stop the generator for milliseconds, and a measurement makes next to no garbage.
+    """
     gc.collect()
     gc.freeze()
     gc.disable()
     try:
         with signals_kept(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(drive())
+            runner.run(measurement)
     finally:
         gc.enable()
         gc.unfreeze()
-    return stopped_by[0] if stopped_by else None
 
 
 async def _show(engine: Engine, scenario: Scenario, progress: Progress) -> None:
