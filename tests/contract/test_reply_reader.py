@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import msgpack
@@ -17,11 +18,18 @@ from shared.wire.outcomes import CANCELLED, EXPIRED, LANE_FULL, OVERLOADED, UNKN
 from tests.helpers import eventually_async
 
 MEBIBYTE = 1 << 20
-
-
 PART = msgpack.packb({"v": 1, "id": "a", "seq": 0, "final": False, "outputs": []})
 WHOLE = msgpack.packb({"v": 1, "id": "a", "seq": 1, "final": True, "outputs": [b"final\xc2"]})
 STRANGE = b"final\xc2 in what is no reply"
+
+
+def reader_of(
+    client: Any, pending_replies: PendingReplies, model: str, on_cursor: Callable[[bytes], None] = lambda cursor: None
+) -> ReplyReader:
+    """A reader of one model's only lane, for the front end ``fe-test``."""
+    return ReplyReader(
+        client, pending_replies, model, "default", "fe-test", 20, on_cursor=on_cursor, on_error=lambda: None
+    )
 
 
 @pytest.mark.parametrize(
@@ -45,16 +53,7 @@ def test_hints_are_read_by_name_and_parts_of_an_answer_are_none(
     async def main() -> None:
         client, cursors = connect_async(redis_url), list[bytes]()
         pending_replies, told = PendingReplies(asyncio.get_running_loop()), list[Any]()
-        reader = ReplyReader(
-            client,
-            pending_replies,
-            model_name,
-            "default",
-            "fe-test",
-            20,
-            on_cursor=cursors.append,
-            on_error=lambda: None,
-        )
+        reader = reader_of(client, pending_replies, model_name, cursors.append)
         reader.start()
         server.xadd(stream, {"id": "nobody"})
         await eventually_async(lambda: cursors)  # from now on reply keys are looked at for a reason only
@@ -94,16 +93,7 @@ def test_what_is_read_of_an_end(redis_url: str, model_name: str, fields: dict[An
     async def main() -> None:
         client, told = connect_async(redis_url), list[Any]()
         pending_replies = PendingReplies(asyncio.get_running_loop())
-        reader = ReplyReader(
-            client,
-            pending_replies,
-            model_name,
-            "default",
-            "fe-test",
-            20,
-            on_cursor=lambda cursor: None,
-            on_error=lambda: None,
-        )
+        reader = reader_of(client, pending_replies, model_name)
         pending_replies.add("a", 60.0, told.append).entered(b"1-1")
         server.xadd(ends, {"id": "a", "ended": "1-2", "code": "overloaded"})
         server.xadd(ends, {"id": "a"})
@@ -127,16 +117,7 @@ def test_a_stream_of_ends_that_is_too_large_is_left_unread(redis_url: str, model
     async def main() -> None:
         client, results = connect_async(redis_url), dict[str, Any]()
         pending_replies = PendingReplies(asyncio.get_running_loop())
-        reader = ReplyReader(
-            client,
-            pending_replies,
-            model_name,
-            "default",
-            "fe-test",
-            20,
-            on_cursor=lambda cursor: None,
-            on_error=lambda: None,
-        )
+        reader = reader_of(client, pending_replies, model_name)
         for name in "ab":
             pending = pending_replies.add(name, 60.0, lambda result, name=name: results.setdefault(name, result))  # type: ignore[misc]
             pending.entered(b"1-1")
