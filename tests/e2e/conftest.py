@@ -12,7 +12,7 @@ from producer_api.http.server import Tls
 @pytest.fixture(scope="module", params=["plain", "tls"])
 def tls(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tls | None:
     """Once without TLS, and once with a certificate for this machine."""
-    from tests.e2e.test_tls import certificate
+    from tests.e2e.producer_api.test_tls import certificate
 
     if request.param == "plain":
         return None

@@ -25,9 +25,10 @@ import msgspec
 from loadgen.results.machine import current_commit, describe_machine
 from shared.redis.embedded import find_server
 from tests.children import ROOT, ask_ourselves_directly
-from tests.perf import charts, document, load, processes, rooms, tables
+from tests.perf import load, processes, rooms
 from tests.perf.context import Bench, Found, Skipped
-from tests.perf.figures import Results, Section
+from tests.perf.report import charts, document, tables
+from tests.perf.report.figures import Results, Section
 from tests.perf.stack import WORK, BenchError, chosen_settings
 
 RESULTS = WORK / "results.json"

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from tests.children import ROOT
-from tests.perf.figures import Chart, Figure, Table
 from tests.perf.load import ECHO_BODY, Generator, Payload
+from tests.perf.report.figures import Chart, Figure, Table
 
 T = TypeVar("T")
 

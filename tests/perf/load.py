@@ -18,7 +18,8 @@ from loadgen.results.files import read
 from loadgen.results.runfile import RunFile
 from shared.redis.embedded import dies_with_parent
 from tests.children import ROOT, clean_environment
-from tests.perf import direct, processes, wrk
+from tests.perf import processes, wrk
+from tests.perf.programs import direct
 from tests.perf.stack import BenchError, Process, Stack
 from tests.perf.windows import Window, from_run
 
@@ -145,12 +146,12 @@ class Generator:
 
 
 def produce(stack: Stack, payload: Payload, seconds: float, **more: Any) -> Window:
-    """Keep the queue full without HTTP, by `python -m tests.perf.direct`; only verified answers count."""
+    """Keep the queue full without HTTP, by `python -m tests.perf.programs.direct`; only verified answers count."""
     job = direct.Job(
         url=stack.redis_url, model=payload.model, body=str(payload.files[0]), content_type=payload.content_type,
         seconds=seconds, metrics=stack.metrics_urls(payload.model), **more,
     )  # fmt: skip
-    argv = [sys.executable, "-m", "tests.perf.direct", msgspec.json.encode(job).decode()]
+    argv = [sys.executable, "-m", "tests.perf.programs.direct", msgspec.json.encode(job).decode()]
     output = run(argv, seconds + job.warm_up_s + 3 * _SPARE_S)
     return from_outcome(msgspec.json.decode(output.strip().splitlines()[-1], type=direct.Outcome))
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from tests import simulation as sim
-from tests.perf import charts
-from tests.perf.document import replace_block
-from tests.perf.figures import Chart, Line, Panel
+from tests.perf.report import charts
+from tests.perf.report.document import replace_block
+from tests.perf.report.figures import Chart, Line, Panel
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "batching.md"

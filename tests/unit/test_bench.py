@@ -17,10 +17,12 @@ from consumer.models.base import Model
 from loadgen.results.runfile import Machine
 from shared.wire.messages import ModelTag, Reply, Request, Tensor, Timing, decode_request, encode_reply
 from tests.children import ROOT
-from tests.perf import charts, direct, document, maths, processes, rooms, scrape, tables, waiting_model, wrk
+from tests.perf import processes, rooms, scrape, wrk
 from tests.perf.context import Bench
-from tests.perf.figures import Bar, Cells, Chart, Figure, Line, Panel, Results, Section, Table
 from tests.perf.load import ECHO_BODY, Generator, from_outcome
+from tests.perf.programs import direct, waiting_model
+from tests.perf.report import charts, document, maths, tables
+from tests.perf.report.figures import Bar, Cells, Chart, Figure, Line, Panel, Results, Section, Table
 from tests.perf.sections import batching, model, peers, policy
 from tests.perf.stack import BenchError, chosen_settings, knows
 from tests.perf.windows import Window

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from consumer.runtimes.instructions import Processor
-from tests.perf import document, kinds, scrape, tables
-from tests.perf.runtime_columns import PLAIN, SIZES, Column, Outcome
+from tests.perf import scrape
+from tests.perf.report import document, kinds, tables
+from tests.perf.report.runtime_columns import PLAIN, SIZES, Column, Outcome
 from tests.perf.sections import peers, runtimes
 from tests.unit.test_bench import figure, results, section, table, window
 

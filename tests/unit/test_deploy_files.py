@@ -412,7 +412,7 @@ def test_the_performance_gate_runs_for_every_pull_request() -> None:
 
 def test_what_people_run_and_what_ci_runs_is_the_same() -> None:
     script = (ROOT / ".ci" / "run").read_text()
-    for command in ("make lint", "make test", "tests/e2e/test_compose.py"):
+    for command in ("make lint", "make test", "tests/e2e/headrace/test_compose.py"):
         assert command in script
         assert command in (ROOT / ".github" / "workflows" / "ci.yml").read_text()
 
@@ -436,7 +436,7 @@ def test_the_workflow_runs_what_needs_a_tool_or_a_right() -> None:
     assert any("apt-get install" in step and " faketime " in f"{step} " for step in steps[:tests])
     (as_root,) = [step for step in steps if "row_13" in step]
     assert as_root.startswith("sudo --preserve-env=CI,GITHUB_ACTIONS ")
-    assert (ROOT / "tests" / "fault" / "test_redis_full.py").read_text().count("def test_row_13") == 1
+    assert (ROOT / "tests" / "fault" / "redis" / "test_redis_full.py").read_text().count("def test_row_13") == 1
 
 
 def test_the_tests_run_without_avx512_every_night() -> None:

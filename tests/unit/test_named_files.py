@@ -25,7 +25,7 @@ from shared.net import certificates
 from shared.redis.client import RedisError, connect, connect_async
 from shared.redis.minimum_server import check_server
 from shared.settings import Settings, SettingsError
-from tests.e2e.test_tls import certificate
+from tests.e2e.producer_api.test_tls import certificate
 from tests.unit.shared.scripted import ScriptedServer
 
 ROOT = Path(__file__).parents[2]

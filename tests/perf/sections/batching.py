@@ -11,9 +11,9 @@ import msgspec
 
 from tests.perf import scrape
 from tests.perf.context import Bench, Found
-from tests.perf.figures import Cells, Chart, Figure, Line, Panel, Table, Unit
 from tests.perf.load import produce, told
-from tests.perf.maths import middle, ratios
+from tests.perf.report.figures import Cells, Chart, Figure, Line, Panel, Table, Unit
+from tests.perf.report.maths import middle, ratios
 from tests.perf.stack import AS_CHOSEN, ON_EVERY_CORE, PLAIN_TORCH, Stack
 from tests.perf.windows import Window
 
@@ -31,7 +31,7 @@ MOST: Final = {OFF: 1.5, ON: 3.0}
 TOLD_SHARES: Final = (0.8, 1.5)
 """Offered rates as shares of what plain torch does one by one; those told are measured three times."""
 
-DIRECT: Final = """`python -m tests.perf.direct '{"model": "bench-mobilenet", …}'`"""
+DIRECT: Final = """`python -m tests.perf.programs.direct '{"model": "bench-mobilenet", …}'`"""
 REST: Final = "`python -m loadgen run --rate R --arrivals poisson`"
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from tests.perf.context import Bench, Found
-from tests.perf.figures import Figure
 from tests.perf.load import produce, told
+from tests.perf.report.figures import Figure
 from tests.perf.stack import Stack
 
 MAX_BATCH = 512
@@ -43,7 +43,7 @@ def measure(bench: Bench) -> Found:
                 what=f"echo, direct producer, {tier} tier: items with verified, stored replies",
                 unit="per_s",
                 values=rates[tier],
-                command=f"""`python -m tests.perf.direct '{{"tier": "{tier}", …}}'`""",
+                command=f"""`python -m tests.perf.programs.direct '{{"tier": "{tier}", …}}'`""",
                 higher_is_better=True,
                 limit=limit,
             )

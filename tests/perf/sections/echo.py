@@ -10,9 +10,9 @@ from typing import Final
 from tests.children import clean_environment
 from tests.perf import processes
 from tests.perf.context import Bench, Found
-from tests.perf.figures import Chart, Figure, Line, Panel, Unit
 from tests.perf.load import ECHO_BODY, told
-from tests.perf.maths import middle, ratios
+from tests.perf.report.figures import Chart, Figure, Line, Panel, Unit
+from tests.perf.report.maths import middle, ratios
 from tests.perf.stack import BenchError, Process, Stack
 from tests.perf.windows import Window
 
@@ -30,7 +30,9 @@ def measure(bench: Bench) -> Found:
         kept = held.enter_context(Stack(("echo",), {**settings, "HEADRACE_APPENDONLY": "everysec"}))
         answer_file = bench.folder / "answer.json"
         answer_file.write_bytes(_checked_answer(stack))
-        bare = held.enter_context(Process(["-m", "tests.perf.bare_server", str(answer_file)], clean_environment()))
+        bare = held.enter_context(
+            Process(["-m", "tests.perf.programs.bare_server", str(answer_file)], clean_environment())
+        )
         bare_url = bare.until(r"Serving on (http://\S+)")[1]
         turns = [("echo", stack.url, 1), ("echo", stack.url, 64)]
         turns += [("echo", stack.url, 32), ("bare", bare_url, 32), ("kept", kept.url, 32)]
@@ -86,7 +88,7 @@ def _figures(bench: Bench, windows: dict[tuple[str, int], list[Window]]) -> list
     for n, limit in ((32, 0.65), (128, 0.9)):
         ours, theirs = ([w.rate_per_s for w in windows[subject, n]] for subject in ("echo", "bare"))
         figure(f"echo, {n} connections", "per_s", [*ours], command[n], more=True)
-        bare = f"`python -m tests.perf.bare_server ANSWER`, {command[n]}"
+        bare = f"`python -m tests.perf.programs.bare_server ANSWER`, {command[n]}"
         figure(f"web server without a queue, {n} connections", "per_s", [*theirs], bare, more=True)
         figure("… echo over it", "ratio", [*ratios(ours, theirs)], "both, in turns", limit, more=True)
     one, many = windows["echo", 1], windows["echo", 32]

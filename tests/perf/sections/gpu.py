@@ -8,9 +8,9 @@ from contextlib import ExitStack
 from tests.children import ROOT
 from tests.perf import load
 from tests.perf.context import Bench, Found, Skipped
-from tests.perf.figures import Figure
 from tests.perf.load import produce, told
-from tests.perf.maths import ratios
+from tests.perf.report.figures import Figure
+from tests.perf.report.maths import ratios
 from tests.perf.stack import Stack
 from tests.perf.windows import Window
 
@@ -38,7 +38,15 @@ def measure(bench: Bench) -> Found:
             }
             seconds, count = bench.either(5.0, 2.0), bench.either(3, 1)
             for number in bench.rounds(count, model, 120.0):
-                replay = [sys.executable, "-m", "tests.perf.gpu_replay", str(models), model, str(ROWS), str(seconds)]
+                replay = [
+                    sys.executable,
+                    "-m",
+                    "tests.perf.programs.gpu_replay",
+                    str(models),
+                    model,
+                    str(ROWS),
+                    str(seconds),
+                ]
                 alone.append(float(load.run(replay, 120.0).strip().splitlines()[-1]))
                 bench.say(f"round {number} of {count}: {model}, graph replay alone: {alone[-1]:,.0f}/s")
                 for most, stack in stacks.items():
@@ -50,12 +58,12 @@ def measure(bench: Bench) -> Found:
 
 def _figures(model: str, alone: list[float], windows: dict[int, list[Window]]) -> list[Figure]:
     rates = {most: [window.rate_per_s for window in found] for most, found in windows.items()}
-    producer, both = "`python -m tests.perf.direct …`", "both, in turns"
+    producer, both = "`python -m tests.perf.programs.direct …`", "both, in turns"
     busy = [window.busy_share for window in windows[ROWS] if window.busy_share is not None]
     better = True
     return [
         Figure(what=f"`{model}`, fp16: graph replay alone, batches of {ROWS}", unit="per_s", values=alone,
-               command="`python -m tests.perf.gpu_replay`", higher_is_better=better),
+               command="`python -m tests.perf.programs.gpu_replay`", higher_is_better=better),
         Figure(what=f"… Headrace, max batch {ROWS}, direct producer", unit="per_s", values=rates[ROWS],
                command=producer, higher_is_better=better),
         Figure(what="… over the replay alone", unit="percent", values=ratios(rates[ROWS], alone), command=both,

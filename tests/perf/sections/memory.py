@@ -8,11 +8,12 @@ from contextlib import ExitStack
 import msgspec
 
 from tests.children import clean_environment
-from tests.perf import direct, processes, scrape
+from tests.perf import processes, scrape
 from tests.perf.context import Bench, Found
-from tests.perf.direct import Connection, command
-from tests.perf.figures import Chart, Figure, Line, Panel
-from tests.perf.maths import fit_line
+from tests.perf.programs import direct
+from tests.perf.programs.direct import Connection, command
+from tests.perf.report.figures import Chart, Figure, Line, Panel
+from tests.perf.report.maths import fit_line
 from tests.perf.stack import BenchError, Process, Stack
 
 EVERY = 50_000
@@ -60,7 +61,7 @@ def _sample(bench: Bench, stack: Stack, count: int) -> Samples:
     samples: Samples = {}
     redis, at = Connection(stack.redis_url), EVERY
     with ExitStack() as held:
-        argv = ["-m", "tests.perf.direct", msgspec.json.encode(job).decode()]
+        argv = ["-m", "tests.perf.programs.direct", msgspec.json.encode(job).decode()]
         producer = held.enter_context(Process(argv, clean_environment()))
         held.enter_context(bench.generator.endless(stack.url, bench.echo(), CONNECTIONS))
         deadline_s = time.monotonic() + bench.either(150.0, 60.0)

@@ -6,11 +6,11 @@ from contextlib import ExitStack
 from statistics import fmean
 
 from tests.perf import scrape
-from tests.perf.ceiling import Ceiling
 from tests.perf.context import Bench, Found
-from tests.perf.figures import Bar, Chart, Figure, Panel
 from tests.perf.load import produce, told
-from tests.perf.maths import ratios
+from tests.perf.programs.ceiling import Ceiling
+from tests.perf.report.figures import Bar, Chart, Figure, Panel
+from tests.perf.report.maths import ratios
 from tests.perf.stack import AS_CHOSEN, ON_EVERY_CORE, Stack
 from tests.perf.windows import Window
 
@@ -42,10 +42,10 @@ def measure(bench: Bench) -> Found:
             bench.say(f"round {number} of {count}: the model alone: {alone[-1]:,.0f}/s")
         calm.append(_scraped(bench, stack, 1, seconds))
         bench.say(f"one connection: {told(calm[-1])}")
-    direct = """`python -m tests.perf.direct '{"model": "bench-mobilenet", …}'`"""
+    direct = """`python -m tests.perf.programs.direct '{"model": "bench-mobilenet", …}'`"""
     rest_rate, full_rate = [w.rate_per_s for w in rest], [w.rate_per_s for w in full]
     command = bench.generator.command(payload, CONNECTIONS)
-    model = f"`python -m tests.perf.ceiling {MODEL} INDEX`, {processes} processes"
+    model = f"`python -m tests.perf.programs.ceiling {MODEL} INDEX`, {processes} processes"
     better = {"higher_is_better": True}
     figures = [
         Figure(what=f"`{MODEL}`, raw pixels, REST, {CONNECTIONS} connections: images", unit="per_s", values=rest_rate,

@@ -22,10 +22,10 @@ from typing import Any, Final
 from tests.children import clean_environment
 from tests.perf import load
 from tests.perf.context import Bench, Found
-from tests.perf.figures import Figure
 from tests.perf.load import Payload, told
-from tests.perf.maths import middle, ratios
 from tests.perf.peers.names import WEIGHTS
+from tests.perf.report.figures import Figure
+from tests.perf.report.maths import middle, ratios
 from tests.perf.stack import AS_CHOSEN, ON_EVERY_CORE, WORK, BenchError, Process, Stack
 from tests.perf.windows import Window
 

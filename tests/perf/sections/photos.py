@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from tests.perf.ceiling import Ceiling
 from tests.perf.context import PHOTOS, Bench, Found
-from tests.perf.figures import Figure
 from tests.perf.load import told
-from tests.perf.maths import ratios
+from tests.perf.programs.ceiling import Ceiling
+from tests.perf.report.figures import Figure
+from tests.perf.report.maths import ratios
 from tests.perf.stack import AS_CHOSEN, ON_EVERY_CORE, Stack
 from tests.perf.windows import Window
 
@@ -40,7 +40,8 @@ def measure(bench: Bench) -> Found:
             Figure(what=f"`imagenet`, JPEG photographs, REST, {CONNECTIONS} connections", unit="per_s", values=rates,
                    command=bench.generator.command(payload, CONNECTIONS), higher_is_better=True),
             Figure(what=f"… the model alone, {runs}, {processes} processes, decoding included", unit="per_s",
-                   values=alone, command="`python -m tests.perf.ceiling imagenet INDEX`", higher_is_better=True),
+                   values=alone, command="`python -m tests.perf.programs.ceiling imagenet INDEX`",
+                   higher_is_better=True),
             Figure(what="… REST over that", unit="percent", values=ratios(rates, alone), command="both, in turns",
                    limit=0.85, higher_is_better=True),
         ],

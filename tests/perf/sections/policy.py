@@ -8,11 +8,11 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from tests.perf.context import Bench, Found, Skipped
-from tests.perf.figures import Chart, Figure, Line, Panel
 from tests.perf.load import Payload, produce
-from tests.perf.maths import middle
+from tests.perf.programs.waiting_model import models_file
+from tests.perf.report.figures import Chart, Figure, Line, Panel
+from tests.perf.report.maths import middle
 from tests.perf.stack import Stack, knows
-from tests.perf.waiting_model import models_file
 from tests.perf.windows import Window
 
 PER_ROW_MS, PER_BATCH_MS = 1.0, 4.0

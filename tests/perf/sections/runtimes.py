@@ -15,11 +15,11 @@ import msgspec
 from tests.children import clean_environment
 from tests.perf import load, processes
 from tests.perf.context import Bench, Found
-from tests.perf.figures import Cells, Figure, Table
-from tests.perf.kinds import is_narrowed, remarks
-from tests.perf.maths import middle, ratios
 from tests.perf.narrow import copies
-from tests.perf.runtime_columns import PLAIN, SIZES, Column, Outcome
+from tests.perf.report.figures import Cells, Figure, Table
+from tests.perf.report.kinds import is_narrowed, remarks
+from tests.perf.report.maths import middle, ratios
+from tests.perf.report.runtime_columns import PLAIN, SIZES, Column, Outcome
 from tests.perf.stack import Process
 
 MODELS: Final = ("imagenet", "bench-mobilenet", "bench-resnet18")
@@ -66,7 +66,7 @@ def _narrowed(bench: Bench) -> dict[str, str]:
 
 
 def _tried(model: str, rounds: int, folder: Path, narrowed: Mapping[str, str]) -> Outcome:
-    argv = [sys.executable, "-m", "tests.perf.runtimes", model, str(rounds), str(folder)]
+    argv = [sys.executable, "-m", "tests.perf.programs.runtimes", model, str(rounds), str(folder)]
     return msgspec.json.decode(load.run(argv, _LIMIT_S, **narrowed).strip().splitlines()[-1], type=Outcome)
 
 
@@ -93,7 +93,7 @@ def _start(model: str, runtime: str, precision: str, data: str, into: Start, nar
         "HEADRACE_DATA_DIR": data, "HEADRACE_TORCH_THREADS": "1", "HEADRACE_TUNE": "off",
         "HEADRACE_RUNTIME": runtime, "HEADRACE_PRECISION": precision, "HEADRACE_LOG_LEVEL": "warning", **narrowed,
     }  # fmt: skip
-    with Process(["-m", "tests.perf.opening", model], clean_environment(**settings)) as process:
+    with Process(["-m", "tests.perf.programs.opening", model], clean_environment(**settings)) as process:
         opened = process.until(_OPENED)
         into.seconds.append(time.monotonic() - process.started_s)
         into.resident.append(processes.resident_bytes(process.popen.pid))
@@ -153,7 +153,7 @@ def figures(outcome: Outcome) -> list[Figure]:
             Figure(
                 what=f"`{AGAINST_PLAIN}`, batches of {ROWS}: {told}",
                 unit="times", values=ratios(best.rates[ROWS], plain.rates[ROWS]), higher_is_better=True, limit=limit,
-                command="`python -m tests.perf.runtimes`, in turns",
+                command="`python -m tests.perf.programs.runtimes`, in turns",
             )
         )  # fmt: skip
     return found

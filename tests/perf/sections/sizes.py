@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tests.perf.ceiling import Ceiling
 from tests.perf.context import Bench, Found
-from tests.perf.figures import Chart, Figure, Line, Panel
-from tests.perf.maths import fit_relative
+from tests.perf.programs.ceiling import Ceiling
+from tests.perf.report.figures import Chart, Figure, Line, Panel
+from tests.perf.report.maths import fit_relative
 from tests.perf.stack import AS_CHOSEN, ON_EVERY_CORE, PLAIN_TORCH
 
 MODEL = "bench-mobilenet"
@@ -29,7 +29,7 @@ def measure(bench: Bench) -> Found:
         rates.append(Line(label="n / (a n + b)", x=x, y=[n * 1000 / max(fit.at(n), 1e-9) for n in x], fit=True))
         times.append(Line(label=side, x=x, y=list(taken_ms.values())))
         times.append(Line(label=f"{fit.slope:.2f} n + {fit.intercept:.2f}", x=x, y=[fit.at(n) for n in x], fit=True))
-        command = f"`python -m tests.perf.ceiling {MODEL} 0`, one core"
+        command = f"`python -m tests.perf.programs.ceiling {MODEL} 0`, one core"
         found.figures += [
             Figure(what=f"`{MODEL}` alone on one core, {side}: a, each picture", unit="ms", values=[fit.slope],
                    command=command),

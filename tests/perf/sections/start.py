@@ -14,12 +14,12 @@ from shared.settings import Settings
 from tests.children import clean_environment
 from tests.perf import processes
 from tests.perf.context import Bench, Found
-from tests.perf.figures import Figure
+from tests.perf.report.figures import Figure
 from tests.perf.stack import AS_CHOSEN, PLAIN_TORCH, Process, Stack
 from tests.perf.starting import MODEL, Started, given
 
 _ONE: Final = "`HEADRACE_RUNTIME=torch HEADRACE_MAX_BATCH=1 HEADRACE_CONSUMERS=1 python -m headrace up`"
-_ALONE: Final = "`HEADRACE_MAX_BATCH=1 python -m tests.perf.bare_model imagenet 1`"
+_ALONE: Final = "`HEADRACE_MAX_BATCH=1 python -m tests.perf.programs.bare_model imagenet 1`"
 _UP: Final = "`python -m headrace up`"
 _LOOK_S: Final = 0.01
 
@@ -134,6 +134,8 @@ def _overheads(bench: Bench, count: int) -> list[Figure]:
 
 def _bare(settings: Mapping[str, str]) -> float:
     threads = threads_of(Settings.from_env(settings))
-    with Process(["-m", "tests.perf.bare_model", MODEL, str(threads)], clean_environment(**settings)) as process:
+    with Process(
+        ["-m", "tests.perf.programs.bare_model", MODEL, str(threads)], clean_environment(**settings)
+    ) as process:
         process.until("^Warm")
         return processes.resident_bytes(process.popen.pid)

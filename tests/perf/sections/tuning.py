@@ -12,7 +12,7 @@ from typing import Final
 
 from tests.perf import scrape
 from tests.perf.context import Bench, Found
-from tests.perf.figures import Figure
+from tests.perf.report.figures import Figure
 from tests.perf.stack import ON_EVERY_CORE, BenchError
 from tests.perf.starting import MODEL, Client, Started
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from tests.perf.context import Bench, Found
-from tests.perf.figures import Figure
 from tests.perf.load import Payload, produce, told
-from tests.perf.maths import ratios
+from tests.perf.programs.waiting_model import models_file
+from tests.perf.report.figures import Figure
+from tests.perf.report.maths import ratios
 from tests.perf.stack import Stack
-from tests.perf.waiting_model import models_file
 
 BATCH_MS = 20.0
 MANY = 8
@@ -33,7 +33,9 @@ def measure(bench: Bench) -> Found:
                 window = produce(stack, payload, bench.either(4.0, 1.5), in_flight=96 * count)
                 rates[count].append(window.rate_per_s)
                 bench.say(f"round {number} of {rounds}: {count} consumers: {told(window)}")
-    command = f"`HEADRACE_CONSUMERS=N` with `tests.perf.waiting_model`, {BATCH_MS:g} ms a batch, direct producer"
+    command = (
+        f"`HEADRACE_CONSUMERS=N` with `tests.perf.programs.waiting_model`, {BATCH_MS:g} ms a batch, direct producer"
+    )
     return Found(
         settings={**bench.settings},
         figures=[

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings, strategies
 from shared.redis.client import connect, connect_async
 from shared.redis_url import is_sentinel, parse_sentinel, shown
 from shared.settings import Settings, SettingsError
-from tests.e2e.test_tls import certificate
+from tests.e2e.producer_api.test_tls import certificate
 
 
 def test_everything_there_is_to_say() -> None:

@@ -19,7 +19,7 @@ from consumer.tuning.tuner import SearchRequest, Tuner, tune_now
 from shared.process.exit_codes import TRY_LATER
 from shared.settings import Settings
 from tests.children import ROOT, clean_environment
-from tests.e2e.tuned import is_gone
+from tests.e2e.runtimes.tuned import is_gone
 from tests.helpers import eventually
 
 PLACE = Path("/one/place")
