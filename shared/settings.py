@@ -198,6 +198,8 @@ class Settings:
     max_sending_bytes: int = _whole(0, 0, 1 << 40)
     drain_s: float = _number(0, 0, 3600)
     front_ends: int = _whole(0, 0, MOST_FRONT_ENDS)
+    results: str | None = _setting(None, _text)
+    results_mb: int = _whole(4096, 1, 1 << 30)
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Settings:

@@ -33,7 +33,7 @@ FLOORS = {
         ("families", "files", "keys", "limits", "names", "redis_url", "service_links", "version"),
         ("api_keys", "settings", "state/"),
         ("model_config", "net/", "wire/"),
-        ("metrics/", "process/", "redis/", "tracing/"),
+        ("metrics/", "process/", "redis/", "results/", "tracing/"),
     ),
     "producer_api": (
         ("auth", "background", "load/"),

@@ -131,8 +131,10 @@ def child_environment(settings: Settings, environment: Mapping[str, str]) -> dic
         "HEADRACE_FRONT_ENDS": str(settings.front_ends),
         "HEADRACE_API_METRICS_PORT": str(settings.api_metrics_port),
     }
+    results = {} if settings.results is None else {"HEADRACE_RESULTS": settings.results}
     return {
         **environment,
+        **results,
         "HEADRACE_REDIS_URL": settings.redis_url,
         "HEADRACE_PORT": str(settings.port),
         "HEADRACE_MODELS": ",".join(settings.models),

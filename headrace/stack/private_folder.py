@@ -12,7 +12,7 @@ FILE_MODE = 0o600
 UMASK = 0o077
 """For processes that make files there."""
 
-OURS = ("redis", "notes", "front-ends", "up.lock")
+OURS = ("redis", "notes", "front-ends", "results", "up.lock")
 """What is in a data folder. Other things in the same folder are left alone, and the folder then, too."""
 
 _OTHERS = 0o077
@@ -48,7 +48,10 @@ def _places(data_dir: Path) -> Iterator[Path]:
     if names <= set(OURS):
         yield data_dir
     for name in sorted(names & set(OURS)):
-        yield from _below(data_dir / name)
+        if name == "results":  # may hold a million files, which the store makes for their owner alone
+            yield data_dir / name
+        else:
+            yield from _below(data_dir / name)
 
 
 def _below(place: Path) -> Iterator[Path]:

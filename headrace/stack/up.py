@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from headrace import sizing
@@ -54,6 +55,8 @@ def _run(settings: Settings, environment: Mapping[str, str], commands: plan.Comm
         config = _server_config(settings, data_dir / "redis")
         services.append(plan.redis_spec(server_argv(find_server(), config), lambda: answers(config.port)))
         redis_url = f"redis://{HOST}:{config.port}/0"
+        # Not for a Redis of others: consumers elsewhere would not see this folder.
+        settings = replace(settings, results=settings.results or str((data_dir / "results").absolute()))
     else:
         preflight.check_redis(settings.redis_url)
         redis_url = settings.redis_url

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 
 from consumer.loading.closing import CLOSE_S
 from consumer.process_end import CHILDREN_S, EXIT_S
@@ -83,6 +84,7 @@ def test_children_inherit_the_environment_and_the_settled_addresses() -> None:
         "HEADRACE_REDIS_URL": "redis://127.0.0.1:7/0",
         "PYTHONUNBUFFERED": "1",
     }
+    assert plan.child_environment(replace(settings, results="/srv/results"), {})["HEADRACE_RESULTS"] == "/srv/results"
 
 
 def test_addresses_are_ones_this_machine_can_open() -> None:
