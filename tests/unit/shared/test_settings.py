@@ -123,6 +123,7 @@ def test_every_field_can_be_set_by_its_name() -> None:
             "tls_cert_file",
             "tls_key_file",
             "api_metrics_port",
+            "results",
             "allowed_hosts",
             "cors_origins",
         )
