@@ -6,6 +6,7 @@ gives way to the environment where both name the same thing.
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -89,6 +90,16 @@ def _hosts(name: str, text: str) -> tuple[str, ...]:
 def _origins(name: str, text: str) -> tuple[str, ...]:
     says = "origins such as https://app.example.org or http://localhost:3000, without a path, or is *"
     return _each(name, text, _ORIGIN, says)
+
+
+def _networks(name: str, text: str) -> tuple[str, ...]:
+    parts = tuple(part.strip() for part in text.split(","))
+    for part in parts:
+        try:
+            ipaddress.ip_network(part)
+        except ValueError:
+            raise SettingsError(f"{name} lists networks such as 10.1.0.0/16 or 127.0.0.1, not {part!r}.") from None
+    return parts
 
 
 def _each(name: str, text: str, pattern: re.Pattern[str], says: str) -> tuple[str, ...]:
@@ -194,6 +205,7 @@ class Settings:
     api_metrics_port: int | None = _whole(None, 0, 65535)
     allowed_hosts: tuple[str, ...] | None = _setting(None, _hosts)
     cors_origins: tuple[str, ...] | None = _setting(None, _origins)
+    private_networks: tuple[str, ...] | None = _setting(None, _networks)
     write_timeout_s: float = _number(30, 0.1, 3600)
     max_sending_bytes: int = _whole(0, 0, 1 << 40)
     drain_s: float = _number(0, 0, 3600)

@@ -36,7 +36,7 @@ FLOORS = {
         ("metrics/", "process/", "redis/", "results/", "tracing/"),
     ),
     "producer_api": (
-        ("auth", "background", "load/"),
+        ("auth", "background", "load/", "net/"),
         ("metrics", "queue/"),
         ("parsing/",),
         ("inference/",),

@@ -46,6 +46,12 @@ def test_origins_are_origins(text: str) -> None:
     assert "HEADRACE_CORS_ORIGINS lists origins such as" in refusal(CORS_ORIGINS=text)
 
 
+@pytest.mark.parametrize("text", ["", "a.b", "10.0.0.0/33", "10.0.0.1/8", "http://10.0.0.1", "10.0.0.1,"])
+def test_private_networks_are_networks(text: str) -> None:
+    assert "HEADRACE_PRIVATE_NETWORKS lists networks such as" in refusal(PRIVATE_NETWORKS=text)
+    assert read(PRIVATE_NETWORKS="10.0.0.0/8, ::1").private_networks == ("10.0.0.0/8", "::1")
+
+
 def test_hosts_and_origins_are_lists_in_lower_case() -> None:
     settings = read(ALLOWED_HOSTS="API.example, *.B.c,fd00::1", CORS_ORIGINS="https://A.b, http://localhost:3000")
     assert settings.allowed_hosts == ("api.example", "*.b.c", "fd00::1")
