@@ -40,6 +40,8 @@ FLOORS = {
         ("metrics", "queue/"),
         ("parsing/",),
         ("inference/",),
+        ("inference/open_inference/",),
+        ("inference/dialects",),
         ("docs/", "http/"),
         ("routes/",),
         ("app",),

@@ -98,6 +98,7 @@ class Loader:
             tuning=tuning,
             precision_reason=loaded.parity.reason,
             example=loaded.example,
+            answers=description.answers(),
         )
         adoptable = loaded.network.adoptable if loaded.network else None
         return Running(card, loaded.parity, loaded.device, calibration, adoptable)

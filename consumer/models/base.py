@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shared.state.cards import TensorSpec
+from shared.state.cards import PREDICTIONS, TENSORS, TensorSpec
 from shared.wire.messages import Prediction, Request, Tensor
 from shared.wire.outcomes import RequestError
 
@@ -34,6 +34,8 @@ class Description:
         warnings: sentences that every answer carries, such as that the weights are random.
         unit: what the time of ``run`` grows with, such as ``token``; ``units`` says how many a row has. ``row``: with
             the rows alone.
+        gives_tensors: of a classifier: ``postprocess`` returns ``outputs`` instead of predictions for a request whose
+            ``params`` have ``answer: tensors``. Stock clients of the Open Inference Protocol ask so.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -42,6 +44,13 @@ class Description:
     labels: tuple[str, ...] | None = None
     warnings: tuple[str, ...] = ()
     unit: str = ROW
+    gives_tensors: bool = False
+
+    def answers(self) -> tuple[str, ...]:
+        """Return what the model's answers can hold, as its card says it."""
+        if self.labels is None:
+            return (TENSORS,)
+        return (PREDICTIONS, TENSORS) if self.gives_tensors else (PREDICTIONS,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ _SAMPLE = b"The quick brown fox jumps over the lazy dog."
 
 
 class Echo(Model):
-    """A row is the bytes of a whole request, of any length, none included; the output is the same bytes."""
+    """A row is the bytes of a whole request, of any length, none included, or a row of its input. It comes back."""
 
     def describe(self) -> Description:
         """Say that bytes come in and the same bytes go out."""
@@ -33,7 +33,7 @@ class Echo(Model):
         if request.inputs is not None:
             if len(request.inputs) != 1:
                 raise invalid(f"This model takes one input, not {len(request.inputs)}.", "inputs")
-            return (request.inputs[0].data,)
+            return _rows_of(request.inputs[0])
         if request.content_type != RAW or request.body is None:
             raise RequestError(UNSUPPORTED_MEDIA_TYPE, f"This model takes {RAW}, not {str(request.content_type)[:80]}.")
         return (request.body,)
@@ -54,6 +54,15 @@ class Echo(Model):
     def decodes(self, request: Request) -> bool:
         """Say no: nothing is decoded."""
         return False
+
+
+def _rows_of(tensor: Tensor) -> Sequence[bytes]:
+    """Return the rows of a matrix; anything else is one row."""
+    data = tensor.data
+    if len(tensor.shape) != 2 or tensor.shape[0] < 2 or tensor.datatype == "BYTES":
+        return (data,)
+    size = len(data) // tensor.shape[0]
+    return [data[start : start + size] for start in range(0, len(data), size or 1)] or (data,)
 
 
 def build(config: ModelConfig, threads: int) -> Model:

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from producer_api.parsing import json_lists, packed_lists
+from producer_api.parsing import bf16, json_lists, packed_lists
 from producer_api.parsing.elements import is_finite_in_steps, list_type, pack_elements
-from producer_api.parsing.schemas import InputTensor, MsgpackTensor
+from producer_api.parsing.schemas import BinaryTensor, InputTensor, MsgpackTensor
 from producer_api.parsing.steps import Steps
 from producer_api.parsing.validation import from_validation
 from shared.state.cards import Card, TensorSpec
@@ -37,7 +37,9 @@ def _json_decoder(datatype: str, depth: int) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(list_type(datatype, depth))
 
 
-def check_inputs_in_steps(inputs: Sequence[InputTensor | MsgpackTensor], card: Card) -> Steps[tuple[Tensor, ...]]:
+def check_inputs_in_steps(
+    inputs: Sequence[InputTensor | MsgpackTensor | BinaryTensor], card: Card
+) -> Steps[tuple[Tensor, ...]]:
     """Check the tensors of one request against ``card`` and pack them.
 
     Returns:
@@ -56,13 +58,16 @@ def check_inputs_in_steps(inputs: Sequence[InputTensor | MsgpackTensor], card: C
             raise invalid(f"The model has no input of that name; it has {', '.join(specs) or 'none'}.", f"{path}.name")
         if tensor.name in found:
             raise invalid(f"Input {tensor.name} is there twice.", f"{path}.name")
-        if tensor.datatype != spec.datatype:
+        if tensor.datatype != spec.datatype and not _widens(tensor, spec):
             raise invalid(f"Input {spec.name} takes {spec.datatype}.", f"{path}.datatype")
         shape = _with_rows(tensor.shape, spec, card.batch.max_batch, f"{path}.shape")
         if rows is not None and shape[0] != rows:
             raise invalid(f"All inputs must have the same number of rows, here {rows}.", f"{path}.shape")
         rows = shape[0]
-        data = yield from _data(tensor, shape, f"{path}.data")
+        if isinstance(tensor, BinaryTensor):
+            data = yield from _raw_data(tensor, spec, shape, f"{path}.data")
+        else:
+            data = yield from _data(tensor, shape, f"{path}.data")
         found[spec.name] = Tensor(spec.name, spec.datatype, shape, data)
     for name in specs:
         if name not in found:
@@ -110,6 +115,22 @@ def _data(tensor: InputTensor | MsgpackTensor, shape: tuple[int, ...], path: str
         return pack_elements(tensor.datatype, values)
     except OverflowError:
         raise invalid(f"An element is out of range for {tensor.datatype}.", path) from None
+
+
+def _widens(tensor: InputTensor | MsgpackTensor | BinaryTensor, spec: TensorSpec) -> bool:
+    return tensor.datatype == "BF16" and isinstance(tensor, BinaryTensor) and spec.datatype in bf16.WIDER
+
+
+def _raw_data(tensor: BinaryTensor, spec: TensorSpec, shape: tuple[int, ...], path: str) -> Steps[bytes]:
+    data = tensor.data
+    if tensor.datatype == "BF16":
+        if len(data) != 2 * math.prod(shape):
+            raise invalid(f"Shape {list(shape)} of BF16 takes {2 * math.prod(shape)} bytes, not {len(data)}.", path)
+        try:
+            data = yield from bf16.widen_in_steps(data, spec.datatype)
+        except OverflowError:
+            raise invalid(f"A number is too large for the {spec.datatype} that the model takes.", path) from None
+    return (yield from _bytes_data(data, spec.datatype, shape, path))
 
 
 def _json_depth(raw: memoryview) -> int:

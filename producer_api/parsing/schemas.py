@@ -59,6 +59,12 @@ class MsgpackTensor(TensorHead, frozen=True):
     data: msgspec.Raw
 
 
+class BinaryTensor(TensorHead, frozen=True):
+    """One input tensor whose data came as bytes: little-endian, row-major. BF16 may stand for FP32 or FP16."""
+
+    data: bytes
+
+
 class Parameters(Struct, frozen=True, forbid_unknown_fields=True):
     """Options of one request."""
 

@@ -28,6 +28,12 @@ ITEM_BYTES = {
 """Bytes of one element per datatype (names as in the Open Inference Protocol). BYTES has no fixed size."""
 
 
+ANSWER = "answer"
+TENSORS = "tensors"
+PREDICTIONS = "predictions"
+"""A request whose ``params`` have ``answer: tensors`` asks for the model's outputs instead of predictions."""
+
+
 class TensorSpec(msgspec.Struct, frozen=True):
     """One input or output: ``shape`` leaves out the batch dimension, -1 allows any size there."""
 
@@ -124,6 +130,8 @@ class Card(msgspec.Struct, frozen=True):
         tuning: how it came to that; None where there was no choice.
         precision_reason: one sentence on why it runs in this precision.
         example: a request to copy; None where none is known that is short enough.
+        answers: what its answers can hold: ``predictions``, ``tensors``, or either as a request asks; empty on the card
+            of an older consumer.
     """
 
     name: str
@@ -141,6 +149,7 @@ class Card(msgspec.Struct, frozen=True):
     tuning: Tuning | None = None
     precision_reason: str = ""
     example: Example | None = None
+    answers: tuple[str, ...] = ()
 
 
 MOST_FIELD_BYTES = 4 * 1024 * 1024

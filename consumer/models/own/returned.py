@@ -146,6 +146,7 @@ def description(value: Any) -> Description:
         labels,
         texts(value.warnings, "warnings of the Description"),
         _unit(value.unit),
+        value.gives_tensors is True,
     )
 
 

@@ -17,8 +17,8 @@ from consumer.models.base import IMAGES, RAW, Description, Model, Result
 from consumer.models.pictures import images, samples
 from consumer.runtimes.spec import ClassifierSpec
 from shared.model_config import ModelConfig
-from shared.state.cards import TensorSpec
-from shared.wire.messages import Prediction, Request
+from shared.state.cards import ANSWER, TENSORS, TensorSpec
+from shared.wire.messages import Prediction, Request, Tensor
 from shared.wire.outcomes import MODEL_ERROR, UNSUPPORTED_MEDIA_TYPE, RequestError, invalid
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 DEFAULT_TOP_K = 5
 SCORE_DIGITS = 6  # what float32 has to say; more digits would be noise
 INPUT = "input"
+OUTPUT = "logits"
 
 Pixels = NDArray[np.uint8]
 
@@ -91,10 +92,11 @@ class Classifier(Model):
         spec = self._loaded()
         return Description(
             inputs=(TensorSpec(INPUT, "UINT8", self._row_shape()),),
-            outputs=(TensorSpec("logits", "FP32", (len(spec.labels),)),),
+            outputs=(TensorSpec(OUTPUT, "FP32", (len(spec.labels),)),),
             content_types=(*IMAGES, RAW),
             labels=spec.labels,
             warnings=spec.warnings,
+            gives_tensors=True,
         )
 
     def preprocess(self, request: Request) -> Sequence[Pixels]:
@@ -130,7 +132,7 @@ class Classifier(Model):
         return logits
 
     def postprocess(self, outputs: Sequence[Any], request: Request) -> Result:
-        """Turn logits into the ``top_k`` likeliest classes of each row, best first.
+        """Turn logits into the ``top_k`` likeliest classes of each row, best first; or return them, if asked for.
 
         Raises:
             RequestError: an output is not finite.
@@ -138,6 +140,8 @@ class Classifier(Model):
         logits = np.asarray(outputs, dtype=np.float32)
         if not np.isfinite(logits).all():
             raise RequestError(MODEL_ERROR, "The model's output for this input is not finite.")
+        if request.params.get(ANSWER) == TENSORS:
+            return Result(outputs=(Tensor(OUTPUT, "FP32", logits.shape, logits.astype("<f4", copy=False).tobytes()),))
         scores = np.exp(logits - logits.max(axis=1, keepdims=True))
         scores /= scores.sum(axis=1, keepdims=True)
         labels, top_k = self._loaded().labels, self._top_k(request)

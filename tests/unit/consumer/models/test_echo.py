@@ -50,3 +50,11 @@ def test_echo_needs_neither_torch_nor_numpy() -> None:
     root = Path(__file__).parents[4]
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, cwd=root, check=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (1, 6), (6,)])
+def test_each_row_of_an_input_comes_back(shape: tuple[int, ...]) -> None:
+    echo, request = Echo(), Request("a", 1000, inputs=(Tensor("x", "UINT8", shape, b"abcdef"),))
+    rows = 3 if shape == (3, 2) else 1
+    result = echo.postprocess(echo.run(echo.preprocess(request)), request)
+    assert result.outputs == (Tensor("output", "UINT8", (rows, 6 // rows), b"abcdef"),)

@@ -152,6 +152,17 @@ def test_a_wrong_top_k_is_refused_before_anything_runs(mobilenet: Model, top_k: 
     assert (error.outcome, error.field) == (INVALID_INPUT, "parameters.top_k")
 
 
+def test_logits_are_returned_to_a_request_that_asks_for_them(mobilenet: Model) -> None:
+    request = Request("a", 1000, content_type=RAW, body=bytes(2 * SIZE), params={"answer": "tensors"})
+    logits = mobilenet.run(mobilenet.preprocess(request))
+    result = mobilenet.postprocess(logits, request)
+    assert result.predictions is None
+    assert AnswerCheck(mobilenet.describe())(result, 2) == result
+    assert result.outputs is not None
+    assert np.array_equal(np.frombuffer(result.outputs[0].data, "<f4").reshape(2, -1), np.asarray(logits))
+    assert mobilenet.describe().answers() == ("predictions", "tensors")
+
+
 @pytest.mark.parametrize("top_k", [1, 999, 1000])
 def test_top_k_classes_are_given_best_first(mobilenet: Model, top_k: int) -> None:
     request = photo("cat", top_k=top_k)
