@@ -194,7 +194,7 @@ def _packed(predictions: Sequence[Prediction], rows: int) -> tuple[tuple[int, in
         if 0 <= one.row < rows:
             of_rows[one.row].append(f"{one.score:.6f}:{one.index}:{one.label}".encode())
     count = max(map(len, of_rows), default=0)
-    parts = []
+    parts: list[bytes] = []
     for row in of_rows:
         for text in (*row, *[b""] * (count - len(row))):
             parts += (len(text).to_bytes(4, "little"), text)

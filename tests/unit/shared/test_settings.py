@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -117,7 +118,7 @@ def test_every_field_can_be_set_by_its_name() -> None:
     settings = Settings.from_env(environment)
     assert (settings.redis_url, settings.max_batch, settings.window_ms) == ("redis://h", 4, 2.5)
     assert settings.buckets == (1, 8)
-    silent = {field.name: None for field in dataclasses.fields(Settings) if field.default is None}
+    silent: dict[str, Any] = {field.name: None for field in dataclasses.fields(Settings) if field.default is None}
     assert dataclasses.replace(settings, **silent) == Settings()
 
 
