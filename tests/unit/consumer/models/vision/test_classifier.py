@@ -157,8 +157,8 @@ def test_logits_are_returned_to_a_request_that_asks_for_them(mobilenet: Model) -
     logits = mobilenet.run(mobilenet.preprocess(request))
     result = mobilenet.postprocess(logits, request)
     assert result.predictions is None
-    assert AnswerCheck(mobilenet.describe())(result, 2) == result
     assert result.outputs is not None
+    assert AnswerCheck(mobilenet.describe())(result, 2).outputs == list(result.outputs)
     assert np.array_equal(np.frombuffer(result.outputs[0].data, "<f4").reshape(2, -1), np.asarray(logits))
     assert mobilenet.describe().answers() == ("predictions", "tensors")
 
