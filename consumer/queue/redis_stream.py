@@ -368,14 +368,7 @@ class RedisStream:
         return self._loaded(call)
 
     def _loaded(self, call: Callable[[], T]) -> T:
-        try:
-            return self._guard(call)
-        except StreamDown as error:
-            if not library.is_missing(error.__cause__):
-                raise
-        log.info("The functions are not in Redis; loading them.")
-        self._guard(lambda: library.load(self._client))
-        return self._guard(call)
+        return self._guard(lambda: library.call_loaded(self._client, call))
 
     def _guard(self, step: Callable[[], T]) -> T:
         try:

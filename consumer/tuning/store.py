@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 FILE = "entry.json"
 MOST_BYTES = 16 << 20
 
+MOST_ENTRIES = 16
+"""Kept for one model: a new version of its weights or of a library makes one of its own, of some hundred megabytes."""
+
 
 class Busy(Exception):
     """Another process on this machine tunes this model."""
@@ -142,6 +145,15 @@ class Store:
         for left in self.folder.iterdir():
             if left.name not in (FILE, part.name, before):
                 _remove(left)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Remove the oldest entries of this model; not those that are searched for now, whose lock is held."""
+        model, _, digest = self.folder.name.rpartition("-")
+        entries = [(_age_of(one), one) for one in self._root.glob(f"{model}-{'[0-9a-f]' * len(digest)}")]
+        for _, entry in sorted(entries)[:-MOST_ENTRIES]:
+            with suppress(OSError, Busy), _locked(self._root / f"{entry.name}.lock", waits=False):
+                _remove(entry)
 
     def _make_way(self) -> None:
         """Make the folder of the entry, in the place of whatever else is there."""
@@ -280,6 +292,14 @@ def _mark(path: Path, expected_size: int | None = None) -> _Mark:
         size = os.fstat(file.fileno()).st_size
         is_read = expected_size in (None, size)
         return _Mark(size, hashlib.file_digest(file, "sha256").hexdigest() if is_read else "")
+
+
+def _age_of(entry: Path) -> int:
+    """Say when an entry was written, in nanoseconds; 0 where there is none."""
+    try:
+        return (entry / FILE).lstat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _stamp_of(status: os.stat_result) -> int:

@@ -26,7 +26,7 @@ MOST_BYTES = 4096
 """A longer head is not remembered."""
 
 MOST_HEADS = 1024
-"""Heads remembered; the one used longest ago goes first."""
+"""Heads remembered that have come again, and as many that came once; of each the one used longest ago goes first."""
 
 _LENGTH = re.compile(rb"(?:0|[1-9][0-9]{0,9})\Z")
 
@@ -47,6 +47,8 @@ class KnownHead:
 class Heads:
     """Remembers heads by their bytes, and with them the client: the API key is among the bytes.
 
+    Heads that differ from request to request, by an id or a length, push out only others that have come once.
+
     Args:
         dialects: the codec of each path that is answered this way.
         key_check: checks the key of a head before it is remembered; None if no key is required.
@@ -64,16 +66,25 @@ class Heads:
         self._dialects, self._max_body_bytes, self._most = dialects, max_body_bytes, most
         self._key_check, self._cors = key_check, cors
         self._known: OrderedDict[bytes, KnownHead] = OrderedDict()
+        self._met_once: OrderedDict[bytes, KnownHead] = OrderedDict()
 
     def get(self, head: bytes) -> KnownHead | None:
         """Return what the bytes of a whole head say, if they have been seen before."""
-        known = self._known.get(head)
+        known = self._known.get(head) or self._met_again(head)
         if known is not None:
             client = known.head.client
             if client is not None and client.revoked:  # the ordinary way checks again
                 del self._known[head]
                 return None
             self._known.move_to_end(head)
+        return known
+
+    def _met_again(self, head: bytes) -> KnownHead | None:
+        known = self._met_once.pop(head, None)
+        if known is not None:
+            self._known[head] = known
+            if len(self._known) > self._most:
+                self._known.popitem(last=False)
         return known
 
     def learn(self, head: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
@@ -105,9 +116,9 @@ class Heads:
         lines = b""
         if self._cors is not None:
             lines = b"".join(b"%b: %b\r\n" % header for header in self._cors.headers(found.get(b"origin")))
-        self._known[head] = KnownHead(head_of(*dialect, query, found, client, lines), int(length))
-        if len(self._known) > self._most:
-            self._known.popitem(last=False)
+        self._met_once[head] = KnownHead(head_of(*dialect, query, found, client, lines), int(length))
+        if len(self._met_once) > self._most:
+            self._met_once.popitem(last=False)
 
 
 class Express:

@@ -141,6 +141,11 @@ class Admitter:
         """Note that a reply was delivered and nobody can ask for it again; its key is deleted with the next call."""
         self._delivered.append(request_id)
 
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is being sent, or waits to be."""
+        return not self._is_flushing
+
     async def close(self) -> None:
         """Stop admitting."""
         if self._task is not None:

@@ -118,6 +118,11 @@ class Channel:
         """What the lane takes in bytes."""
         return self._admitter.account
 
+    @property
+    def is_idle(self) -> bool:
+        """No request waits, and there is nothing to send."""
+        return not self._pending_replies.all() and self._admitter.is_idle
+
     def start(self) -> None:
         """Begin reading replies."""
         self._replies.start()

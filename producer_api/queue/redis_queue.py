@@ -125,6 +125,7 @@ class RedisQueue:
             for (model, lane), channel in self._channels.items():
                 channel.set_limit(self._catalogue.models[model].lanes.get(lane))
                 channel.set_bytes(self._catalogue.models[model].bytes.get(lane))
+            await self._close_channels_of_removed_lanes()
             if self._was_demoted:
                 self._connect_anew()
         except (RedisError, OSError) as error:
@@ -135,6 +136,13 @@ class RedisQueue:
             self._was_demoted = self._was_demoted or isinstance(error, NotPrimary)
         except Exception:  # whatever Redis contains, the next snapshot must be taken
             log.exception("The list of models cannot be read.")
+
+    async def _close_channels_of_removed_lanes(self) -> None:
+        """Close those without a request: each reads two streams, on connections of its own."""
+        for model, lane in tuple(self._channels):
+            is_there = lane == DEFAULT_LANE or lane in self._catalogue.models[model].lanes
+            if not is_there and self._channels[model, lane].is_idle:
+                await self._channels.pop((model, lane)).close()
 
     def _connect_anew(self) -> None:
         """Leave a server that is a replica now, with everything: what only reads would stay there without an error."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import redis
 
@@ -17,6 +17,8 @@ from .errors import ServerError
 from .links import Link, SyncLink
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 NAME: Final = "headrace1"
 
@@ -150,6 +152,22 @@ async def call_many(link: Link, *commands: Command) -> list[Any]:
         for index, answer in zip(missing, again, strict=True):
             answers[index] = answer
     return answers
+
+
+def call_loaded(client: redis.Redis, call: Callable[[], T]) -> T:
+    """Return what ``call`` returns, which calls functions; where these are missing, load them and call again.
+
+    Raises:
+        RedisError: what ``call`` raises, or the functions may not be loaded.
+    """
+    try:
+        return call()
+    except ServerError as error:
+        if not is_missing(error):
+            raise
+    log.info("The functions are not in Redis; loading them.")
+    load(client)
+    return call()
 
 
 def _last(answers: list[Any]) -> Any:

@@ -93,7 +93,8 @@ def end_one(stream: WorkStream, fault: Fault | None = None) -> None:
     request = decode_request(entry.message or b"")
     outputs = None if fault else (Tensor("o", "UINT8", (1, 1), b"x"),)
     reply = encode_reply(Reply(request.id, TAG, Timing(), outputs=outputs, fault=fault))
-    stream.commit([Completion(entry.entry_id, request.id, request.reply_to or "", 0 if fault else 60_000, reply)])
+    expiry_ms = 0 if fault else 60_000
+    stream.commit([Completion(entry.entry_id, request.id, request.reply_to or "", expiry_ms, reply, entry.lane)])
 
 
 def test_the_end_of_an_earlier_attempt_does_not_end_a_later_one(lane: RedisLane, redis_url: str) -> None:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from consumer.runtimes.spec import ClassifierSpec
 from consumer.tuning.findings import Finding
-from consumer.tuning.store import FILE, Busy, Store
+from consumer.tuning.store import FILE, MOST_ENTRIES, Busy, Store
 from shared.model_config import Preprocessing
 from shared.state.cards import Trial
 from tests.children import ROOT, clean_environment
@@ -85,6 +85,22 @@ def test_other_circumstances_and_other_models_have_entries_of_their_own(tmp_path
     put(foreign, b"another")
     assert model_file(foreign).read_bytes() == b"another"
     assert model_file(store(tmp_path)).read_bytes() == BYTES
+
+
+def test_of_too_many_entries_of_a_model_the_oldest_go_unless_they_are_searched_for(tmp_path: Path) -> None:
+    made = [store(tmp_path, {"weights": str(number)}) for number in range(MOST_ENTRIES + 2)]
+    others = [store(tmp_path, model=name) for name in ("m-n", "mm", "m-0123456789abcdef")]
+    for age, one in enumerate((*others, *made)):
+        if one is made[-1]:
+            with made[1].lock():
+                put(one)
+        else:
+            put(one)
+            os.utime(one.folder / FILE, (age, age))
+    assert all(one.find() for one in others)
+    assert [one.find() is not None for one in made] == [False, True] + [True] * MOST_ENTRIES
+    put(made[-1])
+    assert [one.find() is not None for one in made] == [False, False] + [True] * MOST_ENTRIES
 
 
 def test_a_new_entry_has_another_stamp_and_leaves_the_files_of_before_to_those_who_read_them(tmp_path: Path) -> None:

@@ -110,14 +110,27 @@ def test_a_long_head_is_not_remembered() -> None:
     assert learnt(head=b"a" * (MOST_BYTES + 1)) is None
 
 
+def of(heads: Heads, names: str) -> str:
+    """Return which of these heads are remembered; those have come again."""
+    return "".join(name for name in names if heads.get(name.encode()))
+
+
 def test_of_too_many_heads_the_one_used_longest_ago_is_forgotten() -> None:
     heads = Heads(DIALECTS, 1000, most=3)
-    for name in (b"a", b"b", b"c"):
+    for name in (b"a", b"b", b"c", b"c", b"d"):
         heads.learn(name, TARGET, (RAW, length()))
+    assert of(heads, "abcd") == "bcd"
+    heads.learn(b"e", TARGET, (RAW, length()))
+    assert of(heads, "becd") == "bed"  # what has come again is forgotten in the order of use, too
+
+
+def test_heads_that_come_once_push_out_none_that_have_come_again() -> None:
+    heads = Heads(DIALECTS, 1000, most=3)
+    heads.learn(b"a", TARGET, (RAW, length()))
     assert heads.get(b"a")
-    heads.learn(b"d", TARGET, (RAW, length()))
-    heads.learn(b"d", TARGET, (RAW, length()))
-    assert [heads.get(name) is not None for name in (b"a", b"b", b"c", b"d")] == [True, False, True, True]
+    for number in range(10):
+        heads.learn(b"%d" % number, TARGET + b"?id=%d" % number, (RAW, length()))
+    assert of(heads, "a0789") == "a789"
 
 
 class Told:
