@@ -214,6 +214,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     tuning: Tuning | None
     precision_reason: str
     example: Example | None
+    answers: tuple[str, ...]
     workers: int
     serving: Serving
     state: Condition
