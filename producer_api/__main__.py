@@ -19,6 +19,7 @@ from shared.tracing.start import start
 
 from .app import create_app
 from .http import seats, server
+from .later.redis_later import RedisLater
 from .metrics import new_registry, queue_metrics, serve_metrics
 from .queue.redis_queue import RedisQueue
 from .routes.service import is_ready
@@ -54,7 +55,8 @@ def main(index: int | None) -> None:
     configured = settings.models if PREFIX + "MODELS" in os.environ else ()
     queue = RedisQueue(settings, queue_metrics(registry), configured)
     try:
-        app = create_app(settings, queue, registry, commit=os.environ.get("GIT_COMMIT") or None, tracing=tracing)
+        commit = os.environ.get("GIT_COMMIT") or None
+        app = create_app(settings, queue, registry, commit=commit, tracing=tracing, later=RedisLater(settings))
         serve_metrics(settings, registry, number, lambda: is_ready(queue.catalogue(), app.rules))
         status = server.run(app, listener, server.wait_s(settings), tls, settings.drain_s)
     except SettingsError as error:

@@ -25,6 +25,7 @@ from .http.middleware import Boundary
 from .http.rules import Rules
 from .inference.context import AppContext
 from .inference.dialects import DIALECTS, Dialects
+from .later.interface import LaterRequests
 from .load.answer_budget import AnswerBudget
 from .load.body_budget import BodyBudget
 from .load.in_flight import InFlight
@@ -73,6 +74,7 @@ def create_app(
     commit: str | None = None,
     tracing: Tracing | None = None,
     dialects: Dialects = DIALECTS,
+    later: LaterRequests | None = None,
 ) -> Application:
     """Make the application.
 
@@ -83,6 +85,7 @@ def create_app(
         commit: commit of the source, for /version.
         tracing: where spans of requests with a traceparent go; None for nowhere.
         dialects: the paths that are asked through the queue, and their codecs.
+        later: takes requests that are answered later, started and closed like the queue; None answers them at once.
 
     Raises:
         shared.settings.SettingsError: the file of API keys cannot be used.
@@ -104,12 +107,12 @@ def create_app(
         lambda: {name: len(state.failures) for name, state in queue.catalogue().models.items()},
         lambda: {name: len(state.versions) for name, state in queue.catalogue().models.items()},
     )
-    context = AppContext(settings, queue, metrics, body_budget, in_flight)
+    context = AppContext(settings, queue, metrics, body_budget, in_flight, later)
     document = openapi.document(settings)
     models, service = Models(queue), Service(queue, metrics, rules, commit, document, render(document), key_check)
     routes: list[BaseRoute] = [
         *(Route(path, Predict(context, path, codec, tracing), methods=["POST"]) for path, codec in dialects.items()),
-        Route(requests.PATH, requests.Requests(queue, context.step_runner).answer, methods=["GET", "DELETE"]),
+        Route(requests.PATH, requests.Requests(context, dialects).answer, methods=["GET", "DELETE"]),
         Route("/v1/models", models.list),
         Route("/v1/models/{model}", models.one),
         Route("/healthz", service.health),
@@ -127,6 +130,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await queue.start()
+        if later is not None:
+            await later.start()
         watching = (
             None
             if key_check is None
@@ -138,6 +143,8 @@ def create_app(
             if watching is not None:
                 watching.cancel()
                 await asyncio.gather(watching, return_exceptions=True)
+            if later is not None:
+                await later.close()
             await queue.close()
 
     app = Application(

@@ -17,6 +17,9 @@ GROUP = "workers"
 FRONT_END = "fe-"
 """Prefix of the instance names under which front ends wait for replies."""
 
+LATER = f"{FRONT_END}later"
+"""The instance that later requests name: no process waits, clients fetch the result by its id."""
+
 MESSAGE_FIELD = "m"
 
 
@@ -48,6 +51,31 @@ def stored(model: str, lane: str) -> str:
 def lane_bytes(model: str) -> str:
     """What a lane may take in bytes that has no limit of its own; the consumers say so."""
     return f"hr:{{{model}}}:bytes"
+
+
+def job(model: str, lane: str, request_id: str) -> str:
+    """Hash that is the record of one later request; see ``shared/redis/lua/later.lua``. Stays as long as its result."""
+    return f"hr:{{{model}}}:j:{lane}:{request_id}"
+
+
+def job_ends(model: str, lane: str) -> str:
+    """Capped stream that tells which later requests ended, and how."""
+    return f"hr:{{{model}}}:je:{lane}"
+
+
+def open_jobs(model: str, lane: str) -> str:
+    """Sorted set: later requests that are open, by deadline; the empty name has how many there have been."""
+    return f"hr:{{{model}}}:jo:{lane}"
+
+
+def kept(model: str, lane: str) -> str:
+    """Sorted set: what the lane's kept results take, as ``stored`` for other replies."""
+    return f"hr:{{{model}}}:jb:{lane}"
+
+
+def kept_bytes(model: str) -> str:
+    """What the kept results of a lane may take in bytes; the consumers say so."""
+    return f"hr:{{{model}}}:kept"
 
 
 def flight(model: str, lane: str, request_id: str) -> str:

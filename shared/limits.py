@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-LONGEST_MS: Final = 3_600_000
+LONGEST_MS: Final = 7 * 86_400_000
 """The longest ``ttl_ms`` and ``keep_ms``: how long a request may wait to begin, and how long its reply may be kept."""
+
+LONGEST_TIMEOUT_MS: Final = 3_600_000
+"""The longest time that a client may wait for an answer on its connection."""
 
 MAX_VALUES: Final = 4096
 """Values in a request, those inside others and keys included. 64 tensors of 16 dimensions and 64 options take 1,900."""
@@ -25,8 +28,8 @@ ENDS_CAP: Final = 10_000
 ENDS_BYTES: Final = 4 * 1024 * 1024
 """A stream of ends that takes more memory was not filled with ends: so many take a third of it."""
 
-ENDS_MS: Final = LONGEST_MS
-"""How long a stream of ends stays after the last: as long as a request may wait at most."""
+ENDS_MS: Final = 3_600_000
+"""How long a stream of ends stays after the last: as long as a client may wait at most."""
 
 DEAD_LETTERS_CAP: Final = 10_000
 """Most dead letters of a lane; the oldest are dropped."""

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from . import redis_url, service_links
-from .limits import LONGEST_MS
+from .limits import LONGEST_MS, LONGEST_TIMEOUT_MS
 from .names import check_name
 
 PREFIX = "HEADRACE_"
@@ -181,8 +181,12 @@ class Settings:
     decode_threads: int = _whole(2, 1, 256)
     decode_memory_mb: int = _whole(1024, 16, 1 << 20)
     longest_decode_ms: int = _whole(0, 0, 3_600_000)
-    default_timeout_ms: int = _whole(10_000, 1, LONGEST_MS)
-    max_timeout_ms: int = _whole(60_000, 1, LONGEST_MS)
+    default_timeout_ms: int = _whole(10_000, 1, LONGEST_TIMEOUT_MS)
+    max_timeout_ms: int = _whole(60_000, 1, LONGEST_TIMEOUT_MS)
+    later_timeout_ms: int = _whole(86_400_000, 1, LONGEST_MS)
+    keep_ms: int = _whole(3_600_000, 1_000, LONGEST_MS)
+    kept_bytes: int = _whole(0, 0, 1 << 50)
+    max_listeners: int = _whole(2048, 1, 1_000_000)
     lane_limit: int = _whole(2048, 1, 10_000_000)
     lane_bytes: int = _whole(0, 0, 1 << 50)
     lease_ms: int = _whole(5_000, 500, 3_600_000)

@@ -38,6 +38,7 @@ FLOORS = {
     "producer_api": (
         ("auth", "background", "load/", "net/"),
         ("metrics", "queue/"),
+        ("later/",),
         ("parsing/",),
         ("inference/",),
         ("inference/open_inference/",),

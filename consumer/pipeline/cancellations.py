@@ -8,15 +8,15 @@ import time
 from collections.abc import Iterable
 
 from consumer.queue.interface import Claim, StreamDown, StreamGone, WorkStream
-from shared.limits import LONGEST_MS
+from shared.limits import ENDS_MS
 
 log = logging.getLogger(__name__)
 
 MOST = 10_000
 """Of each lane, so that what one tells does not push out what another told."""
 
-KEPT_S = LONGEST_MS / 1000
-"""No request waits longer, so no consumer reads its entry later."""
+KEPT_S = ENDS_MS / 1000
+"""As long as the stream that tells of them stays: an entry that is cancelled is deleted, too."""
 RETRY_S = 0.2
 
 

@@ -16,11 +16,12 @@ from consumer.events import BatchDone, ItemDone
 from consumer.models.base import Model
 from consumer.models.model_errors import answer_to
 from consumer.queue.interface import NO_ROOM, Claim, Completion, Dead, StreamDown, StreamGone
+from shared.keys import LATER
 from shared.state.cards import Card
 from shared.tracing.spans import TracedBatch, TracedRequest
 from shared.wire.fast import decode_reply, encode_reply
 from shared.wire.messages import Fault, ModelTag, Reply, Timing
-from shared.wire.outcomes import BY_CODE, INTERNAL, LANE_FULL, OK, Outcome, RequestError
+from shared.wire.outcomes import BY_CODE, INTERNAL, LANE_FULL, OK, RESULTS_FULL, Outcome, RequestError
 
 from .context import Context
 from .interface import Frame
@@ -254,7 +255,10 @@ class Committer:
     def _commit_error(self, one: Completion, outcome: Outcome) -> dict[Claim, Outcome]:
         """End a request whose answer cannot be stored with an error in its place."""
         size_bytes, why = len(one.reply), "could not be stored"
-        if outcome is LANE_FULL:
+        if outcome is LANE_FULL and one.reply_to == LATER:
+            outcome, why = RESULTS_FULL, f"has no room: the results kept in lane {one.lane} take all the bytes they may"
+            log.warning("The answer to request %s, %d bytes, %s; it gets an error.", one.request_id, size_bytes, why)
+        elif outcome is LANE_FULL:
             why = f"has no room in lane {one.lane}, whose requests and stored answers take all the bytes they may"
             log.warning("The answer to request %s, %d bytes, %s; it gets an error.", one.request_id, size_bytes, why)
         else:

@@ -221,7 +221,8 @@ class RedisStream:
     def heartbeat(self, card: cards.Card, state: Mapping[str, str]) -> None:
         """See the interface."""
         self._keep_functions()
-        said = {**state, "lane_bytes": str(self._settings.lane_bytes)}
+        settings = self._settings
+        said = {**state, "lane_bytes": str(settings.lane_bytes), "kept_bytes": str(settings.kept_bytes)}
         lease_ms, lane_limit = self._settings.lease_ms, self._settings.lane_limit
         heartbeat = functions.heartbeat(self._work, self._worker, lease_ms, lane_limit, said, cards.to_hash(card))
         self._find_lanes()

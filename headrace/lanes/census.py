@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared import keys
-from shared.limits import LONGEST_MS
+from shared.limits import ENDS_MS
 from shared.names import NAME_PATTERN
 from shared.redis.client import ServerError, SyncLink
 
@@ -85,7 +85,7 @@ class Census:
         """Give the keys of the latest round that would never expire an hour, so that their memory comes back."""
         for holding in self.found.values():
             if holding.endless:
-                self._ask(self._own, [("PEXPIRE", name, LONGEST_MS, "NX") for name in holding.endless])
+                self._ask(self._own, [("PEXPIRE", name, ENDS_MS, "NX") for name in holding.endless])
             holding.endless = []
 
     def close(self) -> None:

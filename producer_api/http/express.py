@@ -116,7 +116,11 @@ class Heads:
         lines = b""
         if self._cors is not None:
             lines = b"".join(b"%b: %b\r\n" % header for header in self._cors.headers(found.get(b"origin")))
-        self._met_once[head] = KnownHead(head_of(*dialect, query, found, client, lines), int(length))
+        try:
+            known = head_of(*dialect, query, found, client, lines)
+        except RequestError:  # the ordinary way says what is wrong
+            return
+        self._met_once[head] = KnownHead(known, int(length))
         if len(self._met_once) > self._most:
             self._met_once.popitem(last=False)
 

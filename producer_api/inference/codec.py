@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from producer_api.auth import Client
+from producer_api.later.preferences import PREFER, Later, later_of
 from producer_api.parsing.steps import Steps
 from shared.keys import DEFAULT_LANE
 from shared.state.cards import Card
@@ -41,6 +42,7 @@ class Head(Struct, frozen=True):
         client: the holder of the API key, None if no key is required.
         lane: where its requests go.
         extra_lines: header lines that every answer to it carries, as they are sent.
+        later: what it asks for if it is to be answered later; None if at once.
     """
 
     route: str
@@ -57,6 +59,7 @@ class Head(Struct, frozen=True):
     client: Client | None
     lane: str
     extra_lines: bytes
+    later: Later | None = None
 
 
 def head_of(
@@ -68,8 +71,12 @@ def head_of(
     client: Client | None = None,
     extra_lines: bytes = b"",
 ) -> Head:
-    """Collect what matters from the headers; names are in lower case."""
-    trace = headers.get(b"traceparent")
+    """Collect what matters from the headers; names are in lower case.
+
+    Raises:
+        RequestError: ``MALFORMED``: the headers for an answer that comes later make no sense.
+    """
+    trace, prefer = headers.get(b"traceparent"), headers.get(PREFER)
     return Head(
         route,
         codec,
@@ -85,6 +92,7 @@ def head_of(
         client,
         DEFAULT_LANE if client is None else client.key.lane,
         extra_lines,
+        None if prefer is None else later_of(prefer, headers),
     )
 
 
@@ -132,9 +140,15 @@ class Response(Struct):
 class Codec(Protocol):
     """One dialect. No I/O, and no state: one object serves all requests.
 
+    Attributes:
+        asked_type: of ``Decoded.asked``, which msgpack must be able to hold, since an answer may be fetched later from
+            another front end; None where nothing is asked.
+
     Raises:
         RequestError: from everything but ``error``: the request is refused.
     """
+
+    asked_type: Any = None
 
     def answer_type(self, head: Head) -> str:
         """Return the media type that the answer will have; asked before anything else."""

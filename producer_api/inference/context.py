@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from producer_api.later.interface import LaterRequests
 from producer_api.load.body_budget import BodyBudget
 from producer_api.load.in_flight import InFlight
 from producer_api.metrics import ApiMetrics
 from producer_api.parsing.steps import StepRunner
 from producer_api.queue.interface import Queue
+from shared.limits import LONGEST_MS
 from shared.settings import Settings
 
 from .codec import Limits
@@ -19,12 +21,23 @@ class AppContext:
     Attributes:
         ids: makes the ids of requests whose clients name none.
         step_runner: where large bodies and answers are coded.
+        later: takes requests that are answered later; None answers these at once, too.
+        later_limits: their time limits.
+        keep_ms: how long their results are kept where they do not say.
     """
 
     def __init__(
-        self, settings: Settings, queue: Queue, metrics: ApiMetrics, body_budget: BodyBudget, in_flight: InFlight
+        self,
+        settings: Settings,
+        queue: Queue,
+        metrics: ApiMetrics,
+        body_budget: BodyBudget,
+        in_flight: InFlight,
+        later: LaterRequests | None = None,
     ) -> None:
         self.queue, self.metrics, self.body_budget, self.in_flight = queue, metrics, body_budget, in_flight
         self.ids, self.step_runner = RequestIds(), StepRunner(settings.sending_limit_bytes)
         self.limits = Limits(settings.default_timeout_ms, settings.max_timeout_ms)
+        self.later, self.keep_ms = later, settings.keep_ms
+        self.later_limits = self.limits if later is None else Limits(settings.later_timeout_ms, LONGEST_MS)
         self.max_body_bytes = settings.max_body_bytes

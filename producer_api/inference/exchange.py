@@ -15,6 +15,8 @@ from time import perf_counter
 from typing import Any
 
 from producer_api.auth import Client
+from producer_api.later.interface import LaterRequests, Placed
+from producer_api.later.jobs import State
 from producer_api.load.body_budget import IncomingBody
 from producer_api.metrics import UNKNOWN
 from producer_api.parsing.steps import LARGE_BYTES, Steps, at_once
@@ -23,12 +25,13 @@ from producer_api.queue.interface import Answer, GiveUp, ModelState
 from shared.process.logs import about
 from shared.state.cards import Card
 from shared.tracing.spans import RequestSpan
-from shared.wire.outcomes import CLIENT_CLOSED, INTERNAL, OK, RequestError, malformed
+from shared.wire.outcomes import ACCEPTED, CLIENT_CLOSED, INTERNAL, OK, Outcome, RequestError, malformed
 
 from .codec import Decoded, Head, Response
 from .context import AppContext
 from .encoding import size_of
 from .errors import from_fault, internal_error, refused
+from .put_off import accepted, new_job
 from .request_ids import fingerprint_in_steps, id_of_key
 
 log = logging.getLogger("headrace.http")
@@ -150,7 +153,8 @@ class Exchange:
             context.metrics.received.observe(len(body))
             decoded: Decoded | Steps[Decoded]
             if head.model and head.idempotency_key is None:
-                decoded = head.codec.decode(self._kind, body, head, self._card, context.limits, self.request_id)
+                limits = context.limits if head.later is None else context.later_limits
+                decoded = head.codec.decode(self._kind, body, head, self._card, limits, self.request_id)
             else:
                 steps = self._decode_in_steps(body)
                 decoded = steps if len(body) > LARGE_BYTES else at_once(steps)
@@ -169,7 +173,8 @@ class Exchange:
             self._admit()
         if key is not None:
             self.request_id = id_of_key(key, b"" if head.client is None else head.client.key.digest)
-        made = codec.decode(self._kind, body, head, self._card, self._context.limits, self.request_id)
+        limits = self._context.limits if head.later is None else self._context.later_limits
+        made = codec.decode(self._kind, body, head, self._card, limits, self.request_id)
         decoded = made if isinstance(made, Decoded) else (yield from made)
         if key is None:
             return decoded
@@ -191,6 +196,9 @@ class Exchange:
 
     def _submit(self, decoded: Decoded) -> None:
         self.request_id, self._asked = decoded.request.id, decoded.asked
+        if self.head.later is not None and self._context.later is not None:
+            self._put_off(decoded, self._context.later)
+            return
         give_up = self._context.queue.begin(
             self._state,
             decoded.request,
@@ -201,6 +209,23 @@ class Exchange:
         )
         if not self.closed:
             self._give_up = give_up
+
+    def _put_off(self, decoded: Decoded, later: LaterRequests) -> None:
+        """Have it answered later."""
+        assert self._media_type is not None
+        job = new_job(self.head, decoded, self._media_type, self._context.keep_ms)
+        later.submit(self._state, self.head.lane, job, self._placed)
+
+    def _placed(self, result: Placed | RequestError) -> None:
+        """Say where the answer will be."""
+        if self.closed:  # the client is gone
+            return
+        if isinstance(result, RequestError):
+            self._fail(result)
+            return
+        assert self.head.later is not None
+        applied = self.head.later.applied
+        self._finish(accepted(self._state, self.request_id, State.QUEUED, result.position, applied), ACCEPTED)
 
     def _done(self, result: Answer | RequestError) -> None:
         """Respond to what the queue says."""
@@ -233,8 +258,8 @@ class Exchange:
         except Exception as error:
             self._fail(error)
 
-    def _finish(self, response: Response) -> None:
-        self.outcome, response.request_id = OK, self.request_id
+    def _finish(self, response: Response, outcome: Outcome = OK) -> None:
+        self.outcome, response.request_id = outcome, self.request_id
         self._context.metrics.sent.observe(len(response.body))
         self._close()
         self._respond(self, response)

@@ -157,11 +157,15 @@ class ErrorResponse(Struct, frozen=True):
 
 
 class RequestState(Struct, frozen=True):
-    """How a request stands: ``queued``, ``claimed`` by a worker, so perhaps running, or ``cancelled``."""
+    """How a request stands: ``queued``, ``claimed`` by a worker, so perhaps running, or ``cancelled``.
+
+    One that is fetched later is ``running`` instead of ``claimed``, and while it is queued has its place in the line.
+    """
 
     id: str
     model: str
     status: str
+    position: int | UnsetType = UNSET
 
 
 class ModelSummary(Struct, frozen=True):

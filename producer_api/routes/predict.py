@@ -95,8 +95,9 @@ def _leave(exchange: Exchange, task: asyncio.Task[None] | None) -> None:
 def _header_map(headers: list[tuple[bytes, bytes]]) -> Mapping[bytes, bytes]:
     found = dict(headers)
     if len(found) != len(headers):
-        if b"accept" in found:
-            found[b"accept"] = b",".join(value for name, value in headers if name == b"accept")
+        for listed in (b"accept", b"prefer"):
+            if listed in found:
+                found[listed] = b",".join(value for name, value in headers if name == listed)
         if sum(name == b"traceparent" for name, _ in headers) > 1:  # two are none: Trace Context, section 3.2.1
             del found[b"traceparent"]
     return found

@@ -3,36 +3,55 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from producer_api.auth import Client
 from producer_api.http.guarded_protocol import ON_GONE
+from producer_api.inference.codec import Codec
 from producer_api.inference.codec import Response as Encoded
+from producer_api.inference.context import AppContext
+from producer_api.inference.dialects import Dialects
 from producer_api.inference.encoding import size_of
-from producer_api.inference.errors import from_fault
+from producer_api.inference.errors import NOT_KEPT, from_fault, refused
 from producer_api.inference.native import NATIVE
 from producer_api.inference.negotiation import MAX_HEADER_BYTES, choose
+from producer_api.inference.put_off import accepted, asked_again, codec_of, ended_without_reply
 from producer_api.inference.query_options import ID_RULE
+from producer_api.later.jobs import Job
 from producer_api.parsing.schemas import RequestState
-from producer_api.parsing.steps import StepRunner
-from producer_api.queue.interface import Queue, Standing
+from producer_api.queue.admission import check_lane, find_model, refusal
+from producer_api.queue.interface import ModelState, Queue, Standing
 from shared.keys import DEFAULT_LANE
 from shared.names import is_name
 from shared.wire.messages import Reply
-from shared.wire.outcomes import ALREADY_ANSWERED, CLIENT_CLOSED, UNKNOWN_REQUEST, RequestError, malformed
+from shared.wire.outcomes import (
+    ALREADY_ANSWERED,
+    CLIENT_CLOSED,
+    QUEUE_UNAVAILABLE,
+    UNKNOWN_REQUEST,
+    RequestError,
+    malformed,
+)
 
-from .models import NOT_KEPT, json_response
+from .models import json_response
 
 PATH = "/v1/models/{model}/requests/{id}"
 
 
 class Requests:
-    """The two routes."""
+    """The two routes.
 
-    def __init__(self, queue: Queue, step_runner: StepRunner) -> None:
-        self._queue, self._step_runner = queue, step_runner
+    Args:
+        context: the queue, and the later requests.
+        dialects: the codecs that later requests may have come in.
+    """
+
+    def __init__(self, context: AppContext, dialects: Dialects) -> None:
+        self._context, self._dialects = context, dialects
+        self._queue, self._step_runner = context.queue, context.step_runner
 
     async def answer(self, request: Request) -> Response:
         """Answer either method, as long as the client is there."""
@@ -58,24 +77,45 @@ class Requests:
         """Give the stored answer, or say how the request stands."""
         media_type = choose(",".join(request.headers.getlist("accept")).encode("latin-1")[:MAX_HEADER_BYTES])
         model, request_id, lane = _names(request)
+        later = self._context.later
+        if later is not None:
+            state = place(self._queue, model, request_id, lane)
+            job, reply = await later.find(state.name, lane, request_id)
+            if job is not None:
+                return await self._result(state, job, reply, media_type)
         found = await self._queue.find(model, request_id, lane)
         if isinstance(found, Reply):
-            return await self._answer(found, request_id, media_type)
+            return await self._answer(found, request_id, NATIVE, media_type, None)
         if found is Standing.UNKNOWN:
             raise _unknown(request_id)
         response = json_response(RequestState(request_id, model, found.value), 202)
         response.headers["Retry-After"] = "1"
         return response
 
-    async def _answer(self, reply: Reply, request_id: str, media_type: str) -> Response:
+    async def _result(self, state: ModelState, job: Job, reply: Reply | None, media_type: str) -> Response:
+        """Give the answer to a later request in the dialect that it came in, or say how it stands."""
+        codec = codec_of(job, self._dialects)
+        if codec is not NATIVE and job.asked is not None:
+            media_type = job.asked.media_type
+        try:
+            if reply is not None:
+                return await self._answer(reply, job.id, codec, media_type, asked_again(codec, job.asked))
+            if job.state.is_open:
+                return _whole(accepted(state, job.id, job.state, job.position))
+            raise ended_without_reply(job)
+        except RequestError as error:
+            return _whole(refused(error, codec))
+
+    async def _answer(self, reply: Reply, request_id: str, codec: Codec, media_type: str, asked: Any) -> Response:
         if reply.fault is not None:
             raise from_fault(reply.fault, request_id)
         timing = reply.timing
         took_s = (timing.queue + timing.wait + timing.run) / 1e6
-        made = NATIVE.encode(reply, media_type, took_s, None, is_short=False)
+        made = codec.encode(reply, media_type, took_s, asked, is_short=False)
         if not isinstance(made, Encoded):
             made = await self._step_runner.run(made, size_of(reply))
-        return Response(made.body, media_type=media_type, headers={"X-Request-Id": request_id, **NOT_KEPT})
+        made.request_id, made.headers = request_id, [*made.headers, NOT_KEPT]
+        return _whole(made)
 
     async def _cancel(self, request: Request) -> Response:
         """Take a request back."""
@@ -95,6 +135,30 @@ def _names(request: Request) -> tuple[str, str, str]:
         raise malformed(ID_RULE, "id")
     client: Client | None = request.scope.get("api_client")
     return model, request_id, DEFAULT_LANE if client is None else client.key.lane
+
+
+def place(queue: Queue, model: str, request_id: str, lane: str) -> ModelState:
+    """Return the model that has a request, if it has such a lane.
+
+    Raises:
+        RequestError: ``UNKNOWN_MODEL``, ``UNKNOWN_LANE``, ``QUEUE_UNAVAILABLE``.
+    """
+    catalogue = queue.catalogue()
+    state = find_model(catalogue, model, request_id)
+    if not catalogue.redis_ok:
+        raise refusal(QUEUE_UNAVAILABLE, "Redis does not answer.")
+    if lane != DEFAULT_LANE:
+        check_lane(state, lane)
+    return state
+
+
+def _whole(response: Encoded) -> Response:
+    """Return a codec's response as one of ASGI."""
+    made = Response(response.body, response.status, media_type=response.media_type)
+    made.raw_headers += response.headers
+    if response.request_id is not None:
+        made.raw_headers.append((b"x-request-id", response.request_id.encode()))
+    return made
 
 
 def _unknown(request_id: str) -> RequestError:

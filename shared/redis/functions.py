@@ -28,6 +28,10 @@ ASK = "hr1_ask"
 ANSWERED = "hr1_answered"
 BYTES = "hr1_bytes"
 VERSION = "hr1_version"
+LATER = "hr1_later"
+JOB = "hr1_job"
+LINE = "hr1_line"
+OVERDUE = "hr1_overdue"
 
 
 NOT_ASKED_BEFORE = "0"
@@ -204,3 +208,23 @@ def lane_bytes(work: str) -> Command:
 def version(work: str) -> Command:
     """Ask of which version the functions are."""
     return ["FCALL", VERSION, 1, work]
+
+
+def later(work: str, limit: int, requests: Iterable[Sequence[Any]]) -> Command:
+    """Put later requests into a lane, each a sequence of the function's eight arguments."""
+    return ["FCALL", LATER, 1, work, limit, *(part for request in requests for part in request)]
+
+
+def job(work: str, *request_ids: str) -> Command:
+    """Ask for the records of later requests."""
+    return ["FCALL", JOB, 1, work, *request_ids]
+
+
+def line(work: str) -> Command:
+    """Ask how far the lane's later requests have come."""
+    return ["FCALL", LINE, 1, work]
+
+
+def overdue(work: str, most: int) -> Command:
+    """End later requests whose deadline has passed while no consumer had them."""
+    return ["FCALL", OVERDUE, 1, work, most]

@@ -29,6 +29,7 @@ _CHAPTERS: Final = (
     "prelude",
     "message",
     "bytes",
+    "later",
     "admit",
     "commit",
     "dead",
@@ -36,12 +37,14 @@ _CHAPTERS: Final = (
     "workers",
     "lanes",
     "requests",
+    "jobs",
 )
 """In this order: each uses what is in those before it."""
 
 _CONSTANTS: Final = {
     "VERSION": VERSION,
     "GROUP": f"'{keys.GROUP}'",
+    "LATER": f"'{keys.LATER}'",
     "ENDS_CAP": limits.ENDS_CAP,
     "ENDS_MS": limits.ENDS_MS,
     "MOST_VALUES": limits.MAX_VALUES,

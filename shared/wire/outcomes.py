@@ -24,6 +24,7 @@ class Outcome:
 
 
 OK = Outcome("ok", 200)
+ACCEPTED = Outcome("accepted", 202)
 MALFORMED = Outcome("malformed", 400)
 UNAUTHORIZED = Outcome("unauthorized", 401)
 NOT_FOUND = Outcome("not_found", 404)
@@ -55,11 +56,13 @@ LOADING = Outcome("loading", 503, retry=True, lasting=False)
 DRAINING = Outcome("draining", 503, retry=True, lasting=False)
 OVERLOADED = Outcome("overloaded", 503, retry=True, lasting=False)
 SHUTTING_DOWN = Outcome("shutting_down", 503, retry=True, lasting=False)
+RESULTS_FULL = Outcome("results_full", 507, retry=True)
 EXPIRED = Outcome("expired", 504, lasting=False)
 UNKNOWN_OUTCOME = Outcome("unknown_outcome", 504, lasting=False)
 
 ALL = (
     OK,
+    ACCEPTED,
     MALFORMED,
     UNAUTHORIZED,
     NOT_FOUND,
@@ -91,6 +94,7 @@ ALL = (
     DRAINING,
     OVERLOADED,
     SHUTTING_DOWN,
+    RESULTS_FULL,
     EXPIRED,
     UNKNOWN_OUTCOME,
 )

@@ -21,7 +21,11 @@ local function drop_expired(key)
       break
     end
     redis.call('XDEL', key.work, row[1])
-    announce(key, row[1], type(request.id) == 'string' and request.id or '', 'expired')
+    local id = type(request.id) == 'string' and request.id or ''
+    announce(key, row[1], id, 'expired')
+    if request.keep_ms then
+      pcall(later_ended, key, id, 'expired')
+    end
     after, count = row[1], count + 1
   end
   return count

@@ -1,6 +1,6 @@
 -- What the calls that end requests have in common: what they hint, and what they have stored and hinted so far.
 local function ending(cap, stream_expiry, hint_limit)
-  return { cap = cap, stream_expiry = stream_expiry, hint_limit = hint_limit, stored = {}, streams = {} }
+  return { cap = cap, stream_expiry = stream_expiry, hint_limit = hint_limit, stored = {}, kept = {}, streams = {} }
 end
 
 local function hint(key, call, instance, ...)
@@ -13,7 +13,7 @@ end
 
 -- Stores one reply and hints at it; says whether the id had no reply before.
 local function publish(key, call, ours, entry, id, instance, expiry, reply)
-  local status, visible = 0, false
+  local status, visible, is_later = 0, false, instance == LATER
   if ours then
     status, visible = 1, true
     if expiry > 0 then
@@ -21,16 +21,24 @@ local function publish(key, call, ours, entry, id, instance, expiry, reply)
       if redis.call('RPUSH', place, reply) > 1 then
         redis.call('RPOP', place)
         status, visible = 2, false
+        if is_later then
+          redis.call('PEXPIRE', place, expiry, 'GT')
+        end
       else
         redis.call('PEXPIRE', place, expiry)
         local units = units_of(reply)
         if units >= LOT or is_drawn(units) then
-          call.stored[#call.stored + 1] = { id, math.max(units, LOT), expiry }
+          local list = is_later and call.kept or call.stored
+          list[#list + 1] = { id, math.max(units, LOT), expiry }
         end
       end
     end
   end
-  if visible and expiry == 0 then
+  if is_later then -- nobody has a reply stream for it: who listens hears of it from the stream of later requests' ends
+    if ours then
+      pcall(later_ended, key, id, code_of(reply))
+    end
+  elseif visible and expiry == 0 then
     -- nothing is stored, so this end concerns this entry only: the id may have been asked for again meanwhile
     hint(key, call, instance, 'id', id, 'reply', reply, 'entry', entry)
     pcall(announce_unstored, key, entry, id, reply)
@@ -42,8 +50,12 @@ local function publish(key, call, ours, entry, id, instance, expiry, reply)
   return status
 end
 
--- Lets the streams live on in which a call has hinted.
-local function keep_streams(call)
+-- Enters what a call has stored in its accounts, and lets the streams live on in which it has hinted.
+local function settle(key, call)
+  pcall(enter, key, call.stored)
+  if #call.kept > 0 then
+    pcall(enter, kept_account(key), call.kept)
+  end
   for stream in pairs(call.streams) do
     redis.pcall('PEXPIRE', stream, call.stream_expiry)
   end
@@ -73,10 +85,14 @@ end
 -- Says for which of the items the lane has no room: the large replies that would be too much, one after the other. What
 -- a request took itself is free again with its reply. Where nothing is stored a first one has room, whatever its size.
 local function without_room(key, args, valid)
-  local without, free = {}, nil
+  local without, free, kept_left = {}, nil, nil
   for i = 4, #args, 5 do
     local size = #args[i + 4]
-    if valid[i] and size >= LARGE and whole(args[i + 3]) > 0 then
+    if valid[i] and size >= LARGE and args[i + 2] == LATER then
+      kept_left = kept_left or kept_room(key, size)
+      without[i] = size > kept_left or nil
+      kept_left = without[i] and kept_left or kept_left - size
+    elseif valid[i] and size >= LARGE and valid[i] > 0 then
       if not free then
         free = room(key, 1, size)
         free = stored_bytes(key) == 0 and math.max(free, size) or free
@@ -133,8 +149,7 @@ register('hr1_commit', ON_A_FULL_SERVER, function(key, args)
     return publish(key, call, is_ours, entry, args[i + 1], args[i + 2], valid[i], args[i + 4])
   end)
   in_chunks(finished, function(...) redis.pcall('XDEL', key.work, ...) end)
-  pcall(enter, key, call.stored)
-  keep_streams(call)
+  settle(key, call)
   return answer
 end)
 
@@ -157,9 +172,13 @@ register('hr1_answered', ON_A_FULL_SERVER, function(key, args)
     end
     redis.call('XACK', key.work, GROUP, entry)
     redis.call('XDEL', key.work, entry)
-    hint(key, call, instance, 'id', id)
+    if instance == LATER then
+      pcall(later_ended, key, id, code_of(redis.call('LINDEX', key.reply .. id, 0)))
+    else
+      hint(key, call, instance, 'id', id)
+    end
     return 1
   end)
-  keep_streams(call)
+  settle(key, call)
   return answer
 end)

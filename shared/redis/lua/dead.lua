@@ -58,8 +58,7 @@ register('hr1_dead', ON_A_FULL_SERVER, function(key, args)
     end
     return trouble and 'error adding the dead letter: ' .. string.sub(trouble, #'error ' + 1) or status
   end)
-  pcall(enter, key, call.stored)
-  keep_streams(call)
+  settle(key, call)
   return answer
 end)
 
@@ -90,6 +89,7 @@ register('hr1_requeue', ON_A_FULL_SERVER, function(key, args)
     if id ~= '' then
       redis.call('UNLINK', key.reply .. id, key.flight .. id)
       pcall(forget, key, id)
+      pcall(later_reopened, key, id, entry)
     end
     redis.call('XDEL', key.dead, letter)
     return entry

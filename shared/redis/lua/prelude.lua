@@ -30,6 +30,11 @@ local function names(work)
     dead = head .. 'dlq:' .. lane,
     stored = head .. 'b:' .. lane,
     usual = head .. 'bytes',
+    job = head .. 'j:' .. lane .. ':',
+    job_ends = head .. 'je:' .. lane,
+    open = head .. 'jo:' .. lane,
+    kept = head .. 'jb:' .. lane,
+    kept_limit = head .. 'kept',
   }
   return latest
 end

@@ -19,14 +19,16 @@ register('hr1_cancel', ON_A_FULL_SERVER, function(key, args)
     end
     local noted = under_way(key, id)
     if entry == '' then
-      entry = noted
+      entry = noted or later_entry(key, id)
     elseif not is_entry(entry) then
       return 'error the entry is none'
     end
     local claimed = entry and redis.call('XACK', key.work, GROUP, entry) == 1
     if not entry or redis.call('XDEL', key.work, entry) == 0 then
-      return redis.call('EXISTS', key.reply .. id) == 1 and 'answered' or 'unknown'
+      local is_answered = redis.call('EXISTS', key.reply .. id) == 1 or redis.call('EXISTS', key.job .. id) == 1
+      return is_answered and 'answered' or 'unknown'
     end
+    pcall(later_ended, key, id, 'cancelled')
     if noted == entry then
       redis.call('UNLINK', key.flight .. id)
     end
@@ -48,7 +50,7 @@ register('hr1_ask', READS, function(key, args)
     elseif redis.call('EXISTS', key.reply .. id) == 1 then
       return 'answered'
     end
-    local entry = under_way(key, id)
+    local entry = under_way(key, id) or later_entry(key, id)
     if not entry or not entry_of(key.work, entry) then
       return 'unknown'
     end

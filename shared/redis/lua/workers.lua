@@ -16,14 +16,16 @@ local function clock_was_set_back(key, now, expiry)
   end
 end
 
-local function usual_limit(fields)
-  local said = whole(field(fields, 'lane_bytes'))
+-- What a worker's field says, where that is nothing or 0 a share of the server's memory; of the usual one where that
+-- has no limit.
+local function share(fields, name, part)
+  local said = whole(field(fields, name))
   if said and said > 0 then
-    return said
+    return string.format('%.0f', said)
   end
   local info = redis.pcall('INFO', 'memory')
   local most = type(info) == 'string' and tonumber(string.match(info, 'maxmemory:(%d+)')) or 0
-  return most > 0 and math.floor(most / 2) or USUAL_LIMIT
+  return string.format('%.0f', math.floor((most > 0 and most or 2 * USUAL_LIMIT) / part))
 end
 
 -- hr1_heartbeat(worker, worker expiry ms, lane limit, worker field count, worker fields…, card fields…)
@@ -31,7 +33,7 @@ end
 -- Says that a worker lives, publishes its model's card, and makes the lane's stream and group where they are missing,
 -- so that a flushed server heals. The group starts at 0: whatever is in the stream gets done. The worker's field
 -- 'lane_bytes' is what a lane may take that has no limit of its own; 0, as without it, stands for half of the server's
--- memory.
+-- memory. 'kept_bytes' is the same for the kept results of a lane, and a quarter.
 -- Returns {Redis time in ms, length of the lane}.
 register('hr1_heartbeat', ON_A_FULL_SERVER, function(key, args)
   local name, expiry, limit, count = args[1], whole(args[2]), whole(args[3]), whole(args[4])
@@ -44,12 +46,13 @@ register('hr1_heartbeat', ON_A_FULL_SERVER, function(key, args)
   if failed(made) and not string.find(made.err, 'BUSYGROUP', 1, true) then
     return made
   end
-  local said = redis.call('HGET', key.lanes, key.lane)
-  if not (said and string.find(said, ',', 1, true)) then -- with a comma it is an operator's
+  local limits = redis.call('HGET', key.lanes, key.lane)
+  if not (limits and string.find(limits, ',', 1, true)) then -- with a comma it is an operator's
     redis.call('HSET', key.lanes, key.lane, limit)
   end
-  local usual = string.format('%.0f', usual_limit({ unpack(args, 5, 4 + count) }))
-  redis.call('SET', key.usual, usual, 'PX', USUAL_MS)
+  local said = { unpack(args, 5, 4 + count) }
+  redis.call('SET', key.usual, share(said, 'lane_bytes', 2), 'PX', USUAL_MS)
+  redis.call('SET', key.kept_limit, share(said, 'kept_bytes', 4), 'PX', USUAL_MS)
   local now, worker = milliseconds(), key.worker .. name
   clock_was_set_back(key, now, expiry)
   redis.call('ZADD', key.workers, now, name)

@@ -339,7 +339,16 @@ def commands_in(blocks: dict[str, str], name: str, seen: set[str]) -> set[str]:
 
 
 CALLS = {
-    "front_end": (functions.ADMIT, functions.CANCEL, functions.ASK, functions.BYTES),
+    "front_end": (
+        functions.ADMIT,
+        functions.CANCEL,
+        functions.ASK,
+        functions.BYTES,
+        functions.LATER,
+        functions.JOB,
+        functions.LINE,
+        functions.OVERDUE,
+    ),
     "consumer": (
         functions.COMMIT,
         functions.ANSWERED,
@@ -442,6 +451,48 @@ def cancel(server: Server) -> None:
     assert server.does("producer", "XADD", ends, "MAXLEN", "~", 10000, "*", "entry", "1-1")
 
 
+def later(server: Server) -> None:
+    """A request that is answered later goes each way that ends it, and its dead letter back."""
+    ends, place = keys.job_ends(MODEL, "default"), keys.dead_letters(MODEL, "default")
+
+    def submit(request_id: str, ttl_ms: int = 9000) -> Any:
+        item = (request_id, "1", ttl_ms, 9000, "print", b"request", "", b"message")
+        return server.call("front_end", functions.LATER, 100, *item)[1].split()[0]
+
+    def stands(request_id: str) -> bytes:
+        [found] = server.call("front_end", functions.JOB, request_id)
+        state: bytes = found[found.index(b"state") + 1]
+        return state
+
+    entry = submit("later-done")
+    server.claim("w10")
+    end = (entry, "later-done", keys.LATER, 9000)
+    assert server.call("consumer", functions.COMMIT, 9, 9000, 99, *end, b"\x82\xa1v\x01\xa2ok\xc3" + bytes(20_000)) == [
+        1
+    ]
+    assert stands("later-done") == b"done"
+    assert server.call("front_end", functions.LINE)[3] > 20_000
+    submit("later-cancelled")
+    assert server.call("front_end", functions.CANCEL, "1", "later-cancelled", "") == [b"queued"]
+    assert stands("later-cancelled") == b"cancelled"
+    submit("later-expired", 0)
+    assert server.call("front_end", functions.OVERDUE, 10) == 1
+    assert stands("later-expired") == b"expired"
+    entry = submit("later-dead")
+    server.claim("w10")
+    dead = (entry, "later-dead", keys.LATER, 9000, b"no reply at all", "crashed", 2)
+    assert server.call("consumer", functions.DEAD, 9, 9000, 99, 10, 1000, *dead) == [1]
+    assert stands("later-dead") == b"failed"
+    [(letter, _)] = server.does("operator", "XRANGE", place, "-", "+")
+    [again] = server.call("operator", functions.REQUEUE, letter, "later-dead")
+    assert stands("later-dead") == b"open"
+    server.claim("w10")
+    assert server.call("consumer", functions.COMMIT, 9, 9000, 99, again, "later-dead", keys.LATER, 9000, b"reply") == [
+        1
+    ]
+    assert len(server.does("front_end", "XREAD", "STREAMS", ends, "0")[0][1]) == 5
+
+
 def answered(server: Server) -> None:
     first = server.admit("sent-twice")
     second = server.admit("sent-twice")
@@ -482,6 +533,7 @@ SCENARIOS = {
     ask_twice: (functions.ADMIT,),
     cancel: (functions.CANCEL, functions.ASK),
     answered: (functions.ANSWERED,),
+    later: (functions.LATER, functions.JOB, functions.LINE, functions.OVERDUE),
     bytes_of_lanes: (functions.BYTES,),
 }
 

@@ -27,8 +27,8 @@ def test_codes_are_unique_and_fit_for_labels() -> None:
 def test_statuses_are_valid(outcome: Outcome) -> None:
     # 499 (nobody wants the answer any more) is no status of the standard, but usual.
     assert outcome.status == 499 or HTTPStatus(outcome.status)
-    assert (outcome is outcomes.OK) == (outcome.status < 400)
-    assert outcome.retry == (outcome.status in (429, 503))
+    assert (outcome in (outcomes.OK, outcomes.ACCEPTED)) == (outcome.status < 400)
+    assert outcome.retry == (outcome.status in (429, 503, 507))
 
 
 def test_expired_work_is_never_stored() -> None:

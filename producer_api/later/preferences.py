@@ -1,0 +1,107 @@
+"""What a request's headers say about being answered later: ``Prefer`` (RFC 7240) and ``Headrace-Keep``. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+
+from msgspec import Struct
+
+from shared.limits import LONGEST_MS
+from shared.wire.outcomes import malformed
+
+PREFER, KEEP = b"prefer", b"headrace-keep"
+LONGEST_WAIT_S = 60
+"""A longer ``wait`` is cut to this; ``Preference-Applied`` says so."""
+
+MOST_BYTES = 1024
+"""A longer ``Prefer`` header is refused, whatever it says."""
+
+_UNITS_MS = {"": 1000, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_DURATION = re.compile(r"([0-9]{1,9})([smhd]?)")
+_PREFERENCE = re.compile(
+    r"""[ \t]*(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+)
+        [ \t]*(?:=[ \t]*(?P<value>[!#$%&'*+.^_`|~0-9A-Za-z-]+|"(?:[^"\\]|\\.)*"))?
+        [ \t]*(?P<parameters>(?:;[^,"]*(?:"(?:[^"\\]|\\.)*"[^,"]*)*)?)(?:,|$)""",
+    re.VERBOSE,
+)
+
+
+class Later(Struct, frozen=True):
+    """A request that is answered later.
+
+    Attributes:
+        wait_s: whole seconds for which the client waits before it is put off; 0 for not at all.
+        keep_ms: how long its result is kept; None leaves that to the settings.
+        applied: value of ``Preference-Applied``.
+    """
+
+    wait_s: int = 0
+    keep_ms: int | None = None
+    applied: bytes = b"respond-async"
+
+
+def later_of(prefer: bytes, headers: Mapping[bytes, bytes]) -> Later | None:
+    """Return what the headers ask for; None if the answer is wanted at once.
+
+    Preferences that are not known here are ignored (RFC 7240, section 2), and so are the other headers without
+    ``respond-async``.
+
+    Args:
+        prefer: value of the header.
+        headers: all of them, names in lower case.
+
+    Raises:
+        RequestError: ``MALFORMED``, with the name of the header.
+    """
+    if b"respond-async" not in prefer.lower():
+        return None
+    found = _preferences(prefer)
+    if "respond-async" not in found:
+        return None
+    if found["respond-async"]:
+        raise malformed("The preference respond-async takes no value.", "Prefer")
+    wait_s = _wait_s(found["wait"]) if "wait" in found else 0
+    keep = headers.get(KEEP)
+    applied = b"respond-async, wait=%d" % wait_s if wait_s else b"respond-async"
+    return Later(wait_s, None if keep is None else duration_ms(keep), applied)
+
+
+@lru_cache(maxsize=64)
+def _preferences(header: bytes) -> Mapping[str, str]:
+    """Return preferences by their names in lower case; of those named twice the first counts."""
+    text, at = header.decode("latin-1"), 0
+    if len(text) > MOST_BYTES:
+        raise malformed(f"The header may have at most {MOST_BYTES} bytes.", "Prefer")
+    found: dict[str, str] = {}
+    while at < len(text):
+        if text[at] in " \t,":  # a list may have empty elements
+            at += 1
+            continue
+        match = _PREFERENCE.match(text, at)
+        if match is None:
+            raise malformed("The header is no list of preferences, such as: respond-async, wait=10.", "Prefer")
+        value = match["value"] or ""
+        found.setdefault(match["name"].lower(), re.sub(r"\\(.)", r"\1", value[1:-1]) if value[:1] == '"' else value)
+        at = match.end()
+    return found
+
+
+def _wait_s(value: str) -> int:
+    if not re.fullmatch("[0-9]{1,9}", value):
+        raise malformed("The preference wait is a whole number of seconds.", "Prefer")
+    return min(int(value), LONGEST_WAIT_S)
+
+
+def duration_ms(value: bytes) -> int:
+    """Return a duration such as 90, 90s, 15m, 12h or 7d in milliseconds.
+
+    Raises:
+        RequestError: ``MALFORMED``: it is none, or not from a second to seven days.
+    """
+    match = _DURATION.fullmatch(value.decode("latin-1").strip())
+    duration = 0 if match is None else int(match[1]) * _UNITS_MS[match[2]]
+    if not 1000 <= duration <= LONGEST_MS:
+        raise malformed("A result is kept for seconds, or 90s, 15m, 12h, 7d: from 1s to 7d.", "Headrace-Keep")
+    return duration
