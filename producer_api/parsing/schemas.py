@@ -200,6 +200,7 @@ class ModelList(Struct, frozen=True):
 class ModelInfo(Struct, frozen=True, kw_only=True):
     """Everything known of a model. Shapes leave out the row count; -1 allows any size there.
 
+    ``answers``: what answers can hold, ``predictions``, ``tensors`` or both; empty while an older consumer serves it.
     ``state`` and ``ready_in_s`` are those of the list of models.
     """
 
