@@ -3,7 +3,7 @@
 
 FROM python:3.11-slim-bookworm AS requirements
 COPY pyproject.toml deploy/group_requirements.py ./
-# --build-arg EXTRA_GROUP=tracing adds what HEADRACE_TRACING=otlp needs.
+# --build-arg EXTRA_GROUP=tracing adds what HEADRACE_TRACING=otlp needs, and grpc what HEADRACE_GRPC_PORT needs.
 ARG EXTRA_GROUP=
 RUN python group_requirements.py api $EXTRA_GROUP > /requirements.txt
 

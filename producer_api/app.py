@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Route
@@ -19,6 +20,7 @@ from .auth import KeyCheck
 from .background import forever
 from .docs import openapi
 from .docs.page import render
+from .grpc.start import listener_of
 from .http.cors import Cors
 from .http.express import Express
 from .http.middleware import Boundary
@@ -34,7 +36,10 @@ from .queue.interface import Queue
 from .routes import requests
 from .routes.models import Models
 from .routes.predict import Predict
-from .routes.service import Service
+from .routes.service import Service, is_ready
+
+if TYPE_CHECKING:
+    from .grpc.listener import Listener
 
 MEASURED = frozenset({requests.PATH, "/v1/models", "/v1/models/{model}", "/healthz", "/readyz"})
 """Path templates with a duration of their own, besides those of the dialects."""
@@ -46,7 +51,10 @@ class Application(Starlette):
     Attributes:
         express: the way around ASGI for the common predict request; ``server.config`` hands it to the protocol.
         rules: what the protocol has to know; ``server.config`` hands it on, too.
+        beside: the listener for gRPC, which the server starts and stops with its own; None for none.
     """
+
+    beside: Listener | None = None
 
     def __init__(
         self,
@@ -88,7 +96,7 @@ def create_app(
         later: takes requests that are answered later, started and closed like the queue; None answers them at once.
 
     Raises:
-        shared.settings.SettingsError: the file of API keys cannot be used.
+        shared.settings.SettingsError: the file of API keys cannot be used, or gRPC is asked for and cannot be served.
     """
     key_check = None if settings.keys_file is None else KeyCheck(settings.keys_file)
     body_budget = BodyBudget(settings.receiving_limit_bytes)
@@ -128,7 +136,7 @@ def create_app(
         routes.append(Route("/metrics", service.metrics))
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await queue.start()
         if later is not None:
             await later.start()
@@ -143,12 +151,18 @@ def create_app(
             if watching is not None:
                 watching.cancel()
                 await asyncio.gather(watching, return_exceptions=True)
+<<<<<<< HEAD
             if later is not None:
                 await later.close()
+=======
+            if app.beside is not None:
+                await app.beside.stopped()
+>>>>>>> b50d68f (The Open Inference Protocol over gRPC: a listener of the front end beside HTTP, whose calls go through the same exchange)
             await queue.close()
 
     app = Application(
         routes, lifespan, metrics, Express(context, dialects, key_check, cors), dialects, key_check, rules
     )
     app.router.redirect_slashes = False
+    app.beside = listener_of(settings, context, key_check, tracing, lambda: is_ready(queue.catalogue(), rules))
     return app

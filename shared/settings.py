@@ -162,6 +162,7 @@ class Settings:
     redis_ping_ms: int = _whole(2_000, 0, 3_600_000)
     host: str = _setting("127.0.0.1", _text)
     port: int = _whole(8000, 0, 65535)
+    grpc_port: int | None = _whole(None, 0, 65535)
     models: tuple[str, ...] = _setting(("imagenet",), _names)
     models_file: str = _setting("models.toml", _text)
     data_dir: str = _setting(".headrace", _text)

@@ -140,6 +140,7 @@ def child_environment(settings: Settings, environment: Mapping[str, str]) -> dic
         "HEADRACE_MODELS": ",".join(settings.models),
         "HEADRACE_METRICS_PORT": str(settings.metrics_port),
         **(several if settings.shares_port else {}),
+        **({} if settings.grpc_port is None else {"HEADRACE_GRPC_PORT": str(settings.grpc_port)}),
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -152,6 +153,7 @@ def settle(
     metrics_port: int,
     front_ends: int = 1,
     api_metrics_port: int | None = None,
+    grpc_port: int | None = None,
 ) -> Settings:
     """Return the settings with the addresses and the number of front ends that this run really uses, in the place of 0
     and None."""
@@ -162,6 +164,7 @@ def settle(
         metrics_port=metrics_port,
         front_ends=front_ends,
         api_metrics_port=api_metrics_port,
+        grpc_port=grpc_port,
     )
 
 
@@ -200,6 +203,7 @@ def banner(
             *(f"  {line}" for line in sizing_lines(places)),
             f"  API        {url}",
             f"  docs page  {url}/docs",
+            *([] if settings.grpc_port is None else [f"  gRPC       {_reachable(settings.host)}:{settings.grpc_port}"]),
             f"  Redis      {shown(settings.redis_url or '')} (for direct producers, docs/protocol.md)",
             *_front_end_metrics_lines(settings, url),
             *_metrics_lines(settings, places),

@@ -25,11 +25,13 @@ class Ports:
         metrics: of the first consumer; each further one has the next.
         api_metrics: of the first of several front ends, each further one has the next. Of a single one what the
             setting says, None for none.
+        grpc: of all front ends; None for none.
     """
 
     api: int
     metrics: int
     api_metrics: int | None
+    grpc: int | None = None
 
 
 def choose(settings: Settings, consumers: int, front_ends: int) -> Ports:
@@ -42,15 +44,19 @@ def choose(settings: Settings, consumers: int, front_ends: int) -> Ports:
         raise SettingsError("HEADRACE_FRONT_ENDS: only Linux deals one port out to several processes; set it to 1.")
     api = settings.port or preflight.free_ports("HEADRACE_PORT", settings.host, 1)
     preflight.check_port("HEADRACE_PORT", settings.host, api)
+    grpc = settings.grpc_port
+    if grpc is not None:
+        grpc = grpc or preflight.free_ports("HEADRACE_GRPC_PORT", settings.host, 1)
+        preflight.check_port("HEADRACE_GRPC_PORT", settings.host, grpc)
     alone, unnamed = front_ends == 1, settings.api_metrics_port is None
     behind = front_ends if not alone and unnamed else 0  # front ends whose metrics follow the consumers'
     metrics = _row(_METRICS, settings.metrics_host, settings.metrics_port, consumers, "consumers", behind)
     if alone:
-        return Ports(api, metrics, settings.api_metrics_port)
+        return Ports(api, metrics, settings.api_metrics_port, grpc)
     if unnamed:
-        return Ports(api, metrics, metrics + consumers)
+        return Ports(api, metrics, metrics + consumers, grpc)
     first = settings.api_metrics_port or 0
-    return Ports(api, metrics, _row(_API_METRICS, settings.metrics_host, first, front_ends, "front ends"))
+    return Ports(api, metrics, _row(_API_METRICS, settings.metrics_host, first, front_ends, "front ends"), grpc)
 
 
 def _row(setting: str, host: str, first: int, count: int, whose: str, behind: int = 0) -> int:

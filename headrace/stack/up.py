@@ -71,6 +71,7 @@ def _run(settings: Settings, environment: Mapping[str, str], commands: plan.Comm
         metrics_port=found.metrics,
         front_ends=front_ends,
         api_metrics_port=found.api_metrics,
+        grpc_port=found.grpc,
     )
     services += plan.service_specs(settings, commands, places)
     probes = plan.probe_specs(settings, commands, places)

@@ -70,6 +70,8 @@ def take(settings: Settings, number: int | None = None) -> Seat:
         raise SettingsError("HEADRACE_FRONT_ENDS: only Linux deals one port out to several processes; set it to 1.")
     if settings.port == 0:
         raise SettingsError("HEADRACE_PORT: a port that several front ends share must be named; 0 is any free one.")
+    if settings.grpc_port == 0:
+        raise SettingsError("HEADRACE_GRPC_PORT: several front ends share it, so it must be named; 0 is any free one.")
     folder = Path(settings.data_dir) / FOLDER
     own = terms(settings)
     try:
@@ -81,6 +83,8 @@ def take(settings: Settings, number: int | None = None) -> Seat:
                 _check_terms(own, found)
             if not taken:
                 take_address(settings.host, settings.port).close()  # a stranger that shares it would not be noticed
+                if settings.grpc_port is not None:
+                    take_address(settings.host, settings.grpc_port, setting="HEADRACE_GRPC_PORT").close()
             chosen = _choose(settings, number, taken)
             lock = _hold(folder, settings, chosen, own)
             try:
@@ -101,6 +105,7 @@ def terms(settings: Settings) -> dict[str, str]:
     files = {"HEADRACE_KEYS_FILE": settings.keys_file, "HEADRACE_TLS_CERT_FILE": settings.tls_cert_file}
     return {
         "HEADRACE_HOST": settings.host,
+        "HEADRACE_GRPC_PORT": "" if settings.grpc_port is None else str(settings.grpc_port),
         "HEADRACE_REDIS_URL": redis_url.shown(settings.redis_address),
         **{name: "" if path is None else str(Path(path).absolute()) for name, path in files.items()},
     }

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import cast
+from typing import Protocol, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -55,11 +55,12 @@ def configure_logging(level: str, form: str) -> None:
     logging.getLogger("uvicorn.error").setLevel("DEBUG" if level == "debug" else "ERROR")
 
 
-def take_address(host: str, port: int, *, shared: bool = False) -> socket.socket:
+def take_address(host: str, port: int, *, shared: bool = False, setting: str = "HEADRACE_PORT") -> socket.socket:
     """Take the address, without listening on it yet.
 
     Args:
         shared: beside others of this user that share it, too.
+        setting: the one that names the port.
 
     Raises:
         SettingsError: it cannot be taken; the sentence says why.
@@ -70,7 +71,7 @@ def take_address(host: str, port: int, *, shared: bool = False) -> socket.socket
     try:
         return bind_socket(host, port, *options, shared=shared)
     except OSError as error:
-        raise _refused(host, port, error) from None
+        raise _refused(host, port, error, setting) from None
 
 
 def listen(taken: socket.socket) -> None:
@@ -101,9 +102,9 @@ def bind(host: str, port: int) -> socket.socket:
     return taken
 
 
-def _refused(host: str, port: int, error: OSError) -> SettingsError:
+def _refused(host: str, port: int, error: OSError, setting: str = "HEADRACE_PORT") -> SettingsError:
     if error.errno == errno.EADDRINUSE:
-        return SettingsError(f"Port {port} of {host} is in use; HEADRACE_PORT chooses another.")
+        return SettingsError(f"Port {port} of {host} is in use; {setting} chooses another.")
     return SettingsError(f"Cannot listen on {host} port {port}: {error.strerror or error}.")
 
 
@@ -165,6 +166,16 @@ def config(
     )
 
 
+class Beside(Protocol):
+    """Another listener of the application, on the same event loop."""
+
+    async def start(self) -> None:
+        """Serve; a ``SettingsError`` says that it cannot."""
+
+    def stop(self, wait_s: float) -> None:
+        """Take nothing new; what is in progress has so long to end. Returns at once: the lifespan waits for the end."""
+
+
 class Server(uvicorn.Server):
     """uvicorn's server; a signal ends it in order and the process with exit code 0.
 
@@ -177,6 +188,7 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, drain_s: float = 0.0) -> None:
         super().__init__(config)
         self._drain_s = drain_s
+        self._beside: Beside | None = getattr(config.app, "beside", None)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen as uvicorn does, with limits on the time of what TLS does around the requests."""
@@ -187,6 +199,12 @@ class Server(uvicorn.Server):
         for listener in sockets or ():
             try:
                 listen(listener)  # again where it listens already; one that is shared gets no connections before
+            except SettingsError:
+                await self.lifespan.shutdown()
+                raise
+        if self._beside is not None:
+            try:
+                await self._beside.start()
             except SettingsError:
                 await self.lifespan.shutdown()
                 raise
@@ -210,6 +228,8 @@ class Server(uvicorn.Server):
         The kernel resets what waits at a port that is closed, so connections that nobody has looked at yet are taken
         in. They and those on which nothing has come so far are answered once.
         """
+        if self._beside is not None:
+            self._beside.stop(self.config.timeout_graceful_shutdown or 0.0)
         waiting = [connection for listener in sockets or () for connection in end_listening(listener)]
         for server in self.servers:
             server.close()

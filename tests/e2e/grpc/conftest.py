@@ -1,0 +1,25 @@
+"""One stack for the tests of a module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tritonclient.grpc import InferenceServerClient
+
+from .site import ECHO, GATE, MIXED, Site, connected, site
+
+
+@pytest.fixture(scope="module")
+def served(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The models of these tests and a front end."""
+    with site(valkey_url, tmp_path_factory.mktemp("grpc"), ECHO, MIXED, GATE) as running:
+        running.wait(ECHO)
+        yield running
+
+
+@pytest.fixture
+def client(served: Site) -> Iterator[InferenceServerClient]:
+    """A stock client."""
+    with connected(served) as one:
+        yield one
