@@ -109,7 +109,7 @@ def test_every_field_can_be_set_by_its_name() -> None:
         f"HEADRACE_{field.name.upper()}": {"redis_url": "redis://h", "max_batch": "4", "window_ms": "2.5",
                                            "batch_policy": "window", "precision": "bf16", "runtime": "torch",
                                            "buckets": "8,1,1", "keys_file": "k", "tls_cert_file": "c",
-                                           "tls_key_file": "k", "api_metrics_port": "1", "allowed_hosts": "a.b,*",
+                                           "tls_key_file": "k", "api_metrics_port": "1", "grpc_port": "0", "allowed_hosts": "a.b,*",
                                            "cors_origins": "https://a.b:1",
                                            "private_networks": "10.0.0.0/8"}.get(field.name)
         or (",".join(field.default) if isinstance(field.default, tuple) else str(field.default))
