@@ -151,13 +151,10 @@ def create_app(
             if watching is not None:
                 watching.cancel()
                 await asyncio.gather(watching, return_exceptions=True)
-<<<<<<< HEAD
-            if later is not None:
-                await later.close()
-=======
             if app.beside is not None:
                 await app.beside.stopped()
->>>>>>> b50d68f (The Open Inference Protocol over gRPC: a listener of the front end beside HTTP, whose calls go through the same exchange)
+            if later is not None:
+                await later.close()
             await queue.close()
 
     app = Application(
