@@ -7,10 +7,7 @@ import sys
 
 import click
 
-from .options import as_json_option, yes_option
-
-lane_option = click.option("--lane", default="default", show_default=True, help="The lane.")
-all_option = click.option("--all", "every", is_flag=True, help="All of them.")
+from .options import all_option, as_json_option, lane_option, yes_option
 
 
 @click.group()

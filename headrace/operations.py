@@ -14,6 +14,7 @@ from .dlq_commands import dlq
 from .key_commands import keys
 from .lanes.commands import lane
 from .options import as_json_option
+from .webhook_commands import webhooks
 
 if TYPE_CHECKING:
     from shared.state.desired_state import Serving
@@ -165,4 +166,4 @@ def drain(model: str, timeout_s: float, as_json: bool) -> None:
         sys.exit(command.drain(client, model, timeout_s, as_json))
 
 
-COMMANDS = (status, doctor, probe, pause, resume, drain, lane, dlq, keys, acl)
+COMMANDS = (status, doctor, probe, pause, resume, drain, lane, dlq, webhooks, keys, acl)

@@ -14,3 +14,5 @@ wait_option = click.option(
     help="Seconds to wait for a server that does not answer yet.",
 )
 yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+lane_option = click.option("--lane", default="default", show_default=True, help="The lane.")
+all_option = click.option("--all", "every", is_flag=True, help="All of them.")

@@ -20,9 +20,10 @@ from shared.tracing.start import start
 from .app import create_app
 from .http import seats, server
 from .later.redis_later import RedisLater
-from .metrics import new_registry, queue_metrics, serve_metrics
+from .metrics import WebhookMetrics, new_registry, queue_metrics, serve_metrics
 from .queue.redis_queue import RedisQueue
 from .routes.service import is_ready
+from .routes.webhooks import make_courier
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -56,7 +57,8 @@ def main(index: int | None) -> None:
     queue = RedisQueue(settings, queue_metrics(registry), configured)
     try:
         commit = os.environ.get("GIT_COMMIT") or None
-        app = create_app(settings, queue, registry, commit=commit, tracing=tracing, later=RedisLater(settings))
+        later, courier = RedisLater(settings), make_courier(settings, queue, lambda: WebhookMetrics(registry))
+        app = create_app(settings, queue, registry, commit=commit, tracing=tracing, later=later, courier=courier)
         serve_metrics(settings, registry, number, lambda: is_ready(queue.catalogue(), app.rules))
         status = server.run(app, listener, server.wait_s(settings), tls, settings.drain_s)
     except SettingsError as error:

@@ -37,6 +37,7 @@ from .routes import requests
 from .routes.models import Models
 from .routes.predict import Predict
 from .routes.service import Service, is_ready
+from .webhooks.courier import Courier
 
 if TYPE_CHECKING:
     from .grpc.listener import Listener
@@ -83,6 +84,7 @@ def create_app(
     tracing: Tracing | None = None,
     dialects: Dialects = DIALECTS,
     later: LaterRequests | None = None,
+    courier: Courier | None = None,
 ) -> Application:
     """Make the application.
 
@@ -94,6 +96,7 @@ def create_app(
         tracing: where spans of requests with a traceparent go; None for nowhere.
         dialects: the paths that are asked through the queue, and their codecs.
         later: takes requests that are answered later, started and closed like the queue; None answers them at once.
+        courier: delivers webhooks, if the settings have a secret to sign them with.
 
     Raises:
         shared.settings.SettingsError: the file of API keys cannot be used, or gRPC is asked for and cannot be served.
@@ -140,6 +143,8 @@ def create_app(
         await queue.start()
         if later is not None:
             await later.start()
+        if courier is not None:
+            courier.start()
         watching = (
             None
             if key_check is None
@@ -155,6 +160,8 @@ def create_app(
                 await app.beside.stopped()
             if later is not None:
                 await later.close()
+            if courier is not None:
+                await courier.close()
             await queue.close()
 
     app = Application(

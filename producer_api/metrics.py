@@ -123,6 +123,43 @@ def queue_metrics(registry: Registry) -> QueueMetrics:
     )
 
 
+class WebhookMetrics:
+    """What is recorded of webhooks; see :class:`producer_api.webhooks.courier.Instruments`."""
+
+    def __init__(self, registry: Registry) -> None:
+        attempts = Counter("headrace_webhook_attempts", "Attempts to deliver a webhook.", ["result"], registry=registry)
+        self._attempts = {
+            result: attempts.labels(result) for result in ("delivered", "status", "unreachable", "refused")
+        }
+        name, latency = "headrace_webhook_attempt_duration_seconds", LATENCY_BUCKETS_S
+        self._duration = Histogram(name, "Time of one attempt.", latency, registry).labels()
+        self._given_up = Counter("headrace_webhooks_given_up", "Webhooks that became dead letters.", registry=registry)
+        pending = "Requests and batches with webhooks to deliver, of all front ends."
+        self._pending = Gauge("headrace_webhooks_pending", pending, ["model"], registry=registry)
+        oldest = "For how long the oldest webhook has waited, of all front ends."
+        self._oldest = Gauge("headrace_webhooks_oldest_age_seconds", oldest, ["model"], registry=registry)
+
+    def delivered(self, duration_s: float) -> None:
+        """An attempt succeeded."""
+        self._attempts["delivered"].inc()
+        self._duration.observe(duration_s)
+
+    def failed(self, why: str, duration_s: float) -> None:
+        """An attempt failed."""
+        self._attempts[why].inc()
+        self._duration.observe(duration_s)
+
+    def given_up(self) -> None:
+        """A webhook became a dead letter."""
+        self._given_up.inc()
+
+    def stands(self, standings: Mapping[str, tuple[int, float]]) -> None:
+        """Show how many wait for each model, and for how long the oldest has."""
+        for model, (pending, oldest_s) in standings.items():
+            self._pending.labels(model).set(pending)
+            self._oldest.labels(model).set(oldest_s)
+
+
 class Tally(Collector):
     """A labelled counter written by one thread, without prometheus_client's lock per increment.
 

@@ -132,3 +132,28 @@ def turn(model: str) -> str:
 def dead_letters(model: str, lane: str) -> str:
     """Capped stream of requests that were given up: reason, crashes, the original message."""
     return f"hr:{{{model}}}:dlq:{lane}"
+
+
+def webhooks(model: str, lane: str) -> str:
+    """Sorted set: hosts to which webhooks of a lane go, by when to look at them next."""
+    return f"hr:{{{model}}}:hooks:{lane}"
+
+
+def webhooks_due(model: str, lane: str, host: str) -> str:
+    """Sorted set: requests and batches whose webhooks go to a host, by when the next attempt is due."""
+    return f"{webhooks(model, lane)}:q:{host}"
+
+
+def webhook_events(model: str, lane: str, host: str, subject: str) -> str:
+    """List of the events of one request or batch that are still to be delivered, the oldest first."""
+    return f"{webhooks(model, lane)}:e:{host}:{subject}"
+
+
+def webhooks_pending(model: str, lane: str) -> str:
+    """Sorted set: all requests and batches of a lane with webhooks to deliver, by when the oldest began to wait."""
+    return f"{webhooks(model, lane)}:p"
+
+
+def dead_webhooks(model: str, lane: str) -> str:
+    """Capped stream of webhooks that were given up."""
+    return f"{webhooks(model, lane)}:dlq"

@@ -36,3 +36,15 @@ DEAD_LETTERS_CAP: Final = 10_000
 
 DEAD_LETTERS_BYTES: Final = 64 * 1024 * 1024
 """Most bytes of messages in the dead letters of a lane, unless a single one is larger."""
+
+HOOKS_CAP: Final = 10_000
+"""Requests and batches of a lane whose webhooks may wait; beyond it, no further one with a webhook is admitted."""
+
+HOOKS_MS: Final = 8 * 86_400_000
+"""How long webhooks wait that nobody delivers, since no front end runs."""
+
+HOOKS_DEAD_CAP: Final = 1_000
+"""Most webhooks of a lane that were given up; the oldest are dropped."""
+
+HOOKS_DEAD_MS: Final = 30 * 86_400_000
+"""How long webhooks stay that were given up, from the last one on."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -37,6 +38,7 @@ MAX_BATCH_CEILING = 4096
 
 _HOST = re.compile(r"(?:\*|(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|[0-9a-f]*:[0-9a-f:.]*)\Z")
 _ORIGIN = re.compile(r"(?:\*|[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?)\Z")
+_BASE_URL = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/-]*)?\Z")
 
 
 class SettingsError(ValueError):
@@ -102,6 +104,26 @@ def _networks(name: str, text: str) -> tuple[str, ...]:
     return parts
 
 
+def _secrets(name: str, text: str) -> tuple[str, ...]:
+    # No sentence shows a part of a secret.
+    parts = tuple(part.strip() for part in text.split(","))
+    for part in parts:
+        try:
+            size = len(b64decode(part.removeprefix("whsec_"), validate=True))
+        except ValueError:
+            size = 0
+        if not part.startswith("whsec_") or not 24 <= size <= 64:
+            raise SettingsError(f"{name} lists secrets: whsec_ and the base64 of 24 to 64 random bytes, each.")
+    return parts
+
+
+def _base_url(name: str, text: str) -> str:
+    text = text.strip().rstrip("/")
+    if not _BASE_URL.match(text):
+        raise SettingsError(f"{name} must be such as https://api.example.org, without a query, not {text!r}.")
+    return text
+
+
 def _each(name: str, text: str, pattern: re.Pattern[str], says: str) -> tuple[str, ...]:
     """Return the parts of a list in lower case, each of which must match."""
     parts = tuple(part.strip().lower() for part in text.split(","))
@@ -135,7 +157,7 @@ def _text(name: str, text: str) -> str:
 
 def _setting(default: Any, parse: Callable[[str, str], Any], **limits: Any) -> Any:
     """A field whose value ``parse`` makes of the variable's name and text."""
-    return field(default=default, metadata={"parse": parse, **limits})
+    return field(default=default, repr="is_secret" not in limits, metadata={"parse": parse, **limits})
 
 
 def _whole(default: int | None, low: int, high: int) -> Any:
@@ -211,6 +233,8 @@ class Settings:
     allowed_hosts: tuple[str, ...] | None = _setting(None, _hosts)
     cors_origins: tuple[str, ...] | None = _setting(None, _origins)
     private_networks: tuple[str, ...] | None = _setting(None, _networks)
+    webhook_secrets: tuple[str, ...] | None = _setting(None, _secrets, is_secret=True)
+    public_url: str | None = _setting(None, _base_url)
     write_timeout_s: float = _number(30, 0.1, 3600)
     max_sending_bytes: int = _whole(0, 0, 1 << 40)
     drain_s: float = _number(0, 0, 3600)

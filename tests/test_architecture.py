@@ -37,7 +37,7 @@ FLOORS = {
     ),
     "producer_api": (
         ("auth", "background", "load/", "net/"),
-        ("metrics", "queue/"),
+        ("metrics", "queue/", "webhooks/"),
         ("later/",),
         ("parsing/",),
         ("inference/",),
@@ -88,7 +88,7 @@ FLOORS = {
         ("output",),
         ("lanes/",),
         ("operate/",),
-        ("acl_commands", "dlq_commands", "key_commands", "stack/"),
+        ("acl_commands", "dlq_commands", "key_commands", "stack/", "webhook_commands"),
         ("operations",),
         ("__main__",),
     ),

@@ -51,6 +51,7 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
         Rights("exists hgetall hmget hset pexpire", "hr:{m}:j:*"),
         Rights("pexpire xadd xread", "hr:{m}:je:*"),
         Rights("pexpire zadd zcard zincrby zrangebyscore zrem zscore", "hr:{m}:jo:*"),
+        Rights("lindex lpop lset pexpire rpop rpush xadd zadd zcard zrange zrem zscore", "hr:{m}:hooks:*"),
         Rights("zrevrange", "%R~hr:models"),
         Rights(
             "hget hmget hgetall zcount zrange",
@@ -82,6 +83,7 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
         Rights("exists", "hr:{m}:r:*"),
         Rights("get", "%R~hr:{m}:bytes"),
         Rights("zcard zincrby zmscore zrange zrangebyscore zrem zscore unlink", "hr:{m}:b:*"),
+        Rights("exists pexpire rpop rpush xdel xlen xrange xrevrange zadd zcard zrange zscore", "hr:{m}:hooks:*"),
         Rights("zrange zrevrange zscore", "%R~hr:models %R~hr:{m}:workers"),
         Rights(
             "hget hgetall hmget",

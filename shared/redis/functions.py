@@ -32,6 +32,11 @@ LATER = "hr1_later"
 JOB = "hr1_job"
 LINE = "hr1_line"
 OVERDUE = "hr1_overdue"
+WEBHOOK_EVENT = "hr1_webhook_event"
+WEBHOOK_ROOM = "hr1_webhook_room"
+WEBHOOK_CLAIM = "hr1_webhook_claim"
+WEBHOOK_STEP = "hr1_webhook_step"
+WEBHOOK_RETRY = "hr1_webhook_retry"
 
 
 NOT_ASKED_BEFORE = "0"
@@ -228,3 +233,46 @@ def line(work: str) -> Command:
 def overdue(work: str, most: int) -> Command:
     """End later requests whose deadline has passed while no consumer had them."""
     return ["FCALL", OVERDUE, 1, work, most]
+
+
+def webhook_event(work: str, subject_id: str, event: str, hook: str, detail: str = "") -> Command:
+    """Have an event of a request or batch delivered, if its hook, in JSON, asks for it; ``detail`` is a JSON object."""
+    return ["FCALL", WEBHOOK_EVENT, 1, work, subject_id, event, hook, detail]
+
+
+def webhook_room(work: str) -> Command:
+    """Ask whether the lane may take another request or batch with a webhook."""
+    return ["FCALL", WEBHOOK_ROOM, 1, work]
+
+
+def webhook_claim(work: str, lease_ms: int, most: int) -> Command:
+    """Lease hosts at which webhooks may be due."""
+    return ["FCALL", WEBHOOK_CLAIM, 1, work, lease_ms, most]
+
+
+def webhook_step(
+    work: str,
+    host: bytes,
+    token: int,
+    *,
+    lease_ms: int,
+    longest_ms: int,
+    count: int,
+    pause_ms: int | None,
+    ends: Iterable[tuple[str, str, str, int, str]],
+) -> Command:
+    """Note ends of attempts (subject, webhook id, result, delay in ms, reason), and take up to ``count`` of a host.
+
+    Args:
+        pause_ms: return the host instead, and let it rest for so long.
+    """
+    command: Command = ["FCALL", WEBHOOK_STEP, 1, work, host, token, lease_ms, longest_ms, count]
+    command.append("" if pause_ms is None else pause_ms)
+    for end in ends:
+        command += end
+    return command
+
+
+def webhook_retry(work: str, letters: Iterable[str]) -> Command:
+    """Have webhooks delivered that were given up."""
+    return ["FCALL", WEBHOOK_RETRY, 1, work, *letters]

@@ -29,6 +29,7 @@ _CHAPTERS: Final = (
     "prelude",
     "message",
     "bytes",
+    "webhooks",
     "later",
     "admit",
     "commit",
@@ -48,6 +49,10 @@ _CONSTANTS: Final = {
     "ENDS_CAP": limits.ENDS_CAP,
     "ENDS_MS": limits.ENDS_MS,
     "MOST_VALUES": limits.MAX_VALUES,
+    "HOOKS_CAP": limits.HOOKS_CAP,
+    "HOOKS_MS": limits.HOOKS_MS,
+    "HOOKS_DEAD_CAP": limits.HOOKS_DEAD_CAP,
+    "HOOKS_DEAD_MS": limits.HOOKS_DEAD_MS,
 }
 
 _VERSION: Final = re.compile(r"#![^\n]*\n-- version (\d{1,9})\n")

@@ -15,7 +15,7 @@ from consumer.metrics import ConsumerMetrics
 from producer_api.load.answer_budget import AnswerBudget
 from producer_api.load.body_budget import BodyBudget
 from producer_api.load.in_flight import InFlight
-from producer_api.metrics import ApiMetrics, queue_metrics
+from producer_api.metrics import ApiMetrics, WebhookMetrics, queue_metrics
 from shared.settings import PREFIX, Settings
 from tests.test_architecture import FLOORS
 
@@ -58,6 +58,7 @@ def test_every_metric_has_a_line() -> None:
     ConsumerMetrics(registry, "m")
     ApiMetrics(registry, "0", None, InFlight(1), BodyBudget(1), AnswerBudget(1, 1.0))
     queue_metrics(registry)
+    WebhookMetrics(registry)
     suffix = {"counter": "_total"}
     exported = {family.name + suffix.get(family.type, "") for family in registry.collect()} | CONSUMER_LIVE
     documented = set(re.findall(r"`(headrace_\w+)", (ROOT / "docs/metrics.md").read_text()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -348,6 +349,10 @@ CALLS = {
         functions.JOB,
         functions.LINE,
         functions.OVERDUE,
+        functions.WEBHOOK_EVENT,
+        functions.WEBHOOK_ROOM,
+        functions.WEBHOOK_CLAIM,
+        functions.WEBHOOK_STEP,
     ),
     "consumer": (
         functions.COMMIT,
@@ -365,7 +370,7 @@ CALLS = {
         functions.BYTES,
         functions.VERSION,
     ),
-    "operator": (functions.REQUEUE, functions.LANES, functions.REPAIR, functions.BYTES),
+    "operator": (functions.REQUEUE, functions.LANES, functions.REPAIR, functions.BYTES, functions.WEBHOOK_RETRY),
 }
 """The functions that each role calls."""
 
@@ -524,6 +529,23 @@ def bytes_of_lanes(server: Server) -> None:
         assert server.call("operator", functions.BYTES)[1] <= before, role
 
 
+def webhooks(server: Server) -> None:
+    hook = '{"url":"https://hooks.example/","events":["request.failed"]}'
+    assert server.call("front_end", functions.WEBHOOK_ROOM) == 1
+    assert server.call("front_end", functions.WEBHOOK_EVENT, "r1", "request.failed", hook, "") == [1]
+    *_, token, host = server.call("front_end", functions.WEBHOOK_CLAIM, 60_000, 9)
+    _, token, subject, event = server.call("front_end", functions.WEBHOOK_STEP, host, token, 60_000, 9000, 1, "")
+    webhook = json.loads(event)["id"]
+    again = (host, token, 60_000, 9000, 1, "", subject, webhook, "again", 0, "503")
+    _, token, *_ = server.call("front_end", functions.WEBHOOK_STEP, *again)
+    dead = (host, token, 60_000, 9000, 1, 0, subject, webhook, "dead", 0, "410")
+    assert server.call("front_end", functions.WEBHOOK_STEP, *dead) == [1, 0]
+    place = keys.dead_webhooks(MODEL, "default")
+    [(letter, _)] = server.does("operator", "XRANGE", place, "-", "+")
+    assert server.call("operator", functions.WEBHOOK_RETRY, letter, letter) == [1, b"gone"]
+    assert server.does("operator", "ZCARD", keys.webhooks_pending(MODEL, "default")) == 1
+
+
 SCENARIOS = {
     lanes_for("consumer"): (functions.LANES, functions.REPAIR),
     lanes_for("operator"): (functions.LANES, functions.REPAIR),
@@ -535,6 +557,13 @@ SCENARIOS = {
     answered: (functions.ANSWERED,),
     later: (functions.LATER, functions.JOB, functions.LINE, functions.OVERDUE),
     bytes_of_lanes: (functions.BYTES,),
+    webhooks: (
+        functions.WEBHOOK_EVENT,
+        functions.WEBHOOK_ROOM,
+        functions.WEBHOOK_CLAIM,
+        functions.WEBHOOK_STEP,
+        functions.WEBHOOK_RETRY,
+    ),
 }
 
 

@@ -67,6 +67,11 @@ def test_every_key_is_described() -> None:
         keys.turn("M"),
         keys.flight("M", "LANE", "ID"),
         keys.terminations("M", "LANE"),
+        keys.webhooks("M", "LANE"),
+        keys.webhooks_due("M", "LANE", "HOST"),
+        keys.webhook_events("M", "LANE", "HOST", "SUBJECT"),
+        keys.webhooks_pending("M", "LANE"),
+        keys.dead_webhooks("M", "LANE"),
     ]
     made += [keys.work("M", "LANE"), keys.reply("M", "LANE", "ID"), keys.reply_stream("M", "LANE", "INSTANCE")]
     for key in made:
@@ -116,6 +121,10 @@ def test_the_numbers_are_those_of_the_code() -> None:
     assert f"about {limits.REPLY_STREAM_CAP:,} entries" in section("Keys")
     assert f"at most {limits.DEAD_LETTERS_CAP:,} entries" in section("Keys")
     assert f"{limits.DEAD_LETTERS_BYTES >> 20} MiB of messages" in section("Keys")
+    assert f"with {limits.HOOKS_CAP:,} of them" in section("Keys")
+    assert f"at most {limits.HOOKS_DEAD_CAP:,} entries" in section("Keys")
+    assert f"{limits.HOOKS_MS // 86_400_000} days after the last event" in section("Keys")
+    assert f"{limits.HOOKS_DEAD_MS // 86_400_000} days after the last |" in section("Keys")
     assert f"under {limits.HINT_LIMIT_BYTES // 1024} KiB" in PAGE
     assert f"{limits.LUA_LIMIT_BYTES // 1024} KiB and more" in section("The atomic functions")
     assert f":{Settings().redis_port}`" in PAGE

@@ -53,6 +53,24 @@ def test_private_networks_are_networks(text: str) -> None:
     assert read(PRIVATE_NETWORKS="10.0.0.0/8, ::1").private_networks == ("10.0.0.0/8", "::1")
 
 
+@pytest.mark.parametrize("text", ["", "secret", "whsec_", "whsec_QUJD", "whsec_" + "A" * 31, "whsec_" + "A" * 32 + ","])
+def test_secrets_of_webhooks_are_long_enough_and_never_shown(text: str) -> None:
+    message = refusal(WEBHOOK_SECRETS=text)
+    assert "HEADRACE_WEBHOOK_SECRETS lists secrets: whsec_ and" in message
+    assert "AAAA" not in message
+    good = "whsec_" + "A" * 32
+    other = "B" * 84
+    settings = read(WEBHOOK_SECRETS=f"{good}, whsec_{other}")
+    assert settings.webhook_secrets == (good, f"whsec_{other}")
+    assert good not in repr(settings)
+
+
+@pytest.mark.parametrize("text", ["", "api.example", "ftp://a.b", "https://a.b/?c", "https://u@a.b", "https://a.b/ c"])
+def test_the_public_address_is_one(text: str) -> None:
+    assert "HEADRACE_PUBLIC_URL must be such as" in refusal(PUBLIC_URL=text)
+    assert read(PUBLIC_URL="https://a.b:8443/c/").public_url == "https://a.b:8443/c"
+
+
 def test_hosts_and_origins_are_lists_in_lower_case() -> None:
     settings = read(ALLOWED_HOSTS="API.example, *.B.c,fd00::1", CORS_ORIGINS="https://A.b, http://localhost:3000")
     assert settings.allowed_hosts == ("api.example", "*.b.c", "fd00::1")
@@ -109,9 +127,10 @@ def test_every_field_can_be_set_by_its_name() -> None:
         f"HEADRACE_{field.name.upper()}": {"redis_url": "redis://h", "max_batch": "4", "window_ms": "2.5",
                                            "batch_policy": "window", "precision": "bf16", "runtime": "torch",
                                            "buckets": "8,1,1", "keys_file": "k", "tls_cert_file": "c",
-                                           "tls_key_file": "k", "api_metrics_port": "1", "grpc_port": "0", "allowed_hosts": "a.b,*",
-                                           "cors_origins": "https://a.b:1",
-                                           "private_networks": "10.0.0.0/8"}.get(field.name)
+                                           "tls_key_file": "k", "api_metrics_port": "1", "grpc_port": "0",
+                                           "allowed_hosts": "a.b,*", "cors_origins": "https://a.b:1",
+                                           "private_networks": "10.0.0.0/8", "public_url": "https://a.b",
+                                           "webhook_secrets": "whsec_" + "A" * 32}.get(field.name)
         or (",".join(field.default) if isinstance(field.default, tuple) else str(field.default))
         for field in dataclasses.fields(Settings)
     }  # fmt: skip

@@ -1,0 +1,69 @@
+"""`headrace webhooks` on the command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from .options import all_option, as_json_option, lane_option, yes_option
+
+
+@click.group()
+def webhooks() -> None:
+    """Webhooks that wait to be delivered or were given up, and the secrets that sign them."""
+
+
+@webhooks.command("list")
+@click.argument("model")
+@lane_option
+@click.option("--count", type=click.IntRange(1, 1000), default=50, show_default=True, help="Show the newest.")
+@as_json_option
+def list_webhooks(model: str, lane: str, count: int, as_json: bool) -> None:
+    """Show how many webhooks of MODEL wait, and list the newest that were given up."""
+    from .operate import webhooks as command
+    from .redis.access import connected
+
+    with connected(os.environ) as client:
+        sys.exit(command.show_list(client, model, lane, count, as_json))
+
+
+@webhooks.command("retry")
+@click.argument("model")
+@click.argument("entries", nargs=-1)
+@lane_option
+@all_option
+@yes_option
+@as_json_option
+def retry_webhooks(model: str, entries: tuple[str, ...], lane: str, every: bool, yes: bool, as_json: bool) -> None:
+    """Deliver webhooks of MODEL that were given up, with all attempts anew and under the same ids."""
+    from .operate import webhooks as command
+    from .redis.access import connected
+
+    with connected(os.environ) as client:
+        sys.exit(command.retry(client, model, lane, entries, every, yes, as_json))
+
+
+@webhooks.command("drop")
+@click.argument("model")
+@click.argument("entries", nargs=-1)
+@lane_option
+@all_option
+@yes_option
+@as_json_option
+def drop_webhooks(model: str, entries: tuple[str, ...], lane: str, every: bool, yes: bool, as_json: bool) -> None:
+    """Delete webhooks of MODEL that were given up for good."""
+    from .operate import webhooks as command
+    from .redis.access import connected
+
+    with connected(os.environ) as client:
+        sys.exit(command.drop(client, model, lane, entries, every, yes, as_json))
+
+
+@webhooks.command("secret")
+def new_secret() -> None:
+    """Print a new secret for HEADRACE_WEBHOOK_SECRETS; it is stored nowhere."""
+    from base64 import b64encode
+
+    click.echo("whsec_" + b64encode(os.urandom(32)).decode())
