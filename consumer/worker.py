@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from shared.process.exit_codes import MODEL_CANNOT_LOAD, SOFTWARE_ERROR
+from shared.results.opening import open_store
 from shared.state import desired_state
 from shared.state.cards import Card
 from shared.tracing.spans import Tracing
@@ -26,6 +27,7 @@ from .models.model_errors import described
 from .pipeline.cancellations import CancellationListener
 from .pipeline.context import Context
 from .pipeline.pipeline import Pipeline
+from .pipeline.stored.results import ResultKeeper
 from .queue.interface import StreamDown, StreamGone, WorkStream
 from .queue.shared_bodies import SharedBodies
 from .switching.adoption import Adoption
@@ -78,9 +80,11 @@ class Worker:
         self._heartbeat = Heartbeat(stream, self._describe, self._look, settings.heartbeat_ms / 1000)
         beat_now = self._heartbeat.beat_now
         self._pause, self._bodies = Pause(beat_now), SharedBodies(bool(settings.shared_bodies_mb))
-        context = Context(config.model_name, stream, settings, metrics, tracing, self._pause, self._bodies)
+        store = open_store(settings)
+        keeper = None if store is None else ResultKeeper(store, config.model_name, self._threads.make)
+        context = Context(config.model_name, stream, settings, metrics, tracing, self._pause, self._bodies, store=store)
         self._listener = CancellationListener(stream, context.cancellations)
-        self._pipeline = Pipeline(config, context, beat_now, self._wear_out, self._threads.make)
+        self._pipeline = Pipeline(config, context, keeper, beat_now, self._wear_out, self._threads.make)
         halt = self._pipeline.halt
         tuner = Tuner(lambda target: self._threads.make("tuner", target).start(), elsewhere)
         self._switch = Switch(stream, config.precision, halt, beat_now, Preparation(tuner, self._seek).refusal)
@@ -286,6 +290,7 @@ class Worker:
 
     def _wear_out(self) -> None:
         """Too many threads hang: finish what is here, as when stopped, and be started again."""
+        log.error("Too many threads that decode hang; the consumer finishes what it has and ends.")
         self._status_when_drained = SOFTWARE_ERROR
         self.stop()
 

@@ -13,6 +13,7 @@ from shared.net.exposure import check_exposure
 from shared.process import standard_streams
 from shared.process.allocator import keep_freed_memory
 from shared.redis.minimum_server import check_server
+from shared.results.opening import open_store
 from shared.service_links import notice
 from shared.settings import PREFIX, Settings, SettingsError
 from shared.tracing.start import start
@@ -58,7 +59,16 @@ def main(index: int | None) -> None:
     try:
         commit = os.environ.get("GIT_COMMIT") or None
         later, courier = RedisLater(settings), make_courier(settings, queue, lambda: WebhookMetrics(registry))
-        app = create_app(settings, queue, registry, commit=commit, tracing=tracing, later=later, courier=courier)
+        app = create_app(
+            settings,
+            queue,
+            registry,
+            commit=commit,
+            tracing=tracing,
+            later=later,
+            courier=courier,
+            store=open_store(settings),
+        )
         serve_metrics(settings, registry, number, lambda: is_ready(queue.catalogue(), app.rules))
         status = server.run(app, listener, server.wait_s(settings), tls, settings.drain_s)
     except SettingsError as error:

@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Lifespan
 
 from shared.net import hosts
+from shared.results.store import Store
 from shared.settings import Settings
 from shared.tracing.spans import Tracing
 from shared.version import __version__
@@ -37,6 +38,7 @@ from .routes import requests
 from .routes.models import Models
 from .routes.predict import Predict
 from .routes.service import Service, is_ready
+from .store.aside import StoreAside
 from .webhooks.courier import Courier
 
 if TYPE_CHECKING:
@@ -85,6 +87,7 @@ def create_app(
     dialects: Dialects = DIALECTS,
     later: LaterRequests | None = None,
     courier: Courier | None = None,
+    store: Store | None = None,
 ) -> Application:
     """Make the application.
 
@@ -97,6 +100,7 @@ def create_app(
         dialects: the paths that are asked through the queue, and their codecs.
         later: takes requests that are answered later, started and closed like the queue; None answers them at once.
         courier: delivers webhooks, if the settings have a secret to sign them with.
+        store: the result store, closed by the application's lifespan; None for none.
 
     Raises:
         shared.settings.SettingsError: the file of API keys cannot be used, or gRPC is asked for and cannot be served.
@@ -118,7 +122,8 @@ def create_app(
         lambda: {name: len(state.failures) for name, state in queue.catalogue().models.items()},
         lambda: {name: len(state.versions) for name, state in queue.catalogue().models.items()},
     )
-    context = AppContext(settings, queue, metrics, body_budget, in_flight, later)
+    aside = None if store is None else StoreAside(store)
+    context = AppContext(settings, queue, metrics, body_budget, in_flight, later, aside)
     document = openapi.document(settings)
     models, service = Models(queue), Service(queue, metrics, rules, commit, document, render(document), key_check)
     routes: list[BaseRoute] = [
@@ -145,17 +150,16 @@ def create_app(
             await later.start()
         if courier is not None:
             courier.start()
-        watching = (
-            None
-            if key_check is None
-            else asyncio.create_task(forever("Watching the file of API keys", key_check.watch))
-        )
+        works = {} if key_check is None else {"Watching the file of API keys": key_check.watch}
+        if aside is not None:
+            works["Sweeping the result store"] = aside.sweep
+        tasks = [asyncio.create_task(forever(what, work)) for what, work in works.items()]
         try:
             yield
         finally:
-            if watching is not None:
-                watching.cancel()
-                await asyncio.gather(watching, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             if app.beside is not None:
                 await app.beside.stopped()
             if later is not None:
@@ -163,6 +167,8 @@ def create_app(
             if courier is not None:
                 await courier.close()
             await queue.close()
+            if aside is not None:
+                aside.close()
 
     app = Application(
         routes, lifespan, metrics, Express(context, dialects, key_check, cors), dialects, key_check, rules

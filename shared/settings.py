@@ -241,6 +241,7 @@ class Settings:
     front_ends: int = _whole(0, 0, MOST_FRONT_ENDS)
     results: str | None = _setting(None, _text)
     results_mb: int = _whole(4096, 1, 1 << 30)
+    large_body_mb: int = _whole(256, 1, 1 << 20)
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Settings:

@@ -26,6 +26,7 @@ from shared.wire.outcomes import BY_CODE, INTERNAL, LANE_FULL, OK, RESULTS_FULL,
 from .context import Context
 from .interface import Frame
 from .items import BatchRun, Item, Prepared, Refused, completion_of
+from .stored.results import ResultKeeper
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +53,18 @@ class Committer:
     Args:
         card: which model answers, and sentences that every answer carries.
         is_idle: says that no other request waits for the executor.
+        keeper: takes results that are not to stay in Redis; None for none.
     """
 
-    def __init__(self, context: Context, model: Model, card: Card, is_idle: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        model: Model,
+        card: Card,
+        is_idle: Callable[[], bool],
+        keeper: ResultKeeper | None = None,
+    ) -> None:
+        self._keeper = keeper
         self._context, self._model, self._warnings, self._is_idle = context, model, card.warnings, is_idle
         self._tag = ModelTag(card.name, card.version, card.precision)
         self._stream, self._leases, self._deduplication = context.stream, context.leases, context.deduplication
@@ -97,6 +107,8 @@ class Committer:
 
     def close(self) -> None:
         """Nothing more comes; ``run`` returns once everything is committed."""
+        if self._keeper is not None:
+            self._keeper.drain()
         self._work.put(None)
 
     def give_up(self) -> None:
@@ -114,19 +126,34 @@ class Committer:
         begun_s = time.monotonic()
         watchdog = self._context.watchdog
         watchdog.begin(id(run), begun_s)  # two threads may do this at once
-        completions, done = [], []
+        completions: list[Completion] = []
+        done = []
         for item in items:
             reply, code = self._reply(item, run)
             request = item.request
             expiry_ms = self._context.settings.reply_expiry_ms(request.ttl_ms, request.keep_ms)
             if code != OK.code and not BY_CODE[code].lasting:
                 expiry_ms = 0
+            start = len(completions)
             completions.append(completion_of(item, expiry_ms, reply))
             if self._deduplication:
                 completions += self._completions_of_joined(completions[-1])
+            if request.keep_ms is not None and code == OK.code:
+                self._keep(item, completions, start)
             done.append(ItemDone(code, item.queued_s, run.taken_s - item.arrived_s, item.decode_s, request.traceparent))
         watchdog.end(id(run))
         return Prepared(items, run, completions, done, begun_s, time.monotonic())
+
+    def _keep(self, item: Item, completions: list[Completion], start: int) -> None:
+        """Give the completions from ``start`` on to the result store if they belong there; they are committed later."""
+        if self._keeper is not None and self._keeper.keep(item, completions[start:], self._commit_soon):
+            del completions[start:]
+
+    def _commit_soon(self, completions: Sequence[Completion]) -> None:
+        self._work.put(partial(self._commit_all, completions))
+
+    def _commit_all(self, completions: Sequence[Completion]) -> None:
+        self._commit(completions)
 
     def _commit_finished(self, items: Sequence[Item], run: BatchRun) -> None:
         self._commit_prepared(self.prepare(items, run))

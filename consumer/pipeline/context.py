@@ -8,6 +8,7 @@ from consumer.metrics import ConsumerMetrics
 from consumer.queue.interface import WorkStream
 from consumer.queue.shared_bodies import SharedBodies
 from consumer.switching.pause import Pause
+from shared.results.store import Store
 from shared.settings import Settings
 from shared.tracing.spans import Tracing
 
@@ -25,6 +26,7 @@ class Context:
         tracing: where the spans of batches go; None for nowhere.
         pause: says when nothing is to be claimed.
         bodies: those that front ends of this machine keep in shared memory.
+        store: where large bodies are, and results that are not to stay in Redis; None for none.
         cancellations: entries that are not to run; the listener adds to them.
         leases: what is claimed. What a commit could not end is still held when the next model runs.
         watchdog: what is in progress, and since when.
@@ -38,6 +40,7 @@ class Context:
     tracing: Tracing | None
     pause: Pause
     bodies: SharedBodies
+    store: Store | None = None
     cancellations: Cancellations = field(default_factory=Cancellations)
     leases: LeaseBook = field(default_factory=LeaseBook)
     watchdog: Watchdog = field(default_factory=Watchdog)

@@ -24,6 +24,7 @@ from .interface import Executor
 from .lease_renewer import LeaseRenewer
 from .policies import make_batcher
 from .source import BatchSource
+from .stored.results import ResultKeeper
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class Pipeline:
     """Fetch, decode, run and commit.
 
     Args:
+        keeper: writes results into the result store; None for none.
         on_gone: called when stream or group are missing.
         on_worn_out: called when too many threads hang; this consumer is to be stopped and another started.
         new_thread: makes a thread whose crash ends the consumer.
@@ -43,11 +45,12 @@ class Pipeline:
         self,
         config: ConsumerConfig,
         context: Context,
+        keeper: ResultKeeper | None,
         on_gone: Callable[[], None],
         on_worn_out: Callable[[], None],
         new_thread: NewThread,
     ) -> None:
-        self._config, self._context = config, context
+        self._config, self._context, self._keeper = config, context, keeper
         self._on_gone, self._on_worn_out, self._new_thread = on_gone, on_worn_out, new_thread
         self._lock = threading.Lock()
         self._halt = threading.Event()
@@ -124,7 +127,7 @@ class Pipeline:
         context.metrics.batching(cost, calibration.preferred)
         intake = Intake(batcher)
         rows = Rows(model, config.max_batch, context.cancellations)
-        committer = Committer(context, model, card, intake.is_empty)
+        committer = Committer(context, model, card, intake.is_empty, self._keeper)
         decoding = Decoding(context, rows, intake, committer.refuse, self._on_worn_out, self._new_thread)
         fetcher = Fetcher(context, rows, intake, decoding, committer.refuse, self._on_gone)
         source = BatchSource(context, intake, rows, committer.refuse)

@@ -8,6 +8,8 @@ from producer_api.load.in_flight import InFlight
 from producer_api.metrics import ApiMetrics
 from producer_api.parsing.steps import StepRunner
 from producer_api.queue.interface import Queue
+from producer_api.store.aside import StoreAside
+from producer_api.store.stored_replies import StoredReplies
 from shared.limits import LONGEST_MS
 from shared.settings import Settings
 
@@ -24,6 +26,7 @@ class AppContext:
         later: takes requests that are answered later; None answers these at once, too.
         later_limits: their time limits.
         keep_ms: how long their results are kept where they do not say.
+        stored_replies: reads replies that lie in the result store.
     """
 
     def __init__(
@@ -34,9 +37,11 @@ class AppContext:
         body_budget: BodyBudget,
         in_flight: InFlight,
         later: LaterRequests | None = None,
+        store: StoreAside | None = None,
     ) -> None:
         self.queue, self.metrics, self.body_budget, self.in_flight = queue, metrics, body_budget, in_flight
         self.ids, self.step_runner = RequestIds(), StepRunner(settings.sending_limit_bytes)
+        self.stored_replies = StoredReplies(store, settings.sending_limit_bytes)
         self.limits = Limits(settings.default_timeout_ms, settings.max_timeout_ms)
         self.later, self.keep_ms = later, settings.keep_ms
         self.later_limits = self.limits if later is None else Limits(settings.later_timeout_ms, LONGEST_MS)

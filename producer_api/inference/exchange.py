@@ -25,6 +25,7 @@ from producer_api.queue.interface import Answer, GiveUp, ModelState
 from shared.process.logs import about
 from shared.state.cards import Card
 from shared.tracing.spans import RequestSpan
+from shared.wire.messages import Reply
 from shared.wire.outcomes import ACCEPTED, CLIENT_CLOSED, INTERNAL, OK, Outcome, RequestError, malformed
 
 from .codec import Decoded, Head, Response
@@ -184,6 +185,15 @@ class Exchange:
         fingerprint = yield from fingerprint_in_steps(self._kind, head.query, body)
         return Decoded(decoded.request, False, fingerprint, decoded.asked)
 
+    async def _fetch_reply(self, reply: Reply) -> None:
+        """Respond with a reply that lies in the result store."""
+        try:
+            whole = await self._context.stored_replies.whole(self.model, self.head.lane, reply)
+            if not self.closed:
+                self._done(Answer(whole))
+        except Exception as error:
+            self._fail(error)
+
     async def _decode(self, steps: Steps[Decoded], size_bytes: int) -> None:
         """Decode what takes long; others are served meanwhile."""
         try:
@@ -234,6 +244,9 @@ class Exchange:
             return
         reply, media_type = result.reply, self._media_type
         assert media_type is not None
+        if reply.at_store is not None:
+            self._task = asyncio.create_task(self._fetch_reply(reply))
+            return
         try:
             if self._span is not None:
                 self._span.answered(reply.timing)

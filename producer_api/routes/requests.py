@@ -52,6 +52,7 @@ class Requests:
     def __init__(self, context: AppContext, dialects: Dialects) -> None:
         self._context, self._dialects = context, dialects
         self._queue, self._step_runner = context.queue, context.step_runner
+        self._stored_replies = context.stored_replies
 
     async def answer(self, request: Request) -> Response:
         """Answer either method, as long as the client is there."""
@@ -82,9 +83,10 @@ class Requests:
             state = place(self._queue, model, request_id, lane)
             job, reply = await later.find(state.name, lane, request_id)
             if job is not None:
-                return await self._result(state, job, reply, media_type)
+                return await self._result(state, lane, job, reply, media_type)
         found = await self._queue.find(model, request_id, lane)
         if isinstance(found, Reply):
+            found = await self._stored_replies.whole(model, lane, found)
             return await self._answer(found, request_id, NATIVE, media_type, None)
         if found is Standing.UNKNOWN:
             raise _unknown(request_id)
@@ -92,13 +94,14 @@ class Requests:
         response.headers["Retry-After"] = "1"
         return response
 
-    async def _result(self, state: ModelState, job: Job, reply: Reply | None, media_type: str) -> Response:
+    async def _result(self, state: ModelState, lane: str, job: Job, reply: Reply | None, media_type: str) -> Response:
         """Give the answer to a later request in the dialect that it came in, or say how it stands."""
         codec = codec_of(job, self._dialects)
         if codec is not NATIVE and job.asked is not None:
             media_type = job.asked.media_type
         try:
             if reply is not None:
+                reply = await self._stored_replies.whole(state.name, lane, reply)
                 return await self._answer(reply, job.id, codec, media_type, asked_again(codec, job.asked))
             if job.state.is_open:
                 return _whole(accepted(state, job.id, job.state, job.position))

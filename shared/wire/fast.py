@@ -45,6 +45,7 @@ class _Request(Struct, forbid_unknown_fields=True):
     tp: ShortText | None = None
     at: ShortText | None = None
     keep_ms: Annotated[int, Meta(ge=1, le=LONGEST_MS)] | None = None
+    at_store: ShortText | None = None
 
 
 class _Reply(Struct):
@@ -60,6 +61,7 @@ class _Reply(Struct):
     outputs: list[Tensor] | None = None
     error: Fault | None = None
     warnings: tuple[str, ...] = ()
+    at_store: str | None = None
 
 
 class _Part(Struct):
@@ -103,6 +105,8 @@ def decode_request(message: bytes, *, checks_elements: bool = True) -> Request:
         return messages.decode_request(message)
     reply_to, body, inputs = found.rt, found.body, None
     if found.v != messages.VERSION or not is_name(found.id) or not (reply_to is None or is_name(reply_to)):
+        return messages.decode_request(message)
+    if found.at_store is not None:
         return messages.decode_request(message)
     if body is None or found.ct is None or found.inputs is not None or found.at is not None:
         if body is None and found.inputs is None and found.ct is not None and found.at is not None:
@@ -158,12 +162,13 @@ def decode_reply(message: bytes) -> Reply:
         found.outputs,
         found.error,
         found.warnings,
+        found.at_store,
     )
 
 
 def encode_reply(reply: Reply) -> bytes:
     """Encode a reply, see :func:`shared.wire.messages.encode_reply`."""
-    if reply.fault is not None:
+    if reply.fault is not None or reply.at_store is not None:
         return messages.encode_reply(reply)
     return _encoder.encode(
         _Answer(

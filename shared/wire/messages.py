@@ -20,6 +20,7 @@ from msgspec.structs import asdict
 from shared.limits import LONGEST_MS, MAX_VALUES
 from shared.names import is_name
 
+from .senders import sender_of as sender_of
 from .tensors import MAX_DIMENSIONS as MAX_DIMENSIONS
 from .tensors import MAX_TEXT as MAX_TEXT
 from .tensors import Tensor as Tensor
@@ -40,7 +41,7 @@ Scalar = str | int | float | bool | None
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One request. Exactly one of ``body`` (with ``content_type``) and ``inputs`` is set.
+    """One request. Exactly one of ``body``, ``at``, ``at_store`` (each with ``content_type``) and ``inputs`` is set.
 
     Attributes:
         id: name of the request, unique in its lane.
@@ -50,6 +51,7 @@ class Request(msgspec.Struct, frozen=True):
         keep_ms: how long its reply stays once it is stored; None leaves that to the consumer.
         at: instead of ``body``, where a front end of the consumer's machine keeps it (``bodies.py``).
         traceparent: W3C trace context, passed on unread.
+        at_store: instead of ``body``, where it is in the result store (``shared/results/references.py``).
     """
 
     id: str
@@ -62,6 +64,7 @@ class Request(msgspec.Struct, frozen=True):
     traceparent: str | None = None
     at: str | None = None
     keep_ms: int | None = None
+    at_store: str | None = None
 
 
 def pack(value: Any) -> bytes:
@@ -131,10 +134,12 @@ def encode_request(request: Request, reply_to: str | None = None) -> bytes:
         ]
     else:
         message["ct"] = request.content_type
-        if request.at is None:
+        if request.body is not None or (request.at is None and request.at_store is None):
             message["body"] = request.body
-        else:
+        elif request.at is not None:
             message["at"] = request.at
+        else:
+            message["at_store"] = request.at_store
     if reply_to is not None or request.reply_to is not None:
         message["rt"] = reply_to or request.reply_to
     if request.params:
@@ -144,7 +149,9 @@ def encode_request(request: Request, reply_to: str | None = None) -> bytes:
     return msgpack.packb(message)  # type: ignore[no-any-return]
 
 
-_REQUEST_MEMBERS = frozenset({"v", "id", "ttl_ms", "keep_ms", "ct", "body", "at", "inputs", "rt", "params", "tp"})
+_REQUEST_MEMBERS = frozenset(
+    {"v", "id", "ttl_ms", "keep_ms", "ct", "body", "at", "at_store", "inputs", "rt", "params", "tp"}
+)
 
 
 def decode_request(message: bytes) -> Request:
@@ -171,33 +178,6 @@ def decode_request(message: bytes) -> Request:
         raise WireError(str(error), error.field, request_id=request_id, reply_to=reply_to) from None
 
 
-class _Sender(msgspec.Struct):
-    id: msgspec.Raw = msgspec.Raw()
-    rt: msgspec.Raw = msgspec.Raw()
-
-
-_sender_decoder = msgspec.msgpack.Decoder(_Sender)
-_MOST_NAME_BYTES = 66  # a name of 64 letters behind the longest head that an encoder may write for it
-
-
-def sender_of(message: bytes) -> tuple[str | None, str | None]:
-    """Return id and rt of a request that is not decoded for some reason, None for what cannot be read.
-
-    Nothing else of it is made, and the two only when they are names.
-    """
-    try:
-        found = _sender_decoder.decode(message)
-        request_id, reply_to = (_name(raw) for raw in (found.id, found.rt))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None, None
-    return request_id, reply_to if request_id is not None else None
-
-
-def _name(raw: msgspec.Raw) -> str | None:
-    value = msgspec.msgpack.decode(raw) if 1 < len(raw) <= _MOST_NAME_BYTES else None
-    return value if type(value) is str and is_name(value) else None
-
-
 def _check_version(version: Any) -> None:
     # reprlib cuts: what stands here may be a megabyte long, or nested too deeply for repr.
     if type(version) is not int or version != VERSION:
@@ -222,13 +202,16 @@ def _checked_request(value: dict[str, Any]) -> Request:
     if keep_ms is not None:
         _check_duration("keep_ms", keep_ms)
     content_type, body, inputs, at = value.get("ct"), value.get("body"), value.get("inputs"), value.get("at")
-    if (body is not None) + (inputs is not None) + (at is not None) != 1:
+    at_store = value.get("at_store")
+    if sum(one is not None for one in (body, inputs, at, at_store)) != 1:
         raise WireError("A request must have either body or inputs.", "body")
     if inputs is None:
         if body is not None and type(body) is not bytes:
             raise WireError("body must be bytes.", "body")
         if at is not None and (type(at) is not str or len(at) > MAX_TEXT):
             raise WireError("at must be a short string.", "at")
+        if at_store is not None and (type(at_store) is not str or len(at_store) > MAX_TEXT):
+            raise WireError("at_store must be a short string.", "at_store")
         if type(content_type) is not str or len(content_type) > MAX_TEXT:
             raise WireError("ct must be the content type of body.", "ct")
     traceparent = value.get("tp")
@@ -246,6 +229,7 @@ def _checked_request(value: dict[str, Any]) -> Request:
         traceparent=traceparent,
         at=at,
         keep_ms=keep_ms,
+        at_store=at_store,
     )
 
 
@@ -324,9 +308,10 @@ class Prediction(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """One reply. Exactly one of ``predictions``, ``outputs`` and ``fault`` is set.
+    """One reply. Exactly one of ``predictions``, ``outputs``, ``fault`` and ``at_store`` is set.
 
     ``warnings`` are sentences about the model that every answer carries, such as that its weights are random.
+    ``at_store`` says where in the result store the whole reply is (``shared/results/references.py``).
     """
 
     id: str
@@ -337,6 +322,7 @@ class Reply(msgspec.Struct, frozen=True):
     outputs: Sequence[Tensor] | None = None
     fault: Fault | None = None
     warnings: Sequence[str] = ()
+    at_store: str | None = None
 
 
 def encode_reply(reply: Reply) -> bytes:
@@ -360,6 +346,8 @@ def encode_reply(reply: Reply) -> bytes:
         ]
     elif reply.fault is not None:
         message["error"] = asdict(reply.fault)
+    elif reply.at_store is not None:
+        message["at_store"] = reply.at_store
     if reply.warnings:
         message["warnings"] = reply.warnings
     return msgpack.packb(message)  # type: ignore[no-any-return]
@@ -394,6 +382,7 @@ def decode_reply(message: bytes, most_values: int = sys.maxsize) -> Reply:
             else [Tensor(o["name"], o["datatype"], tuple(o["shape"]), o["data"]) for o in outputs],
             fault=None if error is None else Fault(error["code"], error["message"], error.get("field")),
             warnings=value.get("warnings", ()),
+            at_store=value.get("at_store"),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise WireError(f"The reply is incomplete: {error!r}.") from None

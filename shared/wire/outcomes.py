@@ -49,6 +49,9 @@ CANCELLED = Outcome("cancelled", 499, lasting=False)
 MODEL_ERROR = Outcome("model_error", 500)
 CRASHED = Outcome("crashed", 500)
 INTERNAL = Outcome("internal", 500)
+RESULT_GONE = Outcome("result_gone", 410)
+STORE_FULL = Outcome("store_full", 507, retry=True, lasting=False)
+STORE_UNAVAILABLE = Outcome("store_unavailable", 503, retry=True, lasting=False)
 QUEUE_UNAVAILABLE = Outcome("queue_unavailable", 503, retry=True, lasting=False)
 QUEUE_OUT_OF_MEMORY = Outcome("queue_out_of_memory", 503, retry=True, lasting=False)
 NO_WORKER = Outcome("no_worker", 503, retry=True, lasting=False)
@@ -87,6 +90,9 @@ ALL = (
     MODEL_ERROR,
     CRASHED,
     INTERNAL,
+    RESULT_GONE,
+    STORE_FULL,
+    STORE_UNAVAILABLE,
     QUEUE_UNAVAILABLE,
     QUEUE_OUT_OF_MEMORY,
     NO_WORKER,

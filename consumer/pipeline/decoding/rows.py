@@ -47,7 +47,8 @@ class Rows:
             Refusal: the model failed.
         """
         try:
-            return needs_thread(item.entry) or bool(self._model.decodes(item.request))
+            is_elsewhere = item.request.at_store is not None
+            return is_elsewhere or needs_thread(item.entry) or bool(self._model.decodes(item.request))
         except BaseException as error:
             raise Refusal(item, answer_to(error, item, "Choosing how to preprocess")) from None
 

@@ -10,6 +10,7 @@ from functools import partial
 from consumer.pipeline.context import Context
 from consumer.pipeline.intake import Intake
 from consumer.pipeline.items import Item, Refusal, Refused, refuse
+from consumer.pipeline.stored.bodies import BodyFetching
 from shared.wire.outcomes import OVERLOADED, RequestError, invalid
 
 from .isolated import count_isolated
@@ -54,11 +55,12 @@ class Decoding:
             self._longest_s,
             self._room_bytes,
         )
+        self._fetching = BodyFetching(context, rows, intake, send, self._add, new_thread)
 
     @property
     def is_busy(self) -> bool:
         """Say whether a thread is inside the model's code, or hangs there."""
-        return self._decoders.is_busy
+        return self._decoders.is_busy or self._fetching.is_busy
 
     def start(self) -> None:
         """Start the threads."""
@@ -66,10 +68,17 @@ class Decoding:
 
     def shutdown(self) -> None:
         """Finish what is here, except what hangs."""
+        self._fetching.shutdown()
         self._decoders.shutdown()
 
     def add(self, item: Item) -> None:
-        """Have the rows of ``item`` made."""
+        """Have the rows of ``item`` made; its body is fetched first if it is in the result store."""
+        if item.request.at_store is None:
+            self._add(item)
+        else:
+            self._fetching.add(item)
+
+    def _add(self, item: Item) -> None:
         if item.is_isolated:
             self._intake.begin_decoding_isolated()
         else:

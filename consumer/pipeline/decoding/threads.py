@@ -58,6 +58,7 @@ class Decoders:
         new_thread: makes a thread whose crash ends the process.
         threads: how many for quick jobs; half as many, but at least one, are for large ones.
         room_bytes: memory that all large jobs may take together; each must be smaller.
+        name: what they do, in the names of the threads and in the log.
     """
 
     def __init__(
@@ -70,11 +71,13 @@ class Decoders:
         threads: int,
         longest_s: float,
         room_bytes: int,
+        name: str = "decode",
     ) -> None:
+        self._name = name
         self._work, self._give_up, self._no_room = work, give_up, no_room
         self._worn_out, self._new_thread = worn_out, new_thread
         self._longest_s, self.room_bytes = longest_s, room_bytes
-        self._quick, self._large = _Pool("decode", threads), _Pool("decode-large", max(1, threads // 2))
+        self._quick, self._large = _Pool(name, threads), _Pool(f"{name}-large", max(1, threads // 2))
         self._changed = threading.Condition()
         self._running: dict[Job, _Run] = {}
         self._used_bytes = self._written_off = 0
@@ -86,12 +89,17 @@ class Decoders:
         """Say whether a thread is at work, or hangs."""
         return bool(self._running) or self._written_off > 0
 
+    @property
+    def is_worn_out(self) -> bool:
+        """Say whether as many threads hang as ``worn_out`` is called for."""
+        return self._written_off >= MOST_WRITTEN_OFF
+
     def start(self) -> None:
         """Start all threads."""
         for pool in (self._quick, self._large):
             for _ in range(pool.threads):
                 self._start_thread(pool)
-        self._watcher = self._new_thread("decode-watch", self._watch)
+        self._watcher = self._new_thread(f"{self._name}-watch", self._watch)
         self._watcher.start()
 
     def submit(self, job: Job) -> None:
@@ -186,12 +194,12 @@ class Decoders:
                 return  # it has just ended
             self._written_off += 1
             count = self._written_off
-        log.error("A thread that decodes takes longer than %g s; another one takes its place.", self._longest_s)
+        log.error("Thread %s takes longer than %g s; another one takes its place.", self._name, self._longest_s)
         self._start_thread(run.pool)
         run.pool.crew.remove(run.thread)
         self._give_up(job)
         if count >= MOST_WRITTEN_OFF:
-            log.error("%d threads that decode hang; the consumer finishes what it has and ends.", count)
+            log.error("%d threads %s hang.", count, self._name)
             self._worn_out()
 
 

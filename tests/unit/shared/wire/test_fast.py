@@ -29,10 +29,13 @@ requests = some.fixed_dictionaries(
         "rt": names,
         "tp": some.text(max_size=20),
         "at": some.text(max_size=20),
+        "at_store": some.text(max_size=20),
         "params": some.dictionaries(some.text(max_size=4), scalars, max_size=2),
     },
 )
-members = some.sampled_from(["v", "id", "ttl_ms", "ct", "body", "inputs", "rt", "tp", "params", "at", "what"])
+members = some.sampled_from(
+    ["v", "id", "ttl_ms", "ct", "body", "inputs", "rt", "tp", "params", "at", "at_store", "what"]
+)
 PLAIN: dict[str, Any] = {"v": 1, "id": "a", "ttl_ms": 1, "ct": "x", "body": b"y"}
 
 
@@ -65,6 +68,9 @@ def test_requests_are_read_alike(request: dict[str, Any]) -> None:
 @example({**PLAIN, "body": None}, "at", "x" * 2000)
 @example({"v": 1, "id": "a", "ttl_ms": 1, "at": "f:0:1:1"}, "ct", None)
 @example(PLAIN, "at", "f:0:1:1")
+@example(PLAIN, "at_store", "o/i:1:1:0")
+@example({**PLAIN, "body": None}, "at_store", "x" * 2000)
+@example({"v": 1, "id": "a", "ttl_ms": 1, "at_store": "o/i:1:1:0"}, "ct", None)
 def test_wrong_members_are_refused_alike(request: dict[str, Any], member: str, value: Any) -> None:
     agree(msgpack.packb({**request, member: value}))
 

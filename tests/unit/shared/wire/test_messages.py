@@ -52,6 +52,7 @@ def request_of(message: dict[str, Any]) -> Request:
         traceparent=message.get("tp"),
         at=message.get("at"),
         keep_ms=message.get("keep_ms"),
+        at_store=message.get("at_store"),
     )
 
 
@@ -67,6 +68,7 @@ def reply_of(message: dict[str, Any]) -> Reply:
         outputs=None if outputs is None else list(outputs),
         fault=None if error is None else Fault(**error),
         warnings=message.get("warnings", ()),
+        at_store=message.get("at_store"),
     )
 
 

@@ -1,0 +1,1 @@
+"""The result store as a front end uses it: in threads, with limits of time."""
