@@ -28,6 +28,7 @@ class Site:
 
     def __init__(self, redis_url: str, model: str, folder: Path, **settings: str) -> None:
         self.model, self.root = model, folder / "results"
+        self.root.mkdir(mode=0o700)
         models = echo_models(folder, model)
         self.stack = Stack(redis_url, models, RESULTS=str(self.root), **settings)
         self.client = connect(redis_url)
