@@ -36,6 +36,7 @@ from .metrics import ApiMetrics, Registry
 from .queue.interface import Queue
 from .routes import requests
 from .routes.models import Models
+from .routes.open_inference import OpenInferenceService
 from .routes.predict import Predict
 from .routes.service import Service, is_ready
 from .store.aside import StoreAside
@@ -131,6 +132,7 @@ def create_app(
         Route(requests.PATH, requests.Requests(context, dialects).answer, methods=["GET", "DELETE"]),
         Route("/v1/models", models.list),
         Route("/v1/models/{model}", models.one),
+        *OpenInferenceService(queue, rules, context.statistics).routes(),
         Route("/healthz", service.health),
         Route("/readyz", service.ready),
         Route("/version", service.version),

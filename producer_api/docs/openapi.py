@@ -12,6 +12,18 @@ from typing import Any, Final
 
 import msgspec
 
+from producer_api.inference.open_inference.documents import InferError, InferRequest, InferResponse
+from producer_api.inference.open_inference.metadata import (
+    ModelConfiguration,
+    ModelMetadata,
+    ModelReady,
+    RepositoryEntry,
+    ServerLive,
+    ServerMetadata,
+    ServerReady,
+    StatisticsResponse,
+)
+from producer_api.inference.open_inference.rest import STATUS
 from producer_api.inference.request_ids import MOST_KEY_BYTES
 from producer_api.parsing.schemas import (
     MAX_TOP_K,
@@ -31,10 +43,13 @@ from shared.version import __version__
 from shared.wire.outcomes import BY_CODE
 
 _TEMPLATE: Final = Path(__file__).with_name("openapi.json")
+_OPEN_INFERENCE: Final = Path(__file__).with_name("open_inference.json")
 _REF = "#/components/schemas/{name}"
 _SHAPES = (
     *(PredictRequest, PredictResponse, RequestState, ErrorResponse, ModelList, ModelInfo),
     *(Health, Readiness, VersionInfo),
+    *(InferRequest, InferResponse, InferError, ServerLive, ServerReady, ServerMetadata),
+    *(ModelReady, ModelMetadata, ModelConfiguration, StatisticsResponse, RepositoryEntry),
 )
 _PLACE = re.compile(r"\$\{(\w+)\}")
 
@@ -49,7 +64,9 @@ def document(settings: Settings) -> dict[str, Any]:
         settings: whose limits the document tells.
     """
     template = msgspec.json.decode(_TEMPLATE.read_bytes())
-    meanings: Meanings = template.pop("$meanings")
+    more = msgspec.json.decode(_OPEN_INFERENCE.read_bytes())
+    template["paths"] |= more["paths"] | _of_models(more["$of_models"])
+    meanings: Meanings = template.pop("$meanings") | more["$meanings"]
     values = {
         "default_timeout_ms": settings.default_timeout_ms,
         "max_body_bytes": settings.max_body_bytes,
@@ -63,6 +80,22 @@ def document(settings: Settings) -> dict[str, Any]:
     return {**_filled(template, values, meanings), "components": {"schemas": schemas}}
 
 
+def _of_models(operations: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the paths below a model of the Open Inference Protocol, and the same below each of its versions."""
+    found = {}
+    for suffix, item in operations.items():
+        for place, names in (("", ("model",)), ("/versions/{version}", ("model", "version"))):
+            parameters = [
+                {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
+            ]
+            named = {
+                method: {**one, "operationId": one["operationId"] + "OfVersion" * bool(place)}
+                for method, one in item.items()
+            }
+            found[f"/v2/models/{{model}}{place}{suffix}"] = {"parameters": parameters, **named}
+    return found
+
+
 def _filled(node: Any, values: Mapping[str, Any], meanings: Meanings) -> Any:
     """Put ``values`` in the places of ``${name}``, and responses in that of ``$errors``."""
     if isinstance(node, list):
@@ -72,22 +105,28 @@ def _filled(node: Any, values: Mapping[str, Any], meanings: Meanings) -> Any:
         return values[whole[1]] if whole else _PLACE.sub(lambda place: str(values[place[1]]), node)
     if not isinstance(node, dict):
         return node
-    found = {name: _filled(part, values, meanings) for name, part in node.items() if name != "$errors"}
-    return found | _errors(node.get("$errors", ()), meanings)
+    found = _errors(node.get("$errors", ()), meanings, "ErrorResponse", {})
+    found |= _errors(node.get("$infer_errors", ()), meanings, "InferError", STATUS)
+    return found | {
+        name: _filled(part, values, meanings) for name, part in node.items() if name not in ("$errors", "$infer_errors")
+    }
 
 
-def _errors(codes: str | Iterable[str], meanings: Meanings) -> dict[str, Any]:
+def _errors(codes: str | Iterable[str], meanings: Meanings, shape: str, statuses: Mapping[int, int]) -> dict[str, Any]:
     """Responses by status, each naming the codes that come with it.
 
     Args:
         codes: those that are possible, or the group of ``meanings`` that holds them.
+        shape: name of their schema.
+        statuses: what the dialect has instead of the outcome's own.
     """
     known = {code: meaning for group in meanings.values() for code, meaning in group.items()}
     possible = [BY_CODE[code] for code in (meanings[codes] if isinstance(codes, str) else codes)]
     found: dict[str, Any] = {}
-    for status in sorted({outcome.status for outcome in possible}):
-        group = [outcome for outcome in possible if outcome.status == status]
-        schema = {"$ref": _REF.format(name="ErrorResponse")}
+    status_of = {outcome: statuses.get(outcome.status, outcome.status) for outcome in possible}
+    for status in sorted(set(status_of.values())):
+        group = [outcome for outcome in possible if status_of[outcome] == status]
+        schema = {"$ref": _REF.format(name=shape)}
         response: dict[str, Any] = {
             "description": "\n".join(f"`{outcome.code}`: {known[outcome.code]}" for outcome in group),
             "content": {"application/json": {"schema": schema}},

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from producer_api.inference.native import PATH as PREDICT
+
 _TEMPLATE = Path(__file__).with_name("page.html")
 _CODE = re.compile(r"`([^`]+)`")
 
@@ -84,7 +86,7 @@ def _operation(path: str, method: str, operation: Node) -> str:
         )
         parts.append("<h4>Parameters</h4>" + _table(("name", "in", "type", "meaning"), rows))
     if "requestBody" in operation:
-        parts.append(_body(operation["requestBody"]))
+        parts.append(_body(path, operation["requestBody"]))
     answers = (
         (f"<span class='status s{status[0]}'>{status}</span>", _text(answer["description"]), _shape_of(answer))
         for status, answer in operation["responses"].items()
@@ -94,26 +96,32 @@ def _operation(path: str, method: str, operation: Node) -> str:
     return f"<details class=operation{opened} id='{operation['operationId']}'>{title}{''.join(parts)}</details>"
 
 
-def _body(body: Node) -> str:
+def _body(path: str, body: Node) -> str:
     contents = body["content"]
     table = _table(
         ("content type", "body"),
         ((f"<code>{kind}</code>", _type(content["schema"])) for kind, content in contents.items()),
     )
-    document = json.dumps(contents["application/json"]["example"])
-    lines = "\n".join(
-        (
-            _curl("imagenet/predict", "image/jpeg", "--data-binary @examples/photos/cat.jpg"),
-            _curl("imagenet/predict?top_k=3", "image/jpeg", "--data-binary @examples/photos/cat.jpg"),
-            _curl("echo/predict", "application/octet-stream", "--data-binary hello"),
-            _curl("echo/predict", "application/json", f"--data '{document}'"),
-        )
-    )
+    given = path.replace("{model}", "echo").replace("{version}", "1")
+    examples = [
+        _curl(given, kind, f"--data '{json.dumps(content['example'])}'")
+        for kind, content in contents.items()
+        if "example" in content
+    ]
+    if path == PREDICT:
+        pictures = path.replace("{model}", "imagenet")
+        examples = [
+            _curl(pictures, "image/jpeg", "--data-binary @examples/photos/cat.jpg"),
+            _curl(f"{pictures}?top_k=3", "image/jpeg", "--data-binary @examples/photos/cat.jpg"),
+            _curl(given, "application/octet-stream", "--data-binary hello"),
+            *examples,
+        ]
+    lines = "\n".join(examples)
     return f"<h4>Body</h4><p>{_text(body['description'])}</p>{table}<h4>Examples</h4><pre>{lines}</pre>"
 
 
 def _curl(target: str, content_type: str, data: str) -> str:
-    where = f"<span class=host>127.0.0.1:8000</span>/v1/models/{target}"
+    where = f"<span class=host>127.0.0.1:8000</span>{target}"
     return f"curl '{where}' \\\n  -H 'Content-Type: {content_type}' {html.escape(data, quote=False)}"
 
 

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producer_api.auth import OPEN_PATHS, KeyCheck
 from producer_api.inference.codec import Response
-from producer_api.inference.dialects import Dialects, find
+from producer_api.inference.dialects import Dialects, error_codec, missing
 from producer_api.inference.errors import internal_error, refused
 from producer_api.metrics import OTHER_ROUTE, ApiMetrics
 from shared.wire.outcomes import INTERNAL, METHOD_NOT_ALLOWED, NOT_FOUND, RequestError
@@ -95,8 +95,7 @@ class Boundary:
                 self._metrics.observe_request(self._route(scope, status), status, duration_s, trace)
 
     def _refused(self, scope: Scope, error: RequestError) -> Response:
-        found = find(scope["path"], self._dialects)
-        return refused(error) if found is None else refused(error, found[1])
+        return refused(error, error_codec(scope["path"], self._dialects))
 
     def _route(self, scope: Scope, status: int) -> str:
         route = scope.get("route")
@@ -110,9 +109,9 @@ def _is_preflight(scope: Scope) -> bool:
 
 def _documented(error: HTTPException, path: str) -> RequestError:
     """Give the router's own refusals, 404 and 405, the documented shape."""
-    path = path[:200]
     if error.status_code == NOT_FOUND.status:
-        return RequestError(NOT_FOUND, f"There is nothing at {path}; see /docs.")
+        return missing(path)
+    path = path[:200]
     if error.status_code == METHOD_NOT_ALLOWED.status:
         return RequestError(METHOD_NOT_ALLOWED, f"{path} takes {_allowed(error)}.")
     return RequestError(INTERNAL, "The request cannot be answered.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from http import HTTPStatus
 
@@ -26,7 +27,9 @@ def encode(response: Response, extra_lines: bytes = b"") -> bytes:
         extra_lines: more lines for its head, as they are sent.
     """
     body = response.body
-    if response.status == 200 and response.request_id is not None and not response.headers and not response.is_last:
+    if response.status == 200 and response.request_id is not None and not response.is_last:
+        if response.headers:
+            extra_lines = _lines(response.headers) + extra_lines
         return _OK % (
             response.media_type.encode(),
             len(body),
@@ -59,7 +62,7 @@ def _headers(response: Response) -> Headers:
     return headers
 
 
-def _lines(headers: Headers) -> bytes:
+def _lines(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
     return b"".join(b"%b: %b\r\n" % header for header in headers)
 
 

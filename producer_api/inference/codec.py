@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from msgspec import Struct
 
@@ -41,6 +41,7 @@ class Head(Struct, frozen=True):
         idempotency_key: the header as it came, None when there is none.
         client: the holder of the API key, None if no key is required.
         lane: where its requests go.
+        version: of the model, where the path names one; empty for any.
         extra_lines: header lines that every answer to it carries, as they are sent.
         later: what it asks for if it is to be answered later; None if at once.
     """
@@ -58,6 +59,7 @@ class Head(Struct, frozen=True):
     idempotency_key: bytes | None
     client: Client | None
     lane: str
+    version: str
     extra_lines: bytes
     later: Later | None = None
 
@@ -91,6 +93,7 @@ def head_of(
         headers.get(b"idempotency-key"),
         client,
         DEFAULT_LANE if client is None else client.key.lane,
+        path.get("version", ""),
         extra_lines,
         None if prefer is None else later_of(prefer, headers),
     )
@@ -98,10 +101,17 @@ def head_of(
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of ``timeout_ms``: what it is when not given, and the most it may be."""
+    """Bounds of a request.
+
+    Attributes:
+        default_timeout_ms, max_timeout_ms: how long its answer is worth waiting for if it does not say, and the most it
+            may say.
+        max_body_bytes: of a body once it is no longer compressed.
+    """
 
     default_timeout_ms: int
     max_timeout_ms: int
+    max_body_bytes: int
 
 
 class Decoded(Struct, frozen=True):
@@ -143,12 +153,14 @@ class Codec(Protocol):
     Attributes:
         asked_type: of ``Decoded.asked``, which msgpack must be able to hold, since an answer may be fetched later from
             another front end; None where nothing is asked.
+        is_counted: its replies count in the statistics of the Open Inference Protocol.
 
     Raises:
         RequestError: from everything but ``error``: the request is refused.
     """
 
     asked_type: Any = None
+    is_counted: ClassVar[bool] = False
 
     def answer_type(self, head: Head) -> str:
         """Return the media type that the answer will have; asked before anything else."""
@@ -185,6 +197,14 @@ class Codec(Protocol):
             asked: as :meth:`decode` has put it into ``Decoded``.
             is_short: the reply is known to be so short that it takes no time worth mentioning.
         """
+
+    def rows(self, asked: Any) -> int:
+        """Return the rows of a request, for the statistics; asked of a codec that is counted.
+
+        Args:
+            asked: as :meth:`decode` has put it into ``Decoded``.
+        """
+        return 1
 
     def error(self, error: RequestError) -> Response:
         """Encode an error. Headers that say when to come again and such are not its business."""

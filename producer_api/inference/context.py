@@ -15,6 +15,10 @@ from shared.settings import Settings
 
 from .codec import Limits
 from .request_ids import RequestIds
+from .statistics import Statistics
+
+MOST_RATIO = 1032
+"""Deflate makes of one byte so many at the most."""
 
 
 class AppContext:
@@ -22,6 +26,7 @@ class AppContext:
 
     Attributes:
         ids: makes the ids of requests whose clients name none.
+        statistics: of the dialects that have some.
         step_runner: where large bodies and answers are coded.
         later: takes requests that are answered later; None answers these at once, too.
         later_limits: their time limits.
@@ -42,7 +47,12 @@ class AppContext:
         self.queue, self.metrics, self.body_budget, self.in_flight = queue, metrics, body_budget, in_flight
         self.ids, self.step_runner = RequestIds(), StepRunner(settings.sending_limit_bytes)
         self.stored_replies = StoredReplies(store, settings.sending_limit_bytes)
-        self.limits = Limits(settings.default_timeout_ms, settings.max_timeout_ms)
+        self.statistics, most_bytes = Statistics(), settings.max_body_bytes
+        self.limits = Limits(settings.default_timeout_ms, settings.max_timeout_ms, most_bytes)
         self.later, self.keep_ms = later, settings.keep_ms
-        self.later_limits = self.limits if later is None else Limits(settings.later_timeout_ms, LONGEST_MS)
+        self.later_limits = self.limits if later is None else Limits(settings.later_timeout_ms, LONGEST_MS, most_bytes)
         self.max_body_bytes = settings.max_body_bytes
+
+    def most_inflated_bytes(self, size_bytes: int) -> int:
+        """Return what a compressed body may become, which is what it counts as until that is known."""
+        return min(size_bytes * MOST_RATIO, self.max_body_bytes)

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from functools import cache
 
 from shared.names import NAME_PATTERN
+from shared.wire.outcomes import NOT_FOUND, RequestError
 
 from .codec import Codec
 from .native import NATIVE, PATH
+from .open_inference import rest as open_inference
 
 Dialects = Mapping[str, Codec]
 
-DIALECTS: Dialects = {PATH: NATIVE}
+DIALECTS: Dialects = {PATH: NATIVE, **dict.fromkeys(open_inference.PATHS, open_inference.OPEN_INFERENCE)}
 """All POST requests that go through the queue, by templates of their paths. One without ``{model}`` is that of a
 dialect whose bodies name the model."""
 
@@ -29,6 +31,23 @@ def find(path: str, dialects: Dialects) -> tuple[str, Codec, Mapping[str, str]] 
         if match := _pattern(route).fullmatch(path):
             return route, codec, match.groupdict()
     return None
+
+
+def error_codec(path: str, dialects: Dialects) -> Codec:
+    """Return the codec that tells errors to whoever asks for a path, whether or not anything is there."""
+    found = find(path, dialects)
+    if found is not None:
+        return found[1]
+    is_open_inference = path == open_inference.PREFIX or path.startswith(f"{open_inference.PREFIX}/")
+    return open_inference.OPEN_INFERENCE if is_open_inference else NATIVE
+
+
+def missing(path: str) -> RequestError:
+    """Make the error for a path at which there is nothing: ``NOT_FOUND``, or ``UNSUPPORTED`` for what others have."""
+    path = path[:200]
+    if open_inference.is_unsupported(path):
+        return open_inference.unsupported(f"The extension at {path}")
+    return RequestError(NOT_FOUND, f"There is nothing at {path}; see /docs.")
 
 
 @cache

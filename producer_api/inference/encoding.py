@@ -62,7 +62,7 @@ def encode_reply_in_steps(reply: Reply, total_s: float, media_type: str) -> Step
     """
     if media_type != JSON:
         return encode_reply(reply, total_s, media_type)
-    frame = _Frame()
+    frame = Frame()
     predictions: Any = UNSET
     if reply.predictions is not None:
         some, has_rows = reply.predictions, any(one.row for one in reply.predictions)
@@ -81,7 +81,7 @@ def encode_reply_in_steps(reply: Reply, total_s: float, media_type: str) -> Step
     return frame.filled(_encode(reply, total_s, media_type, predictions, outputs))
 
 
-class _Frame:
+class Frame:
     """An answer without its long lists, which are put into it at the end: all are copied once."""
 
     def __init__(self) -> None:

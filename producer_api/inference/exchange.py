@@ -20,7 +20,7 @@ from producer_api.later.jobs import State
 from producer_api.load.body_budget import IncomingBody
 from producer_api.metrics import UNKNOWN
 from producer_api.parsing.steps import LARGE_BYTES, Steps, at_once
-from producer_api.queue.admission import admit, check_lane
+from producer_api.queue.admission import admit, check_lane, check_version
 from producer_api.queue.interface import Answer, GiveUp, ModelState
 from shared.process.logs import about
 from shared.state.cards import Card
@@ -118,6 +118,8 @@ class Exchange:
         if state is not None:
             if head.client is not None:
                 check_lane(state, head.lane)
+            if head.version:
+                check_version(state, head.version)
             assert state.card is not None  # else it would not be open
             self._kind = head.codec.body_kind(head, state.card)
             self._card, self._state = state.card, state
@@ -158,7 +160,8 @@ class Exchange:
                 decoded = head.codec.decode(self._kind, body, head, self._card, limits, self.request_id)
             else:
                 steps = self._decode_in_steps(body)
-                decoded = steps if len(body) > LARGE_BYTES else at_once(steps)
+                is_long = len(body) > LARGE_BYTES or head.content_encoding is not None
+                decoded = steps if is_long else at_once(steps)
             if isinstance(decoded, Decoded):
                 self._submit(decoded)
             else:
@@ -197,6 +200,8 @@ class Exchange:
     async def _decode(self, steps: Steps[Decoded], size_bytes: int) -> None:
         """Decode what takes long; others are served meanwhile."""
         try:
+            if self.head.content_encoding is not None:
+                size_bytes = self._context.most_inflated_bytes(size_bytes)
             decoded = await self._context.step_runner.run(steps, size_bytes)
             if not self.closed:  # somebody still waits
                 self._admit_anew()
@@ -252,8 +257,10 @@ class Exchange:
                 self._span.answered(reply.timing)
             if reply.fault is not None:
                 raise from_fault(reply.fault, self.request_id)
-            took_s = perf_counter() - self.started_s
-            made = self.head.codec.encode(reply, media_type, took_s, self._asked, is_short=result.is_short)
+            took_s, codec = perf_counter() - self.started_s, self.head.codec
+            if codec.is_counted:
+                self._context.statistics.succeeded(self.model, codec.rows(self._asked), reply.timing, took_s)
+            made = codec.encode(reply, media_type, took_s, self._asked, is_short=result.is_short)
             if not isinstance(made, Response):
                 self._task = asyncio.create_task(self._encode(made, size_of(reply)))
                 return
@@ -291,6 +298,8 @@ class Exchange:
         self.outcome = error.outcome
         if error.request_id is None:
             error.request_id = self.request_id
+        if self.head.codec.is_counted and self.model in self._catalogue.models:
+            self._context.statistics.failed(self.model, perf_counter() - self.started_s)
         error.__traceback__ = None  # its frames hold what has come of the body
         try:
             response = refused(error, self.head.codec)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 
 from producer_api.parsing import base64_text
-from shared.state.cards import ITEM_BYTES, Card, TensorSpec
+from shared.state.cards import Card, TensorSpec
 from shared.wire.outcomes import invalid
 
 from .negotiation import RAW, sniff
@@ -48,5 +47,4 @@ def check_rows(body: bytes, card: Card) -> str:
 @lru_cache(maxsize=1024)
 def _sizes(spec: TensorSpec) -> tuple[int | None, int]:
     """Bytes of one row, None when a dimension is free, and what every length is a multiple of even then."""
-    item_bytes = ITEM_BYTES.get(spec.datatype, 1)
-    return spec.row_bytes(), item_bytes * math.prod(size for size in spec.shape if size > 0)
+    return spec.row_bytes(), spec.step_bytes()

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
 
 from shared.wire.outcomes import INVALID_INPUT, RequestError, invalid, malformed
 
 from .json_texts import decoded, end_of_text
-from .schemas import InputTensor, PredictRequest
+from .schemas import PredictRequest
 from .steps import LARGE_BYTES, Steps
 
 LONG_BYTES = 4096
@@ -25,6 +26,14 @@ LONG_BYTES = 4096
 
 STEPS_AT_ONCE = 256
 PIECE_BYTES = 256 * 1024
+
+
+class _WithData(Protocol):
+    @property
+    def data(self) -> msgspec.Raw: ...
+
+
+T = TypeVar("T", bound=_WithData)
 
 _STEM = "cut-"
 _STRINGS = re.compile(rb'(?:[\s,\[\]]*+("[^"\\]*+(?:\\.[^"\\]*+)*+")){1,1024}+', re.DOTALL)
@@ -67,6 +76,18 @@ class Cuts:
             return invalid(f"{error.message.rstrip('.')}, or something that is too long here.", error.field)
         return error
 
+    def inputs_restored(self, inputs: Sequence[T]) -> list[T]:
+        """Put back what was cut out of a body that has nothing long but the data of its inputs.
+
+        Raises:
+            RequestError: ``INVALID_INPUT``: something long stands where nothing long belongs.
+        """
+        left = dict(self.cuts)
+        found = [_with_data(one, left.pop(bytes(one.data), None)) for one in inputs]
+        if left:
+            raise _misplaced()
+        return found
+
     def restored(self, message: PredictRequest) -> Steps[PredictRequest]:
         """Put back what was cut out.
 
@@ -81,12 +102,16 @@ class Cuts:
         if text is not None and b'"%b"' % text.encode() in left:
             text = yield from _text(left.pop(b'"%b"' % text.encode()))
         if left:
-            raise invalid("A text or list is longer than it may be, or a member is there twice.", "body")
+            raise _misplaced()
         return msgspec.structs.replace(message, inputs=inputs, image_base64=text)
 
 
-def _with_data(tensor: InputTensor, data: bytes | None) -> InputTensor:
-    return tensor if data is None else msgspec.structs.replace(tensor, data=msgspec.Raw(data))
+def _misplaced() -> RequestError:
+    return invalid("A text or list is longer than it may be, or a member is there twice.", "body")
+
+
+def _with_data(tensor: T, data: bytes | None) -> T:
+    return tensor if data is None else cast("T", msgspec.structs.replace(cast("Any", tensor), data=msgspec.Raw(data)))
 
 
 def cut(body: bytes) -> Steps[Cuts]:

@@ -93,6 +93,34 @@ def check_lane(state: ModelState, lane: str) -> None:
         raise RequestError(UNKNOWN_LANE, f"Model {state.name!r} has no lane {lane!r}, where your key's requests go.")
 
 
+NUMBERED = "1"
+"""What a version that is no whole number is shown as."""
+
+_MOST_DIGITS = 18
+
+
+def numbered(version: str) -> str:
+    """Return a model's version as a whole number, which clients of the Open Inference Protocol expect it to be."""
+    return version if version.isascii() and version.isdigit() and len(version) <= _MOST_DIGITS else NUMBERED
+
+
+def is_version(asked: str, version: str) -> bool:
+    """Say whether a client that asks for ``asked`` means ``version``: by its own name, or as it is shown."""
+    return asked in (version, numbered(version))
+
+
+def check_version(state: ModelState, asked: str) -> None:
+    """Refuse a request for a version that no consumer of the model serves.
+
+    Raises:
+        RequestError: ``UNKNOWN_MODEL``.
+    """
+    served = state.versions or (() if state.card is None else (state.card.version,))
+    if not any(is_version(asked, one) for one in served):
+        listed = ", ".join(served) or "none"
+        raise RequestError(UNKNOWN_MODEL, f"Model {state.name!r} has no version {asked[:64]!r}; it has {listed}.")
+
+
 def check_wait(backlog: Backlog, service: Service, limit_s: float, now_s: float) -> None:
     """Refuse a request whose answer would probably come too late.
 

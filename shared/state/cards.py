@@ -48,6 +48,10 @@ class TensorSpec(msgspec.Struct, frozen=True):
             return None
         return item * math.prod(self.shape)
 
+    def step_bytes(self) -> int:
+        """Bytes that every length is a multiple of, even where a dimension is free."""
+        return ITEM_BYTES.get(self.datatype, 1) * math.prod(size for size in self.shape if size > 0)
+
 
 class BatchSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a consumer batches: at most ``max_batch`` rows, or what came within ``window_ms`` of the first.

@@ -52,6 +52,7 @@ INTERNAL = Outcome("internal", 500)
 RESULT_GONE = Outcome("result_gone", 410)
 STORE_FULL = Outcome("store_full", 507, retry=True, lasting=False)
 STORE_UNAVAILABLE = Outcome("store_unavailable", 503, retry=True, lasting=False)
+UNSUPPORTED = Outcome("unsupported", 501)
 QUEUE_UNAVAILABLE = Outcome("queue_unavailable", 503, retry=True, lasting=False)
 QUEUE_OUT_OF_MEMORY = Outcome("queue_out_of_memory", 503, retry=True, lasting=False)
 NO_WORKER = Outcome("no_worker", 503, retry=True, lasting=False)
@@ -93,6 +94,7 @@ ALL = (
     RESULT_GONE,
     STORE_FULL,
     STORE_UNAVAILABLE,
+    UNSUPPORTED,
     QUEUE_UNAVAILABLE,
     QUEUE_OUT_OF_MEMORY,
     NO_WORKER,

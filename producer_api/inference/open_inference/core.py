@@ -13,7 +13,7 @@ from msgspec import Struct
 from producer_api.inference.tensors import check_inputs_in_steps
 from producer_api.parsing.schemas import BinaryTensor, InputTensor
 from producer_api.parsing.steps import Steps
-from producer_api.queue.admission import refusal
+from producer_api.queue.admission import is_version, refusal
 from shared.state.cards import ANSWER, TENSORS, Card, TensorSpec
 from shared.wire.messages import MAX_INPUTS, Prediction, Reply, Request, Scalar, Tensor
 from shared.wire.outcomes import MODEL_ERROR, NO_WORKER, RequestError, invalid
@@ -170,7 +170,7 @@ def tensors_of(reply: Reply, asked: Asked) -> list[Tensor]:
         RequestError: ``NO_WORKER``: a consumer of an older version, or of another version of the model than the path
             names, has answered; ``MODEL_ERROR``: an output is missing.
     """
-    if asked.version and reply.model.version != asked.version:
+    if asked.version and not is_version(asked.version, reply.model.version):
         message = (
             f"Version {reply.model.version} of model {reply.model.name!r} has answered: consumers serve several "
             "versions at once. Ask again, or without a version."

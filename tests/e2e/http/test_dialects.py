@@ -92,8 +92,6 @@ class Rows(Texts):
     def decode(
         self, kind: str, body: bytes, head: Head, card: Card, limits: Limits, generated_id: str
     ) -> Decoded | Steps[Decoded]:
-        if head.path["version"] != card.version:
-            raise invalid("There is no such version.")
         message = Request(generated_id, limits.default_timeout_ms, RAW, head.headers[b"x-start"] + body)
         return Decoded(message, True, asked=head.query)
 
@@ -188,7 +186,7 @@ def test_a_path_may_name_more_than_the_model(server: HttpServer, kind: type[Watc
         status, headers, answer = asked_both_ways(connection, path, b"body", ["X-Start: some "])
         assert (status, answer) == (200, b"a=bsome body") and ("content-type", "text/plain") in headers
         status, _, answer = asked_both_ways(connection, path.replace("1", "2"), b"body", ["X-Start: some "])
-        assert (status, answer) == (400, {"sentence": "There is no such version."})
+        assert (status, answer) == (400, {"sentence": "Model 'echo' has no version '2'; it has 1."})
     assert len(kind.express_bodies) == 2
 
 

@@ -264,7 +264,7 @@ def test_refused_before_anything_is_submitted(api: Api) -> None:
         (api.post("echo", b""), 422, "invalid_input"),
         (api.get("/v1/models/echo/predict"), 405, "method_not_allowed"),
         (api.get("/v1/models/echo/predict/"), 404, "not_found"),
-        (api.get("/v2/models/echo/predict"), 404, "not_found"),
+        (api.get("/v3/models/echo/predict"), 404, "not_found"),
     ]
     for answer, status, code in cases:
         assert (answer.status, answer.error["code"]) == (status, code)

@@ -35,7 +35,7 @@ def peak_bytes(step: Callable[[], Any]) -> int:
 def _decode(kind: str, body: bytes, datatype: str) -> str:
     one = card("m", [TensorSpec("x", datatype, (-1,))], max_batch=1 << 30)
     try:
-        at_once(decode_in_steps(kind, body, b"", one, Limits(1000, 1000), "a", None))
+        at_once(decode_in_steps(kind, body, b"", one, Limits(1000, 1000, 1 << 24), "a", None))
     except RequestError as error:
         return error.outcome.code
     return "ok"

@@ -51,7 +51,7 @@ def test_what_is_no_text_is_malformed(text: bytes) -> None:
 
 def steps_of(body: bytes, datatype: str) -> Steps[object]:
     one = card("m", [TensorSpec("x", datatype, (-1,))], max_batch=1 << 30)
-    return decode_in_steps(JSON, body, b"", one, Limits(1000, 1000), "a", None)
+    return decode_in_steps(JSON, body, b"", one, Limits(1000, 1000, 1 << 24), "a", None)
 
 
 GIANTS: dict[str, Callable[[], tuple[bytes, str]]] = {

@@ -38,7 +38,7 @@ LONGEST_SHARE = 0.25
 
 def _decoding(kind: str, body: bytes, datatype: str = "FP32") -> Steps[Any]:
     one = card("m", [TensorSpec("x", datatype, (-1,))], content_types=("image/jpeg", RAW), max_batch=1 << 30)
-    return decode_in_steps(kind, body, b"", one, Limits(1000, 1000), "a", None)
+    return decode_in_steps(kind, body, b"", one, Limits(1000, 1000, 1 << 24), "a", None)
 
 
 def _encoding(reply: dict[str, Any]) -> Steps[bytes]:
@@ -241,7 +241,7 @@ def test_a_name_of_megabytes_that_nobody_knows_takes_no_longer_than_its_bytes(ki
 
     def refused() -> None:
         with pytest.raises(RequestError) as caught:
-            at_once(decode_in_steps(kind, body, b"", one, Limits(1000, 1000), "a", None))
+            at_once(decode_in_steps(kind, body, b"", one, Limits(1000, 1000, 1 << 24), "a", None))
         assert (caught.value.outcome.code, caught.value.field) == ("invalid_input", "body")
 
     usual_s = min(
@@ -257,7 +257,9 @@ def test_a_name_that_looks_like_a_place_is_none(name: str, field: str) -> None:
     one = card("m", [TensorSpec("x", "FP32", (-1,))])
     for body, expected in (({name: 1}, field), ({"parameters": {name: 1}}, "parameters")):
         with pytest.raises(RequestError) as caught:
-            at_once(decode_in_steps(MSGPACK, msgspec.msgpack.encode(body), b"", one, Limits(1000, 1000), "a", None))
+            at_once(
+                decode_in_steps(MSGPACK, msgspec.msgpack.encode(body), b"", one, Limits(1000, 1000, 1 << 24), "a", None)
+            )
         assert caught.value.field == expected
 
 
@@ -315,7 +317,7 @@ elements: dict[str, st.SearchStrategy[Any]] = {
 def outcome(body: bytes, datatype: str) -> Any:
     one = card("m", [TensorSpec("x", datatype, (-1,))], max_batch=1 << 20)
     try:
-        return at_once(decode_in_steps(JSON, body, b"", one, Limits(1000, 1000), "a", None)).request
+        return at_once(decode_in_steps(JSON, body, b"", one, Limits(1000, 1000, 1 << 24), "a", None)).request
     except RequestError:
         return "refused"
 
@@ -327,7 +329,9 @@ def outcome(body: bytes, datatype: str) -> Any:
 ])  # fmt: skip
 def test_what_stands_for_something_long_is_not_told(body: Any, told: tuple[str, str]) -> None:
     with pytest.raises(RequestError) as caught:
-        at_once(decode_in_steps(JSON, json.dumps(body).encode(), b"", card("m", []), Limits(1000, 1000), "a", None))
+        at_once(
+            decode_in_steps(JSON, json.dumps(body).encode(), b"", card("m", []), Limits(1000, 1000, 1 << 24), "a", None)
+        )
     assert caught.value.message.startswith(told[0])
     assert caught.value.field == told[1]
 
@@ -387,7 +391,7 @@ def test_what_is_long_in_another_place_is_refused_soon(body: bytes) -> None:
     """Counted in steps, of which each looks at a bounded number of places: no body makes it look twice."""
     count = 0
     one = card("m", [TensorSpec("x", "FP32", (-1,))], max_batch=4)
-    steps = decode_in_steps(JSON, body, b"", one, Limits(1000, 1000), "a", None)
+    steps = decode_in_steps(JSON, body, b"", one, Limits(1000, 1000, 1 << 24), "a", None)
     refused = None
     while refused is None:
         try:
