@@ -67,6 +67,7 @@ def test_every_outcome_of_predict_is_documented(document: Any) -> None:
         "client_closed",
         "unknown_request",
         "already_answered",
+        "result_gone",
         "unsupported",
     }
     for outcome in ALL:
