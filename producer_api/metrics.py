@@ -82,6 +82,26 @@ def serve_metrics(
     log.info("Metrics at http://%s:%d/metrics.", host, taken)
 
 
+class OfModels(Collector):
+    """A gauge that is computed at each scrape, with a value for each model.
+
+    Attributes:
+        ask: returns the values.
+    """
+
+    def __init__(
+        self, name: str, help: str, registry: Registry, ask: Callable[[], Mapping[str, int]] = dict[str, int]
+    ) -> None:
+        self._name, self._help, self.ask = name, help, ask
+        registry.register(self)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = GaugeMetricFamily(self._name, self._help, labels=("model",))
+        for model, count in self.ask().items():
+            family.add_metric((model,), count)
+        yield family
+
+
 @dataclass(frozen=True, slots=True)
 class QueueMetrics:
     """What a queue records.
@@ -93,6 +113,8 @@ class QueueMetrics:
         redis_errors: failed commands and lost connections.
         bodies_resent: requests that went again, with their body, since a consumer did not find it in shared memory.
         bodies: what bodies in shared memory take.
+        held: requests that wait for a consumer, by model; asked for at each scrape.
+        held_bytes: what bodies take that wait in this process for a model's card.
     """
 
     admit_duration: Series
@@ -101,10 +123,17 @@ class QueueMetrics:
     redis_errors: Counter
     bodies_resent: Counter
     bodies: Gauge
+    held: OfModels
+    held_bytes: Gauge
 
     def watch_bodies(self, used_bytes: Callable[[], int]) -> None:
         """Show what bodies in shared memory take."""
         self.bodies.set_function(used_bytes)
+
+    def watch_held(self, counts: Callable[[], Mapping[str, int]], held_bytes: Callable[[], int]) -> None:
+        """Show how many requests wait for a consumer of each model, and what the bodies take that wait here."""
+        self.held.ask = counts
+        self.held_bytes.set_function(held_bytes)
 
 
 def queue_metrics(registry: Registry) -> QueueMetrics:
@@ -120,6 +149,8 @@ def queue_metrics(registry: Registry) -> QueueMetrics:
         Counter("headrace_redis_errors", "Failed Redis commands and lost connections.", registry=registry),
         Counter("headrace_bodies_resent", "Requests sent again with their body.", registry=registry),
         Gauge("headrace_shared_bodies_bytes", "What bodies in shared memory take.", registry=registry),
+        OfModels("headrace_held_requests", "Requests that wait for a consumer of a model that has none.", registry),
+        Gauge("headrace_held_bytes", "Bodies that wait for a model's card.", registry=registry),
     )
 
 
@@ -189,19 +220,6 @@ class Tally(Collector):
         yield family
 
 
-class _OfModels(Collector):
-    """A gauge that is computed at each scrape, with a value for each model."""
-
-    def __init__(self, name: str, help: str, ask: Callable[[], Mapping[str, int]]) -> None:
-        self._name, self._help, self._ask = name, help, ask
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        family = GaugeMetricFamily(self._name, self._help, labels=("model",))
-        for model, count in self._ask().items():
-            family.add_metric((model,), count)
-        yield family
-
-
 class ApiMetrics:
     """What the HTTP side records.
 
@@ -268,7 +286,7 @@ class ApiMetrics:
             ("headrace_failed_consumers", "Consumers that died and do not live well yet.", failed),
             ("headrace_model_versions", "Versions of a model that its live consumers serve.", versions),
         ):
-            registry.register(_OfModels(name, help, ask))
+            OfModels(name, help, registry, ask)
         self._series: dict[tuple[str, int], Series] = {}
 
     def observe_request(self, route: str, status: int, seconds: float, trace_id: str | None = None) -> None:

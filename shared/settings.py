@@ -34,6 +34,7 @@ MOST_FRONT_ENDS = 64
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
 TRACING = ("off", "otlp")
+ON_OFF = ("on", "off")
 MAX_BATCH_CEILING = 4096
 
 _HOST = re.compile(r"(?:\*|(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|[0-9a-f]*:[0-9a-f:.]*)\Z")
@@ -222,6 +223,7 @@ class Settings:
     max_receiving_bytes: int = _whole(0, 0, 1 << 40)
     max_wait_ms: int = _whole(0, 0, 3_600_000)
     max_in_flight: int = _whole(4096, 1, 1_000_000)
+    hold_while_cold: str = _choice("on", ON_OFF)
     log_level: str = _choice("info", LOG_LEVELS)
     log_format: str = _choice("text", LOG_FORMATS)
     tracing: str = _choice("off", TRACING)

@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from consumer.models.base import IMAGES, RAW, Result
+from producer_api.load.cold_room import ColdRoom
+from producer_api.load.cold_start import ColdStart
+from producer_api.queue.admission import check_cold, no_room
+from producer_api.queue.held import HeldRequests
 from producer_api.queue.interface import Answer, Catalogue, GiveUp, ModelState, Standing
 from shared.keys import DEFAULT_LANE
 from shared.state.cards import BatchSettings, Card, TensorSpec
@@ -130,6 +134,9 @@ class InMemoryQueue:
         self._lane_limit = lane_limit
         self._lanes: dict[str, _Lane] = {}
         self._loading: dict[str, int | None] = {}
+        self._cold: dict[str, ColdStart | None] = {}
+        self.room = ColdRoom(1000, 1 << 20)
+        self._held_requests: HeldRequests | None = None
         self._held = False
         self._closed = False
         self._waits: set[asyncio.Task[None]] = set()
@@ -146,6 +153,15 @@ class InMemoryQueue:
     def set_workers(self, model: str, workers: int) -> None:
         """Say how many workers live."""
         self._lanes[model].workers = workers
+
+    def set_cold(self, model: str, cold: ColdStart | None) -> None:
+        """Say when a model that nobody serves will be; requests wait for it."""
+        self._cold[model] = cold
+
+    def look(self) -> None:
+        """Let those go on that wait for a card, as the real one does with every snapshot; on the event loop."""
+        if self._held_requests is not None:
+            self._held_requests.look(self.catalogue())
 
     def set_loading(self, model: str, ready_in_s: int | None) -> None:
         """Say that a model nobody serves will probably be ready in so many seconds; None: nothing comes."""
@@ -167,6 +183,8 @@ class InMemoryQueue:
     async def close(self) -> None:
         """See the interface."""
         self._closed = True
+        if self._held_requests is not None:
+            self._held_requests.close()
         tasks = [lane.task for lane in self._lanes.values() if lane.task is not None]
         for task in tasks:
             task.cancel()
@@ -187,6 +205,7 @@ class InMemoryQueue:
                 len(lane.queued),
                 lanes=dict.fromkeys(self._lanes_of(name)),
                 ready_in_s=None if lane.workers else self._loading.get(name),
+                cold=None if lane.workers else self._cold.get(name),
             )
             for name, lane in list(self._lanes.items())
             if ":" not in name
@@ -235,6 +254,24 @@ class InMemoryQueue:
                 place.queued = deque(item for item in place.queued if item.request.id != request.id)
 
         return give_up
+
+    def await_card(
+        self,
+        state: ModelState,
+        size_bytes: int,
+        limit_s: float,
+        go_on: Callable[[], None],
+        refused: Callable[[RequestError], None],
+    ) -> GiveUp:
+        """See the interface."""
+        assert state.cold is not None
+        check_cold(state, self.room, state.cold.wait_s(0, 1.0), limit_s, perf_counter())
+        place = self.room.enter(state.name, size_bytes)
+        if place is None:
+            raise no_room(state, self.room, state.cold.wait_s(0, 1.0))
+        if self._held_requests is None:
+            self._held_requests = HeldRequests(self.room)
+        return self._held_requests.hold(state.name, place, limit_s, go_on, refused)
 
     def _lane(self, model: str, lane: str) -> _Lane:
         if model not in self._lanes:
@@ -289,7 +326,7 @@ class InMemoryQueue:
         lane = self._lanes.get(model)
         if lane is None:
             raise _no(UNKNOWN_MODEL, f"There is no model {model}.")
-        if lane.workers < 1:
+        if lane.workers < 1 and self._cold.get(model) is None:
             raise _no(NO_WORKER, f"No worker serves {model}.")
         if not id_is_generated and request.id in lane.known:
             return lane

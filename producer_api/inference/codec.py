@@ -176,6 +176,14 @@ class Codec(Protocol):
         yield
         raise AssertionError("the path names the model")
 
+    def timeout_ms(self, head: Head, body: bytes, limits: Limits) -> int:
+        """Return how long the client waits for its answer, told without the model's card, which nobody knows yet.
+
+        Once the card is known the request is decoded, and what it says then holds. Where telling takes long, it is the
+        most that it may be.
+        """
+        return limits.default_timeout_ms
+
     def decode(
         self, kind: str, body: bytes, head: Head, card: Card, limits: Limits, generated_id: str
     ) -> Decoded | Steps[Decoded]:

@@ -92,6 +92,19 @@ def decode_in_steps(
     return Decoded(request, options.id is None)
 
 
+def timeout_of(kind: str, body: bytes, query: bytes, limits: Limits) -> int:
+    """Return how long the client of a request waits for its answer in ms, without decoding all of it.
+
+    Raises:
+        RequestError: ``MALFORMED`` or ``INVALID_INPUT``.
+    """
+    options = query_options(query) if query else _NO_OPTIONS
+    if kind in (JSON, MSGPACK) and not query:
+        message = from_msgpack(body) if kind == MSGPACK else from_json(body)
+        options = message.parameters or _NO_OPTIONS
+    return min(options.timeout_ms or limits.default_timeout_ms, limits.max_timeout_ms)
+
+
 def _payload(
     message: PredictRequest | PredictMsgpack, card: Card
 ) -> Steps[tuple[tuple[Tensor, ...] | None, str | None, bytes | None]]:

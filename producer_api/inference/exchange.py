@@ -14,19 +14,21 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
+import msgspec
+
 from producer_api.auth import Client
 from producer_api.later.interface import LaterRequests, Placed
 from producer_api.later.jobs import State
 from producer_api.load.body_budget import IncomingBody
 from producer_api.metrics import UNKNOWN
 from producer_api.parsing.steps import LARGE_BYTES, Steps, at_once
-from producer_api.queue.admission import admit, check_lane, check_version
+from producer_api.queue.admission import check_lane, check_start, check_version, let_in, refusal
 from producer_api.queue.interface import Answer, GiveUp, ModelState
 from shared.process.logs import about
 from shared.state.cards import Card
 from shared.tracing.spans import RequestSpan
-from shared.wire.messages import Reply
-from shared.wire.outcomes import ACCEPTED, CLIENT_CLOSED, INTERNAL, OK, Outcome, RequestError, malformed
+from shared.wire.messages import Reply, Request
+from shared.wire.outcomes import ACCEPTED, CLIENT_CLOSED, EXPIRED, INTERNAL, OK, Outcome, RequestError, malformed
 
 from .codec import Decoded, Head, Response
 from .context import AppContext
@@ -38,6 +40,10 @@ from .request_ids import fingerprint_in_steps, id_of_key
 log = logging.getLogger("headrace.http")
 
 Respond = Callable[["Exchange", Response], None]
+
+
+class _NotDescribed(Exception):
+    """The model that the body names has no card yet; its argument is the body."""
 
 
 class Exchange:
@@ -62,6 +68,7 @@ class Exchange:
         "_context",
         "_give_up",
         "_has_place",
+        "_held_s",
         "_kind",
         "_media_type",
         "_respond",
@@ -77,7 +84,7 @@ class Exchange:
     )
 
     _asked: Any
-    _card: Card
+    _card: Card | None
     _kind: str
     _respond: Respond
     _state: ModelState
@@ -92,6 +99,7 @@ class Exchange:
         self._media_type: str | None = None
         self._give_up: GiveUp | None = None
         self._task: asyncio.Task[None] | None = None
+        self._card, self._held_s = None, 0.0
         self._has_place = self.closed = False
 
     def enter(self) -> None:
@@ -111,18 +119,18 @@ class Exchange:
         """Let it in: to a place, and to its model once that is known."""
         head, state = self.head, None
         if self.model:
-            state = admit(self._catalogue, self.model, self.request_id)
+            state = let_in(self._catalogue, self.model, self.request_id)
         if not self._has_place:
             self._context.in_flight.enter()
             self._has_place = True
         if state is not None:
-            if head.client is not None:
-                check_lane(state, head.lane)
-            if head.version:
-                check_version(state, head.version)
-            assert state.card is not None  # else it would not be open
-            self._kind = head.codec.body_kind(head, state.card)
             self._card, self._state = state.card, state
+            if state.card is not None:  # else it is held, and admitted again when there is one
+                if head.client is not None:
+                    check_lane(state, head.lane)
+                if head.version:
+                    check_version(state, head.version)
+                self._kind = head.codec.body_kind(head, state.card)
 
     def _admit_anew(self) -> None:
         """Let it in as if it came now: time has passed, and the model may be gone."""
@@ -153,11 +161,15 @@ class Exchange:
                 self.enter()
             elif not self._has_place:
                 self._admit_anew()
+            card = self._card
+            if card is None and self.model:
+                self._hold(body)
+                return
             context.metrics.received.observe(len(body))
             decoded: Decoded | Steps[Decoded]
-            if head.model and head.idempotency_key is None:
+            if card is not None and head.model and head.idempotency_key is None:
                 limits = context.limits if head.later is None else context.later_limits
-                decoded = head.codec.decode(self._kind, body, head, self._card, limits, self.request_id)
+                decoded = head.codec.decode(self._kind, body, head, card, limits, self.request_id)
             else:
                 steps = self._decode_in_steps(body)
                 is_long = len(body) > LARGE_BYTES or head.content_encoding is not None
@@ -166,6 +178,25 @@ class Exchange:
                 self._submit(decoded)
             else:
                 self._task = asyncio.create_task(self._decode(decoded, len(body)))
+        except _NotDescribed:
+            self._hold(body)
+        except Exception as error:
+            self._fail(error)
+
+    def _hold(self, body: bytes) -> None:
+        """Wait until the model's card is known, and start again then. Never raises."""
+        since_s, head = perf_counter(), self.head
+
+        def go_on() -> None:
+            self._held_s += perf_counter() - since_s
+            self._give_up, self._has_place = None, False
+            self._context.in_flight.leave()  # it enters again, as what has just come
+            self.start(body, self._respond)
+
+        try:
+            limits = self._context.limits if head.later is None else self._context.later_limits
+            limit_s = head.codec.timeout_ms(head, body, limits) / 1000 - self._held_s
+            self._give_up = self._context.queue.await_card(self._state, len(body), limit_s, go_on, self._fail)
         except Exception as error:
             self._fail(error)
 
@@ -175,10 +206,13 @@ class Exchange:
         if not self.model:
             self.model = yield from codec.model_name(head, body)
             self._admit()
+        card = self._card
+        if card is None:
+            raise _NotDescribed(body)
         if key is not None:
             self.request_id = id_of_key(key, b"" if head.client is None else head.client.key.digest)
         limits = self._context.limits if head.later is None else self._context.later_limits
-        made = codec.decode(self._kind, body, head, self._card, limits, self.request_id)
+        made = codec.decode(self._kind, body, head, card, limits, self.request_id)
         decoded = made if isinstance(made, Decoded) else (yield from made)
         if key is None:
             return decoded
@@ -206,17 +240,22 @@ class Exchange:
             if not self.closed:  # somebody still waits
                 self._admit_anew()
                 self._submit(decoded)
+        except _NotDescribed as held:
+            self._hold(held.args[0])
         except Exception as error:
             self._fail(error)
 
     def _submit(self, decoded: Decoded) -> None:
-        self.request_id, self._asked = decoded.request.id, decoded.asked
+        request = decoded.request
+        self.request_id, self._asked = request.id, decoded.asked
         if self.head.later is not None and self._context.later is not None:
             self._put_off(decoded, self._context.later)
             return
+        if self._held_s:
+            request = _without(request, self._held_s)
         give_up = self._context.queue.begin(
             self._state,
-            decoded.request,
+            request,
             id_is_generated=decoded.id_is_generated,
             done=self._done,
             fingerprint=decoded.fingerprint,
@@ -228,6 +267,9 @@ class Exchange:
     def _put_off(self, decoded: Decoded, later: LaterRequests) -> None:
         """Have it answered later."""
         assert self._media_type is not None
+        cold = self._state.cold
+        if cold is not None:
+            check_start(self._state, cold.in_s, decoded.request.ttl_ms / 1000)
         job = new_job(self.head, decoded, self._media_type, self._context.keep_ms)
         later.submit(self._state, self.head.lane, job, self._placed)
 
@@ -336,3 +378,15 @@ class Exchange:
             self._client.leave()
         known = self.model if self.model in self._catalogue.models else UNKNOWN
         self._context.metrics.requests.counts[known, self.outcome.code] += 1
+
+
+def _without(request: Request, held_s: float) -> Request:
+    """Return the request with the time to live that is left.
+
+    Raises:
+        RequestError: ``EXPIRED``.
+    """
+    left_ms = request.ttl_ms - round(held_s * 1000)
+    if left_ms < 1:
+        raise refusal(EXPIRED, "The deadline passed before a consumer was ready.", request.id)
+    return msgspec.structs.replace(request, ttl_ms=left_ms)

@@ -11,9 +11,9 @@ from shared.wire.messages import Reply
 from shared.wire.outcomes import UNSUPPORTED_MEDIA_TYPE, RequestError
 
 from .codec import Codec, Decoded, Head, Limits, Response
-from .decoding import decode_in_steps
+from .decoding import decode_in_steps, timeout_of
 from .encoding import encode_reply, encode_reply_in_steps, is_large, json_encoder
-from .negotiation import JSON, MSGPACK, RAW, body_type, choose
+from .negotiation import JSON, MSGPACK, RAW, body_type, choose, media_type
 
 PATH = "/v1/models/{model}/predict"
 
@@ -31,6 +31,12 @@ class Native(Codec):
         if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
             raise RequestError(UNSUPPORTED_MEDIA_TYPE, "Send the body uncompressed.", field="Content-Encoding")
         return body_type(head.content_type, card.content_types)
+
+    def timeout_ms(self, head: Head, body: bytes, limits: Limits) -> int:
+        """See the interface."""
+        if len(body) > LARGE_BYTES and not head.query:
+            return limits.max_timeout_ms
+        return timeout_of(media_type(head.content_type), body, head.query, limits)
 
     def decode(
         self, kind: str, body: bytes, head: Head, card: Card, limits: Limits, generated_id: str

@@ -112,15 +112,19 @@ def body_type(content_type: bytes, taken: tuple[str, ...]) -> str:
     Raises:
         RequestError: ``UNSUPPORTED_MEDIA_TYPE``.
     """
-    name = content_type.decode("latin-1").partition(";")[0].strip().lower()
-    if name == X_MSGPACK:
-        return MSGPACK
+    name = media_type(content_type)
     if name in (JSON, MSGPACK) or name in taken:
         return name
     said = f"not {name[:80]}" if name else "and Content-Type has to say which"
     raise RequestError(
         UNSUPPORTED_MEDIA_TYPE, f"The model takes {', '.join((*taken, JSON, MSGPACK))}, {said}.", field="Content-Type"
     )
+
+
+def media_type(content_type: bytes) -> str:
+    """Return the media type of a body as it is called here, without its parameters, whoever takes it."""
+    name = content_type.decode("latin-1").partition(";")[0].strip().lower()
+    return MSGPACK if name == X_MSGPACK else name
 
 
 def sniff(body: bytes) -> str | None:

@@ -175,6 +175,7 @@ class ModelSummary(Struct, frozen=True):
     ``state``: ``ready``; ``loading``, with ``ready_in_s``, the seconds that will probably take; ``draining``;
     ``silent``: its consumers claim requests and answer none; ``failed``: they died or cannot load it; ``away``: it
     has none.
+    ``held_until_s``: no consumer serves it, and requests wait for one, which will probably take so many seconds.
     ``failures``: a sentence on each consumer that died and has not run well since; left out if there is none.
     """
 
@@ -188,6 +189,7 @@ class ModelSummary(Struct, frozen=True):
     serving: Serving = Serving.OPEN
     state: Condition = Condition.READY
     ready_in_s: int | UnsetType = UNSET
+    held_until_s: int | UnsetType = UNSET
     failures: list[str] | UnsetType = UNSET
 
 

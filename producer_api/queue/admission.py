@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
+from producer_api.load.cold_room import ColdRoom
 from producer_api.load.wait_estimate import Backlog, Service
 from shared.state.desired_state import Serving
 from shared.wire.outcomes import (
     DRAINING,
     LOADING,
     NO_WORKER,
+    OVERLOADED,
     QUEUE_OUT_OF_MEMORY,
     QUEUE_UNAVAILABLE,
     UNKNOWN_LANE,
@@ -55,7 +59,18 @@ def _unknown(catalogue: Catalogue, name: str) -> RequestError:
 
 
 def admit(catalogue: Catalogue, name: str, key: str) -> ModelState:
+    """As :func:`let_in`; a model whose card is not known yet takes nothing."""
+    state = let_in(catalogue, name, key)
+    if state.card is None:
+        raise not_served(state)
+    return state
+
+
+def let_in(catalogue: Catalogue, name: str, key: str) -> ModelState:
     """Return the state of the model that takes a request for ``name`` now, as far as this front end can tell.
+
+    One that is cold takes requests that wait for a consumer. Its card may not be known yet: then they wait with
+    :meth:`Queue.await_card`.
 
     Raises:
         RequestError: ``UNKNOWN_MODEL``, ``QUEUE_UNAVAILABLE``, ``QUEUE_OUT_OF_MEMORY``, ``DRAINING``, ``LOADING``,
@@ -71,7 +86,8 @@ def admit(catalogue: Catalogue, name: str, key: str) -> ModelState:
     if not state.is_open:
         if state.serving is Serving.DRAINING:
             raise refusal(DRAINING, f"Model {name!r} is being drained and takes no requests.", None, DRAIN_RETRY_S)
-        raise not_served(state)
+        if state.cold is None:
+            raise not_served(state)
     return state
 
 
@@ -81,6 +97,57 @@ def not_served(state: ModelState) -> RequestError:
         return refusal(NO_WORKER, f"No consumer is running for model {state.name!r}.")
     message = f"Model {state.name!r} is loading; it will probably be ready in {state.ready_in_s} s."
     return refusal(LOADING, message, retry_after_s=state.ready_in_s)
+
+
+def check_start(state: ModelState, wait_s: float, limit_s: float) -> None:
+    """Refuse a request to a model without a live consumer whose answer would come too late.
+
+    Args:
+        wait_s: the seconds until its answer, as far as is known: the start and the requests ahead.
+        limit_s: what the answer may take.
+
+    Raises:
+        RequestError: ``LOADING`` while a consumer is coming, else ``NO_WORKER``; with the wait.
+    """
+    assert state.cold is not None
+    if wait_s <= limit_s:
+        return
+    seconds = math.ceil(wait_s)
+    if state.cold.is_coming:
+        message = (
+            f"Model {state.name!r} is loading, and with the requests ahead of it the answer will probably take "
+            f"{seconds} s, longer than the {limit_s:g} s that it may take."
+        )
+        raise refusal(LOADING, message, retry_after_s=seconds)
+    message = (
+        f"No consumer is running for model {state.name!r}; starting one and answering the requests ahead takes "
+        f"about {seconds} s, longer than the {limit_s:g} s that the answer may take."
+    )
+    raise refusal(NO_WORKER, message, retry_after_s=seconds)
+
+
+def check_cold(state: ModelState, room: ColdRoom, wait_s: float, limit_s: float, now_s: float) -> None:
+    """Refuse a request to a model without a live consumer that would wait too long, or in vain.
+
+    Args:
+        wait_s, limit_s: see :func:`check_start`.
+
+    Raises:
+        RequestError: as there; ``NO_WORKER`` also where nobody has started a consumer for those that waited.
+    """
+    check_start(state, wait_s, limit_s)
+    assert state.cold is not None
+    if state.cold.is_coming:
+        room.heeded(state.name)
+    elif refused_s := room.refused_for_s(state.name, limit_s, now_s):
+        message = f"No consumer is running for model {state.name!r}, and none was started for the requests that waited."
+        raise refusal(NO_WORKER, message, retry_after_s=refused_s)
+
+
+def no_room(state: ModelState, room: ColdRoom, wait_s: float) -> RequestError:
+    """Make the error for a request that would wait for a consumer where too many do already."""
+    message = f"Too many requests wait here for consumers to start: {sum(room.counts().values())}."
+    return refusal(OVERLOADED, message, retry_after_s=math.ceil(wait_s))
 
 
 def check_lane(state: ModelState, lane: str) -> None:

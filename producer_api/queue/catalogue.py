@@ -6,6 +6,8 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from producer_api.load.cold_start import ColdStart, cold_start
+from producer_api.load.loading_models import LoadingModels, hopeless
 from producer_api.load.wait_estimate import service_of
 from shared import keys
 from shared.names import is_name
@@ -19,7 +21,6 @@ from shared.state.lanes import bytes_from, from_pairs
 from shared.state.starts import Phase, Start
 
 from .interface import DEFAULT_ONLY, Catalogue, ModelState
-from .loading_models import LoadingModels, hopeless
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +46,15 @@ class CatalogueReader:
         link: the connection to ask on.
         alive_ms: a worker whose last heartbeat is older than this counts as gone.
         configured: models that are in the snapshot, whether anybody has spoken of them or not.
+        holds: requests may wait for a consumer of a model that has none.
 
     Attributes:
         expects: by the last snapshot a consumer will serve in a moment, so that the next one should come soon.
     """
 
-    def __init__(self, link: Link, alive_ms: int, configured: Iterable[str] = ()) -> None:
+    def __init__(self, link: Link, alive_ms: int, configured: Iterable[str] = (), *, holds: bool = False) -> None:
         self._link = link
-        self._alive_ms = alive_ms
+        self._alive_ms, self._holds = alive_ms, holds
         self._loading = LoadingModels(configured)
         self.expects = False
         self._decoded: dict[str, tuple[list[bytes], cards.Card | None]] = {}
@@ -98,7 +100,8 @@ class CatalogueReader:
         states: dict[str, ModelState] = {}
         expects = False
         for name in names:
-            decoded, workers = self._card(name, next(answers)), _names(next(answers))
+            fields, workers = next(answers), _names(next(answers))
+            decoded = self._card(name, fields)
             serving, lanes = serving_from(next(answers)), lanes_of(next(answers))
             died = failures.decode(_fields(next(answers)), now_ms)
             started = starts.decode(_fields(next(answers)))
@@ -119,10 +122,18 @@ class CatalogueReader:
             queued = sum(lengths.values())
             failed = failures_of(died, started, now_ms)
             ready_in_s = self._loading.ready_in_s(name, alive, started, died, now_ms)
-            expects = expects or ready_in_s is not None or any(one.is_under_way(now_ms) for one in started.values())
+            cold = None
+            if self._holds and serving is not Serving.DRAINING:
+                if not alive:
+                    alone = None if decoded is None else service_of(decoded.batch, 1)
+                    cold = cold_start(ready_in_s, started, died, now_ms, alone)
+                elif not fields:  # it has come since the card was read
+                    cold = ColdStart(1, True)
+            expects = expects or ready_in_s is not None or (cold is not None and cold.is_coming)
+            expects = expects or any(one.is_under_way(now_ms) for one in started.values())
             states[name] = ModelState(
                 name, decoded, alive, queued, service, serving, lanes, lengths, failed, late, taken, ready_in_s,
-                bodies_of(said_by_live), self._versions[name],
+                bodies_of(said_by_live), self._versions[name], cold,
             )  # fmt: skip
         self.expects = expects
         return Catalogue(states, redis_ok=True, memory_full=is_memory_full(memory))

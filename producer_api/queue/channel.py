@@ -60,6 +60,11 @@ class Wait:
             if self._id_is_generated:
                 self._admitter.cancel(self.pending)
 
+    def withdraw(self) -> None:
+        """Take back what has ended here, if nobody can ask for its answer: it may still wait in the lane."""
+        if self._id_is_generated:
+            self._admitter.cancel(self.pending)
+
 
 class Channel:
     """Joins the admitter and the reply reader of one lane; made on the event loop that uses it.

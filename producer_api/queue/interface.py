@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 
+from producer_api.load.cold_start import ColdStart
 from producer_api.load.wait_estimate import Service
 from shared.keys import DEFAULT_LANE
 from shared.state.cards import Card
@@ -61,6 +62,7 @@ class ModelState:
         bodies: the folder of bodies in shared memory that all its workers read; empty when they do not agree.
         versions: of the model, as its live workers say; where there are several its card changes with each heartbeat.
         ready_in_s: while no consumer serves it and one is loading it or about to: seconds that will probably take.
+        cold: while no consumer serves it and requests may wait for one: what is known of it; else None.
     """
 
     name: str
@@ -77,6 +79,7 @@ class ModelState:
     ready_in_s: int | None = None
     bodies: str = ""
     versions: Sequence[str] = ()
+    cold: ColdStart | None = None
     is_open: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -181,7 +184,8 @@ class Queue(Protocol):
         """Put a request into one of the model's lanes without waiting for its reply.
 
         Args:
-            state: the model, which has been admitted (``admission.admit``) and has this lane.
+            state: the model, which has been admitted (``admission.admit``) and has this lane. One that is
+                ``cold`` takes requests whose time covers its start and the requests ahead of them.
             request: ``reply_to`` is filled in by the queue.
             id_is_generated: the front end made the id, so no client can ask for this reply again and it is deleted once
                 delivered. A client's own id is looked up first: if its reply is there, that is the answer; if it
@@ -198,7 +202,34 @@ class Queue(Protocol):
 
         Raises:
             RequestError: the request was refused at once, and ``done`` will not be called: ``WAIT_TOO_LONG``,
-                ``LANE_FULL``, ``QUEUE_UNAVAILABLE``, ``QUEUE_OUT_OF_MEMORY``, ``NO_WORKER``, ``SHUTTING_DOWN``.
+                ``LANE_FULL``, ``QUEUE_UNAVAILABLE``, ``QUEUE_OUT_OF_MEMORY``, ``NO_WORKER``, ``LOADING``,
+                ``OVERLOADED``, ``SHUTTING_DOWN``.
+        """
+
+    def await_card(
+        self,
+        state: ModelState,
+        size_bytes: int,
+        limit_s: float,
+        go_on: Callable[[], None],
+        refused: Callable[[RequestError], None],
+    ) -> GiveUp:
+        """Let a request wait in this process until a model without a live consumer says what it takes.
+
+        Args:
+            state: the model, which has been let in (``admission.let_in``) without a card.
+            size_bytes: of the body that the caller keeps meanwhile.
+            limit_s: what the answer may take.
+            go_on: called once, on the event loop, when the model's card is known; the request is then to be admitted.
+            refused: called instead with the error that ended the wait: the model cannot be served after all, is being
+                drained, or the time is up. Neither may raise.
+
+        Returns:
+            What to call when the client no longer waits: neither is called after that.
+
+        Raises:
+            RequestError: the request was refused at once: ``LOADING``, ``NO_WORKER``, ``OVERLOADED``,
+                ``SHUTTING_DOWN``.
         """
 
     async def find(self, model: str, request_id: str, lane: str = DEFAULT_LANE) -> Reply | Standing:

@@ -7,10 +7,11 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from producer_api.background import forever
+from producer_api.load.cold_room import ColdRoom
 from shared.keys import DEFAULT_LANE, FRONT_END
 from shared.process.logs import about
 from shared.redis.advice import told
@@ -23,11 +24,12 @@ from shared.wire.messages import Reply, Request
 from shared.wire.outcomes import INTERNAL, QUEUE_UNAVAILABLE, SHUTTING_DOWN, UNKNOWN_OUTCOME, RequestError
 from shared.wire.trace_context import sampled_trace_id
 
-from .admission import check_lane, check_wait, find_model, refusal
+from .admission import check_cold, check_lane, check_wait, find_model, no_room, refusal
 from .admitter import Instruments
 from .body_store import BodyStore
 from .catalogue import CatalogueReader
 from .channel import Channel
+from .held import HeldRequests
 from .interface import Answer, Catalogue, GiveUp, ModelState, Standing
 from .lookup import Lookup
 from .shared_wait import SharedWait
@@ -61,6 +63,9 @@ class QueueInstruments(Instruments, Protocol):
     def watch_bodies(self, used_bytes: Callable[[], int]) -> None:
         """Show what bodies in shared memory take."""
 
+    def watch_held(self, counts: Callable[[], Mapping[str, int]], held_bytes: Callable[[], int]) -> None:
+        """Show how many requests wait for a consumer of each model, and what the bodies take that wait here."""
+
 
 class RedisQueue:
     """Admits through Redis functions and waits on reply streams, one channel per model and lane.
@@ -79,6 +84,8 @@ class RedisQueue:
         self._max_wait_s = settings.max_wait_ms / 1000 or math.inf
         self._bodies = BodyStore(self._instance, settings.shared_bodies_mb << 20)
         instruments.watch_bodies(lambda: self._bodies.used_bytes)
+        self._room = ColdRoom(max(1, settings.max_in_flight // 2), settings.receiving_limit_bytes // 2)
+        instruments.watch_held(self._room.counts, lambda: self._room.held_bytes)
         self._closed = self._was_demoted = False
         self._refresher: asyncio.Task[None] | None = None
 
@@ -90,7 +97,9 @@ class RedisQueue:
         )
         self._catalogue_link = Link(self._client)
         self._lookup = Lookup(self._client, self._settings.socket_timeout_s)
-        self._reader = CatalogueReader(self._catalogue_link, self._settings.lease_ms, self._configured)
+        holds = settings.hold_while_cold == "on"
+        self._reader = CatalogueReader(self._catalogue_link, settings.lease_ms, self._configured, holds=holds)
+        self._held = HeldRequests(self._room)
         await self._refresh()
         self._refresher = asyncio.create_task(
             forever("Reading the list of models", self._refresh_forever, lambda: self._closed)
@@ -102,6 +111,7 @@ class RedisQueue:
         if self._refresher is not None:
             self._refresher.cancel()
             await asyncio.gather(self._refresher, return_exceptions=True)
+        self._held.close()
         for channel in self._channels.values():
             await channel.close()
         await self._lookup.close()
@@ -126,6 +136,12 @@ class RedisQueue:
                 channel.set_limit(self._catalogue.models[model].lanes.get(lane))
                 channel.set_bytes(self._catalogue.models[model].bytes.get(lane))
             await self._close_channels_of_removed_lanes()
+            for name, state in fresh.models.items():
+                if state.workers:
+                    self._room.served(name)
+                elif state.cold is not None and state.cold.is_coming:
+                    self._room.heeded(name)
+            self._held.look(self._catalogue)
             if self._was_demoted:
                 self._connect_anew()
         except (RedisError, OSError) as error:
@@ -197,6 +213,8 @@ class RedisQueue:
         """See the interface."""
         if self._closed:
             raise refusal(SHUTTING_DOWN, "The front end is shutting down.", request.id)
+        if state.cold is not None:
+            return self._begin_cold(state, request, id_is_generated, done, fingerprint, lane)
         channel, service = self._channel(state, lane), state.service
         backlog = channel.backlog
         begun_s, ahead = time.perf_counter(), backlog.length
@@ -219,6 +237,65 @@ class RedisQueue:
         if at is not None:
             return SharedWait(channel, self._bodies, request, at, ended, self._instruments.bodies_resent.inc).give_up
         return channel.begin(request, id_is_generated=id_is_generated, done=ended, fingerprint=fingerprint).give_up
+
+    def _begin_cold(
+        self,
+        state: ModelState,
+        request: Request,
+        id_is_generated: bool,
+        done: Callable[[Answer | RequestError], None],
+        fingerprint: str,
+        lane: str,
+    ) -> GiveUp:
+        """Admit what is to wait for a consumer to live: from there on the queue has it, like everything else."""
+        assert state.cold is not None
+        channel = self._channel(state, lane)
+        backlog, begun_s = channel.backlog, time.perf_counter()
+        wait_s = state.cold.wait_s(max(backlog.length, state.lengths.get(lane, 0)), backlog.slowness)
+        limit_s = min(request.ttl_ms / 1000, self._max_wait_s)
+        check_cold(state, self._room, wait_s, limit_s, begun_s)
+        place = self._room.enter(state.name)
+        if place is None:
+            raise no_room(state, self._room, wait_s)
+
+        def ended(result: bytes | RequestError) -> None:
+            place.leave()
+            if not isinstance(result, RequestError):
+                done(self._answer(request, result, time.perf_counter() - begun_s))
+                return
+            if result.outcome is UNKNOWN_OUTCOME:  # where no consumer has come, nothing else would remove it
+                wait.withdraw()
+            done(result)
+
+        def gave_up() -> None:
+            place.leave()
+            wait.give_up()
+
+        try:
+            wait = channel.begin(request, id_is_generated=id_is_generated, done=ended, fingerprint=fingerprint)
+        except BaseException:
+            place.leave()
+            raise
+        return gave_up
+
+    def await_card(
+        self,
+        state: ModelState,
+        size_bytes: int,
+        limit_s: float,
+        go_on: Callable[[], None],
+        refused: Callable[[RequestError], None],
+    ) -> GiveUp:
+        """See the interface."""
+        if self._closed:
+            raise refusal(SHUTTING_DOWN, "The front end is shutting down.")
+        assert state.cold is not None
+        wait_s, limit_s = state.cold.wait_s(0, 1.0), min(limit_s, self._max_wait_s)
+        check_cold(state, self._room, wait_s, limit_s, time.perf_counter())
+        place = self._room.enter(state.name, size_bytes)
+        if place is None:
+            raise no_room(state, self._room, wait_s)
+        return self._held.hold(state.name, place, limit_s, go_on, refused)
 
     def _shared_place(self, state: ModelState, request: Request, channel: Channel, lane: str) -> At | None:
         """Keep the body in shared memory, if all of the model's consumers read it there. Only where the id is ours:

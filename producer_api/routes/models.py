@@ -31,6 +31,7 @@ def _summary(state: ModelState) -> ModelSummary:
         serving=state.serving,
         state=state.condition,
         ready_in_s=UNSET if state.ready_in_s is None else state.ready_in_s,
+        held_until_s=UNSET if state.cold is None else state.cold.in_s,
         failures=list(state.failures.values()) or UNSET,
     )
 

@@ -46,6 +46,7 @@ def readiness(catalogue: Catalogue) -> Readiness:
         reasons += [f"Model {name} has failed. {why}" for name, why in failed.items()]
         if away:
             reasons.append(f"No model has a live worker: {', '.join(away)}.")
+        reasons += [f"Requests for {name} that may take {left} s wait for a worker." for name, left in _held(catalogue)]
         if silent:
             reasons.append(f"Requests are taken and none is answered: {', '.join(silent)}.")
         if drained:
@@ -56,6 +57,12 @@ def readiness(catalogue: Catalogue) -> Readiness:
 def is_ready(catalogue: Catalogue, rules: Rules) -> bool:
     """Say whether ``/readyz`` is 200."""
     return not rules.is_draining and readiness(catalogue).ready
+
+
+def _held(catalogue: Catalogue) -> list[tuple[str, int]]:
+    """Return the models that nobody starts and whose requests wait all the same, and what a start takes in s."""
+    states = sorted(catalogue.models.items())
+    return [(name, one.cold.in_s) for name, one in states if one.cold is not None and not one.cold.is_coming]
 
 
 def _failed(catalogue: Catalogue) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""A model that is configured and not there yet is `loading`, from the first moment of the stack to its first answer."""
+"""A model that is configured and not there yet is `loading`, from the first moment of the stack to its first answer.
+
+Requests are refused here while it is; `tests/e2e/cold` has those that wait.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ def gate(tmp_path: Path) -> Path:
 def stack(valkey_url: str, tmp_path: Path, model_name: str, gate: Path) -> Iterator[Stack]:
     path = tmp_path / "models.toml"
     path.write_text(f'[models.{model_name}]\nfamily = "python"\nentry = "{SLOW}"\noptions = {{ file = "{gate}" }}\n')
-    with Stack(valkey_url, path, LEASE_MS="1000", DATA_DIR=str(tmp_path / "data")) as stack:
+    with Stack(valkey_url, path, LEASE_MS="1000", HOLD_WHILE_COLD="off", DATA_DIR=str(tmp_path / "data")) as stack:
         yield stack
 
 

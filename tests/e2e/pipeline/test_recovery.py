@@ -58,7 +58,7 @@ def age_ms(server: EmbeddedServer, model: str) -> int:
 
 
 def test_without_a_consumer_there_is_a_clear_503(stack: Stack, model_name: str) -> None:
-    stack.start_front_end()
+    stack.start_front_end(HOLD_WHILE_COLD="off")
     assert stack.predict(model_name, b"x").status == 404
     consumer = stack.start_consumer(model_name)
     stack.wait(model_name)

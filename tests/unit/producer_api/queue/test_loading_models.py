@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from producer_api.load.loading_models import PATIENCE_MS, LoadingModels
 from producer_api.queue.catalogue import CANNOT_LOAD, failures_of
-from producer_api.queue.loading_models import PATIENCE_MS, LoadingModels
 from shared.state.failures import Failure
 from shared.state.starts import FIRST_BEAT_MS, PRESUMED_MS, Phase, Start
 
