@@ -19,6 +19,7 @@ from shared.version import __version__
 
 from .auth import KeyCheck
 from .background import forever
+from .bulk.service import Bulk
 from .docs import openapi
 from .docs.page import render
 from .grpc.start import listener_of
@@ -34,13 +35,14 @@ from .load.body_budget import BodyBudget
 from .load.in_flight import InFlight
 from .metrics import ApiMetrics, Registry
 from .queue.interface import Queue
-from .routes import requests
+from .routes import batches, requests
 from .routes.models import Models
 from .routes.open_inference import OpenInferenceService
 from .routes.predict import Predict
 from .routes.service import Service, is_ready
 from .store.aside import StoreAside
 from .webhooks.courier import Courier
+from .webhooks.hook import Hooks
 
 if TYPE_CHECKING:
     from .grpc.listener import Listener
@@ -125,11 +127,13 @@ def create_app(
     )
     aside = None if store is None else StoreAside(store)
     context = AppContext(settings, queue, metrics, body_budget, in_flight, later, aside)
+    bulk = Bulk(settings, context, store)
     document = openapi.document(settings)
     models, service = Models(queue), Service(queue, metrics, rules, commit, document, render(document), key_check)
     routes: list[BaseRoute] = [
         *(Route(path, Predict(context, path, codec, tracing), methods=["POST"]) for path, codec in dialects.items()),
         Route(requests.PATH, requests.Requests(context, dialects).answer, methods=["GET", "DELETE"]),
+        *_bulk_routes(bulk, Hooks.of(settings)),
         Route("/v1/models", models.list),
         Route("/v1/models/{model}", models.one),
         *OpenInferenceService(queue, rules, context.statistics).routes(),
@@ -152,6 +156,7 @@ def create_app(
             await later.start()
         if courier is not None:
             courier.start()
+        await bulk.start()
         works = {} if key_check is None else {"Watching the file of API keys": key_check.watch}
         if aside is not None:
             works["Sweeping the result store"] = aside.sweep
@@ -164,6 +169,7 @@ def create_app(
             await asyncio.gather(*tasks, return_exceptions=True)
             if app.beside is not None:
                 await app.beside.stopped()
+            await bulk.close()
             if later is not None:
                 await later.close()
             if courier is not None:
@@ -178,3 +184,12 @@ def create_app(
     app.router.redirect_slashes = False
     app.beside = listener_of(settings, context, key_check, tracing, lambda: is_ready(queue.catalogue(), rules))
     return app
+
+
+def _bulk_routes(bulk: Bulk, hooks: Hooks) -> list[BaseRoute]:
+    routes = batches.Batches(bulk, hooks)
+    return [
+        Route(batches.LIST_PATH, routes.all, methods=["GET", "POST"]),
+        Route(batches.PATH, routes.one, methods=["GET", "DELETE"]),
+        Route(batches.RESULTS_PATH, routes.results, methods=["GET"]),
+    ]

@@ -157,3 +157,23 @@ def webhooks_pending(model: str, lane: str) -> str:
 def dead_webhooks(model: str, lane: str) -> str:
     """Capped stream of webhooks that were given up."""
     return f"{webhooks(model, lane)}:dlq"
+
+
+def bulk(model: str) -> str:
+    """Sorted set: ``LANE:ID`` of every bulk batch, scored by when somebody has to look after it; see ``bulk.lua``."""
+    return f"hr:{{{model}}}:bulk"
+
+
+def bulk_list(model: str, lane: str) -> str:
+    """Sorted set: the bulk batches of a lane, scored by when they began to come in."""
+    return f"hr:{{{model}}}:bl:{lane}"
+
+
+def bulk_record(model: str, lane: str, batch_id: str) -> str:
+    """Hash: how a bulk batch stands."""
+    return f"hr:{{{model}}}:bk:{lane}:{batch_id}"
+
+
+def bulk_parts(model: str, lane: str, batch_id: str) -> str:
+    """List: the parts of a bulk batch's results, in the order in which they were stored."""
+    return f"hr:{{{model}}}:bp:{lane}:{batch_id}"

@@ -48,3 +48,6 @@ HOOKS_DEAD_CAP: Final = 1_000
 
 HOOKS_DEAD_MS: Final = 30 * 86_400_000
 """How long webhooks stay that were given up, from the last one on."""
+
+BULK_MS: Final = 16 * 86_400_000
+"""How long a batch's keys stay after the last change: longer than it may run, and its results be kept, together."""

@@ -244,6 +244,8 @@ class Settings:
     results: str | None = _setting(None, _text)
     results_mb: int = _whole(4096, 1, 1 << 30)
     large_body_mb: int = _whole(256, 1, 1 << 20)
+    bulk_items: int = _whole(100_000, 1, 999_999)
+    bulk_mb: int = _whole(4096, 1, 1 << 30)
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Settings:

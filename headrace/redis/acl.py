@@ -54,6 +54,11 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
         Rights("lindex lpop lset pexpire rpop rpush xadd zadd zcard zrange zrem zscore", "hr:{m}:hooks:*"),
         Rights("zrevrange", "%R~hr:models"),
         Rights(
+            "exists hget hgetall hincrby hmget hset lrange pexpire rpush unlink zadd zcard zrangebyscore zrem"
+            " zrevrange",
+            "hr:{m}:bulk hr:{m}:bl:* hr:{m}:bk:* hr:{m}:bp:*",
+        ),
+        Rights(
             "hget hmget hgetall zcount zrange",
             "%R~hr:{m}:card %R~hr:{m}:lanes %R~hr:{m}:workers %R~hr:{m}:w:* %R~hr:{m}:wish %R~hr:{m}:failures"
             " %R~hr:{m}:starts",

@@ -25,6 +25,7 @@ from producer_api.inference.open_inference.metadata import (
 )
 from producer_api.inference.open_inference.rest import STATUS
 from producer_api.inference.request_ids import MOST_KEY_BYTES
+from producer_api.parsing.bulk_schemas import BatchInfo, BatchList, ResultLine
 from producer_api.parsing.schemas import (
     MAX_TOP_K,
     ErrorResponse,
@@ -44,12 +45,14 @@ from shared.wire.outcomes import BY_CODE
 
 _TEMPLATE: Final = Path(__file__).with_name("openapi.json")
 _OPEN_INFERENCE: Final = Path(__file__).with_name("open_inference.json")
+_BULK: Final = Path(__file__).with_name("bulk.json")
 _REF = "#/components/schemas/{name}"
 _SHAPES = (
     *(PredictRequest, PredictResponse, RequestState, ErrorResponse, ModelList, ModelInfo),
     *(Health, Readiness, VersionInfo),
     *(InferRequest, InferResponse, InferError, ServerLive, ServerReady, ServerMetadata),
     *(ModelReady, ModelMetadata, ModelConfiguration, StatisticsResponse, RepositoryEntry),
+    *(BatchInfo, BatchList, ResultLine),
 )
 _PLACE = re.compile(r"\$\{(\w+)\}")
 
@@ -65,9 +68,13 @@ def document(settings: Settings) -> dict[str, Any]:
     """
     template = msgspec.json.decode(_TEMPLATE.read_bytes())
     more = msgspec.json.decode(_OPEN_INFERENCE.read_bytes())
-    template["paths"] |= more["paths"] | _of_models(more["$of_models"])
-    meanings: Meanings = template.pop("$meanings") | more["$meanings"]
+    bulk = msgspec.json.decode(_BULK.read_bytes())
+    template["paths"] |= bulk["paths"] | more["paths"] | _of_models(more["$of_models"])
+    template["tags"] += bulk["tags"]
+    meanings: Meanings = template.pop("$meanings") | more["$meanings"] | bulk["$meanings"]
     values = {
+        "bulk_items": settings.bulk_items,
+        "bulk_mb": settings.bulk_mb,
         "default_timeout_ms": settings.default_timeout_ms,
         "max_body_bytes": settings.max_body_bytes,
         "max_timeout_ms": settings.max_timeout_ms,

@@ -104,7 +104,7 @@ def _body(path: str, body: Node) -> str:
     )
     given = path.replace("{model}", "echo").replace("{version}", "1")
     examples = [
-        _curl(given, kind, f"--data '{json.dumps(content['example'])}'")
+        _curl(given, kind, f"--data '{_example(content['example'])}'")
         for kind, content in contents.items()
         if "example" in content
     ]
@@ -117,7 +117,11 @@ def _body(path: str, body: Node) -> str:
             *examples,
         ]
     lines = "\n".join(examples)
-    return f"<h4>Body</h4><p>{_text(body['description'])}</p>{table}<h4>Examples</h4><pre>{lines}</pre>"
+    return f"<h4>Body</h4><p>{_text(body.get('description', ''))}</p>{table}<h4>Examples</h4><pre>{lines}</pre>"
+
+
+def _example(example: Any) -> str:
+    return example.strip() if isinstance(example, str) else json.dumps(example)
 
 
 def _curl(target: str, content_type: str, data: str) -> str:

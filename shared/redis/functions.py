@@ -37,6 +37,11 @@ WEBHOOK_ROOM = "hr1_webhook_room"
 WEBHOOK_CLAIM = "hr1_webhook_claim"
 WEBHOOK_STEP = "hr1_webhook_step"
 WEBHOOK_RETRY = "hr1_webhook_retry"
+BULK_OPEN = "hr1_bulk_open"
+BULK_CLAIM = "hr1_bulk_claim"
+BULK_SAVE = "hr1_bulk_save"
+BULK_CANCEL = "hr1_bulk_cancel"
+BULK_FORGET = "hr1_bulk_forget"
 
 
 NOT_ASKED_BEFORE = "0"
@@ -276,3 +281,35 @@ def webhook_step(
 def webhook_retry(work: str, letters: Iterable[str]) -> Command:
     """Have webhooks delivered that were given up."""
     return ["FCALL", WEBHOOK_RETRY, 1, work, *letters]
+
+
+def bulk_open(work: str, batch_id: str, most: int, lease_ms: int, fields: Mapping[str, str | int]) -> Command:
+    """Make the record of a bulk batch, in a lane of at most ``most``."""
+    has_hook = "1" if fields.get("hook") else "0"
+    return ["FCALL", BULK_OPEN, 1, work, batch_id, most, lease_ms, has_hook, *_flat(fields)]
+
+
+def bulk_claim(work: str, lease_ms: int) -> Command:
+    """Take a bulk batch of the model that somebody has to look after."""
+    return ["FCALL", BULK_CLAIM, 1, work, lease_ms]
+
+
+def bulk_save(
+    work: str, batch_id: str, epoch: str, attend_ms: int, part: str, fields: Mapping[str, str | int]
+) -> Command:
+    """Note what a bulk batch's driver has done; ``part`` is empty for no part of results."""
+    return ["FCALL", BULK_SAVE, 1, work, batch_id, epoch, attend_ms, part, *_flat(fields)]
+
+
+def bulk_cancel(work: str, batch_id: str) -> Command:
+    """Have a bulk batch run nothing more."""
+    return ["FCALL", BULK_CANCEL, 1, work, batch_id]
+
+
+def bulk_forget(work: str, batch_id: str, epoch: str) -> Command:
+    """Delete what Redis has of a bulk batch."""
+    return ["FCALL", BULK_FORGET, 1, work, batch_id, epoch]
+
+
+def _flat(fields: Mapping[str, str | int]) -> list[Any]:
+    return [part for pair in fields.items() for part in pair]

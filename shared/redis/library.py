@@ -39,6 +39,7 @@ _CHAPTERS: Final = (
     "lanes",
     "requests",
     "jobs",
+    "bulk",
 )
 """In this order: each uses what is in those before it."""
 
@@ -53,6 +54,7 @@ _CONSTANTS: Final = {
     "HOOKS_MS": limits.HOOKS_MS,
     "HOOKS_DEAD_CAP": limits.HOOKS_DEAD_CAP,
     "HOOKS_DEAD_MS": limits.HOOKS_DEAD_MS,
+    "BULK_MS": limits.BULK_MS,
 }
 
 _VERSION: Final = re.compile(r"#![^\n]*\n-- version (\d{1,9})\n")

@@ -31,10 +31,12 @@ NOT_FOUND = Outcome("not_found", 404)
 UNKNOWN_MODEL = Outcome("unknown_model", 404)
 UNKNOWN_LANE = Outcome("unknown_lane", 404, lasting=False)
 UNKNOWN_REQUEST = Outcome("unknown_request", 404)
+UNKNOWN_BATCH = Outcome("unknown_batch", 404)
 METHOD_NOT_ALLOWED = Outcome("method_not_allowed", 405)
 NOT_ACCEPTABLE = Outcome("not_acceptable", 406)
 REQUEST_TIMEOUT = Outcome("request_timeout", 408)
 ALREADY_ANSWERED = Outcome("already_answered", 409)
+BATCH_ENDED = Outcome("batch_ended", 409)
 BODY_TOO_LARGE = Outcome("body_too_large", 413)
 UNSUPPORTED_MEDIA_TYPE = Outcome("unsupported_media_type", 415)
 MISDIRECTED = Outcome("misdirected", 421)
@@ -44,6 +46,7 @@ HEADERS_TOO_LARGE = Outcome("headers_too_large", 431)
 LANE_FULL = Outcome("lane_full", 429, retry=True, lasting=False)
 CLIENT_LIMIT = Outcome("client_limit", 429, retry=True, lasting=False)
 WAIT_TOO_LONG = Outcome("wait_too_long", 429, retry=True)
+TOO_MANY_BATCHES = Outcome("too_many_batches", 429, retry=True, lasting=False)
 CLIENT_CLOSED = Outcome("client_closed", 499, lasting=False)
 CANCELLED = Outcome("cancelled", 499, lasting=False)
 MODEL_ERROR = Outcome("model_error", 500)
@@ -53,6 +56,7 @@ RESULT_GONE = Outcome("result_gone", 410)
 STORE_FULL = Outcome("store_full", 507, retry=True, lasting=False)
 STORE_UNAVAILABLE = Outcome("store_unavailable", 503, retry=True, lasting=False)
 UNSUPPORTED = Outcome("unsupported", 501)
+NO_RESULT_STORE = Outcome("no_result_store", 501)
 QUEUE_UNAVAILABLE = Outcome("queue_unavailable", 503, retry=True, lasting=False)
 QUEUE_OUT_OF_MEMORY = Outcome("queue_out_of_memory", 503, retry=True, lasting=False)
 NO_WORKER = Outcome("no_worker", 503, retry=True, lasting=False)
@@ -73,10 +77,12 @@ ALL = (
     UNKNOWN_MODEL,
     UNKNOWN_LANE,
     UNKNOWN_REQUEST,
+    UNKNOWN_BATCH,
     METHOD_NOT_ALLOWED,
     NOT_ACCEPTABLE,
     REQUEST_TIMEOUT,
     ALREADY_ANSWERED,
+    BATCH_ENDED,
     BODY_TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,
     MISDIRECTED,
@@ -86,6 +92,7 @@ ALL = (
     LANE_FULL,
     CLIENT_LIMIT,
     WAIT_TOO_LONG,
+    TOO_MANY_BATCHES,
     CLIENT_CLOSED,
     CANCELLED,
     MODEL_ERROR,
@@ -95,6 +102,7 @@ ALL = (
     STORE_FULL,
     STORE_UNAVAILABLE,
     UNSUPPORTED,
+    NO_RESULT_STORE,
     QUEUE_UNAVAILABLE,
     QUEUE_OUT_OF_MEMORY,
     NO_WORKER,

@@ -353,6 +353,11 @@ CALLS = {
         functions.WEBHOOK_ROOM,
         functions.WEBHOOK_CLAIM,
         functions.WEBHOOK_STEP,
+        functions.BULK_OPEN,
+        functions.BULK_CLAIM,
+        functions.BULK_SAVE,
+        functions.BULK_CANCEL,
+        functions.BULK_FORGET,
     ),
     "consumer": (
         functions.COMMIT,
@@ -546,6 +551,28 @@ def webhooks(server: Server) -> None:
     assert server.does("operator", "ZCARD", keys.webhooks_pending(MODEL, "default")) == 1
 
 
+def bulk(server: Server) -> None:
+    """A batch from its upload to its end, of which a webhook tells, and what a front end reads of it."""
+    hook = '{"url":"https://hooks.example/","events":["batch.completed"]}'
+    record = ("hook", hook, "state", "receiving")
+    assert server.call("front_end", functions.BULK_OPEN, "b1", 9, 60_000, "1", *record) == b"opened"
+    assert server.call("front_end", functions.BULK_SAVE, "b1", "1", 0, "", "state", "queued") == b"queued"
+    assert server.call("front_end", functions.BULK_CLAIM, 0) == [b"default", b"b1", b"2"]
+    assert server.call("front_end", functions.BULK_SAVE, "b1", "1", 0, "", "state", "running") == b"lost"
+    assert server.call("front_end", functions.BULK_SAVE, "b1", "2", 0, "0-2 9 0", "state", "running") == b"running"
+    assert server.call("front_end", functions.BULK_CANCEL, "b1") == b"running"
+    assert server.call("front_end", functions.BULK_SAVE, "b1", "2", 0, "", "state", "running") == b"cancelling"
+    waiting = server.call("front_end", functions.WEBHOOK_CLAIM, 1, 0)[1]
+    assert server.call("front_end", functions.BULK_SAVE, "b1", "2", 0, "", "state", "completed") == b"completed"
+    assert server.call("front_end", functions.WEBHOOK_CLAIM, 1, 0)[1] == waiting + 1
+    assert server.does("front_end", "LRANGE", keys.bulk_parts(MODEL, "default", "b1"), 0, -1) == [b"0-2 9 0"]
+    assert server.does("front_end", "ZREVRANGE", keys.bulk_list(MODEL, "default"), 0, 9) == [b"b1"]
+    assert b"completed" in server.does("front_end", "HGETALL", keys.bulk_record(MODEL, "default", "b1")).values()
+    assert server.call("front_end", functions.BULK_FORGET, "b1", "1") == 0
+    assert server.call("front_end", functions.BULK_FORGET, "b1", "2") == 1
+    assert server.does("administrator", "EXISTS", keys.bulk_record(MODEL, "default", "b1"), keys.bulk(MODEL)) == 0
+
+
 SCENARIOS = {
     lanes_for("consumer"): (functions.LANES, functions.REPAIR),
     lanes_for("operator"): (functions.LANES, functions.REPAIR),
@@ -563,6 +590,13 @@ SCENARIOS = {
         functions.WEBHOOK_CLAIM,
         functions.WEBHOOK_STEP,
         functions.WEBHOOK_RETRY,
+    ),
+    bulk: (
+        functions.BULK_OPEN,
+        functions.BULK_CLAIM,
+        functions.BULK_SAVE,
+        functions.BULK_CANCEL,
+        functions.BULK_FORGET,
     ),
 }
 

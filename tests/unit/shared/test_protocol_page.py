@@ -73,6 +73,8 @@ def test_every_key_is_described() -> None:
         keys.webhooks_pending("M", "LANE"),
         keys.dead_webhooks("M", "LANE"),
     ]
+    made += [keys.bulk("M"), keys.bulk_list("M", "LANE")]
+    made += [keys.bulk_record("M", "LANE", "ID"), keys.bulk_parts("M", "LANE", "ID")]
     made += [keys.work("M", "LANE"), keys.reply("M", "LANE", "ID"), keys.reply_stream("M", "LANE", "INSTANCE")]
     for key in made:
         assert f"| `{key}` |" in section("Keys"), key

@@ -1,0 +1,1 @@
+"""Readers of uploads: JSON Lines, multipart, zips. Bytes in, items out. Pure."""

@@ -1,0 +1,52 @@
+"""What an upload holds, whatever its format: items, one after the other. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, Protocol
+
+from msgspec import Struct
+
+from shared.wire.outcomes import RequestError
+
+MOST_NAME: Final = 256
+"""Characters in an item's own name."""
+
+
+class Item(Struct, frozen=True):
+    """One item of an upload, not decoded yet.
+
+    Attributes:
+        name: the client's own, empty where it gives none.
+        content_type: of ``body``, as the upload says; empty where its first bytes say it.
+        body: what a request of its own would have as its body.
+        error: why it cannot be run; the others can.
+        url: the path that it names, None for that of the batch.
+    """
+
+    name: str = ""
+    content_type: bytes = b""
+    body: bytes = b""
+    error: RequestError | None = None
+    url: str | None = None
+
+
+class Reader(Protocol):
+    """Cuts an upload into items as it comes. Pure: bytes in, items out.
+
+    Raises:
+        RequestError: from both: the upload as a whole is refused.
+    """
+
+    def feed(self, data: bytes) -> Iterator[Item]:
+        """Take more of the upload; exhaust what this returns before the next call."""
+        ...
+
+    def close(self) -> Iterator[Item]:
+        """Take note that this was all of it."""
+        ...
+
+
+def name_of(text: str) -> str:
+    """Return an item's own name, cut to a length that results can carry."""
+    return text[:MOST_NAME]

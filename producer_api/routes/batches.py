@@ -1,0 +1,157 @@
+"""/v1/models/{model}/batches: take a bulk batch in, say how it stands, give its results, cancel it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive
+
+from producer_api.auth import Client
+from producer_api.bulk.parts import PartDamaged
+from producer_api.bulk.results import Order, Results
+from producer_api.bulk.service import Bulk
+from producer_api.http.body import BODY_TIMEOUT_S, Disconnected, declared_bytes
+from producer_api.later.preferences import KEEP, duration_ms
+from producer_api.webhooks import hook
+from producer_api.webhooks.hook import Hooks
+from shared.keys import DEFAULT_LANE
+from shared.names import is_name
+from shared.results.store import StoreError
+from shared.wire.outcomes import CLIENT_CLOSED, REQUEST_TIMEOUT, RequestError, malformed
+
+from .models import NOT_KEPT, json_response
+
+LIST_PATH = "/v1/models/{model}/batches"
+PATH = LIST_PATH + "/{id}"
+RESULTS_PATH = PATH + "/results"
+
+DEFAULT_KEEP_MS = 86_400_000
+
+_MOST_LINES = 1_000_000_000
+_NUMBER = re.compile(r"[0-9]{1,9}\Z")
+
+log = logging.getLogger("headrace.http")
+
+
+class Batches:
+    """The routes."""
+
+    def __init__(self, bulk: Bulk, hooks: Hooks) -> None:
+        self._bulk, self._hooks = bulk, hooks
+
+    async def all(self, request: Request) -> Response:
+        """Take a batch in, or list those there are."""
+        model, lane = request.path_params["model"], _lane(request)
+        if request.method == "GET":
+            return json_response(await self._bulk.list(model, lane))
+        headers = dict(request.scope["headers"])
+        if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
+            raise malformed("Send the upload uncompressed, or as a zip.", "Content-Encoding")
+        keep = headers.get(KEEP)
+        keep_ms = DEFAULT_KEEP_MS if keep is None else duration_ms(keep)
+        hook_text = self._hook(request)
+        content_type = headers.get(b"content-type", b"")
+        card, reader = self._bulk.admit(model, lane, content_type, declared_bytes(headers))
+        query = request.scope["query_string"]
+        try:
+            async with aclosing(_chunks(request.receive)) as chunks:
+                info = await self._bulk.take(model, lane, card, reader, query, keep_ms, hook_text, chunks)
+        except Disconnected:
+            return Response(status_code=CLIENT_CLOSED.status)
+        response = json_response(info, 201)
+        response.headers["Location"] = f"/v1/models/{info.model}/batches/{info.id}"
+        return response
+
+    def _hook(self, request: Request) -> str:
+        """Return where webhooks of a batch go, as its record has it; empty for nowhere."""
+        url = request.headers.get(hook.URL)
+        if url is None:
+            return ""
+        events, include = request.headers.get(hook.EVENTS), request.headers.get(hook.INCLUDE)
+        return self._hooks.read(url, events, include, is_batch=True).encode()
+
+    async def one(self, request: Request) -> Response:
+        """Say how a batch stands, or cancel it."""
+        call = self._bulk.cancel if request.method == "DELETE" else self._bulk.status
+        return json_response(await call(*_names(request)))
+
+    async def results(self, request: Request) -> Response:
+        """Send the results that are there."""
+        model, lane, batch_id = _names(request)
+        order, offset, most = _options(request)
+        results = await self._bulk.results(model, lane, batch_id)
+        end = min(results.count(order), offset + most)
+        headers = {"Headrace-Next-Offset": str(max(offset, end)), **NOT_KEPT}
+        lines = _until_gone(results, order, offset, end - offset)
+        return StreamingResponse(lines, headers=headers, media_type="application/jsonl")
+
+
+async def _until_gone(results: Results, order: Order, offset: int, most: int) -> AsyncIterator[bytes]:
+    """Go through lines. What cannot be read breaks the answer off, so that nobody takes it for all."""
+    if most <= 0:
+        return
+    try:
+        async for chunk in results.chunks(order, offset, most):
+            yield chunk
+    except (StoreError, PartDamaged) as error:
+        log.error("Results of a batch cannot be read: %s", error)
+        raise
+
+
+async def _chunks(receive: Receive) -> AsyncGenerator[bytes]:
+    """Go through an upload as it comes; what stops coming is given up."""
+    while True:
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                message = await receive()
+        except TimeoutError:
+            raise RequestError(REQUEST_TIMEOUT, f"Nothing of the upload came for {BODY_TIMEOUT_S:g} s.") from None
+        if message["type"] != "http.request":
+            raise Disconnected
+        if message.get("body"):
+            yield message["body"]
+        if not message.get("more_body"):
+            return
+
+
+def _lane(request: Request) -> str:
+    """Return the lane of the API key."""
+    client: Client | None = request.scope.get("api_client")
+    return DEFAULT_LANE if client is None else client.key.lane
+
+
+def _names(request: Request) -> tuple[str, str, str]:
+    """Return model, lane and batch."""
+    model, batch_id = request.path_params["model"], request.path_params["id"]
+    for name, field in ((model, "model"), (batch_id, "id")):
+        if not is_name(name):
+            raise malformed("A name is 1 to 64 letters, digits, '_' or '-'.", field)
+    return model, _lane(request), batch_id
+
+
+def _options(request: Request) -> tuple[Order, int, int]:
+    """Return order, offset and limit of results.
+
+    Raises:
+        RequestError: ``MALFORMED``.
+    """
+    given = request.query_params
+    for name in given:
+        if name not in ("order", "offset", "limit") or len(given.getlist(name)) > 1:
+            raise malformed("Results take order, offset and limit, each once.", name[:80])
+    order = given.get("order", Order.INPUT)
+    if order not in Order._value2member_map_:
+        raise malformed("order is input or completion.", "order")
+    numbers = []
+    for name, default in (("offset", 0), ("limit", _MOST_LINES)):
+        text = given.get(name, str(default))
+        if not _NUMBER.match(text) and text != str(default):
+            raise malformed(f"{name} is a whole number.", name)
+        numbers.append(int(text))
+    return Order(order), numbers[0], numbers[1]
