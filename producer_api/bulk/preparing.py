@@ -19,8 +19,6 @@ from .run import request_id
 TTL_MS = 3_600_000
 """How long an item may wait in the lane; one that has waited longer goes into it again."""
 
-_LIMITS = Limits(TTL_MS, TTL_MS)
-
 
 class Preparing:
     """Makes records of a batch's items.
@@ -31,6 +29,7 @@ class Preparing:
 
     def __init__(self, context: AppContext, card: Card, model: str, batch_id: str, query: bytes) -> None:
         self._context, self._card, self._model, self._batch_id, self._query = context, card, model, batch_id, query
+        self._limits = Limits(TTL_MS, TTL_MS, context.max_body_bytes)
         self._tag = ModelTag(card.name, card.version, card.precision)
         self._url = PATH.format(model=model)
         self._takes_pictures = any(image in card.content_types for image in IMAGES)
@@ -59,7 +58,7 @@ class Preparing:
         if not item.body:
             raise invalid("The item is empty.", "body")
         head, kind = self._head(item)
-        decoded = NATIVE.decode(kind, item.body, head, self._card, _LIMITS, wire_id)
+        decoded = NATIVE.decode(kind, item.body, head, self._card, self._limits, wire_id)
         if isinstance(decoded, Decoded):
             return decoded
         return await self._context.step_runner.run(decoded, len(item.body))
