@@ -14,7 +14,7 @@ import pytest
 
 from shared.api_keys import digest_of
 from shared.redis.client import connect
-from tests.bulk_site import JPEG, JSON_LINES, Site, line, number_of, numbered, zipped
+from tests.e2e.bulk.site import JPEG, JSON_LINES, Site, line, number_of, numbered, zipped
 from tests.e2e.stack import Process
 from tests.helpers import eventually
 

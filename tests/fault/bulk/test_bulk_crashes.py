@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from tests.bulk_site import Site, line, number_of, numbered
+from tests.e2e.bulk.site import Site, line, number_of, numbered
 from tests.helpers import eventually
 from tests.receiver import Receiver
 
