@@ -20,7 +20,7 @@ from shared.wire.outcomes import SHUTTING_DOWN
 from shared.wire.trace_context import sampled_trace_id
 
 from .inference import DEADLINE, MODEL_INFER, ROUTE
-from .message_cuts import model_name
+from .message_cuts import names
 
 Headers = Mapping[bytes, bytes]
 
@@ -53,7 +53,7 @@ class Inferences:
         """
         if left_s is not None:
             headers = {**headers, DEADLINE: b"%d" % min(left_s * 1000, 1 << 40)}
-        head = head_of(ROUTE, MODEL_INFER, {"model": model_name(message)}, b"", headers, client)
+        head = head_of(ROUTE, MODEL_INFER, names(message), b"", headers, client)
         span: RequestSpan | None = None
         if self._tracing is not None and head.traceparent is not None:
             span = self._tracing.request(head.traceparent, ROUTE, head.model)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from producer_api.inference.codec import Codec, Decoded, Head, Limits, Response
 from producer_api.inference.open_inference.core import Asked, Wanted, check_outputs, request_in_steps, tensors_of
+from producer_api.inference.open_inference.documents import unsupported
 from producer_api.parsing.schemas import BinaryTensor
 from producer_api.parsing.steps import LARGE_BYTES, Steps, at_once
+from producer_api.queue.admission import numbered
 from shared.state.cards import Card
 from shared.wire.messages import Reply, WireError, check_shape
-from shared.wire.outcomes import UNKNOWN_MODEL, RequestError, invalid, malformed
+from shared.wire.outcomes import RequestError, invalid, malformed
 
 from .message_cuts import Cut, cut, elements, elements_in_steps
 from .schema import MESSAGES, PACKAGE, SERVICE, message_class
@@ -33,6 +35,9 @@ _Answer = message_class("ModelInferResponse")
 class ModelInfer(Codec):
     """One inference: a ``ModelInferRequest`` makes a ``ModelInferResponse``; an error is the text of a status."""
 
+    asked_type: Any = Asked
+    is_counted: ClassVar[bool] = True
+
     def answer_type(self, head: Head) -> str:
         """See the interface."""
         return MEDIA_TYPE
@@ -47,6 +52,10 @@ class ModelInfer(Codec):
         cut(body)
         raise malformed("The request names no model.", "model_name")
 
+    def timeout_ms(self, head: Head, body: bytes, limits: Limits) -> int:
+        """See the interface."""
+        return _ttl_ms(cut(body).request.parameters, head, limits)
+
     def decode(
         self, kind: str, body: bytes, head: Head, card: Card, limits: Limits, generated_id: str
     ) -> Decoded | Steps[Decoded]:
@@ -60,13 +69,19 @@ class ModelInfer(Codec):
         self, reply: Reply, media_type: str, total_s: float, asked: Any, *, is_short: bool
     ) -> Response | Steps[Response]:
         """See the interface."""
-        answer = _Answer(model_name=reply.model.name, model_version=reply.model.version, id=asked.client_id)
+        version = numbered(reply.model.version)
+        answer = _Answer(model_name=reply.model.name, model_version=version, id=asked.client_id)
         pieces = [b""]
         for tensor in tensors_of(reply, asked):
             answer.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
             pieces += (_RAW_TAG, encode_varint(len(tensor.data)), tensor.data)
         pieces[0] = answer.SerializeToString()
         return Response(200, MEDIA_TYPE, b"".join(pieces))
+
+    def rows(self, asked: Any) -> int:
+        """See the interface."""
+        wanted: Asked = asked
+        return wanted.rows
 
     def error(self, error: RequestError) -> Response:
         """See the interface."""
@@ -81,7 +96,6 @@ def _decode_in_steps(
     found: Cut, body: bytes, head: Head, card: Card, limits: Limits, generated_id: str
 ) -> Steps[Decoded]:
     request = found.request
-    check_version(request.model_version, card)
     if len(request.id.encode()) > MOST_ID_BYTES:
         raise invalid(f"An id may have {MOST_ID_BYTES} bytes.", "id")
     _check_known(request.parameters, PARAMETERS, "parameters")
@@ -94,19 +108,10 @@ def _decode_in_steps(
     return Decoded(message, True, asked=Asked(outputs, needs_tensors, rows, request.model_version, request.id))
 
 
-def check_version(version: str, card: Card) -> None:
-    """Refuse a request for another version than the one that is served; none means any.
-
-    Raises:
-        RequestError: ``UNKNOWN_MODEL``.
-    """
-    if version and version != card.version:
-        message = f"Model {card.name!r} has version {card.version!r}, not {version[:64]!r}."
-        raise RequestError(UNKNOWN_MODEL, message, field="model_version")
-
-
 def _check_known(parameters: Any, known: Sequence[str], path: str) -> None:
     for name in parameters:
+        if name.startswith(("shared_memory_", "sequence_")):
+            raise unsupported("Shared memory" if name[1] == "h" else "A sequence of requests", f"{path}.{name[:64]}")
         if name not in known:
             said = f"it has {', '.join(known)}" if known else "there are none"
             raise invalid(f"There is no such parameter; {said}.", f"{path}.{name[:64]}")

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from google.protobuf.message import DecodeError
 
 from producer_api.parsing.steps import LARGE_BYTES, Steps
+from shared.wire.messages import MAX_TEXT
 from shared.wire.outcomes import invalid, malformed
 
 from .schema import MESSAGES, message_class
@@ -24,7 +25,11 @@ PIECE_BYTES: Final = 64 * 1024
 MOST_PARTS: Final = 512
 """Fields of a request and of each input: more than names, parameters and 64 tensors take."""
 
-_MODEL_NAME = MESSAGES["ModelInferRequest"]["model_name"][0]
+_NAMES = {
+    MESSAGES["ModelInferRequest"]["model_name"][0]: "model",
+    MESSAGES["ModelInferRequest"]["model_version"][0]: "version",
+}
+_LAST_NAME = max(_NAMES)
 _INPUTS = MESSAGES["ModelInferRequest"]["inputs"][0]
 _RAW = MESSAGES["ModelInferRequest"]["raw_input_contents"][0]
 _CONTENTS = MESSAGES["ModelInferRequest.InferInputTensor"]["contents"][0]
@@ -67,17 +72,21 @@ class Cut(NamedTuple):
     long_bytes: int
 
 
-def model_name(message: bytes) -> str:
-    """Return the model that a request is for, empty if it names none or cannot be read; it is checked later."""
+def names(message: bytes) -> dict[str, str]:
+    """Return the model that a request is for, and its version if one is named, by the names that a path has for them.
+
+    Nothing of a message that cannot be read; it is checked later.
+    """
+    found = {"model": ""}
     try:
         for count, part in enumerate(parts(message, 0, len(message))):
-            if part.number == _MODEL_NAME and part.kind == BYTES:
-                return message[part.start : min(part.stop, part.start + 256)].decode()
-            if count >= MOST_PARTS:
+            if part.kind == BYTES and part.number in _NAMES and part.stop > part.start:
+                found[_NAMES[part.number]] = message[part.start : min(part.stop, part.start + MAX_TEXT)].decode()
+            elif part.number > _LAST_NAME or count >= MOST_PARTS:  # they are written in the order of their numbers
                 break
     except ValueError:  # also of what is no UTF-8
         pass
-    return ""
+    return found
 
 
 def cut(message: bytes) -> Cut:

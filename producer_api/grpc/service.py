@@ -16,7 +16,7 @@ from producer_api.auth import Client, KeyCheck
 from producer_api.inference.context import AppContext
 from producer_api.inference.errors import internal_error
 from producer_api.metrics import OTHER_ROUTE
-from shared.wire.outcomes import OK, OVERLOADED, Outcome, RequestError
+from shared.wire.outcomes import OK, OVERLOADED, UNSUPPORTED, Outcome, RequestError
 
 from .calls import Headers, Inferences, is_ok, text_of, trailing
 from .information import Information
@@ -83,7 +83,7 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]
             return grpc.stream_stream_rpc_method_handler(partial(self._stream, headers, client))
         if name in self._information:
             return grpc.unary_unary_rpc_method_handler(partial(self._inform, name))
-        return self._refusal(NOT_IMPLEMENTED, NOT_HERE.get(name) or f"There is no method {method[:100]!r} here.")
+        return self._refusal(UNSUPPORTED, NOT_HERE.get(name) or f"There is no method {method[:100]!r} here.")
 
     def _refusal(self, outcome: Outcome, text: str) -> Any:
         """Return a handler that ends a call of any kind, and reads nothing of it."""
@@ -126,10 +126,6 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]
         finally:
             self._context.metrics.observe_request(PREFIX + name, outcome.status, perf_counter() - started_s)
         return b""
-
-
-NOT_IMPLEMENTED: Final = Outcome("not_implemented", 501)
-"""Only here: no request ends so."""
 
 
 def _end(call: Call, outcome: Outcome, text: str) -> None:

@@ -45,7 +45,7 @@ def listener_of(
     from .service import Service
 
     inferences = Inferences(context, tracing)
-    service = Service(context, inferences, Information(context.queue, is_ready), key_check)
+    service = Service(context, inferences, Information(context.queue, context.statistics, is_ready), key_check)
     return Listener(settings, tls_of(settings), service, inferences.end_all)
 
 

@@ -6,6 +6,7 @@ import math
 
 from producer_api.load.cold_room import ColdRoom
 from producer_api.load.wait_estimate import Backlog, Service
+from shared.state.cards import Card
 from shared.state.desired_state import Serving
 from shared.wire.outcomes import (
     DRAINING,
@@ -89,6 +90,19 @@ def let_in(catalogue: Catalogue, name: str, key: str) -> ModelState:
         if state.cold is None:
             raise not_served(state)
     return state
+
+
+def card_of(state: ModelState) -> Card:
+    """Return the card of a model.
+
+    Raises:
+        RequestError: ``NO_WORKER`` or ``LOADING``: nobody has described it yet.
+    """
+    if state.card is None:
+        if state.workers:
+            raise refusal(NO_WORKER, f"No worker has described model {state.name!r} yet.")
+        raise not_served(state)
+    return state.card
 
 
 def not_served(state: ModelState) -> RequestError:

@@ -8,9 +8,8 @@ from starlette.responses import Response
 
 from producer_api.inference.encoding import json_encoder
 from producer_api.parsing.schemas import ModelInfo, ModelList, ModelSummary
-from producer_api.queue.admission import find_model, no_model_known, not_served, refusal
+from producer_api.queue.admission import card_of, find_model, no_model_known
 from producer_api.queue.interface import Catalogue, ModelState, Queue
-from shared.wire.outcomes import NO_WORKER
 
 
 def summaries(catalogue: Catalogue) -> list[ModelSummary]:
@@ -53,11 +52,7 @@ class Models:
         """Describe one model."""
         name = request.path_params["model"]
         state = find_model(self._queue.catalogue(), name, "")
-        if state.card is None and state.workers:
-            raise refusal(NO_WORKER, f"No worker has described model {name!r} yet.")
-        if state.card is None:
-            raise not_served(state)
-        return json_response(ModelInfo.of(state.card, state))
+        return json_response(ModelInfo.of(card_of(state), state))
 
 
 NOT_KEPT = {"Cache-Control": "no-store"}

@@ -16,11 +16,10 @@ from producer_api.inference.open_inference.metadata import (
     StatisticsResponse,
 )
 from producer_api.inference.statistics import Statistics
-from producer_api.queue.admission import check_version, find_model, no_model_known, not_served, refusal
+from producer_api.queue.admission import card_of, check_version, find_model, no_model_known
 from producer_api.queue.interface import ModelState, Queue
 from shared.state.cards import Card
 from shared.version import __version__
-from shared.wire.outcomes import NO_WORKER
 
 from .models import json_response
 from .service import is_ready
@@ -118,8 +117,4 @@ class OpenInferenceService:
 
     def _described(self, request: Request) -> tuple[ModelState, Card]:
         state = self._state(request)
-        if state.card is None:
-            if state.workers:
-                raise refusal(NO_WORKER, f"No worker has described model {state.name!r} yet.")
-            raise not_served(state)
-        return state, state.card
+        return state, card_of(state)

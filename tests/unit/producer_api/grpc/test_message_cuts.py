@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tritonclient.grpc.service_pb2 import InferTensorContents, ModelInferRequest
 
 from producer_api.grpc import message_cuts
-from producer_api.grpc.message_cuts import CONTENTS_OF, cut, elements, elements_in_steps, model_name
+from producer_api.grpc.message_cuts import CONTENTS_OF, cut, elements, elements_in_steps, names
 from producer_api.grpc.wire_format import encode_varint, parts, varint
 from producer_api.parsing.steps import at_once
 from shared.wire.outcomes import RequestError
@@ -61,7 +61,7 @@ def test_typed_contents_become_the_bytes_of_a_tensor(datatype: str, count: int) 
     values = VALUES[datatype] * count
     message = request(datatype, values)
     assert read(message, datatype) == packed(datatype, values)
-    assert (model_name(message), cut(message).request.id) == ("m", "i")
+    assert (names(message), cut(message).request.id) == ({"model": "m"}, "i")
 
 
 def test_lists_that_are_not_packed_are_read_as_well() -> None:
@@ -136,7 +136,7 @@ def test_a_number_that_never_ends_is_refused() -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_cut_or_refused(message: bytes) -> None:
-    model_name(message)
+    names(message)
     try:
         found = cut(message)
     except RequestError:
