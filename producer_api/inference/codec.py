@@ -13,12 +13,12 @@ from typing import Any, ClassVar, Protocol
 from msgspec import Struct
 
 from producer_api.auth import Client
-from producer_api.later.preferences import PREFER, Later, later_of
+from producer_api.later.preferences import PREFER, WEBHOOK, Later, later_of
 from producer_api.parsing.steps import Steps
 from shared.keys import DEFAULT_LANE
 from shared.state.cards import Card
 from shared.wire.messages import Reply, Request
-from shared.wire.outcomes import RequestError
+from shared.wire.outcomes import RequestError, malformed
 
 from .negotiation import MAX_HEADER_BYTES, traceparent
 
@@ -79,6 +79,9 @@ def head_of(
         RequestError: ``MALFORMED``: the headers for an answer that comes later make no sense.
     """
     trace, prefer = headers.get(b"traceparent"), headers.get(PREFER)
+    later = None if prefer is None else later_of(prefer, headers)
+    if later is None and WEBHOOK in headers:
+        raise malformed("Headrace-Webhook is for answers that come later: send Prefer: respond-async, too.", "Prefer")
     return Head(
         route,
         codec,
@@ -95,7 +98,7 @@ def head_of(
         DEFAULT_LANE if client is None else client.key.lane,
         path.get("version", ""),
         extra_lines,
-        None if prefer is None else later_of(prefer, headers),
+        later,
     )
 
 

@@ -10,6 +10,7 @@ from producer_api.parsing.steps import StepRunner
 from producer_api.queue.interface import Queue
 from producer_api.store.aside import StoreAside
 from producer_api.store.stored_replies import StoredReplies
+from producer_api.webhooks.hook import Hooks
 from shared.limits import LONGEST_MS
 from shared.settings import Settings
 
@@ -32,6 +33,7 @@ class AppContext:
         later_limits: their time limits.
         keep_ms: how long their results are kept where they do not say.
         stored_replies: reads replies that lie in the result store.
+        hooks: reads what their headers say of webhooks.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class AppContext:
         self.limits = Limits(settings.default_timeout_ms, settings.max_timeout_ms, most_bytes)
         self.later, self.keep_ms = later, settings.keep_ms
         self.later_limits = self.limits if later is None else Limits(settings.later_timeout_ms, LONGEST_MS, most_bytes)
+        self.hooks = Hooks.of(settings)
         self.max_body_bytes = settings.max_body_bytes
 
     def most_inflated_bytes(self, size_bytes: int) -> int:

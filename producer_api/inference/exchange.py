@@ -270,7 +270,9 @@ class Exchange:
         cold = self._state.cold
         if cold is not None:
             check_start(self._state, cold.in_s, decoded.request.ttl_ms / 1000)
-        job = new_job(self.head, decoded, self._media_type, self._context.keep_ms)
+        asked = self.head.later.webhook if self.head.later is not None else None
+        hook = "" if asked is None else self._context.hooks.read(*asked).encode()
+        job = new_job(self.head, decoded, self._media_type, self._context.keep_ms, hook)
         later.submit(self._state, self.head.lane, job, self._placed)
 
     def _placed(self, result: Placed | RequestError) -> None:

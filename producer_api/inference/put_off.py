@@ -32,17 +32,18 @@ from .negotiation import JSON
 MOST_RETRY_AFTER_S = 60
 
 
-def new_job(head: Head, decoded: Decoded, media_type: str, keep_ms: int) -> NewJob:
+def new_job(head: Head, decoded: Decoded, media_type: str, keep_ms: int, hook: str) -> NewJob:
     """Make the later request of a request that asked to be answered later.
 
     Args:
         media_type: of the answer.
         keep_ms: how long the result is kept where the request does not say.
+        hook: whom to notify, as JSON; empty for nobody.
     """
     assert head.later is not None
     request = msgspec.structs.replace(decoded.request, keep_ms=head.later.keep_ms or keep_ms)
     asked = encode_asked(head.route, media_type, decoded.asked)
-    return NewJob(request, decoded.id_is_generated, asked, decoded.fingerprint)
+    return NewJob(request, decoded.id_is_generated, asked, decoded.fingerprint, hook)
 
 
 def location(model: str, request_id: str) -> str:

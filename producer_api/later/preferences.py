@@ -12,6 +12,7 @@ from shared.limits import LONGEST_MS
 from shared.wire.outcomes import malformed
 
 PREFER, KEEP = b"prefer", b"headrace-keep"
+WEBHOOK, EVENTS, INCLUDE = b"headrace-webhook", b"headrace-webhook-events", b"headrace-webhook-include"
 LONGEST_WAIT_S = 60
 """A longer ``wait`` is cut to this; ``Preference-Applied`` says so."""
 
@@ -35,11 +36,13 @@ class Later(Struct, frozen=True):
         wait_s: whole seconds for which the client waits before it is put off; 0 for not at all.
         keep_ms: how long its result is kept; None leaves that to the settings.
         applied: value of ``Preference-Applied``.
+        webhook: whom to notify, of what, and what to include: the headers as they came, None for nobody.
     """
 
     wait_s: int = 0
     keep_ms: int | None = None
     applied: bytes = b"respond-async"
+    webhook: tuple[str, str | None, str | None] | None = None
 
 
 def later_of(prefer: bytes, headers: Mapping[bytes, bytes]) -> Later | None:
@@ -65,7 +68,17 @@ def later_of(prefer: bytes, headers: Mapping[bytes, bytes]) -> Later | None:
     wait_s = _wait_s(found["wait"]) if "wait" in found else 0
     keep = headers.get(KEEP)
     applied = b"respond-async, wait=%d" % wait_s if wait_s else b"respond-async"
-    return Later(wait_s, None if keep is None else duration_ms(keep), applied)
+    return Later(wait_s, None if keep is None else duration_ms(keep), applied, _webhook(headers))
+
+
+def _webhook(headers: Mapping[bytes, bytes]) -> tuple[str, str | None, str | None] | None:
+    url = _text(headers, WEBHOOK)
+    return None if url is None else (url, _text(headers, EVENTS), _text(headers, INCLUDE))
+
+
+def _text(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
+    value = headers.get(name)
+    return None if value is None else value.decode("utf-8", "replace")
 
 
 @lru_cache(maxsize=64)

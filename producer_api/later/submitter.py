@@ -24,6 +24,7 @@ from shared.wire.outcomes import (
     QUEUE_UNAVAILABLE,
     RESULTS_FULL,
     SHUTTING_DOWN,
+    WEBHOOKS_FULL,
     Outcome,
 )
 
@@ -43,6 +44,11 @@ _REFUSED: dict[bytes, tuple[Outcome, str, int]] = {
     b"results_full": (
         RESULTS_FULL,
         "The results that are kept for this lane take all the bytes they may; fetch some, or wait until they expire.",
+        _FULL_RETRY_S,
+    ),
+    b"webhooks_full": (
+        WEBHOOKS_FULL,
+        "Too many webhooks of this lane wait to be delivered; ask again later, or without Headrace-Webhook.",
         _FULL_RETRY_S,
     ),
     b"full": (LANE_FULL, "The lane already holds as many requests, or bytes, as it may.", _FULL_RETRY_S),

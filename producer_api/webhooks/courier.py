@@ -20,7 +20,7 @@ from shared.version import __version__
 
 from . import payload, schedule, signing
 from .hook import Hook
-from .outbox import End, Lane, Leased, Outbox, Standing
+from .outbox import LEASE_MS, End, Lane, Leased, Outbox, Standing
 from .payload import Event
 from .schedule import Verdict
 
@@ -72,6 +72,7 @@ class Courier:
         base_url: see :func:`payload.body`.
         instruments: what is measured.
         limits: of one attempt.
+        lease_ms: how long a host is this front end's after its last word.
     """
 
     def __init__(
@@ -84,9 +85,10 @@ class Courier:
         base_url: str,
         instruments: Instruments,
         limits: Limits | None = None,
+        lease_ms: int = LEASE_MS,
     ) -> None:
         self._client, self._link = client, Link(client)
-        self._outbox, self._egress, self._keys = Outbox(self._link), egress, tuple(keys)
+        self._outbox, self._egress, self._keys = Outbox(self._link, lease_ms), egress, tuple(keys)
         self._lanes, self._result, self._base_url, self._instruments = lanes, result, base_url, instruments
         self._limits = limits or Limits()
         self._visits: dict[asyncio.Task[None], Lane] = {}
@@ -155,10 +157,17 @@ class Courier:
         except Exception:
             log.exception("Delivering webhooks failed; they are due again within a minute.")
 
-    async def step(self, leased: Leased, ends: Iterable[End], count: int) -> list[tuple[Event, Hook]]:
+    @property
+    def renew_s(self) -> float:
+        """See :class:`Outbox`."""
+        return self._outbox.renew_s
+
+    async def step(
+        self, leased: Leased, ends: Iterable[End], count: int, busy: Sequence[str]
+    ) -> list[tuple[Event, Hook]]:
         """See :meth:`Outbox.step`."""
         async with self._one_at_a_time:
-            return await self._outbox.step(leased, ends, count)
+            return await self._outbox.step(leased, ends, count, busy)
 
     async def release(self, leased: Leased, ends: Iterable[End], pause_s: float) -> None:
         """See :meth:`Outbox.release`."""
@@ -242,7 +251,7 @@ class _Visit:
 
     def __init__(self, courier: Courier, leased: Leased) -> None:
         self._courier, self._leased = courier, leased
-        self._running: set[asyncio.Task[tuple[End, bool]]] = set()
+        self._running: dict[asyncio.Task[tuple[End, bool]], str] = {}
         self._ends: list[End] = []
         self._unreached = False
 
@@ -261,20 +270,30 @@ class _Visit:
         await self._courier.release(self._leased, self._ends, pause_s)
 
     async def _deliver(self) -> None:
-        courier, leased = self._courier, self._leased
         while True:
-            room = (1 if courier.failures(leased) else AT_ONCE) - len(self._running)
-            if room > 0 and not self._unreached and not courier.is_closing:
-                ends, self._ends = self._ends, []
-                due = await courier.step(leased, ends, room)
-                self._running |= {asyncio.create_task(courier.attempt(leased.lane, *one)) for one in due}
+            await self._step()
             if not self._running:
                 return
-            ended, self._running = await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+            first = asyncio.FIRST_COMPLETED
+            ended, _ = await asyncio.wait(self._running, timeout=self._courier.renew_s, return_when=first)
             for task in ended:
-                end, reached = task.result()
-                self._ends.append(end)
-                if reached:
-                    courier.note(leased, reached=True)
-                else:
-                    self._unreached = True
+                del self._running[task]
+                self._take(*task.result())
+
+    async def _step(self) -> None:
+        """Note what has ended, keep the lease, and begin as much as may run at once."""
+        courier, leased = self._courier, self._leased
+        room = (1 if courier.failures(leased) else AT_ONCE) - len(self._running)
+        if self._unreached or courier.is_closing:
+            room = 0
+        ends, self._ends = self._ends, []
+        for event, hook in await courier.step(leased, ends, max(0, room), list(self._running.values())):
+            task = asyncio.create_task(courier.attempt(leased.lane, event, hook))
+            self._running[task] = event.subject
+
+    def _take(self, end: End, reached: bool) -> None:
+        self._ends.append(end)
+        if reached:
+            self._courier.note(self._leased, reached=True)
+        else:
+            self._unreached = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -57,13 +58,14 @@ class Hooks:
 
     def __init__(self, policy: Policy, *, is_on: bool) -> None:
         self._policy, self._is_on = policy, is_on
+        self.read = lru_cache(maxsize=256)(self._read)  # of a client's requests, many name the same
 
     @classmethod
     def of(cls, settings: Settings) -> Hooks:
         """Return those of the settings."""
         return cls(Policy.of(settings), is_on=bool(settings.webhook_secrets))
 
-    def read(self, url: str, events: str | None, include: str | None, *, is_batch: bool = False) -> Hook:
+    def _read(self, url: str, events: str | None, include: str | None, *, is_batch: bool = False) -> Hook:
         """Read the three headers. Looks no name up: what a name leads to is checked when something is delivered.
 
         Args:

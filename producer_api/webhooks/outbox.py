@@ -19,8 +19,8 @@ from .payload import Event, read_event
 
 log = logging.getLogger("headrace.webhooks")
 
-LEASE_MS: Final = 30_000
-"""Longer than an attempt may take (``egress.Limits.total_s``), which ends before somebody else begins the next one."""
+LEASE_MS: Final = 10_000
+"""For so long nobody else delivers to a host after its front end died; it renews the lease three times as often."""
 
 Lane = tuple[str, str]
 """A model and one of its lanes."""
@@ -54,12 +54,15 @@ class End(NamedTuple):
 class Outbox:
     """Calls the functions on a connection of its own.
 
+    Attributes:
+        renew_s: step at least so often while something is being delivered.
+
     Raises:
         RedisError: of every method: Redis failed or is away.
     """
 
     def __init__(self, link: Link, lease_ms: int = LEASE_MS) -> None:
-        self._link, self._lease_ms = link, lease_ms
+        self._link, self._lease_ms, self.renew_s = link, lease_ms, lease_ms / 3000
 
     async def claim(self, lanes: Sequence[Lane], most: Sequence[int]) -> dict[Lane, tuple[Standing, list[Leased]]]:
         """Lease up to so many hosts of each lane at which something may be due."""
@@ -75,9 +78,17 @@ class Outbox:
             found[lane] = Standing(int(pending), oldest_s), [Leased(lane, host, int(token)) for host in hosts]
         return found
 
-    async def step(self, leased: Leased, ends: Iterable[End], count: int) -> list[tuple[Event, Hook]]:
-        """Note ends; return up to ``count`` events that are due at the host. Its token is 0 if the lease is over."""
-        answer = await self._step(leased, ends, count, None)
+    async def step(
+        self, leased: Leased, ends: Iterable[End], count: int, busy: Sequence[str] = ()
+    ) -> list[tuple[Event, Hook]]:
+        """Note ends, and renew the lease; return up to ``count`` events that are due at the host.
+
+        Its token is 0 if the lease is over.
+
+        Args:
+            busy: subjects that are being delivered.
+        """
+        answer = await self._step(leased, ends, count, None, busy)
         texts = answer[3::2]
         return [known for text in texts if (known := _read(text)) is not None]
 
@@ -90,7 +101,9 @@ class Outbox:
         (answer,) = await library.call_many(self._link, functions.webhook_room(keys.work(*lane)))
         return bool(_sound(answer))
 
-    async def _step(self, leased: Leased, ends: Iterable[End], count: int, pause_ms: int | None) -> Any:
+    async def _step(
+        self, leased: Leased, ends: Iterable[End], count: int, pause_ms: int | None, busy: Sequence[str] = ()
+    ) -> Any:
         command = functions.webhook_step(
             keys.work(*leased.lane),
             leased.host,
@@ -99,6 +112,7 @@ class Outbox:
             longest_ms=round(1000 * schedule.LONGEST_S),
             count=count,
             pause_ms=pause_ms,
+            busy=busy,
             ends=((end.event.subject, end.event.id, end.result, end.delay_ms, end.reason) for end in ends),
         )
         (answer,) = await library.call_many(self._link, command)

@@ -264,15 +264,17 @@ def webhook_step(
     longest_ms: int,
     count: int,
     pause_ms: int | None,
+    busy: Sequence[str],
     ends: Iterable[tuple[str, str, str, int, str]],
 ) -> Command:
     """Note ends of attempts (subject, webhook id, result, delay in ms, reason), and take up to ``count`` of a host.
 
     Args:
         pause_ms: return the host instead, and let it rest for so long.
+        busy: subjects that the caller has, which are not to be given again.
     """
     command: Command = ["FCALL", WEBHOOK_STEP, 1, work, host, token, lease_ms, longest_ms, count]
-    command.append("" if pause_ms is None else pause_ms)
+    command += ("" if pause_ms is None else pause_ms, len(busy), *busy)
     for end in ends:
         command += end
     return command

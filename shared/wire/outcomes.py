@@ -65,6 +65,7 @@ DRAINING = Outcome("draining", 503, retry=True, lasting=False)
 OVERLOADED = Outcome("overloaded", 503, retry=True, lasting=False)
 SHUTTING_DOWN = Outcome("shutting_down", 503, retry=True, lasting=False)
 RESULTS_FULL = Outcome("results_full", 507, retry=True)
+WEBHOOKS_FULL = Outcome("webhooks_full", 503, retry=True, lasting=False)
 EXPIRED = Outcome("expired", 504, lasting=False)
 UNKNOWN_OUTCOME = Outcome("unknown_outcome", 504, lasting=False)
 
@@ -111,6 +112,7 @@ ALL = (
     OVERLOADED,
     SHUTTING_DOWN,
     RESULTS_FULL,
+    WEBHOOKS_FULL,
     EXPIRED,
     UNKNOWN_OUTCOME,
 )

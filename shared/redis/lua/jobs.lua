@@ -6,7 +6,8 @@
 -- there may be such a request already; '0': nobody can have used the id before.
 -- Returns {length of the lane, status…}; a status is 'ENTRY POSITION' (the place among the lane's open later requests),
 -- 'known' (there is a record of this id, and what was sent is the same), 'differs' (it is not), 'taken' (the id is that
--- of a request of another kind), 'full', 'results_full' (the results take all the bytes they may), 'absent' or
+-- of a request of another kind), 'full', 'results_full' (the results take all the bytes they may),
+-- 'webhooks_full' (too many of the lane's webhooks wait to be delivered), 'absent' or
 -- 'error …'.
 register('hr1_later', WRITES, function(key, args)
   local limit = whole(args[1])
@@ -41,6 +42,8 @@ register('hr1_later', WRITES, function(key, args)
     end
     if not has_kept_room then
       return 'results_full'
+    elseif hook ~= '' and not webhook_room(key) then
+      return 'webhooks_full'
     elseif length >= limit or (#message > left and takes_some) then
       return 'full'
     end
@@ -51,6 +54,10 @@ register('hr1_later', WRITES, function(key, args)
     length, left, takes_some, open = length + 1, left - #message, true, open + 1
     longest = math.max(longest, ttl + keep + MARGIN_MS)
     later_opened(key, id, entry, ttl, keep, 'print', print, 'request', request, 'hook', hook)
+    if hook ~= '' then
+      pcall(webhook_event, key, key.lane, id, 'request.queued', hook)
+      pcall(webhook_awaits, key, id, entry, hook)
+    end
     return entry .. ' ' .. open
   end)
   if longest > 0 then

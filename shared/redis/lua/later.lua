@@ -40,7 +40,7 @@ end
 -- Ends a later request, if there is an open one of this id: in its record, and for all that listen.
 local function later_ended(key, id, code)
   local place = key.job .. id
-  local state, keep = unpack(redis.call('HMGET', place, 'state', 'keep_ms'))
+  local state, keep, entry, hook = unpack(redis.call('HMGET', place, 'state', 'keep_ms', 'entry', 'hook'))
   if state ~= 'open' then
     return false
   end
@@ -49,6 +49,9 @@ local function later_ended(key, id, code)
   redis.call('ZREM', key.open, id)
   redis.call('XADD', key.job_ends, 'MAXLEN', '~', ENDS_CAP, '*', 'id', id, 'code', code)
   redis.call('PEXPIRE', key.job_ends, ENDS_MS)
+  if hook and hook ~= '' then
+    pcall(webhook_ended, key, id, entry, hook, code)
+  end
   return true
 end
 

@@ -5,6 +5,7 @@
 --   hr:{model}:hooks:lane:q:host              subjects of a host, by when the next attempt is due
 --   hr:{model}:hooks:lane:e:host:subject      events of a subject, the oldest first
 --   hr:{model}:hooks:lane:p                   all subjects (host:subject), by when the oldest event began to wait
+--   hr:{model}:hooks:lane:r                   'ENTRY ID' of later requests whose hook asks for request.running, in order
 --   hr:{model}:hooks:lane:dlq                 events that were given up
 --
 -- When to look at a host next is even while it waits for its next attempt, and odd while somebody looks at it (a lease)
@@ -100,6 +101,64 @@ local function webhook_event(key, lane, id, event, hook, detail)
   }, now)
 end
 
+-- Remembers that somebody is to hear when a consumer has the entry of a later request. Consumers claim without a
+-- function, so front ends look, in hr1_webhook_claim.
+local RUNNING = 'request.running'
+
+local function awaits_running(hook)
+  return hook and string.find(hook, RUNNING, 1, true) ~= nil
+end
+
+local function webhook_awaits(key, id, entry, hook)
+  if awaits_running(hook) then
+    local awaited = hooks_of(key) .. ':r'
+    redis.call('ZADD', awaited, string.match(entry, '^%d+'), entry .. ' ' .. id)
+    redis.call('PEXPIRE', awaited, HOOKS_MS)
+  end
+end
+
+-- Has the end of a later request delivered; what it ran like does not matter any more.
+local ENDS = { ok = 'request.succeeded', cancelled = 'request.cancelled', expired = 'request.expired' }
+
+local function webhook_ended(key, id, entry, hook, code)
+  if awaits_running(hook) then
+    redis.call('ZREM', hooks_of(key) .. ':r', entry .. ' ' .. id)
+  end
+  webhook_event(key, key.lane, id, ENDS[code] or 'request.failed', hook, { code = code })
+end
+
+local function is_behind(entry, other)
+  local ms, number = string.match(entry, '^(%d+)-(%d+)$')
+  local other_ms, other_number = string.match(other, '^(%d+)-(%d+)$')
+  ms, other_ms = tonumber(ms), tonumber(other_ms)
+  return ms > other_ms or (ms == other_ms and tonumber(number) > tonumber(other_number))
+end
+
+-- Announces later requests that consumers have claimed.
+local MOST_ANNOUNCED = 100
+
+local function announce_running(key)
+  local awaited = hooks_of(key) .. ':r'
+  local found = redis.call('ZRANGE', awaited, 0, MOST_ANNOUNCED - 1)
+  local groups, claimed = #found > 0 and redis.pcall('XINFO', 'GROUPS', key.work) or {}, '0-0'
+  for _, group in ipairs(failed(groups) and {} or groups) do
+    if field(group, 'name') == GROUP then
+      claimed = field(group, 'last-delivered-id')
+    end
+  end
+  for _, member in ipairs(found) do
+    local entry, id = string.match(member, '^(%S+) (%S+)$')
+    if is_behind(entry, claimed) then
+      return
+    end
+    redis.call('ZREM', awaited, member)
+    local state, hook = unpack(redis.call('HMGET', key.job .. id, 'state', 'hook'))
+    if state == 'open' then
+      webhook_event(key, key.lane, id, RUNNING, hook)
+    end
+  end
+end
+
 -- hr1_webhook_event((id, event, hook, detail)…)
 --
 -- Has events delivered; detail is a JSON object, or empty. Returns a status per item: 1, 0 (the hook does not ask for
@@ -135,6 +194,7 @@ register('hr1_webhook_claim', ON_A_FULL_SERVER, function(key, args)
     return
   end
   local place, now = hooks_of(key), milliseconds()
+  pcall(announce_running, key)
   local token, oldest = busy(now + lease), redis.call('ZRANGE', place .. ':p', 0, 0, 'WITHSCORES')[2]
   local answer = { now, redis.call('ZCARD', place .. ':p'), tonumber(oldest or 0), token }
   if most > 0 and oldest then
@@ -194,46 +254,54 @@ local function note(place, host, subject, id, result, delay, reason, now)
   return 1
 end
 
--- Leases what is due at a host. What is older than its time is given up, after twice that also what nobody has tried: its
--- host could not be reached all the while.
+-- Finds what is due at a host and not `busy`. What is older than its time is given up, after twice that also what nobody
+-- has tried: its host could not be reached all the while.
 local MOST_LOOKED_AT = 200
 
-local function due_at(place, host, count, lease, longest, now)
+local function due_at(place, host, count, busy_ones, longest, now)
   local found, queue, due = {}, place .. ':q:' .. host, now + 1 -- as exact as the host's own time
   for _, subject in ipairs(redis.call('ZRANGE', queue, '-inf', due, 'BYSCORE', 'LIMIT', 0, MOST_LOOKED_AT)) do
     if #found >= 2 * count then
       break
     end
-    local text = redis.call('LINDEX', place .. ':e:' .. host .. ':' .. subject, 0)
+    local text = not busy_ones[subject] and redis.call('LINDEX', place .. ':e:' .. host .. ':' .. subject, 0)
     local event = text and cjson.decode(text)
     local age = event and now - event.since_ms
     if event and age > (event.attempts > 0 and 1 or 2) * longest then
       give_up(place, event, 'not delivered in time; last: ' .. (event.error or 'its host could not be reached'))
       advance(place, host, subject, now)
     elseif event then
-      redis.call('ZADD', queue, now + lease, subject)
       found[#found + 1] = subject
       found[#found + 1] = text
-    else
+    elseif not busy_ones[subject] then
       advance(place, host, subject, now)
     end
   end
   return found
 end
 
--- hr1_webhook_step(host, token, lease ms, longest ms, count, pause ms, (subject, webhook id, result, delay ms, reason)…)
+-- hr1_webhook_step(host, token, lease ms, longest ms, count, pause ms, busy count, busy subjects…,
+--                  (subject, webhook id, result, delay ms, reason)…)
 --
 -- Notes what became of attempts; then renews the lease of a host and gives up to `count` subjects that are due, each
--- with its first event. With a pause that is not empty the lease ends, and nobody looks at the host for so long.
+-- with its first event, without those that the caller is busy with. With a pause that is not empty the lease ends, and
+-- nobody looks at the host for so long.
 -- Returns {events noted, new token or 0 (the lease is over), subject, event…}.
 register('hr1_webhook_step', ON_A_FULL_SERVER, function(key, args)
   local host, token, lease, longest, count = args[1], whole(args[2]), whole(args[3]), whole(args[4]), whole(args[5])
-  local pause = args[6] ~= '' and whole(args[6]) or nil
-  if not (token and lease and longest and count) or (#args - 6) % 5 ~= 0 or not string.find(host, '^%x+$') then
+  local pause, busy_count = args[6] ~= '' and whole(args[6] or '') or nil, whole(args[7] or '')
+  if not (token and lease and longest and count and busy_count) or not string.find(host, '^%x+$') then
     return
   end
-  local place, now, noted = hooks_of(key), milliseconds(), 0
-  for i = 7, #args, 5 do
+  local first = 8 + busy_count
+  if first > #args + 1 or (#args + 1 - first) % 5 ~= 0 then
+    return
+  end
+  local place, now, noted, busy_ones = hooks_of(key), milliseconds(), 0, {}
+  for i = 8, first - 1 do
+    busy_ones[args[i]] = true
+  end
+  for i = first, #args, 5 do
     local subject, id, result, delay, reason = unpack(args, i, i + 4)
     local fine, counted = pcall(note, place, host, subject, id, result, whole(delay) or 0, reason, now)
     noted = noted + (fine and counted or 0)
@@ -243,13 +311,13 @@ register('hr1_webhook_step', ON_A_FULL_SERVER, function(key, args)
   end
   keep_hooks(place, host)
   if not pause then
-    local found = due_at(place, host, count, lease, longest, now)
+    local found = due_at(place, host, count, busy_ones, longest, now)
     redis.call('ZADD', place, busy(now + lease), host)
     return { noted, busy(now + lease), unpack(found) }
   end
-  local first = redis.call('ZRANGE', place .. ':q:' .. host, 0, 0, 'WITHSCORES')
-  if first[2] then
-    redis.call('ZADD', place, pause > 0 and busy(now + pause) or waiting(tonumber(first[2])), host)
+  local next_at = redis.call('ZRANGE', place .. ':q:' .. host, 0, 0, 'WITHSCORES')[2]
+  if next_at then
+    redis.call('ZADD', place, pause > 0 and busy(now + pause) or waiting(tonumber(next_at)), host)
   else
     redis.call('ZREM', place, host)
   end

@@ -539,11 +539,11 @@ def webhooks(server: Server) -> None:
     assert server.call("front_end", functions.WEBHOOK_ROOM) == 1
     assert server.call("front_end", functions.WEBHOOK_EVENT, "r1", "request.failed", hook, "") == [1]
     *_, token, host = server.call("front_end", functions.WEBHOOK_CLAIM, 60_000, 9)
-    _, token, subject, event = server.call("front_end", functions.WEBHOOK_STEP, host, token, 60_000, 9000, 1, "")
+    _, token, subject, event = server.call("front_end", functions.WEBHOOK_STEP, host, token, 60_000, 9000, 1, "", 0)
     webhook = json.loads(event)["id"]
-    again = (host, token, 60_000, 9000, 1, "", subject, webhook, "again", 0, "503")
+    again = (host, token, 60_000, 9000, 1, "", 1, b"request:other", subject, webhook, "again", 0, "503")
     _, token, *_ = server.call("front_end", functions.WEBHOOK_STEP, *again)
-    dead = (host, token, 60_000, 9000, 1, 0, subject, webhook, "dead", 0, "410")
+    dead = (host, token, 60_000, 9000, 1, 0, 0, subject, webhook, "dead", 0, "410")
     assert server.call("front_end", functions.WEBHOOK_STEP, *dead) == [1, 0]
     place = keys.dead_webhooks(MODEL, "default")
     [(letter, _)] = server.does("operator", "XRANGE", place, "-", "+")

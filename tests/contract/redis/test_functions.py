@@ -108,12 +108,25 @@ def test_every_function_takes_what_its_encoder_makes(server: Server) -> None:
         (functions.bulk_claim(work, 1000), [work.rpartition(":")[2].encode(), b"b", b"2"]),
         (functions.bulk_cancel(work, "b"), b"queued"),
         (functions.bulk_forget(work, "b", "2"), 1),
+        (functions.webhook_event(work, "a", "request.failed", "", '{"code": "crashed"}'), [0]),
+        (functions.webhook_room(work), 1),
+        (step(work, b"ab", 0), [0, 0]),
+        (functions.webhook_retry(work, ["1-1"]), [b"gone"]),
         (functions.repair(work, 10, 1000), [0, 0]),
         (functions.repair(work, 10), [0, 0]),
         (functions.leave(work, "one"), 0),
     ]
     assert [(command[1], server.send(command)) for command, _ in calls] == [(made[1], said) for made, said in calls]
-    assert {command[1] for command, _ in calls} == {*library.names()} - {functions.HEARTBEAT}
+    assert {command[1] for command, _ in calls} == {*library.names()} - {functions.HEARTBEAT, functions.WEBHOOK_CLAIM}
+    assert server.send(functions.webhook_claim(work, 1000, 10))[1:3] == [0, 0]
+
+
+def step(work: str, host: bytes, token: int) -> functions.Command:
+    """One webhook of a host whose lease is over."""
+    ends = [("request:a", "msg_1", "again", 1000, "503")]
+    return functions.webhook_step(
+        work, host, token, lease_ms=1000, longest_ms=9000, count=1, pause_ms=None, busy=["request:b"], ends=ends
+    )
 
 
 BAD_KEYS = (

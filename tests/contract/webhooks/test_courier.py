@@ -68,6 +68,7 @@ class Site:
         result: bytes | None = None,
         lanes: tuple[str, ...] = (DEFAULT_LANE,),
         registry: CollectorRegistry | None = None,
+        lease_ms: int = outbox.LEASE_MS,
     ) -> AsyncIterator[Courier]:
         async def find(model: str, lane: str, name: str) -> bytes | None:
             return result
@@ -81,6 +82,7 @@ class Site:
             "https://api.example",
             WebhookMetrics(registry or CollectorRegistry()),
             limits,
+            lease_ms,
         )
         made.start()
         try:
@@ -335,6 +337,27 @@ def test_what_a_front_end_that_died_was_delivering_is_delivered_by_another(site:
     with Receiver() as receiver:
         site.event("r1", "request.succeeded", site.hook(receiver.url()))
         asyncio.run(dies(receiver))
+
+
+def test_an_attempt_that_takes_longer_than_a_lease_is_nobody_elses(site: Site) -> None:
+    go_on = threading.Event()
+
+    def answer(received: Received) -> tuple[int, dict[str, str]]:
+        go_on.wait(20)
+        return 204, {}
+
+    async def run(receiver: Receiver) -> None:
+        site.event("r1", "request.succeeded", site.hook(receiver.url()))
+        async with site.courier(lease_ms=150), site.courier(lease_ms=150):
+            await eventually_async(lambda: receiver.received)
+            begun_ms = server_ms(site)
+            await eventually_async(lambda: server_ms(site) > begun_ms + 500)
+            go_on.set()
+            await eventually_async(lambda: site.pending() == 0)
+
+    with Receiver(answer) as receiver:
+        asyncio.run(run(receiver))
+    assert len(receiver.received) == 1
 
 
 def test_a_courier_that_closes_lets_what_it_sends_arrive(site: Site) -> None:
