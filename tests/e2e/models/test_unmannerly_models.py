@@ -12,37 +12,39 @@ from consumer.process_end import descendants
 from tests.e2e.stack import Process, Stack
 from tests.helpers import eventually
 
+HOW = ("fork exit", "fork raise", "fork return", "descriptors", "streams", "logging")
 
-@pytest.fixture
-def stack(valkey_url: str, tmp_path: Path, model_name: str, request: pytest.FixtureRequest) -> Iterator[Stack]:
-    file, entry = tmp_path / "models.toml", "tests.e2e.models.unmannerly:create"
-    options = f'options = {{ how = "{request.param}" }}'
-    file.write_text(f'[models.{model_name}]\nfamily = "python"\nentry = "{entry}"\n{options}\n')
+
+@pytest.fixture(scope="module")
+def stack(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One front end for the models of all tests; each has a consumer of its own."""
+    file, entry = tmp_path_factory.mktemp("unmannerly") / "models.toml", "tests.e2e.models.unmannerly:create"
+    tables = (
+        f'[models.{_name(how)}]\nfamily = "python"\nentry = "{entry}"\noptions = {{ how = "{how}" }}\n' for how in HOW
+    )
+    file.write_text("".join(tables))
     with Stack(valkey_url, file) as stack:
         stack.start_front_end()
         yield stack
 
 
-def _serves(stack: Stack, model_name: str, count: int = 10) -> Process:
-    consumer = stack.start_consumer(model_name)
-    stack.wait(model_name)
+def _name(how: str) -> str:
+    return f"unmannerly-{os.getpid()}-{how.replace(' ', '-')}"
+
+
+def _serves(stack: Stack, how: str, count: int = 10) -> Process:
+    name = _name(how)
+    consumer = stack.start_consumer(name)
+    stack.wait(name)
     for number in range(count):
-        answer = stack.predict(model_name, b"%d" % number)
+        answer = stack.predict(name, b"%d" % number)
         assert (answer.status, bytes(answer.body["outputs"][0]["data"])) == (200, b"%d" % number)
     return consumer
 
 
-@pytest.mark.parametrize(
-    "stack",
-    [
-        f"fork {place} {end}"
-        for place in ("load", "preprocess", "run", "postprocess")
-        for end in ("exit", "raise", "return")
-    ],
-    indirect=True,
-)
-def test_a_fork_never_comes_back_into_the_consumer(stack: Stack, model_name: str) -> None:
-    consumer = _serves(stack, model_name)
+@pytest.mark.parametrize("how", HOW[:3])
+def test_a_fork_never_comes_back_into_the_consumer(stack: Stack, how: str) -> None:
+    consumer = _serves(stack, how)
     pid = consumer.popen.pid
     eventually(lambda: not [child for child in descendants(pid) if _runs(child)])
     assert consumer.terminate() == 0
@@ -60,9 +62,9 @@ def _runs(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("stack", ["descriptors", "streams", "logging"], indirect=True)
-def test_the_log_goes_on_and_never_into_a_socket(stack: Stack, model_name: str) -> None:
-    consumer = _serves(stack, model_name)
+@pytest.mark.parametrize("how", HOW[3:])
+def test_the_log_goes_on_and_never_into_a_socket(stack: Stack, how: str) -> None:
+    consumer = _serves(stack, how)
     for number in (1, 2):
         assert not os.readlink(f"/proc/{consumer.popen.pid}/fd/{number}").startswith("socket:")
     assert consumer.terminate() == 0

@@ -1,6 +1,6 @@
 """A model that does to its process what only a program of its own should do; ``options["how"]`` says what.
 
-``fork`` in ``load``, ``preprocess``, ``run`` or ``postprocess``: with what the copy ends there is the word behind it.
+``fork``: in ``load``, ``preprocess``, ``run`` and ``postprocess``; with what each copy ends is the word behind it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ class Unmannerly(Model):
     def __init__(self, how: str) -> None:
         self._how = how
 
-    def _fork(self, place: str) -> None:
-        word, _, rest = self._how.partition(" ")
-        at, _, end = rest.partition(" ")
-        if word != "fork" or at != place or os.fork():
+    def _fork(self) -> None:
+        word, _, end = self._how.partition(" ")
+        if word != "fork" or os.fork():
             return
         if end == "exit":
             sys.exit()
@@ -37,7 +36,7 @@ class Unmannerly(Model):
 
     def load(self, device: str, precision: str) -> None:
         """Do it."""
-        self._fork("load")
+        self._fork()
         if self._how == "descriptors":
             os.close(1)
             os.close(2)
@@ -54,18 +53,18 @@ class Unmannerly(Model):
 
     def preprocess(self, request: Request) -> Sequence[Any]:
         """One row."""
-        self._fork("preprocess")
+        self._fork()
         return [request.body or b""]
 
     def run(self, rows: Sequence[Any]) -> Sequence[Any]:
         """The rows."""
         if b"sample" not in rows:
-            self._fork("run")
+            self._fork()
         return rows
 
     def postprocess(self, outputs: Sequence[Any], request: Request) -> Result:
         """The row."""
-        self._fork("postprocess")
+        self._fork()
         [data] = outputs
         return Result(outputs=[Tensor("input", "UINT8", (1, len(data)), data)])
 

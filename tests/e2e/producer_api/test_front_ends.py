@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,23 +36,44 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def stack(valkey_url: str, tmp_path: Path, model_name: str) -> Iterator[Stack]:
-    data = str(tmp_path / "data")
-    with Stack(valkey_url, echo_models(tmp_path, model_name), FRONT_ENDS="2", DATA_DIR=data) as stack:
-        yield stack
+@dataclass
+class Pair:
+    """A port and the front ends that share it, two when a test begins, with a consumer behind them."""
+
+    stack: Stack
+    model: str
+    port: int
+    front_ends: list[Process] = field(default_factory=list)
+
+    def start(self) -> Process:
+        """Start one more."""
+        self.front_ends.append(self.stack.serve_on(self.port))
+        return self.front_ends[-1]
+
+    def restore(self) -> None:
+        """Start another for each that has ended, and wait until both serve."""
+        self.front_ends = [one for one in self.front_ends if one.popen.poll() is None]
+        while len(self.front_ends) < 2:
+            self.start()
+        self.stack.url = f"http://127.0.0.1:{self.port}"
+        self.stack.wait(self.model)
+        for connections in to_each(self.port, [one.popen.pid for one in self.front_ends]).values():
+            connections[0].__exit__()
+
+
+@pytest.fixture(scope="module")
+def shared_pair(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    folder, model = tmp_path_factory.mktemp("pair"), f"pair-{os.getpid()}"
+    with Stack(valkey_url, echo_models(folder, model), FRONT_ENDS="2", DATA_DIR=str(folder / "data")) as stack:
+        stack.start_consumer(model)
+        yield Pair(stack, model, free_port())
 
 
 @pytest.fixture
-def pair(stack: Stack, model_name: str) -> tuple[int, Process, Process]:
-    """A port and the two front ends that share it, with a consumer behind them."""
-    port = free_port()
-    stack.start_consumer(model_name)
-    first, second = stack.serve_on(port), stack.serve_on(port)
-    stack.wait(model_name)
-    for connections in to_each(port, [first.popen.pid, second.popen.pid]).values():
-        connections[0].__exit__()
-    return port, first, second
+def pair(shared_pair: Pair) -> Pair:
+    """One for all tests."""
+    shared_pair.restore()
+    return shared_pair
 
 
 def _metrics_of(process: Process) -> str:
@@ -66,41 +88,40 @@ def _answered(process: Process, model: str) -> float:
     return sum(float(line[len(series) :]) for line in _metrics_of(process).splitlines() if line.startswith(series))
 
 
-def test_two_started_by_hand_share_the_port_and_a_third_is_refused(
-    stack: Stack, pair: tuple[int, Process, Process]
-) -> None:
-    port, first, second = pair
-    assert first.until("front end 1 of at most 2")
-    assert second.until("front end 2 of at most 2")
-    third = stack.begin_front_end(port)
+def _number(process: Process) -> str:
+    return process.until(" of at most 2").partition("front end ")[2][:1]
+
+
+def test_two_started_by_hand_share_the_port_and_a_third_is_refused(pair: Pair) -> None:
+    first, second = pair.front_ends
+    port, number = pair.port, _number(first)
+    assert {number, _number(second)} == {"1", "2"}
+    third = pair.stack.begin_front_end(port)
     assert third.popen.wait() == 2
     assert third.output() == (
         f"Port {port} of 127.0.0.1 is in use by 2 front ends, as many as HEADRACE_FRONT_ENDS lets share it."
     )
     assert first.terminate() == 0
-    again = stack.serve_on(port)
-    assert again.until("front end 1 of at most 2")
+    assert _number(pair.start()) == number
 
 
 @pytest.mark.parametrize("settings", [{"FRONT_ENDS": "1"}, {"FRONT_ENDS": "0"}])
-def test_one_that_is_to_be_alone_does_not_share(
-    stack: Stack, pair: tuple[int, Process, Process], settings: dict[str, str]
-) -> None:
-    alone = stack.begin_front_end(pair[0], **settings)
+def test_one_that_is_to_be_alone_does_not_share(pair: Pair, settings: dict[str, str]) -> None:
+    alone = pair.stack.begin_front_end(pair.port, **settings)
     assert alone.popen.wait() == 2
-    assert alone.output() == f"Port {pair[0]} of 127.0.0.1 is in use; HEADRACE_PORT chooses another."
+    assert alone.output() == f"Port {pair.port} of 127.0.0.1 is in use; HEADRACE_PORT chooses another."
 
 
-def test_another_program_on_the_port_is_refused_with_the_sentence_there_always_was(stack: Stack) -> None:
+def test_another_program_on_the_port_is_refused_with_the_sentence_there_always_was(pair: Pair) -> None:
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as stranger:
         port = stranger.getsockname()[1]
-        refused = stack.begin_front_end(port)
+        refused = pair.stack.begin_front_end(port)
         assert refused.popen.wait() == 2
         assert refused.output() == f"Port {port} of 127.0.0.1 is in use; HEADRACE_PORT chooses another."
 
 
-def test_each_counts_for_itself_and_the_port_says_so(pair: tuple[int, Process, Process], model_name: str) -> None:
-    port, *both = pair
+def test_each_counts_for_itself_and_the_port_says_so(pair: Pair) -> None:
+    port, model_name, both = pair.port, pair.model, pair.front_ends
     before = [_answered(process, model_name) for process in both]
     with Crowd([Client(model_name, port) for _ in range(2)]) as crowd:
         eventually(lambda: crowd.answered > 40, limit_s=40)
@@ -113,13 +134,9 @@ def test_each_counts_for_itself_and_the_port_says_so(pair: tuple[int, Process, P
     assert "HEADRACE_API_METRICS_PORT" in refusal.body["error"]["message"]
 
 
-def test_the_metrics_of_each_are_at_the_port_of_its_number_and_so_is_its_readiness(
-    stack: Stack, model_name: str
-) -> None:
+def test_the_metrics_of_each_are_at_the_port_of_its_number_and_so_is_its_readiness(pair: Pair) -> None:
     port, first = free_port(), free_port()
-    stack.start_consumer(model_name)
-    one, two = (stack.serve_on(port, API_METRICS_PORT=str(first), DRAIN_S="600") for _ in range(2))
-    stack.wait(model_name)
+    one, two = (pair.stack.serve_on(port, API_METRICS_PORT=str(first), DRAIN_S="600") for _ in range(2))
     assert one.until(f"Metrics at http://127.0.0.1:{first}/metrics")
     assert two.until(f"Metrics at http://127.0.0.1:{first + 1}/metrics")
 
@@ -136,13 +153,13 @@ def test_the_metrics_of_each_are_at_the_port_of_its_number_and_so_is_its_readine
     one.until("Draining for 600 s")
     assert status("/readyz") == [503, 200]
     assert status("/healthz") == [200, 200]
+    one.close()
+    two.close()
 
 
 @pytest.mark.fault
-def test_a_kill_is_unnoticed_by_the_clients_of_the_other(
-    stack: Stack, pair: tuple[int, Process, Process], model_name: str
-) -> None:
-    port, doomed, other = pair
+def test_a_kill_is_unnoticed_by_the_clients_of_the_other(pair: Pair) -> None:
+    model_name, port, (doomed, other) = pair.model, pair.port, pair.front_ends
     kept = to_each(port, [doomed.popen.pid, other.popen.pid], 3)
     theirs = [Client(model_name, port, connection) for connection in kept[other.popen.pid]]
     lost = [Client(model_name, port, connection) for connection in kept[doomed.popen.pid]]
@@ -154,7 +171,7 @@ def test_a_kill_is_unnoticed_by_the_clients_of_the_other(
         with Crowd([Client(model_name, port) for _ in range(2)]) as later:  # whoever connects from now on
             eventually(lambda: later.answered > 50, limit_s=40)
             before = later.answered
-            again = stack.serve_on(port)
+            again = pair.start()
             eventually(lambda: _answered(again, model_name) > 10, limit_s=40)
             eventually(lambda: later.answered > before + 50, limit_s=40)
     assert later.failed == []
@@ -168,26 +185,22 @@ def test_a_kill_is_unnoticed_by_the_clients_of_the_other(
 
 
 @pytest.mark.fault
-def test_one_after_the_other_is_replaced_and_nobody_who_comes_notices(
-    stack: Stack, pair: tuple[int, Process, Process], model_name: str
-) -> None:
-    port, *old = pair
+def test_one_after_the_other_is_replaced_and_nobody_who_comes_notices(pair: Pair) -> None:
+    model_name, port, old = pair.model, pair.port, list(pair.front_ends)
     with Crowd([Client(model_name, port) for _ in range(4)]) as crowd:
         for process in old:
             before = crowd.answered
             assert process.terminate() == 0
             eventually(lambda before=before: crowd.answered > before + 20, limit_s=40)  # type: ignore[misc]
-            fresh = stack.serve_on(port)
+            fresh = pair.start()
             eventually(lambda fresh=fresh: _answered(fresh, model_name) > 5, limit_s=40)  # type: ignore[misc]
     # The kernel resets what connects between the last look and the end of the listening, which are not one step.
     assert crowd.failed in ([], ["ConnectionResetError"])
 
 
 @pytest.mark.fault
-def test_what_waits_for_a_process_that_is_stopped_is_answered_when_it_is_told_to_end(
-    pair: tuple[int, Process, Process], model_name: str
-) -> None:
-    port, stopped, other = pair
+def test_what_waits_for_a_process_that_is_stopped_is_answered_when_it_is_told_to_end(pair: Pair) -> None:
+    model_name, port, (stopped, other) = pair.model, pair.port, pair.front_ends
     stopped.signal(signal.SIGSTOP)
     connections = [Connection(port) for _ in range(16)]
     for number, connection in enumerate(connections):
