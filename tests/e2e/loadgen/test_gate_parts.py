@@ -191,6 +191,7 @@ def run_steps(workflow: str, job: str, folder: Path, values: dict[str, str], **m
     return codes
 
 
+@pytest.mark.soak  # a comparison of whole stacks; the parts of its command are below
 @pytest.mark.timeout(150)
 def test_every_step_of_the_performance_workflow(checkout: Path, tmp_path: Path) -> None:
     values = {"${{ matrix.model }}": "synthetic"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from tests.children import ROOT, clean_environment
 from tests.e2e.runtimes.switchable import models_file
 from tests.e2e.stack import Process, Response, Stack, call
 from tests.helpers import eventually
+from tests.unit.headrace.operators import headrace
 
 LEASE_MS = "1500"
 wait_until = partial(eventually, limit_s=40.0)
@@ -57,9 +57,9 @@ class Command:
 
 
 def precision(redis_url: str, *arguments: str) -> tuple[int, Any]:
-    """Run the command to its end; returns its code and the JSON it printed."""
-    code, output, messages = Command(redis_url, *arguments, "--json").end()
-    return code, json.loads(output) if output else messages
+    """Run the command to its end, in this process; returns its code and the JSON it printed."""
+    said = headrace(redis_url, "precision", *arguments, "--json")
+    return said.code, said.json if said.out else said.err
 
 
 class Load:
@@ -154,24 +154,22 @@ def test_two_consumers_switch_one_after_the_other_under_load(
     assert [state["precision"] for state in worker_states(valkey_url, model_name)] == ["fp32"] * 3
 
 
-@pytest.mark.parametrize(("value", "reason"), [("fp16", "does not run in fp16"), ("tf32", "largest difference")])
-def test_a_refusal_is_told_and_the_old_precision_goes_on(
-    stack: Stack, valkey_url: str, model_name: str, value: str, reason: str
-) -> None:
+def test_a_refusal_is_told_and_the_old_precision_goes_on(stack: Stack, valkey_url: str, model_name: str) -> None:
     consumer = stack.start_consumer(model_name)
     stack.wait(model_name)
     with Load(stack, model_name).running(2) as load:
-        code, shown = precision(valkey_url, model_name, value)
-        load.some_more()
-    assert (code, shown["outcome"]) == (1, "refused")
-    [worker] = shown["workers"]
-    assert worker["precision"] == "fp32"
-    assert reason in worker["refusal"]
+        for value, reason in (("tf32", "largest difference"), ("fp16", "does not run in fp16")):
+            code, shown = precision(valkey_url, model_name, value)
+            load.some_more()
+            assert (code, shown["outcome"]) == (1, "refused")
+            [worker] = shown["workers"]
+            assert worker["precision"] == "fp32"
+            assert reason in worker["refusal"]
     assert consumer.popen.poll() is None
     # One that starts under a wish that it must refuse serves with its own precision.
     second = stack.start_consumer(model_name)
     assert 'precision="fp32"' in stack.metrics(second)
-    assert precision(valkey_url, model_name, value)[0] == 1  # asked again, answered again
+    assert precision(valkey_url, model_name, "fp16")[0] == 1  # asked again, answered again
 
 
 def test_one_killed_in_the_middle_loses_nothing_and_the_other_takes_its_turn(
@@ -204,8 +202,7 @@ def test_a_consumer_killed_alone_in_the_middle_is_followed_by_one_that_takes_the
     (tmp_path / "hold-bf16").touch()
     with Load(stack, model_name, alone=True).running(2) as load:
         load.some_more()
-        code, _, _ = Command(valkey_url, model_name, "bf16", "--timeout", "0.2").end()
-        assert code == 3
+        assert precision(valkey_url, model_name, "bf16", "--timeout", "0.2")[0] == 3
         wait_until((tmp_path / "hold-bf16.waits").exists)
         doomed.signal(signal.SIGKILL)
         doomed.popen.wait()
@@ -222,7 +219,7 @@ def test_sigterm_in_the_middle_of_a_switch_ends_at_once(
     consumer = stack.start_consumer(model_name)
     stack.wait(model_name)
     (tmp_path / "hold-bf16").touch()
-    assert Command(valkey_url, model_name, "bf16", "--timeout", "0.2").end()[0] == 3
+    assert precision(valkey_url, model_name, "bf16", "--timeout", "0.2")[0] == 3
     wait_until((tmp_path / "hold-bf16.waits").exists)
     assert consumer.terminate() == 0
     with connect(valkey_url) as redis:
@@ -235,11 +232,11 @@ def test_usage_is_one_sentence_and_exit_2(valkey_url: str, model_name: str) -> N
         ((model_name,), "No consumer has ever served a model"),
         (("no}such",), "No consumer has ever served a model"),
     ):
-        code, output, messages = Command(valkey_url, *arguments).end()
-        assert (code, output, messages.count("\n")) == (2, "", 1)
-        assert part in messages
-    code, _, messages = Command("redis://127.0.0.1:1/0", model_name).end()
-    assert (code, messages.count("\n")) == (1, 1)
+        said = headrace(valkey_url, "precision", *arguments)
+        assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+        assert part in said.err
+    said = headrace("redis://127.0.0.1:1/0", "precision", model_name)
+    assert (said.code, said.err.count("\n")) == (1, 1)
 
 
 def test_a_wish_for_a_model_that_nobody_serves_now_is_kept(stack: Stack, valkey_url: str, model_name: str) -> None:

@@ -130,7 +130,9 @@ def shown(address: str) -> Any:
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.soak)]
+)
 def test_interrupted_it_leaves_nothing_half_made(tmp_path: Path, number: signal.Signals, status: int) -> None:
     with Running([*HEADRACE, "tune", MODEL], settings(tmp_path)) as command:
         command.until(TRYING_TORCH)

@@ -144,7 +144,8 @@ def test_a_consumer_that_searches_first_and_is_ended_takes_the_search_along(site
     assert number is signal.SIGKILL or told([consumer], "ERROR") == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.soak)])
+@pytest.mark.soak  # it takes the search along while it searches first, too
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_consumer_that_is_ended_while_it_serves_takes_the_search_along(site: Site, number: signal.Signals) -> None:
     consumer = site.start()
     search = search_of(consumer)
@@ -157,7 +158,8 @@ def test_a_consumer_that_is_ended_while_it_serves_takes_the_search_along(site: S
     assert (len(site.entries()), site.half_made()) == (1, [])
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.soak), signal.SIGKILL])
+@pytest.mark.soak  # torch also serves on when what is found cannot be kept
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_search_that_is_ended_leaves_torch_serving_and_another_consumer_searches(
     site: Site, number: signal.Signals
 ) -> None:

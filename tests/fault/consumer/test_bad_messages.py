@@ -313,6 +313,7 @@ def test_row_34_batchmates_answers_are_the_same_bits_with_and_without_them(house
         assert fault.code == code
 
 
+@pytest.mark.soak  # the same with a model of numpy is above
 def test_row_34_a_networks_answers_are_the_same_bits_beside_what_is_refused(
     valkey_url: str, tmp_path: Path, model_name: str
 ) -> None:

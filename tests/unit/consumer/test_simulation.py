@@ -88,7 +88,9 @@ def live(seed: int) -> Day:
     return day
 
 
-@pytest.mark.parametrize("first", range(SEEDS.start, SEEDS.stop, CHUNK))
+@pytest.mark.parametrize(
+    "first", [0, *(pytest.param(first, marks=pytest.mark.soak) for first in range(CHUNK, SEEDS.stop, CHUNK))]
+)
 def test_every_day_ends_well(first: int) -> None:
     for seed in range(first, first + CHUNK):
         day = live(seed)

@@ -68,16 +68,18 @@ def outcomes(finding: Finding) -> dict[str, str]:
 # like TensorFlow's, and attention.
 ARCHITECTURES = (
     "mobilenet_v3_small",
+    "timm:test_vit@160",
     "resnet18",
     "squeezenet1_1",
     "shufflenet_v2_x0_5",
     "timm:tf_efficientnet_lite0",
-    "timm:test_vit@160",
     "timm:test_convnext",
 )
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "architecture", [*ARCHITECTURES[:2], *(pytest.param(one, marks=pytest.mark.soak) for one in ARCHITECTURES[2:])]
+)
 def test_what_is_exported_gives_what_torch_gives(architecture: str, tmp_path: Path) -> None:
     name, _, side = architecture.partition("@")
     network = real(name, int(side or 64))

@@ -122,6 +122,7 @@ def test_batch_norms_become_part_of_convolutions_and_outputs_stay() -> None:
         torch.testing.assert_close(outputs, expected, atol=1e-3 * float(expected.abs().max()), rtol=0)
 
 
+@pytest.mark.soak
 def test_what_is_exported_for_bf16_loses_less_than_a_plain_export(tmp_path: Path) -> None:
     """In OpenVINO where it has bf16; elsewhere in fp32, with weights that were rounded alike."""
     network = shipped("imagenet")
