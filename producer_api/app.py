@@ -28,7 +28,9 @@ from .http.express import Express
 from .http.middleware import Boundary
 from .http.rules import Rules
 from .inference.context import AppContext
-from .inference.dialects import DIALECTS, Dialects
+from .inference.dialects import DIALECTS, Dialects, of_platforms
+from .inference.platforms import sagemaker
+from .inference.platforms.chosen import chosen_model
 from .later.interface import LaterRequests
 from .load.answer_budget import AnswerBudget
 from .load.body_budget import BodyBudget
@@ -128,6 +130,10 @@ def create_app(
     aside = None if store is None else StoreAside(store)
     context = AppContext(settings, queue, metrics, body_budget, in_flight, later, aside)
     bulk = Bulk(settings, context, store)
+    dialects = {
+        **of_platforms(lambda: chosen_model(queue.catalogue(), settings.default_model), settings.predict_route),
+        **dialects,
+    }
     document = openapi.document(settings)
     models, service = Models(queue), Service(queue, metrics, rules, commit, document, render(document), key_check)
     routes: list[BaseRoute] = [
@@ -142,6 +148,8 @@ def create_app(
         Route("/version", service.version),
         Route("/openapi.json", service.openapi),
         Route("/docs", service.docs),
+        Route(sagemaker.PING, service.ping),
+        *([] if settings.health_route is None else [Route(settings.health_route, service.ping)]),
     ]
 
     if settings.shares_port:

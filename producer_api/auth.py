@@ -19,7 +19,9 @@ from shared.wire.outcomes import CLIENT_LIMIT, UNAUTHORIZED, RequestError
 log = logging.getLogger("headrace.auth")
 
 RELOAD_S = 1.0
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
+OPEN_PATHS = frozenset(
+    {"/healthz", "/readyz", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready", "/ping"}
+)
 """Paths that need no key: probes cannot send one, and learn only yes or no; the documentation says nothing about this
 installation but its limits."""
 

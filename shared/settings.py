@@ -39,6 +39,7 @@ MAX_BATCH_CEILING = 4096
 
 _HOST = re.compile(r"(?:\*|(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|[0-9a-f]*:[0-9a-f:.]*)\Z")
 _ORIGIN = re.compile(r"(?:\*|[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?)\Z")
+_ROUTE = re.compile(r"/[A-Za-z0-9._~:/-]{0,500}\Z")
 _BASE_URL = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/-]*)?\Z")
 
 
@@ -134,6 +135,22 @@ def _each(name: str, text: str, pattern: re.Pattern[str], says: str) -> tuple[st
     return parts
 
 
+def _name(name: str, text: str) -> str:
+    try:
+        check_name(text, f"The model in {name}")
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+    return text
+
+
+def _path(name: str, text: str) -> str:
+    if not _ROUTE.match(text):
+        raise SettingsError(
+            f"{name} must be a path of letters, digits and -._~:/, such as /predict, not {text[:200]!r}."
+        )
+    return text
+
+
 def _sizes(name: str, text: str) -> tuple[int, ...]:
     sizes = {_parse_whole(f"Each size in {name}", part.strip(), 1, MAX_BATCH_CEILING) for part in text.split(",")}
     return tuple(sorted(sizes))
@@ -187,6 +204,9 @@ class Settings:
     port: int = _whole(8000, 0, 65535)
     grpc_port: int | None = _whole(None, 0, 65535)
     models: tuple[str, ...] = _setting(("imagenet",), _names)
+    default_model: str | None = _setting(None, _name)
+    predict_route: str | None = _setting(None, _path)
+    health_route: str | None = _setting(None, _path)
     models_file: str = _setting("models.toml", _text)
     data_dir: str = _setting(".headrace", _text)
     appendonly: str = _choice("everysec", APPENDONLY)
@@ -251,10 +271,15 @@ class Settings:
     def from_env(cls, environment: Mapping[str, str]) -> Settings:
         """Read every ``HEADRACE_`` name from ``environment``, except those that tell of a Service of Kubernetes.
 
+        Names of hosting platforms stand for settings that ``environment`` does not have.
+
         Raises:
             SettingsError: a name is unknown, a value is malformed or out of range, or two settings contradict.
         """
         values: dict[str, Any] = {}
+        for name, found in _OF_PLATFORMS.items():
+            if name in environment:
+                values[found] = _PARSERS[found](name, environment[name])
         for name, text in environment.items():
             if name.startswith(PREFIX) and name not in _NOT_SETTINGS and not service_links.is_link(name, text):
                 found = _field_of(name)
@@ -331,6 +356,14 @@ _GONE = {
     "written, and HEADRACE_TUNE=off looks for nothing faster.",
 }
 """Settings of earlier versions, with what to do instead."""
+
+_OF_PLATFORMS = {
+    "SAGEMAKER_BIND_TO_PORT": "port",
+    "AIP_HTTP_PORT": "port",
+    "AIP_PREDICT_ROUTE": "predict_route",
+    "AIP_HEALTH_ROUTE": "health_route",
+}
+"""Variables with which Amazon SageMaker and Vertex AI tell a container what they expect."""
 
 _KNOWN = {PREFIX + one.name.upper(): one.name for one in fields(Settings)}
 _PARSERS = {one.name: one.metadata["parse"] for one in fields(Settings)}

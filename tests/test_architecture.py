@@ -42,6 +42,7 @@ FLOORS = {
         ("parsing/",),
         ("inference/",),
         ("inference/open_inference/",),
+        ("inference/platforms/",),
         ("inference/dialects",),
         ("bulk/readers/", "docs/", "http/"),
         ("bulk/",),

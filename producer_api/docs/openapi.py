@@ -24,6 +24,7 @@ from producer_api.inference.open_inference.metadata import (
     StatisticsResponse,
 )
 from producer_api.inference.open_inference.rest import STATUS
+from producer_api.inference.platforms.kserve_v1 import V1Request
 from producer_api.inference.request_ids import MOST_KEY_BYTES
 from producer_api.parsing.bulk_schemas import BatchInfo, BatchList, ResultLine
 from producer_api.parsing.schemas import (
@@ -51,6 +52,7 @@ _SHAPES = (
     *(PredictRequest, PredictResponse, RequestState, ErrorResponse, ModelList, ModelInfo),
     *(Health, Readiness, VersionInfo),
     *(InferRequest, InferResponse, InferError, ServerLive, ServerReady, ServerMetadata),
+    V1Request,
     *(ModelReady, ModelMetadata, ModelConfiguration, StatisticsResponse, RepositoryEntry),
     *(BatchInfo, BatchList, ResultLine),
 )

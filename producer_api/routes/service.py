@@ -124,6 +124,11 @@ class Service:
             response.headers["Retry-After"] = str(1 if self._rules.is_draining else retry_after_s(catalogue))
         return response
 
+    async def ping(self, request: Request) -> Response:
+        """Answer 200 if ``ready`` does, else 503, without reasons: this is for hosting platforms."""
+        ready = is_ready(self._queue.catalogue(), self._rules)
+        return json_response(Health("ok" if ready else "not ready"), 200 if ready else 503)
+
     async def version(self, request: Request) -> Response:
         """Say what runs."""
         return json_response(self._version)

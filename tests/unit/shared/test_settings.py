@@ -129,7 +129,8 @@ def test_every_field_can_be_set_by_its_name() -> None:
                                            "buckets": "8,1,1", "keys_file": "k", "tls_cert_file": "c",
                                            "tls_key_file": "k", "api_metrics_port": "1", "grpc_port": "0",
                                            "allowed_hosts": "a.b,*", "cors_origins": "https://a.b:1",
-                                           "private_networks": "10.0.0.0/8", "public_url": "https://a.b",
+                                           "private_networks": "10.0.0.0/8", "default_model": "m",
+                                           "predict_route": "/p", "health_route": "/h", "public_url": "https://a.b",
                                            "webhook_secrets": "whsec_" + "A" * 32}.get(field.name)
         or (",".join(field.default) if isinstance(field.default, tuple) else str(field.default))
         for field in dataclasses.fields(Settings)

@@ -1,0 +1,1 @@
+"""What hosting platforms expect of a server: one file each."""
