@@ -6,19 +6,18 @@ gives way to the environment where both name the same thing.
 
 from __future__ import annotations
 
-import ipaddress
 import math
-import re
-from base64 import b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
-from . import redis_url, service_links
+from . import service_links
+from . import setting_values as parse
 from .limits import LONGEST_MS, LONGEST_TIMEOUT_MS
-from .names import check_name
+from .setting_values import MAX_BATCH_CEILING as MAX_BATCH_CEILING
+from .setting_values import SettingsError as SettingsError
 
 PREFIX = "HEADRACE_"
 POLICIES = ("adaptive", "window")
@@ -35,159 +34,23 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
 TRACING = ("off", "otlp")
 ON_OFF = ("on", "off")
-MAX_BATCH_CEILING = 4096
-
-_HOST = re.compile(r"(?:\*|(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|[0-9a-f]*:[0-9a-f:.]*)\Z")
-_ORIGIN = re.compile(r"(?:\*|[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?)\Z")
-_ROUTE = re.compile(r"/[A-Za-z0-9._~:/-]{0,500}\Z")
-_BASE_URL = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/-]*)?\Z")
 
 
-class SettingsError(ValueError):
-    """A setting is unknown, malformed, or contradicts another; the message is one sentence for the operator."""
-
-
-def _parse_whole(name: str, text: str, low: int, high: int) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        raise SettingsError(f"{name} must be a whole number, not {text!r}.") from None
-    if not low <= value <= high:
-        raise SettingsError(f"{name} must lie between {low} and {high}, not {value}.")
-    return value
-
-
-def _parse_number(name: str, text: str, low: float, high: float) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise SettingsError(f"{name} must be a number, not {text!r}.") from None
-    if not low <= value <= high:
-        raise SettingsError(f"{name} must lie between {low:g} and {high:g}, not {text}.")
-    return value
-
-
-def _parse_choice(name: str, text: str, allowed: tuple[str, ...]) -> str:
-    if text not in allowed:
-        raise SettingsError(f"{name} must be one of {', '.join(allowed)}, not {text!r}.")
-    return text
-
-
-def _names(name: str, text: str) -> tuple[str, ...]:
-    names = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not names:
-        raise SettingsError(f"{name} must name at least one model.")
-    try:
-        for part in names:
-            check_name(part, f"A model in {name}")
-    except ValueError as error:
-        raise SettingsError(str(error)) from None
-    if len(set(names)) != len(names):
-        raise SettingsError(f"{name} names a model twice: {text}.")
-    return names
-
-
-def _hosts(name: str, text: str) -> tuple[str, ...]:
-    return _each(name, text, _HOST, "names without scheme and port (api.example.org, *.example.org, or * for any)")
-
-
-def _origins(name: str, text: str) -> tuple[str, ...]:
-    says = "origins such as https://app.example.org or http://localhost:3000, without a path, or is *"
-    return _each(name, text, _ORIGIN, says)
-
-
-def _networks(name: str, text: str) -> tuple[str, ...]:
-    parts = tuple(part.strip() for part in text.split(","))
-    for part in parts:
-        try:
-            ipaddress.ip_network(part)
-        except ValueError:
-            raise SettingsError(f"{name} lists networks such as 10.1.0.0/16 or 127.0.0.1, not {part!r}.") from None
-    return parts
-
-
-def _secrets(name: str, text: str) -> tuple[str, ...]:
-    # No sentence shows a part of a secret.
-    parts = tuple(part.strip() for part in text.split(","))
-    for part in parts:
-        try:
-            size = len(b64decode(part.removeprefix("whsec_"), validate=True))
-        except ValueError:
-            size = 0
-        if not part.startswith("whsec_") or not 24 <= size <= 64:
-            raise SettingsError(f"{name} lists secrets: whsec_ and the base64 of 24 to 64 random bytes, each.")
-    return parts
-
-
-def _base_url(name: str, text: str) -> str:
-    text = text.strip().rstrip("/")
-    if not _BASE_URL.match(text):
-        raise SettingsError(f"{name} must be such as https://api.example.org, without a query, not {text!r}.")
-    return text
-
-
-def _each(name: str, text: str, pattern: re.Pattern[str], says: str) -> tuple[str, ...]:
-    """Return the parts of a list in lower case, each of which must match."""
-    parts = tuple(part.strip().lower() for part in text.split(","))
-    for part in parts:
-        if not pattern.match(part):
-            raise SettingsError(f"{name} lists {says}, not {part!r}.")
-    return parts
-
-
-def _name(name: str, text: str) -> str:
-    try:
-        check_name(text, f"The model in {name}")
-    except ValueError as error:
-        raise SettingsError(str(error)) from None
-    return text
-
-
-def _path(name: str, text: str) -> str:
-    if not _ROUTE.match(text):
-        raise SettingsError(
-            f"{name} must be a path of letters, digits and -._~:/, such as /predict, not {text[:200]!r}."
-        )
-    return text
-
-
-def _sizes(name: str, text: str) -> tuple[int, ...]:
-    sizes = {_parse_whole(f"Each size in {name}", part.strip(), 1, MAX_BATCH_CEILING) for part in text.split(",")}
-    return tuple(sorted(sizes))
-
-
-def _redis_url(name: str, text: str) -> str:
-    if not text.startswith(redis_url.SCHEMES):
-        raise SettingsError(f"{name} must start with {', '.join(redis_url.SCHEMES[:-1])} or {redis_url.SCHEMES[-1]}.")
-    # No sentence shows a part of the address: what cannot be read may be a password.
-    try:
-        redis_url.check(text)
-    except ValueError as error:
-        raise SettingsError(f"{name} is not a valid address: {error}.") from None
-    return text
-
-
-def _text(name: str, text: str) -> str:
-    if not text.strip():
-        raise SettingsError(f"{name} must not be empty.")
-    return text
-
-
-def _setting(default: Any, parse: Callable[[str, str], Any], **limits: Any) -> Any:
-    """A field whose value ``parse`` makes of the variable's name and text."""
-    return field(default=default, repr="is_secret" not in limits, metadata={"parse": parse, **limits})
+def _setting(default: Any, parser: Callable[[str, str], Any], **limits: Any) -> Any:
+    """A field whose value ``parser`` makes of the variable's name and text."""
+    return field(default=default, repr="is_secret" not in limits, metadata={"parse": parser, **limits})
 
 
 def _whole(default: int | None, low: int, high: int) -> Any:
-    return _setting(default, partial(_parse_whole, low=low, high=high), range=(low, high))
+    return _setting(default, partial(parse.whole, low=low, high=high), range=(low, high))
 
 
 def _number(default: float | None, low: float, high: float) -> Any:
-    return _setting(default, partial(_parse_number, low=low, high=high))
+    return _setting(default, partial(parse.number, low=low, high=high))
 
 
 def _choice(default: str | None, allowed: tuple[str, ...]) -> Any:
-    return _setting(default, partial(_parse_choice, allowed=allowed), choices=allowed)
+    return _setting(default, partial(parse.choice, allowed=allowed), choices=allowed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,25 +60,25 @@ class Settings:
     ``None`` for a per-model setting means that the environment is silent and ``models.toml`` decides.
     """
 
-    redis_url: str | None = _setting(None, _redis_url)
+    redis_url: str | None = _setting(None, parse.redis_address)
     redis_port: int = _whole(6399, 0, 65535)
     redis_ping_ms: int = _whole(2_000, 0, 3_600_000)
-    host: str = _setting("127.0.0.1", _text)
+    host: str = _setting("127.0.0.1", parse.text_of)
     port: int = _whole(8000, 0, 65535)
     grpc_port: int | None = _whole(None, 0, 65535)
-    models: tuple[str, ...] = _setting(("imagenet",), _names)
-    default_model: str | None = _setting(None, _name)
-    predict_route: str | None = _setting(None, _path)
-    health_route: str | None = _setting(None, _path)
-    models_file: str = _setting("models.toml", _text)
-    data_dir: str = _setting(".headrace", _text)
+    models: tuple[str, ...] = _setting(("imagenet",), parse.model_names)
+    default_model: str | None = _setting(None, parse.model_name)
+    predict_route: str | None = _setting(None, parse.path)
+    health_route: str | None = _setting(None, parse.path)
+    models_file: str = _setting("models.toml", parse.text_of)
+    data_dir: str = _setting(".headrace", parse.text_of)
     appendonly: str = _choice("everysec", APPENDONLY)
     maxmemory_mb: int = _whole(1024, 16, 1 << 20)
     shared_bodies_mb: int = _whole(64, 0, 1 << 20)
     max_batch: int | None = _whole(None, 1, MAX_BATCH_CEILING)
     window_ms: float | None = _number(None, 0, 60_000)
     batch_policy: str | None = _choice(None, POLICIES)
-    buckets: tuple[int, ...] | None = _setting(None, _sizes)
+    buckets: tuple[int, ...] | None = _setting(None, parse.sizes)
     precision: str | None = _choice(None, PRECISIONS)
     runtime: str | None = _choice(None, RUNTIMES)
     tune: str = _choice("background", TUNE)
@@ -238,7 +101,7 @@ class Settings:
     consumers: int = _whole(0, 0, MOST_CONSUMERS)
     pin: str = _choice("auto", PINNING)
     metrics_port: int = _whole(9101, 0, 65535)
-    metrics_host: str = _setting("127.0.0.1", _text)
+    metrics_host: str = _setting("127.0.0.1", parse.text_of)
     max_body_bytes: int = _whole(16 * 1024 * 1024, 1024, 512 * 1024 * 1024)
     max_receiving_bytes: int = _whole(0, 0, 1 << 40)
     max_wait_ms: int = _whole(0, 0, 3_600_000)
@@ -247,21 +110,21 @@ class Settings:
     log_level: str = _choice("info", LOG_LEVELS)
     log_format: str = _choice("text", LOG_FORMATS)
     tracing: str = _choice("off", TRACING)
-    keys_file: str | None = _setting(None, _text)
+    keys_file: str | None = _setting(None, parse.text_of)
     allow_anonymous: int = _whole(0, 0, 1)
-    tls_cert_file: str | None = _setting(None, _text)
-    tls_key_file: str | None = _setting(None, _text)
+    tls_cert_file: str | None = _setting(None, parse.text_of)
+    tls_key_file: str | None = _setting(None, parse.text_of)
     api_metrics_port: int | None = _whole(None, 0, 65535)
-    allowed_hosts: tuple[str, ...] | None = _setting(None, _hosts)
-    cors_origins: tuple[str, ...] | None = _setting(None, _origins)
-    private_networks: tuple[str, ...] | None = _setting(None, _networks)
-    webhook_secrets: tuple[str, ...] | None = _setting(None, _secrets, is_secret=True)
-    public_url: str | None = _setting(None, _base_url)
+    allowed_hosts: tuple[str, ...] | None = _setting(None, parse.hosts)
+    cors_origins: tuple[str, ...] | None = _setting(None, parse.origins)
+    private_networks: tuple[str, ...] | None = _setting(None, parse.networks)
+    webhook_secrets: tuple[str, ...] | None = _setting(None, parse.secrets, is_secret=True)
+    public_url: str | None = _setting(None, parse.base_url)
     write_timeout_s: float = _number(30, 0.1, 3600)
     max_sending_bytes: int = _whole(0, 0, 1 << 40)
     drain_s: float = _number(0, 0, 3600)
     front_ends: int = _whole(0, 0, MOST_FRONT_ENDS)
-    results: str | None = _setting(None, _text)
+    results: str | None = _setting(None, parse.text_of)
     results_mb: int = _whole(4096, 1, 1 << 30)
     large_body_mb: int = _whole(256, 1, 1 << 20)
     bulk_items: int = _whole(100_000, 1, 999_999)

@@ -31,6 +31,7 @@ MAY_IMPORT = {
 FLOORS = {
     "shared": (
         ("families", "files", "keys", "limits", "names", "redis_url", "service_links", "version"),
+        ("setting_values",),
         ("api_keys", "settings", "state/"),
         ("model_config", "net/", "wire/"),
         ("metrics/", "process/", "redis/", "results/", "tracing/"),

@@ -102,9 +102,11 @@ KSERVE_V1 = Instances()
 def _decode_in_steps(body: bytes, head: Head, card: Card, limits: Limits, generated_id: str) -> Steps[Decoded]:
     if not body:
         raise invalid("The body is empty.", "body")
+    within = ""
     try:
         short = (yield from cut(body)) if len(body) > LARGE_BYTES else Cuts(body, {})
         asked = _decoder.decode(short.rest)
+        within = "instances"
         found = short.cuts.get(bytes(asked.instances))
         if found is None:
             items = [msgspec.Raw(short.cuts.get(bytes(one), bytes(one))) for one in items_of(asked.instances)]
@@ -119,7 +121,7 @@ def _decode_in_steps(body: bytes, head: Head, card: Card, limits: Limits, genera
             spec = _only(card)
             request = yield from _request_of({spec.name: found}, _rows_of(found, spec), card)
     except msgspec.ValidationError as error:
-        raise from_validation(error) from None
+        raise from_validation(error, within) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise malformed("The body is not valid JSON.", "body") from None
     parameters = asked.parameters or V1Parameters()
