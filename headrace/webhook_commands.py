@@ -62,8 +62,27 @@ def drop_webhooks(model: str, entries: tuple[str, ...], lane: str, every: bool, 
 
 
 @webhooks.command("secret")
-def new_secret() -> None:
-    """Print a new secret for HEADRACE_WEBHOOK_SECRETS; it is stored nowhere."""
-    from base64 import b64encode
+@click.option("--lane", help="Instead of a new one, those of this lane, as HEADRACE_WEBHOOK_SECRETS gives them.")
+def show_secret(lane: str | None) -> None:
+    """Print a new secret for HEADRACE_WEBHOOK_SECRETS, which is stored nowhere, or what the receivers of a lane need.
 
-    click.echo("whsec_" + b64encode(os.urandom(32)).decode())
+    A lane's secrets follow from the setting; those of the lane `default` are the setting's own.
+    """
+    from shared.names import is_name
+    from shared.settings import Settings, SettingsError
+    from shared.webhook_secrets import key_of, secret_of
+
+    if lane is None:
+        click.echo(secret_of(os.urandom(32)))
+        return
+    try:
+        secrets = Settings.from_env(os.environ).webhook_secrets
+        if not is_name(lane):
+            raise SettingsError("A lane has 1 to 64 letters, digits, '_' or '-'.")
+        if secrets is None:
+            raise SettingsError("HEADRACE_WEBHOOK_SECRETS is not set.")
+    except SettingsError as error:
+        click.echo(f"headrace: {error}", err=True)
+        sys.exit(2)
+    for secret in secrets:
+        click.echo(secret_of(key_of(secret, lane)))

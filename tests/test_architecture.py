@@ -32,7 +32,7 @@ FLOORS = {
     "shared": (
         ("families", "files", "keys", "limits", "names", "redis_url", "service_links", "version"),
         ("setting_values",),
-        ("api_keys", "settings", "state/"),
+        ("api_keys", "settings", "state/", "webhook_secrets"),
         ("model_config", "net/", "wire/"),
         ("metrics/", "process/", "redis/", "results/", "tracing/"),
     ),

@@ -14,11 +14,11 @@ from shared.redis import functions, library
 from shared.redis.advice import told
 from shared.redis.client import AsyncClient, Link, OutOfMemory, RedisError, ServerError
 from shared.wire.outcomes import (
-    OVERLOADED,
     QUEUE_OUT_OF_MEMORY,
     QUEUE_UNAVAILABLE,
     TOO_MANY_BATCHES,
     UNKNOWN_BATCH,
+    WEBHOOKS_FULL,
     RequestError,
 )
 
@@ -79,7 +79,7 @@ class Registry:
         """Make the record of a batch.
 
         Raises:
-            RequestError: ``TOO_MANY_BATCHES``, ``OVERLOADED``, ``QUEUE_UNAVAILABLE``, ``QUEUE_OUT_OF_MEMORY``.
+            RequestError: ``TOO_MANY_BATCHES``, ``WEBHOOKS_FULL``, ``QUEUE_UNAVAILABLE``, ``QUEUE_OUT_OF_MEMORY``.
         """
         work = keys.work(model, lane)
         command = functions.bulk_open(work, batch_id, MOST_PER_LANE, lease_ms, {"state": State.RECEIVING, **fields})
@@ -88,7 +88,7 @@ class Registry:
             message = f"There are {MOST_PER_LANE} batches already; the oldest goes when its time is over."
             raise refusal(TOO_MANY_BATCHES, message)
         if status == b"hooks":
-            raise refusal(OVERLOADED, "Too many webhooks of your lane are still to be delivered.")
+            raise refusal(WEBHOOKS_FULL, "Too many webhooks of your lane are still to be delivered.")
         if status != b"opened":
             raise refusal(QUEUE_UNAVAILABLE, "The batch could not be opened; try again.")
 

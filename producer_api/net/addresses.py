@@ -28,6 +28,7 @@ _PORTS_OF_OTHERS: Final = frozenset(
 )  # fmt: skip
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\Z")
+_NUMBER: Final = re.compile(r"(?:[0-9]+|0x[0-9a-f]*)\Z")
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 """IPv6 addresses that stand for the IPv4 address in their last 32 bits (RFC 6052)."""
 
@@ -128,6 +129,9 @@ def _ascii(host: str) -> str:
         raise AddressRefused("the host is not a valid name") from None
     if len(name) > 253 or not all(_LABEL.match(label) for label in name.split(".")):
         raise AddressRefused("the host is not a valid name")
+    # What ends in a number is an address, and resolvers know forms of it such as 127.1 and 0x7f.1.
+    if _NUMBER.match(name.rpartition(".")[2]) and _literal(name) is None:
+        raise AddressRefused("the host is not a valid address")
     return name
 
 
@@ -191,6 +195,7 @@ class Policy:
         Raises:
             AddressRefused: its host is another address, or a name of this machine.
         """
-        literal = _literal(target.host)
+        is_here = target.host == "localhost" or target.host.endswith(".localhost")
+        literal = ipaddress.IPv4Address("127.0.0.1") if is_here else _literal(target.host)
         if literal is not None:
             self.check(target.host, literal)

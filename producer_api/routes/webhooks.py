@@ -12,7 +12,6 @@ from producer_api.net.addresses import Policy
 from producer_api.net.egress import Egress
 from producer_api.queue.interface import Queue
 from producer_api.webhooks.courier import Courier, Instruments, Result
-from producer_api.webhooks.signing import key_of
 from shared.redis.client import connect_async
 from shared.settings import Settings
 from shared.wire.messages import Reply
@@ -39,7 +38,7 @@ def make_courier(settings: Settings, queue: Queue, instruments: Callable[[], Ins
     return Courier(
         connect_async(settings.redis_address, settings.socket_timeout_s, settings.redis_ping_s, is_spared=True),
         Egress(Policy.of(settings)),
-        [key_of(secret) for secret in settings.webhook_secrets],
+        settings.webhook_secrets,
         lanes,
         results_of(queue),
         settings.public_url or "",
@@ -55,7 +54,9 @@ def results_of(queue: Queue) -> Result:
             found = await queue.find(model, request_id, lane)
         except RequestError:
             return None
-        if not isinstance(found, Reply) or found.fault is not None or size_of(found) > SMALL_BYTES:
+        if not isinstance(found, Reply) or found.fault is not None or found.at_store is not None:
+            return None  # what lies in the result store is not small
+        if size_of(found) > SMALL_BYTES:
             return None
         timing = found.timing
         made = NATIVE.encode(found, JSON, (timing.queue + timing.wait + timing.run) / 1e6, None, is_short=True)

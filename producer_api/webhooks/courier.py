@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from producer_api.background import forever
 from producer_api.net.addresses import AddressRefused, parse
 from producer_api.net.egress import BadAnswer, Egress, Limits, Unreachable
+from shared import webhook_secrets
 from shared.process.logs import about
 from shared.redis.advice import told
 from shared.redis.client import AsyncClient, Link, RedisError
@@ -66,7 +67,7 @@ class Courier:
     Args:
         client: of Redis; closed with this.
         egress: sends.
-        keys: what to sign with, see :func:`signing.key_of`; without any, nothing is delivered.
+        secrets: the operator's, to sign with; without any, nothing is delivered.
         lanes: all models and lanes there are now.
         result: finds results that are to be sent.
         base_url: see :func:`payload.body`.
@@ -79,7 +80,7 @@ class Courier:
         self,
         client: AsyncClient,
         egress: Egress,
-        keys: Sequence[bytes],
+        secrets: Sequence[str],
         lanes: Callable[[], Iterable[Lane]],
         result: Result,
         base_url: str,
@@ -88,7 +89,7 @@ class Courier:
         lease_ms: int = LEASE_MS,
     ) -> None:
         self._client, self._link = client, Link(client)
-        self._outbox, self._egress, self._keys = Outbox(self._link, lease_ms), egress, tuple(keys)
+        self._outbox, self._egress, self._secrets = Outbox(self._link, lease_ms), egress, tuple(secrets)
         self._lanes, self._result, self._base_url, self._instruments = lanes, result, base_url, instruments
         self._limits = limits or Limits()
         self._visits: dict[asyncio.Task[None], Lane] = {}
@@ -99,7 +100,7 @@ class Courier:
 
     def start(self) -> None:
         """Begin to deliver."""
-        if self._keys:
+        if self._secrets:
             self._task = asyncio.create_task(forever("Delivering webhooks", self._run))
 
     async def close(self) -> None:
@@ -192,7 +193,7 @@ class Courier:
         begun_s, status = time.monotonic(), 0
         try:
             body = payload.body(event, lane[0], self._base_url, await self._wanted(lane, event, hook))
-            status, retry_after = await self._post(event, hook, body)
+            status, retry_after = await self._post(lane[1], event, hook, body)
             took_s = time.monotonic() - begun_s
             verdict = schedule.verdict(status)
             if verdict is Verdict.DELIVERED:
@@ -215,12 +216,12 @@ class Courier:
     async def _wanted(self, lane: Lane, event: Event, hook: Hook) -> bytes | None:
         return await self._result(*lane, event.name) if payload.wants_result(event, hook) else None
 
-    async def _post(self, event: Event, hook: Hook, body: bytes) -> tuple[int, float | None]:
-        now_s = time.time()
+    async def _post(self, lane: str, event: Event, hook: Hook, body: bytes) -> tuple[int, float | None]:
+        now_s, keys = time.time(), [webhook_secrets.key_of(secret, lane) for secret in self._secrets]
         headers = {
             "Content-Type": "application/json",
             "User-Agent": f"Headrace/{__version__} (webhook)",
-            **signing.headers(self._keys, event.id, int(now_s), body),
+            **signing.headers(keys, event.id, int(now_s), body),
         }
         async with self._egress.request("POST", parse(hook.url), headers, body, self._limits) as response:
             return response.status, schedule.retry_after_s(response.headers.get("retry-after"), now_s)

@@ -23,7 +23,7 @@ REQUEST_EVENTS: Final = (
     "request.cancelled",
     "request.expired",
 )
-BATCH_EVENTS: Final = ("batch.completed", "batch.failed", "batch.cancelled", "batch.expired")
+BATCH_EVENTS: Final = ("batch.completed", "batch.failed", "batch.cancelled")
 BEGINNINGS: Final = frozenset(REQUEST_EVENTS[:2])
 """Events that only those hear of who name them; without a filter you hear of ends."""
 
@@ -84,6 +84,8 @@ class Hooks:
         except AddressRefused as refused:
             raise malformed(f"{URL} is refused: {refused}.", URL) from None
         known = BATCH_EVENTS if is_batch else REQUEST_EVENTS
+        if include is not None and is_batch:
+            raise malformed(f"{INCLUDE} is for requests: the results of a batch are fetched.", INCLUDE)
         if include is not None and include.strip().lower() != RESULT:
             raise malformed(f"{INCLUDE} must be {RESULT!r}, not {include[:40]!r}.", INCLUDE)
         return Hook(target.url, _events(events or "", known), include is not None)

@@ -6,13 +6,8 @@ Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/st
 from __future__ import annotations
 
 import hmac
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Sequence
-
-
-def key_of(secret: str) -> bytes:
-    """Return the key that a secret ``whsec_BASE64`` stands for."""
-    return b64decode(secret.removeprefix("whsec_"), validate=True)
 
 
 def headers(keys: Sequence[bytes], webhook_id: str, timestamp_s: int, body: bytes) -> dict[str, str]:

@@ -18,13 +18,14 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from producer_api.metrics import WebhookMetrics
 from producer_api.net.addresses import Policy
 from producer_api.net.egress import Egress, Limits, Lookup
-from producer_api.webhooks import courier, outbox, schedule, signing
+from producer_api.webhooks import courier, outbox, schedule
 from producer_api.webhooks.courier import Courier
 from producer_api.webhooks.hook import Hook, Hooks
 from shared import keys
 from shared.keys import DEFAULT_LANE
 from shared.redis import functions, library
 from shared.redis.client import Link, connect, connect_async
+from shared.webhook_secrets import key_of, secret_of
 from tests.helpers import eventually, eventually_async
 from tests.receiver import Received, Receiver
 
@@ -76,7 +77,7 @@ class Site:
         made = Courier(
             connect_async(self.url),
             Egress(policy, lookup),
-            [signing.key_of(secret) for secret in secrets],
+            secrets,
             lambda: [(self.model, lane) for lane in lanes],
             find,
             "https://api.example",
@@ -136,6 +137,27 @@ def test_an_event_reaches_its_receiver_signed_with_all_secrets(site: Site) -> No
         },
     )
     assert site.client.exists(keys.webhooks(site.model, DEFAULT_LANE)) == 0
+
+
+def test_each_lane_is_signed_with_secrets_of_its_own(site: Site) -> None:
+    async def run(receiver: Receiver) -> None:
+        for lane in (DEFAULT_LANE, "gold"):
+            site.event(lane, "request.succeeded", site.hook(receiver.url()), lane=lane)
+        async with site.courier(lanes=(DEFAULT_LANE, "gold")):
+            await eventually_async(lambda: site.pending() + site.pending("gold") == 0)
+
+    with Receiver() as receiver:
+        asyncio.run(run(receiver))
+    gold = secret_of(key_of(SECRET, "gold"))
+    for received in receiver.received:
+        name = received.document["data"]["id"]
+        for lane, secret in ((DEFAULT_LANE, SECRET), ("gold", gold)):
+            if name == lane:
+                assert Webhook(secret).verify(received.body.decode(), dict(received.headers))
+            else:
+                with pytest.raises(WebhookVerificationError):
+                    Webhook(secret).verify(received.body.decode(), dict(received.headers))
+    assert len(receiver.received) == 2
 
 
 def test_the_result_and_the_reason_come_with_their_events(site: Site) -> None:

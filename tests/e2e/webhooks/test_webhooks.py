@@ -30,6 +30,7 @@ def stack(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "PRIVATE_NETWORKS": "127.0.0.1",
         "PUBLIC_URL": "https://api.example",
         "API_METRICS_PORT": "0",
+        "RESULTS": str(tmp_path_factory.mktemp("results")),
     }
     with Stack(valkey_url, echo_models(tmp_path_factory.mktemp("models"), MODEL), **settings) as running:
         running.start_front_end()
@@ -116,6 +117,19 @@ def test_failures_cancellations_and_expiries_are_announced(client: Client, valke
         eventually(lambda: of(receiver, "hook-fine"))
     assert (cancelled.type, cancelled.document["data"]["status"]) == ("request.cancelled", "cancelled")
     assert expired.document["data"]["error"] == {"code": "expired"}
+
+
+def test_the_end_of_a_batch_is_announced_with_how_its_items_ended(client: Client) -> None:
+    with Receiver() as receiver:
+        lines = b'{"inputs": [[1, 2]]}\n' * 3 + b"no json\n"
+        hooked = {"Headrace_Webhook": receiver.url(), "Content_Type": "application/jsonl"}
+        taken = client.send("POST", f"/v1/models/{MODEL}/batches", lines, **hooked)
+        assert taken.status == 201, taken.body
+        (received,) = eventually(lambda: of(receiver, taken.json["id"]))
+    assert received.type == "batch.completed"
+    data = received.document["data"]
+    assert (data["url"], data["counts"]["total"]) == (f"https://api.example{taken.headers['location']}", 4)
+    assert data["counts"]["failed"] >= 1
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,8 @@ def test_an_address_in_a_url_is_checked_without_a_lookup() -> None:
         "http://[::1]:8080/",
         "http://[::ffff:10.0.0.1]/",
         "https://169.254.169.254/latest",
+        "http://localhost:8080/",
+        "http://a.LocalHost/",
     ):
         with pytest.raises(AddressRefused, match="not a public address"):
             Policy().check_literal(parse(url))
@@ -102,6 +104,11 @@ def test_good_urls_are_read(url: str, ascii: str) -> None:
         ("https://hooks.example/a\r\nX: y", "no spaces"),
         ("https://hooks.example\\@evil.example/", "no spaces"),
         ("https://hooks..example/", "not a valid name"),
+        ("http://127.1/", "not a valid address"),
+        ("http://2130706433/", "not a valid address"),
+        ("http://0x7f.0.0.1/", "not a valid address"),
+        ("http://0177.0.0.1/", "not a valid address"),
+        ("http://1.2.3.4.5/", "not a valid address"),
         ("https://-hooks.example/", "not a valid name"),
         ("https://" + "a" * 64 + ".example/", "not a valid name"),
         ("https://" + ".".join(["a" * 60] * 5) + "/", "not a valid name"),

@@ -14,6 +14,7 @@ from producer_api.webhooks import payload, signing
 from producer_api.webhooks.hook import BATCH_EVENTS, REQUEST_EVENTS, Hook, Hooks
 from producer_api.webhooks.payload import Event
 from shared.settings import Settings
+from shared.webhook_secrets import key_of
 from shared.wire.outcomes import MALFORMED, RequestError
 
 URL = "https://hooks.example/a"
@@ -85,11 +86,11 @@ def test_the_settings_say_what_is_allowed() -> None:
 def test_the_reference_implementation_verifies_what_is_signed() -> None:
     secrets = ["whsec_" + b64encode(bytes([number]) * 32).decode() for number in (1, 2)]
     body = payload.body(EVENT, "imagenet", "")
-    headers = signing.headers([signing.key_of(one) for one in secrets], EVENT.id, int(time.time()), body)
+    headers = signing.headers([key_of(one) for one in secrets], EVENT.id, int(time.time()), body)
     assert len(headers["webhook-signature"].split(" ")) == 2
     for secret in secrets:
         assert Webhook(secret).verify(body.decode(), headers)
-    alone = signing.headers([signing.key_of(secrets[0])], EVENT.id, int(headers["webhook-timestamp"]), body)
+    alone = signing.headers([key_of(secrets[0])], EVENT.id, int(headers["webhook-timestamp"]), body)
     assert headers["webhook-signature"].startswith(alone["webhook-signature"])
 
 
