@@ -37,7 +37,7 @@ from .load.body_budget import BodyBudget
 from .load.in_flight import InFlight
 from .metrics import ApiMetrics, Registry
 from .queue.interface import Queue
-from .routes import batches, requests
+from .routes import batches, requests, uploads
 from .routes.models import Models
 from .routes.open_inference import OpenInferenceService
 from .routes.predict import Predict
@@ -130,6 +130,7 @@ def create_app(
     aside = None if store is None else StoreAside(store)
     context = AppContext(settings, queue, metrics, body_budget, in_flight, later, aside)
     bulk = Bulk(settings, context, store)
+    by_parts = uploads.UploadRoutes(context.large_bodies.uploads, body_budget)
     dialects = {
         **of_platforms(lambda: chosen_model(queue.catalogue(), settings.default_model), settings.predict_route),
         **dialects,
@@ -140,6 +141,7 @@ def create_app(
         *(Route(path, Predict(context, path, codec, tracing), methods=["POST"]) for path, codec in dialects.items()),
         Route(requests.PATH, requests.Requests(context, dialects).answer, methods=["GET", "DELETE"]),
         *_bulk_routes(bulk, Hooks.of(settings)),
+        *(Route(path, by_parts.answer, methods=[*methods]) for path, methods in uploads.METHODS.items()),
         Route("/v1/models", models.list),
         Route("/v1/models/{model}", models.one),
         *OpenInferenceService(queue, rules, context.statistics).routes(),

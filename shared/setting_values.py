@@ -15,6 +15,7 @@ from .names import check_name
 MAX_BATCH_CEILING = 4096
 
 _HOST = re.compile(r"(?:\*|(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|[0-9a-f]*:[0-9a-f:.]*)\Z")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]\Z")
 _ORIGIN = re.compile(r"(?:\*|[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?)\Z")
 _ROUTE = re.compile(r"/[A-Za-z0-9._~:/-]{0,500}\Z")
 _BASE_URL = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/-]*)?\Z")
@@ -110,6 +111,20 @@ def base_url(name: str, text: str) -> str:
     if not _BASE_URL.match(text):
         raise SettingsError(f"{name} must be such as https://api.example.org, without a query, not {text!r}.")
     return text
+
+
+def folders(name: str, text: str) -> tuple[str, ...]:
+    """Return absolute folders, separated as in ``PATH``."""
+    parts = tuple(part.strip() for part in text.split(":"))
+    for part in parts:
+        if not part.startswith("/") or not part.isprintable() or ".." in part.split("/"):
+            raise SettingsError(f"{name} lists absolute folders, separated by colons, not {part!r}.")
+    return parts
+
+
+def buckets(name: str, text: str) -> tuple[str, ...]:
+    """Return names of buckets of S3."""
+    return _each(name, text, _BUCKET, "buckets of S3 by their names")
 
 
 def _each(name: str, text: str, pattern: re.Pattern[str], says: str) -> tuple[str, ...]:

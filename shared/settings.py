@@ -129,6 +129,12 @@ class Settings:
     large_body_mb: int = _whole(256, 1, 1 << 20)
     bulk_items: int = _whole(100_000, 1, 999_999)
     bulk_mb: int = _whole(4096, 1, 1 << 30)
+    uploads_mb: int = _whole(2048, 1, 1 << 30)
+    uploads_per_key_mb: int = _whole(1024, 1, 1 << 30)
+    upload_s: int = _whole(3_600, 10, 604_800)
+    reference_origins: tuple[str, ...] | None = _setting(None, parse.origins)
+    reference_folders: tuple[str, ...] | None = _setting(None, parse.folders)
+    reference_buckets: tuple[str, ...] | None = _setting(None, parse.buckets)
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Settings:

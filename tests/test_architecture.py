@@ -37,7 +37,8 @@ FLOORS = {
         ("metrics/", "process/", "redis/", "results/", "tracing/"),
     ),
     "producer_api": (
-        ("auth", "background", "load/", "net/", "store/"),
+        ("auth", "background", "load/", "net/"),
+        ("store/",),
         ("metrics", "queue/", "webhooks/"),
         ("later/",),
         ("parsing/",),

@@ -33,12 +33,15 @@ from producer_api.parsing.schemas import (
     Health,
     ModelInfo,
     ModelList,
+    NewUpload,
     PredictRequest,
     PredictResponse,
     Readiness,
     RequestState,
+    UploadState,
     VersionInfo,
 )
+from producer_api.store.reference import ReferenceDocument
 from shared.names import NAME_PATTERN
 from shared.settings import Settings
 from shared.version import __version__
@@ -50,7 +53,7 @@ _BULK: Final = Path(__file__).with_name("bulk.json")
 _REF = "#/components/schemas/{name}"
 _SHAPES = (
     *(PredictRequest, PredictResponse, RequestState, ErrorResponse, ModelList, ModelInfo),
-    *(Health, Readiness, VersionInfo),
+    *(Health, Readiness, VersionInfo, NewUpload, UploadState, ReferenceDocument),
     *(InferRequest, InferResponse, InferError, ServerLive, ServerReady, ServerMetadata),
     V1Request,
     *(ModelReady, ModelMetadata, ModelConfiguration, StatisticsResponse, RepositoryEntry),
@@ -79,6 +82,8 @@ def document(settings: Settings) -> dict[str, Any]:
         "bulk_mb": settings.bulk_mb,
         "default_timeout_ms": settings.default_timeout_ms,
         "max_body_bytes": settings.max_body_bytes,
+        "large_body_mb": settings.large_body_mb,
+        "upload_s": settings.upload_s,
         "max_timeout_ms": settings.max_timeout_ms,
         "max_top_k": MAX_TOP_K,
         "most_key_bytes": MOST_KEY_BYTES,

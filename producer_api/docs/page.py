@@ -130,6 +130,8 @@ def _curl(target: str, content_type: str, data: str) -> str:
 
 
 def _shape_of(answer: Node) -> str:
+    if "content" not in answer:
+        return "none"
     media_type, content = next(iter(answer["content"].items()))
     schema = content["schema"]
     return _type(schema) if "$ref" in schema else f"<code>{media_type}</code>"

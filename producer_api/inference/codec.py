@@ -15,6 +15,7 @@ from msgspec import Struct
 from producer_api.auth import Client
 from producer_api.later.preferences import PREFER, WEBHOOK, Later, later_of
 from producer_api.parsing.steps import Steps
+from producer_api.store.reference import Reference
 from shared.keys import DEFAULT_LANE
 from shared.state.cards import Card
 from shared.wire.messages import Reply, Request
@@ -124,12 +125,14 @@ class Decoded(Struct, frozen=True):
         id_is_generated: the client did not name it.
         fingerprint: of all that was sent, when an idempotency key came with it; else empty.
         asked: what the codec wants to know again when it encodes the answer, such as the outputs that were asked for.
+        reference: where the body is that the request still lacks; None where it is complete.
     """
 
     request: Request
     id_is_generated: bool
     fingerprint: str = ""
     asked: Any = None
+    reference: Reference | None = None
 
 
 class Response(Struct):

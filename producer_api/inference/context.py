@@ -6,9 +6,12 @@ from producer_api.later.interface import LaterRequests
 from producer_api.load.body_budget import BodyBudget
 from producer_api.load.in_flight import InFlight
 from producer_api.metrics import ApiMetrics
+from producer_api.net.addresses import Policy
+from producer_api.net.egress import Egress
 from producer_api.parsing.steps import StepRunner
 from producer_api.queue.interface import Queue
 from producer_api.store.aside import StoreAside
+from producer_api.store.large_bodies import LargeBodies
 from producer_api.store.stored_replies import StoredReplies
 from producer_api.webhooks.hook import Hooks
 from shared.limits import LONGEST_MS
@@ -34,6 +37,7 @@ class AppContext:
         keep_ms: how long their results are kept where they do not say.
         stored_replies: reads replies that lie in the result store.
         hooks: reads what their headers say of webhooks.
+        large_bodies: bodies that lie there, or are fetched.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class AppContext:
         self.queue, self.metrics, self.body_budget, self.in_flight = queue, metrics, body_budget, in_flight
         self.ids, self.step_runner = RequestIds(), StepRunner(settings.sending_limit_bytes)
         self.stored_replies = StoredReplies(store, settings.sending_limit_bytes)
+        self.large_bodies = LargeBodies(store, settings, Egress(Policy.of(settings)))
         self.statistics, most_bytes = Statistics(), settings.max_body_bytes
         self.limits = Limits(settings.default_timeout_ms, settings.max_timeout_ms, most_bytes)
         self.later, self.keep_ms = later, settings.keep_ms

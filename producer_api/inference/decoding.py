@@ -12,10 +12,11 @@ from producer_api.parsing.elements import is_finite_in_steps
 from producer_api.parsing.json_cuts import cut
 from producer_api.parsing.schemas import Parameters, PredictMsgpack, PredictRequest
 from producer_api.parsing.steps import LARGE_BYTES, Steps
+from producer_api.store.reference import MEDIA_TYPE, Reference, parse
 from shared.names import is_name
 from shared.state.cards import Card
 from shared.wire.messages import Request, Scalar, Tensor
-from shared.wire.outcomes import RequestError, invalid, malformed
+from shared.wire.outcomes import UNSUPPORTED_MEDIA_TYPE, RequestError, invalid, malformed
 
 from .codec import Decoded, Limits
 from .documents import from_json, from_msgpack, reason
@@ -45,6 +46,7 @@ def decode_in_steps(
     options = query_options(query) if query else _NO_OPTIONS
     inputs: tuple[Tensor, ...] | None = None
     content_type: str | None = kind
+    reference: Reference | None = None
     if not body:
         raise invalid("The body is empty.", "body")
     if kind in (JSON, MSGPACK):
@@ -74,6 +76,9 @@ def decode_in_steps(
             datatype = check_rows(body, card)
             if datatype.startswith("FP") and not (yield from is_finite_in_steps(datatype, body)):
                 raise invalid("The body holds NaN or an infinity.", "body")
+        elif kind == MEDIA_TYPE:
+            reference = reference_to(body, card)
+            content_type, raw = reference.content_type, None
     timeout_ms = options.timeout_ms
     if timeout_ms is None:
         timeout_ms = limits.default_timeout_ms
@@ -89,7 +94,20 @@ def decode_in_steps(
         params=_NO_PARAMS if options.top_k is None else {"top_k": options.top_k},
         traceparent=traceparent,
     )
-    return Decoded(request, options.id is None)
+    return Decoded(request, options.id is None, reference=reference)
+
+
+def reference_to(body: bytes, card: Card) -> Reference:
+    """Read a reference to a body that the model takes as it is.
+
+    Raises:
+        RequestError: ``MALFORMED``, ``INVALID_INPUT``, ``UNSUPPORTED_MEDIA_TYPE``.
+    """
+    reference = parse(body)
+    if reference.content_type not in card.content_types:
+        message = f"By reference the model takes {', '.join(card.content_types)}, not {reference.content_type[:80]}."
+        raise RequestError(UNSUPPORTED_MEDIA_TYPE, message, field="reference.content_type")
+    return reference
 
 
 def timeout_of(kind: str, body: bytes, query: bytes, limits: Limits) -> int:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -27,7 +28,7 @@ from producer_api.queue.interface import Answer, GiveUp, ModelState
 from shared.process.logs import about
 from shared.state.cards import Card
 from shared.tracing.spans import RequestSpan
-from shared.wire.messages import Reply, Request
+from shared.wire.messages import Request
 from shared.wire.outcomes import ACCEPTED, CLIENT_CLOSED, EXPIRED, INTERNAL, OK, Outcome, RequestError, malformed
 
 from .codec import Decoded, Head, Response
@@ -38,6 +39,8 @@ from .put_off import accepted, new_job
 from .request_ids import fingerprint_in_steps, id_of_key
 
 log = logging.getLogger("headrace.http")
+
+T = TypeVar("T")
 
 Respond = Callable[["Exchange", Response], None]
 
@@ -220,16 +223,19 @@ class Exchange:
         if not decoded.id_is_generated:
             raise malformed("A request has an id or an Idempotency-Key, not both.", "Idempotency-Key")
         fingerprint = yield from fingerprint_in_steps(self._kind, head.query, body)
-        return Decoded(decoded.request, False, fingerprint, decoded.asked)
+        return Decoded(decoded.request, False, fingerprint, decoded.asked, decoded.reference)
 
-    async def _fetch_reply(self, reply: Reply) -> None:
-        """Respond with a reply that lies in the result store."""
+    async def _then(self, work: Awaitable[T], go_on: Callable[[T], None]) -> None:
+        """Go on with what takes long; others are served meanwhile. Whoever waits no more has this cancelled."""
         try:
-            whole = await self._context.stored_replies.whole(self.model, self.head.lane, reply)
-            if not self.closed:
-                self._done(Answer(whole))
+            go_on(await work)
         except Exception as error:
             self._fail(error)
+
+    def _brought(self, decoded: Decoded, request: Request) -> None:
+        """Submit a request whose body lay elsewhere and is in the result store now."""
+        self._admit_anew()
+        self._submit(msgspec.structs.replace(decoded, request=request, reference=None))
 
     async def _decode(self, steps: Steps[Decoded], size_bytes: int) -> None:
         """Decode what takes long; others are served meanwhile."""
@@ -248,6 +254,10 @@ class Exchange:
     def _submit(self, decoded: Decoded) -> None:
         request = decoded.request
         self.request_id, self._asked = request.id, decoded.asked
+        if decoded.reference is not None:
+            bringing = self._context.large_bodies.brought(request, decoded.reference, self.head.client)
+            self._task = asyncio.create_task(self._then(bringing, partial(self._brought, decoded)))
+            return
         if self.head.later is not None and self._context.later is not None:
             self._put_off(decoded, self._context.later)
             return
@@ -294,7 +304,8 @@ class Exchange:
         reply, media_type = result.reply, self._media_type
         assert media_type is not None
         if reply.at_store is not None:
-            self._task = asyncio.create_task(self._fetch_reply(reply))
+            reading = self._context.stored_replies.whole(self.model, self.head.lane, reply)
+            self._task = asyncio.create_task(self._then(reading, lambda whole: self._done(Answer(whole))))
             return
         try:
             if self._span is not None:
@@ -306,21 +317,13 @@ class Exchange:
                 self._context.statistics.succeeded(self.model, codec.rows(self._asked), reply.timing, took_s)
             made = codec.encode(reply, media_type, took_s, self._asked, is_short=result.is_short)
             if not isinstance(made, Response):
-                self._task = asyncio.create_task(self._encode(made, size_of(reply)))
+                encoding = self._context.step_runner.run(made, size_of(reply))
+                self._task = asyncio.create_task(self._then(encoding, self._finish))
                 return
         except Exception as error:
             self._fail(error)
         else:
             self._finish(made)
-
-    async def _encode(self, steps: Steps[Response], size_bytes: int) -> None:
-        """Encode what takes long; others are served meanwhile."""
-        try:
-            response = await self._context.step_runner.run(steps, size_bytes)
-            if not self.closed:  # somebody still waits
-                self._finish(response)
-        except Exception as error:
-            self._fail(error)
 
     def _finish(self, response: Response, outcome: Outcome = OK) -> None:
         self.outcome, response.request_id = outcome, self.request_id

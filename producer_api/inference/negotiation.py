@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from producer_api.store.reference import MEDIA_TYPE
 from shared.wire import trace_context
 from shared.wire.outcomes import NOT_ACCEPTABLE, UNSUPPORTED_MEDIA_TYPE, RequestError
 
@@ -113,7 +114,7 @@ def body_type(content_type: bytes, taken: tuple[str, ...]) -> str:
         RequestError: ``UNSUPPORTED_MEDIA_TYPE``.
     """
     name = media_type(content_type)
-    if name in (JSON, MSGPACK) or name in taken:
+    if name in (JSON, MSGPACK, MEDIA_TYPE) or name in taken:
         return name
     said = f"not {name[:80]}" if name else "and Content-Type has to say which"
     raise RequestError(

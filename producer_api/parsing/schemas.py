@@ -168,6 +168,31 @@ class RequestState(Struct, frozen=True):
     position: int | UnsetType = UNSET
 
 
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+
+
+class NewUpload(Struct, frozen=True, forbid_unknown_fields=True):
+    """What begins an upload: the length of the whole body, its SHA-256 if you know it, and the length of the parts if
+    they are to be shorter than usual."""
+
+    bytes: Annotated[int, Meta(ge=1, le=1 << 50)]
+    sha256: Sha256 | None = None
+    part_bytes: Annotated[int, Meta(ge=1024)] | None = None
+
+
+class UploadState(Struct, frozen=True):
+    """How an upload stands: ``open`` or ``complete``. All parts have ``part_bytes`` bytes, the last one the rest."""
+
+    id: str
+    status: str
+    bytes: int
+    part_bytes: int
+    parts: int
+    received: list[int]
+    expires_in_s: int
+    sha256: str | UnsetType = UNSET
+
+
 class ModelSummary(Struct, frozen=True):
     """One line of the list of models.
 

@@ -49,6 +49,10 @@ class StoreAside:
         """Return what is stored."""
         return await self.run(lambda store: store.get(key, most_bytes))
 
+    async def keep(self, key: str, keep_s: float) -> None:
+        """Let an object stay for longer."""
+        await self.run(lambda store: store.keep(key, keep_s))
+
     async def delete(self, key: str) -> bool:
         """Free the room of an object."""
         return await self.run(lambda store: store.delete(key))

@@ -113,6 +113,16 @@ class FolderStore:
                     raise StoreTooLarge(f"{key} has {found.st_size} bytes, and at most {most_bytes} are read.")
                 return file.read(found.st_size)  # a file is never changed, only replaced
 
+    def keep(self, key: str, keep_s: float) -> None:
+        """Move the end of a file's time."""
+        parts, now_s = parts_of(key), time.time()
+        with self._errors(), self._folder(parts[:-1]) as folder:
+            found = os.stat(parts[-1], dir_fd=folder, follow_symlinks=False)
+            if not stat.S_ISREG(found.st_mode) or found.st_mtime <= now_s:
+                raise StoreMissing(f"The result store has no {key}.")
+            if found.st_mtime < now_s + keep_s:
+                os.utime(parts[-1], (now_s, now_s + keep_s), dir_fd=folder, follow_symlinks=False)
+
     def delete(self, key: str) -> bool:
         """Remove a file, and the folders that are empty without it."""
         parts = parts_of(key)

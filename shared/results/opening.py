@@ -50,6 +50,10 @@ class OpenedWhenUsed:
         """See the interface."""
         return self._store().get(key, most_bytes)
 
+    def keep(self, key: str, keep_s: float) -> None:
+        """See the interface."""
+        self._store().keep(key, keep_s)
+
     def delete(self, key: str) -> bool:
         """See the interface."""
         return self._store().delete(key)

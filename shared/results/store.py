@@ -71,6 +71,14 @@ class Store(Protocol):
         """
         ...
 
+    def keep(self, key: str, keep_s: float) -> None:
+        """Let an object stay for at least ``keep_s`` seconds from now.
+
+        Raises:
+            StoreMissing: there is none.
+        """
+        ...
+
     def delete(self, key: str) -> bool:
         """Free the room of an object; say whether there was one."""
         ...

@@ -34,17 +34,22 @@ UNKNOWN_REQUEST = Outcome("unknown_request", 404)
 UNKNOWN_BATCH = Outcome("unknown_batch", 404)
 METHOD_NOT_ALLOWED = Outcome("method_not_allowed", 405)
 NOT_ACCEPTABLE = Outcome("not_acceptable", 406)
+UNKNOWN_UPLOAD = Outcome("unknown_upload", 404)
 REQUEST_TIMEOUT = Outcome("request_timeout", 408)
 ALREADY_ANSWERED = Outcome("already_answered", 409)
 BATCH_ENDED = Outcome("batch_ended", 409)
+UPLOAD_STATE = Outcome("upload_state", 409)
 BODY_TOO_LARGE = Outcome("body_too_large", 413)
 UNSUPPORTED_MEDIA_TYPE = Outcome("unsupported_media_type", 415)
 MISDIRECTED = Outcome("misdirected", 421)
+REFERENCE_REFUSED = Outcome("reference_refused", 422)
+REFERENCE_FAILED = Outcome("reference_failed", 422)
 INVALID_INPUT = Outcome("invalid_input", 422)
 KEY_REUSED = Outcome("key_reused", 422)
 HEADERS_TOO_LARGE = Outcome("headers_too_large", 431)
 LANE_FULL = Outcome("lane_full", 429, retry=True, lasting=False)
 CLIENT_LIMIT = Outcome("client_limit", 429, retry=True, lasting=False)
+UPLOAD_LIMIT = Outcome("upload_limit", 429, retry=True, lasting=False)
 WAIT_TOO_LONG = Outcome("wait_too_long", 429, retry=True)
 TOO_MANY_BATCHES = Outcome("too_many_batches", 429, retry=True, lasting=False)
 CLIENT_CLOSED = Outcome("client_closed", 499, lasting=False)
@@ -79,19 +84,24 @@ ALL = (
     UNKNOWN_LANE,
     UNKNOWN_REQUEST,
     UNKNOWN_BATCH,
+    UNKNOWN_UPLOAD,
     METHOD_NOT_ALLOWED,
     NOT_ACCEPTABLE,
     REQUEST_TIMEOUT,
     ALREADY_ANSWERED,
     BATCH_ENDED,
+    UPLOAD_STATE,
     BODY_TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,
     MISDIRECTED,
+    REFERENCE_REFUSED,
+    REFERENCE_FAILED,
     INVALID_INPUT,
     KEY_REUSED,
     HEADERS_TOO_LARGE,
     LANE_FULL,
     CLIENT_LIMIT,
+    UPLOAD_LIMIT,
     WAIT_TOO_LONG,
     TOO_MANY_BATCHES,
     CLIENT_CLOSED,

@@ -14,6 +14,7 @@ from shared.redis.client import connect
 from shared.wire.fast import decode_reply
 from shared.wire.messages import Reply, Request, encode_request
 from tests.e2e.stack import Response, Stack, call, echo_models
+from tests.e2e.store.client import Client
 from tests.helpers import eventually
 
 RAW = "application/octet-stream"
@@ -26,7 +27,7 @@ class Site:
         root: the folder.
     """
 
-    def __init__(self, redis_url: str, model: str, folder: Path, **settings: str) -> None:
+    def __init__(self, redis_url: str, model: str, folder: Path, key: str | None = None, **settings: str) -> None:
         self.model, self.root = model, folder / "results"
         self.root.mkdir(mode=0o700)
         models = echo_models(folder, model)
@@ -36,7 +37,11 @@ class Site:
             on_failure.callback(self.close)
             self.front_end = self.stack.start_front_end()
             self.consumer = self.stack.start_consumer(model)
-            self.stack.wait(model)
+            if key is None:
+                self.stack.wait(model)
+            else:
+                client = Client(self.stack.url, model, key)
+                eventually(lambda: client.ask("GET", f"/v1/models/{model}").status == 200)
             on_failure.pop_all()
 
     def send(self, body: bytes = b"hello", keep_ms: int | None = 60_000, **members: Any) -> str:

@@ -131,7 +131,9 @@ def test_every_field_can_be_set_by_its_name() -> None:
                                            "allowed_hosts": "a.b,*", "cors_origins": "https://a.b:1",
                                            "private_networks": "10.0.0.0/8", "default_model": "m",
                                            "predict_route": "/p", "health_route": "/h", "public_url": "https://a.b",
-                                           "webhook_secrets": "whsec_" + "A" * 32}.get(field.name)
+                                           "webhook_secrets": "whsec_" + "A" * 32,
+                                           "reference_origins": "https://a.b", "reference_folders": "/a:/b/c",
+                                           "reference_buckets": "abc"}.get(field.name)
         or (",".join(field.default) if isinstance(field.default, tuple) else str(field.default))
         for field in dataclasses.fields(Settings)
     }  # fmt: skip
@@ -303,3 +305,18 @@ def test_a_password_that_breaks_the_address_is_not_shown(address: str) -> None:
 @pytest.mark.parametrize("value", ["-1", "257", "two"])
 def test_a_number_of_consumers_that_cannot_be_is_one_sentence(value: str) -> None:
     assert refusal(CONSUMERS=value).startswith("HEADRACE_CONSUMERS must ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REFERENCE_FOLDERS", "relative"),
+        ("REFERENCE_FOLDERS", "/a:"),
+        ("REFERENCE_FOLDERS", "/a/../b"),
+        ("REFERENCE_BUCKETS", "a_b"),
+        ("REFERENCE_BUCKETS", "a/b"),
+        ("REFERENCE_ORIGINS", "https://a.b/path"),
+    ],
+)
+def test_what_is_no_place_to_fetch_bodies_from_is_refused_by_name(name: str, value: str) -> None:
+    assert f"HEADRACE_{name} lists" in refusal(**{name: value})

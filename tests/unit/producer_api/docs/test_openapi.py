@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 from starlette.routing import Route
 
 from producer_api.inference.negotiation import IMAGES, JSON, MSGPACK, OFFERED, RAW, X_MSGPACK
+from producer_api.store.reference import MEDIA_TYPE
 from shared.wire.outcomes import ALL
 from tests.unit.producer_api.asgi import Api, Response, call
 
@@ -79,7 +80,7 @@ def test_every_outcome_of_predict_is_documented(document: Any) -> None:
 
 def test_bodies_and_answers_are_of_the_kinds_that_are_taken_and_offered(document: Any) -> None:
     predict = document["paths"]["/v1/models/{model}/predict"]["post"]
-    assert set(predict["requestBody"]["content"]) == {*IMAGES, RAW, JSON, MSGPACK, X_MSGPACK}
+    assert set(predict["requestBody"]["content"]) == {*IMAGES, RAW, JSON, MSGPACK, X_MSGPACK, MEDIA_TYPE}
     assert set(predict["responses"]["200"]["content"]) == set(OFFERED)
 
 

@@ -155,6 +155,17 @@ def test_nobody_reads_what_is_over_and_a_sweep_frees_it(store: Store, root: Path
     assert keys(store) == []
 
 
+def test_an_object_can_be_kept_for_longer_and_never_for_shorter(store: Store) -> None:
+    store.put("a", b"x", 60)
+    store.keep("a", 3600)
+    store.keep("a", 1)
+    assert store.sweep(time.time() + 3590) == 0
+    store.put("b", b"x", 0)
+    for key in ("b", "c"):
+        with pytest.raises(StoreMissing):
+            store.keep(key, 3600)
+
+
 def test_all_processes_share_one_quota(store: Store, root: Path) -> None:
     other = FolderStore(root, MIB)
     store.put("a", bytes(700_000), 60)
