@@ -21,7 +21,7 @@ from shared.tracing.start import start
 from .app import create_app
 from .http import seats, server
 from .later.redis_later import RedisLater
-from .metrics import WebhookMetrics, new_registry, queue_metrics, serve_metrics
+from .metrics import WebhookMetrics, later_metrics, new_registry, queue_metrics, serve_metrics
 from .queue.redis_queue import RedisQueue
 from .routes.service import is_ready
 from .routes.webhooks import make_courier
@@ -56,9 +56,10 @@ def main(index: int | None) -> None:
     # The default of the setting promises no model.
     configured = settings.models if PREFIX + "MODELS" in os.environ else ()
     queue = RedisQueue(settings, queue_metrics(registry), configured)
+    later = RedisLater(settings, queue.catalogue, later_metrics(registry).show)
     try:
         commit = os.environ.get("GIT_COMMIT") or None
-        later, courier = RedisLater(settings), make_courier(settings, queue, lambda: WebhookMetrics(registry))
+        courier = make_courier(settings, queue, lambda: WebhookMetrics(registry))
         app = create_app(
             settings,
             queue,

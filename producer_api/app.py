@@ -37,7 +37,7 @@ from .load.body_budget import BodyBudget
 from .load.in_flight import InFlight
 from .metrics import ApiMetrics, Registry
 from .queue.interface import Queue
-from .routes import batches, requests, uploads
+from .routes import batches, events, requests, uploads
 from .routes.models import Models
 from .routes.open_inference import OpenInferenceService
 from .routes.predict import Predict
@@ -135,11 +135,13 @@ def create_app(
         **of_platforms(lambda: chosen_model(queue.catalogue(), settings.default_model), settings.predict_route),
         **dialects,
     }
+    metrics.show_listeners(lambda: context.waiting.count)
     document = openapi.document(settings)
     models, service = Models(queue), Service(queue, metrics, rules, commit, document, render(document), key_check)
     routes: list[BaseRoute] = [
         *(Route(path, Predict(context, path, codec, tracing), methods=["POST"]) for path, codec in dialects.items()),
         Route(requests.PATH, requests.Requests(context, dialects).answer, methods=["GET", "DELETE"]),
+        Route(events.PATH, events.Events(context), methods=["GET"]),
         *_bulk_routes(bulk, Hooks.of(settings)),
         *(Route(path, by_parts.answer, methods=[*methods]) for path, methods in uploads.METHODS.items()),
         Route("/v1/models", models.list),
@@ -163,7 +165,7 @@ def create_app(
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await queue.start()
         if later is not None:
-            await later.start()
+            await later.start(lambda: rules.is_draining)
         if courier is not None:
             courier.start()
         await bulk.start()

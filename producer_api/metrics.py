@@ -191,6 +191,33 @@ class WebhookMetrics:
             self._oldest.labels(model).set(oldest_s)
 
 
+@dataclass(frozen=True, slots=True)
+class LaterMetrics:
+    """What the queue of later requests shows, by model and lane.
+
+    Attributes:
+        open: requests that have not ended.
+        kept: bytes of the results that are kept.
+    """
+
+    open: Gauge
+    kept: Gauge
+
+    def show(self, model: str, lane: str, opened: int, kept_bytes: int) -> None:
+        """Show what was found in a lane."""
+        self.open.labels(model, lane).set(opened)
+        self.kept.labels(model, lane).set(kept_bytes)
+
+
+def later_metrics(registry: Registry) -> LaterMetrics:
+    """Register the metrics of later requests."""
+    names = ("model", "lane")
+    return LaterMetrics(
+        Gauge("headrace_later_open", "Later requests that have not ended.", names, registry=registry),
+        Gauge("headrace_kept_bytes", "What the kept results of a lane take.", names, registry=registry),
+    )
+
+
 class Tally(Collector):
     """A labelled counter written by one thread, without prometheus_client's lock per increment.
 
@@ -288,6 +315,11 @@ class ApiMetrics:
         ):
             OfModels(name, help, registry, ask)
         self._series: dict[tuple[str, int], Series] = {}
+
+    def show_listeners(self, count: Callable[[], int]) -> None:
+        """Show how many clients wait for later requests."""
+        listeners = Gauge("headrace_later_listeners", "Clients waiting for later requests.", registry=self._registry)
+        listeners.set_function(count)
 
     def observe_request(self, route: str, status: int, seconds: float, trace_id: str | None = None) -> None:
         """Record one response.

@@ -49,7 +49,7 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
         Rights("get set unlink", "hr:{m}:d:*"),
         Rights("get", "%R~hr:{m}:bytes %R~hr:{m}:kept"),
         Rights("exists hgetall hmget hset pexpire", "hr:{m}:j:*"),
-        Rights("pexpire xadd xread", "hr:{m}:je:*"),
+        Rights("pexpire xadd xread xrevrange", "hr:{m}:je:*"),
         Rights("pexpire zadd zcard zincrby zrangebyscore zrem zscore", "hr:{m}:jo:*"),
         Rights("lindex lpop lset pexpire rpop rpush xadd zadd zcard zrange zrem zscore", "hr:{m}:hooks:*"),
         Rights("zrevrange", "%R~hr:models"),

@@ -37,6 +37,7 @@ from producer_api.parsing.schemas import (
     PredictRequest,
     PredictResponse,
     Readiness,
+    RequestEvent,
     RequestState,
     UploadState,
     VersionInfo,
@@ -52,7 +53,7 @@ _OPEN_INFERENCE: Final = Path(__file__).with_name("open_inference.json")
 _BULK: Final = Path(__file__).with_name("bulk.json")
 _REF = "#/components/schemas/{name}"
 _SHAPES = (
-    *(PredictRequest, PredictResponse, RequestState, ErrorResponse, ModelList, ModelInfo),
+    *(PredictRequest, PredictResponse, RequestState, RequestEvent, ErrorResponse, ModelList, ModelInfo),
     *(Health, Readiness, VersionInfo, NewUpload, UploadState, ReferenceDocument),
     *(InferRequest, InferResponse, InferError, ServerLive, ServerReady, ServerMetadata),
     V1Request,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from producer_api.later.interface import LaterRequests
 from producer_api.load.body_budget import BodyBudget
 from producer_api.load.in_flight import InFlight
+from producer_api.load.waiting import Waiting
 from producer_api.metrics import ApiMetrics
 from producer_api.net.addresses import Policy
 from producer_api.net.egress import Egress
@@ -34,6 +35,7 @@ class AppContext:
         step_runner: where large bodies and answers are coded.
         later: takes requests that are answered later; None answers these at once, too.
         later_limits: their time limits.
+        waiting: the clients that wait for later requests.
         keep_ms: how long their results are kept where they do not say.
         stored_replies: reads replies that lie in the result store.
         hooks: reads what their headers say of webhooks.
@@ -56,6 +58,7 @@ class AppContext:
         self.large_bodies = LargeBodies(store, settings, Egress(Policy.of(settings)))
         self.statistics, most_bytes = Statistics(), settings.max_body_bytes
         self.limits = Limits(settings.default_timeout_ms, settings.max_timeout_ms, most_bytes)
+        self.waiting = Waiting(settings.max_listeners)
         self.later, self.keep_ms = later, settings.keep_ms
         self.later_limits = self.limits if later is None else Limits(settings.later_timeout_ms, LONGEST_MS, most_bytes)
         self.hooks = Hooks.of(settings)

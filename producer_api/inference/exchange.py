@@ -18,8 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from producer_api.auth import Client
-from producer_api.later.interface import LaterRequests, Placed
-from producer_api.later.jobs import State
+from producer_api.later.interface import LaterRequests
 from producer_api.load.body_budget import IncomingBody
 from producer_api.metrics import UNKNOWN
 from producer_api.parsing.steps import LARGE_BYTES, Steps, at_once
@@ -29,13 +28,13 @@ from shared.process.logs import about
 from shared.state.cards import Card
 from shared.tracing.spans import RequestSpan
 from shared.wire.messages import Request
-from shared.wire.outcomes import ACCEPTED, CLIENT_CLOSED, EXPIRED, INTERNAL, OK, Outcome, RequestError, malformed
+from shared.wire.outcomes import CLIENT_CLOSED, EXPIRED, INTERNAL, OK, Outcome, RequestError, malformed
 
 from .codec import Decoded, Head, Response
 from .context import AppContext
 from .encoding import size_of
 from .errors import from_fault, internal_error, refused
-from .put_off import accepted, new_job
+from .later.deferral import Deferral
 from .request_ids import fingerprint_in_steps, id_of_key
 
 log = logging.getLogger("headrace.http")
@@ -282,19 +281,11 @@ class Exchange:
             check_start(self._state, cold.in_s, decoded.request.ttl_ms / 1000)
         asked = self.head.later.webhook if self.head.later is not None else None
         hook = "" if asked is None else self._context.hooks.read(*asked).encode()
-        job = new_job(self.head, decoded, self._media_type, self._context.keep_ms, hook)
-        later.submit(self._state, self.head.lane, job, self._placed)
-
-    def _placed(self, result: Placed | RequestError) -> None:
-        """Say where the answer will be."""
-        if self.closed:  # the client is gone
-            return
-        if isinstance(result, RequestError):
-            self._fail(result)
-            return
-        assert self.head.later is not None
-        applied = self.head.later.applied
-        self._finish(accepted(self._state, self.request_id, State.QUEUED, result.position, applied), ACCEPTED)
+        made = (self._context, self.head, self._state, decoded, self._media_type, hook)
+        deferral = Deferral(*made, self._finish, self._fail)
+        deferral.begin(later)
+        if not self.closed:
+            self._give_up = deferral.stop
 
     def _done(self, result: Answer | RequestError) -> None:
         """Respond to what the queue says."""

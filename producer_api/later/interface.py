@@ -12,6 +12,7 @@ from shared.wire.messages import Reply, Request
 from shared.wire.outcomes import RequestError
 
 from .jobs import Job
+from .listening import Listener
 
 
 class NewJob(Struct, frozen=True):
@@ -48,8 +49,12 @@ Done = Callable[[Placed | RequestError], None]
 class LaterRequests(Protocol):
     """The later requests of all models and lanes."""
 
-    async def start(self) -> None:
-        """Connect."""
+    async def start(self, is_stopping: Callable[[], bool]) -> None:
+        """Connect.
+
+        Args:
+            is_stopping: says that the front end is to end, so that nobody should wait here any more.
+        """
 
     async def close(self) -> None:
         """End all waits."""
@@ -61,6 +66,9 @@ class LaterRequests(Protocol):
             done: called once, on the event loop; it must not raise. With an error nothing was added, unless that is
                 ``QUEUE_UNAVAILABLE``, after which a client asks again with the same id.
         """
+
+    def listen(self, model: str, lane: str, request_id: str) -> Listener:
+        """Begin to wait for a request. It is to be looked for afterwards, since it may have ended before."""
 
     async def find(self, model: str, lane: str, request_id: str) -> tuple[Job | None, Reply | None]:
         """Return the record of a request and its stored reply, None for what there is not.

@@ -35,6 +35,11 @@ class State(StrEnum):
         return self in (State.QUEUED, State.RUNNING)
 
 
+def state_of(code: str) -> State:
+    """Return how a request stands that has ended with this code, as ``later.lua`` tells it."""
+    return {"ok": State.DONE, "cancelled": State.CANCELLED, "expired": State.EXPIRED}.get(code, State.FAILED)
+
+
 class Asked(Struct, frozen=True, array_like=True):
     """What a front end needs to know again of a request when its result is fetched.
 

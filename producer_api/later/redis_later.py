@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
+from producer_api.background import forever
 from producer_api.queue.admission import refusal
-from producer_api.queue.interface import ModelState
+from producer_api.queue.interface import Catalogue, ModelState
 from shared import keys
 from shared.redis import functions, library
 from shared.redis.advice import told
@@ -19,9 +21,17 @@ from shared.wire.outcomes import INTERNAL, QUEUE_UNAVAILABLE, RequestError
 
 from .interface import Done, NewJob
 from .jobs import Job, job_from
+from .listening import Listener
 from .submitter import Submitter
+from .watcher import Watcher
 
 log = logging.getLogger(__name__)
+
+TIDY_S = 2.0
+MOST_OVERDUE = 100
+
+Show = Callable[[str, str, int, int], None]
+"""Takes model, lane, how many later requests are open, and the bytes of the kept results."""
 
 
 class RedisLater:
@@ -29,24 +39,38 @@ class RedisLater:
 
     Args:
         settings: Redis address, limits and time limits.
+        catalogue: the latest snapshot of all models.
+        show: takes what a lane's later requests are and take, now and then.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, catalogue: Callable[[], Catalogue], show: Show) -> None:
+        self._settings, self._catalogue, self._show = settings, catalogue, show
         self._submitters: dict[tuple[str, str], Submitter] = {}
+        self._watchers: dict[tuple[str, str], Watcher] = {}
+        self._idle: set[tuple[str, str]] = set()
+        self._is_closed = False
 
-    async def start(self) -> None:
+    async def start(self, is_stopping: Callable[[], bool]) -> None:
         """See the interface."""
+        self._is_stopping = is_stopping
         settings = self._settings
         self._client = connect_async(
             settings.redis_address, settings.socket_timeout_s, settings.redis_ping_s, is_spared=True
         )
         self._link, self._one_at_a_time = Link(self._client), asyncio.Lock()
+        self._tidying = asyncio.create_task(
+            forever("Tidying later requests", self._tidy_forever, lambda: self._is_closed)
+        )
 
     async def close(self) -> None:
         """See the interface."""
+        self._is_closed = True
+        self._tidying.cancel()
+        await asyncio.gather(self._tidying, return_exceptions=True)
         for submitter in self._submitters.values():
             await submitter.close()
+        for watcher in self._watchers.values():
+            await watcher.close()
         await self._link.close()
         await self._client.aclose()
 
@@ -57,6 +81,38 @@ class RedisLater:
             submitter = self._submitters[state.name, lane] = Submitter(Link(self._client), state.name, lane, 0)
         submitter.limit = self._settings.lane_limit if limit is None else limit
         submitter.put(job, done)
+
+    def listen(self, model: str, lane: str, request_id: str) -> Listener:
+        """See the interface."""
+        watcher = self._watchers.get((model, lane))
+        if watcher is None:
+            block_ms = self._settings.block_ms
+            watcher = self._watchers[model, lane] = Watcher(self._client, model, lane, block_ms, self._is_stopping)
+        return watcher.listen(request_id)
+
+    async def _tidy_forever(self) -> None:
+        while not self._is_closed:
+            await asyncio.sleep(TIDY_S)
+            if self._catalogue().redis_ok:
+                await self._tidy()
+            idle = {place for place, watcher in self._watchers.items() if not len(watcher)}
+            for place in idle & self._idle:  # twice in a row
+                await self._watchers.pop(place).close()
+            self._idle = idle
+
+    async def _tidy(self) -> None:
+        """End what is overdue although no consumer lives that would, and see what all lanes keep."""
+        places = [(state.name, lane) for state in self._catalogue().models.values() for lane in state.lanes]
+        for model, lane in places:
+            try:
+                ended = MOST_OVERDUE
+                while ended == MOST_OVERDUE:
+                    ((ended, opened, kept_bytes),) = await self._call(
+                        functions.overdue(keys.work(model, lane), MOST_OVERDUE)
+                    )
+                self._show(model, lane, opened, kept_bytes)
+            except RequestError:
+                return  # it has been logged
 
     async def find(self, model: str, lane: str, request_id: str) -> tuple[Job | None, Reply | None]:
         """See the interface."""

@@ -193,6 +193,21 @@ class UploadState(Struct, frozen=True):
     sha256: str | UnsetType = UNSET
 
 
+class RequestEvent(Struct, frozen=True):
+    """The data of an event about a later request.
+
+    ``status``: ``queued``, ``running``, ``done``, ``failed``, ``cancelled`` or ``expired``. ``code``: the outcome, once
+    it has ended; ``location``: where to fetch the answer.
+    """
+
+    id: str
+    model: str
+    status: str
+    location: str
+    position: int | UnsetType = UNSET
+    code: str | UnsetType = UNSET
+
+
 class ModelSummary(Struct, frozen=True):
     """One line of the list of models.
 

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from producer_api.auth import Client
 from producer_api.http.guarded_protocol import ON_GONE
-from producer_api.inference.codec import Codec
 from producer_api.inference.codec import Response as Encoded
 from producer_api.inference.context import AppContext
 from producer_api.inference.dialects import Dialects
-from producer_api.inference.encoding import size_of
-from producer_api.inference.errors import NOT_KEPT, from_fault, refused
+from producer_api.inference.errors import refused
+from producer_api.inference.later.responses import accepted, asked_again, codec_of, ended_without_reply, response_to
 from producer_api.inference.native import NATIVE
 from producer_api.inference.negotiation import MAX_HEADER_BYTES, choose
-from producer_api.inference.put_off import accepted, asked_again, codec_of, ended_without_reply
 from producer_api.inference.query_options import ID_RULE
+from producer_api.later.interface import LaterRequests
 from producer_api.later.jobs import Job
+from producer_api.later.listening import Listener
+from producer_api.later.preferences import LONGEST_WAIT_S
 from producer_api.parsing.schemas import RequestState
 from producer_api.queue.admission import check_lane, find_model, refusal
 from producer_api.queue.interface import ModelState, Queue, Standing
@@ -77,22 +80,36 @@ class Requests:
     async def _find(self, request: Request) -> Response:
         """Give the stored answer, or say how the request stands."""
         media_type = choose(",".join(request.headers.getlist("accept")).encode("latin-1")[:MAX_HEADER_BYTES])
-        model, request_id, lane = _names(request)
-        later = self._context.later
+        model, request_id, lane = names_of(request)
+        later, wait_s = self._context.later, _wait_s(request)
         if later is not None:
             state = place(self._queue, model, request_id, lane)
             job, reply = await later.find(state.name, lane, request_id)
+            if wait_s and job is not None and job.state.is_open:
+                job, reply = await self._wait(request, later, state.name, lane, job, wait_s)
             if job is not None:
                 return await self._result(state, lane, job, reply, media_type)
         found = await self._queue.find(model, request_id, lane)
         if isinstance(found, Reply):
             found = await self._stored_replies.whole(model, lane, found)
-            return await self._answer(found, request_id, NATIVE, media_type, None)
+            return _whole(await response_to(found, request_id, NATIVE, media_type, None, self._step_runner))
         if found is Standing.UNKNOWN:
-            raise _unknown(request_id)
+            raise unknown(request_id)
         response = json_response(RequestState(request_id, model, found.value), 202)
         response.headers["Retry-After"] = "1"
         return response
+
+    async def _wait(
+        self, request: Request, later: LaterRequests, model: str, lane: str, job: Job, wait_s: int
+    ) -> tuple[Job | None, Reply | None]:
+        """Wait for a later request to end, and look again."""
+        with listening(self._context, request, model, lane, job.id) as listener:
+            found = await later.find(model, lane, job.id)
+            if found[0] is None:
+                return found
+            listener.seen(found[0])
+            await listener.end(wait_s)
+        return await later.find(model, lane, job.id)
 
     async def _result(self, state: ModelState, lane: str, job: Job, reply: Reply | None, media_type: str) -> Response:
         """Give the answer to a later request in the dialect that it came in, or say how it stands."""
@@ -102,42 +119,61 @@ class Requests:
         try:
             if reply is not None:
                 reply = await self._stored_replies.whole(state.name, lane, reply)
-                return await self._answer(reply, job.id, codec, media_type, asked_again(codec, job.asked))
+                asked = asked_again(codec, job.asked)
+                return _whole(await response_to(reply, job.id, codec, media_type, asked, self._step_runner))
             if job.state.is_open:
                 return _whole(accepted(state, job.id, job.state, job.position))
             raise ended_without_reply(job)
         except RequestError as error:
             return _whole(refused(error, codec))
 
-    async def _answer(self, reply: Reply, request_id: str, codec: Codec, media_type: str, asked: Any) -> Response:
-        if reply.fault is not None:
-            raise from_fault(reply.fault, request_id)
-        timing = reply.timing
-        took_s = (timing.queue + timing.wait + timing.run) / 1e6
-        made = codec.encode(reply, media_type, took_s, asked, is_short=False)
-        if not isinstance(made, Encoded):
-            made = await self._step_runner.run(made, size_of(reply))
-        made.request_id, made.headers = request_id, [*made.headers, NOT_KEPT]
-        return _whole(made)
-
     async def _cancel(self, request: Request) -> Response:
         """Take a request back."""
-        model, request_id, lane = _names(request)
+        model, request_id, lane = names_of(request)
         stood = await self._queue.cancel(model, request_id, lane)
         if stood is Standing.UNKNOWN:
-            raise _unknown(request_id)
+            raise unknown(request_id)
         if stood is Standing.ANSWERED:
             raise RequestError(ALREADY_ANSWERED, "There is an answer already; GET gives it.", request_id=request_id)
         return json_response(RequestState(request_id, model, "cancelled"))
 
 
-def _names(request: Request) -> tuple[str, str, str]:
+def names_of(request: Request) -> tuple[str, str, str]:
     """Model, id and lane, which is that of the API key."""
     model, request_id = request.path_params["model"], request.path_params["id"]
     if not is_name(request_id):
         raise malformed(ID_RULE, "id")
     client: Client | None = request.scope.get("api_client")
     return model, request_id, DEFAULT_LANE if client is None else client.key.lane
+
+
+def _wait_s(request: Request) -> int:
+    """Return for how many seconds the client waits for the end of a later request."""
+    text = request.query_params.get("wait", "0")
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise malformed(f"wait is a whole number of seconds, and {LONGEST_WAIT_S} at most counts.", "wait")
+    return min(int(text), LONGEST_WAIT_S)
+
+
+@contextmanager
+def listening(context: AppContext, request: Request, model: str, lane: str, request_id: str) -> Iterator[Listener]:
+    """Have a client wait for a later request, if so many may.
+
+    Raises:
+        RequestError: ``OVERLOADED`` or ``CLIENT_LIMIT``.
+    """
+    assert context.later is not None
+    client: Client | None = request.scope.get("api_client")
+    holder, most = (None, None) if client is None else (client.key.digest, client.key.max_in_flight)
+    context.waiting.enter(holder, most)
+    try:
+        listener = context.later.listen(model, lane, request_id)
+        try:
+            yield listener
+        finally:
+            listener.close()
+    finally:
+        context.waiting.leave(holder)
 
 
 def place(queue: Queue, model: str, request_id: str, lane: str) -> ModelState:
@@ -164,6 +200,6 @@ def _whole(response: Encoded) -> Response:
     return made
 
 
-def _unknown(request_id: str) -> RequestError:
+def unknown(request_id: str) -> RequestError:
     message = "No answer is stored under this id, and no request that a client sent with this id is in progress."
     return RequestError(UNKNOWN_REQUEST, message, request_id=request_id)

@@ -20,6 +20,7 @@ from producer_api.app import create_app
 from producer_api.http import server
 from producer_api.http.express_protocol import ExpressProtocol
 from producer_api.inference.dialects import DIALECTS, Dialects
+from producer_api.later.interface import LaterRequests
 from shared.settings import Settings
 from tests.fakes import InMemoryQueue, demo_queue
 
@@ -47,13 +48,14 @@ class HttpServer:
         queue: InMemoryQueue | None = None,
         tls: server.Tls | None = None,
         dialects: Dialects = DIALECTS,
+        later: LaterRequests | None = None,
     ) -> None:
         self.queue = queue or demo_queue()
         self.registry = CollectorRegistry()
         settings = settings or Settings()
         if settings.keys_file is None:  # the clients of these tests call it so
             settings = replace(settings, allowed_hosts=(*(settings.allowed_hosts or ()), *NAMES))
-        self.app = create_app(settings, self.queue, self.registry, dialects=dialects)
+        self.app = create_app(settings, self.queue, self.registry, dialects=dialects, later=later)
         self._listener = server.bind("127.0.0.1", 0)
         self.port: int = self._listener.getsockname()[1]
         self.uvicorn = _Server(server.config(self.app, 10.0, protocol, tls))

@@ -15,7 +15,7 @@ from consumer.metrics import ConsumerMetrics
 from producer_api.load.answer_budget import AnswerBudget
 from producer_api.load.body_budget import BodyBudget
 from producer_api.load.in_flight import InFlight
-from producer_api.metrics import ApiMetrics, WebhookMetrics, queue_metrics
+from producer_api.metrics import ApiMetrics, WebhookMetrics, later_metrics, queue_metrics
 from shared.settings import PREFIX, Settings
 from tests.test_architecture import FLOORS
 
@@ -56,9 +56,10 @@ def test_every_setting_has_a_line_with_its_default() -> None:
 def test_every_metric_has_a_line() -> None:
     registry = CollectorRegistry()
     ConsumerMetrics(registry, "m")
-    ApiMetrics(registry, "0", None, InFlight(1), BodyBudget(1), AnswerBudget(1, 1.0))
+    ApiMetrics(registry, "0", None, InFlight(1), BodyBudget(1), AnswerBudget(1, 1.0)).show_listeners(int)
     queue_metrics(registry)
     WebhookMetrics(registry)
+    later_metrics(registry)
     suffix = {"counter": "_total"}
     exported = {family.name + suffix.get(family.type, "") for family in registry.collect()} | CONSUMER_LIVE
     documented = set(re.findall(r"`(headrace_\w+)", (ROOT / "docs/metrics.md").read_text()))

@@ -23,7 +23,8 @@ register('hr1_later', WRITES, function(key, args)
     need = need + #args[i]
   end
   local left, takes_some = room_for_requests(key, length, need)
-  local has_kept_room, _, open = kept_room(key, 1) > 0, later_counts(key)
+  -- where no large result has room any more the account is full
+  local has_kept_room, _, open = kept_room(key, LARGE) >= LARGE, later_counts(key)
   local answer = each(args, 2, 8, function(i)
     local id, asked, ttl, keep, print, request, hook, message = unpack(args, i, i + 7)
     ttl, keep = whole(ttl), whole(keep)
@@ -114,7 +115,7 @@ end)
 -- Ends later requests whose deadline has passed while no consumer had them, at most so many, and tidies the account of
 -- kept results. One that a consumer has is looked at again a minute later; one whose entry is gone, as after an operator
 -- has emptied the lane, ends as 'unknown_outcome'.
--- Returns how many it ended.
+-- Returns {how many it ended, how many are open, bytes of the kept results}.
 local AGAIN_MS, FIRST_DEADLINE = 60000, 1000000000000
 
 register('hr1_overdue', ON_A_FULL_SERVER, function(key, args)
@@ -137,6 +138,8 @@ register('hr1_overdue', ON_A_FULL_SERVER, function(key, args)
       count = count + 1
     end
   end
-  pcall(tidy, kept_account(key))
-  return count
+  local account = kept_account(key)
+  pcall(tidy, account)
+  local _, open = later_counts(key)
+  return { count, open, stored_bytes(account) }
 end)

@@ -486,7 +486,7 @@ def later(server: Server) -> None:
     assert server.call("front_end", functions.CANCEL, "1", "later-cancelled", "") == [b"queued"]
     assert stands("later-cancelled") == b"cancelled"
     submit("later-expired", 0)
-    assert server.call("front_end", functions.OVERDUE, 10) == 1
+    assert server.call("front_end", functions.OVERDUE, 10)[0] == 1
     assert stands("later-expired") == b"expired"
     entry = submit("later-dead")
     server.claim("w10")

@@ -1,4 +1,4 @@
-"""Responses to requests that are answered later: ``202 Accepted``, and the result when it is fetched. Pure."""
+"""Responses to requests that are answered later: ``202 Accepted``, and the result when it is fetched. No I/O."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from producer_api.inference.codec import Codec, Decoded, Head, Headers, Response
+from producer_api.inference.encoding import json_encoder, size_of
+from producer_api.inference.errors import NOT_KEPT, from_fault
+from producer_api.inference.native import NATIVE
+from producer_api.inference.negotiation import JSON
 from producer_api.later.interface import NewJob
 from producer_api.later.jobs import Asked, Job, State, encode_asked
 from producer_api.parsing.schemas import RequestState
+from producer_api.parsing.steps import StepRunner
 from producer_api.queue.interface import ModelState
+from shared.wire.messages import Reply
 from shared.wire.outcomes import (
     BY_CODE,
     CANCELLED,
@@ -22,12 +29,6 @@ from shared.wire.outcomes import (
     UNKNOWN_REQUEST,
     RequestError,
 )
-
-from .codec import Codec, Decoded, Head, Headers, Response
-from .encoding import json_encoder
-from .errors import NOT_KEPT
-from .native import NATIVE
-from .negotiation import JSON
 
 MOST_RETRY_AFTER_S = 60
 
@@ -86,6 +87,28 @@ def asked_again(codec: Codec, asked: Asked | None) -> Any:
     if asked is None or codec.asked_type is None:
         return None
     return msgspec.msgpack.decode(asked.asked, type=codec.asked_type)
+
+
+async def response_to(
+    reply: Reply, request_id: str, codec: Codec, media_type: str, asked: Any, step_runner: StepRunner
+) -> Response:
+    """Return the response that a stored reply comes to.
+
+    Args:
+        asked: what the codec wants to know again.
+
+    Raises:
+        RequestError: the request was refused.
+    """
+    if reply.fault is not None:
+        raise from_fault(reply.fault, request_id)
+    timing = reply.timing
+    took_s = (timing.queue + timing.wait + timing.run) / 1e6
+    made = codec.encode(reply, media_type, took_s, asked, is_short=False)
+    if not isinstance(made, Response):
+        made = await step_runner.run(made, size_of(reply))
+    made.request_id, made.headers = request_id, [*made.headers, NOT_KEPT]
+    return made
 
 
 def ended_without_reply(job: Job) -> RequestError:

@@ -1,0 +1,1 @@
+"""A request that is answered later: putting it off, and the responses that say so."""
