@@ -188,6 +188,10 @@ class Stack:
         """Return the address that answers inferences."""
         return f"{self.url}/v1/models/{model}/predict"
 
+    def grpc_target(self) -> str:
+        """Return the host and port for gRPC, for which the settings must name a port."""
+        return self._up.until(r"gRPC +(\S+:\d+)")[1]
+
     def metrics_urls(self, model: str) -> list[str]:
         """Return the addresses of the metrics of the model's consumers.
 
