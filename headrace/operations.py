@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -102,6 +103,28 @@ def probe(part: str, index: int | None, port: int | None, alive: bool, timeout_s
     sys.exit(code)
 
 
+@click.command()
+@click.argument("model")
+@click.argument("source", metavar="FILE", type=click.Path(exists=True, path_type=Path))
+@click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="Address of a front end.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Where the results go.")
+@click.option("--keep", default="1d", show_default=True, help="How long the results are kept: 90s, 15m, 12h, 7d.")
+@click.option("--top-k", type=click.IntRange(1), help="Classes to return for each photograph.")
+@click.option("--order", type=click.Choice(["input", "completion"]), default="input", show_default=True)
+def batch(model: str, source: Path, url: str, output: Path | None, keep: str, top_k: int | None, order: str) -> None:
+    """Run all items of FILE through MODEL, and fetch the results: JSON Lines, a zip or a folder of photographs.
+
+    HEADRACE_API_KEY is the API key, where one is needed. Results go to standard output unless --output is there.
+
+    Exit codes: 0 every item has an answer, 1 some have errors or the batch did not complete, 2 usage, 3 refused.
+    """
+    from .operate import batch as command
+
+    key = os.environ.get("HEADRACE_API_KEY", "")
+    options = command.Options(model, source, url, key, output, keep, top_k, order)
+    sys.exit(command.run(options, lambda line: click.echo(line, err=True)))
+
+
 def _timeout_option(default_s: float) -> Callable[[Command], Command]:
     seconds = click.FloatRange(min=0)
     return click.option(
@@ -166,4 +189,4 @@ def drain(model: str, timeout_s: float, as_json: bool) -> None:
         sys.exit(command.drain(client, model, timeout_s, as_json))
 
 
-COMMANDS = (status, doctor, probe, pause, resume, drain, lane, dlq, webhooks, keys, acl)
+COMMANDS = (status, doctor, probe, batch, pause, resume, drain, lane, dlq, webhooks, keys, acl)

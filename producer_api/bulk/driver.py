@@ -274,11 +274,14 @@ class Driver:
         """Take out of the lane what shall not run, and store all answers."""
         if self._saver.state is State.CANCELLING:
             await self._lane.cancel(self._run.in_flight.values())
-        if self._saving is not None:
-            await self._saving
-            self._saving = None
+        saving = [] if self._saving is None else [self._saving]
         while answers := self._run.cut(perf_counter()):
-            await self._save(answers)
+            saving.append(asyncio.create_task(self._save(answers)))
+        try:
+            await asyncio.gather(*saving)
+        finally:
+            for task in saving:
+                task.cancel()
 
     async def _end(self, state: State) -> None:
         await self._saver.end(state)

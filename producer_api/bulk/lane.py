@@ -45,7 +45,7 @@ class BatchLane:
 
     def __init__(self, client: AsyncClient, model: str, lane: str, batch_id: str) -> None:
         self._link, self._looking, self._one_look = Link(client), Link(client), asyncio.Lock()
-        self._model, self._lane, self.batch_id = model, lane, batch_id
+        self._model, self._lane, self.batch_id, self._prefix = model, lane, batch_id, f"{batch_id}-".encode()
         self._work, self._stream = keys.work(model, lane), keys.reply_stream(model, lane, batch_id)
         self._cursor: bytes = b"0-0"
         self._length = 0
@@ -141,7 +141,7 @@ class BatchLane:
                         name = fields[at + 1]
                     elif fields[at] == b"reply":
                         reply = fields[at + 1]
-                index = None if name is None else index_of(self.batch_id, name.decode("ascii", "replace"))
+                index = None if name is None else index_of(self._prefix, name)
                 if index is None:
                     continue
                 if reply is None:
@@ -182,7 +182,7 @@ class BatchLane:
                 message = fields[1] if len(fields) > 1 and fields[0] == keys.MESSAGE_FIELD.encode() else b""
                 size += len(message)
                 name, _ = sender_of(message)
-                index = None if name is None else index_of(self.batch_id, name)
+                index = None if name is None else index_of(self._prefix, name.encode())
                 if index is not None:
                     found[index] = entry
             if len(rows) < most:

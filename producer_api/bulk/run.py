@@ -25,8 +25,13 @@ PART_BYTES: Final = 1024 * 1024
 PART_S: Final = 0.5
 """Answers are stored when there are so many, or so many bytes of them, or when the first has waited so long."""
 
-UNSTORED_PARTS: Final = 4
-"""So many parts of answers may wait for a slow store before no more items are added."""
+MOST_PART_ITEMS: Final = 4 * PART_ITEMS
+MOST_PART_BYTES: Final = 4 * PART_BYTES
+"""Of one part, where the store is slow and more have come meanwhile; one answer of any size."""
+
+MOST_UNSTORED_ITEMS: Final = 16 * PART_ITEMS
+MOST_UNSTORED_BYTES: Final = 16 * PART_BYTES
+"""So much may wait for a slow store before no more items are added."""
 
 OVERDUE_S: Final = 2.0
 MOST_ATTEMPTS: Final = 5
@@ -235,14 +240,13 @@ class Run:
     @property
     def is_clogged(self) -> bool:
         """Whether so many answers wait to be stored that no more should be asked for."""
-        most_bytes, most_items = UNSTORED_PARTS * PART_BYTES, UNSTORED_PARTS * PART_ITEMS
-        return self._answers_bytes >= most_bytes or len(self._answers) >= most_items
+        return self._answers_bytes >= MOST_UNSTORED_BYTES or len(self._answers) >= MOST_UNSTORED_ITEMS
 
     def cut(self, now_s: float) -> list[Record]:
         """Return the next part of answers; they are no longer held here."""
         size = count = 0
         for record in self._answers:
-            if count == PART_ITEMS or (size >= PART_BYTES and count):
+            if count == MOST_PART_ITEMS or (count and size + len(record.payload) > MOST_PART_BYTES):
                 break
             count, size = count + 1, size + len(record.payload)
         part, self._answers = self._answers[:count], self._answers[count:]
@@ -256,9 +260,11 @@ def request_id(batch_id: str, index: int) -> str:
     return f"{batch_id}-{index:0{DIGITS}d}"
 
 
-def index_of(batch_id: str, name: str) -> int | None:
-    """Return the number of the item whose request has this id; None for another batch's or none."""
-    head, dash, digits = name.rpartition("-")
-    if head != batch_id or not dash or len(digits) != DIGITS or not digits.isdigit():
-        return None
-    return int(digits)
+def index_of(prefix: bytes, name: bytes) -> int | None:
+    """Return the number of the item whose request has this id; None for another batch's or none.
+
+    Args:
+        prefix: the batch's id and a hyphen.
+    """
+    digits = name[-DIGITS:]
+    return int(digits) if name[:-DIGITS] == prefix and digits.isdigit() else None

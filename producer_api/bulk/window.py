@@ -43,8 +43,8 @@ class Window:
 
     def size(self, service: Service | None, lane_limit: int) -> int:
         """Return how many items may be in the lane."""
-        wanted = UNKNOWN_SERVICE if service is None else WAVES * service.wave
-        wanted = max(wanted, round(self.rate * AHEAD_S))
+        wanted, rate = (UNKNOWN_SERVICE, 0.0) if service is None else (WAVES * service.wave, service.rate)
+        wanted = max(wanted, min(MOST, round((self.rate or rate) * AHEAD_S)))
         return max(1, min(max(LEAST, round(wanted * self._share)), MOST, lane_share(lane_limit)))
 
     def is_open(self, now_s: float) -> bool:

@@ -9,6 +9,7 @@ from typing import Final
 from tests.perf.context import Bench, Found
 from tests.perf.sections import (
     batching,
+    bulk,
     direct,
     echo,
     gpu,
@@ -48,6 +49,7 @@ ROOMS: Final = {
     "photos": Room("The default model on photographs", photos.measure),
     "echo": Room("Echo: what the pipeline costs", echo.measure),
     "direct": Room("Echo without HTTP", direct.measure),
+    "bulk": Room("Bulk batches beside a full queue", bulk.measure),
     "policy": Room("Adaptive batching against fixed windows", policy.measure),
     "waiting": Room("Eight devices", waiting.measure),
     "memory": Room("Memory over a million requests", memory.measure),

@@ -8,7 +8,16 @@ import msgpack
 import pytest
 
 from producer_api.bulk.parts import Record
-from producer_api.bulk.run import MOST_ATTEMPTS, OVERDUE_S, PART_ITEMS, PART_S, Run, index_of, request_id
+from producer_api.bulk.run import (
+    MOST_ATTEMPTS,
+    MOST_PART_BYTES,
+    OVERDUE_S,
+    PART_ITEMS,
+    PART_S,
+    Run,
+    index_of,
+    request_id,
+)
 
 OK: bytes = msgpack.packb({"ok": True, "final": True})
 EVERYTHING = 1 << 40
@@ -120,31 +129,39 @@ def test_parts_are_cut_when_they_are_large_or_late_or_the_last() -> None:
     for number in range(1, PART_ITEMS + 1):
         run.answered(number, OK, 0.0)
     assert run.has_part(0.0)
-    assert len(run.cut(0.0)) == PART_ITEMS
+    assert len(run.cut(0.0)) == PART_ITEMS + 1
     assert not run.has_part(0.1)
     run.answered(PART_ITEMS + 1, OK, 0.1)
     assert run.has_part(0.1)  # nothing more comes
-    assert len(run.cut(0.1)) == 2
+    assert len(run.cut(0.1)) == 1
 
 
 def test_large_answers_make_small_parts_and_clog() -> None:
-    run = started(20)
-    large = msgpack.packb({"ok": True, "x": bytes(600_000)})
-    for number in range(20):
+    run = started(30)
+    large = msgpack.packb({"ok": True, "x": bytes(MOST_PART_BYTES // 7)})
+    for number in range(30):
         run.answered(number, large, 0.0)
     assert run.is_clogged
     sizes = []
     while part := run.cut(0.0):
         sizes.append(len(part))
-    assert sizes == [2] * 10
+    assert sizes == [6] * 5
     assert not run.is_clogged
+
+
+def test_an_answer_of_any_size_is_a_part() -> None:
+    run = started(2)
+    huge = msgpack.packb({"ok": True, "x": bytes(2 * MOST_PART_BYTES)})
+    for number in range(2):
+        run.answered(number, huge, 0.0)
+    assert [len(run.cut(0.0)), len(run.cut(0.0)), len(run.cut(0.0))] == [1, 1, 0]
 
 
 def test_ids_lead_back_to_their_items() -> None:
     assert request_id("b-1", 123) == "b-1-000123"
-    assert index_of("b-1", "b-1-000123") == 123
-    for other in ("b-2-000123", "b-1-123", "b-1-00012x", "b-1", "", "000123"):
-        assert index_of("b-1", other) is None
+    assert index_of(b"b-1-", b"b-1-000123") == 123
+    for other in (b"b-2-000123", b"b-1-123", b"b-1-00012x", b"b-1", b"", b"000123", b"b-1-0000123"):
+        assert index_of(b"b-1-", other) is None
 
 
 @pytest.mark.parametrize("seed", range(20))
