@@ -63,6 +63,11 @@ class Bench:
         """Run a short load; arguments override the shown ones."""
         return self.run(*self.load_arguments(port), *arguments, **more)
 
+    def run_budgets(self, port: int) -> subprocess.CompletedProcess[str]:
+        """Run the load that the budgets of the model ``null`` are for."""
+        url = f"http://127.0.0.1:{port}"
+        return self.run("run", "--url", url, "--model", "null", "--budgets", "budgets.toml", "--out", "out")
+
     def load_arguments(self, port: int) -> list[str]:
         return [
             "run", "--url", f"http://127.0.0.1:{port}", "--model", "null", "--payload", "photo.jpg", "--rate", "400",

@@ -43,17 +43,7 @@ def compared(bench: Bench, base: Behaviour, candidate: Behaviour, *arguments: st
     """Compare two null servers; then a run against the candidate is judged with it by `judged`."""
     with ExitStack() as held:
         ports = [held.enter_context(null_server(behaviour)).port for behaviour in (base, candidate)]
-        ran = bench.run(
-            "run",
-            "--url",
-            f"http://127.0.0.1:{ports[1]}",
-            "--model",
-            "null",
-            "--budgets",
-            "budgets.toml",
-            "--out",
-            "out",
-        )
+        ran = bench.run_budgets(ports[1])
         assert ran.returncode == 0, ran.stderr
         return bench.run(*arguments_for(ports[0], ports[1]), *arguments)
 
@@ -134,17 +124,7 @@ def test_a_candidate_that_fails_is_invalid_and_not_fast(bench: Bench) -> None:
 
 def test_a_comparison_that_is_missing_is_invalid(bench: Bench) -> None:
     with null_server() as server:
-        bench.run(
-            "run",
-            "--url",
-            f"http://127.0.0.1:{server.port}",
-            "--model",
-            "null",
-            "--budgets",
-            "budgets.toml",
-            "--out",
-            "out",
-        )
+        bench.run_budgets(server.port)
     missing = judged(bench)
     assert missing.returncode == 20
     assert "Cannot read out/compare.json" in missing.stdout
@@ -154,17 +134,7 @@ def test_a_comparison_that_is_missing_is_invalid(bench: Bench) -> None:
 
 def test_ctrl_c_keeps_what_was_measured_and_the_gate_calls_it_invalid(bench: Bench) -> None:
     with null_server(SLOW) as base, null_server(SLOW) as candidate:
-        ran = bench.run(
-            "run",
-            "--url",
-            f"http://127.0.0.1:{base.port}",
-            "--model",
-            "null",
-            "--budgets",
-            "budgets.toml",
-            "--out",
-            "out",
-        )
+        ran = bench.run_budgets(base.port)
         assert ran.returncode == 0
         command = bench.command(*arguments_for(base.port, candidate.port))
         options: dict[str, Any] = {"cwd": bench.folder, "env": bench.environment(), "text": True}
@@ -205,17 +175,7 @@ def test_mistakes_get_one_sentence(bench: Bench, arguments: tuple[str, ...], cod
 def test_loosened_budgets_are_shown_as_annotations(bench: Bench) -> None:
     (bench.folder / "base.toml").write_text(BUDGETS.replace("mean_ms = 250", "mean_ms = 100"))
     with null_server() as server:
-        bench.run(
-            "run",
-            "--url",
-            f"http://127.0.0.1:{server.port}",
-            "--model",
-            "null",
-            "--budgets",
-            "budgets.toml",
-            "--out",
-            "out",
-        )
+        bench.run_budgets(server.port)
     summary = bench.folder / "summary.md"
     shown = bench.gate("--base-budgets", "base.toml", environment={"GITHUB_STEP_SUMMARY": str(summary)})
     assert shown.returncode == 0, shown.stdout

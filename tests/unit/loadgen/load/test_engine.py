@@ -152,15 +152,17 @@ def test_nobody_listens() -> None:
     assert closed_loop.failed == len(closed_loop.ledger) < 50  # it pauses after a failure
 
 
-def test_answers_that_are_not_http() -> None:
+def answered_with(answer: bytes) -> Engine:
+    """Load a server that gives each request these bytes, and ends the connection."""
+
     async def scene() -> Engine:
-        async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"220 mail.example ESMTP\r\n")
+            writer.write(answer)
             await writer.drain()
             writer.close()
 
-        server = await asyncio.start_server(babble, "127.0.0.1", 0)
+        server = await asyncio.start_server(reply, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         scenario = scenario_for(port, duration_s=0.025)
         engine = Engine(scenario, plan(scenario), payload_cycle(2, 1), ("127.0.0.1", port))
@@ -169,28 +171,16 @@ def test_answers_that_are_not_http() -> None:
         return engine
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        engine = runner.run(scene())
+        return runner.run(scene())
+
+
+def test_answers_that_are_not_http() -> None:
+    engine = answered_with(b"220 mail.example ESMTP\r\n")
     assert [engine.ledger.outcomes[outcome].kind for outcome in engine.ledger.outcome] == ["malformed"] * 10
 
 
 def test_an_answer_without_length_ends_with_the_connection() -> None:
-    async def scene() -> Engine:
-        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + ANSWER)
-            await writer.drain()
-            writer.close()
-
-        server = await asyncio.start_server(answer, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        scenario = scenario_for(port, duration_s=0.025)
-        engine = Engine(scenario, plan(scenario), payload_cycle(2, 1), ("127.0.0.1", port))
-        async with server:
-            await engine.run()
-        return engine
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        assert runner.run(scene()).ok == 10
+    assert answered_with(b"HTTP/1.1 200 OK\r\n\r\n" + ANSWER).ok == 10
 
 
 def test_stopping_ends_at_once_and_leaves_nothing_open() -> None:
