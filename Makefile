@@ -54,8 +54,8 @@ up: $(STAMP) ## start Redis, the consumers and the front end; Ctrl-C stops them
 check: $(STAMP) ## run the pure tests, without servers and PyTorch: under a minute
 	@$(BIN)/python -m pytest -q -n 2 -m "not soak and not server" $(PURE)
 
-test: $(STAMP) ## run the tests, four at a time; SLOW_CPU=1 as on a processor without AVX-512
-	@$(BIN)/python -m pytest -n 4 --dist worksteal
+test: $(STAMP) ## run the tests, six at a time, since most of them wait; SLOW_CPU=1 as on a processor without AVX-512
+	@$(BIN)/python -m pytest -n 6 --dist worksteal
 
 coverage: $(STAMP) ## run the tests and say how many lines of each package they reach; TESTS=tests/unit for some
 	@PYTHON=$(BIN)/python .ci/coverage $(TESTS)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -192,6 +192,14 @@ class Stack:
 
     def __exit__(self, *_: object) -> None:
         self.close_all()
+
+
+@contextlib.contextmanager
+def shared_front_end(redis_url: str, folder: Path, **settings: str) -> Iterator[str]:
+    """One front end for the models of all tests of a module; gives its address, which is a stack's ``url``."""
+    with Stack(redis_url, echo_models(folder), **settings) as stack:
+        stack.start_front_end()
+        yield stack.url
 
 
 def echo_models(folder: Path, *names: str) -> Path:

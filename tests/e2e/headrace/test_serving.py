@@ -14,7 +14,7 @@ import pytest
 from shared import keys
 from shared.redis.client import connect
 from shared.wire.messages import Request, encode_request
-from tests.e2e.stack import Response, Stack, call, echo_models
+from tests.e2e.stack import Response, Stack, call, echo_models, shared_front_end
 from tests.helpers import eventually
 from tests.unit.headrace.operators import headrace
 
@@ -23,10 +23,17 @@ LIMIT = 6
 wait_until = partial(eventually, limit_s=50.0)
 
 
+@pytest.fixture(scope="module")
+def front_end(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("front_end")
+    with shared_front_end(valkey_url, folder, LEASE_MS="1500", LANE_LIMIT=str(LIMIT)) as url:
+        yield url
+
+
 @pytest.fixture
-def stack(valkey_url: str, tmp_path: Path, model_name: str) -> Iterator[Stack]:
+def stack(front_end: str, valkey_url: str, tmp_path: Path, model_name: str) -> Iterator[Stack]:
     with Stack(valkey_url, echo_models(tmp_path, model_name), LEASE_MS="1500", LANE_LIMIT=str(LIMIT)) as stack:
-        stack.start_front_end()
+        stack.url = front_end
         yield stack
 
 

@@ -60,13 +60,6 @@ def test_the_direct_producer_example_names_the_photograph(photos: Stack) -> None
     assert "espresso" in shown.stdout
 
 
-def test_the_direct_producer_example_sends_thousands(stack: Stack) -> None:
-    command = [sys.executable, "examples/fast_producer.py", "--model", "echo", "--count", "2000", "models.toml"]
-    environment = {"HEADRACE_REDIS_URL": stack.redis_url, "PATH": ""}  # type: ignore[attr-defined]
-    shown = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True, timeout=50)
-    assert "2000" in shown.stdout
-
-
 def test_batchmates_of_a_broken_picture_are_answered_right(photos: Stack) -> None:
     photo = (PHOTOS / "cat.jpg").read_bytes()
     bodies = [photo, photo[: len(photo) // 2], photo, photo[:40] + bytes(2000)]
@@ -101,14 +94,6 @@ def test_asking_again_with_the_same_id_gives_the_stored_answer(stack: Stack) -> 
     large = bytes(20_000)
     assert stack.predict("echo", large, query="?id=again-2").status == 200
     assert len(stack.predict("echo", large, query="?id=again-2").body["outputs"][0]["data"]) == len(large)
-
-
-def test_the_same_id_many_times_at_once_gives_one_answer(stack: Stack) -> None:
-    with ThreadPoolExecutor(20) as pool:
-        bodies = [b"%d" % index for index in range(20)]
-        answers = list(pool.map(lambda body: stack.predict("echo", body, query="?id=crowd-1"), bodies))
-    assert {answer.status for answer in answers} == {200}
-    assert len({bytes(answer.body["outputs"][0]["data"]) for answer in answers}) == 1
 
 
 def test_several_rows_in_one_request_are_answered_together(photos: Stack) -> None:

@@ -19,7 +19,7 @@ from shared import keys
 from shared.redis.client import connect
 from tests.children import ROOT, clean_environment
 from tests.e2e.runtimes.switchable import models_file
-from tests.e2e.stack import Process, Response, Stack, call
+from tests.e2e.stack import Process, Response, Stack, call, shared_front_end
 from tests.helpers import eventually
 from tests.unit.headrace.operators import headrace
 
@@ -29,11 +29,17 @@ wait_until = partial(eventually, limit_s=40.0)
 pytestmark = pytest.mark.fault
 
 
+@pytest.fixture(scope="module")
+def front_end(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with shared_front_end(valkey_url, tmp_path_factory.mktemp("front_end"), LEASE_MS=LEASE_MS) as url:
+        yield url
+
+
 @pytest.fixture
-def stack(valkey_url: str, tmp_path: Path, model_name: str) -> Iterator[Stack]:
+def stack(front_end: str, valkey_url: str, tmp_path: Path, model_name: str) -> Iterator[Stack]:
     """A front end; the consumers are the tests' business."""
     with Stack(valkey_url, models_file(tmp_path, model_name), LEASE_MS=LEASE_MS, WINDOW_MS="0") as stack:
-        stack.start_front_end()
+        stack.url = front_end
         yield stack
 
 

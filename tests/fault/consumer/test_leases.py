@@ -16,7 +16,7 @@ import pytest
 
 from shared import keys
 from shared.redis.client import connect
-from tests.e2e.stack import Process, Response, Stack
+from tests.e2e.stack import Process, Response, Stack, shared_front_end
 from tests.fault.fragile import models_file
 from tests.fault.load import Load
 from tests.fault.site import metric, redeliveries
@@ -96,11 +96,19 @@ class Bench:
         self.redis.close()
 
 
+SETTINGS = {"LEASE_MS": LEASE_MS, "LONGEST_BATCH_MS": "4000", "WINDOW_MS": "900", "MAX_BATCH": "8"}
+
+
+@pytest.fixture(scope="module")
+def front_end(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with shared_front_end(valkey_url, tmp_path_factory.mktemp("front_end"), **SETTINGS) as url:
+        yield url
+
+
 @pytest.fixture
-def bench(valkey_url: str, tmp_path: Path, model_name: str) -> Iterator[Bench]:
-    models = models_file(tmp_path, model_name)
-    with Stack(valkey_url, models, LEASE_MS=LEASE_MS, LONGEST_BATCH_MS="4000", WINDOW_MS="900", MAX_BATCH="8") as stack:
-        stack.start_front_end()
+def bench(front_end: str, valkey_url: str, tmp_path: Path, model_name: str) -> Iterator[Bench]:
+    with Stack(valkey_url, models_file(tmp_path, model_name), **SETTINGS) as stack:
+        stack.url = front_end
         made = Bench(stack, valkey_url, model_name, tmp_path)
         yield made
         made.close()

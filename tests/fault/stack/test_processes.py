@@ -18,7 +18,7 @@ import pytest
 from shared import keys
 from shared.redis.client import connect
 from tests.contract.lanes import LANE, RedisLane, card
-from tests.e2e.stack import Stack, echo_models
+from tests.e2e.stack import Stack, echo_models, shared_front_end
 from tests.fault.fragile import models_file
 from tests.fault.site import redeliveries
 from tests.helpers import eventually
@@ -28,12 +28,18 @@ wait_until = partial(eventually, limit_s=50.0)
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(120)]
 
 
+@pytest.fixture(scope="module")
+def front_end(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with shared_front_end(valkey_url, tmp_path_factory.mktemp("front_end"), LEASE_MS="3000") as url:
+        yield url
+
+
 @pytest.fixture
-def fragile(valkey_url: str, tmp_path: Path, model_name: str) -> Iterator[Stack]:
+def fragile(front_end: str, valkey_url: str, tmp_path: Path, model_name: str) -> Iterator[Stack]:
     """A front end; the consumers' model misbehaves as told."""
     models = models_file(tmp_path, model_name)
     with Stack(valkey_url, models, LEASE_MS="3000", LONGEST_BATCH_MS="8000", WINDOW_MS="0") as stack:
-        stack.start_front_end()
+        stack.url = front_end
         yield stack
 
 
