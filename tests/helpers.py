@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 T = TypeVar("T")
 
@@ -46,6 +47,24 @@ async def eventually_async(predicate: Callable[[], T | Awaitable[T | None] | Non
         assert pause_s is not None, f"nothing came within {limit_s:g} s; the last answer was {found!r}"
         await asyncio.sleep(pause_s)
     return found
+
+
+class Crew:
+    """Works that go on side by side, each on a thread, until the block ends; each looks at ``over`` now and then."""
+
+    def __init__(self, works: Iterable[Callable[[], None]]) -> None:
+        self.over = threading.Event()
+        self._threads = [threading.Thread(target=work) for work in works]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        for thread in self._threads:
+            thread.join()
 
 
 def write_models_file(folder: Path, name: str, entry: str) -> Path:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,3 +24,13 @@ def resident_bytes_of(pid: int) -> int:
     if not told.exists():
         pytest.skip("only Linux tells the size of a process in /proc")
     return int(told.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak_bytes(step: Callable[[], Any]) -> int:
+    """Return the most that Python's objects made by ``step`` took at once."""
+    tracemalloc.start()
+    try:
+        step()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

@@ -6,10 +6,12 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import Protocol, Self
+from functools import partial
+from typing import Protocol
 
 from tests.e2e.stack import Response
 from tests.fault.site import body_of
+from tests.helpers import Crew
 
 PAUSE_S = 0.02
 GIVE_UP_S = 45.0
@@ -35,7 +37,7 @@ class Answering(Protocol):
         """Send a request and wait for its answer."""
 
 
-class Load:
+class Load(Crew):
     """Some clients, one request each at a time, until told to stop; a context manager that ends with all answered.
 
     Each body is the request's own id, and the model gives it back: an answer that belongs to another request is seen.
@@ -49,8 +51,7 @@ class Load:
 
     def __init__(self, site: Answering, clients: int = 4, timeout_ms: int = 3000) -> None:
         self._site, self._timeout_ms = site, timeout_ms
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._ask_on, args=(number,)) for number in range(clients)]
+        super().__init__(partial(self._ask_on, number) for number in range(clients))
         self.asked: list[str] = []
         self.answered = 0
         self.tries: list[Try] = []
@@ -60,19 +61,9 @@ class Load:
         """How often each status was answered to tries begun since."""
         return Counter(one.status for one in self.tries if one.begun_s >= since_s)
 
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
     def _ask_on(self, client: int) -> None:
         number = 0
-        while not self._stop.wait(PAUSE_S):  # what is to happen under this load needs the cores, too
+        while not self.over.wait(PAUSE_S):  # what is to happen under this load needs the cores, too
             number += 1
             self._ask(f"c{client}-{number}")
 

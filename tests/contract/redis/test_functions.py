@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,6 @@ from consumer.queue.interface import Completion, Dead
 from shared import keys
 from shared.names import NAME_PATTERN
 from shared.redis import functions, library
-from shared.redis.client import connect
 
 LANE = keys.DEFAULT_LANE
 CAP, STREAM_MS, HINT_LIMIT = 100, 60_000, 1024
@@ -64,18 +62,6 @@ class Server:
     def pending(self) -> int:
         found: Any = self.client.xpending(self.work, keys.GROUP)
         return int(found["pending"])
-
-
-@pytest.fixture
-def server(redis_url: str, model_name: str) -> Iterator[Server]:
-    client = connect(redis_url)
-    library.load(client)
-    made = Server(client, model_name)
-    made.heartbeat()
-    yield made
-    found: Any = list(client.scan_iter(match=f"hr:{{{model_name}}}:*", count=1000))
-    client.unlink(*found)
-    client.close()
 
 
 def test_every_function_takes_what_its_encoder_makes(server: Server) -> None:

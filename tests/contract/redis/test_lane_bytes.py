@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consumer.queue.interface import NO_ROOM, Completion
 from shared import keys
-from shared.redis import functions, library
-from shared.redis.client import connect
+from shared.redis import functions
 from shared.state import lanes
 from shared.state.lanes import LaneBytes, bytes_from
 from tests.contract.lanes import Lane, card
@@ -25,17 +22,6 @@ from tests.helpers import eventually
 MEBIBYTE = 1 << 20
 UNIT, OVERHEAD, LOT = 256, 256, 64
 LARGE = 100_000
-
-
-@pytest.fixture
-def server(redis_url: str, model_name: str) -> Iterator[Server]:
-    client = connect(redis_url)
-    library.load(client)
-    made = Server(client, model_name)
-    made.heartbeat()
-    yield made
-    client.unlink(*client.scan_iter(match=f"hr:{{{model_name}}}:*", count=1000))
-    client.close()
 
 
 def taken(server: Server, lane: str = "default") -> LaneBytes:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Self
 
 from tests.e2e.http_server import Connection
+from tests.helpers import Crew
 
 ASK = b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n"
 
@@ -91,29 +91,18 @@ class Client:
         return "" if bytes(answer["outputs"][0]["data"]) == body else "another's answer"
 
 
-class Crowd:
+class Crowd(Crew):
     """Clients that ask side by side, each on a thread; a context manager that ends when all have their last answer."""
 
     def __init__(self, clients: Iterable[Client]) -> None:
         self.clients = list(clients)
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._go, args=(client,)) for client in self.clients]
+        super().__init__(partial(self._go, client) for client in self.clients)
 
     def _go(self, client: Client) -> None:
         number = 0
-        while not self._over.wait(0.01) and not (client.failed and client.kept is not None):
+        while not self.over.wait(0.01) and not (client.failed and client.kept is not None):
             number += 1
             client.ask(b"%d" % number)
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
 
     @property
     def answered(self) -> int:

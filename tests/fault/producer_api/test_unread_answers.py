@@ -4,9 +4,9 @@ whoever else uses it is answered meanwhile. On the embedded server, and on Redis
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from shared.wire.messages import Request, encode_request
 from tests.children import ROOT
 from tests.contract.lanes import card
 from tests.embedded import EmbeddedServer
-from tests.helpers import eventually
+from tests.helpers import Crew, eventually
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(120)]
 
@@ -100,34 +100,21 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
             yield Place(port, folder)
 
 
-class Attack:
+class Attack(Crew):
     """Connections of one user that send something again and again and read nothing; closed ones come back."""
 
     def __init__(self, place: Place, user: str, payload: bytes) -> None:
-        self._over = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._go_on, args=(place, user, payload)) for _ in range(HOSTILE_CONNECTIONS)
-        ]
+        super().__init__([partial(self._go_on, place, user, payload)] * HOSTILE_CONNECTIONS)
 
     def _go_on(self, place: Place, user: str, payload: bytes) -> None:
-        while not self._over.is_set():
+        while not self.over.is_set():
             with suppress(OSError), place.raw(user) as connection:
                 connection.settimeout(0.2)
                 left = memoryview(payload)
-                while not self._over.is_set():
+                while not self.over.is_set():
                     with suppress(TimeoutError):
                         left = left[connection.send(left) :] or memoryview(payload)
-            self._over.wait(PACE_S)  # it is about memory: who only keeps the server's one thread busy is another matter
-
-    def __enter__(self) -> Attack:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
+            self.over.wait(PACE_S)  # it is about memory: who only keeps the server's one thread busy is another matter
 
 
 HALF = "half a command"

@@ -8,10 +8,10 @@ import random
 import signal
 import subprocess
 import tarfile
-import threading
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import msgpack
 import pytest
@@ -23,7 +23,7 @@ from shared.redis.embedded import ServerConfig, free_port
 from tests.children import ROOT
 from tests.e2e.stack import Process, Stack, call, echo_models
 from tests.embedded import EmbeddedServer
-from tests.helpers import eventually
+from tests.helpers import Crew, eventually
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(120)]
 
@@ -61,7 +61,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Load:
+class Load(Crew):
     """Threads that ask on and on, each until its last answer is there when the block ends.
 
     Attributes:
@@ -71,9 +71,8 @@ class Load:
     def __init__(self, name: str, model: str) -> None:
         self.name, self.model = name, model
         self.wrong: list[str] = []
-        self._over = threading.Event()
         self._answered = [0] * CLIENTS
-        self._threads = [threading.Thread(target=self._ask_on, args=(number,)) for number in range(CLIENTS)]
+        super().__init__(partial(self._ask_on, number) for number in range(CLIENTS))
 
     def ask(self, name: str, rng: random.Random) -> None:
         """Send one request, and check its answer."""
@@ -92,23 +91,13 @@ class Load:
 
     def _ask_on(self, number: int) -> None:
         rng = random.Random(number)
-        while not self._over.is_set():
+        while not self.over.is_set():
             name = f"{self.name}-{number}-{self._answered[number]}"
             try:
                 self.ask(name, rng)
             except Exception as error:
                 self.wrong.append(f"{name}: {error!r}")
             self._answered[number] += 1
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
 
 
 class RestLoad(Load):

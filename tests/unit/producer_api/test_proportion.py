@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import struct
-import tracemalloc
-from collections.abc import Callable
-from typing import Any
 
 import msgpack
 import pytest
@@ -17,19 +14,11 @@ from producer_api.parsing.steps import at_once
 from shared.state.cards import TensorSpec
 from shared.wire.outcomes import RequestError
 from tests.fakes import card
+from tests.memory import peak_bytes
 
 SIZE = 1 << 19  # several of the pieces that bodies are cut into, which are 256 KiB at most
 MOST_TIMES = 20
 """A number of one byte can be a FP64 of eight, which are joined from pieces; the body itself is not counted."""
-
-
-def peak_bytes(step: Callable[[], Any]) -> int:
-    tracemalloc.start()
-    try:
-        step()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 def _decode(kind: str, body: bytes, datatype: str) -> str:

@@ -17,6 +17,7 @@ from shared.limits import LONGEST_MS
 from shared.state.cards import ITEM_BYTES
 from shared.wire import messages as wire
 from shared.wire.messages import Fault, ModelTag, Prediction, Reply, Request, Tensor, Timing, WireError
+from tests.memory import peak_bytes
 
 GOLDEN: dict[str, Any] = json.loads(
     Path(__file__).parents[3].joinpath("golden", "messages.json").read_text(encoding="utf-8")
@@ -269,15 +270,6 @@ def test_a_huge_member_does_not_come_back_in_the_message(member: str) -> None:
         wire.decode_request(msgpack.packb({**sound, member: "y" * 1_000_000}))
     assert len(str(caught.value)) < 1000
     assert len(caught.value.field) < 200
-
-
-def peak_bytes(step: Callable[[], Any]) -> int:
-    tracemalloc.start()
-    try:
-        step()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 def test_a_promised_length_allocates_nothing() -> None:

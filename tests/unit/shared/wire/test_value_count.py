@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import struct
-import tracemalloc
-from collections.abc import Callable
 from typing import Any
 
 import msgpack
@@ -16,6 +14,7 @@ from shared.limits import MAX_VALUES
 from shared.wire import fast, messages
 from shared.wire.messages import WireError
 from shared.wire.value_count import holds_more_values
+from tests.memory import peak_bytes
 
 SIZE = 2 << 20
 
@@ -64,15 +63,6 @@ HOSTILE = {
     "a member again and again": b"\xdf" + struct.pack(">I", 4 + SIZE // 4) + SOUND + b"\xa2ct\x80" * (SIZE // 4),
     "extensions": b"\x85" + SOUND + b"\xa6inputs" + array_of(SIZE // 3) + b"\xd4\x05x" * (SIZE // 3),
 }
-
-
-def peak_bytes(step: Callable[[], Any]) -> int:
-    tracemalloc.start()
-    try:
-        step()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("name", HOSTILE)
