@@ -62,8 +62,11 @@ def main(
         config = resolve(Settings.from_env(os.environ), model_name, 0)
     except SettingsError as error:
         _refuse(str(error))
-    if not known(config.model.family).is_network:
-        _refuse(f"Model {model_name} has no runtime to choose, because its family is {config.model.family!r}.")
+    family = known(config.model.family)
+    if not family.is_network:
+        named = ' What runs it is what its table names: runtime = "onnxruntime", the default, or "openvino".'
+        said = f"Model {model_name} has no runtime to choose, because its family is {config.model.family!r}."
+        _refuse(said + (named if family.library == "onnxruntime" else ""))
     if precision is not None:
         config = replace(config, precision=precision)
     tell = _teller() if steps else lambda step: None

@@ -179,12 +179,14 @@ family = "echo"
 
 
 def test_each_way_to_fail_has_its_status_and_its_sentence(tmp_path: Path) -> None:
-    table = tmp_path / "missing.toml"
+    table, files = tmp_path / "missing.toml", tmp_path / "files.toml"
     table.write_text(MISSING)
+    files.write_text('[models.file]\nfamily = "onnx"\nweights = "model.onnx"\n')
     for arguments, more, status, sentence in (
         (("nobody",), {}, 2, "Model 'nobody' is not in "),
         ((MODEL, "nobody"), {}, 2, "Model 'nobody' is not in "),  # before anything is searched for
         (("echo",), {}, 2, "Model echo has no runtime to choose, because its family is 'echo'."),
+        (("file",), {"HEADRACE_MODELS_FILE": str(files)}, 2, 'runtime = "onnxruntime", the default, or "openvino".'),
         ((MODEL,), {"HEADRACE_RECIPE": "plain"}, 2, "HEADRACE_RECIPE is gone: "),
         ((MODEL,), {"HEADRACE_DATA_DIR": "/dev/null/here"}, 1, "What is found cannot be kept: "),
         ((MODEL,), {"HEADRACE_MODELS_FILE": str(table)}, 69, f"Model {MODEL} cannot be loaded: "),
