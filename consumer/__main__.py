@@ -20,6 +20,7 @@ from shared.process.allocator import keep_freed_memory
 from shared.process.exit_codes import WRONG_CONFIGURATION
 from shared.process.logs import configure
 from shared.redis.minimum_server import check_server
+from shared.results.opening import check_store
 from shared.service_links import notice
 from shared.settings import Settings, SettingsError
 from shared.tracing.start import start
@@ -53,6 +54,7 @@ def main(model_name: str, index: int, cores: str) -> None:
     try:
         config = resolve(Settings.from_env(os.environ), model_name, index)
         check_server(config.settings)
+        check_store(config.settings)
         elsewhere = cpu_affinity.pin(cpu_affinity.parse(cores))
         tracing = start(config.settings.tracing, "headrace-consumer")
     except SettingsError as error:

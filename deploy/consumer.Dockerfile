@@ -25,7 +25,8 @@ RUN python -m venv /pip && /pip/bin/pip install --no-cache-dir --upgrade -c cons
     && rm -rf /pip
 
 RUN useradd --system --uid 10001 --home-dir /home/headrace --create-home --shell /usr/sbin/nologin headrace \
-    && install -d -o headrace -g headrace /home/headrace/.cache
+    && install -d -o headrace -g headrace /home/headrace/.cache \
+    && install -d -o headrace -g headrace -m 0700 /results
 WORKDIR /app
 COPY shared/ shared/
 COPY consumer/ consumer/

@@ -20,7 +20,8 @@ FROM python:3.11-slim-bookworm
 RUN useradd --system --uid 10001 --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin headrace \
     && for name in server administrator front_end consumer operator health grafana; do \
          install -d -o headrace -g headrace -m 0755 "/access/$name"; \
-       done
+       done \
+    && install -d -o headrace -g headrace -m 0700 /results
 COPY --from=packages /venv /venv
 WORKDIR /app
 COPY shared/ shared/

@@ -13,7 +13,7 @@ from shared.net.exposure import check_exposure
 from shared.process import standard_streams
 from shared.process.allocator import keep_freed_memory
 from shared.redis.minimum_server import check_server
-from shared.results.opening import open_store
+from shared.results.opening import check_store, open_store
 from shared.service_links import notice
 from shared.settings import PREFIX, Settings, SettingsError
 from shared.tracing.start import start
@@ -38,6 +38,7 @@ def main(index: int | None) -> None:
         settings = Settings.from_env(os.environ)
         check_exposure(settings)
         check_server(settings)
+        check_store(settings)
         tls = server.tls_of(settings)
         listener, number = _place(settings, index)
         tracing = start(settings.tracing, "headrace-producer-api")

@@ -15,6 +15,7 @@ from .names import check_name
 MAX_BATCH_CEILING = 4096
 
 _HOST = re.compile(r"(?:\*|(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|[0-9a-f]*:[0-9a-f:.]*)\Z")
+_STORE = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:/[A-Za-z0-9._-]+)*/?\Z")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]\Z")
 _ORIGIN = re.compile(r"(?:\*|[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?)\Z")
 _ROUTE = re.compile(r"/[A-Za-z0-9._~:/-]{0,500}\Z")
@@ -110,6 +111,15 @@ def base_url(name: str, text: str) -> str:
     text = text.strip().rstrip("/")
     if not _BASE_URL.match(text):
         raise SettingsError(f"{name} must be such as https://api.example.org, without a query, not {text!r}.")
+    return text
+
+
+def store(name: str, text: str) -> str:
+    """Return where the result store is: ``off``, a folder, or ``s3://bucket/prefix``."""
+    if not text.strip():
+        raise SettingsError(f"{name} must not be empty.")
+    if "://" in text and not _STORE.match(text):
+        raise SettingsError(f"{name} must be a folder, s3://bucket/prefix, or off.")  # it may hold a password
     return text
 
 

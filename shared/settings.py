@@ -124,7 +124,7 @@ class Settings:
     max_sending_bytes: int = _whole(0, 0, 1 << 40)
     drain_s: float = _number(0, 0, 3600)
     front_ends: int = _whole(0, 0, MOST_FRONT_ENDS)
-    results: str | None = _setting(None, parse.text_of)
+    results: str | None = _setting(None, parse.store)
     results_mb: int = _whole(4096, 1, 1 << 30)
     large_body_mb: int = _whole(256, 1, 1 << 20)
     bulk_items: int = _whole(100_000, 1, 999_999)

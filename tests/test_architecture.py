@@ -130,6 +130,8 @@ HOMES = {
     "PIL": ("consumer/models/",),
     "numpy": ("consumer/",),
     "redis": ("shared/redis/",),
+    "boto3": ("shared/results/s3.py",),
+    "botocore": ("shared/results/s3.py",),
     "hiredis": ("shared/redis/links.py", "loadgen/load/stream_carrier.py"),
     "prometheus_client": ("shared/metrics/", "producer_api/metrics.py", "consumer/metrics.py"),
     "opentelemetry": ("shared/tracing/otlp.py",),

@@ -20,6 +20,7 @@ from shared.net.exposure import check_exposure
 from shared.process.exit_codes import WRONG_CONFIGURATION
 from shared.process.machine import this_machine
 from shared.redis.embedded import HOST, ServerConfig, answers, find_server, free_port, server_argv
+from shared.results.opening import check_store
 from shared.settings import Settings, SettingsError
 
 from . import plan, ports, preflight, private_folder
@@ -45,6 +46,7 @@ def up(environment: Mapping[str, str], commands: plan.Commands | None = None) ->
 def _run(settings: Settings, environment: Mapping[str, str], commands: plan.Commands, held: ExitStack) -> int:
     started_s = time.monotonic()
     check_exposure(settings)
+    check_store(settings)
     models = preflight.chosen_models(settings)
     services: list[ChildSpec] = []
     told = [*filter(None, [service_links.notice(environment)])]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from producer_api.auth import Client
@@ -17,6 +19,9 @@ from .fetching import Fetching
 from .reference import Reference
 from .sources import FileSource, UrlSource, refused
 from .uploads import Owner, Uploads
+
+if TYPE_CHECKING:
+    from .s3_source import S3Source
 
 RUNS_S = 60.0
 """How long a body stays for a request beyond the time in which it must begin: it may run long, or be taken over."""
@@ -41,6 +46,11 @@ class LargeBodies:
         origins, folders = settings.reference_origins, settings.reference_folders
         self._url = None if origins is None else UrlSource(egress, origins)
         self._file = None if folders is None else FileSource(folders)
+        self._s3: S3Source | None = None
+        if settings.reference_buckets is not None:
+            from .s3_source import S3Source  # it needs boto3
+
+            self._s3 = S3Source(settings.reference_buckets)
 
     async def brought(self, request: Request, reference: Reference, client: Client | None) -> Request:
         """Return a request whose body is in the store, and stays there as long as it may run.
@@ -66,6 +76,8 @@ class LargeBodies:
             pieces = self._url.pieces(reference.url, self._most_bytes)
         elif reference.file is not None and self._file is not None:
             pieces = self._file.pieces(reference.file, self._most_bytes)
+        elif reference.s3 is not None and self._s3 is not None:
+            pieces = self._s3.pieces(reference.s3, self._most_bytes)
         else:
             raise refused(f"This front end fetches no bodies by {reference.kind}; upload it instead.", reference.kind)
         await self.uploads.check_room(owner, reference.bytes or 1)

@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from shared.settings import Settings
+from shared.settings import Settings, SettingsError
 
 from .folder import FolderStore
 from .store import Found, Store
 
 OFF: Final = "off"
+S3: Final = "s3://"
+
+
+def check_store(settings: Settings) -> None:
+    """Check what can be checked before a store is used.
+
+    Raises:
+        SettingsError: S3 is asked for, and boto3 is not installed.
+    """
+    asks = {"HEADRACE_RESULTS": (settings.results or "").startswith(S3)}
+    asks["HEADRACE_REFERENCE_BUCKETS"] = settings.reference_buckets is not None
+    for name, asked in asks.items():
+        if asked and find_spec("boto3") is None:
+            raise SettingsError(f"{name} needs boto3: pip install -c constraints.txt --group s3.")
 
 
 def open_store(settings: Settings) -> Store | None:
@@ -24,7 +39,16 @@ def open_store(settings: Settings) -> Store | None:
     place = settings.results
     if place is None or place == OFF:
         return None
+    if place.startswith(S3):
+        return OpenedWhenUsed(lambda: _bucket(place))
     return OpenedWhenUsed(lambda: FolderStore(Path(place), settings.results_mb << 20))
+
+
+def _bucket(place: str) -> Store:
+    from .s3 import S3Store  # boto3 takes a quarter of a second and 20 MB
+
+    bucket, _, prefix = place.removeprefix(S3).partition("/")
+    return S3Store(bucket, prefix.rstrip("/"))
 
 
 class OpenedWhenUsed:

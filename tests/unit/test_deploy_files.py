@@ -159,7 +159,17 @@ def test_every_setting_is_passed_on_or_decided_by_the_stack() -> None:
 def test_unset_settings_stay_unset_so_that_models_toml_decides() -> None:
     consumer = _services()["consumer"]["environment"]
     given = {name for name, value in consumer.items() if value is not None}
-    assert given == {"HEADRACE_REDIS_URL"}
+    assert given == {"HEADRACE_REDIS_URL", "HEADRACE_RESULTS"}
+
+
+def test_front_end_and_consumer_share_one_result_store() -> None:
+    services = _services()
+    for name in ("producer_api", "consumer"):
+        assert services[name]["environment"]["HEADRACE_RESULTS"] == "${HEADRACE_RESULTS:-/results}"
+        assert "results:/results" in services[name]["volumes"]
+        image = (ROOT / "deploy" / f"{name}.Dockerfile").read_text()
+        assert "-m 0700 /results" in image  # a new volume is its user's, as this folder is
+        assert "--uid 10001" in image
 
 
 @pytest.mark.parametrize("name", sorted(set(_services()) - IMAGES_WITH_RIGHTS_OF_THEIR_OWN))

@@ -31,7 +31,7 @@ class Site:
         self.model, self.root = model, folder / "results"
         self.root.mkdir(mode=0o700)
         models = echo_models(folder, model)
-        self.stack = Stack(redis_url, models, RESULTS=str(self.root), **settings)
+        self.stack = Stack(redis_url, models, **{"RESULTS": str(self.root), **settings})
         self.client = connect(redis_url)
         with ExitStack() as on_failure:
             on_failure.callback(self.close)
