@@ -15,7 +15,7 @@ from shared.results.opening import open_store
 from shared.results.s3 import S3Store
 from shared.results.store import Store, StoreError, StoreMissing, StoreTooLarge, delete_below
 from shared.settings import Settings
-from tests.s3_server import s3_server
+from tests.e2e.store.s3_server import s3_server
 
 BUCKET = "headrace-tests"
 

@@ -13,8 +13,8 @@ import pytest
 from shared.results import opening, s3
 from shared.settings import Settings, SettingsError
 from tests.e2e.store.client import Client, echoed
+from tests.e2e.store.s3_server import s3_server
 from tests.e2e.store.site import Site
-from tests.s3_server import s3_server
 
 BODY = secrets.token_bytes(200_000)
 
