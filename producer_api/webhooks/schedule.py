@@ -21,7 +21,7 @@ LONGEST_S: Final = 24 * 3600.0
 """An event that is older is given up, however few attempts its receiver's other events left it."""
 
 FIRST_PAUSE_S: Final = 1.0
-LONGEST_PAUSE_S: Final = 60.0
+LONGEST_PAUSE_S: Final = 300.0
 
 GONE: Final = 410
 
@@ -63,7 +63,7 @@ def wait_s(attempts: int, chance: float, retry_after_s: float | None = None) -> 
 
 
 def pause_s(failures: int) -> float:
-    """Return how long a host rests that could not be reached so many times in a row: 1 s, 2 s, 4 s, … a minute."""
+    """Return how long a host rests that could not be reached so many times in a row: 1 s, 2 s, 4 s, … five minutes."""
     return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * math.pow(2, min(failures - 1, 10)))
 
 

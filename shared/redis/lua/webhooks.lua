@@ -265,7 +265,8 @@ local function due_at(place, host, count, busy_ones, longest, now)
       break
     end
     local text = not busy_ones[subject] and redis.call('LINDEX', place .. ':e:' .. host .. ':' .. subject, 0)
-    local event = text and cjson.decode(text)
+    local fine, event = pcall(cjson.decode, text or '')
+    event = fine and event
     local age = event and now - event.since_ms
     if event and age > (event.attempts > 0 and 1 or 2) * longest then
       give_up(place, event, 'not delivered in time; last: ' .. (event.error or 'its host could not be reached'))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,7 +30,6 @@ def stack(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "WEBHOOK_SECRETS": SECRET,
         "PRIVATE_NETWORKS": "127.0.0.1",
         "PUBLIC_URL": "https://api.example",
-        "API_METRICS_PORT": "0",
         "RESULTS": str(tmp_path_factory.mktemp("results")),
     }
     with Stack(valkey_url, echo_models(tmp_path_factory.mktemp("models"), MODEL), **settings) as running:
@@ -71,6 +71,9 @@ def test_an_answer_is_announced_with_its_link_and_the_small_result(client: Clien
         put_off = client.ask(MODEL, BODY, "?id=announced", **hooked)
         assert put_off.status == 202
         (received,) = eventually(lambda: of(receiver, "announced"))
+    metrics = client.send("GET", "/metrics").body.decode()
+    assert re.search(r'^headrace_webhook_attempts_total\{result="delivered"\} [1-9]', metrics, re.MULTILINE)
+    assert f'headrace_webhooks_pending{{model="{MODEL}"}}' in metrics
     assert (received.path, received.type) == ("/done?x=1", "request.succeeded")
     data = received.document["data"]
     assert data["url"] == f"https://api.example{put_off.headers['location']}"

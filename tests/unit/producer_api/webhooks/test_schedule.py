@@ -44,8 +44,8 @@ def test_statuses_say_what_becomes_of_an_event(status: int, verdict: Verdict) ->
     assert schedule.verdict(status) is verdict
 
 
-def test_a_host_that_cannot_be_reached_rests_up_to_a_minute() -> None:
-    assert [schedule.pause_s(failures) for failures in (1, 2, 3, 7, 8, 1_000_000)] == [1, 2, 4, 60, 60, 60]
+def test_a_host_that_cannot_be_reached_rests_up_to_five_minutes() -> None:
+    assert [schedule.pause_s(failures) for failures in (1, 2, 3, 7, 10, 1_000_000)] == [1, 2, 4, 64, 300, 300]
 
 
 @pytest.mark.parametrize(
