@@ -28,6 +28,7 @@ BEGINNINGS: Final = frozenset(REQUEST_EVENTS[:2])
 """Events that only those hear of who name them; without a filter you hear of ends."""
 
 RESULT: Final = "result"
+MOST_EVENTS_CHARACTERS: Final = 1000
 
 
 class Hook(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -92,6 +93,8 @@ class Hooks:
 
 
 def _events(text: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    if len(text) > MOST_EVENTS_CHARACTERS:
+        raise malformed(f"{EVENTS} has at most {MOST_EVENTS_CHARACTERS} characters.", EVENTS)
     wanted = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     for one in wanted:
         if one not in known:

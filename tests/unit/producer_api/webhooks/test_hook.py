@@ -49,8 +49,17 @@ def test_other_events_are_refused_with_those_there_are(events: str) -> None:
     assert "request.queued, request.running, request.succeeded" in message
 
 
+def test_a_filter_has_an_end() -> None:
+    assert refusal(events="request.failed," * 100) == (
+        "Headrace-Webhook-Events",
+        "Headrace-Webhook-Events has at most 1000 characters.",
+    )
+
+
 def test_what_is_included_is_a_result() -> None:
     assert refusal(include="everything")[0] == "Headrace-Webhook-Include"
+    with pytest.raises(RequestError, match="is for requests"):
+        HOOKS.read(URL, None, "result", is_batch=True)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +68,8 @@ def test_what_is_included_is_a_result() -> None:
         ("http://127.0.0.1/", "127.0.0.1 is not a public address"),
         ("http://[::ffff:10.0.0.1]/", "is not a public address"),
         ("https://169.254.169.254/latest/meta-data", "is not a public address"),
+        ("http://①②⑦.⓪.⓪.①/", "127.0.0.1 is not a public address"),
+        ("http://localhost:8080/", "localhost leads to 127.0.0.1"),
         ("ftp://hooks.example/", "must begin with https:// or http://"),
         ("https://a:b@hooks.example/", "user name or a password"),
         ("https://hooks.example:22/", "port 22"),
