@@ -61,10 +61,12 @@ def test_what_is_no_preference_is_refused(prefer: bytes) -> None:
 @pytest.mark.parametrize("piece", [b'a="', b'a;b="', b"a ;", b"a = ", b'"\\', b';"",'])
 def test_a_hostile_header_takes_no_time(piece: bytes) -> None:
     """It would be hours if the pattern went back over what it has read."""
+    outcome = None
     try:
-        assert later_of((b"respond-async," + piece * 500)[:MOST_BYTES], {}) is not None
+        later_of((b"respond-async," + piece * 500)[:MOST_BYTES], {})
     except RequestError as error:
-        assert error.outcome is MALFORMED
+        outcome = error.outcome
+    assert outcome in (None, MALFORMED)
 
 
 @pytest.mark.parametrize(
