@@ -83,6 +83,15 @@ class ConsumerMetrics:
             "headrace_dead_letters", "Dead letters by why they are some", ("model", "reason"), registry=registry
         )
         self._dead_letters = {cause: dead_letters.labels(model, cause.value) for cause in Cause}
+        stored = Counter(
+            "headrace_stored_results",
+            "Results for the result store: stored there, or left in Redis because it failed or was slow",
+            ("model", "outcome"),
+            registry=registry,
+        )
+        self._stored = {
+            is_stored: stored.labels(model, "stored" if is_stored else "left") for is_stored in (True, False)
+        }
         self._late = Gauge(
             "headrace_late_seconds",
             "For how long requests have been held here without answers that are due; 0 while they are answered",
@@ -129,6 +138,10 @@ class ConsumerMetrics:
     def malformed(self, count: int) -> None:
         """Count entries that were no requests."""
         self._malformed.inc(count)
+
+    def result_stored(self, is_stored: bool) -> None:
+        """Count a result that belongs into the result store. Any thread may call it."""
+        self._stored[is_stored].inc()
 
     def late(self, seconds: float) -> None:
         """Show for how long answers have been due that do not come."""

@@ -81,7 +81,9 @@ class Worker:
         beat_now = self._heartbeat.beat_now
         self._pause, self._bodies = Pause(beat_now), SharedBodies(bool(settings.shared_bodies_mb))
         store = open_store(settings)
-        keeper = None if store is None else ResultKeeper(store, config.model_name, self._threads.make)
+        keeper = (
+            None if store is None else ResultKeeper(store, config.model_name, self._threads.make, metrics.result_stored)
+        )
         context = Context(config.model_name, stream, settings, metrics, tracing, self._pause, self._bodies, store=store)
         self._listener = CancellationListener(stream, context.cancellations)
         self._pipeline = Pipeline(config, context, keeper, beat_now, self._wear_out, self._threads.make)

@@ -26,6 +26,7 @@ TIMEOUT_S: Final = 15.0
 """For one call, waiting for a thread included."""
 
 SWEEP_S: Final = 60.0
+SWEEP_SHARE: Final = 100.0
 MOST_LISTED: Final = 10_000
 
 
@@ -39,7 +40,7 @@ class StoreAside:
     def __init__(self, store: Store, threads: int = THREADS, timeout_s: float = TIMEOUT_S) -> None:
         self._store, self._timeout_s, self._most_threads = store, timeout_s, threads
         self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._threads = 0
+        self._threads, self._sweep_s = 0, 0.0
 
     async def put(self, key: str, data: bytes, keep_s: float) -> None:
         """See :class:`shared.results.store.Store`, as for the others."""
@@ -66,10 +67,15 @@ class StoreAside:
         return await self.run(lambda store: list(islice(store.list(prefix), most)))
 
     async def sweep(self) -> None:
-        """Delete what is over, about once a minute: made for a task that calls it again and again."""
-        await asyncio.sleep(SWEEP_S)
+        """Delete what is over, about once a minute: made for a task that calls it again and again.
+
+        In a very large store less often, so that it takes a hundredth of a core at most.
+        """
+        await asyncio.sleep(max(SWEEP_S, SWEEP_SHARE * self._sweep_s))
         try:
+            begun_s = time.monotonic()
             await self.run(lambda store: store.sweep(time.time()), timeout_s=3600.0)
+            self._sweep_s = time.monotonic() - begun_s
         except StoreError as error:
             log.warning("What is over stays in the result store for now: %s", error)
 

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -153,12 +154,11 @@ class FolderStore:
         """What a folder holds; names that begin with a dot are the store's own."""
         try:
             with self._errors(), self._folder(parts) as folder, os.scandir(folder) as entries:
-                names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+                named = [(entry.name, _stat_of(entry)) for entry in entries if not entry.name.startswith(".")]
         except StoreMissing:
             return  # removed meanwhile
-        for name in names:
-            with suppress(StoreMissing), self._errors(), self._folder(parts) as folder:
-                found = _stat(name, folder)
+        named.sort(key=itemgetter(0))
+        for name, found in named:
             if found is None:
                 continue
             if stat.S_ISDIR(found.st_mode):
@@ -265,6 +265,12 @@ def _write_all(file: int, data: bytes) -> None:
 def _stat(name: str, folder: int) -> os.stat_result | None:
     with suppress(FileNotFoundError):
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
+    return None
+
+
+def _stat_of(entry: os.DirEntry[str]) -> os.stat_result | None:
+    with suppress(FileNotFoundError):
+        return entry.stat(follow_symlinks=False)
     return None
 
 

@@ -58,10 +58,11 @@ class ResultKeeper:
 
     Args:
         new_thread: makes a thread whose crash ends the process. They are started with the first result.
+        counted: called for each result that belongs into the store: whether it is there.
     """
 
-    def __init__(self, store: Store, model_name: str, new_thread: NewThread) -> None:
-        self._store, self._model_name = store, model_name
+    def __init__(self, store: Store, model_name: str, new_thread: NewThread, counted: Callable[[bool], None]) -> None:
+        self._store, self._model_name, self._counted = store, model_name, counted
         self._writers = Decoders(
             self._work,
             self._give_up,
@@ -88,13 +89,10 @@ class ResultKeeper:
         keep_ms = item.request.keep_ms or 0
         if job.size_bytes < LEAST_REPLY_BYTES and keep_ms <= LEAST_KEEP_MS:
             return False
-        if self._writers.is_worn_out:
+        if not self._takes(job.size_bytes):
+            self._counted(False)
             return False
         with self._changed:
-            if self._pending and self._pending_bytes + job.size_bytes > MOST_PENDING_BYTES:
-                return False
-            if self._pending >= MOST_PENDING:
-                return False
             self._pending += 1
             self._pending_bytes += job.size_bytes
             if not self._is_started:
@@ -102,6 +100,11 @@ class ResultKeeper:
                 self._is_started = True
         self._writers.submit(job)
         return True
+
+    def _takes(self, size_bytes: int) -> bool:
+        if self._writers.is_worn_out or self._pending >= MOST_PENDING:
+            return False
+        return not self._pending or self._pending_bytes + size_bytes <= MOST_PENDING_BYTES
 
     def drain(self) -> None:
         """Wait until everything that was taken has been handed back."""
@@ -140,6 +143,7 @@ class ResultKeeper:
         self._deliver(job, job.completions)
 
     def _deliver(self, job: _Kept, completions: Sequence[Completion]) -> None:
+        self._counted(completions is not job.completions)
         try:
             job.commit(completions)
         finally:

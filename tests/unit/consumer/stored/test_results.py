@@ -48,7 +48,8 @@ class Slow(FolderStore):
 class Site:
     def __init__(self, store: FolderStore) -> None:
         self.store, self.committed = store, list[Completion]()
-        self.keeper = ResultKeeper(store, "toy", a_thread)
+        self.counted: list[bool] = []
+        self.keeper = ResultKeeper(store, "toy", a_thread, self.counted.append)
 
     def commit(self, completions: Sequence[Completion]) -> None:
         self.committed += completions
@@ -77,6 +78,7 @@ def test_a_large_one_is_committed_as_a_reference_with_all_that_joined(site: Site
     assert place is not None
     assert site.store.get(place.key("toy", "default"), place.size_bytes) == end.reply
     assert len(site.committed[0].reply) < 300
+    assert site.counted == [True]
 
 
 @pytest.mark.parametrize(
@@ -92,6 +94,7 @@ def test_what_does_not_fit_is_committed_whole(site: Site) -> None:
     assert site.keep(one, end)
     site.keeper.drain()
     assert site.committed == [end]
+    assert site.counted == [False]
 
 
 def test_no_more_wait_than_there_is_memory_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
