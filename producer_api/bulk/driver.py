@@ -25,7 +25,7 @@ from . import parts
 from .lane import MOST_BYTES_PER_CALL, MOST_PER_CALL, BatchLane, Turn
 from .parts import PartDamaged
 from .receiving import PART_BYTES, PART_ITEMS
-from .record import LONGEST_RUN_MS, Fields, Record
+from .record import LONGEST_RUN_MS, Record
 from .registry import Claim, LeaseLost, Registry
 from .run import Flight, Run
 from .saver import Saver
@@ -81,6 +81,7 @@ class Driver:
         self._saving: asyncio.Task[None] | None = None
         self._renew_at_s = self._sweep_at_s = 0.0
         self._is_stopping = False
+        self._waits_for = ""
         self._saver = Saver(room, registry, claim, record, lease_ms)
 
     def stop(self) -> None:
@@ -171,11 +172,13 @@ class Driver:
 
     async def _save(self, answers: Sequence[parts.Record]) -> None:
         reserved = max(self._reserved, self._last_taken + 1 + RESERVED)
-        fields: Fields = {
+        fields: dict[str, str | int] = {
             "in_flight": len(self._run.in_flight),
             "rate": f"{self._window.rate:.2f}",
             "reserved": reserved,
         }
+        if self._waits_for and not self._saver.reason:
+            fields["reason"] = self._waits_for
         self._answered += await self._saver.save(answers, fields)
         self._reserved = reserved
 
@@ -195,8 +198,7 @@ class Driver:
                 log.debug("Batch %s waits for its items: %s", self._claim.id, error)
                 await asyncio.sleep(RETRY_S)
         now_s = perf_counter()
-        self._run.load(records, now_s)
-        self._answer(replies, now_s)
+        self._run.load(records, now_s, dict(replies))
         if uncertain and self._found:
             self._run.adopt(((index, self._found[index]) for index in uncertain if index in self._found), now_s)
 
@@ -216,22 +218,31 @@ class Driver:
         return flights, lane_share(limit)
 
     def _state(self) -> ModelState | None:
-        """Return the model if it takes items now."""
-        catalogue = self._catalogue()
-        state = catalogue.models.get(self._claim.model)
-        if state is None or not catalogue.redis_ok or catalogue.memory_full:
-            return None
-        is_open = state.is_open and state.serving is Serving.OPEN and self._claim.lane in state.lanes
-        return state if is_open else None
+        """Return the model if it takes items now; else note what the batch waits for."""
+        catalogue, claim = self._catalogue(), self._claim
+        state = catalogue.models.get(claim.model)
+        if not catalogue.redis_ok or catalogue.memory_full:
+            self._waits_for = "Redis takes nothing now."
+        elif state is None or not state.is_open:
+            self._waits_for = f"No consumer of {claim.model} takes requests."
+        elif state.serving is not Serving.OPEN:
+            self._waits_for = f"Model {claim.model} is {state.serving}."
+        elif claim.lane not in state.lanes:
+            self._waits_for = f"Model {claim.model} has no lane {claim.lane} any more."
+        else:
+            self._waits_for = ""
+            return state
+        return None
 
     async def _take(self, turn: Turn) -> None:
         now_s = perf_counter()
-        if turn.refused:
-            self._run.put_back(turn.refused)
-            self._window.full(now_s)
+        self._run.put_back(turn.refused)
         self._answer(turn.replies, now_s)
         if turn.wanted:
             self._answer(await self._lane.replies(turn.wanted), perf_counter())
+        if turn.refused or self._run.found_no_room:
+            self._run.found_no_room = False
+            self._window.full(now_s)
 
     def _answer(self, replies: Sequence[tuple[int, bytes]], now_s: float) -> None:
         count = 0
@@ -273,7 +284,8 @@ class Driver:
     async def _store_the_rest(self) -> None:
         """Take out of the lane what shall not run, and store all answers."""
         if self._saver.state is State.CANCELLING:
-            await self._lane.cancel(self._run.in_flight.values())
+            in_lane = {number: flight.entry for number, flight in self._run.in_flight.items()}
+            await self._lane.cancel({**self._found, **in_lane})
         saving = [] if self._saving is None else [self._saving]
         while answers := self._run.cut(perf_counter()):
             saving.append(asyncio.create_task(self._save(answers)))

@@ -7,7 +7,7 @@ one goes on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from producer_api.load.lane_account import LaneAccount
@@ -196,9 +196,9 @@ class BatchLane:
             rows = await self._looking.call_many([("XRANGE", self._work, one.entry, one.entry) for one in flights])
         return [bool(row) and not isinstance(row, ServerError) for row in rows]
 
-    async def cancel(self, flights: Iterable[Flight]) -> None:
-        """Take items out of the lane."""
-        pairs = [(request_id(self.batch_id, one.record.number), one.entry) for one in flights if one.entry]
+    async def cancel(self, entries: Mapping[int, bytes]) -> None:
+        """Take items out of the lane, each by its number and entry; without an entry it stays."""
+        pairs = [(request_id(self.batch_id, number), entry) for number, entry in entries.items() if entry]
         for at in range(0, len(pairs), MOST_PER_CALL):
             some = pairs[at : at + MOST_PER_CALL]
             await library.call_many(self._link, functions.cancel(self._work, some, tell=False))

@@ -63,6 +63,7 @@ class Results:
     ) -> None:
         self._room, self._step_runner, self._folder, self._listed = room, step_runner, folder, listed
         self._total, self._has_ended = total, has_ended
+        self._found_places: array[int] | None = None
         self._held: OrderedDict[int, dict[int, Record]] = OrderedDict()
 
     def count(self, order: Order) -> int:
@@ -75,7 +76,9 @@ class Results:
 
     def _places(self) -> array[int]:
         """Return for each item the part that has its result, -1 for none."""
-        places = array("i", [-1]) * self._total
+        if self._found_places is not None:
+            return self._found_places
+        places = self._found_places = array("i", [-1]) * self._total
         for number, entry in enumerate(self._listed):
             for index in entry.indexes:
                 if index < self._total:

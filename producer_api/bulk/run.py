@@ -7,7 +7,7 @@ that ran it again, changes nothing.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -37,6 +37,8 @@ OVERDUE_S: Final = 2.0
 MOST_ATTEMPTS: Final = 5
 _AGAIN = frozenset({EXPIRED.code, LANE_FULL.code})
 """Ends that are not the item's: it goes into the lane again."""
+
+_NONE: Final[Mapping[int, bytes]] = {}
 
 
 class Flight(Struct):
@@ -79,6 +81,7 @@ class Run:
         waiting: those that were read and are not in the lane.
         in_flight: those in the lane, by number.
         waiting_bytes, in_flight_bytes: what those take.
+        found_no_room: an answer found no room in the lane; whoever sees it resets it.
     """
 
     def __init__(self, total: int, done: Iterable[int]) -> None:
@@ -92,6 +95,7 @@ class Run:
         self.waiting: deque[Flight] = deque()
         self.in_flight: dict[int, Flight] = {}
         self.waiting_bytes = self.in_flight_bytes = 0
+        self.found_no_room = False
         self._answers: list[Record] = []
         self._answers_bytes = 0
         self._first_answer_s = 0.0
@@ -110,17 +114,28 @@ class Run:
         """Say whether an item has no answer yet."""
         return not self._done[index]
 
-    def load(self, records: Iterable[Record], now_s: float) -> None:
-        """Take items that were read from the store; what is done already is left out, what was refused is answered."""
+    def load(self, records: Iterable[Record], now_s: float, replies: Mapping[int, bytes] = _NONE) -> None:
+        """Take items that were read from the store; what is done already is left out, what was refused is answered.
+
+        Args:
+            replies: of those that an earlier driver had put into the lane, by number.
+        """
         for record in records:
-            index = record.number
-            if index >= self.total or self._done[index] or index in self.in_flight:
+            number = record.number
+            if number >= self.total or self._done[number] or number in self.in_flight:
                 continue
             if record.has_error:
                 self._finish(record, record.payload, now_s, has_error=True)
+                continue
+            flight, size = Flight(record, now_s), len(record.payload)
+            reply = replies.get(number)
+            if reply is None:
+                self.waiting.append(flight)
+                self.waiting_bytes += size
             else:
-                self.waiting.append(Flight(record, now_s))
-                self.waiting_bytes += len(record.payload)
+                self.in_flight[number] = flight
+                self.in_flight_bytes += size
+                self.answered(number, reply, now_s)
 
     def take(self, most: int, most_bytes: int, below: int, now_s: float) -> list[Flight]:
         """Return what is added to the lane next; it counts as in the lane from now on.
@@ -197,15 +212,13 @@ class Run:
                 has_error = True
                 flight = self.in_flight.get(index)
                 if flight is not None and verdict.error.code in _AGAIN and flight.attempts < MOST_ATTEMPTS:
+                    self.found_no_room |= verdict.error.code == LANE_FULL.code
                     self.lost(index)
                     return False
         flight = self.in_flight.pop(index, None)
         if flight is None:
-            flight = next((one for one in self.waiting if one.record.number == index), None)
-            if flight is None:
-                return False  # not read yet: its reply is found when it is
-        else:
-            self.in_flight_bytes -= len(flight.record.payload)
+            return False  # not read yet, or about to go again: its reply is found then
+        self.in_flight_bytes -= len(flight.record.payload)
         self._finish(flight.record, reply, now_s, has_error)
         return True
 

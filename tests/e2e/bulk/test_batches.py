@@ -149,6 +149,21 @@ def test_a_cancelled_batch_keeps_what_it_has_and_leaves_the_lane(site: Site, hel
     assert (again.status, again.code) == (409, "batch_ended")
 
 
+def test_a_batch_of_a_paused_model_waits_and_says_so(site: Site, echo: Process) -> None:
+    wish = "hr:{echo}:wish"
+    with connect(site.server.url) as client:
+        client.hset(wish, "serving", "paused")
+        try:
+            eventually(lambda: site.ask("GET", "/v1/models/echo").json["serving"] == "paused" or None)
+            path = site.begin("echo", numbered(100))
+            state = eventually(lambda: found if "paused" in (found := site.state(path)).get("reason", "") else None)
+            assert (state["state"], state["counts"]["in_flight"], state["counts"]["waiting"]) == ("running", 0, 100)
+            assert client.xlen("hr:{echo}:q:default") == 0  # room for others, and no item's time runs
+        finally:
+            client.hdel(wish, "serving")
+    assert "reason" not in site.ended(path)
+
+
 def test_one_request_of_the_same_lane_waits_for_few_items(site: Site, held: Process) -> None:
     path = site.begin("echo", numbered(5000))
     eventually(lambda: site.state(path)["counts"]["in_flight"] or None)

@@ -69,6 +69,7 @@ def test_what_is_not_the_items_fault_is_tried_again(code: str) -> None:
     run = started(1)
     for _ in range(MOST_ATTEMPTS - 1):
         assert not run.answered(0, error(code), 0.0)
+        assert run.found_no_room == (code == "lane_full")
         assert len(run.take(1, EVERYTHING, 1, 0.0)) == 1
     assert run.answered(0, error(code), 0.0)
     assert run.cut(0.0)[0].has_error
@@ -110,6 +111,20 @@ def test_items_that_are_in_the_lane_already_are_not_added_again() -> None:
     run.adopt({1: b"5-1"}.items(), 0.0)
     assert [flight.record.number for flight in run.take(9, EVERYTHING, 9, 0.0)] == [0, 2]
     assert run.in_flight[1].entry == b"5-1"
+
+
+def test_replies_that_an_earlier_driver_left_are_taken() -> None:
+    run = Run(4, ())
+    run.load(records(0, 1, 2, 3), 0.0, {1: OK, 2: error("expired"), 9: OK})
+    assert [one.number for one in run.cut(0.0)] == [1]
+    assert [flight.record.number for flight in run.take(9, EVERYTHING, 9, 0.0)] == [2, 0, 3]
+    assert (run.waiting_bytes, run.in_flight_bytes) == (0, 21)
+
+
+def test_a_reply_to_an_item_that_was_not_read_yet_is_left_where_it_is() -> None:
+    run = Run(2, ())
+    assert not run.answered(1, OK, 0.0)
+    assert run.done == 0
 
 
 def test_overdue_items_are_looked_for_in_turn() -> None:
