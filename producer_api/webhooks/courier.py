@@ -212,6 +212,10 @@ class Courier:
         except (Unreachable, BadAnswer) as error:
             self._instruments.failed("unreachable", time.monotonic() - begun_s)
             return self._next(lane, event, str(error), schedule.wait_s(event.attempts + 1, random.random())), False
+        except Exception:  # whatever one event meets, those behind it are delivered
+            log.exception("Delivering a webhook failed.", extra=about(event.name))
+            wait_s = schedule.wait_s(event.attempts + 1, random.random())
+            return self._next(lane, event, "an error of the front end, which its log has", wait_s), True
 
     async def _wanted(self, lane: Lane, event: Event, hook: Hook) -> bytes | None:
         return await self._result(*lane, event.name) if payload.wants_result(event, hook) else None

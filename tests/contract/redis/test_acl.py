@@ -551,6 +551,29 @@ def webhooks(server: Server) -> None:
     assert server.does("operator", "ZCARD", keys.webhooks_pending(MODEL, "default")) == 1
 
 
+def webhooks_of_later_requests(server: Server) -> None:
+    """Each role announces the ends that it makes."""
+    events = '["request.queued","request.running","request.succeeded","request.cancelled"]'
+    hook = f'{{"url":"https://hooks.example/","events":{events}}}'
+    before = server.does("operator", "ZCARD", keys.webhooks_pending(MODEL, "default"))
+    entries = {}
+    for name in ("hooked-done", "hooked-cancelled"):
+        item = (name, "1", 9000, 9000, "print", b"request", hook, b"message")
+        entries[name] = server.call("front_end", functions.LATER, 100, *item)[1].split()[0]
+    assert server.call("front_end", functions.CANCEL, "1", "hooked-cancelled", "") == [b"queued"]
+    server.claim("w11")
+    assert server.call("front_end", functions.WEBHOOK_CLAIM, 1, 0)[1] == before + 2
+    end = (entries["hooked-done"], "hooked-done", keys.LATER, 9000, b"\x82\xa1v\x01\xa2ok\xc3")
+    assert server.call("consumer", functions.COMMIT, 9, 9000, 99, *end) == [1]
+    found = {}
+    for member in server.does("operator", "ZRANGE", keys.webhooks_pending(MODEL, "default"), 0, -1):
+        host, _, subject = member.decode().partition(":")
+        place = keys.webhook_events(MODEL, "default", host, subject)
+        found[subject] = [json.loads(text)["type"] for text in server.does("administrator", "LRANGE", place, 0, -1)]
+    assert found["request:hooked-done"] == ["request.queued", "request.running", "request.succeeded"]
+    assert found["request:hooked-cancelled"] == ["request.queued", "request.cancelled"]
+
+
 def bulk(server: Server) -> None:
     """A batch from its upload to its end, of which a webhook tells, and what a front end reads of it."""
     hook = '{"url":"https://hooks.example/","events":["batch.completed"]}'
@@ -591,6 +614,7 @@ SCENARIOS = {
         functions.WEBHOOK_STEP,
         functions.WEBHOOK_RETRY,
     ),
+    webhooks_of_later_requests: (functions.LATER, functions.CANCEL, functions.COMMIT),
     bulk: (
         functions.BULK_OPEN,
         functions.BULK_CLAIM,

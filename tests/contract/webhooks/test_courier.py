@@ -72,6 +72,8 @@ class Site:
         lease_ms: int = outbox.LEASE_MS,
     ) -> AsyncIterator[Courier]:
         async def find(model: str, lane: str, name: str) -> bytes | None:
+            if name == "cursed":
+                raise RuntimeError("not to be read")
             return result
 
         made = Courier(
@@ -236,6 +238,20 @@ def test_what_is_never_accepted_is_given_up_after_ten_attempts(site: Site, soon:
     (letter,) = site.dead()
     assert f"it answered {status}, at the last of 10 attempts" in letter
     assert '"attempts":10' in letter
+
+
+def test_what_cannot_be_sent_keeps_nothing_else_from_being_delivered(site: Site, soon: None) -> None:
+    async def run(receiver: Receiver) -> None:
+        for name in ("cursed", *(f"r{number}" for number in range(9))):
+            site.event(name, "request.succeeded", site.hook(receiver.url(), include="result"))
+        async with site.courier(result=b"{}"):
+            await eventually_async(lambda: site.pending() == 0)
+
+    with Receiver() as receiver:
+        asyncio.run(run(receiver))
+    assert len(receiver.received) == 9
+    (letter,) = site.dead()
+    assert "an error of the front end" in letter
 
 
 def test_a_receiver_that_is_gone_gets_no_second_attempt(site: Site) -> None:
