@@ -25,6 +25,7 @@ from tests.perf.windows import Window, from_run
 
 ECHO_BODY: Final = b"headrace" * 8
 RAW: Final = "application/octet-stream"
+PREDICT: Final = "/v1/models/{model}/predict"
 
 _SPARE_S: Final = 30.0
 _ENDLESS_S: Final = 3600.0
@@ -58,11 +59,22 @@ def run(argv: Sequence[str], limit_s: float, **settings: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """What to send to a model, as files; several are sent in turn."""
+    """What to send to a model, as files; several are sent in turn.
+
+    Attributes:
+        path: of the model, in whatever dialect; `headers` go with it, as `Name:value`. wrk alone sends another one.
+    """
 
     model: str
     files: tuple[Path, ...]
     content_type: str = RAW
+    path: str = PREDICT
+    headers: tuple[str, ...] = ()
+
+    @property
+    def target(self) -> str:
+        """The path with the model's name."""
+        return self.path.format(model=self.model)
 
 
 class Generator:
@@ -87,8 +99,8 @@ class Generator:
         if self._wrk is None:
             return f"`python -m loadgen run --model {payload.model} --concurrency {connections} …`"
         files = "FILE" if len(payload.files) == 1 else "FILES"
-        path = f"URL/v1/models/{payload.model}/predict"
-        return f"`wrk -t1 -c{connections} -s {wrk.SCRIPT} {path} -- {payload.content_type} {files}`"
+        sent = " ".join((payload.content_type, *payload.headers, files))
+        return f"`wrk -t1 -c{connections} -s {wrk.SCRIPT} URL{payload.target} -- {sent}`"
 
     def closed(
         self, url: str, payload: Payload, connections: int, seconds: float, pids: Mapping[str, int] | None = None
@@ -107,9 +119,9 @@ class Generator:
         return replace(window, cpu_us={name: s * 1e6 / max(window.requests, 1) for name, s in used_s.items()})
 
     def _closed(self, url: str, payload: Payload, connections: int, seconds: float) -> Window:
-        if self._wrk is None:
+        if self._wrk is None and payload.path == PREDICT:
             return self._loadgen(url, payload, ["--concurrency", str(connections)], seconds, 0.0)
-        return self.closed_at(f"{url}/v1/models/{payload.model}/predict", payload, connections, seconds)
+        return self.closed_at(f"{url}{payload.target}", payload, connections, seconds)
 
     def closed_at(self, address: str, payload: Payload, connections: int, seconds: float) -> Window:
         """Do the same at any address, for which wrk is needed.
@@ -119,7 +131,8 @@ class Generator:
         """
         if self._wrk is None:
             raise BenchError("wrk is not on the PATH; install it (apt install wrk, brew install wrk).")
-        argv = wrk.argv(self._wrk, address, payload.content_type, payload.files, connections, seconds)
+        sent = (payload.content_type, payload.files, connections, seconds, payload.headers)
+        argv = wrk.argv(self._wrk, address, *sent)
         try:
             return wrk.parse(run(argv, seconds + _SPARE_S))
         except ValueError as error:

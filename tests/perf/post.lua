@@ -1,15 +1,23 @@
 -- For wrk: posts files in turn, and prints its figures as one line that a program can read.
 --
---   wrk … -s tests/perf/post.lua URL -- CONTENT-TYPE FILE…
+--   wrk … -s tests/perf/post.lua URL -- CONTENT-TYPE [NAME:VALUE…] FILE…
 --
+-- A NAME:VALUE is one more header of each request.
 -- Times are in microseconds. wrk corrects its latencies for the requests that a stalled connection could not send.
 
 local requests, number = {}, 0
 
 function init(args)
-   for i = 2, #args do
+   local headers = { ["Content-Type"] = args[1] }
+   local first = 2
+   while first <= #args and args[first]:match("^[%w-]+:") do
+      local name, value = args[first]:match("^([%w-]+):(.*)$")
+      headers[name] = value
+      first = first + 1
+   end
+   for i = first, #args do
       local file = assert(io.open(args[i], "rb"))
-      requests[#requests + 1] = wrk.format("POST", nil, { ["Content-Type"] = args[1] }, file:read("*a"))
+      requests[#requests + 1] = wrk.format("POST", nil, headers, file:read("*a"))
       file:close()
    end
 end

@@ -16,12 +16,22 @@ _ERRORS = ("status", "connect", "read", "write", "timeout")
 
 
 def argv(
-    executable: str, url: str, content_type: str, files: Sequence[Path], connections: int, duration_s: float
+    executable: str,
+    url: str,
+    content_type: str,
+    files: Sequence[Path],
+    connections: int,
+    duration_s: float,
+    headers: Sequence[str] = (),
 ) -> list[str]:
-    """Return the command line: one thread, which leaves the other cores to what is measured."""
+    """Return the command line: one thread, which leaves the other cores to what is measured.
+
+    Args:
+        headers: more headers of each request, as ``Name:value``.
+    """
     whole_s = max(1, round(duration_s))
     head = [executable, "-t1", f"-c{connections}", f"-d{whole_s}s", "--timeout", "10s", "-s", SCRIPT, url]
-    return [*head, "--", content_type, *(str(file) for file in files)]
+    return [*head, "--", content_type, *headers, *(str(file) for file in files)]
 
 
 def parse(output: str) -> Window:

@@ -31,36 +31,60 @@ class AskedOverRest(msgspec.Struct, frozen=True):
     coding: str | None = None
 
 
+def answer(reply: Reply, asked: Asked) -> Response:
+    """Encode a reply without a fault at once and uncompressed.
+
+    Raises:
+        RequestError: as ``core.tensors_of``.
+    """
+    outputs, parts = list[InferredOutput](), [b""]
+    for output, tensor in zip(asked.outputs, tensors_of(reply, asked), strict=True):
+        if output.is_binary:
+            outputs.append(_binary(tensor))
+            parts.append(tensor.data)
+        else:
+            outputs.append(_in_json(tensor, unpack_elements(tensor.datatype, tensor.data)))
+    parts[0] = _document(reply, asked, outputs)
+    return _response(parts, b"".join(parts))
+
+
 def answer_in_steps(reply: Reply, wanted: AskedOverRest) -> Steps[Response]:
     """Encode a reply without a fault, with pauses where long tensors become JSON, or anything is compressed.
 
     Raises:
         RequestError: as ``core.tensors_of``.
     """
-    asked = wanted.asked
-    tensors = tensors_of(reply, asked)
-    frame, outputs, parts = Frame(), list[InferredOutput](), [b""]
-    for output, tensor in zip(asked.outputs, tensors, strict=True):
-        shape = list(tensor.shape)
+    asked, frame = wanted.asked, Frame()
+    outputs, parts = list[InferredOutput](), [b""]
+    for output, tensor in zip(asked.outputs, tensors_of(reply, asked), strict=True):
         if output.is_binary:
+            outputs.append(_binary(tensor))
             parts.append(tensor.data)
-            size = BinarySize(len(tensor.data))
-            outputs.append(InferredOutput(tensor.name, tensor.datatype, shape, size))
         else:
-            data = yield from _elements(tensor, frame)
-            outputs.append(InferredOutput(tensor.name, tensor.datatype, shape, UNSET, data))
-    document = InferResponse(
-        model_name=reply.model.name,
-        model_version=numbered(reply.model.version),
-        id=asked.client_id or UNSET,
-        outputs=outputs,
-    )
-    parts[0] = frame.filled(json_encoder.encode(document))
+            outputs.append(_in_json(tensor, (yield from _elements(tensor, frame))))
+    parts[0] = frame.filled(_document(reply, asked, outputs))
     if wanted.coding is None:
-        return _response(parts, b"".join(parts) if len(parts) > 1 else parts[0])
+        return _response(parts, b"".join(parts))
     response = _response(parts, (yield from deflate_in_steps(parts, wanted.coding)))
     response.headers = (*response.headers, (b"content-encoding", wanted.coding.encode()))
     return response
+
+
+def _binary(tensor: Tensor) -> InferredOutput:
+    return InferredOutput(tensor.name, tensor.datatype, tensor.shape, BinarySize(len(tensor.data)))
+
+
+def _in_json(tensor: Tensor, data: object) -> InferredOutput:
+    return InferredOutput(tensor.name, tensor.datatype, tensor.shape, UNSET, data)
+
+
+def _document(reply: Reply, asked: Asked, outputs: list[InferredOutput]) -> bytes:
+    model = reply.model
+    return json_encoder.encode(
+        InferResponse(
+            model_name=model.name, model_version=numbered(model.version), id=asked.client_id or UNSET, outputs=outputs
+        )
+    )
 
 
 def _elements(tensor: Tensor, frame: Frame) -> Steps[object]:

@@ -122,20 +122,41 @@ def request_in_steps(
     Raises:
         RequestError: ``INVALID_INPUT``, and ``NO_WORKER`` while only consumers of an older version serve the model.
     """
+    tensors, params, needs_tensors = yield from checked_in_steps(inputs, outputs, card)
+    request = message_of(tensors, params, card, ttl_ms, request_id, traceparent)
+    return request, tensors[0].shape[0], needs_tensors
+
+
+def checked_in_steps(
+    inputs: Sequence[InputTensor | BinaryTensor], outputs: tuple[Wanted, ...], card: Card
+) -> Steps[tuple[tuple[Tensor, ...], Mapping[str, Scalar], bool]]:
+    """Return the inputs in the card's order, the message's ``params``, and whether those ask for tensors.
+
+    Raises:
+        RequestError: as :func:`request_in_steps`.
+    """
     if not 1 <= len(inputs) <= MAX_INPUTS:
         raise invalid(f"A request has 1 to {MAX_INPUTS} inputs.", "inputs")
     needs_tensors = card.labels is not None and outputs[0].name != CLASSES.name and not outputs[0].classes
     if needs_tensors and TENSORS not in card.answers:
         raise _too_old(card.name)
     params = _TENSORS if needs_tensors else _classes(outputs[0])
-    tensors = yield from check_inputs_in_steps(inputs, card)
-    rows = tensors[0].shape[0]
+    return (yield from check_inputs_in_steps(inputs, card)), params, needs_tensors
+
+
+def message_of(
+    tensors: tuple[Tensor, ...],
+    params: Mapping[str, Scalar],
+    card: Card,
+    ttl_ms: int,
+    request_id: str,
+    traceparent: str | None,
+) -> Request:
+    """Make the message for the queue of checked inputs."""
     if _are_rows(tensors, card):
         # As a body it may pass through shared memory.
-        request = Request(request_id, ttl_ms, RAW, tensors[0].data, params=params, traceparent=traceparent)
-    else:
-        request = Request(request_id, ttl_ms, inputs=tensors, params=params, traceparent=traceparent)
-    return request, rows, needs_tensors
+        return Request(request_id, ttl_ms, RAW, tensors[0].data, params=params, traceparent=traceparent)
+    return Request(request_id, ttl_ms, inputs=tensors, params=params, traceparent=traceparent)
 
 
 def _classes(output: Wanted) -> Mapping[str, Scalar]:

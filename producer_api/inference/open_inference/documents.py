@@ -6,6 +6,7 @@ schedule policy and parameters, as far as clients send them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -114,7 +115,7 @@ class InferredOutput(Struct, frozen=True):
 
     name: str
     datatype: Datatype
-    shape: list[int]
+    shape: Sequence[int]
     parameters: BinarySize | UnsetType = UNSET
     data: Annotated[
         Any,

@@ -12,14 +12,15 @@ from producer_api.parsing.json_cuts import cut
 from producer_api.parsing.schemas import BinaryTensor, InputTensor
 from producer_api.parsing.steps import LARGE_BYTES, Steps, at_once
 from shared.state.cards import Card
-from shared.wire.messages import Reply
+from shared.wire.messages import Reply, Request
 from shared.wire.outcomes import RequestError, invalid
 
 from . import answers, bodies
 from .answers import AskedOverRest
-from .core import Asked, Wanted, check_outputs, request_in_steps
+from .core import Asked, Wanted, check_outputs, checked_in_steps, message_of
 from .documents import InferError, InferOutput, InferParameters, InferRequest, from_json
 from .documents import unsupported as unsupported
+from .plans import Plan, Plans
 
 PATHS = ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer")
 PREFIX = "/v2"
@@ -51,15 +52,20 @@ class OpenInference(Codec):
         """See the interface. Clients send different types, and the protocol says nothing of them."""
         if head.content_encoding is not None:
             bodies.coding_of(head.content_encoding)
-        bodies.header_bytes(head.headers)
         return JSON
 
     def decode(
         self, kind: str, body: bytes, head: Head, card: Card, limits: Limits, generated_id: str
     ) -> Decoded | Steps[Decoded]:
         """See the interface."""
-        steps = _decode_in_steps(body, head, card, limits, generated_id)
-        is_short = head.content_encoding is None and (len(body) <= LARGE_BYTES or _is_passed_on(head, card))
+        length, is_short = bodies.header_bytes(head.headers), False
+        if head.content_encoding is None:
+            if length:
+                plan = PLANS.get(body[:length], card, len(body) - length)
+                if plan is not None:
+                    return _planned(plan, body, length, head, limits, generated_id)
+            is_short = len(body) <= LARGE_BYTES or _is_passed_on(length, card)
+        steps = _decode_in_steps(body, length, head, card, limits, generated_id)
         return at_once(steps) if is_short else steps
 
     def encode(
@@ -67,10 +73,9 @@ class OpenInference(Codec):
     ) -> Response | Steps[Response]:
         """See the interface."""
         wanted: AskedOverRest = asked
-        steps = answers.answer_in_steps(reply, wanted)
         if wanted.coding is None and (is_short or _is_quick(reply, wanted)):
-            return at_once(steps)
-        return steps
+            return answers.answer(reply, wanted.asked)
+        return answers.answer_in_steps(reply, wanted)
 
     def rows(self, asked: Any) -> int:
         """See the interface."""
@@ -85,6 +90,7 @@ class OpenInference(Codec):
 
 
 OPEN_INFERENCE = OpenInference()
+PLANS = Plans()
 
 
 def is_unsupported(path: str) -> bool:
@@ -92,9 +98,8 @@ def is_unsupported(path: str) -> bool:
     return _UNSUPPORTED.fullmatch(path) is not None
 
 
-def _is_passed_on(head: Head, card: Card) -> bool:
+def _is_passed_on(length: int | None, card: Card) -> bool:
     """Say whether only lengths are looked at: the JSON is short, and no input has numbers or texts to be checked."""
-    length = bodies.header_bytes(head.headers)
     return (
         length is not None
         and length <= LARGE_BYTES
@@ -107,13 +112,26 @@ def _is_quick(reply: Reply, wanted: AskedOverRest) -> bool:
     return is_binary or size_of(reply) <= LARGE_BYTES
 
 
-def _decode_in_steps(body: bytes, head: Head, card: Card, limits: Limits, generated_id: str) -> Steps[Decoded]:
-    length = bodies.header_bytes(head.headers)
+def _planned(plan: Plan, body: bytes, length: int, head: Head, limits: Limits, request_id: str) -> Decoded:
+    """Decode a request whose JSON is known."""
+    request = plan.request(body, length, _ttl_ms(plan.parameters, limits), request_id, head.traceparent)
+    return _decoded(request, Asked(plan.outputs, plan.needs_tensors, plan.rows, head.version), head)
+
+
+def _decoded(request: Request, asked: Asked, head: Head) -> Decoded:
+    accepted = head.headers.get(b"accept-encoding")
+    return Decoded(request, True, "", AskedOverRest(asked, None if accepted is None else bodies.coding_for(accepted)))
+
+
+def _decode_in_steps(
+    body: bytes, length: int | None, head: Head, card: Card, limits: Limits, generated_id: str
+) -> Steps[Decoded]:
     coding = None if head.content_encoding is None else bodies.coding_of(head.content_encoding)
     if coding is not None:
         body = yield from bodies.inflate_in_steps(body, coding, limits.max_body_bytes)
     if not body:
         raise invalid("The body is empty.", "body")
+    document = b""
     if length == 0:
         asked, inputs, parameters = InferRequest([]), _raw_input(body, card), _NO_PARAMETERS
     else:
@@ -125,12 +143,11 @@ def _decode_in_steps(body: bytes, head: Head, card: Card, limits: Limits, genera
         _wanted(asked, parameters), card, is_binary=length == 0 or bool(parameters.binary_data_output)
     )
     ttl_ms = _ttl_ms(parameters, limits)
-    request, rows, needs_tensors = yield from request_in_steps(
-        inputs, outputs, card, ttl_ms, generated_id, head.traceparent
-    )
-    wanted = Asked(outputs, needs_tensors, rows, head.path.get("version", ""), asked.id or "")
-    accepted = head.headers.get(b"accept-encoding")
-    return Decoded(request, True, "", AskedOverRest(wanted, None if accepted is None else bodies.coding_for(accepted)))
+    tensors, params, needs_tensors = yield from checked_in_steps(inputs, outputs, card)
+    request = message_of(tensors, params, card, ttl_ms, generated_id, head.traceparent)
+    if length and len(document) < len(body):
+        PLANS.learn(document, card, asked, tensors, request, outputs, needs_tensors)
+    return _decoded(request, Asked(outputs, needs_tensors, tensors[0].shape[0], head.version, asked.id or ""), head)
 
 
 def _document_in_steps(document: bytes) -> Steps[InferRequest]:
