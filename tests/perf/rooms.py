@@ -13,10 +13,8 @@ from tests.perf.sections import (
     direct,
     echo,
     gpu,
-    grpc,
     memory,
     model,
-    open_inference,
     peers,
     photos,
     policy,
@@ -26,6 +24,7 @@ from tests.perf.sections import (
     tuning,
     waiting,
 )
+from tests.perf.sections.doors import grpc, open_inference
 
 
 @dataclass(frozen=True, slots=True)
