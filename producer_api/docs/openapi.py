@@ -26,6 +26,7 @@ from producer_api.inference.open_inference.metadata import (
 from producer_api.inference.open_inference.rest import STATUS
 from producer_api.inference.platforms.kserve_v1 import V1Request
 from producer_api.inference.request_ids import MOST_KEY_BYTES
+from producer_api.later.preferences import DURATION_PATTERN
 from producer_api.parsing.bulk_schemas import BatchInfo, BatchList, ResultLine
 from producer_api.parsing.schemas import (
     MAX_TOP_K,
@@ -60,6 +61,7 @@ _SHAPES = (
     *(ModelReady, ModelMetadata, ModelConfiguration, StatisticsResponse, RepositoryEntry),
     *(BatchInfo, BatchList, ResultLine),
 )
+_IN_PATH = {"model": {"type": "string", "pattern": "^${name_pattern}$"}, "version": {"type": "string"}}
 _PLACE = re.compile(r"\$\{(\w+)\}")
 
 Meanings = Mapping[str, Mapping[str, str]]
@@ -81,6 +83,7 @@ def document(settings: Settings) -> dict[str, Any]:
     values = {
         "bulk_items": settings.bulk_items,
         "bulk_mb": settings.bulk_mb,
+        "duration_pattern": DURATION_PATTERN,
         "default_timeout_ms": settings.default_timeout_ms,
         "max_body_bytes": settings.max_body_bytes,
         "large_body_mb": settings.large_body_mb,
@@ -100,9 +103,7 @@ def _of_models(operations: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
     for suffix, item in operations.items():
         for place, names in (("", ("model",)), ("/versions/{version}", ("model", "version"))):
-            parameters = [
-                {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
-            ]
+            parameters = [{"name": name, "in": "path", "required": True, "schema": _IN_PATH[name]} for name in names]
             named = {
                 method: {**one, "operationId": one["operationId"] + "OfVersion" * bool(place)}
                 for method, one in item.items()

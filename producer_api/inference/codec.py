@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol
 from msgspec import Struct
 
 from producer_api.auth import Client
-from producer_api.later.preferences import PREFER, WEBHOOK, Later, later_of
+from producer_api.later.preferences import KEEP, PREFER, WEBHOOK, Later, later_of
 from producer_api.parsing.steps import Steps
 from producer_api.store.reference import Reference
 from shared.keys import DEFAULT_LANE
@@ -80,7 +80,7 @@ def head_of(
         RequestError: ``MALFORMED``: the headers for an answer that comes later make no sense.
     """
     trace, prefer = headers.get(b"traceparent"), headers.get(PREFER)
-    later = None if prefer is None else later_of(prefer, headers)
+    later = None if prefer is None and KEEP not in headers else later_of(prefer or b"", headers)
     if later is None and WEBHOOK in headers:
         raise malformed("Headrace-Webhook is for answers that come later: send Prefer: respond-async, too.", "Prefer")
     return Head(

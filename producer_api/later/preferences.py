@@ -20,7 +20,13 @@ MOST_BYTES = 1024
 """A longer ``Prefer`` header is refused, whatever it says."""
 
 _UNITS_MS = {"": 1000, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_DURATION = re.compile(r"([0-9]{1,9})([smhd]?)")
+_DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd]?)")
+DURATION_PATTERN = (
+    "^(?:(?:[1-9][0-9]{0,4}|[1-5][0-9]{5}|60[0-3][0-9]{3}|604[0-7][0-9]{2}|604800)s?"
+    "|(?:[1-9][0-9]{0,3}|100[0-7][0-9]|10080)m|(?:[1-9][0-9]?|1[0-5][0-9]|16[0-8])h|[1-7]d)$"
+)
+"""What :func:`duration_ms` takes, for the OpenAPI document: from a second to seven days in each unit."""
+
 _PREFERENCE = re.compile(
     r"""[ \t]*(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+)
         [ \t]*(?:=[ \t]*(?P<value>[!#$%&'*+.^_`|~0-9A-Za-z-]+|"(?:[^"\\]|\\.)*"))?
@@ -48,8 +54,8 @@ class Later(Struct, frozen=True):
 def later_of(prefer: bytes, headers: Mapping[bytes, bytes]) -> Later | None:
     """Return what the headers ask for; None if the answer is wanted at once.
 
-    Preferences that are not known here are ignored (RFC 7240, section 2), and so are the other headers without
-    ``respond-async``.
+    Preferences that are not known here are ignored (RFC 7240, section 2). Without ``respond-async`` the other headers
+    have no effect.
 
     Args:
         prefer: value of the header.
@@ -58,6 +64,8 @@ def later_of(prefer: bytes, headers: Mapping[bytes, bytes]) -> Later | None:
     Raises:
         RequestError: ``MALFORMED``, with the name of the header.
     """
+    keep = headers.get(KEEP)
+    keep_ms = None if keep is None else duration_ms(keep)  # what makes no sense is no oversight that helps anybody
     if b"respond-async" not in prefer.lower():
         return None
     found = _preferences(prefer)
@@ -66,9 +74,8 @@ def later_of(prefer: bytes, headers: Mapping[bytes, bytes]) -> Later | None:
     if found["respond-async"]:
         raise malformed("The preference respond-async takes no value.", "Prefer")
     wait_s = _wait_s(found["wait"]) if "wait" in found else 0
-    keep = headers.get(KEEP)
     applied = b"respond-async, wait=%d" % wait_s if wait_s else b"respond-async"
-    return Later(wait_s, None if keep is None else duration_ms(keep), applied, _webhook(headers))
+    return Later(wait_s, keep_ms, applied, _webhook(headers))
 
 
 def _webhook(headers: Mapping[bytes, bytes]) -> tuple[str, str | None, str | None] | None:

@@ -17,6 +17,7 @@ from producer_api.bulk.parts import PartDamaged
 from producer_api.bulk.results import Order, Results
 from producer_api.bulk.service import Bulk
 from producer_api.http.body import BODY_TIMEOUT_S, Disconnected, declared_bytes
+from producer_api.inference.query_options import query_options
 from producer_api.later.preferences import KEEP, duration_ms
 from producer_api.webhooks import hook
 from producer_api.webhooks.hook import Hooks
@@ -33,7 +34,7 @@ RESULTS_PATH = PATH + "/results"
 
 DEFAULT_KEEP_MS = 86_400_000
 
-_MOST_LINES = 1_000_000_000
+_MOST_LINES = 999_999_999
 _NUMBER = re.compile(r"[0-9]{1,9}\Z")
 
 log = logging.getLogger("headrace.http")
@@ -59,6 +60,8 @@ class Batches:
         content_type = headers.get(b"content-type", b"")
         card, reader = self._bulk.admit(model, lane, content_type, declared_bytes(headers))
         query = request.scope["query_string"]
+        if query:
+            query_options(query)  # refused here, not once for each item
         try:
             async with aclosing(_chunks(request.receive)) as chunks:
                 info = await self._bulk.take(model, lane, card, reader, query, keep_ms, hook_text, chunks)

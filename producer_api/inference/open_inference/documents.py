@@ -23,14 +23,16 @@ MOST_TIMEOUT_US = 2**63 - 1
 
 Name = Annotated[str, Meta(max_length=MAX_TEXT)]
 Datatype = Annotated[str, Meta(extra_json_schema={"enum": [*ITEM_BYTES, "BF16", "BYTES"]})]
+_OnlyNull = Annotated[Any, Meta(description="Not supported.", extra_json_schema={"type": "null"})]
+_NotTrue = Annotated[bool | None, Meta(extra_json_schema={"enum": [False, None]})]
 _Ignored = Annotated[str, Meta(max_length=MAX_TEXT, description="Accepted and ignored.")]
 
 
 class SharedMemory(Struct, frozen=True, forbid_unknown_fields=True):
     """Parameters of the shared memory extensions, which are refused: front ends read no memory of their clients."""
 
-    shared_memory_region: Any = None
-    shared_memory_byte_size: Any = None
+    shared_memory_region: _OnlyNull = None
+    shared_memory_byte_size: _OnlyNull = None
     shared_memory_offset: Any = None
 
     def check(self, path: str) -> None:
@@ -89,9 +91,12 @@ class InferParameters(Struct, frozen=True, forbid_unknown_fields=True):
     ) = None
     priority: Annotated[int, Meta(ge=0, le=MOST_PRIORITY, description="Accepted; lanes decide.")] | None = None
     binary_data_output: Annotated[bool, Meta(description="The data of all outputs follow the JSON.")] | None = None
-    sequence_id: Annotated[Any, Meta(description="Only 0 or an empty text: there are no sequences.")] = None
-    sequence_start: bool | None = None
-    sequence_end: bool | None = None
+    sequence_id: Annotated[
+        int | str | None,
+        Meta(description="Only 0 or an empty text: there are no sequences.", extra_json_schema={"enum": [0, "", None]}),
+    ] = None
+    sequence_start: _NotTrue = None
+    sequence_end: _NotTrue = None
     content_type: _Ignored | None = None
 
 

@@ -40,8 +40,8 @@ _OPENING = re.compile(rb"[\s\[]*")
 class V1Parameters(Struct, frozen=True, forbid_unknown_fields=True):
     """Options of a request, as in our own dialect."""
 
-    top_k: int | None = None
-    timeout_ms: int | None = None
+    top_k: Annotated[int, Meta(extra_json_schema={"minimum": 1, "maximum": MAX_TOP_K})] | None = None
+    timeout_ms: Annotated[int, Meta(extra_json_schema={"minimum": 1})] | None = None
 
 
 class V1Request(Struct, frozen=True, forbid_unknown_fields=True):

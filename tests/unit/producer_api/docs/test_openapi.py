@@ -11,8 +11,9 @@ from jsonschema import Draft202012Validator
 from starlette.routing import Route
 
 from producer_api.inference.negotiation import IMAGES, JSON, MSGPACK, OFFERED, RAW, X_MSGPACK
+from producer_api.later.preferences import DURATION_PATTERN, duration_ms
 from producer_api.store.reference import MEDIA_TYPE
-from shared.wire.outcomes import ALL
+from shared.wire.outcomes import ALL, RequestError
 from tests.unit.producer_api.asgi import Api, Response, call
 
 
@@ -187,3 +188,18 @@ def test_asking_and_cancelling_by_id_are_as_documented(api: Api, document: Any) 
         (answer,) = api.together(call(api.app, method, f"/v1/models/{target}"))
         assert answer.status == status
         _check(document, path, method.lower(), answer)
+
+
+def test_durations_are_described_as_they_are_taken() -> None:
+    for unit, most in (("", 604_800), ("s", 604_800), ("m", 10_080), ("h", 168), ("d", 7)):
+        for number in (*range(301), *range(most - 900, most + 900)):
+            text = f"{number}{unit}"
+            try:
+                taken = duration_ms(text.encode()) > 0
+            except RequestError:
+                taken = False
+            assert (re.search(DURATION_PATTERN, text) is not None) is taken, text
+    for text in ("", "07d", "1w", "1 d", "-1s", "1.5h", "9999999999"):
+        assert re.search(DURATION_PATTERN, text) is None
+        with pytest.raises(RequestError):
+            duration_ms(text.encode())

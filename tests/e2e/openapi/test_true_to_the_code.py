@@ -1,0 +1,122 @@
+"""The OpenAPI document against a running stack: schemathesis sends what it allows, and what not, over every path.
+
+Each answer must have a documented status, headers, media type and shape; what the document allows is taken, and what it
+forbids is refused. Not found out so: whether an answer is right.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.children import ROOT, clean_environment
+from tests.e2e.stack import Stack, call
+
+RUN = (sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()")
+SEED = 20261130
+REFUSED = '"2xx", 401, 403, 404, 406, 409, 413, 415, 422, 429, 499, 503, 504, 507'
+"""How a request may end that its schema allows: what a model takes is in its card. Not 400, which is for what cannot be
+parsed, and not 500."""
+
+CONFIG = """
+seed = {seed}
+request-timeout = 30.0
+continue-on-failure = true
+hooks = "tests.e2e.openapi.beyond_the_document"
+warnings = false
+
+[dictionaries]
+models = {{ values = {models} }}
+
+[parameters]
+"path.model" = {{ dictionary = "models", probability = 0.85 }}
+"path.version" = {{ dictionary = "versions", probability = 0.85 }}
+
+[dictionaries.versions]
+values = ["1"]
+
+[generation]
+mode = "all"
+max-examples = {examples}
+database = "none"
+# Headers that nobody knows are ignored, as everywhere in HTTP.
+allow-extra-parameters = false
+
+[checks.positive_data_acceptance]
+expected-statuses = [{refused}]
+
+# A deadline may be so short that it passes.
+[checks.not_a_server_error]
+expected-statuses = ["2xx", "3xx", "4xx", 503, 504]
+
+# DELETE cancels: what was there already stays.
+[checks.use_after_free]
+enabled = false
+
+# Whether lines, parts and archives can be read is not in the document, and a line that is wrong errs alone.
+[[operations]]
+include-path-regex = "/batches$"
+checks.positive_data_acceptance.expected-statuses = [400, {refused}]
+checks.negative_data_rejection.expected-statuses = [201, "4xx", 503, 507]
+
+# There the protocol's clients expect 400 for what else is 422, and a header says where the JSON ends.
+[[operations]]
+include-path-regex = "^/v2/|:predict$"
+checks.positive_data_acceptance.expected-statuses = [400, {refused}]
+# Parts of the protocol that there are not.
+checks.not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", 501, 503, 504]
+"""
+
+
+@pytest.fixture(scope="module")
+def stack(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, list[str]]]:
+    """A front end, an echo and a classifier. The folder of results is there, so that every path does something."""
+    folder = tmp_path_factory.mktemp("openapi")
+    names = [f"echo-{os.getpid()}", f"labelled-{os.getpid()}"]
+    path = folder / "models.toml"
+    entry = 'family = "python"\nentry = "tests.e2e.openapi.labelled:create"\n'
+    path.write_text(f'[models.{names[0]}]\nfamily = "echo"\n[models.{names[1]}]\n{entry}')
+    with Stack(valkey_url, path, DATA_DIR=str(folder / "data"), RESULTS=str(folder / "results")) as stack:
+        stack.start_front_end(MODELS=",".join(names), DEFAULT_MODEL=names[0])
+        front = stack.latest
+        for name in names:
+            stack.start_consumer(name)
+        for name in names:
+            stack.wait(name)
+        yield stack, names
+        assert not [line for line in front.lines if "Traceback" in line or " ERROR " in line]
+
+
+def check(stack: Stack, names: list[str], folder: Path, examples: int) -> None:
+    """Run schemathesis; fails with what it found."""
+    config = folder / "schemathesis.toml"
+    config.write_text(CONFIG.format(seed=SEED, models=names, examples=examples, refused=REFUSED))
+    ran = subprocess.run(
+        [*RUN, "--config-file", str(config), "run", f"{stack.url}/openapi.json", "--no-color"],
+        cwd=folder,
+        env=clean_environment(PYTHONPATH=str(ROOT)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout[-20_000:] + ran.stderr[-2000:]
+    paths = call(f"{stack.url}/openapi.json").body["paths"]
+    del paths["/openapi.json"]  # the document's own address is left out
+    operations = sum(method != "parameters" for item in paths.values() for method in item)
+    assert f"Tested: {operations}\n" in ran.stdout, ran.stdout
+    assert call(f"{stack.url}/readyz").status == 200
+
+
+def test_schemathesis_finds_nothing(stack: tuple[Stack, list[str]], tmp_path: Path) -> None:
+    check(*stack, tmp_path, 5)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_schemathesis_finds_nothing_in_many_more_tries(stack: tuple[Stack, list[str]], tmp_path: Path) -> None:
+    check(*stack, tmp_path, 200)
