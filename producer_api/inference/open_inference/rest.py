@@ -54,6 +54,15 @@ class OpenInference(Codec):
             bodies.coding_of(head.content_encoding)
         return JSON
 
+    def timeout_ms(self, head: Head, body: bytes, limits: Limits) -> int:
+        """See the interface."""
+        length = bodies.header_bytes(head.headers)
+        if length == 0:
+            return limits.default_timeout_ms
+        if head.content_encoding is not None or (len(body) if length is None else length) > LARGE_BYTES:
+            return limits.max_timeout_ms
+        return _ttl_ms(from_json(bodies.document_of(body, length)).parameters or _NO_PARAMETERS, limits)
+
     def decode(
         self, kind: str, body: bytes, head: Head, card: Card, limits: Limits, generated_id: str
     ) -> Decoded | Steps[Decoded]:

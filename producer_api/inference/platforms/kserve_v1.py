@@ -75,6 +75,18 @@ class Instances(Codec):
             raise RequestError(UNSUPPORTED_MEDIA_TYPE, "Send the body uncompressed.", field="Content-Encoding")
         return JSON
 
+    def timeout_ms(self, head: Head, body: bytes, limits: Limits) -> int:
+        """See the interface."""
+        if len(body) > LARGE_BYTES:
+            return limits.max_timeout_ms
+        try:
+            parameters = _decoder.decode(body).parameters or V1Parameters()
+        except msgspec.ValidationError as error:
+            raise from_validation(error, "") from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise malformed("The body is not valid JSON.", "body") from None
+        return _checked(parameters, limits)
+
     def decode(
         self, kind: str, body: bytes, head: Head, card: Card, limits: Limits, generated_id: str
     ) -> Decoded | Steps[Decoded]:
@@ -128,10 +140,15 @@ def _decode_in_steps(body: bytes, head: Head, card: Card, limits: Limits, genera
     return Decoded(_completed(request, parameters, head, limits, generated_id), True)
 
 
-def _completed(request: Request, options: V1Parameters, head: Head, limits: Limits, request_id: str) -> Request:
+def _checked(options: V1Parameters, limits: Limits) -> int:
     timeout_ms = limits.default_timeout_ms if options.timeout_ms is None else options.timeout_ms
     if not 1 <= timeout_ms <= limits.max_timeout_ms:
         raise invalid(f"timeout_ms must lie between 1 and {limits.max_timeout_ms}.", "parameters.timeout_ms")
+    return timeout_ms
+
+
+def _completed(request: Request, options: V1Parameters, head: Head, limits: Limits, request_id: str) -> Request:
+    timeout_ms = _checked(options, limits)
     if options.top_k is not None and not 1 <= options.top_k <= MAX_TOP_K:
         raise invalid(f"top_k must lie between 1 and {MAX_TOP_K}.", "parameters.top_k")
     params: Mapping[str, Scalar] = {} if options.top_k is None else {"top_k": options.top_k}

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -120,6 +121,26 @@ def test_what_cannot_wait_or_be_read_is_refused_at_once(
             assert (status, headers["retry-after"]) == (503, "7")
             assert "take 7 s, longer than the 6.999 s" in answer["error"]["message"]
     assert held(server) == 0
+
+
+@pytest.mark.parametrize("timeout_ms", [6999, 7000])
+@pytest.mark.parametrize("path", ["/v2/models/new/infer", "/v1/models/new:predict"])
+def test_every_dialect_says_how_long_its_clients_wait(server: HttpServer, path: str, timeout_ms: int) -> None:
+    tensor: Any = {"name": "input", "datatype": "UINT8", "shape": [1, 2], "data": [1, 2]}
+    asked: Any = {"instances": [[1, 2]], "parameters": {"timeout_ms": timeout_ms}}
+    if "infer" in path:
+        asked = {"inputs": [tensor], "parameters": {"timeout": timeout_ms * 1000}}
+    body = json.dumps(asked).encode()
+    with server.connect() as connection:
+        connection.send(f"POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        if timeout_ms == 7000:
+            eventually(lambda: held(server) == 1)
+            serve(server)
+            assert connection.response()[0] == 200
+        else:
+            status, headers, answer = connection.response()
+            assert (status, headers["retry-after"]) == (503, "7")
+            assert "take 7 s, longer than the 6.999 s" in answer["error"]
 
 
 def test_too_many_are_refused_with_the_wait(server: HttpServer) -> None:
