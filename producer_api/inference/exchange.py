@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -87,21 +88,21 @@ class Exchange:
 
     _asked: Any
     _card: Card | None
+    _client: Client | None
+    _give_up: GiveUp | None
     _kind: str
+    _media_type: str | None
     _respond: Respond
     _state: ModelState
+    _task: asyncio.Task[None] | None
 
     def __init__(self, context: AppContext, head: Head, span: RequestSpan | None = None) -> None:
         self.started_s = perf_counter()
         self._context, self.head, self._span = context, head, span
         self._catalogue = context.queue.catalogue()
         self.model, self.request_id = head.model, context.ids.next()
-        self.outcome = INTERNAL
-        self._client: Client | None = None
-        self._media_type: str | None = None
-        self._give_up: GiveUp | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._card, self._held_s = None, 0.0
+        self.outcome, self._held_s = INTERNAL, 0.0
+        self._client = self._media_type = self._give_up = self._task = self._card = None
         self._has_place = self.closed = False
 
     def enter(self) -> None:
@@ -382,7 +383,7 @@ def _without(request: Request, held_s: float) -> Request:
     Raises:
         RequestError: ``EXPIRED``.
     """
-    left_ms = request.ttl_ms - round(held_s * 1000)
+    left_ms = request.ttl_ms - math.ceil(held_s * 1000)
     if left_ms < 1:
         raise refusal(EXPIRED, "The deadline passed before a consumer was ready.", request.id)
     return msgspec.structs.replace(request, ttl_ms=left_ms)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from shared import keys
+from shared.redis.client import connect
 from tests.e2e.cold.crowd import Crowd, held, until_held
 from tests.e2e.stack import Stack, call
 from tests.helpers import eventually
@@ -86,6 +88,25 @@ def test_what_cannot_wait_so_long_is_told_at_once_how_long_it_takes(stack: Stack
     assert (status, answer["error"]["code"]) == (503, "no_worker")
     assert int(headers["retry-after"]) >= 1
     assert f"takes about {headers['retry-after']} s" in answer["error"]["message"]
+
+
+def test_what_waited_in_vain_leaves_nothing_in_the_lane(
+    stack: Stack, model_name: str, gate: Path, valkey_url: str
+) -> None:
+    gate.touch()
+    stack.start_front_end(MODELS=model_name)
+    consumer = stack.start_consumer(model_name)
+    stack.wait(model_name)
+    assert consumer.terminate() == 0
+    eventually(lambda: state(stack, model_name) == "away")
+    [summary] = [one for one in call(f"{stack.url}/v1/models").body["models"] if one["name"] == model_name]
+    waited = Crowd(stack.url, target(model_name, 1000 * summary["held_until_s"] + 500), 3)
+    with connect(valkey_url) as redis:
+        work = keys.work(model_name, keys.DEFAULT_LANE)
+        eventually(lambda: redis.xlen(work) == 3)
+        assert waited.statuses() == {504: 3}
+        eventually(lambda: redis.xlen(work) == 0)
+    assert held(stack.url, model_name) == 0
 
 
 def test_what_waits_is_answered_when_it_turns_out_that_the_model_cannot_be_loaded(
