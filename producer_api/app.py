@@ -194,7 +194,9 @@ def create_app(
         routes, lifespan, metrics, Express(context, dialects, key_check, cors), dialects, key_check, rules
     )
     app.router.redirect_slashes = False
-    app.beside = listener_of(settings, context, key_check, tracing, lambda: is_ready(queue.catalogue(), rules))
+    app.beside = listener_of(
+        settings, context, key_check, tracing, answer_budget, lambda: is_ready(queue.catalogue(), rules)
+    )
     return app
 
 

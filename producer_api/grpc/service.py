@@ -23,6 +23,7 @@ from .information import Information
 from .schema import PACKAGE, SERVICE
 from .status import code_of
 from .streams import stream
+from .unread import UnreadAnswers
 
 Call = Any
 """A ``grpc.aio.ServicerContext``; grpcio has no types."""
@@ -56,13 +57,19 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     Args:
         information: answers the methods that ask nothing of a model.
+        unread: the account of answers that clients have not read.
         key_check: checks the API key; None accepts every call.
     """
 
     def __init__(
-        self, context: AppContext, inferences: Inferences, information: Information, key_check: KeyCheck | None
+        self,
+        context: AppContext,
+        inferences: Inferences,
+        information: Information,
+        unread: UnreadAnswers,
+        key_check: KeyCheck | None,
     ) -> None:
-        self._context, self._inferences, self._key_check = context, inferences, key_check
+        self._context, self._inferences, self._unread, self._key_check = context, inferences, unread, key_check
         self._information = information.methods()
         self._streams = 0
 
@@ -97,6 +104,8 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]
         ended = await self._inferences.run(message, headers, client, call.time_remaining())
         call.set_trailing_metadata(trailing(ended))
         if is_ok(ended):
+            self._unread.begin(call, len(ended.response.body))
+            call.add_done_callback(self._unread.end)
             return ended.response.body
         _end(call, ended.exchange.outcome, text_of(ended))
         return b""
@@ -107,7 +116,11 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]
             return
         self._streams += 1
         try:
-            await stream(lambda message: self._inferences.run(message, headers, client, call.time_remaining()), call)
+            await stream(
+                lambda message: self._inferences.run(message, headers, client, call.time_remaining()),
+                call,
+                self._unread,
+            )
         finally:
             self._streams -= 1
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from producer_api.auth import KeyCheck
 from producer_api.http.server import tls_of
 from producer_api.inference.context import AppContext
+from producer_api.load.answer_budget import AnswerBudget
 from shared.settings import Settings, SettingsError
 from shared.tracing.spans import Tracing
 
@@ -24,6 +25,7 @@ def listener_of(
     context: AppContext,
     key_check: KeyCheck | None,
     tracing: Tracing | None,
+    answer_budget: AnswerBudget,
     is_ready: Callable[[], bool],
 ) -> Listener | None:
     """Return the listener for ``HEADRACE_GRPC_PORT``, None if that is not set.
@@ -43,9 +45,11 @@ def listener_of(
     from .information import Information
     from .listener import Listener
     from .service import Service
+    from .unread import UnreadAnswers
 
     inferences = Inferences(context, tracing)
-    service = Service(context, inferences, Information(context.queue, context.statistics, is_ready), key_check)
+    information = Information(context.queue, context.statistics, is_ready)
+    service = Service(context, inferences, information, UnreadAnswers(answer_budget), key_check)
     return Listener(settings, tls_of(settings), service, inferences.end_all)
 
 

@@ -10,6 +10,7 @@ import grpc
 
 from .calls import Ended, is_ok, text_of
 from .schema import MESSAGES, message_class
+from .unread import UnreadAnswers
 from .wire_format import BYTES, encode_varint
 
 AT_ONCE: Final = 128
@@ -21,7 +22,7 @@ _Failure = message_class("ModelStreamInferResponse")
 Infer = Callable[[bytes], Awaitable[Ended]]
 
 
-async def stream(infer: Infer, call: Any) -> None:
+async def stream(infer: Infer, call: Any, unread: UnreadAnswers) -> None:
     """Answer the messages of a call until its client has no more, and has all answers.
 
     An error ends its inference and not the stream. A client that does not read its answers is not read either, once
@@ -30,6 +31,7 @@ async def stream(infer: Infer, call: Any) -> None:
     Args:
         infer: answers one message.
         call: a ``grpc.aio.ServicerContext``.
+        unread: where the answer is counted that the client is to read next.
     """
     waiting: asyncio.Queue[asyncio.Task[Ended] | None] = asyncio.Queue()
     room = asyncio.Semaphore(AT_ONCE)
@@ -50,7 +52,12 @@ async def stream(infer: Infer, call: Any) -> None:
     task: asyncio.Task[Ended] | None = None
     try:
         while (task := await waiting.get()) is not None:
-            await call.write(_encoded(await task))
+            answer = _encoded(await task)
+            unread.begin(call, len(answer))
+            try:
+                await call.write(answer)
+            finally:
+                unread.end(call)
             room.release()
         await reading
     finally:

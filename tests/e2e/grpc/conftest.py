@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import pytest
 from tritonclient.grpc import InferenceServerClient
 
-from .site import ECHO, GATE, MIXED, Site, connected, site
+from .site import COLOURS, ECHO, GATE, MIXED, Site, connected, site
 
 
 @pytest.fixture(scope="module")
 def served(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The models of these tests and a front end."""
-    with site(valkey_url, tmp_path_factory.mktemp("grpc"), ECHO, MIXED, GATE) as running:
+    with site(valkey_url, tmp_path_factory.mktemp("grpc"), ECHO, MIXED, GATE, COLOURS) as running:
         running.wait(ECHO)
         yield running
 

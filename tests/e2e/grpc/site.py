@@ -12,8 +12,10 @@ from tritonclient.grpc import InferenceServerClient, InferInput
 
 from shared.redis.embedded import free_port
 from tests.e2e.stack import Process, Stack
+from tests.unit.consumer.models.onnx_files import FLOAT, UINT8, node, proto, value, written
 
-ECHO, MIXED, GATE, MOOD = "grpc-echo", "grpc-mixed", "grpc-gate", "grpc-mood"
+ECHO, MIXED, GATE, COLOURS = "grpc-echo", "grpc-mixed", "grpc-gate", "grpc-colours"
+LABELS = ("red", "green", "blue")
 
 
 class Site(Stack):
@@ -43,7 +45,7 @@ def site(redis_url: str, folder: Path, *models: str, **settings: str) -> Iterato
         ECHO: 'family = "echo"',
         MIXED: 'family = "python"\nentry = "tests.e2e.grpc.models:mixed"',
         GATE: f'family = "python"\nentry = "tests.e2e.grpc.models:gate"\noptions = {{ gate = "{gate}" }}',
-        MOOD: 'family = "python"\nentry = "tests.e2e.grpc.models:mood"',
+        COLOURS: f'family = "onnx"\nweights = "{_means(folder)}"\nlabels = "{folder / "labels.txt"}"',
     }
     file = folder / "models.toml"
     file.write_text("".join(f"[models.{name}]\n{tables[name]}\n" for name in models))
@@ -54,6 +56,13 @@ def site(redis_url: str, folder: Path, *models: str, **settings: str) -> Iterato
             consumer.until("Ready: ")
         running.start_front_end()
         yield running
+
+
+def _means(folder: Path) -> Path:
+    """Write a classifier of pictures of 8 by 8 pixels, whose scores are the means of the three colours."""
+    (folder / "labels.txt").write_text("\n".join(LABELS) + "\n")
+    nodes = [node("Cast", "x", "floats", to=FLOAT), node("ReduceMean", "floats", "y", axes=[1, 2], keepdims=0)]
+    return written(folder, proto(nodes, [value("x", UINT8, ["n", 8, 8, 3])], [value("y", FLOAT, ["n", 3])]))
 
 
 def echoed(*values: int) -> InferInput:

@@ -11,7 +11,7 @@ import numpy as np
 import tritonclient.grpc as sync
 import tritonclient.grpc.aio as aio
 
-from .site import ECHO, MIXED, Site, echoed, several
+from .site import COLOURS, ECHO, MIXED, Site, echoed, several
 
 
 def test_is_live_and_ready(client: Any) -> None:
@@ -90,3 +90,16 @@ def test_a_compressed_request(client: Any) -> None:
     for algorithm in ("gzip", "deflate"):
         answer = client.infer(ECHO, [echoed(*[7] * 5000)], compression_algorithm=algorithm)
         assert answer.as_numpy("output").tolist() == [[7] * 5000]
+
+
+def test_a_classifier_answers_with_scores_or_with_classes(client: Any) -> None:
+    pixels = np.zeros((2, 8, 8, 3), np.uint8)
+    pixels[0, ..., 0], pixels[1, ..., 2] = 200, 100
+    [spec] = client.get_model_metadata(COLOURS).outputs
+    picture = sync.InferInput(client.get_model_metadata(COLOURS).inputs[0].name, [2, 8, 8, 3], "UINT8")
+    picture.set_data_from_numpy(pixels)
+    assert client.infer(COLOURS, [picture]).as_numpy(spec.name).tolist() == [[200, 0, 0], [0, 0, 100]]
+    wanted = sync.InferRequestedOutput(spec.name, class_count=2)
+    classes = client.infer(COLOURS, [picture], outputs=[wanted]).as_numpy(spec.name)
+    assert classes.shape == (2, 2)
+    assert [one.decode() for one in classes[:, 0]] == ["1.000000:0:red", "1.000000:2:blue"]
