@@ -48,6 +48,8 @@ NOT_HERE: Final = {
 }
 """Methods of the protocol that are not implemented, with what to do instead."""
 
+_NOTHING: Final[Headers] = {}
+
 _TAKEN: Final = ("traceparent", "idempotency-key")
 """Metadata that mean the same as the headers of REST."""
 
@@ -72,6 +74,7 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._context, self._inferences, self._unread, self._key_check = context, inferences, unread, key_check
         self._information = information.methods()
         self._streams = 0
+        self._plain_infer = self._infer_handler(_NOTHING, None)
 
     def service(self, details: Any) -> Any:
         """Return what handles a call, from its method and metadata."""
@@ -85,12 +88,15 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]
             except RequestError as error:
                 return self._refusal(error.outcome, error.message)
         if name == "ModelInfer":
-            return grpc.unary_unary_rpc_method_handler(partial(self._infer, headers, client))
+            return self._infer_handler(headers, client) if headers or client is not None else self._plain_infer
         if name == "ModelStreamInfer":
             return grpc.stream_stream_rpc_method_handler(partial(self._stream, headers, client))
         if name in self._information:
             return grpc.unary_unary_rpc_method_handler(partial(self._inform, name))
         return self._refusal(UNSUPPORTED, NOT_HERE.get(name) or f"There is no method {method[:100]!r} here.")
+
+    def _infer_handler(self, headers: Headers, client: Client | None) -> Any:
+        return grpc.unary_unary_rpc_method_handler(partial(self._infer, headers, client))
 
     def _refusal(self, outcome: Outcome, text: str) -> Any:
         """Return a handler that ends a call of any kind, and reads nothing of it."""

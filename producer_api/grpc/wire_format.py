@@ -70,11 +70,12 @@ def parts(data: bytes, position: int, stop: int) -> Iterator[Part]:
     """
     while position < stop:
         begin = position
-        tag, position = varint(data, position)
+        tag, position = (data[position], position + 1) if data[position] < 0x80 else varint(data, position)
         number, kind = tag >> 3, tag & 7
         start = position
         if kind == BYTES:
-            size, start = varint(data, position)
+            short = position < stop and data[position] < 0x80
+            size, start = (data[position], position + 1) if short else varint(data, position)
             position = start + size
         elif kind == VARINT:
             position = varint(data, position)[1]
