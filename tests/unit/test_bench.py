@@ -17,7 +17,7 @@ from consumer.models.base import Model
 from loadgen.results.runfile import Machine
 from shared.wire.messages import ModelTag, Reply, Request, Tensor, Timing, decode_request, encode_reply
 from tests.children import ROOT
-from tests.perf import processes, rooms, scrape, wrk
+from tests.perf import h2load, processes, rooms, scrape, wrk
 from tests.perf.context import Bench
 from tests.perf.load import ECHO_BODY, Generator, from_outcome
 from tests.perf.programs import direct, waiting_model
@@ -475,3 +475,22 @@ def test_a_late_section_measures_one_round_and_says_so(limit_s: float, measured:
 )
 def test_the_clock_of_ps_is_read(text: str, seconds: float) -> None:
     assert processes.parse_clock_s(text) == seconds
+
+
+def test_the_figures_of_h2load_are_read() -> None:
+    found = h2load.parse(
+        "finished in 2.00s, 540.50 req/s, 77.68MB/s\n"
+        "requests: 1083 total, 1129 started, 1083 done, 1081 succeeded, 1 failed, 1 errored, 0 timeout\n"
+        "time for request:    840us    239.39ms     87.70ms     25.92ms    74.65%\n"
+    )
+    assert (found.requests, found.failed, found.rate_per_s, found.mean_ms) == (1081, 2, 540.5, 87.7)
+    argv = h2load.argv("h2load", "127.0.0.1:1", Path("m"), 8, 6, 1.5)
+    assert argv[-1] == "http://127.0.0.1:1/inference.GRPCInferenceService/ModelInfer"
+
+
+@pytest.mark.parametrize(
+    "output", ["", "finished in 1s, 0 req/s\nrequests: 1 total, 0 succeeded, 1 failed, 0 errored, 0 timeout\n"]
+)
+def test_h2load_without_an_answer_has_no_figures(output: str) -> None:
+    with pytest.raises(ValueError, match="h2load"):
+        h2load.parse(output)

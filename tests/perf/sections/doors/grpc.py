@@ -37,7 +37,7 @@ def measure(bench: Bench) -> Found:
     grpc: list[Window] = []
     used_us: dict[str, list[float]] = {"REST": [], "gRPC": []}
     with Stack((MODEL,), settings, bench.found) as stack:
-        seconds, count, pid = bench.either(5.0, 1.5), bench.either(5, 1), stack.pids["front end"]
+        seconds, count, pid = bench.either(4.0, 2.0), bench.either(4, 2), stack.pids["front end"]
         target = stack.grpc_target()
         bench.generator.closed(stack.url, payload, UNDER_WAY, 1.0)
         for number in bench.rounds(count, MODEL, 100.0):
