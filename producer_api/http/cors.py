@@ -11,9 +11,12 @@ from producer_api.inference.codec import Headers
 
 ANY = "*"
 
-_METHODS = b"GET, HEAD, POST, DELETE"
-_TAKEN = b"Authorization, Content-Type, Accept, Idempotency-Key, traceparent, tracestate"
-_SHOWN = b"X-Request-Id, Retry-After"
+_METHODS = b"GET, HEAD, POST, PUT, DELETE"
+_TAKEN = (
+    b"Authorization, Content-Type, Accept, Idempotency-Key, traceparent, tracestate, "
+    b"Prefer, Headrace-Keep, Headrace-Webhook, Headrace-Webhook-Events"
+)
+_SHOWN = b"X-Request-Id, Retry-After, Location, Preference-Applied"
 _MAX_AGE_S = 600
 
 

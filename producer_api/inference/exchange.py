@@ -225,10 +225,17 @@ class Exchange:
         fingerprint = yield from fingerprint_in_steps(self._kind, head.query, body)
         return Decoded(decoded.request, False, fingerprint, decoded.asked, decoded.reference)
 
-    async def _then(self, work: Awaitable[T], go_on: Callable[[T], None]) -> None:
-        """Go on with what takes long; others are served meanwhile. Whoever waits no more has this cancelled."""
+    def _begin(self, work: Callable[[], Awaitable[T]], go_on: Callable[[T], None]) -> None:
+        """Begin what takes long; others are served meanwhile. It is cancelled when nobody waits any more.
+
+        Args:
+            work: makes what is awaited: not before, since the task may be cancelled before its first step.
+        """
+        self._task = asyncio.create_task(self._then(work, go_on))
+
+    async def _then(self, work: Callable[[], Awaitable[T]], go_on: Callable[[T], None]) -> None:
         try:
-            go_on(await work)
+            go_on(await work())
         except Exception as error:
             self._fail(error)
 
@@ -255,8 +262,8 @@ class Exchange:
         request = decoded.request
         self.request_id, self._asked = request.id, decoded.asked
         if decoded.reference is not None:
-            bringing = self._context.large_bodies.brought(request, decoded.reference, self.head.client)
-            self._task = asyncio.create_task(self._then(bringing, partial(self._brought, decoded)))
+            bring = partial(self._context.large_bodies.brought, request, decoded.reference, self.head.client)
+            self._begin(bring, partial(self._brought, decoded))
             return
         if self.head.later is not None and self._context.later is not None:
             self._put_off(decoded, self._context.later)
@@ -296,8 +303,8 @@ class Exchange:
         reply, media_type = result.reply, self._media_type
         assert media_type is not None
         if reply.at_store is not None:
-            reading = self._context.stored_replies.whole(self.model, self.head.lane, reply)
-            self._task = asyncio.create_task(self._then(reading, lambda whole: self._done(Answer(whole))))
+            read = partial(self._context.stored_replies.whole, self.model, self.head.lane, reply)
+            self._begin(read, lambda whole: self._done(Answer(whole)))
             return
         try:
             if self._span is not None:
@@ -309,8 +316,7 @@ class Exchange:
                 self._context.statistics.succeeded(self.model, codec.rows(self._asked), reply.timing, took_s)
             made = codec.encode(reply, media_type, took_s, self._asked, is_short=result.is_short)
             if not isinstance(made, Response):
-                encoding = self._context.step_runner.run(made, size_of(reply))
-                self._task = asyncio.create_task(self._then(encoding, self._finish))
+                self._begin(partial(self._context.step_runner.run, made, size_of(reply)), self._finish)
                 return
         except Exception as error:
             self._fail(error)

@@ -26,7 +26,7 @@ from producer_api.queue.interface import Answer, Catalogue, GiveUp, ModelState, 
 from shared.keys import DEFAULT_LANE
 from shared.settings import Settings
 from shared.wire.messages import Fault, ModelTag, Reply, Request, Tensor, Timing
-from shared.wire.outcomes import LANE_FULL, RequestError
+from shared.wire.outcomes import CLIENT_CLOSED, LANE_FULL, RequestError
 from tests.fakes import ECHO
 from tests.unit.producer_api.asgi import call
 
@@ -281,3 +281,24 @@ def test_a_refusal_on_the_ordinary_way_leaves_no_cycle_behind(uncollected: list[
     asyncio.run(main())
     gc.collect()
     assert [one for one in uncollected if isinstance(one, PER_REQUEST)] == []
+
+
+def test_what_is_given_up_before_its_work_begins_leaves_nothing_that_was_never_awaited() -> None:
+    in_flight, body_budget = InFlight(1), BodyBudget(1)
+    metrics = ApiMetrics(CollectorRegistry(), "1", None, in_flight, body_budget, AnswerBudget(1, 1.0))
+    told = Told(reply(at_store="aa/r.00000000:5"), at_once=True)
+    context = AppContext(Settings(), told, metrics, body_budget, in_flight)
+    sent: list[Response] = []
+
+    async def main() -> None:
+        known = learnt()
+        assert known is not None
+        exchange = Exchange(context, known.head)
+        exchange.start(b"abc", lambda exchange, response: sent.append(response))
+        exchange.abandon()
+        await asyncio.sleep(0)
+        assert exchange.outcome is CLIENT_CLOSED
+
+    asyncio.run(main())
+    gc.collect()  # a coroutine that was never awaited says so when it goes
+    assert sent == []
