@@ -163,6 +163,8 @@ def _described(message: bytes) -> dict[str, Any]:
         described["keep_ms"] = request.keep_ms
     if request.at is not None:
         return {**described, "content_type": request.content_type, "at": request.at}
+    if request.at_store is not None:
+        return {**described, "content_type": request.content_type, "at_store": request.at_store}
     if request.inputs is None:
         return {**described, "content_type": request.content_type, "body_bytes": len(request.body or b"")}
     described["inputs"] = [

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from headrace.operate import dlq
 from shared import keys
 from shared.redis.client import connect
 from shared.wire.messages import Request, encode_request
@@ -47,6 +48,13 @@ def test_they_are_listed_newest_first_and_shown_without_payload(lane: tuple[str,
     assert shown.json["request"]["body_bytes"] == len("top secret")
     assert (shown.json["request"]["id"], shown.json["reason"]) == ("r1", "crashed")
     assert "top secret" not in shown.out + headrace(url, "dlq", "show", MODEL, entries[1]).out
+
+
+def test_of_a_body_in_the_result_store_the_place_is_shown() -> None:
+    stored = Request("r", 1000, "image/jpeg", at_store="owner/id:1:5:digest")
+    described = dlq._described(encode_request(stored))
+    assert (described["at_store"], described["content_type"]) == ("owner/id:1:5:digest", "image/jpeg")
+    assert "body_bytes" not in described
 
 
 def test_a_requeued_letter_starts_afresh(lane: tuple[str, Any, list[str]]) -> None:
