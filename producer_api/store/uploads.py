@@ -37,7 +37,7 @@ from .aside import StoreAside
 from .upload_limits import BEGUN, check, uses_of
 
 PART_BYTES: Final = 8 << 20
-MOST_PARTS: Final = 10_000
+MOST_PARTS: Final = 1024
 MOST_STATE_BYTES: Final = 64 * 1024
 COMPLETE_TIMEOUT_S: Final = 120.0
 """For reading a whole body to check it."""

@@ -116,6 +116,9 @@ def test_what_is_larger_than_any_body_may_be_is_refused_before_it_comes(two: Two
     answer = two.alice.begin((1 << 20) + 1)
     assert answer.error == (413, "body_too_large")
     assert "at most 1048576 bytes" in answer.message
+    answer = two.alice.begin(1 << 20, part_bytes=1023 + 1)  # as many parts as there may be
+    assert answer.status == 201
+    assert two.alice.begin((1 << 20) - 1, part_bytes=1024).body["parts"] == 1024
 
 
 def test_a_part_has_its_length_and_its_number(two: Two) -> None:
