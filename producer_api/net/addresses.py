@@ -163,6 +163,10 @@ def is_public(address: Address) -> bool:
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_site_local)
 
 
+_PRIVATE_ENDINGS: Final = (".localhost", ".local", ".internal", ".home.arpa")
+"""Names below these are never public (RFC 6761, 6762, 8375; ``.internal`` is set aside by ICANN)."""
+
+
 class Policy:
     """Which addresses may be connected to: public ones, and those in networks that the operator allows.
 
@@ -193,8 +197,14 @@ class Policy:
         """Let a target pass whose host is a name, or an address that may be connected to. Looks no name up.
 
         Raises:
-            AddressRefused: its host is another address, or a name of this machine.
+            AddressRefused: its host is another address, a name of this machine, or one that is never public while no
+                private network is allowed.
         """
+        private = "." not in target.host or target.host.endswith(_PRIVATE_ENDINGS)
+        if private and ":" not in target.host and not self._allowed:
+            raise AddressRefused(
+                f"{target.host} is a name of private networks, and HEADRACE_PRIVATE_NETWORKS is not set"
+            )
         is_here = target.host == "localhost" or target.host.endswith(".localhost")
         literal = ipaddress.IPv4Address("127.0.0.1") if is_here else _literal(target.host)
         if literal is not None:

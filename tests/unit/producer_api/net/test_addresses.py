@@ -38,6 +38,17 @@ def test_an_ipv4_address_hidden_in_another_is_judged_by_itself(address: ipaddres
         assert is_public(ipaddress.IPv6Address(int(ipaddress.IPv6Address(prefix)) | int(address))) == is_public(address)
 
 
+def test_names_that_are_never_public_are_refused_without_a_lookup() -> None:
+    somewhere = Policy([ipaddress.ip_network("10.1.0.0/16")])
+    for host in ("localhost", "a.LocalHost", "redis", "printer.local", "metadata.google.internal", "nas.home.arpa."):
+        with pytest.raises(AddressRefused, match="is a name of private networks"):
+            Policy().check_literal(parse(f"http://{host}:8080/"))
+    for host in ("redis", "hooks.internal", "localhost.example"):
+        somewhere.check_literal(parse(f"http://{host}:8080/"))
+    with pytest.raises(AddressRefused, match="localhost leads to 127"):
+        somewhere.check_literal(parse("http://localhost/"))
+
+
 def test_allowed_networks_pass_and_no_other() -> None:
     policy = Policy([ipaddress.ip_network("10.1.0.0/16"), ipaddress.ip_network("fd00::/8")])
     for text in ("10.1.2.3", "::ffff:10.1.2.3", "fd12::1", "8.8.8.8"):
@@ -52,8 +63,6 @@ def test_an_address_in_a_url_is_checked_without_a_lookup() -> None:
         "http://[::1]:8080/",
         "http://[::ffff:10.0.0.1]/",
         "https://169.254.169.254/latest",
-        "http://localhost:8080/",
-        "http://a.LocalHost/",
     ):
         with pytest.raises(AddressRefused, match="not a public address"):
             Policy().check_literal(parse(url))

@@ -69,7 +69,7 @@ def test_what_is_included_is_a_result() -> None:
         ("http://[::ffff:10.0.0.1]/", "is not a public address"),
         ("https://169.254.169.254/latest/meta-data", "is not a public address"),
         ("http://①②⑦.⓪.⓪.①/", "127.0.0.1 is not a public address"),
-        ("http://localhost:8080/", "localhost leads to 127.0.0.1"),
+        ("http://localhost:8080/", "localhost is a name of private networks"),
         ("ftp://hooks.example/", "must begin with https:// or http://"),
         ("https://a:b@hooks.example/", "user name or a password"),
         ("https://hooks.example:22/", "port 22"),
