@@ -235,6 +235,10 @@ def _lane(client: Any, model: str, lane: inspection.Lane, live: set[str], lease_
         yield Finding(name, "warning", f"Full: {lane.depth} requests, the limit is {lane.limit}.")
     else:
         yield Finding(name, "ok", f"{lane.depth} requests.")
+    if lane.later is not None and lane.later.kept_bytes >= FULL_SHARE * lane.later.limit_bytes:
+        text = f"The kept results take {lane.later.kept_bytes} of {lane.later.limit_bytes} bytes"
+        todo = "when full, new later requests get 507: raise HEADRACE_KEPT_BYTES, or have clients keep less"
+        yield Finding(name, "warning", f"{text}; {todo}.")
     if lane.dead_letters:
         yield Finding(name, "warning", f"{lane.dead_letters} dead letters; see `python -m headrace dlq list {model}`.")
     for consumer, pending, idle_s in inspection.consumers(client, model, lane.name):

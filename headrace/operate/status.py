@@ -134,6 +134,9 @@ def _lane_record(model: Model, lane: Lane, found: Rates) -> dict[str, Any]:
         "waiting": lane.depth - lane.running,
         "running": lane.running,
         **byte_record(lane.bytes),
+        "later_open": lane.later.open if lane.later else 0,
+        "kept_bytes": lane.later.kept_bytes if lane.later else 0,
+        "kept_limit_bytes": lane.later.limit_bytes if lane.later else None,
         "oldest_age_s": lane.oldest_age_s,
         "arriving_per_s": came,
         "ending_per_s": ended,
@@ -201,6 +204,12 @@ def _print_lanes(models: Sequence[Model], found: Rates) -> None:
             rows.append(_lane_row(model, lane, found))
             colours.append(_colour(lane))
     print_table(header, rows, colours)
+    for model in models:
+        for lane in model.lanes:
+            if lane.later is not None:
+                kept, limit = (f"{size / (1 << 20):.1f}" for size in (lane.later.kept_bytes, lane.later.limit_bytes))
+                told = f"{lane.later.open} later requests are open, kept results take {kept} of {limit} MiB"
+                click.echo(f"{model.name}/{lane.name}: {told}.")
 
 
 def _colour(lane: Lane) -> str | None:

@@ -86,8 +86,9 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
         Rights("unlink", "hr:{m}:q:* hr:{m}:dlq:* hr:{m}:x:*"),  # all in one command
         Rights("unlink", "hr:{m}:r:* hr:{m}:d:*"),
         Rights("exists", "hr:{m}:r:*"),
-        Rights("get", "%R~hr:{m}:bytes"),
+        Rights("get", "%R~hr:{m}:bytes %R~hr:{m}:kept"),
         Rights("zcard zincrby zmscore zrange zrangebyscore zrem zscore unlink", "hr:{m}:b:*"),
+        Rights("zscore", "hr:{m}:jb:*"),
         Rights("exists pexpire rpop rpush xdel xlen xrange xrevrange zadd zcard zrange zscore", "hr:{m}:hooks:*"),
         Rights("zrange zrevrange zscore", "%R~hr:models %R~hr:{m}:workers"),
         Rights(
@@ -96,7 +97,7 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
         ),
         Rights("hdel hset", "hr:{m}:wish hr:{m}:lanes"),
         Rights("hdel hmget hset pexpire", "hr:{m}:j:*"),
-        Rights("pexpire zadd zincrby", "hr:{m}:jo:*"),
+        Rights("pexpire zadd zcard zincrby zscore", "hr:{m}:jo:*"),
     ),
     "health": (Rights("ping client|setname"),),
 }

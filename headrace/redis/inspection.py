@@ -26,6 +26,15 @@ CARD_TEXTS = ("version", "family", "runtime", "precision", "device")
 
 
 @dataclass(frozen=True, slots=True)
+class LaterSeen:
+    """The later requests of a lane: how many are open, the bytes of the kept results, and their limit."""
+
+    open: int
+    kept_bytes: int
+    limit_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Lane:
     """One lane of a model at one moment.
 
@@ -40,6 +49,7 @@ class Lane:
         weight: its share while lanes compete, relative to the others'.
         ahead_s: how far the newest id it has seen lies in the future.
         bytes: what it takes, None where the functions on the server are older.
+        later: its later requests, None where it has none, or the functions on the server are older.
     """
 
     name: str
@@ -54,6 +64,7 @@ class Lane:
     weight: float = 1.0
     ahead_s: float = 0.0
     bytes: LaneBytes | None = None
+    later: LaterSeen | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,8 +244,17 @@ def lane(client: Any, model: str, name: str, limit: int | None, now: int, weight
     ahead_s = max(0.0, (_milliseconds(stream["last-generated-id"]) - now) / 1000)
     running = group["pending"] if group else 0
     added = stream.get("entries-added", 0)
-    has_group, takes = group is not None, lane_bytes(client, work)
-    return Lane(name, limit, stream["length"], running, age_s, added, dead, True, has_group, weight, ahead_s, takes)
+    has_group, takes, later = group is not None, lane_bytes(client, work), _later(client, work)
+    length = stream["length"]
+    return Lane(name, limit, length, running, age_s, added, dead, True, has_group, weight, ahead_s, takes, later)
+
+
+def _later(client: Any, work: str) -> LaterSeen | None:
+    try:
+        added, opened, _, kept_bytes, limit_bytes, *_ = client.execute_command(*functions.line(work))
+    except (ServerError, ValueError):
+        return None
+    return LaterSeen(opened, kept_bytes, limit_bytes) if added or kept_bytes else None
 
 
 def lane_bytes(client: Any, work: str) -> LaneBytes | None:

@@ -114,7 +114,7 @@ class Watcher:
                     if must_look:
                         look_at_s = loop.time() + LOOK_S
                         await self._look()
-                    added, opened, claimed, _ = await self._call(functions.line(self._work))
+                    added, opened, claimed, *_ = await self._call(functions.line(self._work))
                     self._listeners.moved(added - opened, claimed)
                 except (RedisError, OSError) as error:
                     log.debug("Asking how far a lane has come failed: %s", told(error))

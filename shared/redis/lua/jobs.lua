@@ -95,7 +95,7 @@ end)
 --
 -- Says how far the lane's later requests have come, for all that wait in it at once. Only reads.
 -- Returns {how many there have been, how many of these are open, the last entry that a consumer has claimed, bytes of
--- the kept results}. The place of the one with the number seq is seq less those that have ended.
+-- the kept results, the limit of these}. The place of the one with the number seq is seq less those that have ended.
 register('hr1_line', READS, function(key, args)
   if #args ~= 0 then
     return
@@ -107,7 +107,7 @@ register('hr1_line', READS, function(key, args)
       claimed = field(group, 'last-delivered-id')
     end
   end
-  return { added, open, claimed, stored_bytes(kept_account(key)) }
+  return { added, open, claimed, stored_bytes(kept_account(key)), kept_limit(key) }
 end)
 
 -- hr1_overdue(most)

@@ -21,7 +21,7 @@ end)
 
 -- Moves up to so many entries to another stream, the first under the given id, those after it under what follows.
 -- Some no call can carry. Returns how many were moved and how many lost.
-local function move(from, to, most, id)
+local function move(from, to, most, id, moved_to)
   local moved, lost = 0, 0
   while moved < most do
     local rows = redis.pcall('XRANGE', from, '-', '+', 'COUNT', math.min(100, most - moved))
@@ -31,8 +31,12 @@ local function move(from, to, most, id)
     local taken = {}
     for i, row in ipairs(rows) do
       taken[i] = row[1]
-      if pcall(function() redis.call('XADD', to, id, unpack(row[2])) end) then
+      local fine, entry = pcall(function() return redis.call('XADD', to, id, unpack(row[2])) end)
+      if fine then
         moved, id = moved + 1, '*'
+        if moved_to then
+          pcall(moved_to, field(row[2], 'm') or '', entry)
+        end
       else
         lost = lost + 1
       end
@@ -69,7 +73,9 @@ register('hr1_repair', ON_A_FULL_SERVER, function(key, args)
   redis.call('UNLINK', key.work)
   redis.call('XGROUP', 'CREATE', key.work, GROUP, '0', 'MKSTREAM')
   -- Not 0 as the first number of this millisecond: an id that a consumer still holds must not come again.
-  move(shelf, key.work, kept, milliseconds() .. '-1099511627776')
+  move(shelf, key.work, kept, milliseconds() .. '-1099511627776', function(message, entry)
+    later_moved(key, message, entry)
+  end)
   redis.call('UNLINK', shelf)
   if #args == 1 then -- after a clock was set back its ids must go on from where all have read it
     redis.pcall('UNLINK', key.ends)

@@ -17,11 +17,15 @@ local function kept_account(key)
   return { work = key.work, reply = key.reply, stored = key.kept }
 end
 
+local function kept_limit(key)
+  return whole(redis.call('GET', key.kept_limit)) or USUAL_LIMIT / 2
+end
+
 -- How many bytes more of results the lane may keep.
 local function kept_room(key, need)
   local account = kept_account(key)
   local stored = stored_bytes(account)
-  local limit = whole(redis.call('GET', key.kept_limit)) or USUAL_LIMIT / 2
+  local limit = kept_limit(key)
   if stored > 0 and stored + need > limit then
     tidy(account)
     stored = stored_bytes(account)
@@ -87,6 +91,14 @@ end
 local function later_entry(key, id)
   local state, entry = unpack(redis.call('HMGET', key.job .. id, 'state', 'entry'))
   return state == 'open' and entry or nil
+end
+
+-- Notes that an entry has another id now, as its lane was made anew.
+local function later_moved(key, message, entry)
+  local request = members(message)
+  if request.rt == LATER and later_entry(key, request.id) then
+    redis.call('HSET', key.job .. request.id, 'entry', entry)
+  end
 end
 
 -- How many of the lane's later requests have been open, and how many are.

@@ -67,7 +67,8 @@ class Server:
 def test_every_function_takes_what_its_encoder_makes(server: Server) -> None:
     """On an entry that is not under way, with an id that has no reply."""
     work, one = server.work, Completion(b"1-1", "a", "me", 1000, b"reply")
-    assert server.send(functions.heartbeat(work, "one", 60_000, 100, {"lane_bytes": "7000"}, {}))[1:] == [0]
+    said = {"lane_bytes": "7000", "kept_bytes": "9000"}
+    assert server.send(functions.heartbeat(work, "one", 60_000, 100, said, {}))[1:] == [0]
     calls: list[tuple[functions.Command, Any]] = [
         (functions.version(work), library.VERSION),
         (functions.ask(work, "a", "b"), [b"unknown", b"unknown"]),
@@ -86,7 +87,7 @@ def test_every_function_takes_what_its_encoder_makes(server: Server) -> None:
         (functions.admit(work, 0, "me", "0-0", ["b"], [("a", functions.check(9, 9, "print"), b"m")]), [0, b"full"]),
         (functions.later(work, 0, [("c", "1", 9, 9, "print", b"r", "", b"m")]), [0, b"full"]),
         (functions.job(work, "a"), [[]]),
-        (functions.line(work), [0, 0, b"0-0", 0]),
+        (functions.line(work), [0, 0, b"0-0", 0, 9_000]),
         (functions.bulk_open(work, "b", 1, 1000, {"state": "receiving", "hook": "{}"}), b"opened"),
         (functions.bulk_save(work, "b", "1", 0, "000-1 9 0-5", {"state": "queued"}), b"queued"),
         (functions.bulk_save(work, "b", "0", 0, "", {}), b"lost"),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
 
 import pytest
 
-from tests.e2e.later.client import Client, pause, workers_are
+from tests.e2e.later.client import RAW, Client, pause, workers_are
 from tests.e2e.stack import Stack, echo_models
 from tests.helpers import eventually
 
@@ -142,3 +145,30 @@ def test_what_is_not_known_is_ignored(client: Client) -> None:
     assert client.ask("later-echo", Prefer="return=minimal, wait=soon").status == 200
     assert client.ask("later-echo", Prefer='foo; bar="a, respond-async"').status == 200
     assert client.ask("later-echo", Prefer="return=minimal , Respond-Async;x=1").status == 202
+
+
+def test_a_client_with_a_kept_connection_is_put_off_by_the_express_way(stack: Stack) -> None:
+    """The same head comes again and again, and is parsed once."""
+    connection = HTTPConnection(urlsplit(stack.url).netloc, timeout=30)
+    ids = set()
+    for _ in range(4):
+        given = {"Prefer": "respond-async", "Content-Type": RAW}
+        connection.request("POST", "/v1/models/later-echo/predict", b"four", given)
+        with connection.getresponse() as answer:
+            assert answer.status == 202
+            ids.add(json.loads(answer.read())["id"])
+    connection.close()
+    assert len(ids) == 4
+
+
+def test_a_request_in_another_dialect_is_answered_in_it(client: Client) -> None:
+    inputs = [{"name": "input", "shape": [1, 4], "datatype": "UINT8", "data": [1, 2, 3, 4]}]
+    outputs = [{"name": "output"}]
+    body = json.dumps({"id": "my-own", "inputs": inputs, "outputs": outputs}).encode()
+    headers = {"Prefer": "respond-async", "Content_Type": "application/json"}
+    put_off = client.send("POST", "/v2/models/later-echo/infer", body, **headers)
+    assert put_off.status == 202
+    answer = client.send("GET", f"{put_off.headers['location']}?wait=60")
+    assert answer.json["id"] == "my-own"
+    assert answer.json["model_name"] == "later-echo"
+    assert answer.json["outputs"][0]["data"] == [1, 2, 3, 4]

@@ -50,6 +50,16 @@ def test_a_healthy_stack_has_nothing(tmp_path: Path) -> None:
         assert "noeviction" in shown.out
 
 
+def test_kept_results_that_are_nearly_full(tmp_path: Path) -> None:
+    with server(tmp_path) as url, connect(url) as client:
+        serve(url)
+        client.set(keys.kept_bytes(MODEL), 1000, px=60_000)
+        client.zadd(keys.kept(MODEL, "default"), {"": 4})
+        state, detail = sick(headrace(url, "doctor", "--json"))[f"lane {MODEL}/default"]
+        assert (state, "take 1024 of 1000 bytes" in detail) == ("warning", True)
+        assert "default: 0 later requests are open" in headrace(url, "status").out
+
+
 def test_a_server_that_evicts_and_keeps_nothing(tmp_path: Path) -> None:
     with server(tmp_path) as url, connect(url) as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
