@@ -187,10 +187,10 @@ def test_kept_results_are_an_account_of_their_own(lane: Lane) -> None:
     assert lane.commit(entries[0], "a", large) == [1]
     assert lane.call(functions.lane_bytes(lane.work))[1] == before
     assert 60_000 < lane.call(functions.line(lane.work))[3] < 62_000
+    assert lane.commit(entries[2], "c", reply("c") + bytes(30_000)) == [1]
     assert lane.commit(entries[1], "b", large) == [b"full"]
     assert lane.stands("b") == (State.RUNNING, "")
     assert lane.commit(entries[1], "b", reply("b", "results_full")) == [1]
-    assert lane.commit(entries[2], "c", reply("c") + bytes(30_000)) == [1]
     assert lane.submit("d") == [b"results_full"]
     assert lane.call(functions.admit(lane.work, 100, "", "", [], [("sync", "0", b"message")]))[1][:1].isdigit()
     lane.client.unlink(keys.reply(lane.model, DEFAULT_LANE, "a"))

@@ -83,14 +83,15 @@ def test_a_wait_that_is_no_number_is_named(alice: Client, wait: str) -> None:
     assert (refused.status, refused.json["error"]["field"]) == (400, "wait")
 
 
-def test_full_results_refuse_new_later_requests_and_nothing_else(alice: Client, bob: Client, valkey_url: str) -> None:
+def test_full_results_refuse_new_later_requests_and_nothing_else(
+    alice: Client, bob: Client, valkey_url: str, paused: None
+) -> None:
     large = bytes(60_000)
-    for _ in range(2):
-        where = alice.ask(MODEL, large).headers["location"]
-        ended = alice.send("GET", f"{where}?wait=60")
-    assert (ended.status, ended.json["error"]["code"]) == (507, "results_full")
-    fits = alice.ask(MODEL, bytes(30_000)).headers["location"]
-    assert alice.send("GET", f"{fits}?wait=60").status == 200
+    wheres = [alice.ask(MODEL, body).headers["location"] for body in (large, bytes(30_000), large)]
+    pause(valkey_url, MODEL, "open")
+    first, second, third = (alice.send("GET", f"{where}?wait=60") for where in wheres)
+    assert (first.status, second.status) == (200, 200)
+    assert (third.status, third.json["error"]["code"]) == (507, "results_full")
     refused = alice.ask(MODEL)
     assert (refused.status, refused.json["error"]["code"]) == (507, "results_full")
     assert int(refused.headers["retry-after"]) >= 1
