@@ -24,7 +24,7 @@ register('hr1_later', WRITES, function(key, args)
   end
   local left, takes_some = room_for_requests(key, length, need)
   -- where no large result has room any more the account is full
-  local has_kept_room, _, open = kept_room(key, LARGE) >= LARGE, later_counts(key)
+  local has_kept_room, _, open = kept_room(key, LARGE) >= math.min(LARGE, kept_limit(key)), later_counts(key)
   local answer = each(args, 2, 8, function(i)
     local id, asked, ttl, keep, print, request, hook, message = unpack(args, i, i + 7)
     ttl, keep = whole(ttl), whole(keep)
