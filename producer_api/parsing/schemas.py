@@ -243,7 +243,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     """Everything known of a model. Shapes leave out the row count; -1 allows any size there.
 
     ``answers``: what answers can hold, ``predictions``, ``tensors`` or both; empty while an older consumer serves it.
-    ``state`` and ``ready_in_s`` are those of the list of models.
+    ``ready``, ``state`` and ``ready_in_s`` are those of the list of models.
     """
 
     name: str
@@ -263,6 +263,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     example: Example | None
     answers: tuple[str, ...]
     workers: int
+    ready: bool
     serving: Serving
     state: Condition
     ready_in_s: int | UnsetType = UNSET
@@ -273,6 +274,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
         return cls(
             **msgspec.structs.asdict(card),
             workers=state.workers,
+            ready=state.is_ready,
             serving=state.serving,
             state=state.condition,
             ready_in_s=UNSET if state.ready_in_s is None else state.ready_in_s,

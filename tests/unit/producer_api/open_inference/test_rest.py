@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from shared.api_keys import digest_of
+from shared.settings import Settings
 from shared.state.cards import PREDICTIONS, TENSORS, TensorSpec
 from shared.wire.messages import Request
 from shared.wire.outcomes import BY_CODE, CRASHED, EXPIRED, LANE_FULL, RequestError
@@ -69,3 +72,18 @@ def test_a_model_without_a_consumer(api: Api) -> None:
     assert api.get("/v2/models/echo/ready").status == 503
     index = api.get("/v2/repository/index", method="POST").json
     assert {"name": "echo", "version": "1", "state": "UNAVAILABLE", "reason": "away"} in index
+
+
+def test_api_keys(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+    keys.write_text(f'[keys.alice]\nsha256 = "{digest_of(b"hr_alice").hex()}"\n')
+    keys.chmod(0o600)
+    key = [("Authorization", "Bearer hr_alice")]
+    with Api(Settings(keys_file=str(keys))) as api:
+        for path in ("/v2", "/v2/models/echo", "/v2/models/stats", "/v2/nothing"):
+            answer = api.get(path)
+            assert (answer.status, list(answer.json), answer.headers["www-authenticate"]) == (401, ["error"], "Bearer")
+        assert infer(api, "echo").status == 401
+        assert api.get("/v2/models/echo", key).status == 200
+        for path in ("/v2/health/live", "/v2/health/ready", "/ping"):
+            assert api.get(path).status == 200
