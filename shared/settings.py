@@ -255,6 +255,8 @@ def _check_together(settings: Settings) -> None:
             f"HEADRACE_DEFAULT_TIMEOUT_MS ({settings.default_timeout_ms}) must not exceed "
             f"HEADRACE_MAX_TIMEOUT_MS ({settings.max_timeout_ms})."
         )
+    if settings.grpc_port and settings.grpc_port == settings.port:
+        raise SettingsError(f"HEADRACE_GRPC_PORT must not be HEADRACE_PORT ({settings.port}), which is that of HTTP.")
     if (settings.tls_cert_file is None) != (settings.tls_key_file is None):
         raise SettingsError("HEADRACE_TLS_CERT_FILE and HEADRACE_TLS_KEY_FILE go together: set both or none.")
     if settings.receiving_limit_bytes < settings.max_body_bytes:

@@ -46,7 +46,8 @@ def choose(settings: Settings, consumers: int, front_ends: int) -> Ports:
     preflight.check_port("HEADRACE_PORT", settings.host, api)
     grpc = settings.grpc_port
     if grpc is not None:
-        grpc = grpc or preflight.free_ports("HEADRACE_GRPC_PORT", settings.host, 1)
+        while grpc in (0, api):
+            grpc = preflight.free_ports("HEADRACE_GRPC_PORT", settings.host, 1)
         preflight.check_port("HEADRACE_GRPC_PORT", settings.host, grpc)
     alone, unnamed = front_ends == 1, settings.api_metrics_port is None
     behind = front_ends if not alone and unnamed else 0  # front ends whose metrics follow the consumers'

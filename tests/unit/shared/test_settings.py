@@ -320,3 +320,8 @@ def test_a_number_of_consumers_that_cannot_be_is_one_sentence(value: str) -> Non
 )
 def test_what_is_no_place_to_fetch_bodies_from_is_refused_by_name(name: str, value: str) -> None:
     assert f"HEADRACE_{name} lists" in refusal(**{name: value})
+
+
+def test_http_and_grpc_have_a_port_each() -> None:
+    assert "HEADRACE_GRPC_PORT must not be HEADRACE_PORT (8000)" in refusal(GRPC_PORT="8000")
+    assert Settings.from_env({"HEADRACE_PORT": "0", "HEADRACE_GRPC_PORT": "0"}).grpc_port == 0

@@ -142,6 +142,15 @@ def test_each_of_several_front_ends_has_its_number() -> None:
     assert environment["HEADRACE_API_METRICS_PORT"] == "9104"
 
 
+def test_all_front_ends_are_told_the_port_for_grpc_and_the_banner_shows_it() -> None:
+    settings = plan.settle(_settings(), **SEVERAL, grpc_port=8001)  # type: ignore[arg-type]
+    assert plan.child_environment(settings, {"HEADRACE_GRPC_PORT": "0"})["HEADRACE_GRPC_PORT"] == "8001"
+    assert "gRPC       127.0.0.1:8001" in plan.banner(settings, {}, [], 1.0)
+    without = plan.settle(_settings(), **SEVERAL)  # type: ignore[arg-type]
+    assert "HEADRACE_GRPC_PORT" not in plan.child_environment(without, {})
+    assert "gRPC" not in plan.banner(without, {}, [], 1.0)
+
+
 def test_one_of_several_is_ready_once_the_port_and_its_own_are_open() -> None:
     with socket.create_server(("127.0.0.1", 0)) as shared, socket.create_server(("127.0.0.1", 0)) as own:
         settings = plan.settle(

@@ -38,7 +38,15 @@ def test_or_they_are_where_the_setting_says() -> None:
     assert ports.choose(Settings(port=0, metrics_port=0, api_metrics_port=0), 1, 3).api_metrics
 
 
-@pytest.mark.parametrize("setting", ["port", "metrics_port", "api_metrics_port"])
+def test_grpc_has_a_port_if_it_is_asked_for() -> None:
+    chosen = free_port()
+    assert ports.choose(Settings(port=0, metrics_port=0, grpc_port=chosen), 1, 1).grpc == chosen
+    found = ports.choose(Settings(port=0, metrics_port=0, grpc_port=0), 1, 2)
+    assert found.grpc not in (None, 0, found.api)
+    assert ports.choose(Settings(port=0, metrics_port=0), 1, 1).grpc is None
+
+
+@pytest.mark.parametrize("setting", ["port", "metrics_port", "api_metrics_port", "grpc_port"])
 def test_a_port_in_use_is_named(taken: int, setting: str) -> None:
     free = Settings(port=0, metrics_port=0, api_metrics_port=0)
     settings = replace(free, **{setting: taken})  # type: ignore[arg-type]
