@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from producer_api.auth import OPEN_PATHS
 from producer_api.inference.open_inference.documents import InferError, InferRequest, InferResponse
 from producer_api.inference.open_inference.metadata import (
     ModelConfiguration,
@@ -23,7 +24,7 @@ from producer_api.inference.open_inference.metadata import (
     ServerReady,
     StatisticsResponse,
 )
-from producer_api.inference.open_inference.rest import STATUS
+from producer_api.inference.open_inference.rest import PREFIX, STATUS
 from producer_api.inference.platforms.kserve_v1 import V1Request
 from producer_api.inference.request_ids import MOST_KEY_BYTES
 from producer_api.later.preferences import DURATION_PATTERN
@@ -95,7 +96,27 @@ def document(settings: Settings) -> dict[str, Any]:
         "version": __version__,
     }
     _, schemas = msgspec.json.schema_components(_SHAPES, ref_template=_REF)
-    return {**_filled(template, values, meanings), "components": {"schemas": schemas}}
+    found = _filled(template, values, meanings)
+    components: dict[str, Any] = {"schemas": schemas}
+    if settings.keys_file is not None:
+        components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        found["security"] = [{"key": []}]
+    # Before a path is looked at, the head is, whatever dialect its client speaks.
+    of_heads = _errors(("misdirected", "headers_too_large"), meanings, "ErrorResponse", {})
+    for path, item in found["paths"].items():
+        for operation in (one for name, one in item.items() if name != "parameters"):
+            operation["responses"] = _by_key(path, meanings) | operation["responses"] | of_heads
+            if path in OPEN_PATHS and settings.keys_file is not None:
+                operation["security"] = []
+    return {**found, "components": components}
+
+
+def _by_key(path: str, meanings: Meanings) -> dict[str, Any]:
+    """Return what is answered at a path where keys are required, and none that is valid was sent."""
+    if path in OPEN_PATHS:
+        return {}
+    infer = path.startswith(PREFIX) or path.endswith(":predict")
+    return _errors(("unauthorized",), meanings, "InferError" if infer else "ErrorResponse", {})
 
 
 def _of_models(operations: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from shared.api_keys import digest_of
 from tests.children import ROOT, clean_environment
 from tests.e2e.stack import Stack, call
 
 RUN = (sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()")
 SEED = 20261130
+KEY = "hr_tester-tester-tester"
 REFUSED = '"2xx", 401, 403, 404, 406, 409, 413, 415, 422, 429, 499, 503, 504, 507'
 """How a request may end that its schema allows: what a model takes is in its card. Not 400, which is for what cannot be
 parsed, and not 500."""
@@ -92,12 +94,12 @@ def stack(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         assert not [line for line in front.lines if "Traceback" in line or " ERROR " in line]
 
 
-def check(stack: Stack, names: list[str], folder: Path, examples: int) -> None:
+def check(stack: Stack, names: list[str], folder: Path, examples: int, *options: str) -> None:
     """Run schemathesis; fails with what it found."""
     config = folder / "schemathesis.toml"
     config.write_text(CONFIG.format(seed=SEED, models=names, examples=examples, refused=REFUSED))
     ran = subprocess.run(
-        [*RUN, "--config-file", str(config), "run", f"{stack.url}/openapi.json", "--no-color"],
+        [*RUN, "--config-file", str(config), "run", f"{stack.url}/openapi.json", "--no-color", *options],
         cwd=folder,
         env=clean_environment(PYTHONPATH=str(ROOT)),
         capture_output=True,
@@ -114,6 +116,22 @@ def check(stack: Stack, names: list[str], folder: Path, examples: int) -> None:
 
 def test_schemathesis_finds_nothing(stack: tuple[Stack, list[str]], tmp_path: Path) -> None:
     check(*stack, tmp_path, 5)
+
+
+def test_where_keys_are_required_every_path_asks_for_one_that_should(
+    stack: tuple[Stack, list[str]], tmp_path: Path
+) -> None:
+    running, names = stack
+    open_url = running.url
+    keys = tmp_path / "keys.toml"
+    keys.write_text(f'[keys.tester]\nsha256 = "{digest_of(KEY.encode()).hex()}"\n')
+    running.start_front_end(KEYS_FILE=str(keys), MODELS=",".join(names), DEFAULT_MODEL=names[0])
+    header = ("--header", f"Authorization: Bearer {KEY}")
+    check(running, names, tmp_path, 1, "--phases", "fuzzing", "--mode", "positive", *header)
+    for path, item in call(f"{running.url}/openapi.json").body["paths"].items():
+        for operation in (one for name, one in item.items() if name != "parameters"):
+            assert ("401" in operation["responses"]) is (operation.get("security") != []), path
+    running.url = open_url
 
 
 @pytest.mark.soak

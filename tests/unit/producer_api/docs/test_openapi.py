@@ -203,3 +203,11 @@ def test_durations_are_described_as_they_are_taken() -> None:
         assert re.search(DURATION_PATTERN, text) is None
         with pytest.raises(RequestError):
             duration_ms(text.encode())
+
+
+def test_what_is_wrong_with_a_head_has_one_form_everywhere(document: Any) -> None:
+    for item in document["paths"].values():
+        for operation in (one for name, one in item.items() if name != "parameters"):
+            for status in ("421", "431"):
+                shape = operation["responses"][status]["content"]["application/json"]["schema"]
+                assert shape == {"$ref": "#/components/schemas/ErrorResponse"}
