@@ -55,7 +55,7 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
         if "id" in (case.query or {}) or has_options_inside:
             (case.headers or {}).pop("Idempotency-Key", None)
         # Without secrets nothing is delivered: the hosts that are made up here may exist.
-        for name in ("Headrace-Webhook", "Headrace-Webhook-Events"):
+        for name in ("Headrace-Webhook", "Headrace-Webhook-Events", "Headrace-Webhook-Include"):
             (case.headers or {}).pop(name, None)
         if case.media_type == "application/json":
             (case.headers or {}).pop("Inference-Header-Content-Length", None)
