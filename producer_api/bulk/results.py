@@ -6,6 +6,7 @@ import asyncio
 from array import array
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from time import perf_counter
 from typing import Final
@@ -22,7 +23,7 @@ from producer_api.parsing.bulk_schemas import ItemError, ResultLine
 from producer_api.parsing.steps import StepRunner
 from shared.wire.fast import decode_reply
 from shared.wire.messages import Fault, Reply, WireError
-from shared.wire.outcomes import INTERNAL, OK
+from shared.wire.outcomes import INTERNAL, OK, OVERLOADED, RequestError
 
 from . import parts
 from .parts import PartEntry, Record
@@ -30,6 +31,7 @@ from .store_room import StoreRoom
 
 CHUNK_BYTES: Final = 64 * 1024
 STEP_S: Final = 0.001
+MOST_READERS: Final = 32
 MOST_HELD: Final = 4
 """Parts that are held while results are sent in the order of the items: neighbours are answered at about one time."""
 
@@ -41,10 +43,33 @@ class Order(StrEnum):
     COMPLETION = "completion"
 
 
+class Readers:
+    """Clients that read results now; each makes the front end hold some parts.
+
+    Attributes:
+        count: how many there are.
+        turn: held by the one that encodes: however many read, each turn of the event loop makes a few lines only.
+    """
+
+    def __init__(self) -> None:
+        self.count, self.turn = 0, asyncio.Lock()
+
+    def check(self) -> None:
+        """Refuse one more if there are too many.
+
+        Raises:
+            RequestError: ``OVERLOADED``.
+        """
+        if self.count >= MOST_READERS:
+            message = f"{self.count} clients are reading results from this front end already."
+            raise RequestError(OVERLOADED, message, retry_after_s=1)
+
+
 class Results:
     """Reads one batch's results.
 
     Args:
+        readers: those of all batches.
         folder: where they lie in the store.
         listed: the parts that are stored.
         total: items of the batch.
@@ -55,16 +80,27 @@ class Results:
         self,
         room: StoreRoom,
         step_runner: StepRunner,
+        readers: Readers,
         folder: str,
         listed: Sequence[PartEntry],
         total: int,
         *,
         has_ended: bool,
     ) -> None:
-        self._room, self._step_runner, self._folder, self._listed = room, step_runner, folder, listed
+        self._room, self._step_runner, self._readers = room, step_runner, readers
+        self._folder, self._listed = folder, listed
         self._total, self._has_ended = total, has_ended
         self._found_places: array[int] | None = None
         self._held: OrderedDict[int, dict[int, Record]] = OrderedDict()
+
+    @contextmanager
+    def being_read(self) -> Iterator[None]:
+        """Count a client that reads."""
+        self._readers.count += 1
+        try:
+            yield
+        finally:
+            self._readers.count -= 1
 
     def count(self, order: Order) -> int:
         """Return how many lines there are now. In the order of the items they end before the first without a result,
@@ -100,15 +136,16 @@ class Results:
         size, since_s = 0, perf_counter()
         records = self._by_completion(offset, most) if order is Order.COMPLETION else self._by_index(offset, most)
         async for record in records:
-            line = await self._line(record)
+            async with self._readers.turn:
+                line = await self._line(record)
+                if perf_counter() - since_s > STEP_S:
+                    await asyncio.sleep(0)
+                    since_s = perf_counter()
             lines += (line, b"\n")
             size += len(line)
             if size >= CHUNK_BYTES:
                 yield b"".join(lines)
                 lines, size = [], 0
-            if perf_counter() - since_s > STEP_S:
-                await asyncio.sleep(0)
-                since_s = perf_counter()
         if lines:
             yield b"".join(lines)
 

@@ -35,7 +35,7 @@ from .readers.zips import Zip
 from .receiving import Receiving
 from .record import Fields, info_of
 from .registry import Claim, Registry
-from .results import Results
+from .results import Readers, Results
 from .store_room import StoreRoom, folder, results_folder
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Bulk:
 
     def __init__(self, settings: Settings, context: AppContext, store: Store | None) -> None:
         self._settings, self._context, self._store = settings, context, store
-        self._uploads = 0
+        self._uploads, self._readers = 0, Readers()
         self._lease_ms = LEASES * settings.lease_ms
         self._client: AsyncClient | None = None
 
@@ -224,11 +224,12 @@ class Bulk:
     async def results(self, model: str, lane: str, batch_id: str) -> Results:
         """Return what reads a batch's results."""
         self._check()
+        self._readers.check()
         record, _ = await self._registry.find(model, lane, batch_id)
         listed = await self._registry.find_parts(record)
         place = results_folder(model, lane, batch_id)
         step_runner = self._context.step_runner
-        return Results(self._room, step_runner, place, listed, record.total, has_ended=record.has_ended)
+        return Results(self._room, step_runner, self._readers, place, listed, record.total, has_ended=record.has_ended)
 
 
 def too_large(most_bytes: int) -> RequestError:

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from time import perf_counter
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -33,6 +34,10 @@ PATH = LIST_PATH + "/{id}"
 RESULTS_PATH = PATH + "/results"
 
 DEFAULT_KEEP_MS = 86_400_000
+
+LEAST_BYTES_PER_S = 4096
+PATIENCE_S = 60.0
+"""A slow upload is given up, but not before that."""
 
 _MOST_LINES = 999_999_999
 _NUMBER = re.compile(r"[0-9]{1,9}\Z")
@@ -62,11 +67,17 @@ class Batches:
         query = request.scope["query_string"]
         if query:
             query_options(query)  # refused here, not once for each item
+        client: Client | None = request.scope.get("api_client")
+        if client is not None:
+            client.enter()
         try:
             async with aclosing(_chunks(request.receive)) as chunks:
                 info = await self._bulk.take(model, lane, card, reader, query, keep_ms, hook_text, chunks)
         except Disconnected:
             return Response(status_code=CLIENT_CLOSED.status)
+        finally:
+            if client is not None:
+                client.leave()
         response = json_response(info, 201)
         response.headers["Location"] = f"/v1/models/{info.model}/batches/{info.id}"
         return response
@@ -100,27 +111,39 @@ async def _until_gone(results: Results, order: Order, offset: int, most: int) ->
     if most <= 0:
         return
     try:
-        async for chunk in results.chunks(order, offset, most):
-            yield chunk
+        with results.being_read():
+            async for chunk in results.chunks(order, offset, most):
+                yield chunk
     except (StoreError, PartDamaged) as error:
         log.error("Results of a batch cannot be read: %s", error)
         raise
 
 
 async def _chunks(receive: Receive) -> AsyncGenerator[bytes]:
-    """Go through an upload as it comes; what stops coming is given up."""
+    """Go through an upload as it comes; what stops coming, or trickles in, is given up: others need its place."""
+    waited_s, size_bytes = 0.0, 0
     while True:
+        asked_s = perf_counter()
         try:
             async with asyncio.timeout(BODY_TIMEOUT_S):
                 message = await receive()
         except TimeoutError:
             raise RequestError(REQUEST_TIMEOUT, f"Nothing of the upload came for {BODY_TIMEOUT_S:g} s.") from None
+        waited_s += perf_counter() - asked_s  # without what storing it takes
+        size_bytes += len(message.get("body", b""))
+        if is_too_slow(size_bytes, waited_s):
+            raise RequestError(REQUEST_TIMEOUT, f"An upload has to bring {LEAST_BYTES_PER_S} bytes a second.")
         if message["type"] != "http.request":
             raise Disconnected
         if message.get("body"):
             yield message["body"]
         if not message.get("more_body"):
             return
+
+
+def is_too_slow(size_bytes: int, waited_s: float) -> bool:
+    """Say whether an upload of which so much has come within so long is given up."""
+    return waited_s > PATIENCE_S and size_bytes < waited_s * LEAST_BYTES_PER_S
 
 
 def _lane(request: Request) -> str:

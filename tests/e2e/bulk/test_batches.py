@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import signal
 import socket
@@ -12,9 +13,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from producer_api.routes.batches import LEAST_BYTES_PER_S, PATIENCE_S, is_too_slow
 from shared.api_keys import digest_of
 from shared.redis.client import connect
-from tests.e2e.bulk.site import JPEG, JSON_LINES, Site, line, number_of, numbered, zipped
+from tests.e2e.bulk.site import JPEG, JSON_LINES, Answer, Site, line, number_of, numbered, zipped
 from tests.e2e.stack import Process
 from tests.helpers import eventually
 
@@ -212,6 +214,47 @@ def test_an_upload_that_stops_half_way_leaves_nothing(site: Site, echo: Process)
         eventually(lambda: list(site.results.glob("batches/echo/*/*/in/*")) or None)
     assert eventually(lambda: site.ask("GET", "/v1/models/echo/batches").json == before or None)
     assert eventually(lambda: not list(site.results.glob("batches/echo/*/*/in")) or None)
+
+
+def test_an_upload_in_chunks_needs_no_length(site: Site, echo: Process) -> None:
+    address = urlsplit(site.stack.url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
+    pieces = iter([numbered(200)[:777], numbered(200)[777:]])
+    path = "/v1/models/echo/batches"
+    connection.request("POST", path, pieces, {"Content-Type": JSON_LINES}, encode_chunked=True)
+    answer = connection.getresponse()
+    assert (answer.status, json.loads(answer.read())["counts"]["total"]) == (201, 200)
+    connection.close()
+
+
+def test_what_trickles_in_is_given_up_after_a_while() -> None:
+    assert not is_too_slow(0, PATIENCE_S)
+    assert is_too_slow(1000, PATIENCE_S + 1)
+    assert not is_too_slow(LEAST_BYTES_PER_S * 100, 99)
+
+
+def refused_as(answer: Answer, status: int, code: str) -> bool:
+    return answer.status == status and answer.code == code
+
+
+def test_clients_that_never_read_their_results_keep_the_others_from_nothing(site: Site, echo: Process) -> None:
+    path = site.begin("echo", b"".join(line(bytes([number]) * 60_000) for number in range(60)))  # 13 MB of results
+    site.ended(path)
+    address = urlsplit(site.stack.url)
+    silent = [socket.create_connection((address.hostname, address.port), 10) for _ in range(40)]
+    try:
+        for one in silent:
+            one.sendall(f"GET {path}/results HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n".encode())
+        eventually(lambda: refused_as(site.ask("GET", f"{path}/results"), 503, "overloaded"))
+        assert site.ask("POST", "/v1/models/echo/predict", b"x", Content_Type="application/octet-stream").status == 200
+        assert site.state(path)["state"] == "completed"
+    finally:
+        for one in silent:
+            one.close()
+    assert (
+        len(eventually(lambda: answer.lines if (answer := site.ask("GET", f"{path}/results")).status == 200 else None))
+        == 60
+    )
 
 
 def test_bounds_of_an_upload(site: Site, echo: Process) -> None:
