@@ -24,7 +24,7 @@ from tests.perf.sections import (
     tuning,
     waiting,
 )
-from tests.perf.sections.doors import grpc, open_inference
+from tests.perf.sections.doors import grpc, later, open_inference
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,7 @@ ROOMS: Final = {
     "photos": Room("The default model on photographs", photos.measure),
     "echo": Room("Echo: what the pipeline costs", echo.measure),
     "open-inference": Room("Echo over the Open Inference Protocol", open_inference.measure),
+    "later": Room("Answered later beside answered at once", later.measure),
     "direct": Room("Echo without HTTP", direct.measure),
     "bulk": Room("Bulk batches beside a full queue", bulk.measure),
     "policy": Room("Adaptive batching against fixed windows", policy.measure),
