@@ -75,15 +75,20 @@ class Events:
             if job is None:
                 raise _none_such(request_id)
             listener.seen(job)
-            await self._stream(send, model, listener, request.headers.get("last-event-id", ""))
+            await self._stream(
+                send, model, listener, request.headers.get("last-event-id", ""), request.method == "HEAD"
+            )
 
-    async def _stream(self, send: Send, model: str, listener: Listener, said: str) -> None:
+    async def _stream(self, send: Send, model: str, listener: Listener, said: str, is_head: bool) -> None:
         """Send what changes, and after the end the end of the stream."""
         if listener.has_ended and said == _name(listener):  # so that a browser does not connect for ever
             await send({"type": "http.response.start", "status": 204, "headers": _HEADERS[1:]})
             await send({"type": "http.response.body", "body": b""})
             return
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        if is_head:
+            await send({"type": "http.response.body", "body": b""})
+            return
         await send({"type": "http.response.body", "body": b"retry: %d\n\n" % RETRY_MS, "more_body": True})
         while True:
             name = _name(listener)

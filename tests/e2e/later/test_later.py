@@ -86,6 +86,13 @@ def test_events_tell_how_it_goes_on(client: Client, paused: None, resume: Callab
     assert last == ("done", "done", {"code": "ok"})
 
 
+def test_the_head_of_a_stream_of_events_does_not_wait_for_its_end(client: Client, paused: None) -> None:
+    where = client.ask("later-echo").headers["location"]
+    head = client.send("HEAD", f"{where}/events")
+    assert (head.status, head.headers["content-type"], head.body) == (200, "text/event-stream", b"")
+    assert client.send("DELETE", where).status == 200
+
+
 def test_events_resume_where_they_broke_off(client: Client, paused: None, resume: Callable[[], None]) -> None:
     where = client.ask("later-echo").headers["location"]
     with client.events(where) as events:
