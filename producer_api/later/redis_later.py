@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -49,6 +50,8 @@ class RedisLater:
         self._watchers: dict[tuple[str, str], Watcher] = {}
         self._idle: set[tuple[str, str]] = set()
         self._is_closed = False
+        # A client that fetches many large results delays only its own lane: of each lane, one waits for the connection.
+        self._of_lane: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def start(self, is_stopping: Callable[[], bool]) -> None:
         """See the interface."""
@@ -108,7 +111,7 @@ class RedisLater:
                 ended = MOST_OVERDUE
                 while ended == MOST_OVERDUE:
                     ((ended, opened, kept_bytes),) = await self._call(
-                        functions.overdue(keys.work(model, lane), MOST_OVERDUE)
+                        "", functions.overdue(keys.work(model, lane), MOST_OVERDUE)
                     )
                 self._show(model, lane, opened, kept_bytes)
             except RequestError:
@@ -118,7 +121,7 @@ class RedisLater:
         """See the interface."""
         look = ("LINDEX", keys.reply(model, lane, request_id), 0)
         # In this order: one that was open and has a reply when that is looked for has ended in between.
-        fields, message = await self._call(functions.job(keys.work(model, lane), request_id), look)
+        fields, message = await self._call(lane, functions.job(keys.work(model, lane), request_id), look)
         job = job_from(request_id, fields[0]) if isinstance(fields[0], list) and fields[0] else None
         try:
             return job, None if message is None else decode_reply(message)
@@ -126,10 +129,14 @@ class RedisLater:
             log.error("A consumer's reply cannot be read: %r", error)
             raise RequestError(INTERNAL, "The reply cannot be read.", request_id=request_id) from None
 
-    async def _call(self, *commands: Any) -> list[Any]:
-        """Send commands, the first of which calls a function; loads the functions where they are missing."""
+    async def _call(self, lane: str, *commands: Any) -> list[Any]:
+        """Send commands, the first of which calls a function; loads the functions where they are missing.
+
+        Args:
+            lane: whose client asks; empty for none's.
+        """
         try:
-            async with asyncio.timeout(self._settings.socket_timeout_s), self._one_at_a_time:
+            async with asyncio.timeout(self._settings.socket_timeout_s), self._of_lane[lane], self._one_at_a_time:
                 answers = await library.call_many(self._link, *commands)
             for answer in answers:
                 if isinstance(answer, ServerError):
