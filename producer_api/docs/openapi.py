@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document: ``openapi.json``, with the limits, the errors and the schemas filled in.
+"""The OpenAPI 3.1 document: the JSON files of this folder, with the limits, the errors and the schemas filled in.
 
 Schemas come from the classes that decode requests and encode answers.
 """
@@ -50,9 +50,9 @@ from shared.settings import Settings
 from shared.version import __version__
 from shared.wire.outcomes import BY_CODE
 
-_TEMPLATE: Final = Path(__file__).with_name("openapi.json")
-_OPEN_INFERENCE: Final = Path(__file__).with_name("open_inference.json")
-_BULK: Final = Path(__file__).with_name("bulk.json")
+_DOORS: Final = ("openapi", "later", "uploads", "bulk", "open_inference", "platforms", "service")
+"""The files beside this one, in the order of the document; each has the paths of one door, the first what all share."""
+
 _REF = "#/components/schemas/{name}"
 _SHAPES = (
     *(PredictRequest, PredictResponse, RequestState, RequestEvent, ErrorResponse, ModelList, ModelInfo),
@@ -75,12 +75,7 @@ def document(settings: Settings) -> dict[str, Any]:
     Args:
         settings: whose limits the document tells.
     """
-    template = msgspec.json.decode(_TEMPLATE.read_bytes())
-    more = msgspec.json.decode(_OPEN_INFERENCE.read_bytes())
-    bulk = msgspec.json.decode(_BULK.read_bytes())
-    template["paths"] |= bulk["paths"] | more["paths"] | _of_models(more["$of_models"])
-    template["tags"] += bulk["tags"]
-    meanings: Meanings = template.pop("$meanings") | more["$meanings"] | bulk["$meanings"]
+    template, meanings = _template()
     values = {
         "bulk_items": settings.bulk_items,
         "bulk_mb": settings.bulk_mb,
@@ -117,6 +112,20 @@ def _by_key(path: str, meanings: Meanings) -> dict[str, Any]:
         return {}
     infer = path.startswith(PREFIX) or path.endswith(":predict")
     return _errors(("unauthorized",), meanings, "InferError" if infer else "ErrorResponse", {})
+
+
+def _template() -> tuple[dict[str, Any], Meanings]:
+    """Put the doors together."""
+    template: dict[str, Any] = {}
+    meanings: dict[str, Any] = {}
+    paths: dict[str, Any] = {}
+    for door in _DOORS:
+        part = msgspec.json.decode(Path(__file__).with_name(f"{door}.json").read_bytes())
+        paths |= part.pop("paths") | _of_models(part.pop("$of_models", {}))
+        meanings |= part.pop("$meanings", {})
+        template["tags"] = template.get("tags", []) + part.pop("tags", [])
+        template |= part
+    return {**template, "paths": paths}, meanings
 
 
 def _of_models(operations: Mapping[str, Any]) -> dict[str, Any]:
