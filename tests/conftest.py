@@ -6,7 +6,9 @@ import gc
 import logging
 import os
 import secrets
+import warnings
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 
@@ -66,18 +68,33 @@ def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     _servers.discard(server.url)
 
 
+@cache
+def why_no_docker() -> str:
+    """Why the Docker engine cannot be used; empty if it can."""
+    import docker
+
+    why = ""
+    try:
+        docker.from_env().ping()
+    except Exception as error:
+        why = str(error)
+    if why:
+        with warnings.catch_warnings():  # it leaves a socket open, which would fail whatever test runs when it is found
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
+    return why
+
+
 @pytest.fixture(scope="session")
 def redis7_url() -> Iterator[str]:
     """A Redis 7 in a container; skipped where no Docker engine runs, unless HEADRACE_TEST_COMPOSE=1 says it must."""
     # The reaper image is one more to pull; the fixture removes its container itself.
     os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
-    docker = pytest.importorskip("docker")
-    try:
-        docker.from_env().ping()
-    except Exception as error:
+    pytest.importorskip("docker")
+    if why := why_no_docker():
         if os.environ.get("HEADRACE_TEST_COMPOSE") == "1":
-            raise
-        pytest.skip(f"no Docker engine: {error}")
+            pytest.fail(why)
+        pytest.skip(f"no Docker engine: {why}")
     from testcontainers.community.redis import RedisContainer
 
     with RedisContainer(REDIS_IMAGE) as container:
