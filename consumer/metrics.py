@@ -13,14 +13,23 @@ from shared.metrics.histograms import BATCH_SIZE_BUCKETS, LATENCY_BUCKETS_S, His
 from shared.metrics.server import serve
 from shared.net.hosts import Hosts
 from shared.state.cards import Card
-from shared.wire.outcomes import CRASHED, EXPIRED, INTERNAL, MODEL_ERROR, OK, OVERLOADED
+from shared.wire.outcomes import (
+    CRASHED,
+    EXPIRED,
+    INTERNAL,
+    MODEL_ERROR,
+    OK,
+    OVERLOADED,
+    RESULTS_FULL,
+    STORE_UNAVAILABLE,
+)
 from shared.wire.trace_context import sampled_trace_id
 
 from .batching.cost import BatchCost
 from .events import BatchDone, ItemDone, Parity
 from .queue.interface import Cause, Dead, Depth, StreamDown, StreamGone
 
-ALWAYS_SHOWN = (OK, MODEL_ERROR, CRASHED, INTERNAL, OVERLOADED, EXPIRED)
+ALWAYS_SHOWN = (OK, MODEL_ERROR, CRASHED, INTERNAL, OVERLOADED, EXPIRED, STORE_UNAVAILABLE, RESULTS_FULL)
 """Outcomes that are not the sender's fault. Shown at 0 from the start: to Prometheus a series that is born with
 its first failures has not grown."""
 
