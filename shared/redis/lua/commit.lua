@@ -1,6 +1,6 @@
 -- What the calls that end requests have in common: what they hint, and what they have stored and hinted so far.
 local function ending(cap, stream_expiry, hint_limit)
-  return { cap = cap, stream_expiry = stream_expiry, hint_limit = hint_limit, stored = {}, kept = {}, streams = {} }
+  return { cap = cap, stream_expiry = stream_expiry, hint_limit = hint_limit, stored = {}, kept = {}, streams = {}, ended = {} }
 end
 
 local function hint(key, call, instance, ...)
@@ -36,7 +36,8 @@ local function publish(key, call, ours, entry, id, instance, expiry, reply)
   end
   if is_later then -- nobody has a reply stream for it: who listens hears of it from the stream of later requests' ends
     if ours then
-      pcall(later_ended, key, id, code_of(reply))
+      call.ended.now = call.ended.now or milliseconds()
+      pcall(later_ended, key, id, code_of(reply), call.ended)
     end
   elseif visible and expiry == 0 then
     -- nothing is stored, so this end concerns this entry only: the id may have been asked for again meanwhile
@@ -56,6 +57,7 @@ local function settle(key, call)
   if #call.kept > 0 then
     pcall(enter, kept_account(key), call.kept)
   end
+  later_settled(key, call.ended)
   for stream in pairs(call.streams) do
     redis.pcall('PEXPIRE', stream, call.stream_expiry)
   end

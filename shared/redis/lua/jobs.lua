@@ -24,7 +24,8 @@ register('hr1_later', WRITES, function(key, args)
   end
   local left, takes_some = room_for_requests(key, length, need)
   -- where no large result has room any more the account is full
-  local has_kept_room, _, open = kept_room(key, LARGE) >= math.min(LARGE, kept_limit(key)), later_counts(key)
+  local has_kept_room, added, open = kept_room(key, LARGE) >= math.min(LARGE, kept_limit(key)), later_counts(key)
+  local opened = { now = milliseconds(), seq = added }
   local answer = each(args, 2, 8, function(i)
     local id, asked, ttl, keep, print, request, hook, message = unpack(args, i, i + 7)
     ttl, keep = whole(ttl), whole(keep)
@@ -54,13 +55,14 @@ register('hr1_later', WRITES, function(key, args)
     end
     length, left, takes_some, open = length + 1, left - #message, true, open + 1
     longest = math.max(longest, ttl + keep + MARGIN_MS)
-    later_opened(key, id, entry, ttl, keep, 'print', print, 'request', request, 'hook', hook)
+    later_opened(key, opened, id, entry, ttl, keep, 'print', print, 'request', request, 'hook', hook)
     if hook ~= '' then
       pcall(webhook_event, key, key.lane, id, 'request.queued', hook)
       pcall(webhook_awaits, key, id, entry, hook)
     end
     return entry .. ' ' .. open
   end)
+  open_all(key, opened)
   if longest > 0 then
     keep_open(key, longest)
   end

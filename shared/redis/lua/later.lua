@@ -42,33 +42,53 @@ local function code_of(reply)
 end
 
 -- Ends a later request, if there is an open one of this id: in its record, and for all that listen.
-local function later_ended(key, id, code)
+-- A call that ends many gives `ended`, whose ids later_settled takes off the list at once.
+local function later_ended(key, id, code, ended)
   local place = key.job .. id
   local state, keep, entry, hook = unpack(redis.call('HMGET', place, 'state', 'keep_ms', 'entry', 'hook'))
   if state ~= 'open' then
     return false
   end
-  redis.call('HSET', place, 'state', STATES[code] or 'failed', 'code', code, 'ended_ms', milliseconds())
+  redis.call('HSET', place, 'state', STATES[code] or 'failed', 'code', code, 'ended_ms', ended and ended.now or milliseconds())
   redis.call('PEXPIRE', place, keep)
-  redis.call('ZREM', key.open, id)
   redis.call('XADD', key.job_ends, 'MAXLEN', '~', ENDS_CAP, '*', 'id', id, 'code', code)
-  redis.call('PEXPIRE', key.job_ends, ENDS_MS)
+  if ended then
+    ended[#ended + 1] = id
+  else
+    redis.call('ZREM', key.open, id)
+    redis.call('PEXPIRE', key.job_ends, ENDS_MS)
+  end
   if hook and hook ~= '' then
     pcall(webhook_ended, key, id, entry, hook, code)
   end
   return true
 end
 
--- Enters a later request as open: it was just added as this entry.
-local function later_opened(key, id, entry, ttl, keep, ...)
-  local now, place = milliseconds(), key.job .. id
-  local seq = redis.call('ZINCRBY', key.open, 1, '')
-  redis.call('ZADD', key.open, now + ttl, id)
+local function later_settled(key, ended)
+  if #ended > 0 then
+    in_chunks(ended, function(...) redis.pcall('ZREM', key.open, ...) end)
+    redis.pcall('PEXPIRE', key.job_ends, ENDS_MS)
+  end
+end
+
+-- Enters a later request as open that was just added as this entry. `opened` collects what open_all lists at once: how
+-- many there have been, and deadlines and ids.
+local function later_opened(key, opened, id, entry, ttl, keep, ...)
+  local now, place = opened.now, key.job .. id
+  opened.seq = opened.seq + 1
+  opened[#opened + 1], opened[#opened + 2] = now + ttl, id
   redis.call(
-    'HSET', place, 'state', 'open', 'entry', entry, 'seq', seq, 'added_ms', now, 'deadline_ms', now + ttl,
+    'HSET', place, 'state', 'open', 'entry', entry, 'seq', opened.seq, 'added_ms', now, 'deadline_ms', now + ttl,
     'keep_ms', keep, ...
   )
   redis.call('PEXPIRE', place, ttl + keep + MARGIN_MS)
+end
+
+local function open_all(key, opened)
+  if #opened > 0 then
+    opened[#opened + 1], opened[#opened + 2] = opened.seq, ''
+    in_chunks(opened, function(...) redis.call('ZADD', key.open, ...) end)
+  end
 end
 
 -- Lets the list of open ones live at least so long.
@@ -82,7 +102,9 @@ local function later_reopened(key, id, entry)
   local keep, added, deadline = unpack(redis.call('HMGET', key.job .. id, 'keep_ms', 'added_ms', 'deadline_ms'))
   if keep then
     redis.call('HDEL', key.job .. id, 'code', 'ended_ms')
-    later_opened(key, id, entry, deadline - added, keep)
+    local opened = { now = milliseconds(), seq = tonumber(redis.call('ZSCORE', key.open, '')) or 0 }
+    later_opened(key, opened, id, entry, deadline - added, keep)
+    open_all(key, opened)
     keep_open(key, deadline - added + keep + MARGIN_MS)
   end
 end
