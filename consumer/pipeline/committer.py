@@ -12,6 +12,7 @@ from functools import partial
 
 import msgspec
 
+from consumer.batching.batcher import CloseReason
 from consumer.events import BatchDone, ItemDone
 from consumer.models.base import Model
 from consumer.models.model_errors import answer_to
@@ -78,6 +79,9 @@ class Committer:
         A few replies are committed at once, on the calling thread, when nothing waits for it: waking the committing
         thread would take longer than the commit.
         """
+        if run.reason is CloseReason.ISOLATED:
+            self.commit(self.prepare(items, run))
+            return
         at_once = len(items) <= FEW_REPLIES and self._is_idle() and self._work.empty()
         if at_once and self._committing.acquire(blocking=False):
             try:

@@ -75,6 +75,7 @@ class BatchExecutor:
         batch = source.next_batch(LOOK_UP_S)
         if batch is not None:
             replies.finish(batch.items, self.run_batch(batch, source))
+            source.ended(batch)
 
     def run_batch(self, batch: Batch[Item], source: Source) -> BatchRun:
         """Run a batch; whatever happens, each of its items has an outcome then.

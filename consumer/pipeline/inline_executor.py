@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from functools import partial
 
+from consumer.batching.batcher import CloseReason
 from consumer.batching.cost import BatchCost
 from consumer.models.base import Model
 from consumer.queue.interface import Entry
@@ -65,10 +66,12 @@ class InlineExecutor(BatchExecutor):
         run = self.run_batch(batch, source)
         # The decoders must not run dry while this thread waits for them.
         self._decodes = any(item.decode_s > 0 for item in batch.items)
-        if has_read and self._intake.is_empty() and not self._stop.is_set():
+        is_alone = batch.reason is CloseReason.ISOLATED
+        if has_read and self._intake.is_empty() and not self._stop.is_set() and not is_alone:
             self._hold(self._committer.prepare(batch.items, run))
         else:
             replies.finish(batch.items, run)
+            source.ended(batch)
 
     def _is_quick(self) -> bool:
         few_s = self._cost.run_s(QUICK_ROWS * self._units_per_row)

@@ -38,7 +38,7 @@ class Intake:
         self._closed = False
         self._apart = 0
         self._isolated: Item | None = None
-        self._isolated_is_decoded = False
+        self._isolated_is_decoded = self._isolated_runs = False
         lock = threading.Lock()
         self._changed = threading.Condition(lock)
         self._room = threading.Condition(lock)
@@ -64,7 +64,8 @@ class Intake:
 
     def is_empty(self) -> bool:
         """Say whether nothing waits here, neither ready nor being decoded."""
-        return self._decoding == 0 and self._apart == 0 and self._batcher.rows == 0 and not self.has_isolated()
+        is_alone = self._isolated is not None or self._isolated_is_decoded
+        return self._decoding == 0 and self._apart == 0 and self._batcher.rows == 0 and not is_alone
 
     def waits(self) -> bool:
         """Say whether a batch may wait for more rows although the device is idle."""
@@ -121,11 +122,14 @@ class Intake:
             self._changed.notify()
 
     def has_isolated(self) -> bool:
-        """Say whether an item that must run alone waits here, or is being decoded."""
-        return self._isolated is not None or self._isolated_is_decoded
+        """Say whether an item that must run alone waits here, is being decoded, or runs.
+
+        None is begun before the last one has ended: else one that ends its process would count against the next, too.
+        """
+        return self._isolated is not None or self._isolated_is_decoded or self._isolated_runs
 
     def wait_for_isolated(self, timeout_s: float) -> None:
-        """Wait until the item that must run alone has been handed out; only shortly while it is being decoded."""
+        """Wait until the item that must run alone has ended; only shortly while it is being decoded."""
         with self._room:
             timeout_s = min(timeout_s, SHORTLY_S) if self._isolated_is_decoded else timeout_s
             self._room.wait_for(lambda: not self.has_isolated(), timeout_s)
@@ -140,6 +144,12 @@ class Intake:
         with self._changed:
             self._isolated, self._isolated_is_decoded = item, False
             self._changed.notify()
+            self._room.notify()
+
+    def end_isolated(self) -> None:
+        """Note that the item that ran alone has ended, or is not run."""
+        with self._changed:
+            self._isolated_runs = False
             self._room.notify()
 
     def close(self) -> None:
@@ -177,8 +187,7 @@ class Intake:
                     return None
 
     def _take_isolated(self, item: Item, now_s: float) -> Batch[Item]:
-        self._isolated = None
-        self._room.notify()
+        self._isolated, self._isolated_runs = None, True
         if item.deadline_s <= now_s:
             return Batch([], [item], CloseReason.ISOLATED)
         return Batch([item], [], CloseReason.ISOLATED)

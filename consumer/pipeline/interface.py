@@ -29,6 +29,9 @@ class Source(Protocol):
     def next_batch(self, timeout_s: float) -> Batch[Item] | None:
         """Wait for requests that may run now; None when there are none, because the time is out or it is over."""
 
+    def ended(self, batch: Batch[Item]) -> None:
+        """Note that a batch has run, and that its items have been handed over."""
+
     def refusal(self, item: Item, now_s: float) -> RequestError | None:
         """Say why an item that was handed out is not to run any further: it was cancelled, or its time is over."""
 
@@ -40,7 +43,11 @@ class Replies(Protocol):
     """Where answers go; see :class:`consumer.pipeline.committer.Committer`."""
 
     def finish(self, items: Sequence[Item], run: BatchRun) -> None:
-        """Take items with their outcomes; may block, which holds the device back while replies pile up."""
+        """Take items with their outcomes; may block, which holds the device back while replies pile up.
+
+        What ran alone is committed before this returns: had it not been when the next one ends the process, its attempt
+        would count as one that ended it.
+        """
 
     def refuse(self, refused: Sequence[Refused]) -> None:
         """Take requests that end without inference."""

@@ -45,8 +45,14 @@ class BatchSource:
         if self._cancellations:
             batch = replace(batch, items=self._not_cancelled(batch.items))
         if not batch.items or (batch.reason is CloseReason.ISOLATED and not self._begins(batch.items[0])):
+            self.ended(batch)
             return None
         return batch
+
+    def ended(self, batch: Batch[Item]) -> None:
+        """See the interface."""
+        if batch.reason is CloseReason.ISOLATED:
+            self._intake.end_isolated()
 
     def refusal(self, item: Item, now_s: float) -> RequestError | None:
         """See the interface."""

@@ -183,10 +183,6 @@ class BodyFetching:
             self._intake.end_decoding(None, item.entry.lane)
 
 
-def _nothing() -> None:
-    """When many threads hang in the store: they go on once it answers, and nothing else needs them."""
-
-
 def read_body(store: Store, place: StoredBody, lane: str) -> bytes | None:
     """Return a body out of its parts; None if it is not the one that was stored.
 

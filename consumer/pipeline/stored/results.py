@@ -34,10 +34,6 @@ MOST_PENDING: Final = 1024
 """Results that wait for the store; beyond them others are committed whole."""
 
 
-def _nothing() -> None:
-    """When many threads hang in the store: they go on once it answers, and nothing else needs them."""
-
-
 Commit = Callable[[Sequence[Completion]], None]
 
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import urllib.request
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ ACCEPT_OF_PROMETHEUS = (
 )
 ADDED_BY_PROMETHEUS = {"instance", "job"}
 _NAME = r"(?<![:\w])(headrace_\w+)(?!:)"
+_SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
 OF_NETWORKS = {"headrace_model_tuned"}
 """Only exported of models that have a choice; tests/unit/consumer/test_metrics.py holds these."""
 
@@ -41,7 +43,7 @@ def addresses(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """Addresses of ``/metrics`` after an answer, a refusal and a traced answer; bf16, so that there is a comparison."""
     folder, model = tmp_path_factory.mktemp("metrics"), "test-metrics"
     with Stack(valkey_url, models_file(folder, model), PRECISION="bf16") as stack:
-        stack.start_front_end()
+        stack.start_front_end(WEBHOOK_SECRETS=f"whsec_{b64encode(bytes(32)).decode()}")
         consumer = stack.start_consumer(model)
         eventually(lambda: stack.predict(model, b"abc").status == 200)
         assert stack.predict("nobody", b"abc").status == 404
@@ -74,8 +76,8 @@ def exported(texts: dict[str, str]) -> dict[str, set[str]]:
     names: dict[str, set[str]] = {}
     for text in texts.values():
         for family in text_string_to_metric_families(text):
-            if family.type == "counter":
-                names.setdefault(f"{family.name}_total", set())  # a labelled counter without samples yet
+            for suffix in _SUFFIXES.get(family.type, ("",)):  # what has labels may have no samples yet
+                names.setdefault(f"{family.name}{suffix}", set())
             for sample in family.samples:
                 names.setdefault(sample.name, set()).update(sample.labels)
     return names

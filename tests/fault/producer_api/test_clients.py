@@ -77,6 +77,8 @@ def test_row_17_a_crowd_goes_away_while_it_waits(site: Site) -> None:
     front_end = site.stack.latest.popen.pid
     site.consumer()
     site.stack.wait(site.model)
+    lookup = f"{site.stack.url}/v1/models/{site.model}/requests/"
+    assert call(f"{lookup}nothing").status == 404  # which opens the connections that look-ups need
     hold = site.hold()
     with ThreadPoolExecutor(1) as pool:
         held = pool.submit(site.ask, b"hold", "held", 60_000)
@@ -95,7 +97,7 @@ def test_row_17_a_crowd_goes_away_while_it_waits(site: Site) -> None:
         assert body_of(held.result()) == b"hold"
     wait_until(lambda: site.length() == 0)
     assert (site.runs_of("own"), site.runs_of("gone")) == (OWN, 0)
-    answers = [call(f"{site.stack.url}/v1/models/{site.model}/requests/own-{number}") for number in range(OWN)]
+    answers = [call(f"{lookup}own-{number}") for number in range(OWN)]
     assert [body_of(answer) for answer in answers] == [b"own"] * OWN
     wait_until(lambda: in_flight(site) == 0)
     wait_until(lambda: len(os.listdir(f"/proc/{front_end}/fd")) <= files)

@@ -85,11 +85,18 @@ class Bench:
             self.leases.take(entry.claim)
         return list(wanted)
 
-    def finish(self, items: Sequence[Item], outputs: Sequence[Any], *, idle: bool = False) -> None:
+    def finish(
+        self,
+        items: Sequence[Item],
+        outputs: Sequence[Any],
+        *,
+        idle: bool = False,
+        reason: CloseReason = CloseReason.FULL,
+    ) -> None:
         for one, outcome in zip(items, outputs, strict=True):
             one.outcome = outcome
         self.idle = idle
-        self.committer.finish(items, BatchRun(items[0].arrived_s + 0.5, 0.25, len(items), CloseReason.FULL))
+        self.committer.finish(items, BatchRun(items[0].arrived_s + 0.5, 0.25, len(items), reason))
 
     def start(self) -> None:
         self.thread = on_thread("commit", self.committer.run)
@@ -149,6 +156,14 @@ def test_a_few_replies_are_committed_at_once_while_nothing_else_waits(bench: Ben
     alone = Bench()
     alone.finish(alone.claimed(item("h")), [[b"H"]], idle=True)
     assert alone.codes() == ["ok"]  # on this thread
+
+
+def test_what_ran_alone_is_committed_before_anything_else_runs(bench: Bench) -> None:
+    bench.finish(bench.claimed(item("a")), [[b"A"]])
+    bench.finish(bench.claimed(item("b")), [[b"B"]], reason=CloseReason.ISOLATED)
+    assert bench.codes() == ["ok"]  # on this thread, although another one waits for the committing thread
+    assert bench.lane.reply("b") is not None
+    bench.done()
 
 
 def test_tracing_is_told_of_traced_requests_only(bench: Bench) -> None:

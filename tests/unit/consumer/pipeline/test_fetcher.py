@@ -487,10 +487,16 @@ def test_only_one_entry_taken_over_waits_at_a_time(bench: Bench) -> None:
     InMemoryStream(bench.lane, SETTINGS, "dead").read(3)
     bench.now_ms += SETTINGS.lease_ms
     running = on_thread("fetch", lambda: bench.fetcher.run(bench.stop))
-    batches = [bench.intake.next_batch(10.0) for _ in range(3)]
+    ids: list[str] = []
+    for _ in range(3):
+        batch = bench.intake.next_batch(10.0)
+        assert batch is not None
+        ids += [one.request.id for one in batch.items]
+        assert bench.metrics.redelivered_counts == [1] * len(ids)  # while it runs, no other one is begun
+        bench.intake.end_isolated()
     bench.stop.set()
     assert joined(running)
-    assert [[one.request.id for one in batch.items] for batch in batches if batch] == [["r0"], ["r1"], ["r2"]]
+    assert ids == ["r0", "r1", "r2"]
     assert bench.metrics.redelivered_counts == [1, 1, 1]
 
 
@@ -556,6 +562,7 @@ def test_abandoned_work_does_not_wait_for_new_work(bench: Bench, monkeypatch: py
         batch = bench.intake.next_batch(10.0)
         assert batch is not None
         ids += [one.request.id for one in batch.items]
+        bench.intake.end_isolated()
     eventually(lambda: waited)
     bench.stop.set()
     assert joined(running)

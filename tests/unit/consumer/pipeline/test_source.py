@@ -66,11 +66,22 @@ def test_what_was_taken_over_comes_first_and_alone_once_it_has_been_counted(benc
     assert isolated.rows == [b"x"]
 
 
+def test_no_other_is_taken_over_before_it_has_ended(bench: Bench) -> None:
+    bench.intake.add_isolated(item("isolated"))
+    batch = bench.source.next_batch(0.0)
+    assert batch is not None
+    assert bench.intake.has_isolated()  # it runs: begun now, another one would be counted as one that ended the process
+    assert bench.intake.is_empty()
+    bench.source.ended(batch)
+    assert not bench.intake.has_isolated()
+
+
 def test_what_is_not_to_begin_is_not_handed_out(bench: Bench) -> None:
     bench.stream.withheld = True
     bench.intake.add_isolated(item("isolated"))
     assert bench.next() is None
     assert (len(bench.stream.begun), bench.refused) == (1, [])
+    assert not bench.intake.has_isolated()
 
 
 def test_what_expires_while_it_is_counted_is_refused(bench: Bench) -> None:
