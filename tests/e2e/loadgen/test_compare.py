@@ -103,6 +103,7 @@ def test_faster_because_wrong_is_a_failure_of_its_own(bench: Bench) -> None:
     assert "Wrong answers" in (bench.folder / "report" / "report.html").read_text()
 
 
+@pytest.mark.soak  # what the setting allows is in tests/unit/loadgen
 def test_answers_may_differ_by_little(bench: Bench) -> None:
     done = compared(bench, body("cat", 0.9), body("cat", 0.891))
     assert done.returncode == 0, done.stderr

@@ -450,6 +450,7 @@ def clone(checkout: Path, tmp_path: Path) -> Path:
     return tmp_path / "clone"
 
 
+@pytest.mark.soak  # a comparison that is stopped is in test_compare.py
 @pytest.mark.timeout(100)
 def test_after_ctrl_c_the_gate_calls_the_run_invalid_and_compares_nothing(clone: Path) -> None:
     (clone / "budgets.toml").write_text(SHORT.replace("duration_s = 1\n", "duration_s = 60\n"))

@@ -73,7 +73,9 @@ def compare_arguments(base: int, candidate: int) -> list[str]:
     return ["compare", *names]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.soak)]
+)
 def test_a_comparison_that_is_stopped_while_it_asks_once_more_keeps_its_pairs(
     bench: Bench, number: signal.Signals, code: int
 ) -> None:

@@ -16,7 +16,8 @@ wait_until = partial(eventually, limit_s=40.0)
 
 @pytest.fixture
 def stack(valkey_url: str, tmp_path: Path, model_name: str) -> Iterator[Stack]:
-    with Stack(valkey_url, echo_models(tmp_path, model_name), LEASE_MS="1000") as stack:
+    nobody_elses = f"{valkey_url.removesuffix('/0')}/9"  # other tests' models would make it ready
+    with Stack(nobody_elses, echo_models(tmp_path, model_name), LEASE_MS="1000") as stack:
         yield stack
 
 

@@ -80,6 +80,7 @@ def test_it_says_what_it_tries_and_what_came_of_it(tuned: tuple[Path, subprocess
     assert str(folder / "tuned" / MODEL) in found
 
 
+@pytest.mark.soak  # that up serves what was found is below
 def test_what_was_found_is_not_searched_for_again(tuned: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, _ = tuned
     said = tune(folder, MODEL, "--json")
@@ -143,6 +144,7 @@ def test_interrupted_it_leaves_nothing_half_made(tmp_path: Path, number: signal.
     assert [path.suffix for path in (tmp_path / "tuned").iterdir()] == [".lock"]
 
 
+@pytest.mark.soak  # one that is interrupted is above
 def test_a_search_that_is_ended_is_no_fault_of_the_model(tmp_path: Path) -> None:
     with Running([sys.executable, "-m", "consumer.tune", "--model", MODEL, "--steps"], settings(tmp_path)) as search:
         search.until('"trying"')

@@ -132,7 +132,7 @@ def test_first_serves_nothing_before_it_has_searched(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.soak), signal.SIGKILL]
+    "number", [pytest.param(one, marks=pytest.mark.soak) for one in (signal.SIGTERM, signal.SIGINT)] + [signal.SIGKILL]
 )
 def test_a_consumer_that_searches_first_and_is_ended_takes_the_search_along(site: Site, number: signal.Signals) -> None:
     consumer = site.begin(TUNE="first")
@@ -181,6 +181,7 @@ def test_a_search_that_is_ended_leaves_torch_serving_and_another_consumer_search
     assert site.half_made() == []
 
 
+@pytest.mark.soak  # what the store says of it is in tests/unit/consumer/tuning
 def test_a_search_whose_result_cannot_be_kept_is_one_sentence_and_is_not_repeated(site: Site) -> None:
     site.tuned.parent.mkdir()
     site.tuned.write_text("in the way")

@@ -73,6 +73,7 @@ def test_a_request_that_meets_a_closed_connection_goes_again_where_that_adds_not
     assert site.runs_of("once-mine") == 1
 
 
+@pytest.mark.soak  # what pings are for is above
 def test_without_pings_an_idle_connection_is_not_asked(
     valkey_url: str, network: Proxy, model_name: str, tmp_path: Path
 ) -> None:

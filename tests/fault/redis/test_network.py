@@ -69,7 +69,7 @@ def test_row_15_the_answer_to_a_read_is_lost(
 
 
 @each_way
-@pytest.mark.parametrize("count", [1, 12], ids=["alone", "twelve"])
+@pytest.mark.parametrize("count", [pytest.param(1, id="alone", marks=pytest.mark.soak), pytest.param(12, id="twelve")])
 def test_row_16_the_answer_to_a_commit_is_lost(
     valkey_url: str, network: Proxy, model_name: str, tmp_path: Path, cuts: bool, count: int
 ) -> None:

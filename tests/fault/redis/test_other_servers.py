@@ -72,7 +72,9 @@ def cluster(folder: Path, nodes: int) -> Iterator[list[str]]:
         yield urls
 
 
-@pytest.mark.parametrize("nodes", [0, 1], ids=["no slots", "all slots"])
+@pytest.mark.parametrize(
+    "nodes", [pytest.param(0, id="no slots", marks=pytest.mark.soak), pytest.param(1, id="all slots")]
+)
 def test_cluster_mode_is_refused_by_every_process_and_command(tmp_path: Path, nodes: int) -> None:
     with cluster(tmp_path, nodes) as urls:
         for command in (

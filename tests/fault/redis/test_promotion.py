@@ -48,7 +48,9 @@ def ordinary_clients(server: EmbeddedServer) -> list[str]:
         return [one["cmd"] for one in found if one["id"] != str(client.client_id())]
 
 
-@pytest.mark.parametrize("cuts", [True, False], ids=["cut", "left open"])
+@pytest.mark.parametrize(
+    "cuts", [pytest.param(True, id="cut", marks=pytest.mark.soak), pytest.param(False, id="left open")]
+)
 def test_row_10_a_replica_is_promoted_by_hand(tmp_path: Path, model_name: str, cuts: bool) -> None:
     """The old primary becomes a replica. Its connections stay open in one case, and must be given up all the same."""
     with (

@@ -19,7 +19,8 @@ SECRET = "whsec_" + "A" * 43 + "="
 MODEL = "hook-survivor"
 COUNT = 40
 
-pytestmark = pytest.mark.fault
+# In every run, a batch with a webhook goes through the same in tests/fault/bulk.
+pytestmark = [pytest.mark.fault, pytest.mark.soak]
 
 
 def test_each_request_is_announced_after_everything_was_killed(tmp_path: Path) -> None:
