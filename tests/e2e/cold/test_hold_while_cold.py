@@ -11,10 +11,10 @@ import pytest
 from shared import keys
 from shared.redis.client import connect
 from tests.e2e.cold.crowd import Crowd, held, until_held
+from tests.e2e.models.slow_to_load import models_file
 from tests.e2e.stack import Stack, call
 from tests.helpers import eventually
 
-SLOW = "tests.e2e.models.slow_to_load:create"
 CROWD = 200
 
 
@@ -26,9 +26,9 @@ def gate(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def stack(valkey_url: str, tmp_path: Path, model_name: str, gate: Path) -> Iterator[Stack]:
-    path = tmp_path / "models.toml"
-    path.write_text(f'[models.{model_name}]\nfamily = "python"\nentry = "{SLOW}"\noptions = {{ file = "{gate}" }}\n')
-    with Stack(valkey_url, path, LEASE_MS="1000", DATA_DIR=str(tmp_path / "data")) as stack:
+    with Stack(
+        valkey_url, models_file(tmp_path, model_name, gate), LEASE_MS="1000", DATA_DIR=str(tmp_path / "data")
+    ) as stack:
         yield stack
 
 

@@ -27,3 +27,10 @@ class SlowToLoad(Lively):
 def create(options: dict[str, Any]) -> Model:
     """Make one."""
     return SlowToLoad(options)
+
+
+def models_file(folder: Path, model: str, gate: Path) -> Path:
+    """Write a ``models.toml`` with this model, which loads once there is a file ``gate``."""
+    path, entry = folder / "models.toml", f"{__name__}:create"
+    path.write_text(f'[models.{model}]\nfamily = "python"\nentry = "{entry}"\noptions = {{ file = "{gate}" }}\n')
+    return path

@@ -16,10 +16,9 @@ from shared import keys
 from shared.redis.client import connect
 from shared.wire.messages import Request, decode_reply, encode_request
 from tests.children import ROOT
+from tests.e2e.models.slow_to_load import models_file
 from tests.e2e.stack import Response, Stack, call
 from tests.helpers import eventually
-
-SLOW = "tests.e2e.models.slow_to_load:create"
 
 
 @pytest.fixture
@@ -30,9 +29,13 @@ def gate(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def stack(valkey_url: str, tmp_path: Path, model_name: str, gate: Path) -> Iterator[Stack]:
-    path = tmp_path / "models.toml"
-    path.write_text(f'[models.{model_name}]\nfamily = "python"\nentry = "{SLOW}"\noptions = {{ file = "{gate}" }}\n')
-    with Stack(valkey_url, path, LEASE_MS="1000", HOLD_WHILE_COLD="off", DATA_DIR=str(tmp_path / "data")) as stack:
+    with Stack(
+        valkey_url,
+        models_file(tmp_path, model_name, gate),
+        LEASE_MS="1000",
+        HOLD_WHILE_COLD="off",
+        DATA_DIR=str(tmp_path / "data"),
+    ) as stack:
         yield stack
 
 

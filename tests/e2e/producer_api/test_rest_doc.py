@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from consumer.models.base import IMAGES, RAW
 from shared.state.cards import TensorSpec
+from tests.e2e.examples import examples_of, run_example
 from tests.e2e.http_server import HttpServer
 from tests.fakes import ECHO, LABELS, InMemoryQueue, card, classify, echo
 
-_ROOT = Path(__file__).resolve().parents[3]
-_BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", (_ROOT / "docs/rest.md").read_text(encoding="utf-8"), re.DOTALL)
-_EXAMPLES = [line for kind, block in _BLOCKS for line in (block.splitlines() if kind == "sh" else [block])]
+_EXAMPLES = examples_of("docs/rest.md")
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +28,7 @@ def server() -> Iterator[HttpServer]:
 
 @pytest.mark.parametrize("example", _EXAMPLES, ids=range(len(_EXAMPLES)))
 def test_example(server: HttpServer, example: str) -> None:
-    here = example.replace("http://127.0.0.1:8000", f"http://127.0.0.1:{server.port}")
-    if example.startswith("import"):
-        command = [sys.executable, "-c", here]
-    else:
-        if shutil.which("curl") is None:
-            pytest.skip("curl is not installed")
-        command = ["bash", "-euo", "pipefail", "-c", here.replace("curl ", "curl -sS --fail-with-body ")]
-    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=20, check=False)
+    done = run_example(example, server.port)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout
 
