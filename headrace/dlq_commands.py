@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from .options import all_option, as_json_option, lane_option, yes_option
+from .options import as_json_option, lane_option, some_entries
 
 
 @click.group()
@@ -44,12 +44,7 @@ def show_letter(model: str, entry: str, lane: str, as_json: bool) -> None:
 
 
 @dlq.command("requeue")
-@click.argument("model")
-@click.argument("entries", nargs=-1)
-@lane_option
-@all_option
-@yes_option
-@as_json_option
+@some_entries
 def requeue_letters(model: str, entries: tuple[str, ...], lane: str, every: bool, yes: bool, as_json: bool) -> None:
     """Put dead letters of MODEL back into their lane, with a fresh deadline."""
     from .operate import dlq as command
@@ -60,12 +55,7 @@ def requeue_letters(model: str, entries: tuple[str, ...], lane: str, every: bool
 
 
 @dlq.command("drop")
-@click.argument("model")
-@click.argument("entries", nargs=-1)
-@lane_option
-@all_option
-@yes_option
-@as_json_option
+@some_entries
 def drop_letters(model: str, entries: tuple[str, ...], lane: str, every: bool, yes: bool, as_json: bool) -> None:
     """Delete dead letters of MODEL for good."""
     from .operate import dlq as command

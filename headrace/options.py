@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import click
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -16,3 +19,11 @@ wait_option = click.option(
 yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 lane_option = click.option("--lane", default="default", show_default=True, help="The lane.")
 all_option = click.option("--all", "every", is_flag=True, help="All of them.")
+
+
+def some_entries(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command what it needs to act on entries of a model's lane: some of them, or all."""
+    entries, model = click.argument("entries", nargs=-1), click.argument("model")
+    for option in (as_json_option, yes_option, all_option, lane_option, entries, model):
+        command = option(command)
+    return command

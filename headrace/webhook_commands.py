@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from .options import all_option, as_json_option, lane_option, yes_option
+from .options import as_json_option, lane_option, some_entries
 
 
 @click.group()
@@ -30,12 +30,7 @@ def list_webhooks(model: str, lane: str, count: int, as_json: bool) -> None:
 
 
 @webhooks.command("retry")
-@click.argument("model")
-@click.argument("entries", nargs=-1)
-@lane_option
-@all_option
-@yes_option
-@as_json_option
+@some_entries
 def retry_webhooks(model: str, entries: tuple[str, ...], lane: str, every: bool, yes: bool, as_json: bool) -> None:
     """Deliver webhooks of MODEL that were given up, with all attempts anew and under the same ids."""
     from .operate import webhooks as command
@@ -46,12 +41,7 @@ def retry_webhooks(model: str, entries: tuple[str, ...], lane: str, every: bool,
 
 
 @webhooks.command("drop")
-@click.argument("model")
-@click.argument("entries", nargs=-1)
-@lane_option
-@all_option
-@yes_option
-@as_json_option
+@some_entries
 def drop_webhooks(model: str, entries: tuple[str, ...], lane: str, every: bool, yes: bool, as_json: bool) -> None:
     """Delete webhooks of MODEL that were given up for good."""
     from .operate import webhooks as command

@@ -12,6 +12,7 @@ from producer_api.parsing.elements import is_finite_in_steps
 from producer_api.parsing.json_cuts import cut
 from producer_api.parsing.schemas import Parameters, PredictMsgpack, PredictRequest
 from producer_api.parsing.steps import LARGE_BYTES, Steps
+from producer_api.parsing.validation import reason
 from producer_api.store.reference import MEDIA_TYPE, Reference, parse
 from shared.names import is_name
 from shared.state.cards import Card
@@ -19,7 +20,7 @@ from shared.wire.messages import Request, Scalar, Tensor
 from shared.wire.outcomes import UNSUPPORTED_MEDIA_TYPE, RequestError, invalid, malformed
 
 from .codec import Decoded, Limits
-from .documents import from_json, from_msgpack, reason
+from .documents import from_json, from_msgpack
 from .negotiation import IMAGES, JSON, MSGPACK, RAW
 from .query_options import ID_RULE, query_options
 from .raw_bodies import check_picture, check_rows

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
+from producer_api.parsing import validation
 from producer_api.parsing.schemas import PredictMsgpack, PredictRequest
-from producer_api.parsing.validation import from_validation
+from producer_api.parsing.validation import from_validation, reason
 from shared.wire.messages import TOO_MANY_VALUES, WireError, unpack
 from shared.wire.outcomes import malformed
 
-_any_json = msgspec.json.Decoder(msgspec.Raw)
 _json_decoder = msgspec.json.Decoder(PredictRequest)
 _msgpack_decoder = msgspec.msgpack.Decoder(PredictMsgpack)
 
@@ -20,16 +20,7 @@ def from_json(body: bytes) -> PredictRequest:
     Raises:
         RequestError: ``MALFORMED`` or ``INVALID_INPUT``.
     """
-    try:
-        try:
-            return _json_decoder.decode(body)
-        except msgspec.ValidationError as error:
-            _any_json.decode(body)  # the first member that does not fit may stand before the first syntax error
-            raise from_validation(error) from None
-    except RecursionError:
-        raise malformed("The JSON is nested too deeply.", "body") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise malformed(f"The body is not valid JSON: {reason(error)}.", "body") from None
+    return validation.from_json(_json_decoder, body)
 
 
 def from_msgpack(body: bytes) -> PredictMsgpack:
@@ -73,9 +64,3 @@ def _check_keys(body: bytes) -> None:
             raise malformed("The message is not valid msgpack: a number is not allowed for map key.", "body") from None
         if "got `ext`" in str(error):
             raise malformed("Extension types are not part of the format.", "body") from None
-
-
-def reason(error: Exception) -> str:
-    """Return what a decoder says is wrong, in short."""
-    text = str(error).removeprefix("JSON is malformed: ").removeprefix("MessagePack data is malformed: ")
-    return text.strip().rstrip(".")[:120]

@@ -31,7 +31,7 @@ from shared.tracing.spans import RequestSpan
 from shared.wire.messages import Request
 from shared.wire.outcomes import CLIENT_CLOSED, EXPIRED, INTERNAL, OK, Outcome, RequestError, malformed
 
-from .codec import Decoded, Head, Response
+from .codec import Decoded, Head, Limits, Response
 from .context import AppContext
 from .encoding import size_of
 from .errors import from_fault, internal_error, refused
@@ -171,8 +171,7 @@ class Exchange:
             context.metrics.received.observe(len(body))
             decoded: Decoded | Steps[Decoded]
             if card is not None and head.model and head.idempotency_key is None:
-                limits = context.limits if head.later is None else context.later_limits
-                decoded = head.codec.decode(self._kind, body, head, card, limits, self.request_id)
+                decoded = head.codec.decode(self._kind, body, head, card, self._limits(), self.request_id)
             else:
                 steps = self._decode_in_steps(body)
                 is_long = len(body) > LARGE_BYTES or head.content_encoding is not None
@@ -197,11 +196,13 @@ class Exchange:
             self.start(body, self._respond)
 
         try:
-            limits = self._context.limits if head.later is None else self._context.later_limits
-            limit_s = head.codec.timeout_ms(head, body, limits) / 1000 - self._held_s
+            limit_s = head.codec.timeout_ms(head, body, self._limits()) / 1000 - self._held_s
             self._give_up = self._context.queue.await_card(self._state, len(body), limit_s, go_on, self._fail)
         except Exception as error:
             self._fail(error)
+
+    def _limits(self) -> Limits:
+        return self._context.limits if self.head.later is None else self._context.later_limits
 
     def _decode_in_steps(self, body: bytes) -> Steps[Decoded]:
         """Decode a request whose body names the model, or that came with an idempotency key."""
@@ -214,8 +215,7 @@ class Exchange:
             raise _NotDescribed(body)
         if key is not None:
             self.request_id = id_of_key(key, b"" if head.client is None else head.client.key.digest)
-        limits = self._context.limits if head.later is None else self._context.later_limits
-        made = codec.decode(self._kind, body, head, card, limits, self.request_id)
+        made = codec.decode(self._kind, body, head, card, self._limits(), self.request_id)
         decoded = made if isinstance(made, Decoded) else (yield from made)
         if key is None:
             return decoded

@@ -6,13 +6,12 @@ that of https://html.spec.whatwg.org/multipage/server-sent-events.html.
 
 from __future__ import annotations
 
-import asyncio
+from contextlib import suppress
 
 from msgspec import UNSET
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from producer_api.http.guarded_protocol import ON_GONE
 from producer_api.inference.context import AppContext
 from producer_api.inference.encoding import json_encoder
 from producer_api.inference.later.responses import location
@@ -21,6 +20,7 @@ from producer_api.later.listening import Listener
 from producer_api.parsing.schemas import RequestEvent
 from shared.wire.outcomes import UNKNOWN_REQUEST, RequestError
 
+from .gone import ClientGone, ended_with_client
 from .requests import listening, names_of, place
 
 PATH = "/v1/models/{model}/requests/{id}/events"
@@ -47,22 +47,8 @@ class Events:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; ends with the later request, the client, or the front end."""
-        task, is_gone = asyncio.current_task(), False
-
-        def gone() -> None:
-            nonlocal is_gone
-            is_gone = True
-            if task is not None:
-                task.cancel()
-
-        scope[ON_GONE] = gone
-        try:
+        with suppress(ClientGone), ended_with_client(scope):
             await self._answer(Request(scope), send)
-        except asyncio.CancelledError:
-            if not is_gone:
-                raise
-        finally:
-            del scope[ON_GONE]
 
     async def _answer(self, request: Request, send: Send) -> None:
         context = self._context

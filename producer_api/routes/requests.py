@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from producer_api.auth import Client
-from producer_api.http.guarded_protocol import ON_GONE
 from producer_api.inference.codec import Response as Encoded
 from producer_api.inference.context import AppContext
 from producer_api.inference.dialects import Dialects
@@ -39,6 +37,7 @@ from shared.wire.outcomes import (
     malformed,
 )
 
+from .gone import ClientGone, ended_with_client
 from .models import json_response
 
 PATH = "/v1/models/{model}/requests/{id}"
@@ -59,23 +58,11 @@ class Requests:
 
     async def answer(self, request: Request) -> Response:
         """Answer either method, as long as the client is there."""
-        task, is_gone = asyncio.current_task(), False
-
-        def gone() -> None:
-            nonlocal is_gone
-            is_gone = True
-            if task is not None:
-                task.cancel()
-
-        request.scope[ON_GONE] = gone
         try:
-            return await (self._cancel(request) if request.method == "DELETE" else self._find(request))
-        except asyncio.CancelledError:
-            if not is_gone:
-                raise
+            with ended_with_client(request.scope):
+                return await (self._cancel(request) if request.method == "DELETE" else self._find(request))
+        except ClientGone:
             return Response(status_code=CLIENT_CLOSED.status)
-        finally:
-            del request.scope[ON_GONE]
 
     async def _find(self, request: Request) -> Response:
         """Give the stored answer, or say how the request stands."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Final, Protocol
 
 from msgspec import Struct
 
-from shared.wire.outcomes import RequestError
+from shared.wire.outcomes import RequestError, malformed
 
 MOST_NAME: Final = 256
 """Characters in an item's own name."""
@@ -45,6 +46,45 @@ class Reader(Protocol):
     def close(self) -> Iterator[Item]:
         """Take note that this was all of it."""
         ...
+
+
+class SteppedReader(ABC):
+    """A reader whose format is parsed in steps: ``_parse`` asks for more whenever what has come is not enough.
+
+    Args:
+        before: bytes that stand before the upload.
+        is_cut: sentence that refuses an upload which ends too early.
+    """
+
+    def __init__(self, is_cut: str, before: bytes = b"") -> None:
+        self._buffer, self._is_cut, self._is_ended = bytearray(before), is_cut, False
+        self._steps = self._parse()
+
+    def feed(self, data: bytes) -> Iterator[Item]:
+        """See the interface."""
+        self._buffer += data
+        while (item := next(self._steps)) is not None:
+            yield item
+
+    def close(self) -> Iterator[Item]:
+        """See the interface."""
+        self._is_ended = True
+        yield from self.feed(b"")
+
+    @abstractmethod
+    def _parse(self) -> Iterator[Item | None]:
+        """Yield items, and None where more of the upload is needed; after its end the latter only."""
+
+    def _more(self) -> Iterator[None]:
+        if self._is_ended:
+            raise malformed(self._is_cut, "body")
+        yield None
+
+    def _skip_the_rest(self) -> Iterator[None]:
+        """Look at nothing that follows."""
+        while True:
+            self._buffer.clear()
+            yield None
 
 
 def name_of(text: str) -> str:

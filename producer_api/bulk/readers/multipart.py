@@ -8,7 +8,7 @@ from typing import Final
 
 from shared.wire.outcomes import BODY_TOO_LARGE, RequestError, malformed
 
-from .items import Item, name_of
+from .items import Item, SteppedReader, name_of
 
 MOST_HEAD_BYTES: Final = 8 * 1024
 """Headers of one part; and what may come before the first."""
@@ -31,7 +31,7 @@ def boundary_of(content_type: bytes) -> bytes:
     return found[1] or found[2]
 
 
-class Multipart:
+class Multipart(SteppedReader):
     """Cuts a multipart upload. A part that is too large errs alone.
 
     Args:
@@ -41,35 +41,15 @@ class Multipart:
     def __init__(self, boundary: bytes, most_part_bytes: int) -> None:
         self._delimiter = b"\r\n--" + boundary
         self._most_part_bytes = most_part_bytes
-        self._buffer = bytearray(b"\r\n")  # before the first boundary there need be no line
-        self._is_ended = False
-        self._steps = self._parse()
-
-    def feed(self, data: bytes) -> Iterator[Item]:
-        """See the interface."""
-        self._buffer += data
-        while (item := next(self._steps)) is not None:
-            yield item
-
-    def close(self) -> Iterator[Item]:
-        """See the interface."""
-        self._is_ended = True
-        yield from self.feed(b"")
+        # Before the first boundary there need be no line.
+        super().__init__("The upload ends before its last boundary.", b"\r\n")
 
     def _parse(self) -> Iterator[Item | None]:
-        """Yield items, and None where more of the upload is needed; after its end the latter only."""
         yield from self._skip_preamble()
         while (yield from self._has_part()):
             head = yield from self._head()
             yield (yield from self._part(head))
-        while True:  # what follows the last boundary is not looked at
-            self._buffer.clear()
-            yield None
-
-    def _more(self) -> Iterator[None]:
-        if self._is_ended:
-            raise malformed("The upload ends before its last boundary.", "body")
-        yield None
+        yield from self._skip_the_rest()
 
     def _skip_preamble(self) -> Generator[Item | None, None, None]:
         while (at := self._buffer.find(self._delimiter)) < 0:

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from shared.wire.outcomes import BODY_TOO_LARGE, RequestError, invalid, malformed
 
-from .items import Item, name_of
+from .items import Item, SteppedReader, name_of
 
 MOST_RATIO: Final = 100
 """How many times its bytes an entry may expand to. Photographs hardly shrink; a bomb shrinks a thousand times."""
@@ -52,7 +52,7 @@ class _Entry(Struct):
         return bool(self.flags & _STREAMED)
 
 
-class Zip:
+class Zip(SteppedReader):
     """Cuts a zip into its files. Folders, hidden files and what macOS adds are left out.
 
     Args:
@@ -62,24 +62,10 @@ class Zip:
 
     def __init__(self, most_file_bytes: int, most_bytes: int) -> None:
         self._most_file_bytes, self._most_bytes = most_file_bytes, most_bytes
-        self._buffer = bytearray()
         self._expanded = self._entries = 0
-        self._is_ended = False
-        self._steps = self._parse()
-
-    def feed(self, data: bytes) -> Iterator[Item]:
-        """See the interface."""
-        self._buffer += data
-        while (item := next(self._steps)) is not None:
-            yield item
-
-    def close(self) -> Iterator[Item]:
-        """See the interface."""
-        self._is_ended = True
-        yield from self.feed(b"")
+        super().__init__("The zip ends before its directory does: it is not complete.")
 
     def _parse(self) -> Iterator[Item | None]:
-        """Yield items, and None where more of the upload is needed; after its end the latter only."""
         while (mark := (yield from self._take(4))) == _LOCAL:
             self._entries += 1
             entry = yield from self._entry()
@@ -89,14 +75,7 @@ class Zip:
         listed = yield from self._directory(mark)
         if listed != self._entries:
             raise malformed(f"The zip's directory lists {listed} entries, and {self._entries} came before it.", "body")
-        while True:
-            self._buffer.clear()
-            yield None
-
-    def _more(self) -> Iterator[None]:
-        if self._is_ended:
-            raise malformed("The zip ends before its directory does: it is not complete.", "body")
-        yield None
+        yield from self._skip_the_rest()
 
     def _take(self, count: int) -> Steps:
         while len(self._buffer) < count:

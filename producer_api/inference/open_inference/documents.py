@@ -12,11 +12,11 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
+from producer_api.parsing import validation
 from producer_api.parsing.schemas import Shape
-from producer_api.parsing.validation import from_validation
 from shared.state.cards import ITEM_BYTES
 from shared.wire.messages import MAX_INPUTS, MAX_TEXT
-from shared.wire.outcomes import UNSUPPORTED, RequestError, malformed
+from shared.wire.outcomes import UNSUPPORTED, RequestError
 
 MOST_PRIORITY = 2**32 - 1
 MOST_TIMEOUT_US = 2**63 - 1
@@ -147,7 +147,6 @@ class InferError(Struct, frozen=True):
 
 
 _decoder = msgspec.json.Decoder(InferRequest)
-_any_json = msgspec.json.Decoder(msgspec.Raw)
 
 
 def from_json(document: bytes) -> InferRequest:
@@ -156,17 +155,7 @@ def from_json(document: bytes) -> InferRequest:
     Raises:
         RequestError: ``MALFORMED`` or ``INVALID_INPUT``.
     """
-    try:
-        try:
-            return _decoder.decode(document)
-        except msgspec.ValidationError as error:
-            _any_json.decode(document)  # the first member that does not fit may stand before the first syntax error
-            raise from_validation(error) from None
-    except RecursionError:
-        raise malformed("The JSON is nested too deeply.", "body") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        reason = str(error).removeprefix("JSON is malformed: ").strip().rstrip(".")[:120]
-        raise malformed(f"The body does not begin with valid JSON: {reason}.", "body") from None
+    return validation.from_json(_decoder, document, "The body does not begin with valid JSON")
 
 
 def unsupported(what: str, field: str | None = None) -> RequestError:
