@@ -93,6 +93,11 @@ def reply_stream(model: str, lane: str, instance: str) -> str:
     return f"hr:{{{model}}}:rs:{lane}:{instance}"
 
 
+def record(model: str, lane: str, request_id: str) -> str:
+    """Stream of the frames of one generation; see ``shared/redis/lua/streams.lua``. Stays as long as its reply."""
+    return f"hr:{{{model}}}:g:{lane}:{request_id}"
+
+
 def workers(model: str) -> str:
     """Sorted set: live workers scored by the Redis time in milliseconds of their last heartbeat."""
     return f"hr:{{{model}}}:workers"

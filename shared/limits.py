@@ -22,6 +22,9 @@ LUA_LIMIT_BYTES: Final = 16 * 1024
 REPLY_STREAM_CAP: Final = 10_000
 """Most entries of a reply stream, approximately."""
 
+FRAME_STREAM_CAP: Final = 1_000
+"""The same where frames are added, many in one entry: whoever misses one reads the record instead."""
+
 ENDS_CAP: Final = 10_000
 """Most entries of a stream of ends, approximately."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Protocol
 
 import msgspec
@@ -80,6 +80,52 @@ class Completion(msgspec.Struct, frozen=True):
         return self.lane, self.entry_id
 
 
+class Emission(msgspec.Struct, frozen=True):
+    """A part of an answer that is still being made, as ``emit`` takes it.
+
+    Attributes:
+        reply_to: instance whose reply stream gets it, too; empty for none.
+        expiry_ms: how long the record stays from now on; 0 leaves that as it is, which the first frame may not.
+        seq: number of the frame in its record, from 0.
+        frame: encoded, see ``shared/wire/frames.py``.
+    """
+
+    entry_id: bytes
+    request_id: str
+    reply_to: str
+    expiry_ms: int
+    seq: int
+    frame: bytes
+    lane: str = DEFAULT_LANE
+
+    @property
+    def claim(self) -> Claim:
+        """What names its entry among all."""
+        return self.lane, self.entry_id
+
+
+class Emitted(IntEnum):
+    """What became of a frame.
+
+    Attributes:
+        LOST: the entry is not this worker's any more: it was cancelled, or another one has it.
+        WRITTEN: by this call.
+        REPEATED: it was there before.
+        TAKEN: the id is answered, or another entry of this id writes the record; this one is to run without frames.
+        GONE: frames before this one are missing; there can be no more.
+        FULL: the server has no memory for it now; it may be written later.
+        REFUSED: Redis did not take it.
+    """
+
+    LOST = 0
+    WRITTEN = 1
+    REPEATED = 2
+    TAKEN = 3
+    GONE = 4
+    FULL = 5
+    REFUSED = 6
+
+
 class Cause(StrEnum):
     """Why something is a dead letter.
 
@@ -129,6 +175,26 @@ class Depth:
     bytes: LaneBytes | None = None
 
 
+class Records(Protocol):
+    """The records of the generations that one consumer runs.
+
+    Methods may be called from several threads, ``emit`` from one at a time. Every one raises ``StreamDown`` when the
+    queue does not answer.
+    """
+
+    def emit(self, frames: Sequence[Emission]) -> list[Emitted]:
+        """Write frames of generations that this worker holds, each once, and hint at them; returns what became of each.
+
+        Repeating a call after an error is harmless.
+        """
+
+    def record(self, claim: Claim, request_id: str) -> list[bytes]:
+        """Return the frames that the record of a generation holds, the first one first; none of another entry's."""
+
+    def hand_over(self, claims: Sequence[Claim]) -> int:
+        """Let the leases of entries end at once, so that another consumer takes them over; returns how many."""
+
+
 class WorkStream(Protocol):
     """The work of one model, seen from one consumer: a stream for each lane.
 
@@ -139,6 +205,7 @@ class WorkStream(Protocol):
     """
 
     clock: RedisClock
+    records: Records
 
     def read(self, max_entries: int, *, wait: bool = True) -> list[Entry]:
         """Claim up to ``max_entries`` new entries; waits a bounded time for the first.

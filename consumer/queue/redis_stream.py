@@ -22,6 +22,7 @@ from . import switch_turn
 from .fair_share import FairShare
 from .interface import FUTURE_MS, NO_ROOM, Claim, Completion, Dead, Depth, Entry, StreamDown, StreamGone
 from .redis_lanes import LaneReader, depth, entries, milliseconds
+from .redis_records import RedisRecords
 from .redis_terminations import TerminationsReader
 
 log = logging.getLogger(__name__)
@@ -44,13 +45,14 @@ class RedisStream:
         self._model, self._worker = model, worker
         self._work = keys.work(model, MAIN)
         self._stream_ms = settings.reply_expiry_ms(settings.max_timeout_ms)
-        # Reading, committing, beating, renewing and listening each happen on a thread and a connection of their own.
+        # Reading, committing, beating, renewing, listening and emitting each have a thread, and a connection once used.
         self._client = connect(settings.redis_address, settings.socket_timeout_s, settings.redis_ping_s, is_spared=True)
-        self._links = tuple(SyncLink(self._client) for _ in range(5))
-        self._reading, self._committing, self._beating, self._keeping, self._listening = self._links
+        self._links = tuple(SyncLink(self._client) for _ in range(6))
+        self._reading, self._committing, self._beating, self._keeping, self._listening, emitting = self._links
         self._fair_share = FairShare({MAIN: 1.0})
         self._lanes = LaneReader(self._reading, model, worker, settings.block_ms)
         self._terminations = TerminationsReader(self._listening, model, settings.block_ms)
+        self.records = RedisRecords(emitting, model, worker, settings, self._loaded, self._client)
         self._claimed_after: dict[str, bytes] = {}
         self._portion = Portion()
         self._found: list[bytes] = []

@@ -44,6 +44,7 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
         Rights("exists lindex unlink", "hr:{m}:r:*"),
         Rights("zcard zincrby zmscore zrange zrangebyscore zrem zscore unlink", "hr:{m}:b:* hr:{m}:jb:*"),
         Rights("xtrim", "hr:{m}:rs:*"),
+        Rights("xread xrange unlink", "hr:{m}:g:*"),
         Rights("xread", "%R~hr:{m}:rs:* %R~hr:{m}:x:*"),
         Rights("memory|usage pexpire xadd", "hr:{m}:x:*"),
         Rights("get set unlink", "hr:{m}:d:*"),
@@ -85,6 +86,7 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
         Rights("exists xdel xlen xrange xrevrange", "hr:{m}:dlq:*"),
         Rights("unlink", "hr:{m}:q:* hr:{m}:dlq:* hr:{m}:x:*"),  # all in one command
         Rights("unlink", "hr:{m}:r:* hr:{m}:d:*"),
+        Rights("unlink", "hr:{m}:g:*"),
         Rights("exists", "hr:{m}:r:*"),
         Rights("get", "%R~hr:{m}:bytes %R~hr:{m}:kept"),
         Rights("zcard zincrby zmscore zrange zrangebyscore zrem zscore unlink", "hr:{m}:b:*"),
@@ -148,7 +150,7 @@ def producer_rule(name: str, model: str, lane: str, password: str, database: int
         Rights(_CONNECTION),
         Rights("xadd", f"%W~hr:{{m}}:q:{lane} %W~hr:{{m}}:x:{lane}"),
         Rights("blpop lindex unlink", f"hr:{{m}}:r:{lane}:*"),
-        Rights("xread", f"%R~hr:{{m}}:rs:{lane}:* %R~hr:{{m}}:x:{lane}"),
+        Rights("xread", f"%R~hr:{{m}}:rs:{lane}:* %R~hr:{{m}}:x:{lane} %R~hr:{{m}}:g:{lane}:*"),
     )
     own, *selectors = (one.text(model) for one in rights)
     return _line(f"user {name} reset on {password} -@all", own, selectors, database)

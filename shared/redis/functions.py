@@ -8,7 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from shared.limits import DEAD_LETTERS_BYTES, DEAD_LETTERS_CAP, HINT_LIMIT_BYTES, REPLY_STREAM_CAP
+from shared.limits import (
+    DEAD_LETTERS_BYTES,
+    DEAD_LETTERS_CAP,
+    FRAME_STREAM_CAP,
+    HINT_LIMIT_BYTES,
+    REPLY_STREAM_CAP,
+)
 
 ADMIT = "hr1_admit"
 COMMIT = "hr1_commit"
@@ -42,6 +48,8 @@ BULK_CLAIM = "hr1_bulk_claim"
 BULK_SAVE = "hr1_bulk_save"
 BULK_CANCEL = "hr1_bulk_cancel"
 BULK_FORGET = "hr1_bulk_forget"
+EMIT = "hr1_emit"
+HAND_OVER = "hr1_hand_over"
 
 
 NOT_ASKED_BEFORE = "0"
@@ -80,6 +88,29 @@ class Letter(Protocol):
     def reason(self) -> str: ...
     @property
     def crashes(self) -> int: ...
+
+
+class Emission(Protocol):
+    """One frame of an answer that is still being made.
+
+    Attributes:
+        reply_to: instance whose reply stream gets the frame, too; empty for none.
+        expiry_ms: how long the record stays from now on; 0 leaves that as it is.
+        seq: number of the frame in its record, from 0.
+    """
+
+    @property
+    def entry_id(self) -> bytes: ...
+    @property
+    def request_id(self) -> str: ...
+    @property
+    def reply_to(self) -> str: ...
+    @property
+    def expiry_ms(self) -> int: ...
+    @property
+    def seq(self) -> int: ...
+    @property
+    def frame(self) -> bytes: ...
 
 
 def check(ttl_ms: int, expiry_ms: int, fingerprint: str) -> str:
@@ -311,6 +342,21 @@ def bulk_cancel(work: str, batch_id: str) -> Command:
 def bulk_forget(work: str, batch_id: str, epoch: str) -> Command:
     """Delete what Redis has of a bulk batch."""
     return ["FCALL", BULK_FORGET, 1, work, batch_id, epoch]
+
+
+def emit(
+    work: str, worker: str, stream_ms: int, emissions: Iterable[Emission], *, cap: int = FRAME_STREAM_CAP
+) -> Command:
+    """Write frames into the records of what a worker holds, and hint at them."""
+    command: Command = ["FCALL", EMIT, 1, work, worker, cap, stream_ms]
+    for one in emissions:
+        command += (one.entry_id, one.request_id, one.reply_to, one.expiry_ms, one.seq, one.frame)
+    return command
+
+
+def hand_over(work: str, worker: str, idle_ms: int, entries: Iterable[bytes]) -> Command:
+    """Let the leases of a worker's entries end; ``idle_ms`` is a lease."""
+    return ["FCALL", HAND_OVER, 1, work, worker, idle_ms, *entries]
 
 
 def _flat(fields: Mapping[str, str | int]) -> list[Any]:

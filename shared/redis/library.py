@@ -31,6 +31,7 @@ _CHAPTERS: Final = (
     "bytes",
     "webhooks",
     "later",
+    "streams",
     "admit",
     "commit",
     "dead",

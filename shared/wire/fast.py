@@ -17,7 +17,7 @@ from shared.limits import LONGEST_MS, MAX_VALUES
 from shared.names import is_name
 
 from . import messages
-from .messages import Fault, ModelTag, Prediction, Reply, Request, Tensor, Timing, WireError
+from .messages import Fault, Generated, ModelTag, Prediction, Reply, Request, Tensor, Timing, WireError
 
 ShortText = Annotated[str, Meta(max_length=messages.MAX_TEXT)]
 
@@ -62,6 +62,7 @@ class _Reply(Struct):
     error: Fault | None = None
     warnings: tuple[str, ...] = ()
     at_store: str | None = None
+    generated: Generated | None = None
 
 
 class _Part(Struct):
@@ -163,12 +164,13 @@ def decode_reply(message: bytes) -> Reply:
         found.error,
         found.warnings,
         found.at_store,
+        found.generated,
     )
 
 
 def encode_reply(reply: Reply) -> bytes:
     """Encode a reply, see :func:`shared.wire.messages.encode_reply`."""
-    if reply.fault is not None or reply.at_store is not None:
+    if reply.fault is not None or reply.at_store is not None or reply.generated is not None:
         return messages.encode_reply(reply)
     return _encoder.encode(
         _Answer(

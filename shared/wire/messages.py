@@ -20,6 +20,8 @@ from msgspec.structs import asdict
 from shared.limits import LONGEST_MS, MAX_VALUES
 from shared.names import is_name
 
+from .generated import Generated as Generated
+from .generated import generated_from
 from .senders import sender_of as sender_of
 from .tensors import MAX_DIMENSIONS as MAX_DIMENSIONS
 from .tensors import MAX_TEXT as MAX_TEXT
@@ -308,7 +310,7 @@ class Prediction(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """One reply. Exactly one of ``predictions``, ``outputs``, ``fault`` and ``at_store`` is set.
+    """One reply. Exactly one of ``predictions``, ``outputs``, ``fault``, ``at_store`` and ``generated`` is set.
 
     ``warnings`` are sentences about the model that every answer carries, such as that its weights are random.
     ``at_store`` says where in the result store the whole reply is (``shared/results/references.py``).
@@ -323,6 +325,7 @@ class Reply(msgspec.Struct, frozen=True):
     fault: Fault | None = None
     warnings: Sequence[str] = ()
     at_store: str | None = None
+    generated: Generated | None = None
 
 
 def encode_reply(reply: Reply) -> bytes:
@@ -348,6 +351,8 @@ def encode_reply(reply: Reply) -> bytes:
         message["error"] = asdict(reply.fault)
     elif reply.at_store is not None:
         message["at_store"] = reply.at_store
+    elif reply.generated is not None:
+        message["generated"] = msgspec.to_builtins(reply.generated)
     if reply.warnings:
         message["warnings"] = reply.warnings
     return msgpack.packb(message)  # type: ignore[no-any-return]
@@ -383,6 +388,7 @@ def decode_reply(message: bytes, most_values: int = sys.maxsize) -> Reply:
             fault=None if error is None else Fault(error["code"], error["message"], error.get("field")),
             warnings=value.get("warnings", ()),
             at_store=value.get("at_store"),
+            generated=generated_from(value.get("generated")),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise WireError(f"The reply is incomplete: {error!r}.") from None

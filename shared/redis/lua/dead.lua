@@ -51,6 +51,9 @@ register('hr1_dead', ON_A_FULL_SERVER, function(key, args)
       local message = field(fields, 'm') or ''
       trouble = status_of(pcall(add_letter, key.dead, most, most_bytes, entry, id, message, reason, crashes))
       redis.pcall('XDEL', key.work, entry)
+      if id ~= '' then
+        forget_record(key, id)
+      end
     end
     local status = ours and 1 or 0
     if id ~= '' then
@@ -89,6 +92,7 @@ register('hr1_requeue', ON_A_FULL_SERVER, function(key, args)
     if id ~= '' then
       redis.call('UNLINK', key.reply .. id, key.flight .. id)
       pcall(forget, key, id)
+      forget_record(key, id)
       pcall(later_reopened, key, id, entry)
     end
     redis.call('XDEL', key.dead, letter)

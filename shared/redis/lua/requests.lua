@@ -32,6 +32,9 @@ register('hr1_cancel', ON_A_FULL_SERVER, function(key, args)
     if noted == entry then
       redis.call('UNLINK', key.flight .. id)
     end
+    if claimed then
+      forget_record(key, id)
+    end
     if claimed or args[1] == '1' then
       announce(key, entry, id, 'cancelled')
     end

@@ -374,6 +374,8 @@ CALLS = {
         functions.REPAIR,
         functions.BYTES,
         functions.VERSION,
+        functions.EMIT,
+        functions.HAND_OVER,
     ),
     "operator": (
         functions.REQUEUE,
@@ -407,6 +409,20 @@ def begin(server: Server) -> None:
     assert server.call("consumer", functions.BEGIN, "w3", entry, 2) == 1
     assert entry in [row[0] for row in server.call("consumer", functions.RECLAIM, "w4", 0, 10)]
     assert server.call("consumer", functions.COMMIT, 9, 9000, 99, entry, "begun", "fe", 9000, "reply") == [1]
+
+
+def stream(server: Server) -> None:
+    entry = server.admit("streamed")
+    server.claim("w9")
+    frame = (entry, "streamed", "fe", 9000, 0, b"frame")
+    assert server.call("consumer", functions.EMIT, "w9", 9, 9000, *frame) == [1]
+    record = keys.record(MODEL, "default", "streamed")
+    assert server.does("consumer", "XRANGE", record, "-", "+")[0][0] == b"1-0"
+    assert server.does("producer", "XREAD", "STREAMS", record, "0")
+    assert server.does("front_end", "XRANGE", record, "-", "+")
+    assert server.call("consumer", functions.HAND_OVER, "w9", 9000, entry) == 1
+    assert server.call("front_end", functions.CANCEL, "0", "streamed", entry) == [b"claimed"]
+    assert server.does("administrator", "EXISTS", record) == 0
 
 
 def bury_and_requeue(server: Server) -> None:
@@ -608,6 +624,7 @@ SCENARIOS = {
     lanes_for("consumer"): (functions.LANES, functions.REPAIR),
     lanes_for("operator"): (functions.LANES, functions.REPAIR),
     begin: (functions.BEGIN, functions.RENEW, functions.CLAIMED, functions.RECLAIM, functions.COMMIT),
+    stream: (functions.EMIT, functions.HAND_OVER, functions.CANCEL),
     bury_and_requeue: (functions.DEAD, functions.REQUEUE),
     come_and_go: (functions.VERSION, functions.HEARTBEAT, functions.LEAVE, functions.REAP),
     ask_twice: (functions.ADMIT,),

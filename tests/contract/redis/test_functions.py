@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import redis
 
-from consumer.queue.interface import Completion, Dead
+from consumer.queue.interface import Completion, Dead, Emission
 from shared import keys
 from shared.names import NAME_PATTERN
 from shared.redis import functions, library
@@ -99,6 +99,8 @@ def test_every_function_takes_what_its_encoder_makes(server: Server) -> None:
         (step(work, b"ab", 0), [0, 0]),
         (functions.webhook_retry(work, ["1-1"]), [b"gone"]),
         (functions.overdue(work, 10), [0, 0, 0]),
+        (functions.emit(work, "one", 1000, [Emission(b"1-1", "a", "me", 1000, 0, b"frame")]), [0]),
+        (functions.hand_over(work, "one", 1000, [b"1-1"]), 0),
         (functions.repair(work, 10, 1000), [0, 0]),
         (functions.repair(work, 10), [0, 0]),
         (functions.leave(work, "one"), 0),
