@@ -53,7 +53,7 @@ FLOORS = {
         ("__main__",),
     ),
     "consumer": (
-        ("batch_threads", "batching/", "cpu_affinity", "fork_guard", "models/pictures/", "process_end", "queue/"),
+        ("batch_threads", "batching/", "cpu_affinity", "fork_guard", "generation/", "models/pictures/", "process_end", "queue/"),
         ("config", "events", "heartbeat", "runtimes/"),
         ("metrics", "models/", "runtimes/pytorch/"),
         ("guarded_threads", "models/own/", "runtimes/exported/"),

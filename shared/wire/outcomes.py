@@ -26,6 +26,7 @@ class Outcome:
 OK = Outcome("ok", 200)
 ACCEPTED = Outcome("accepted", 202)
 MALFORMED = Outcome("malformed", 400)
+CONTEXT_LENGTH_EXCEEDED = Outcome("context_length_exceeded", 400)
 UNAUTHORIZED = Outcome("unauthorized", 401)
 NOT_FOUND = Outcome("not_found", 404)
 UNKNOWN_MODEL = Outcome("unknown_model", 404)
@@ -78,6 +79,7 @@ ALL = (
     OK,
     ACCEPTED,
     MALFORMED,
+    CONTEXT_LENGTH_EXCEEDED,
     UNAUTHORIZED,
     NOT_FOUND,
     UNKNOWN_MODEL,

@@ -1,0 +1,80 @@
+"""The engines that the contract holds for, and what tests do with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from consumer.generation import null_engine
+from consumer.generation.engine import Engine, Finish, Sequence, Step, TokenLogprobs
+from consumer.generation.null_engine import NullEngine
+from shared.wire.outcomes import RequestError
+
+CONTEXT = 96
+
+
+@dataclass
+class Kind:
+    """One kind of engine: ``make(slots, prefill)`` with a context of ``CONTEXT`` tokens.
+
+    ``prefill`` is how many tokens of prompts a step may read, where the engine has such a limit.
+    """
+
+    make: Callable[[int, int], Engine]
+    encode: Callable[[str], tuple[int, ...]]
+    decode: Callable[[Iterable[int]], str]
+    end: int
+
+
+@dataclass
+class Ended:
+    """What came of one sequence."""
+
+    tokens: list[int] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
+    finish: Finish | None = None
+    error: RequestError | None = None
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
+    def take(self, step: Step) -> None:
+        assert self.finish is None, "a step after the end"
+        self.tokens += step.tokens
+        self.texts.append(step.text)
+        self.logprobs += step.logprobs
+        self.finish, self.error = step.finish, step.error
+
+
+def take(ended: dict[str, Ended], steps: Iterable[Step]) -> None:
+    for step in steps:
+        ended.setdefault(step.id, Ended()).take(step)
+
+
+def run(engine: Engine, sequences: Iterable[Sequence], most_steps: int = 2000) -> dict[str, Ended]:
+    """Run sequences to their ends; they join as slots come free."""
+    waiting, ended = list(sequences), dict[str, Ended]()
+    ids = [one.id for one in waiting]
+    for _ in range(most_steps):
+        while waiting and engine.capacity().slots:
+            engine.start(waiting.pop(0))
+        take(ended, engine.step())
+        if all(id in ended and ended[id].finish for id in ids):
+            return {id: ended[id] for id in ids}
+    raise AssertionError(f"not finished after {most_steps} steps: {[id for id in ids if id not in ended]}")
+
+
+def sequence(kind: Kind, id: str = "a", prompt: str = "abc", max_tokens: int = 12, **more: Any) -> Sequence:
+    return Sequence(id, kind.encode(prompt), max_tokens, **more)
+
+
+def null() -> Kind:
+    return Kind(
+        lambda slots, prefill: NullEngine(slots, CONTEXT),
+        null_engine.encode,
+        lambda tokens: null_engine.decode(list(tokens)),
+        null_engine.END,
+    )
