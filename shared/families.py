@@ -72,6 +72,12 @@ FAMILIES = {
         "onnxruntime",
         is_checked=False,
     ),
+    "generate": Family(
+        "consumer.models.generate.generate_family:build",
+        {"architecture": "'null', or a network"},
+        "torch",
+        is_checked=False,
+    ),
     "python": Family("consumer.models.own.python_family:build", {"entry": "'package.module:factory'"}),
 }
 

@@ -123,6 +123,7 @@ class Settings:
     write_timeout_s: float = _number(30, 0.1, 3600)
     max_sending_bytes: int = _whole(0, 0, 1 << 40)
     drain_s: float = _number(0, 0, 3600)
+    generation_drain_ms: int = _whole(3_000, 0, 3_600_000)
     front_ends: int = _whole(0, 0, MOST_FRONT_ENDS)
     results: str | None = _setting(None, parse.store)
     results_mb: int = _whole(4096, 1, 1 << 30)

@@ -10,7 +10,19 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from consumer.queue.fair_share import FairShare
-from consumer.queue.interface import NO_ROOM, Claim, Completion, Dead, Depth, Entry, StreamDown, StreamGone
+from consumer.queue.interface import (
+    NO_ROOM,
+    Claim,
+    Completion,
+    Dead,
+    Depth,
+    Emission,
+    Emitted,
+    Entry,
+    Record,
+    StreamDown,
+    StreamGone,
+)
 from shared.keys import DEFAULT_LANE
 from shared.limits import HINT_LIMIT_BYTES, REPLY_STREAM_CAP
 from shared.redis.clock import RedisClock
@@ -79,6 +91,8 @@ class InMemoryLane:
         self.serving = Serving.OPEN
         self.turn: tuple[str, float] = ("", 0.0)
         self.cancelled: list[bytes] = []
+        self.records: dict[str, tuple[bytes, list[bytes], float]] = {}
+        self.frames: list[tuple[str, bytes]] = []
         self.others: dict[str, tuple[InMemoryLane, float]] = {}
 
     def create(self, name: str, weight: float = 1.0) -> InMemoryLane:
@@ -191,6 +205,7 @@ class InMemoryStream:
         self._lanes = {DEFAULT_LANE: lane}
         self._fair_share = FairShare({DEFAULT_LANE: 1.0})
         self._heard: dict[str, int] = {}
+        self.records = InMemoryRecords(self)
 
     def _answering(self) -> None:
         if self._lane.down:
@@ -460,3 +475,57 @@ def _text(key: EntryKey) -> bytes:
 def _key(entry_id: bytes) -> EntryKey:
     milliseconds, _, number = entry_id.partition(b"-")
     return int(milliseconds), int(number or 0)
+
+
+class InMemoryRecords:
+    """See :class:`consumer.queue.interface.Records`."""
+
+    def __init__(self, stream: InMemoryStream) -> None:
+        self._stream = stream
+
+    def emit(self, frames: Sequence[Emission]) -> list[Emitted]:
+        """See the interface."""
+        with self._stream._lane.changed:
+            self._stream._answering()
+            return [self._emit(one) for one in frames]
+
+    def _emit(self, one: Emission) -> Emitted:
+        stream = self._stream
+        lane = stream._lanes[one.lane]
+        held = stream._group(one.lane)[1].pending.get(_key(one.entry_id))
+        if held is None or held.consumer != stream._worker:
+            return Emitted.LOST
+        entry_id, written, _ = lane.records.get(one.request_id, (b"", [], 0.0))
+        if one.seq == 0:
+            assert lane.stream is not None
+            if written and entry_id == one.entry_id:
+                return Emitted.REPEATED
+            if lane._reply(one.request_id) or (written and _key(entry_id) in lane.stream.entries):
+                return Emitted.TAKEN
+            written = []
+            lane.records[one.request_id] = (one.entry_id, written, lane.now_ms())
+        elif len(written) != one.seq:
+            return Emitted.REPEATED if len(written) > one.seq else Emitted.GONE
+        written.append(one.frame)
+        if one.reply_to:
+            lane.frames.append((one.reply_to, one.frame))
+        return Emitted.WRITTEN
+
+    def record(self, claim: Claim, request_id: str) -> Record | None:
+        """See the interface."""
+        with self._stream._lane.changed:
+            self._stream._answering()
+            entry_id, written, began_ms = self._stream._lanes[claim[0]].records.get(request_id, (b"", [], 0.0))
+            return Record(list(written), int(began_ms)) if entry_id == claim[1] else None
+
+    def hand_over(self, claims: Sequence[Claim]) -> int:
+        """See the interface."""
+        with self._stream._lane.changed:
+            self._stream._answering()
+            count = 0
+            for lane, entry_id in claims:
+                held = self._stream._group(lane)[1].pending.get(_key(entry_id))
+                if held is not None and held.consumer == self._stream._worker:
+                    held.since_ms, held.deliveries = float("-inf"), 1
+                    count += 1
+            return count

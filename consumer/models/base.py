@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shared.state.cards import PREDICTIONS, TENSORS, TensorSpec
-from shared.wire.messages import Prediction, Request, Tensor
+from shared.wire.messages import Generated, Prediction, Request, Tensor
 from shared.wire.outcomes import RequestError
 
 if TYPE_CHECKING:
@@ -55,10 +55,11 @@ class Description:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The answer to one request: ``predictions`` for a classifier, ``outputs`` otherwise."""
+    """The answer to one request: ``predictions`` for a classifier, ``generated`` for a text, ``outputs`` otherwise."""
 
     predictions: Sequence[Prediction] | None = None
     outputs: Sequence[Tensor] | None = None
+    generated: Generated | None = None
 
 
 class Model(ABC):

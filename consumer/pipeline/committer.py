@@ -25,7 +25,6 @@ from shared.wire.messages import Fault, ModelTag, Reply, Timing
 from shared.wire.outcomes import BY_CODE, INTERNAL, LANE_FULL, OK, RESULTS_FULL, Outcome, RequestError
 
 from .context import Context
-from .interface import Frame
 from .items import BatchRun, Item, Prepared, Refused, completion_of
 from .stored.results import ResultKeeper
 
@@ -90,9 +89,6 @@ class Committer:
                 self._committing.release()
         else:
             self._work.put(partial(self._commit_finished, items, run))
-
-    def emit(self, frames: Sequence[Frame]) -> None:
-        """See the interface. Nobody reads parts of answers yet, so they go no further."""
 
     def commit(self, prepared: Prepared) -> None:
         """Commit on the calling thread."""
@@ -203,6 +199,7 @@ class Committer:
                     result.predictions,
                     result.outputs,
                     warnings=self._warnings,
+                    generated=result.generated,
                 )
                 return encode_reply(reply), OK.code
             except BaseException as error:

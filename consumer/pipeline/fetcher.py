@@ -54,6 +54,7 @@ class Fetcher:
         decoding: makes the others.
         send: takes requests that end here, without inference.
         on_gone: called when stream or group are missing, to have them made again.
+        recall: finds what another consumer has already made of an item that was taken over; None for nothing.
 
     Attributes:
         reading: held by the thread that reads.
@@ -68,7 +69,9 @@ class Fetcher:
         decoding: Decoding,
         send: Callable[[Sequence[Refused]], None],
         on_gone: Callable[[], None],
+        recall: Callable[[Item], Refusal | None] | None = None,
     ) -> None:
+        self._recall = recall
         self._context, self._rows, self._intake, self._decoding = context, rows, intake, decoding
         self._send, self._on_gone = send, on_gone
         self._stream, self._leases, self._deduplication = context.stream, context.leases, context.deduplication
@@ -248,7 +251,9 @@ class Fetcher:
         if crashes >= MOST_CRASHES:
             error = RequestError(CRASHED, "The consumer died each time it ran this request, which is not tried again.")
             raise Refusal(item, error, f"It ended {crashes} consumers while it ran alone.", crashes)
-        if left_s <= 0:
+        if isolated and self._recall is not None and (refusal := self._recall(item)) is not None:
+            raise refusal
+        if item.deadline_s <= now_s:
             reason = f"It ended {crashes} consumers while it ran alone, and its deadline passed." if crashes else ""
             error = RequestError(EXPIRED, "The deadline passed while the request was queued.")
             raise Refusal(item, error, reason, crashes)

@@ -62,6 +62,11 @@ class Intake:
         self._batcher.add(item, priority=item.has_priority)
         self._usual += USUAL_WEIGHT * (self._batcher.used - before - self._usual)
 
+    def room_changed(self) -> None:
+        """Look again whether something may be read: the budget has changed."""
+        with self._room:
+            self._room.notify()
+
     def is_empty(self) -> bool:
         """Say whether nothing waits here, neither ready nor being decoded."""
         is_alone = self._isolated is not None or self._isolated_is_decoded

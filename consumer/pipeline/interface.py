@@ -1,26 +1,19 @@
 """The seams of the pipeline: where an executor gets requests from, and where their answers go.
 
-Today's executors run batches: a request lives in exactly one. One that runs sequences step by step, and streams, takes
-requests one by one as it has room, emits parts of answers meanwhile, and finishes each request by itself.
+Most executors run batches: a request lives in exactly one. The one that runs sequences step by step, and streams, takes
+requests one by one as it has room, emits parts of answers meanwhile, and finishes each request by itself
+(:mod:`consumer.pipeline.generating`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from consumer.batching.batcher import Batch
 from shared.wire.outcomes import RequestError
 
 from .items import BatchRun, Item, Refused
-
-
-class Frame(NamedTuple):
-    """A part of an answer that is still being made; those of an item are numbered from 0."""
-
-    item: Item
-    seq: int
-    payload: bytes
 
 
 class Source(Protocol):
@@ -51,9 +44,6 @@ class Replies(Protocol):
 
     def refuse(self, refused: Sequence[Refused]) -> None:
         """Take requests that end without inference."""
-
-    def emit(self, frames: Sequence[Frame]) -> None:
-        """Take parts of answers: best effort, and never blocks the device. The whole answer comes with ``finish``."""
 
 
 class Executor(Protocol):

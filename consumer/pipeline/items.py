@@ -24,7 +24,7 @@ class Item:
     ``has_priority`` says that its lane has a share of the next batch, although others have filled that already;
     ``is_isolated`` that it was taken over and runs alone, ``has_begun`` that this delivery of it has been counted.
     ``outcome`` is what came of it once it has run: its outputs, or the error that it met. ``held`` is what it keeps
-    until it ends, such as memory for its body.
+    until it ends, such as memory for its body. ``resumed`` is what another consumer has generated of it.
     """
 
     entry: Entry
@@ -40,6 +40,7 @@ class Item:
     has_begun: bool = False
     outcome: Sequence[Any] | RequestError = ()
     held: object = None
+    resumed: Any = None
 
     def about(self) -> dict[str, str]:
         """Return what a log line about it carries besides its words."""

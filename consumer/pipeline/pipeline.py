@@ -18,6 +18,7 @@ from .context import Context
 from .decoding.rows import Rows
 from .decoding.stage import Decoding
 from .fetcher import Fetcher
+from .generating.generations import Generations, GenerationsExecutor
 from .inline_executor import InlineExecutor
 from .intake import Intake
 from .interface import Executor
@@ -113,9 +114,15 @@ class Pipeline:
 
     def _lose_patience(self, committer: Committer) -> None:
         # A queue that stays away must not keep a stopping process for ever; its work is recovered after the lease.
-        patience = threading.Timer(self._config.settings.longest_batch_ms / 1000, committer.give_up)
+        patience = threading.Timer(self._config.settings.longest_batch_ms / 1000, self._give_up, [committer])
         patience.daemon = True
         patience.start()
+
+    def _give_up(self, committer: Committer) -> None:
+        executor = self._executor
+        if isinstance(executor, GenerationsExecutor):
+            executor.give_up()
+        committer.give_up()
 
     def run(self, model: Model, card: Card, calibration: Calibration) -> None:
         """Serve ``model`` until told to halt; returns when everything claimed is answered.
@@ -123,15 +130,21 @@ class Pipeline:
         The calling thread runs the model. Nothing here refers to the model any more afterwards.
         """
         context, config = self._context, self._config
-        batcher, cost = make_batcher(config, calibration)
+        generations = Generations.of(model, context)
+        batcher, cost = make_batcher(config, calibration) if generations is None else generations.batcher(calibration)
         context.metrics.batching(cost, calibration.preferred)
         intake = Intake(batcher)
         rows = Rows(model, config.max_batch, context.cancellations)
         committer = Committer(context, model, card, intake.is_empty, self._keeper)
         decoding = Decoding(context, rows, intake, committer.refuse, self._on_worn_out, self._new_thread)
-        fetcher = Fetcher(context, rows, intake, decoding, committer.refuse, self._on_gone)
+        recall = None if generations is None else generations.recall
+        fetcher = Fetcher(context, rows, intake, decoding, committer.refuse, self._on_gone, recall)
         source = BatchSource(context, intake, rows, committer.refuse)
-        executor = InlineExecutor(context, model, cost, intake, fetcher, committer, self._halt)
+        executor: Executor
+        if generations is None:
+            executor = InlineExecutor(context, model, cost, intake, fetcher, committer, self._halt)
+        else:
+            executor = generations.executor(intake, committer, self._halt, self._new_thread)
         renewer = LeaseRenewer(context)
         over = threading.Event()
         with self._lock:

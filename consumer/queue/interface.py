@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -104,6 +104,13 @@ class Emission(msgspec.Struct, frozen=True):
         return self.lane, self.entry_id
 
 
+class Record(NamedTuple):
+    """What has been written of a generation: its frames, encoded, and when the first one was, on Redis's clock."""
+
+    frames: Sequence[bytes]
+    began_ms: int
+
+
 class Emitted(IntEnum):
     """What became of a frame.
 
@@ -188,8 +195,8 @@ class Records(Protocol):
         Repeating a call after an error is harmless.
         """
 
-    def record(self, claim: Claim, request_id: str) -> list[bytes]:
-        """Return the frames that the record of a generation holds, the first one first; none of another entry's."""
+    def record(self, claim: Claim, request_id: str) -> Record | None:
+        """Return the record of a generation; None where this entry has none."""
 
     def hand_over(self, claims: Sequence[Claim]) -> int:
         """Let the leases of entries end at once, so that another consumer takes them over; returns how many."""
@@ -205,7 +212,10 @@ class WorkStream(Protocol):
     """
 
     clock: RedisClock
-    records: Records
+
+    @property
+    def records(self) -> Records:
+        """The records of generations."""
 
     def read(self, max_entries: int, *, wait: bool = True) -> list[Entry]:
         """Claim up to ``max_entries`` new entries; waits a bounded time for the first.

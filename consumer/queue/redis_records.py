@@ -14,7 +14,7 @@ from shared.redis import functions
 from shared.redis.client import ServerError, SyncLink
 from shared.settings import Settings
 
-from .interface import Claim, Emission, Emitted
+from .interface import Claim, Emission, Emitted, Record
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -69,11 +69,11 @@ class RedisRecords:
                 raise answer
         return answers
 
-    def record(self, claim: Claim, request_id: str) -> list[bytes]:
+    def record(self, claim: Claim, request_id: str) -> Record | None:
         """See the interface."""
         lane, entry_id = claim
         place = keys.record(self._model, lane, request_id)
-        return self._loaded(lambda: _frames(self._client, place, entry_id))
+        return self._loaded(lambda: _read(self._client, place, entry_id))
 
     def hand_over(self, claims: Sequence[Claim]) -> int:
         """See the interface."""
@@ -108,15 +108,18 @@ def _emitted(status: Any) -> Emitted:
     return known
 
 
-def _frames(client: redis.Redis, place: str, entry_id: bytes) -> list[bytes]:
-    """Read a whole record; nothing if it belongs to another entry, or its beginning is gone [I/O]."""
-    found: list[bytes] = []
+def _read(client: redis.Redis, place: str, entry_id: bytes) -> Record | None:
+    """Read a whole record; None if it belongs to another entry, or its beginning is gone [I/O]."""
+    frames: list[bytes] = []
+    began_ms = 0
     after = b"-"
     while True:
         rows: Any = client.xrange(place, after, "+", count=PORTION)
-        if not found and (not rows or rows[0][1].get(b"entry") != entry_id):
-            return []
-        found += [fields[b"f"] for _, fields in rows]
+        if not frames:
+            if not rows or rows[0][1].get(b"entry") != entry_id:
+                return None
+            began_ms = int(rows[0][1][b"at"])
+        frames += [fields[b"f"] for _, fields in rows]
         if len(rows) < PORTION:
-            return found
+            return Record(frames, began_ms)
         after = b"(" + rows[-1][0]

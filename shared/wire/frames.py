@@ -25,6 +25,9 @@ ALONE: Final = 2
 DEADLINE: Final = 4
 """Flag of a last frame: the time for the whole answer was over."""
 
+HANDED_OVER: Final = 8
+"""Flag of a frame with which an attempt ends because its consumer stops; another one goes on."""
+
 Logprob = tuple[int, str, float]
 """A token, what it says alone, and the logarithm of its probability."""
 
@@ -47,7 +50,7 @@ class Frame(msgspec.Struct, frozen=True, array_like=True):
         attempt: which attempt wrote it, from 1.
         tokens: new ones, 32-bit little-endian unsigned integers; see :func:`tokens_of`.
         text: new text: whole characters, and nothing that may be taken back. Often behind the tokens, never ahead.
-        flags: ``FIRST``, ``ALONE``, ``DEADLINE``.
+        flags: ``FIRST``, ``ALONE``, ``DEADLINE``, ``HANDED_OVER``.
         finish: why it is the last one: ``stop``, ``length`` or ``error``; empty otherwise.
         logprobs: one for each token, if they were asked for.
     """

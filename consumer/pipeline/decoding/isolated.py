@@ -9,6 +9,9 @@ from consumer.queue.interface import StreamDown, StreamGone
 
 def count_isolated(context: Context, item: Item) -> bool:
     """Count that an item taken over begins now; False when it is not this consumer's to run."""
+    if item.resumed is not None and not item.resumed.is_unproven:
+        item.has_begun = True  # it goes on in company: what ends this consumer now is not its doing
+        return True
     claim = item.entry.claim
     try:
         item.has_begun = context.stream.begin_isolated(item.entry)

@@ -2,7 +2,7 @@
 --
 -- A generation's record, hr:{model}:g:lane:id, is a stream of its own with one frame per entry. Frame number n has the
 -- id (n+1)-0, so its length is the number of the next frame, and whoever knows how far he has read knows where to go on.
--- Its first entry says to which entry of the work stream it belongs: an id may be asked for again.
+-- Its first entry says to which entry of the work stream it belongs (an id may be asked for again) and when it began.
 
 local function record_of(key, id)
   return key.head .. 'g:' .. key.lane .. ':' .. id
@@ -43,7 +43,7 @@ local function write_frame(key, record, entry, id, seq, frame)
   if seq == 0 then
     local may, status = may_begin(key, record, entry, id)
     if may then
-      redis.call('XADD', record, '1-0', 'f', frame, 'entry', entry)
+      redis.call('XADD', record, '1-0', 'f', frame, 'entry', entry, 'at', milliseconds())
     end
     return status or 1
   end

@@ -18,7 +18,7 @@ from consumer.pipeline.context import Context
 from consumer.pipeline.decoding.rows import Rows
 from consumer.pipeline.executor import BatchExecutor
 from consumer.pipeline.intake import Intake
-from consumer.pipeline.interface import Frame, Replies
+from consumer.pipeline.interface import Replies
 from consumer.pipeline.items import BatchRun, Item, Refused
 from consumer.pipeline.source import BatchSource
 from consumer.queue.interface import Entry, WorkStream
@@ -179,9 +179,6 @@ class Collected:
     def refuse(self, refused: Sequence[Refused]) -> None:
         """See the interface."""
         self.refused += refused
-
-    def emit(self, frames: Sequence[Frame]) -> None:
-        """See the interface."""
 
 
 def execute(

@@ -15,7 +15,6 @@ from consumer.events import BatchDone
 from consumer.metrics import ConsumerMetrics
 from consumer.pipeline import committer as module
 from consumer.pipeline.committer import Committer, portions
-from consumer.pipeline.interface import Frame
 from consumer.pipeline.items import BatchRun, Item, Refused, refuse
 from consumer.pipeline.leases import LeaseBook
 from consumer.queue.interface import Cause, Completion, Entry, StreamDown
@@ -385,15 +384,6 @@ def test_what_was_committed_elsewhere_is_settled(bench: Bench) -> None:
     bench.stream.commit(prepared.completions)
     bench.committer.settle(prepared)
     assert (bench.codes(), len(bench.leases), bench.lane.commits) == (["ok"], 0, 1)
-
-
-def test_parts_of_answers_go_no_further_yet(bench: Bench) -> None:
-    (one,) = bench.claimed(item("a"))
-    bench.committer.emit([Frame(one, 0, b"A")])
-    bench.finish([one], [[b"A"]])
-    bench.done()
-    assert bench.codes() == ["ok"]
-    assert len(bench.lane.hints["me"]) == 1
 
 
 class Picky(InMemoryStream):

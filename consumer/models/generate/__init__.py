@@ -1,0 +1,1 @@
+"""Family ``generate``: models that generate text token by token."""

@@ -1,0 +1,1 @@
+"""Running generations step by step, and streaming what comes of them."""

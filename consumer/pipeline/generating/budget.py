@@ -1,0 +1,26 @@
+"""How many generations may be claimed: as many as could start now. Pure."""
+
+from __future__ import annotations
+
+
+class SlotBudget:
+    """See :class:`consumer.batching.load.Budget`: a row is a sequence, and there is room for those with a free slot.
+
+    What waits in the queue is seen there, may be cancelled, and is free for other consumers; so nothing is claimed
+    that could not start.
+
+    Attributes:
+        most: free slots, as the executor says.
+    """
+
+    __slots__ = ("most", "most_rows")
+
+    def __init__(self, slots: int) -> None:
+        if slots < 1:
+            raise ValueError(f"an engine must have at least 1 slot, not {slots}")
+        self.most_rows = slots
+        self.most: float = slots
+
+    def used(self, rows: int, units: int, longest: int) -> float:
+        """Return the sequences."""
+        return rows

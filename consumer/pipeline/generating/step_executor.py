@@ -1,0 +1,243 @@
+"""Runs generations: they join and leave between the steps of an engine."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from time import monotonic
+
+from consumer.batching.batcher import CloseReason
+from consumer.generation.engine import Engine, Finish, Step
+from consumer.models.generate.generator import Row
+from consumer.models.model_errors import answer_to
+from consumer.pipeline.context import Context
+from consumer.pipeline.interface import Source
+from consumer.pipeline.items import BatchRun, Item
+from consumer.queue.interface import StreamDown, StreamGone
+from shared.wire.frames import ALONE, DEADLINE, FIRST
+from shared.wire.generated import Generated
+from shared.wire.outcomes import CANCELLED, MODEL_ERROR, RequestError
+
+from .replies import Part, StreamReplies
+from .resumption import NOTHING, Resumption
+from .running import Running, longest
+
+log = logging.getLogger(__name__)
+
+LOOK_UP_S = 0.2
+NEXT_TAKEN_OVER_S = 0.005
+"""Where one was taken over, there are mostly more: so long is waited for the next, instead of a step for each."""
+
+STEP = "step"
+"""What a step is called to the watchdog: it is bounded, and not the generation."""
+
+
+class StepExecutor:
+    """See :class:`consumer.pipeline.interface.Executor`.
+
+    Args:
+        engine: called on the executor's thread only.
+        has_room: told how many more sequences could start.
+        stop: set when nothing more is claimed.
+        drain_s: for so long, what runs may go on after that; then it is handed over.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        engine: Engine,
+        has_room: Callable[[int], None],
+        stop: threading.Event,
+        drain_s: float,
+    ) -> None:
+        self._context, self._engine, self._has_room, self._stop = context, engine, has_room, stop
+        self._drain_s = drain_s
+        self._hands_over_s = math.inf
+        self._running: dict[str, Running] = {}
+        self._until_s = -math.inf
+        self._ran_s = 0.0
+
+    @property
+    def busy_s(self) -> float:
+        """See the interface."""
+        return self._ran_s
+
+    @property
+    def running_until_s(self) -> float:
+        """See the interface."""
+        return self._until_s
+
+    @property
+    def working_rows(self) -> int | None:
+        """See the interface."""
+        return None
+
+    @property
+    def padded_rows(self) -> int:
+        """See the interface."""
+        return 0
+
+    def run_steps(self, source: Source, replies: StreamReplies) -> None:
+        """Run what ``source`` hands out until it is over."""
+        while self._running or not source.is_over():
+            self._admit(source, replies)
+            self._drop(source, replies)
+            if self._running:
+                self._step(replies)
+            if self._is_drained():
+                for one in list(self._running.values()):
+                    self._leave(one, replies)
+
+    # --- joining
+
+    def _admit(self, source: Source, replies: StreamReplies) -> None:
+        wait_s = 0.0 if self._running else LOOK_UP_S
+        while self._slots() > 0 and not any(one.is_unproven for one in self._running.values()):
+            batch = source.next_batch(wait_s)
+            if batch is None:
+                return
+            for item in batch.items:
+                self._start(item, replies)
+            wait_s = NEXT_TAKEN_OVER_S if batch.reason is CloseReason.ISOLATED else 0.0
+
+    def _slots(self) -> int:
+        slots = self._engine.capacity().slots
+        self._has_room(slots)
+        return slots
+
+    def _start(self, item: Item, replies: StreamReplies) -> None:
+        row: Row = item.rows[0]
+        past: Resumption = item.resumed or NOTHING
+        name = f"{item.entry.lane}:{item.entry.entry_id.decode()}"
+        now_s = monotonic()
+        one = Running(
+            name, item, row, now_s, self._until(row, past, now_s), len(past.tokens), [past.text], list(past.logprobs)
+        )
+        is_taken_over = past.attempt > 0 or item.is_isolated
+        attempt = max(past.attempt + 1, item.entry.attempt)
+        one.is_unproven = is_taken_over and past.is_unproven
+        if not past.finish:
+            try:
+                self._engine.start(replace(row.sequence, id=name, generated=tuple(past.tokens)))
+            except BaseException as error:
+                self._fail(one, answer_to(error, item, "Starting"), replies)
+                return
+        flags = (FIRST | ALONE if one.is_unproven else FIRST) if is_taken_over and not past.finish else 0
+        replies.begin(item, attempt, past.seq, flags, is_streamed=row.is_streamed)
+        if past.finish:  # only its answer is missing
+            replies.end(item, "", 0, partial(_answer, one, past.finish, "deadline" if past.missed_deadline else ""))
+            return
+        self._running[name] = one
+        self._context.leases.promise(item.entry.claim, one.until_s)
+        self._until_s = longest(self._running.values())
+        if past.tokens:
+            log.info("Going on with a generation after %d tokens.", len(past.tokens), extra=item.about())
+
+    def _until(self, row: Row, past: Resumption, now_s: float) -> float:
+        if row.run_ms is None:
+            return math.inf
+        ran_ms = self._context.stream.clock.now_ms(now_s) - past.began_ms if past.began_ms else 0.0
+        return now_s + (row.run_ms - ran_ms) / 1000
+
+    # --- leaving
+
+    def _drop(self, source: Source, replies: StreamReplies) -> None:
+        """Stop what nobody waits for any more: between two steps, so that its slot is free for the next one."""
+        now_s = monotonic()
+        for one in list(self._running.values()):
+            if replies.is_lost(one.item):
+                self._end(one)
+                replies.forget(one.item)
+            elif self._context.cancellations and source.refusal(one.item, -math.inf) is not None:
+                self._fail(one, RequestError(CANCELLED, "The request was cancelled."), replies)
+            elif one.until_s <= now_s:
+                self._end(one)
+                replies.end(one.item, Finish.LENGTH.value, DEADLINE, partial(_answer, one, "length", "deadline"))
+
+    def _end(self, one: Running) -> None:
+        self._running.pop(one.name, None)
+        self._engine.cancel(one.name)
+        self._until_s = longest(self._running.values())
+
+    def _fail(self, one: Running, error: RequestError, replies: StreamReplies) -> None:
+        self._end(one)
+        one.item.outcome = error
+        replies.fail(one.item, _ran(one))
+
+    def _leave(self, one: Running, replies: StreamReplies) -> None:
+        log.info("Handing a generation over after %d tokens.", one.tokens, extra=one.item.about())
+        self._end(one)
+        replies.leave(one.item)
+
+    def _is_drained(self) -> bool:
+        if not self._stop.is_set():
+            return False
+        now_s = monotonic()
+        self._hands_over_s = min(self._hands_over_s, now_s + self._drain_s)
+        return now_s >= self._hands_over_s
+
+    # --- moving on
+
+    def _step(self, replies: StreamReplies) -> None:
+        begun_s = monotonic()
+        self._context.watchdog.begin(STEP, begun_s)
+        try:
+            steps = self._engine.step()
+        except BaseException as error:
+            self._fail_all(error, replies)
+            return
+        finally:
+            self._context.watchdog.end(STEP)
+        now_s = monotonic()
+        self._ran_s += now_s - begun_s
+        parts: list[Part] = []
+        finished: list[tuple[Running, Step]] = []
+        for step in steps:
+            one = self._running[step.id]
+            parts.append(Part(one.item, step.tokens, step.text, one.take(step, now_s)))
+            if step.finish is not None:
+                finished.append((one, step))
+            elif one.is_proven_now:
+                self._prove(one)
+        replies.emit(parts, now_s)
+        for one, step in finished:
+            self._finish(one, step, replies)
+
+    def _finish(self, one: Running, step: Step, replies: StreamReplies) -> None:
+        if step.finish is Finish.ERROR:
+            self._fail(one, step.error or RequestError(MODEL_ERROR, "The model failed on this input."), replies)
+            return
+        self._running.pop(one.name)
+        self._until_s = longest(self._running.values())
+        finish = step.finish.value if step.finish is not None else ""
+        replies.end(one.item, finish, 0, partial(_answer, one, finish, ""))
+
+    def _prove(self, one: Running) -> None:
+        """Let one that was taken over count as any other: what ends this consumer now is not its doing."""
+        one.is_unproven = False
+        entry = one.item.entry
+        try:
+            self._context.stream.begin_isolated(type(entry)(entry.entry_id, entry.added_ms, None, 1, entry.lane))
+        except (StreamDown, StreamGone) as error:
+            log.debug("That a generation goes on was not noted: %s", error)
+
+    def _fail_all(self, error: BaseException, replies: StreamReplies) -> None:
+        """An engine whose step fails as a whole is of no use to any of them."""
+        log.error("A step failed for %d generations.", len(self._running), exc_info=error)
+        for one in list(self._running.values()):
+            self._fail(one, answer_to(error, one.item, "Generating"), replies)
+
+
+def _ran(one: Running) -> BatchRun:
+    return BatchRun(one.began_s, monotonic() - one.began_s, 1, CloseReason.IDLE)
+
+
+def _answer(one: Running, finish: str, ended: str, frames: int) -> BatchRun:
+    """Set the outcome of an item whose frames are written."""
+    generated: Generated = one.generated(finish, frames, ended)
+    one.item.outcome = (generated,)
+    return _ran(one)
