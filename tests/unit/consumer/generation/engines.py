@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from consumer.generation import null_engine
 from consumer.generation.engine import Engine, Finish, Sequence, Step, TokenLogprobs
 from consumer.generation.null_engine import NullEngine
 from shared.wire.outcomes import RequestError
+
+if TYPE_CHECKING:
+    from consumer.generation.slots.engine import SlotEngine
 
 CONTEXT = 96
 
@@ -78,3 +83,36 @@ def null() -> Kind:
         lambda tokens: null_engine.decode(list(tokens)),
         null_engine.END,
     )
+
+
+@cache
+def llama() -> Any:
+    """Return a small Llama with random weights, whose tokens are bytes; a copy is to be changed, not this one."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=null_engine.VOCABULARY,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=CONTEXT,
+        initializer_range=0.7,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+def slot_engine(slots: int, prefill: int, model: Any = None) -> SlotEngine:
+    from consumer.generation.slots.engine import SlotEngine
+    from consumer.generation.slots.network import SlotNetwork
+
+    network = SlotNetwork(deepcopy(llama()) if model is None else model, slots, CONTEXT)
+    return SlotEngine(network, null_engine.decode, (null_engine.END,), alone=prefill, beside=prefill)
+
+
+def slots() -> Kind:
+    """Return the slot engine over that Llama."""
+    return replace(null(), make=slot_engine)

@@ -14,7 +14,7 @@ from shared.wire.outcomes import CONTEXT_LENGTH_EXCEEDED, INVALID_INPUT, Request
 from tests.unit.consumer.generation import engines
 from tests.unit.consumer.generation.engines import CONTEXT, Ended, Kind, run, sequence, take
 
-KINDS = {"null": engines.null}
+KINDS = {"null": engines.null, "slots": engines.slots}
 HALF = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -270,8 +270,9 @@ def refused(kind: Kind, one: Sequence) -> RequestError:
     ],
 )
 def test_what_can_never_run_is_refused_by_name(kind: Kind, more: dict[str, object], field: str) -> None:
-    prompt = kind.encode(str(more.pop("prompt", "abc")))
-    error = refused(kind, replace(sequence(kind), prompt=prompt, **more))  # type: ignore[arg-type]
+    if "prompt" in more:
+        more = {**more, "prompt": kind.encode(str(more["prompt"]))}
+    error = refused(kind, replace(sequence(kind), **more))  # type: ignore[arg-type]
     assert (error.outcome, error.field) == (INVALID_INPUT, field)
 
 

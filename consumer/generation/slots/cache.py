@@ -1,0 +1,141 @@
+"""Keys and values of all sequences: one block of memory for each layer, in which each sequence has a slot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from consumer.generation.seats import Move, Work
+
+STEP = 32
+"""The length up to which decoding looks is rounded up to a multiple of this, so that few shapes occur."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Sizes of a cache; ``context`` is in tokens."""
+
+    layers: int
+    slots: int
+    heads: int
+    context: int
+    size: int
+
+    def bytes(self, itemsize: int = 4) -> int:
+        """Return how much memory it takes when all slots are full."""
+        return 2 * self.layers * self.slots * self.heads * self.context * self.size * itemsize
+
+
+class Pass:
+    """What one pass of the model has to know about its rows.
+
+    Args:
+        work: those that decode first, by slot, and their slots follow one another.
+        context: tokens of a slot.
+    """
+
+    __slots__ = ("chunks", "decoding", "first", "keep", "mask", "positions", "seen", "slots", "tokens")
+
+    def __init__(self, work: Sequence[Work], context: int, device: str, dtype: torch.dtype) -> None:
+        tokens: list[int] = []
+        positions: list[int] = []
+        slots: list[int] = []
+        keep: list[int] = []
+        self.chunks: list[tuple[int, int, int, int]] = []  # row from, row to, slot, position
+        for seat, start, count, decodes in work:
+            if not decodes:
+                self.chunks.append((len(tokens), len(tokens) + count, seat.slot, start))
+            tokens += seat.tokens[start : start + count]
+            positions += range(start, start + count)
+            slots += [seat.slot] * count
+            if start + count == len(seat.tokens):
+                keep.append(len(tokens) - 1)
+        self.decoding = sum(one.decodes for one in work)
+        self.first = slots[0] if self.decoding else 0
+        self.tokens, self.positions, self.slots, self.keep = (
+            torch.tensor(values, dtype=torch.long, device=device) for values in (tokens, positions, slots, keep)
+        )
+        self.seen, self.mask = 0, None
+        if self.decoding:
+            longest = max(positions[: self.decoding]) + 1
+            self.seen = min(context, -(-longest // STEP) * STEP)
+            hidden = torch.arange(self.seen, device=device) > self.positions[: self.decoding, None]
+            mask = torch.zeros(self.decoding, 1, 1, self.seen, dtype=dtype, device=device)
+            self.mask = mask.masked_fill_(hidden[:, None, None], float("-inf"))
+
+
+class SlotCache:
+    """Allocated once and used as sequences grow: on a CPU the memory of a slot is taken when it is first written."""
+
+    def __init__(self, shape: Shape, dtype: torch.dtype, device: str) -> None:
+        self.shape = shape
+        size = (shape.slots, shape.heads, shape.context, shape.size)
+        self._keys = [torch.zeros(size, dtype=dtype, device=device) for _ in range(shape.layers)]
+        self._values = [torch.zeros(size, dtype=dtype, device=device) for _ in range(shape.layers)]
+
+    def move(self, moves: Sequence[Move]) -> None:
+        """Carry out ``moves``."""
+        for source, target, count, is_swap in moves:
+            for block in (*self._keys, *self._values):
+                if is_swap:
+                    block[[source, target], :, :count] = block[[target, source], :, :count]
+                else:
+                    block[target, :, :count] = block[source, :, :count]
+
+    def clear(self, slot: int) -> None:
+        """Remove what a sequence left that was not finite: what a mask hides still counts, as 0 times infinity."""
+        for block in (*self._keys, *self._values):
+            block[slot] = 0
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, now: Pass, scale: float) -> Tensor:
+        """Store the keys and values of a pass, and return what its rows see.
+
+        Args:
+            query: shape (rows, query heads, size); there may be several query heads for a key head.
+            key, value: shape (rows, key heads, size).
+
+        Returns:
+            Shape (rows, query heads, size).
+        """
+        keys, values = self._keys[layer], self._values[layer]
+        keys[now.slots, :, now.positions] = key
+        values[now.slots, :, now.positions] = value
+        out = torch.empty_like(query)
+        if now.decoding:
+            rows = slice(now.first, now.first + now.decoding)
+            out[: now.decoding] = _decoded(
+                query[: now.decoding], keys[rows, :, : now.seen], values[rows, :, : now.seen], now.mask, scale
+            )
+        for low, high, slot, start in now.chunks:
+            end = start + high - low
+            mask = (
+                None if start == 0 else torch.ones(high - low, end, dtype=torch.bool, device=query.device).tril(start)
+            )
+            seen = functional.scaled_dot_product_attention(
+                query[low:high].transpose(0, 1)[None],
+                keys[slot : slot + 1, :, :end],
+                values[slot : slot + 1, :, :end],
+                attn_mask=mask,
+                is_causal=mask is None,
+                scale=scale,
+                enable_gqa=query.shape[1] != key.shape[1],
+            )
+            out[low:high] = seen[0].transpose(0, 1)
+        return out
+
+
+def _decoded(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """Attend with one row for each slot. The query heads of a key head take the place of rows: nothing is repeated.
+
+    Two products and a softmax: on a CPU a third quicker than torch's attention for so few rows.
+    """
+    rows, heads, size = query.shape
+    groups = query.reshape(rows, keys.shape[1], heads // keys.shape[1], size)
+    weights = torch.matmul(groups * scale, keys.transpose(-1, -2))
+    if mask is not None:
+        weights += mask
+    return torch.matmul(weights.softmax(-1), values).view(rows, heads, size)
