@@ -74,8 +74,7 @@ FAMILIES = {
     ),
     "generate": Family(
         "consumer.models.generate.generate_family:build",
-        {"architecture": "'null', or a network"},
-        "torch",
+        library="torch",
         is_checked=False,
     ),
     "python": Family("consumer.models.own.python_family:build", {"entry": "'package.module:factory'"}),

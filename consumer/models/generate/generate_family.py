@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 from consumer.models.base import Model
 from shared.model_config import ModelConfig
 
 from . import null
+from .generator import Generator, Opened
+
+NULL = "null"
+SIZES = ("slots", "context")
 
 
 def build(config: ModelConfig, threads: int) -> Model:
     """Make the model; nothing heavy happens before its ``load``.
 
     Raises:
-        ValueError: there is no such architecture, or an option is wrong.
+        ValueError: there is nothing to generate with, or an option is wrong.
     """
-    if config.architecture == "null":
+    if config.architecture == NULL:
         return null.build(config.options)
-    raise ValueError(f"family 'generate' has no architecture {config.architecture!r}; there is 'null'.")
+    if config.architecture is not None:
+        raise ValueError(f"family 'generate' has no architecture {config.architecture!r}: leave it out, or say 'null'.")
+    weights = config.weights
+    if not weights:
+        raise ValueError("family 'generate' needs weights: a folder, a GGUF file or package:NAME.")
+    sizes = _sizes(config.options)
+
+    def open_model(device: str, precision: str) -> Opened:
+        from consumer.generation.weights.opening import open_model as opened  # with torch and transformers
+
+        folder = Path(os.environ.get("HEADRACE_DATA_DIR", "data"))
+        return opened(weights, folder, device=device, precision=precision, **sizes)
+
+    return Generator(open_model)
+
+
+def _sizes(options: Mapping[str, Any]) -> dict[str, int]:
+    for name, value in options.items():
+        if name not in SIZES:
+            raise ValueError(f"there is no option {name!r}; family 'generate' has {', '.join(SIZES)}.")
+        if type(value) is not int or value < 1:
+            raise ValueError(f"option {name} must be a whole number of at least 1, not {value!r}.")
+    return dict(options)

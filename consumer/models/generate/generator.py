@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as Rows
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from consumer.generation import engine as generation
-from consumer.generation.checks import check_length
-from consumer.generation.engine import Constraint, Engine, Finish, Sampling
+from consumer.generation.engine import Engine, Finish, Sequence
 from consumer.models.base import Description, Model, Result
 from shared.state.cards import TensorSpec
 from shared.wire.generated import Choice, Generated, Usage
-from shared.wire.generation import CONTENT_TYPE, Generation, decode_generation
+from shared.wire.generation import CONTENT_TYPE, decode_generation
 from shared.wire.messages import Request
-from shared.wire.outcomes import UNSUPPORTED_MEDIA_TYPE, RequestError, invalid
+from shared.wire.outcomes import UNSUPPORTED_MEDIA_TYPE, RequestError
 
 LONG_CHARACTERS = 2000
 """Longer bodies become tokens on the decode threads, and conversations, whose template may do anything."""
@@ -22,32 +21,34 @@ LONG_CHARACTERS = 2000
 WARM_TOKENS = 2
 
 
-class Prompts(Protocol):
-    """From texts to tokens, as one model has them. Called on any thread, several at once."""
+class Reads(Protocol):
+    """From what is asked to a sequence; see :class:`consumer.generation.request.Reader`. Any thread may call it."""
 
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Return the tokens of a text."""
-
-    def chat(self, messages: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
-        """Return the tokens of a conversation that the model is to go on with.
+    def read(self, id: str, asked: Mapping[str, Any]) -> Sequence:
+        """Make a sequence.
 
         Raises:
-            RequestError: the model has no template, or it does not take this conversation.
+            RequestError: one sentence that names the member.
         """
 
-    def constraint(self, schema: str) -> Constraint:
-        """Return what holds a text to a JSON Schema.
 
-        Raises:
-            RequestError: it is none, or cannot be held to.
-        """
+class Opened(Protocol):
+    """A language model that is ready; see :class:`consumer.generation.weights.opening.Opened`."""
+
+    @property
+    def engine(self) -> Engine:
+        """What runs it; for one thread."""
+
+    @property
+    def reader(self) -> Reads:
+        """What makes sequences for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """What is to be generated for one request; ``sequence`` has no id yet."""
 
-    sequence: generation.Sequence
+    sequence: Sequence
     is_streamed: bool
     run_ms: int | None
 
@@ -56,26 +57,28 @@ class Generator(Model):
     """See :class:`consumer.models.base.Model`; what runs is its :attr:`engine`, step by step.
 
     Args:
-        make_engine: makes the engine for a device and a precision; called by ``load``.
-        prompts: of the same model.
+        open_model: opens the model on a device, in a precision; called by ``load``.
         precisions_on: those that ``auto`` tries, for a device.
     """
 
     def __init__(
         self,
-        make_engine: Callable[[str, str], Engine],
-        prompts: Prompts,
-        precisions_on: Callable[[str], Sequence[str]] = lambda device: ("fp32",),
+        open_model: Callable[[str, str], Opened],
+        precisions_on: Callable[[str], Rows[str]] = lambda device: ("fp32",),
     ) -> None:
-        self._make_engine, self._prompts, self._precisions_on = make_engine, prompts, precisions_on
-        self._engine: Engine | None = None
-        self._context = 0
+        self._open_model, self._precisions_on = open_model, precisions_on
+        self._opened: Opened | None = None
+
+    @property
+    def opened(self) -> Opened:
+        """What was loaded."""
+        assert self._opened is not None, "the model is not loaded"
+        return self._opened
 
     @property
     def engine(self) -> Engine:
         """The engine, once loaded; for one thread."""
-        assert self._engine is not None, "the model is not loaded"
-        return self._engine
+        return self.opened.engine
 
     def describe(self) -> Description:
         """Say that a text or a conversation comes in and a text goes out."""
@@ -83,11 +86,10 @@ class Generator(Model):
         return Description(inputs=text, outputs=text, content_types=(CONTENT_TYPE,), unit="token")
 
     def load(self, device: str, precision: str) -> None:
-        """Make the engine."""
-        self._engine = self._make_engine(device, precision)
-        self._context = self._engine.capacity().tokens
+        """Open the model."""
+        self._opened = self._open_model(device, precision)
 
-    def precisions(self, device: str) -> Sequence[str]:
+    def precisions(self, device: str) -> Rows[str]:
         """Return those of the engine."""
         return self._precisions_on(device)
 
@@ -95,7 +97,7 @@ class Generator(Model):
         """Say yes to what is long."""
         return request.body is not None and (len(request.body) > LONG_CHARACTERS or b"\xa8messages" in request.body)
 
-    def preprocess(self, request: Request) -> Sequence[Row]:
+    def preprocess(self, request: Request) -> Rows[Row]:
         """Return the one sequence that a request asks for.
 
         Raises:
@@ -104,32 +106,14 @@ class Generator(Model):
         if request.content_type != CONTENT_TYPE or request.body is None:
             told = f"This model takes {CONTENT_TYPE}, not {str(request.content_type)[:80]}."
             raise RequestError(UNSUPPORTED_MEDIA_TYPE, told)
-        wanted = decode_generation(request.body)
-        prompt = self._tokens(wanted)
-        if not prompt:
-            raise invalid("The prompt must have at least one token.", "prompt")
-        room = self._context - len(prompt)
-        asked = max(1, room) if wanted.max_tokens is None else wanted.max_tokens
-        check_length(len(prompt), asked, self._context)
-        sampling = Sampling(wanted.temperature, wanted.top_p, wanted.top_k, wanted.seed, wanted.logprobs)
-        constraint = None if wanted.schema is None else self._prompts.constraint(wanted.schema)
-        sequence = generation.Sequence(
-            "", prompt, asked, sampling, wanted.stop, constraint=constraint, ignores_end=wanted.ignores_end
-        )
-        return (Row(sequence, wanted.stream, wanted.run_ms),)
-
-    def _tokens(self, wanted: Generation) -> tuple[int, ...]:
-        if wanted.tokens is not None:
-            return wanted.tokens
-        if wanted.messages is not None:
-            return self._prompts.chat(wanted.messages)
-        return self._prompts.encode(wanted.prompt or "")
+        asked = decode_generation(request.body)
+        return (Row(self.opened.reader.read("", asked.parameters), asked.stream, asked.run_ms),)
 
     def units(self, row: Row) -> int:
         """Return its tokens, those to be generated included."""
         return len(row.sequence.prompt) + row.sequence.max_tokens
 
-    def run(self, rows: Sequence[Row]) -> Sequence[Generated]:
+    def run(self, rows: Rows[Row]) -> Rows[Generated]:
         """Generate until all are complete, for warming up: to serve, the engine is asked step by step."""
         engine = self.engine
         waiting = [(str(index), row) for index, row in enumerate(rows)]
@@ -153,17 +137,17 @@ class Generator(Model):
             for name, row in ((str(index), row) for index, row in enumerate(rows))
         ]
 
-    def postprocess(self, outputs: Sequence[Generated], request: Request) -> Result:
+    def postprocess(self, outputs: Rows[Generated], request: Request) -> Result:
         """Return the one answer."""
         return Result(generated=outputs[0])
 
-    def sample_rows(self, count: int) -> Sequence[Row]:
+    def sample_rows(self, count: int) -> Rows[Row]:
         """Return short sequences."""
-        prompt = self._prompts.encode("Hello") or (0,)
-        return [Row(generation.Sequence("", prompt, WARM_TOKENS, ignores_end=True), False, None)] * count
+        asked = {"prompt": "Hello", "max_tokens": WARM_TOKENS, "temperature": 0, "ignore_end": True}
+        return [Row(self.opened.reader.read("", asked), False, None)] * count
 
     def close(self) -> None:
         """Give the engine's memory back."""
-        engine, self._engine = self._engine, None
-        if engine is not None:
-            engine.close()
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.engine.close()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from consumer.generation import null_engine
 from consumer.generation.engine import Constraint
 from consumer.generation.null_engine import NullEngine
+from consumer.generation.request import Reader
 from shared.wire.outcomes import invalid
 
 from .generator import Generator
@@ -16,23 +18,32 @@ from .generator import Generator
 OPTIONS = {"slots": 256, "context": 4096, "step_ms": 0}
 
 
-class NullPrompts:
-    """See :class:`consumer.models.generate.generator.Prompts`: a token is a byte."""
+class _Texts:
+    """A token is a byte."""
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """See the interface."""
+        """Return the tokens of a text."""
         return null_engine.encode(text)
 
-    def chat(self, messages: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
-        """Return the tokens of the last message's content."""
-        content = messages[-1].get("content")
-        if not isinstance(content, str):
-            raise invalid("The content of a message must be a text.", f"messages[{len(messages) - 1}].content")
-        return self.encode(content)
+    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+        """Return the tokens of what was said last."""
+        return self.encode(messages[-1]["content"])
 
-    def constraint(self, schema: str) -> Constraint:
-        """Refuse: bytes are held to nothing."""
+
+class _NoSchemas:
+    """Bytes are held to nothing."""
+
+    def constraint(self, schema: object) -> Constraint:
+        """Refuse."""
         raise invalid("This model cannot hold a text to a schema.", "schema")
+
+
+@dataclass(frozen=True, slots=True)
+class Null:
+    """See :class:`consumer.models.generate.generator.Opened`."""
+
+    engine: NullEngine
+    reader: Reader
 
 
 def pace(step_ms: float, now_s: Callable[[], float] = time.monotonic) -> Callable[[], None]:
@@ -67,4 +78,5 @@ def build(options: Mapping[str, Any]) -> Generator:
         if type(value) not in (int, float) or value < least:
             raise ValueError(f"option {name} must be a number of at least {least}, not {value!r}.")
     slots, context, step_ms = int(chosen["slots"]), int(chosen["context"]), float(chosen["step_ms"])
-    return Generator(lambda device, precision: NullEngine(slots, context, pace(step_ms)), NullPrompts())
+    reader = Reader(_Texts(), _NoSchemas(), context, null_engine.VOCABULARY)
+    return Generator(lambda device, precision: Null(NullEngine(slots, context, pace(step_ms)), reader))

@@ -173,7 +173,7 @@ def test_what_cannot_be_generated_gets_an_error_and_disturbs_nobody(
         stack.start_consumer(model_name)
         good = producer.ask(Generation(prompt="good ", max_tokens=100, stream=True))
         too_long = producer.ask(Generation(prompt="x" * 3000, max_tokens=2000))
-        schema = producer.ask(Generation(prompt="x", max_tokens=2, schema="{}"))
+        schema = producer.ask(Generation(prompt="x", max_tokens=2, schema={}))
         work = keys.work(model_name, LANE)
         bad = encode_request(Request("bad", 30_000, CONTENT_TYPE, b"\x81\xa5beams\x05", reply_to=producer.instance))
         producer.client.xadd(work, {"m": bad})
