@@ -145,7 +145,7 @@ HOMES = {
     "google": ("producer_api/grpc/",),
     "rich": ("loadgen/", "headrace/"),
     "jsonschema": ("loadgen/",),
-    "msgpack": ("shared/wire/messages.py", "producer_api/", "loadgen/"),
+    "msgpack": ("shared/wire/frames.py", "shared/wire/messages.py", "producer_api/", "loadgen/"),
 }
 """Where a library may be imported. One that is in no list must be added here on purpose."""
 

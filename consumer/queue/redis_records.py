@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
 from typing import Any, Protocol, TypeVar
 
-import redis
-
 from shared import keys
 from shared.redis import functions
 from shared.redis.client import ServerError, SyncLink
@@ -42,7 +40,7 @@ class RedisRecords:
     """
 
     def __init__(
-        self, link: SyncLink, model: str, worker: str, settings: Settings, loaded: Caller, client: redis.Redis
+        self, link: SyncLink, model: str, worker: str, settings: Settings, loaded: Caller, client: Any
     ) -> None:
         self._link, self._model, self._worker, self._loaded, self._client = link, model, worker, loaded, client
         self._stream_ms = settings.reply_expiry_ms(settings.max_timeout_ms)
@@ -108,7 +106,7 @@ def _emitted(status: Any) -> Emitted:
     return known
 
 
-def _read(client: redis.Redis, place: str, entry_id: bytes) -> Record | None:
+def _read(client: Any, place: str, entry_id: bytes) -> Record | None:
     """Read a whole record; None if it belongs to another entry, or its beginning is gone [I/O]."""
     frames: list[bytes] = []
     began_ms = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 import msgpack
@@ -38,7 +38,7 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
     token: int
     text: str
     logprob: float
-    top: Sequence[Logprob] = ()
+    top: tuple[Logprob, ...] = ()
 
 
 class Frame(msgspec.Struct, frozen=True, array_like=True):
@@ -62,7 +62,7 @@ class Frame(msgspec.Struct, frozen=True, array_like=True):
     text: str
     flags: int = 0
     finish: str = ""
-    logprobs: Sequence[TokenLogprob] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -82,12 +82,13 @@ def decode_frames(data: bytes) -> list[Frame]:
     unpacker = msgpack.Unpacker(raw=False, strict_map_key=True, max_buffer_size=len(data) or 1)
     unpacker.feed(data)
     try:
-        frames = [msgspec.convert(value, Frame) for value in unpacker]
-        complete = unpacker.tell() == len(data)
+        frames = []
+        while unpacker.tell() < len(data):
+            frames.append(msgspec.convert(unpacker.unpack(), Frame, builtin_types=(bytes,)))
+    except msgpack.OutOfData:
+        raise WireError("The last frame is cut off.") from None
     except (msgpack.UnpackException, msgspec.ValidationError, ValueError, RecursionError) as error:
         raise WireError(f"This is no frame: {str(error)[:120]}.") from None
-    if not complete:
-        raise WireError("The last frame is cut off.")
     return frames
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -22,7 +21,7 @@ class Choice(msgspec.Struct, frozen=True, omit_defaults=True):
     index: int
     text: str
     finish_reason: str
-    logprobs: Sequence[TokenLogprob] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -40,7 +39,7 @@ class Generated(msgspec.Struct, frozen=True, omit_defaults=True):
         ended: ``deadline`` if the time was over before the text was; empty otherwise.
     """
 
-    choices: Sequence[Choice]
+    choices: tuple[Choice, ...]
     usage: Usage
     frames: int
     ended: str = ""

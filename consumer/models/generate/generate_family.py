@@ -9,6 +9,7 @@ from typing import Any
 
 from consumer.models.base import Model
 from shared.model_config import ModelConfig
+from shared.settings import Settings
 
 from . import null
 from .generator import Generator, Opened
@@ -35,7 +36,7 @@ def build(config: ModelConfig, threads: int) -> Model:
     def open_model(device: str, precision: str) -> Opened:
         from consumer.generation.weights.opening import open_model as opened  # with torch and transformers
 
-        folder = Path(os.environ.get("HEADRACE_DATA_DIR", "data"))
+        folder = Path(Settings.from_env(os.environ).data_dir).absolute()
         return opened(weights, folder, device=device, precision=precision, **sizes)
 
     return Generator(open_model)
