@@ -8,6 +8,7 @@ from pathlib import Path
 import msgpack
 import pytest
 
+from consumer.pipeline.generating.resumption import MOST_ATTEMPTS, PROVEN_TOKENS
 from shared import keys, limits
 from shared.redis import functions, library
 from shared.settings import Settings
@@ -15,6 +16,9 @@ from shared.state.cards import ITEM_BYTES, Card
 from shared.state.desired_state import Progress, WorkerState
 from shared.wire import messages
 from shared.wire.bodies import BODY_GONE
+from shared.wire.frames import Frame
+from shared.wire.generated import Choice, Generated, Usage
+from shared.wire.generation import CONTENT_TYPE, Generation
 from shared.wire.messages import ModelTag, Reply, Timing, encode_reply
 from shared.wire.outcomes import (
     CANCELLED,
@@ -49,6 +53,26 @@ def test_every_member_of_a_reply_is_described() -> None:
         assert f"`{member}`" in section("A reply"), member
 
 
+def test_every_member_of_a_generation_and_of_a_frame_is_described() -> None:
+    page = section("Generations")
+    rows = "".join(re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE))
+    assert set(re.findall(r"`(\w+)`", rows)) == set(Generation.__struct_fields__)
+    for member in Frame.__struct_fields__:
+        assert f"`{member}`" in page, member
+    assert CONTENT_TYPE in page
+    assert f"1 to {limits.LONGEST_MS:,}" in page
+    assert (PROVEN_TOKENS, MOST_ATTEMPTS) == (4, 8)
+    assert "four tokens" in page
+    assert "eight consumers" in page
+
+
+def test_every_member_of_what_was_generated_is_described() -> None:
+    row = next(line for line in section("A reply").splitlines() if line.startswith("| `generated` |"))
+    for kind in (Generated, Choice, Usage):
+        for member in kind.__struct_fields__:
+            assert f"`{member}`" in row, member
+
+
 def test_every_datatype_is_listed() -> None:
     assert " ".join([*ITEM_BYTES, "BYTES"]) in re.sub(r"\s+", " ", section("A request"))
 
@@ -73,6 +97,7 @@ def test_every_key_is_described() -> None:
         keys.webhooks_pending("M", "LANE"),
         keys.dead_webhooks("M", "LANE"),
     ]
+    made += [keys.record("M", "LANE", "ID")]
     made += [keys.bulk("M"), keys.bulk_list("M", "LANE")]
     made += [keys.bulk_record("M", "LANE", "ID"), keys.bulk_parts("M", "LANE", "ID")]
     made += [keys.work("M", "LANE"), keys.reply("M", "LANE", "ID"), keys.reply_stream("M", "LANE", "INSTANCE")]
@@ -121,6 +146,7 @@ def test_the_numbers_are_those_of_the_code() -> None:
     assert f"at most {messages.MAX_DIMENSIONS} sizes" in section("A request")
     assert f"up to {messages.MAX_PARAMS} options" in section("A request")
     assert f"about {limits.REPLY_STREAM_CAP:,} entries" in section("Keys")
+    assert f"({limits.FRAME_STREAM_CAP:,} while frames come)" in section("Keys")
     assert f"at most {limits.DEAD_LETTERS_CAP:,} entries" in section("Keys")
     assert f"{limits.DEAD_LETTERS_BYTES >> 20} MiB of messages" in section("Keys")
     assert f"with {limits.HOOKS_CAP:,} of them" in section("Keys")
