@@ -491,6 +491,8 @@ class InMemoryRecords:
 
     def _emit(self, one: Emission) -> Emitted:
         stream = self._stream
+        if one.lane not in stream._lanes:
+            return Emitted.LOST
         lane = stream._lanes[one.lane]
         held = stream._group(one.lane)[1].pending.get(_key(one.entry_id))
         if held is None or held.consumer != stream._worker:

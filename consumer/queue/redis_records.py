@@ -60,10 +60,10 @@ class RedisRecords:
         return [next(statuses[frame.lane]) for frame in frames]
 
     def _answers(self, commands: Sequence[functions.Command]) -> list[Any]:
-        """Make calls in one round trip, each for a lane; one that its server refuses does not keep the others out."""
+        """Make calls in one round trip, each for a lane; a server without memory refuses them, and not for long."""
         answers = self._link.call_many(commands)
         for answer in answers:
-            if isinstance(answer, ServerError) and not str(answer).startswith(_LANES_OWN):
+            if isinstance(answer, ServerError) and not str(answer).startswith("OOM"):
                 raise answer
         return answers
 
@@ -85,14 +85,10 @@ class RedisRecords:
         return count
 
 
-_LANES_OWN = ("OOM", "NOGROUP")
-"""Errors that are no reason to call again at once: a server without memory, and a lane that is gone."""
-
-
 def _statuses(answer: Any, count: int) -> Iterator[Emitted]:
     """Return what a call says of each of its frames."""
     if isinstance(answer, ServerError):
-        return repeat(Emitted.FULL if str(answer).startswith("OOM") else Emitted.LOST, count)
+        return repeat(Emitted.FULL, count)
     return map(_emitted, answer)
 
 

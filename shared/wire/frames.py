@@ -94,7 +94,7 @@ def decode_frames(data: bytes) -> list[Frame]:
 
 def pack_tokens(tokens: Iterable[int]) -> bytes:
     """Return tokens as a frame has them."""
-    packed = array("I", tokens)
+    packed = array("I", [*tokens])
     if sys.byteorder == "big":
         packed.byteswap()
     return packed.tobytes()

@@ -14,8 +14,8 @@ local function forget_record(key, id)
 end
 
 local function owns(key, worker, entry)
-  local row = redis.call('XPENDING', key.work, GROUP, entry, entry, 1)[1]
-  return row ~= nil and row[2] == worker
+  local rows = redis.pcall('XPENDING', key.work, GROUP, entry, entry, 1)
+  return not failed(rows) and #rows > 0 and rows[1][2] == worker -- where there is no group, nobody owns anything
 end
 
 -- Says whether a first frame may be written. A record that is there is another entry's, or this call is a repeat; one
