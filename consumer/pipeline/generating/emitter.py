@@ -40,9 +40,9 @@ class Emitter:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._streams: dict[Claim, _Stream] = {}
+        self._calls: list[Callable[[], None]] = []
         self._closed = self._gave_up = False
         self._blocked_until_s = 0.0
-        self._is_full = False
 
     def begin(self, claim: Claim, request_id: str, reply_to: str, outgoing: Outgoing) -> None:
         """Take on a generation."""
@@ -64,6 +64,12 @@ class Emitter:
         with self._changed:
             change()
             self._streams[claim].then = then
+            self._changed.notify()
+
+    def soon(self, call: Callable[[], None]) -> None:
+        """Have something done on this thread that waits for the queue."""
+        with self._changed:
+            self._calls.append(call)
             self._changed.notify()
 
     def drop(self, claim: Claim) -> None:
@@ -102,7 +108,8 @@ class Emitter:
         ]
         for one in ended:
             del self._streams[one.claim]
-        return [one.then for one in ended if one.then is not None]
+        calls, self._calls = self._calls, []
+        return calls + [one.then for one in ended if one.then is not None]
 
     def _take_due(self) -> list[tuple[_Stream, Emission]]:
         """Wait until something is due and take all that nearly is: they share a call."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -9,10 +10,13 @@ from typing import NamedTuple
 from consumer.pipeline.context import Context
 from consumer.pipeline.interface import Replies
 from consumer.pipeline.items import BatchRun, Item, Refused
+from consumer.queue.interface import Entry, StreamDown, StreamGone
 from shared.wire.frames import HANDED_OVER, TokenLogprob
 
 from .emitter import Emitter
 from .outgoing import Outgoing
+
+log = logging.getLogger(__name__)
 
 
 class Part(NamedTuple):
@@ -95,6 +99,19 @@ class StreamReplies:
             self._release(item)
 
         self._emitter.end(item.entry.claim, partial(outgoing.end, "", HANDED_OVER), give)
+
+    def prove(self, item: Item) -> None:
+        """Let one that was taken over count as any other: what ends this consumer now is not its doing."""
+        entry = item.entry
+        proven = Entry(entry.entry_id, entry.added_ms, None, 1, entry.lane)
+
+        def note() -> None:
+            try:
+                self._context.stream.begin_isolated(proven)
+            except (StreamDown, StreamGone) as error:
+                log.debug("That a generation goes on was not noted: %s", error)
+
+        self._emitter.soon(note)
 
     def refuse(self, refused: Sequence[Refused]) -> None:
         """See the interface."""

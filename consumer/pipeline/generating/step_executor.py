@@ -10,14 +10,13 @@ from dataclasses import replace
 from functools import partial
 from time import monotonic
 
-from consumer.batching.batcher import CloseReason
+from consumer.batching.batcher import Batch, CloseReason
 from consumer.generation.engine import Engine, Finish, Step
 from consumer.models.generate.generator import Row
 from consumer.models.model_errors import answer_to
 from consumer.pipeline.context import Context
 from consumer.pipeline.interface import Source
 from consumer.pipeline.items import BatchRun, Item
-from consumer.queue.interface import StreamDown, StreamGone
 from shared.wire.frames import ALONE, DEADLINE, FIRST
 from shared.wire.generated import Generated
 from shared.wire.outcomes import CANCELLED, MODEL_ERROR, RequestError
@@ -57,6 +56,7 @@ class StepExecutor:
         self._context, self._engine, self._has_room, self._stop = context, engine, has_room, stop
         self._drain_s = drain_s
         self._hands_over_s = math.inf
+        self._begun: Batch[Item] | None = None
         self._running: dict[str, Running] = {}
         self._until_s = -math.inf
         self._ran_s = 0.0
@@ -96,13 +96,23 @@ class StepExecutor:
 
     def _admit(self, source: Source, replies: StreamReplies) -> None:
         wait_s = 0.0 if self._running else LOOK_UP_S
-        while self._slots() > 0 and not any(one.is_unproven for one in self._running.values()):
+        while not self._waits_for_proof(source) and self._slots() > 0:
             batch = source.next_batch(wait_s)
             if batch is None:
                 return
             for item in batch.items:
                 self._start(item, replies)
+            self._begun = batch
             wait_s = NEXT_TAKEN_OVER_S if batch.reason is CloseReason.ISOLATED else 0.0
+
+    def _waits_for_proof(self, source: Source) -> bool:
+        """Say whether one that was taken over has not shown yet that it is harmless: no other begins meanwhile."""
+        if any(one.is_unproven for one in self._running.values()):
+            return True
+        if self._begun is not None:
+            source.ended(self._begun)
+            self._begun = None
+        return False
 
     def _slots(self) -> int:
         slots = self._engine.capacity().slots
@@ -202,7 +212,8 @@ class StepExecutor:
             if step.finish is not None:
                 finished.append((one, step))
             elif one.is_proven_now:
-                self._prove(one)
+                one.is_unproven = False
+                replies.prove(one.item)
         replies.emit(parts, now_s)
         for one, step in finished:
             self._finish(one, step, replies)
@@ -215,15 +226,6 @@ class StepExecutor:
         self._until_s = longest(self._running.values())
         finish = step.finish.value if step.finish is not None else ""
         replies.end(one.item, finish, 0, partial(_answer, one, finish, ""))
-
-    def _prove(self, one: Running) -> None:
-        """Let one that was taken over count as any other: what ends this consumer now is not its doing."""
-        one.is_unproven = False
-        entry = one.item.entry
-        try:
-            self._context.stream.begin_isolated(type(entry)(entry.entry_id, entry.added_ms, None, 1, entry.lane))
-        except (StreamDown, StreamGone) as error:
-            log.debug("That a generation goes on was not noted: %s", error)
 
     def _fail_all(self, error: BaseException, replies: StreamReplies) -> None:
         """An engine whose step fails as a whole is of no use to any of them."""

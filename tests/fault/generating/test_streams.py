@@ -193,3 +193,40 @@ def test_what_cannot_be_generated_gets_an_error_and_disturbs_nobody(
         assert (unknown.code, unknown.field) == ("invalid_input", "beams")
         assert producer.reply(good).generated is not None
         check_frames(producer.frames(good), good.id)
+
+
+def test_a_consumer_that_slept_changes_nothing(
+    valkey_url: str, tmp_path: Path, model_name: str, producer: Producer
+) -> None:
+    """It wakes up in the middle of a sentence that is another's by now."""
+    with Stack(valkey_url, null_models(tmp_path, model_name, step_ms=20), LEASE_MS="1000") as stack:
+        sleeper = stack.start_consumer(model_name)
+        asked = [producer.ask(Generation(prompt="sleep ", max_tokens=150, temperature=0, stream=True)) for _ in "ab"]
+        eventually(lambda: all(producer.tokens(one) > 10 for one in asked))
+        sleeper.signal(signal.SIGSTOP)
+        stack.start_consumer(model_name)
+        eventually(lambda: all(producer.frames(one)[-1].attempt == 2 for one in asked))
+        sleeper.signal(signal.SIGCONT)
+        for one in asked:
+            generated = producer.reply(one).generated
+            assert generated is not None
+            assert generated.choices[0].text == "sleep " * 25
+            assert check_frames(producer.frames(one), one.id) == "sleep " * 25
+        again = producer.ask(Generation(prompt="awake ", max_tokens=6, temperature=0))
+        assert producer.reply(again).generated is not None
+        assert sleeper.popen.poll() is None
+
+
+def test_a_stop_text_across_frames_ends_it_and_is_not_shown(
+    valkey_url: str, tmp_path: Path, model_name: str, producer: Producer
+) -> None:
+    with Stack(valkey_url, null_models(tmp_path, model_name, step_ms=50)) as stack:
+        stack.start_consumer(model_name)
+        wanted = Generation(prompt="one two three ", max_tokens=100, temperature=0, stop=("two t",), stream=True)
+        asked = producer.ask(wanted)
+        generated = producer.reply(asked).generated
+        assert generated is not None
+        assert (generated.choices[0].text, generated.choices[0].finish_reason) == ("one ", "stop")
+        # A token takes longer than frames are apart: those of the stop text came one by one, without a text.
+        assert check_frames(producer.frames(asked), asked.id) == "one "
+        assert len(producer.frames(asked)) > 4
