@@ -93,6 +93,7 @@ class InMemoryLane:
         self.cancelled: list[bytes] = []
         self.records: dict[str, tuple[bytes, list[bytes], float]] = {}
         self.frames: list[tuple[str, bytes]] = []
+        self.hand_overs = 0
         self.others: dict[str, tuple[InMemoryLane, float]] = {}
 
     def create(self, name: str, weight: float = 1.0) -> InMemoryLane:
@@ -205,6 +206,7 @@ class InMemoryStream:
         self._lanes = {DEFAULT_LANE: lane}
         self._fair_share = FairShare({DEFAULT_LANE: 1.0})
         self._heard: dict[str, int] = {}
+        self._heard_hand_overs = 0
         self.records = InMemoryRecords(self)
 
     def _answering(self) -> None:
@@ -420,6 +422,15 @@ class InMemoryStream:
                 if group is not None and all(held.consumer != self._worker for held in group.pending.values()):
                     group.consumers.discard(self._worker)
 
+    def hears_of_hand_overs(self) -> bool:
+        """See the interface."""
+        with self._lane.changed:
+            heard, self._heard_hand_overs = (
+                self._heard_hand_overs,
+                sum(lane.hand_overs for lane in self._lanes.values()),
+            )
+            return heard != self._heard_hand_overs
+
     def desired_precision(self) -> DesiredPrecision | None:
         """See the interface."""
         with self._lane.changed:
@@ -529,5 +540,6 @@ class InMemoryRecords:
                 held = self._stream._group(lane)[1].pending.get(_key(entry_id))
                 if held is not None and held.consumer == self._stream._worker:
                     held.since_ms, held.deliveries = float("-inf"), 1
+                    self._stream._lanes[lane].hand_overs += 1
                     count += 1
             return count

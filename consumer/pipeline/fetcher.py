@@ -141,7 +141,8 @@ class Fetcher:
 
     def _recover(self) -> Sequence[Entry]:
         """Take over one abandoned entry, if there is one: it runs alone, since it may be what ended its consumer."""
-        if time.monotonic() < self._next_scan_s:
+        is_handed = self._recall is not None and self._stream.hears_of_hand_overs()
+        if time.monotonic() < self._next_scan_s and not is_handed:
             return ()
         claimed = self._stream.reclaim(1)
         if not claimed:

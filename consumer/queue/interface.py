@@ -296,6 +296,9 @@ class WorkStream(Protocol):
         Each is told once. For one thread at a time.
         """
 
+    def hears_of_hand_overs(self) -> bool:
+        """Say whether :meth:`terminations` has told, since this was asked last, that consumers handed entries over."""
+
     def desired_precision(self) -> DesiredPrecision | None:
         """Return what an operator last asked for, None for nothing."""
 

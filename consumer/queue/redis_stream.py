@@ -312,6 +312,11 @@ class RedisStream:
         """See the interface; waits for at most ``settings.block_ms``."""
         return self._guard(lambda: self._terminations.read(tuple(self._fair_share.weights)))
 
+    def hears_of_hand_overs(self) -> bool:
+        """See the interface."""
+        heard, self._terminations.hears_of_hand_overs = self._terminations.hears_of_hand_overs, False
+        return heard
+
     def desired_precision(self) -> desired_state.DesiredPrecision | None:
         """See the interface."""
         key = keys.desired_state(self._model)

@@ -25,6 +25,7 @@ MOST_NEWS = 100
 
 WEIGH_S = 1.0
 _ENTRY = b"entry"
+_HANDED = b"handed"
 _ENTRY_ID = re.compile(rb"\d{1,20}-\d{1,20}\Z")
 _BEHIND_ALL = b"18446744073709551615-18446744073709551615"
 
@@ -34,6 +35,9 @@ class TerminationsReader:
 
     Args:
         link: the connection; it is waited on for at most ``block_ms``.
+
+    Attributes:
+        hears_of_hand_overs: some consumer has handed entries over; whoever looks for them resets it.
     """
 
     def __init__(self, link: SyncLink, model: str, block_ms: int) -> None:
@@ -41,6 +45,7 @@ class TerminationsReader:
         self._read_up_to: dict[str, bytes] = {}
         self._weigh_at_s: dict[str, float] = {}
         self._too_large: set[str] = set()
+        self.hears_of_hand_overs = False
 
     def read(self, lanes: Sequence[str]) -> list[Claim]:
         """Wait for news of these lanes.
@@ -55,6 +60,7 @@ class TerminationsReader:
         claims: list[Claim] = []
         for stream, news in self._link.call("XREAD", *wait, "STREAMS", *lane_of, *cursors) or ():
             lane = lane_of[stream]
+            self.hears_of_hand_overs = self.hears_of_hand_overs or any(_HANDED in fields[:1] for _, fields in news)
             claims += [(lane, entry_id) for _, fields in news if (entry_id := _entry(fields)) is not None]
             self._read_up_to[lane] = news[-1][0]
             self._weigh_at_s.pop(lane, None)  # where something comes more may have come behind it

@@ -117,5 +117,9 @@ register('hr1_hand_over', ON_A_FULL_SERVER, function(key, args)
       count = count + #redis.call(unpack(command))
     end
   end
+  if count > 0 then -- consumers read this all the time, and look for what they may take over
+    redis.pcall('XADD', key.ends, 'MAXLEN', '~', ENDS_CAP, '*', 'handed', count)
+    redis.pcall('PEXPIRE', key.ends, ENDS_MS)
+  end
   return count
 end)

@@ -39,7 +39,10 @@ def test_the_owner_alone_writes_until_the_end(lane: Lane) -> None:
     assert other.records.emit([emission(entry, 1)]) == [L]
     assert other.reclaim(1) == []
     assert other.records.hand_over([entry.claim]) == 0
+    assert not other.hears_of_hand_overs()
     assert stream.records.hand_over([entry.claim, ("default", b"1-1")]) == 1
+    assert other.terminations() == []
+    assert (other.hears_of_hand_overs(), other.hears_of_hand_overs()) == (True, False)
     (taken,) = other.reclaim(1)
     assert (taken.entry_id, taken.attempt) == (entry.entry_id, 2)
     assert stream.records.emit([emission(entry, 1)]) == [L]

@@ -154,8 +154,8 @@ def test_a_consumer_that_stops_hands_its_generations_over(
         first = stack.start_consumer(model_name)
         asked = producer.ask(Generation(prompt="to be continued ", max_tokens=120, temperature=0, stream=True))
         eventually(lambda: producer.tokens(asked) > 10)
-        assert first.terminate() == 0
         stack.start_consumer(model_name)
+        assert first.terminate() == 0
         generated = producer.reply(asked).generated
         assert generated is not None
         assert generated.choices[0].text == ("to be continued " * 8)[:120]
