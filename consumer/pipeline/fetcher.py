@@ -141,8 +141,9 @@ class Fetcher:
 
     def _recover(self) -> Sequence[Entry]:
         """Take over one abandoned entry, if there is one: it runs alone, since it may be what ended its consumer."""
-        is_handed = self._recall is not None and self._stream.hears_of_hand_overs()
-        if time.monotonic() < self._next_scan_s and not is_handed:
+        if self._recall is not None and self._stream.hears_of_hand_overs():
+            self._next_scan_s = time.monotonic()
+        if time.monotonic() < self._next_scan_s:
             return ()
         claimed = self._stream.reclaim(1)
         if not claimed:

@@ -90,15 +90,21 @@ class StreamReplies:
         self._emitter.drop(item.entry.claim)
         self._release(item)
 
-    def leave(self, item: Item) -> None:
-        """Let another consumer go on with a generation: the record has all that is there of it."""
-        outgoing = self._outgoing.pop(id(item))
+    def leave(self, items: Sequence[Item]) -> None:
+        """Let another consumer go on with generations, all at once: their records have all that is there of them."""
+        unwritten = len(items)
 
         def give() -> None:
-            self._hand_over([item])
-            self._release(item)
+            nonlocal unwritten
+            unwritten -= 1
+            if not unwritten:
+                self._hand_over(items)
+                for item in items:
+                    self._release(item)
 
-        self._emitter.end(item.entry.claim, partial(outgoing.end, "", HANDED_OVER), give)
+        for item in items:
+            outgoing = self._outgoing.pop(id(item))
+            self._emitter.end(item.entry.claim, partial(outgoing.end, "", HANDED_OVER), give)
 
     def prove(self, item: Item) -> None:
         """Let one that was taken over count as any other: what ends this consumer now is not its doing."""

@@ -28,7 +28,7 @@ from .running import Running, longest
 log = logging.getLogger(__name__)
 
 LOOK_UP_S = 0.2
-NEXT_TAKEN_OVER_S = 0.005
+NEXT_TAKEN_OVER_S = 0.02
 """Where one was taken over, there are mostly more: so long is waited for the next, instead of a step for each."""
 
 STEP = "step"
@@ -88,9 +88,8 @@ class StepExecutor:
             self._drop(source, replies)
             if self._running:
                 self._step(replies)
-            if self._is_drained():
-                for one in list(self._running.values()):
-                    self._leave(one, replies)
+            if self._running and self._is_drained():
+                self._leave(replies)
 
     # --- joining
 
@@ -178,10 +177,12 @@ class StepExecutor:
         one.item.outcome = error
         replies.fail(one.item, _ran(one))
 
-    def _leave(self, one: Running, replies: StreamReplies) -> None:
-        log.info("Handing a generation over after %d tokens.", one.tokens, extra=one.item.about())
-        self._end(one)
-        replies.leave(one.item)
+    def _leave(self, replies: StreamReplies) -> None:
+        left = list(self._running.values())
+        log.info("Handing %d generations over.", len(left))
+        for one in left:
+            self._end(one)
+        replies.leave([one.item for one in left])
 
     def _is_drained(self) -> bool:
         if not self._stop.is_set():
