@@ -19,7 +19,7 @@ from jinja2.visitor import NodeTransformer
 
 from shared.wire.outcomes import MODEL_ERROR, RequestError, invalid
 
-MOST_ROUNDS = 500_000
+MOST_ROUNDS = 200_000
 MOST_CHARACTERS = 8 << 20
 MOST_MESSAGES = 4096
 _BUDGET = "headrace_budget"

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.wire.outcomes import MODEL_ERROR, RequestError
+
 from .engine import Sampling
 
 Logits = NDArray[np.float32]
@@ -90,8 +92,14 @@ def logprobs(logits: Logits, token: int, most: int) -> tuple[float, list[tuple[i
 
 
 def allow(logits: Logits, mask: bytes) -> Logits:
-    """Return ``logits`` with minus infinity wherever ``mask`` has no bit; see ``Constraint.allowed``."""
+    """Return ``logits`` with minus infinity wherever ``mask`` has no bit; see ``Constraint.allowed``.
+
+    Raises:
+        RequestError: it has no bit at all.
+    """
     bits = np.unpackbits(np.frombuffer(mask, np.uint8), bitorder="little")[: len(logits)]
     forbidden = np.ones(len(logits), dtype=bool)
     forbidden[: len(bits)] = bits == 0
+    if forbidden.all():
+        raise RequestError(MODEL_ERROR, "No token is allowed here, so the schema cannot be fulfilled.")
     return np.where(forbidden, np.float32(-np.inf), logits)

@@ -45,7 +45,7 @@ class Schemas:
 
     Args:
         definition: returns the tokeniser's JSON; called when the first schema comes, since that takes a second.
-        vocabulary: tokens of the model, which can be more than those of the tokeniser.
+        vocabulary: tokens of the model or of the tokeniser, whichever has more.
         end: the token that ends a text.
     """
 
@@ -76,7 +76,7 @@ class Schemas:
         try:
             grammar = LLMatcher.grammar_from_json_schema(text, overrides={"whitespace_pattern": _WHITESPACE})
         except ValueError as error:
-            raise invalid(f"{FIELD} cannot be used: {str(error)[:300]}", FIELD) from None
+            raise invalid(f"{FIELD} cannot be used: {str(error)[:300]}.", FIELD) from None
         matcher = LLMatcher(self._tokens(), grammar, log_level=0)
         if matcher.is_error():
             raise invalid(f"{FIELD} cannot be used: {_line(matcher)}", FIELD)
@@ -92,4 +92,4 @@ class Schemas:
 
 
 def _line(matcher: Any) -> str:
-    return str(matcher.get_error()).strip().partition("\n")[0][:300]
+    return " ".join(str(matcher.get_error()).split())[:300].rstrip(".") + "."

@@ -45,6 +45,11 @@ class Tokeniser:
         return str(self._tokenizer.to_str())
 
     @property
+    def size(self) -> int:
+        """How many tokens it knows, special ones included."""
+        return int(self._tokenizer.get_vocab_size())
+
+    @property
     def chats(self) -> bool:
         """Whether it takes messages."""
         return self._template is not None
@@ -55,6 +60,7 @@ class Tokeniser:
         Raises:
             RequestError: it cannot be encoded.
         """
+        check_unicode(text, "prompt")
         return tuple(_guarded(lambda: self._tokenizer.encode(text).ids))
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
@@ -70,6 +76,8 @@ class Tokeniser:
         """
         if self._template is None:
             raise RequestError(UNSUPPORTED, "This model takes no messages: it has no chat template.", field="messages")
+        for number, message in enumerate(messages):
+            check_unicode("".join(message.values()), f"messages[{number}]")
         marked = [{name: self._marked(value) for name, value in message.items()} for message in messages]
         pieces = re.split(f"{_OPEN}(.*?){_CLOSE}", self._template.render(marked), flags=re.DOTALL)
         tokens: list[int] = []
@@ -102,6 +110,18 @@ class Tokeniser:
         return _guarded(lambda: list(plain.encode(text, add_special_tokens=False).ids))
 
 
+def check_unicode(text: str, field: str) -> None:
+    """Refuse halves of surrogate pairs, which JSON can have and UTF-8 cannot.
+
+    Raises:
+        RequestError: there is one.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise invalid("The text must be valid Unicode, without halves of surrogate pairs.", field) from None
+
+
 def _guarded(call: Callable[[], GivenT]) -> GivenT:
     """Turn whatever the library raises into an error of this request; where its Rust panics, that is no Exception."""
     try:
@@ -109,16 +129,15 @@ def _guarded(call: Callable[[], GivenT]) -> GivenT:
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:
-        if isinstance(error, UnicodeError):
-            raise invalid("The text must be valid Unicode, without halves of surrogate pairs.", "prompt") from None
         why = f"The model's tokeniser failed for this input: {type(error).__name__}."
         raise RequestError(MODEL_ERROR, why) from error
 
 
 def ends_of(*configs: Mapping[str, Any]) -> frozenset[int]:
-    """Return the tokens that end a text by configurations of transformers, such as ``generation_config.json``."""
-    found: set[int] = set()
+    """Return the tokens that end a text, by the first of transformers' configurations that names any."""
     for config in configs:
         value = config.get("eos_token_id")
-        found |= {one for one in (value if isinstance(value, list) else [value]) if isinstance(one, int)}
-    return frozenset(found)
+        found = frozenset(one for one in (value if isinstance(value, list) else [value]) if isinstance(one, int))
+        if found:
+            return found
+    return frozenset()

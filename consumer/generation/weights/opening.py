@@ -68,7 +68,7 @@ def open_model(
     tokeniser = read_tokeniser(folder)
     engine = SlotEngine(network, tokeniser.decode, tokeniser.ends)
     end = min(tokeniser.ends, default=0)
-    schemas = Schemas(lambda: tokeniser.definition, network.vocabulary, end)
+    schemas = Schemas(lambda: tokeniser.definition, max(network.vocabulary, tokeniser.size), end)
     return Opened(engine, tokeniser, Reader(tokeniser, schemas, network.context, network.vocabulary), network.context)
 
 
@@ -115,7 +115,7 @@ def read_tokeniser(folder: Path) -> Tokeniser:
     source = _template(folder, config)
     names = {name: _token(value) for name, value in config.items() if name.endswith("_token")}
     tokens = {name: text for name, text in names.items() if text}
-    ends = ends_of(_json(folder / "config.json"), _json(folder / "generation_config.json"))
+    ends = ends_of(_json(folder / "generation_config.json"), _json(folder / "config.json"))
     return Tokeniser(tokenizer, ends, None if source is None else ChatTemplate(source, tokens))
 
 
