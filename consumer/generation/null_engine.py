@@ -6,6 +6,7 @@ A token is a byte of UTF-8, so characters come in halves as they do with real mo
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Sequence as Tokens
 from typing import NamedTuple
 
 from shared.wire.outcomes import MODEL_ERROR, RequestError
@@ -27,7 +28,7 @@ def encode(text: str) -> tuple[int, ...]:
     return tuple(text.encode())
 
 
-def decode(tokens: list[int] | tuple[int, ...]) -> str:
+def decode(tokens: Tokens[int]) -> str:
     """Return the text of ``tokens``."""
     return bytes(token for token in tokens if token != END).decode(errors="replace")
 

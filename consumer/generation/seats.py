@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from .engine import Sequence
 from .text import TextStream
@@ -43,7 +42,8 @@ class Seat:
         return self.tokens[len(self.sequence.prompt) :]
 
 
-class Work(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Work:
     """Tokens of one sequence that one pass reads: ``count`` of them, from ``start`` on."""
 
     seat: Seat
@@ -57,7 +57,8 @@ class Work(NamedTuple):
         return self.start + self.count == len(self.seat.tokens)
 
 
-class Move(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Move:
     """Keys and values that change places before a pass: ``count`` tokens, and as many back if they are swapped."""
 
     source: int
@@ -162,7 +163,7 @@ def halves(work: list[Work]) -> tuple[list[Work], list[Work]] | None:
     """
     if len(work) > 1:
         return work[: len(work) // 2], work[len(work) // 2 :]
-    seat, start, count, _ = work[0]
+    seat, start, count = work[0].seat, work[0].start, work[0].count
     if count < 2:
         return None
     half = count // 2

@@ -46,8 +46,9 @@ class Pass:
         slots: list[int] = []
         keep: list[int] = []
         self.chunks: list[tuple[int, int, int, int]] = []  # row from, row to, slot, position
-        for seat, start, count, decodes in work:
-            if not decodes:
+        for one in work:
+            seat, start, count = one.seat, one.start, one.count
+            if not one.decodes:
                 self.chunks.append((len(tokens), len(tokens) + count, seat.slot, start))
             tokens += seat.tokens[start : start + count]
             positions += range(start, start + count)
@@ -79,9 +80,10 @@ class SlotCache:
 
     def move(self, moves: Sequence[Move]) -> None:
         """Carry out ``moves``."""
-        for source, target, count, is_swap in moves:
+        for one in moves:
+            source, target, count = one.source, one.target, one.count
             for block in (*self._keys, *self._values):
-                if is_swap:
+                if one.is_swap:
                     block[[source, target], :, :count] = block[[target, source], :, :count]
                 else:
                     block[target, :, :count] = block[source, :, :count]

@@ -149,7 +149,8 @@ class SlotEngine:
     def _advanced(self, seat: Seat, row: Tensor, best: int) -> Step:
         sequence = seat.sequence
         asked, constraint = sequence.sampling, sequence.constraint
-        token, likely = best, ()
+        token = best
+        likely: tuple[TokenLogprobs, ...] = ()
         if asked.temperature > 0 or constraint is not None or asked.logprobs is not None:
             logits: sampling.Logits = row.cpu().numpy()
             allowed = logits if constraint is None else sampling.allow(logits, constraint.allowed())

@@ -36,7 +36,7 @@ class PackedLinear(nn.Module):
 
 def is_possible() -> bool:
     """Say whether torch was built with what this needs."""
-    return bool(torch.backends.mkldnn.is_available()) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def pack(network: nn.Module) -> int:

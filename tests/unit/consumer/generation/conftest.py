@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -10,9 +9,8 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    torch = sys.modules.get("torch")
-    if torch is None:
-        import torch
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

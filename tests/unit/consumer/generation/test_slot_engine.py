@@ -78,7 +78,7 @@ class _Failing:
 
 def failing(slots: int, most: int) -> tuple[SlotEngine, _Failing]:
     network = _Failing(SlotNetwork(deepcopy(llama()), slots, CONTEXT), most)
-    return SlotEngine(network, KIND.decode, (KIND.end,)), network  # type: ignore[arg-type]
+    return SlotEngine(network, KIND.decode, (KIND.end,)), network
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 10])
