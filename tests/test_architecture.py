@@ -45,6 +45,7 @@ FLOORS = {
         ("inference/",),
         ("inference/open_inference/",),
         ("inference/platforms/",),
+        ("inference/openai/",),
         ("inference/dialects",),
         ("bulk/readers/", "docs/", "http/"),
         ("bulk/",),

@@ -25,7 +25,7 @@ from . import parts
 from .lane import MOST_BYTES_PER_CALL, MOST_PER_CALL, BatchLane, Turn
 from .parts import PartDamaged
 from .receiving import PART_BYTES, PART_ITEMS
-from .record import LONGEST_RUN_MS, Record
+from .record import Record
 from .registry import Claim, LeaseLost, Registry
 from .run import Flight, Run
 from .saver import Saver
@@ -167,8 +167,9 @@ class Driver:
         run = self._run
         if self._loading is None and self._starts and len(run.waiting) < PART_ITEMS and run.waiting_bytes < PART_BYTES:
             self._loading = asyncio.create_task(self._load(self._starts.popleft()))
-        if time.time() * 1000 > self._record.receiving_ms + LONGEST_RUN_MS:
-            raise PartDamaged(f"it took longer than {LONGEST_RUN_MS // 86_400_000} days")
+        record = self._record
+        if time.time() * 1000 > record.ends_by_ms:
+            raise PartDamaged(f"it took longer than {(record.ends_by_ms - record.receiving_ms) / 3_600_000:g} hours")
 
     async def _save(self, answers: Sequence[parts.Record]) -> None:
         reserved = max(self._reserved, self._last_taken + 1 + RESERVED)

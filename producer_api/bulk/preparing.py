@@ -6,12 +6,12 @@ import msgspec
 
 from producer_api.inference.codec import Decoded, Head, Limits, head_of
 from producer_api.inference.context import AppContext
-from producer_api.inference.native import NATIVE, PATH
 from producer_api.inference.negotiation import IMAGES, MAX_HEADER_BYTES, sniff
 from shared.state.cards import Card
 from shared.wire.messages import Fault, ModelTag, Reply, Timing, encode_reply, encode_request
 from shared.wire.outcomes import RequestError, invalid
 
+from .dialect import Dialect
 from .parts import Record
 from .readers.items import Item, name_of
 from .run import request_id
@@ -25,13 +25,16 @@ class Preparing:
 
     Args:
         query: options of all items whose body is no document, as in the query of a request.
+        dialect: that its items are written in.
     """
 
-    def __init__(self, context: AppContext, card: Card, model: str, batch_id: str, query: bytes) -> None:
+    def __init__(
+        self, context: AppContext, card: Card, model: str, batch_id: str, query: bytes, dialect: Dialect
+    ) -> None:
         self._context, self._card, self._model, self._batch_id, self._query = context, card, model, batch_id, query
         self._limits = Limits(TTL_MS, TTL_MS, context.max_body_bytes)
         self._tag = ModelTag(card.name, card.version, card.precision)
-        self._url = PATH.format(model=model)
+        self._dialect, self._url = dialect, dialect.path(model)
         self._takes_pictures = any(image in card.content_types for image in IMAGES)
         self._heads: dict[bytes, tuple[Head, str]] = {}
 
@@ -45,12 +48,13 @@ class Preparing:
         except RequestError as error:
             fault = Fault(error.outcome.code, error.message, error.field)
             reply = Reply(wire_id, self._tag, Timing(), fault=fault)
-            return Record(index, name.encode("utf-8", "replace"), encode_reply(reply), has_error=True)
+            return Record(index, self._dialect.label(name, None), encode_reply(reply), has_error=True)
         request = decoded.request
         if not decoded.id_is_generated:  # the client's own name of it; the batch has its own for the lane
             name = name or name_of(request.id)
             request = msgspec.structs.replace(request, id=wire_id)
-        return Record(index, name.encode("utf-8", "replace"), encode_request(request, self._batch_id))
+        label = self._dialect.label(name, decoded.asked)
+        return Record(index, label, encode_request(request, self._batch_id))
 
     async def _decoded(self, item: Item, wire_id: str) -> Decoded:
         if item.url not in (None, self._url):
@@ -58,7 +62,8 @@ class Preparing:
         if not item.body:
             raise invalid("The item is empty.", "body")
         head, kind = self._head(item)
-        decoded = NATIVE.decode(kind, item.body, head, self._card, self._limits, wire_id)
+        self._dialect.check(head, item.body, self._model)
+        decoded = self._dialect.codec.decode(kind, item.body, head, self._card, self._limits, wire_id)
         if isinstance(decoded, Decoded):
             return decoded
         return await self._context.step_runner.run(decoded, len(item.body))
@@ -72,8 +77,9 @@ class Preparing:
                 raise invalid("This is not a JPEG, PNG or WebP file.", "body")
         found = self._heads.get(content_type)
         if found is None:
-            head = head_of(PATH, NATIVE, {"model": self._model}, b"", {b"content-type": content_type})
-            kind = NATIVE.body_kind(head, self._card)
+            codec = self._dialect.codec
+            head = head_of(self._url, codec, {"model": self._model}, b"", {b"content-type": content_type})
+            kind = codec.body_kind(head, self._card)
             if kind not in ("application/json", "application/msgpack"):
                 head = msgspec.structs.replace(head, query=self._query)
             found = (head, kind)

@@ -27,6 +27,8 @@ class Record(Struct, frozen=True, kw_only=True):
         keep_ms: how long its results stay once it has ended.
         reason: why it failed, or what it waits for; empty for nothing.
         hook: where its webhooks go, in JSON; empty for nowhere.
+        window_ms: how long it may take, 0 for ``LONGEST_RUN_MS``.
+        order: what another dialect than our own says of it, in JSON; empty for our own.
     """
 
     id: str
@@ -44,6 +46,8 @@ class Record(Struct, frozen=True, kw_only=True):
     keep_ms: int = 0
     reason: str = ""
     hook: str = ""
+    window_ms: int = 0
+    order: str = ""
     receiving_ms: int = 0
     queued_ms: int = 0
     running_ms: int = 0
@@ -56,6 +60,11 @@ class Record(Struct, frozen=True, kw_only=True):
     def has_ended(self) -> bool:
         """Whether nothing more comes of it."""
         return self.state in ENDED
+
+    @property
+    def ends_by_ms(self) -> int:
+        """When it is given up."""
+        return self.receiving_ms + (self.window_ms or LONGEST_RUN_MS)
 
     @property
     def ended_ms(self) -> int:

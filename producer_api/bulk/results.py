@@ -9,23 +9,19 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from time import perf_counter
-from typing import Final
-
-import msgspec
-from msgspec import UNSET, UnsetType
+from typing import Any, Final
 
 from producer_api.inference.codec import Response
-from producer_api.inference.encoding import json_encoder, size_of
+from producer_api.inference.encoding import size_of
 from producer_api.inference.errors import from_fault
-from producer_api.inference.native import NATIVE
 from producer_api.inference.negotiation import JSON
-from producer_api.parsing.bulk_schemas import ItemError, ResultLine
 from producer_api.parsing.steps import StepRunner
 from shared.wire.fast import decode_reply
 from shared.wire.messages import Fault, Reply, WireError
-from shared.wire.outcomes import INTERNAL, OK, OVERLOADED, RequestError
+from shared.wire.outcomes import INTERNAL, OVERLOADED, RequestError
 
 from . import parts
+from .dialect import Dialect
 from .parts import PartEntry, Record
 from .store_room import StoreRoom
 
@@ -74,6 +70,7 @@ class Results:
         listed: the parts that are stored.
         total: items of the batch.
         has_ended: no more parts come.
+        dialect: that the lines are written in.
     """
 
     def __init__(
@@ -84,12 +81,13 @@ class Results:
         folder: str,
         listed: Sequence[PartEntry],
         total: int,
+        dialect: Dialect,
         *,
         has_ended: bool,
     ) -> None:
         self._room, self._step_runner, self._readers = room, step_runner, readers
         self._folder, self._listed = folder, listed
-        self._total, self._has_ended = total, has_ended
+        self._total, self._has_ended, self._dialect = total, has_ended, dialect
         self._found_places: array[int] | None = None
         self._held: OrderedDict[int, dict[int, Record]] = OrderedDict()
 
@@ -121,12 +119,18 @@ class Results:
                     places[index] = number
         return places
 
-    async def chunks(self, order: Order, offset: int, most: int) -> AsyncIterator[bytes]:
+    @property
+    def size_bytes(self) -> int:
+        """What they take in the store."""
+        return sum(entry.size_bytes for entry in self._listed)
+
+    async def chunks(self, order: Order, offset: int, most: int, *, failed: bool | None = None) -> AsyncIterator[bytes]:
         """Go through lines, many at a time.
 
         Args:
             offset: lines that are left out, counted in this order.
             most: lines at most.
+            failed: only of items that ended with an error, or only of the others; None for all.
 
         Raises:
             StoreError: a part cannot be read now.
@@ -136,6 +140,8 @@ class Results:
         size, since_s = 0, perf_counter()
         records = self._by_completion(offset, most) if order is Order.COMPLETION else self._by_index(offset, most)
         async for record in records:
+            if failed is not None and record.has_error != failed:
+                continue
             async with self._readers.turn:
                 line = await self._line(record)
                 if perf_counter() - since_s > STEP_S:
@@ -187,28 +193,25 @@ class Results:
         return parts.decode(await self._room.get(f"{self._folder}/{entry.key}", entry.size_bytes))
 
     async def _line(self, record: Record) -> bytes:
-        name = record.name.decode("utf-8", "replace") or UNSET
+        dialect = self._dialect
+        name, asked = dialect.read_label(record.name)
         try:
             reply = decode_reply(record.payload)
         except WireError:
             fault = Fault(INTERNAL.code, "The reply cannot be read.", None)
-            return json_encoder.encode(_refused(record.number, name, fault))
+            return dialect.refused(record.number, name, from_fault(fault, ""))
         if reply.fault is not None:
-            return json_encoder.encode(_refused(record.number, name, reply.fault))
-        body = await self._answer(reply)
-        line = ResultLine(index=record.number, id=name, status=OK.status, response=msgspec.Raw(body))
-        return json_encoder.encode(line)
+            return dialect.refused(record.number, name, from_fault(reply.fault, reply.id))
+        try:
+            body = await self._answer(reply, asked)
+        except RequestError as error:
+            return dialect.refused(record.number, name, error)
+        return dialect.answered(record.number, reply.id, name, body)
 
-    async def _answer(self, reply: Reply) -> bytes:
+    async def _answer(self, reply: Reply, asked: Any) -> bytes:
         timing = reply.timing
         took_s = (timing.queue + timing.wait + timing.run) / 1e6
-        made = NATIVE.encode(reply, JSON, took_s, None, is_short=False)
+        made = self._dialect.codec.encode(reply, JSON, took_s, asked, is_short=False)
         if not isinstance(made, Response):
             made = await self._step_runner.run(made, size_of(reply))
         return made.body
-
-
-def _refused(index: int, name: str | UnsetType, fault: Fault) -> ResultLine:
-    error = from_fault(fault, "")
-    detail = ItemError(error.outcome.code, error.message, error.field)
-    return ResultLine(index=index, id=name, status=error.outcome.status, error=detail)

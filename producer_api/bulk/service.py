@@ -26,6 +26,7 @@ from shared.wire.outcomes import (
     RequestError,
 )
 
+from .dialect import NATIVE_ITEMS, Dialect
 from .keeper import Keeper
 from .preparing import Preparing
 from .readers.items import Reader
@@ -33,7 +34,7 @@ from .readers.jsonl import JsonLines
 from .readers.multipart import Multipart, boundary_of
 from .readers.zips import Zip
 from .receiving import Receiving
-from .record import Fields, info_of
+from .record import Fields, Record, info_of
 from .registry import Claim, Registry
 from .results import Readers, Results
 from .store_room import StoreRoom, folder, results_folder
@@ -151,8 +152,14 @@ class Bulk:
         keep_ms: int,
         hook: str,
         chunks: AsyncIterator[bytes],
+        dialect: Dialect = NATIVE_ITEMS,
+        more: Fields | None = None,
     ) -> BatchInfo:
         """Read an upload to its end; returns the batch, which will run.
+
+        Args:
+            dialect: that its items are written in.
+            more: members of its record besides those that every batch has.
 
         Raises:
             RequestError: the upload is refused, and nothing of it is left.
@@ -164,10 +171,10 @@ class Bulk:
         self._uploads += 1
         try:
             batch_id = f"b-{secrets.token_hex(12)}"
-            fields: Fields = {"keep_ms": keep_ms, "hook": hook}
+            fields: Fields = {"keep_ms": keep_ms, "hook": hook, **(more or {})}
             await self._registry.open(model, lane, batch_id, self._lease_ms, fields)
             claim = Claim(model, lane, batch_id, "1")
-            preparing = Preparing(self._context, card, model, batch_id, query)
+            preparing = Preparing(self._context, card, model, batch_id, query, dialect)
             receiving = Receiving(
                 self._room,
                 self._registry,
@@ -198,9 +205,18 @@ class Bulk:
 
     async def status(self, model: str, lane: str, batch_id: str) -> BatchInfo:
         """Say how a batch stands."""
-        self._check()
-        record, now_ms = await self._registry.find(model, lane, batch_id)
+        record, now_ms = await self.find(model, lane, batch_id)
         return info_of(record, now_ms)
+
+    async def find(self, model: str, lane: str, batch_id: str) -> tuple[Record, float]:
+        """Return the record of a batch, and Redis's time in ms."""
+        self._check()
+        return await self._registry.find(model, lane, batch_id)
+
+    async def latest(self, model: str, lane: str) -> list[Record]:
+        """Return the records of the latest batches of a lane, the latest first."""
+        self._check()
+        return (await self._registry.list(model, lane))[0]
 
     async def list(self, model: str, lane: str) -> BatchList:
         """Return the latest batches of a lane."""
@@ -221,7 +237,7 @@ class Bulk:
             raise RequestError(BATCH_ENDED, f"The batch is {stood}; there is nothing to cancel.")
         return await self.status(model, lane, batch_id)
 
-    async def results(self, model: str, lane: str, batch_id: str) -> Results:
+    async def results(self, model: str, lane: str, batch_id: str, dialect: Dialect = NATIVE_ITEMS) -> Results:
         """Return what reads a batch's results."""
         self._check()
         self._readers.check()
@@ -229,7 +245,8 @@ class Bulk:
         listed = await self._registry.find_parts(record)
         place = results_folder(model, lane, batch_id)
         step_runner = self._context.step_runner
-        return Results(self._room, step_runner, self._readers, place, listed, record.total, has_ended=record.has_ended)
+        of_all = (self._room, step_runner, self._readers)
+        return Results(*of_all, place, listed, record.total, dialect, has_ended=record.has_ended)
 
 
 def too_large(most_bytes: int) -> RequestError:

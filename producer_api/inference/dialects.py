@@ -12,6 +12,7 @@ from shared.wire.outcomes import NOT_FOUND, RequestError
 from .codec import Codec
 from .native import NATIVE, PATH
 from .open_inference import rest as open_inference
+from .openai import embed, embeddings, rerank
 from .platforms import kserve_v1, sagemaker, vertex
 from .platforms.chosen import ChosenModel
 
@@ -21,6 +22,7 @@ DIALECTS: Dialects = {
     PATH: NATIVE,
     **dict.fromkeys(open_inference.PATHS, open_inference.OPEN_INFERENCE),
     kserve_v1.PATH: kserve_v1.KSERVE_V1,
+    embeddings.PATH: embeddings.EMBEDDINGS,
 }
 """All POST requests that go through the queue, by templates of their paths. One without ``{model}`` is that of a
 dialect whose bodies name the model."""
@@ -29,8 +31,10 @@ _PARAMETER = re.compile(r"\\\{(\w+)\\\}")
 
 
 def of_platforms(chosen: ChosenModel, predict_route: str | None) -> Dialects:
-    """Return the paths whose model is chosen: that of SageMaker, and ``predict_route`` if there is one, for Vertex."""
-    found: dict[str, Codec] = {sagemaker.INVOCATIONS: sagemaker.Invocations(chosen)}
+    """Return the paths whose model is chosen where a request names none: those of servers for embeddings, that of
+    SageMaker, and ``predict_route`` if there is one, for Vertex."""
+    found: dict[str, Codec] = {sagemaker.INVOCATIONS: sagemaker.Invocations(chosen), embed.PATH: embed.Embed(chosen)}
+    found |= dict.fromkeys(rerank.PATHS, rerank.Rerank(chosen))
     if predict_route is not None:
         found[predict_route] = vertex.Vertex(chosen)
     return found

@@ -233,17 +233,29 @@ class ModelSummary(Struct, frozen=True):
     failures: list[str] | UnsetType = UNSET
 
 
+class ModelEntry(Struct, frozen=True):
+    """One model as OpenAI's clients read it; ``created`` is when the front end started, in seconds since 1970."""
+
+    id: str
+    object: str
+    created: int
+    owned_by: str
+
+
 class ModelList(Struct, frozen=True):
-    """All models."""
+    """All models, in two shapes: ``models`` says how each stands, and ``object`` and ``data`` are OpenAI's list."""
 
     models: list[ModelSummary]
+    object: str
+    data: list[ModelEntry]
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
     """Everything known of a model. Shapes leave out the row count; -1 allows any size there.
 
     ``answers``: what answers can hold, ``predictions``, ``tensors`` or both; empty while an older consumer serves it.
-    ``ready``, ``state`` and ``ready_in_s`` are those of the list of models.
+    ``ready``, ``state`` and ``ready_in_s`` are those of the list of models; ``id``, ``object``, ``created`` and
+    ``owned_by`` are what OpenAI's clients read.
     """
 
     name: str
@@ -267,12 +279,17 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     serving: Serving
     state: Condition
     ready_in_s: int | UnsetType = UNSET
+    id: str
+    object: str
+    created: int
+    owned_by: str
 
     @classmethod
-    def of(cls, card: Card, state: ModelState) -> ModelInfo:
-        """Join a card and how the model stands."""
+    def of(cls, card: Card, state: ModelState, entry: ModelEntry) -> ModelInfo:
+        """Join a card, how the model stands, and what OpenAI's clients read."""
         return cls(
             **msgspec.structs.asdict(card),
+            **msgspec.structs.asdict(entry),
             workers=state.workers,
             ready=state.is_ready,
             serving=state.serving,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from time import time
+
 from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
 from producer_api.inference.encoding import json_encoder
-from producer_api.parsing.schemas import ModelInfo, ModelList, ModelSummary
+from producer_api.parsing.schemas import ModelEntry, ModelInfo, ModelList, ModelSummary
 from producer_api.queue.admission import card_of, find_model, no_model_known
 from producer_api.queue.interface import Catalogue, ModelState, Queue
 
@@ -35,24 +37,32 @@ def _summary(state: ModelState) -> ModelSummary:
     )
 
 
+OWNER = "headrace"
+"""Who owns the models, as OpenAI's clients read it."""
+
+
 class Models:
     """The two routes; they answer from the latest snapshot and ask Redis nothing."""
 
     def __init__(self, queue: Queue) -> None:
-        self._queue = queue
+        self._queue, self._since_s = queue, int(time())
+
+    def _entry(self, name: str) -> ModelEntry:
+        return ModelEntry(name, "model", self._since_s, OWNER)
 
     async def list(self, request: Request) -> Response:
         """List all models."""
         catalogue = self._queue.catalogue()
         if not catalogue.models and not catalogue.redis_ok:
             raise no_model_known()
-        return json_response(ModelList(summaries(catalogue)))
+        entries = [self._entry(name) for name in sorted(catalogue.models)]
+        return json_response(ModelList(summaries(catalogue), "list", entries))
 
     async def one(self, request: Request) -> Response:
         """Describe one model."""
         name = request.path_params["model"]
         state = find_model(self._queue.catalogue(), name, "")
-        return json_response(ModelInfo.of(card_of(state), state))
+        return json_response(ModelInfo.of(card_of(state), state, self._entry(state.name)))
 
 
 NOT_KEPT = {"Cache-Control": "no-store"}

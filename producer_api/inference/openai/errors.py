@@ -1,0 +1,66 @@
+"""Errors as OpenAI's clients read them. Pure.
+
+https://platform.openai.com/docs/guides/error-codes: ``{"error": {"message", "type", "param", "code"}}``. The stock
+clients choose the class of the exception by the status.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct
+
+from producer_api.inference.codec import Response
+from producer_api.inference.encoding import json_encoder
+from producer_api.inference.negotiation import JSON
+from shared.wire.outcomes import (
+    CLIENT_LIMIT,
+    INVALID_INPUT,
+    LANE_FULL,
+    UNAUTHORIZED,
+    UNKNOWN_LANE,
+    UNKNOWN_MODEL,
+    WAIT_TOO_LONG,
+    RequestError,
+)
+
+STATUS: Final = {INVALID_INPUT.status: 400}
+"""What this dialect has instead of an outcome's own status."""
+
+_CODES: Final = {
+    UNKNOWN_MODEL: "model_not_found",
+    UNAUTHORIZED: "invalid_api_key",
+    CLIENT_LIMIT: "rate_limit_exceeded",
+    LANE_FULL: "rate_limit_exceeded",
+    WAIT_TOO_LONG: "rate_limit_exceeded",
+    UNKNOWN_LANE: "model_not_found",
+}
+"""Codes that its clients look for; every other outcome has its own."""
+
+
+class OpenAIErrorDetail(Struct, frozen=True):
+    """What went wrong; ``param`` names the member of the request that is wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class OpenAIError(Struct, frozen=True):
+    """Every error has this shape."""
+
+    error: OpenAIErrorDetail
+
+
+def detail_of(error: RequestError) -> OpenAIErrorDetail:
+    """Say an error in OpenAI's words."""
+    status = error.outcome.status
+    kind = "rate_limit_error" if status == 429 else "server_error" if status >= 500 else "invalid_request_error"
+    return OpenAIErrorDetail(error.message, kind, error.field, _CODES.get(error.outcome, error.outcome.code))
+
+
+def encoded(error: RequestError) -> Response:
+    """Encode an error."""
+    status = STATUS.get(error.outcome.status, error.outcome.status)
+    return Response(status, JSON, json_encoder.encode(OpenAIError(detail_of(error))))
