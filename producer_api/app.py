@@ -19,6 +19,9 @@ from shared.version import __version__
 
 from .auth import KeyCheck
 from .background import forever
+from .bulk.openai.files import Files
+from .bulk.openai.service import OpenAIBatches
+from .bulk.openai.terms import dialect_of
 from .bulk.service import Bulk
 from .docs import openapi
 from .docs.page import render
@@ -37,7 +40,7 @@ from .load.body_budget import BodyBudget
 from .load.in_flight import InFlight
 from .metrics import ApiMetrics, Registry
 from .queue.interface import Queue
-from .routes import batches, events, requests, uploads
+from .routes import batches, events, files, openai_batches, requests, uploads
 from .routes.models import Models
 from .routes.open_inference import OpenInferenceService
 from .routes.predict import Predict
@@ -129,7 +132,7 @@ def create_app(
     )
     aside = None if store is None else StoreAside(store)
     context = AppContext(settings, queue, metrics, body_budget, in_flight, later, aside)
-    bulk = Bulk(settings, context, store)
+    bulk = Bulk(settings, context, store, dialect_of)
     by_parts = uploads.UploadRoutes(context.large_bodies.uploads, body_budget)
     dialects = {
         **of_platforms(lambda: chosen_model(queue.catalogue(), settings.default_model), settings.predict_route),
@@ -143,6 +146,7 @@ def create_app(
         Route(requests.PATH, requests.Requests(context, dialects).answer, methods=["GET", "DELETE"]),
         Route(events.PATH, events.Events(context), methods=["GET"]),
         *_bulk_routes(bulk, Hooks.of(settings)),
+        *_file_routes(bulk, Files(aside, settings.bulk_mb << 20), queue, body_budget),
         *(Route(path, by_parts.answer, methods=[*methods]) for path, methods in uploads.METHODS.items()),
         Route("/v1/models", models.list),
         Route("/v1/models/{model}", models.one),
@@ -206,4 +210,17 @@ def _bulk_routes(bulk: Bulk, hooks: Hooks) -> list[BaseRoute]:
         Route(batches.LIST_PATH, routes.all, methods=["GET", "POST"]),
         Route(batches.PATH, routes.one, methods=["GET", "DELETE"]),
         Route(batches.RESULTS_PATH, routes.results, methods=["GET"]),
+    ]
+
+
+def _file_routes(bulk: Bulk, stored: Files, queue: Queue, body_budget: BodyBudget) -> list[BaseRoute]:
+    made = OpenAIBatches(bulk, stored, queue)
+    of_files, of_batches = files.FileRoutes(stored, made), openai_batches.OpenAIBatchRoutes(made, body_budget)
+    return [
+        Route(files.LIST_PATH, of_files.all, methods=["GET", "POST"]),
+        Route(files.PATH, of_files.one, methods=["GET", "DELETE"]),
+        Route(files.CONTENT_PATH, of_files.content, methods=["GET"]),
+        Route(openai_batches.LIST_PATH, of_batches.all, methods=["GET", "POST"]),
+        Route(openai_batches.PATH, of_batches.one, methods=["GET"]),
+        Route(openai_batches.CANCEL_PATH, of_batches.cancel, methods=["POST"]),
     ]

@@ -49,6 +49,7 @@ FLOORS = {
         ("inference/dialects",),
         ("bulk/readers/", "docs/", "http/"),
         ("bulk/",),
+        ("bulk/openai/",),
         ("grpc/", "routes/"),
         ("app",),
         ("__main__",),

@@ -28,7 +28,7 @@ class Record(Struct, frozen=True, kw_only=True):
         reason: why it failed, or what it waits for; empty for nothing.
         hook: where its webhooks go, in JSON; empty for nowhere.
         window_ms: how long it may take, 0 for ``LONGEST_RUN_MS``.
-        order: what another dialect than our own says of it, in JSON; empty for our own.
+        terms: what another dialect than our own says of it, in JSON; empty for our own.
     """
 
     id: str
@@ -47,7 +47,7 @@ class Record(Struct, frozen=True, kw_only=True):
     reason: str = ""
     hook: str = ""
     window_ms: int = 0
-    order: str = ""
+    terms: str = ""
     receiving_ms: int = 0
     queued_ms: int = 0
     running_ms: int = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from producer_api.inference.context import AppContext
 from producer_api.inference.negotiation import IMAGES
@@ -59,9 +59,17 @@ class Bulk:
 
     Args:
         store: where items and results lie; None: there is none, and no batch is taken.
+        dialect_of: returns the dialect of a batch whose record has these terms.
     """
 
-    def __init__(self, settings: Settings, context: AppContext, store: Store | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        context: AppContext,
+        store: Store | None,
+        dialect_of: Callable[[str], Dialect] = lambda terms: NATIVE_ITEMS,
+    ) -> None:
+        self._dialect_of = dialect_of
         self._settings, self._context, self._store = settings, context, store
         self._uploads, self._readers = 0, Readers()
         self._lease_ms = LEASES * settings.lease_ms
@@ -237,7 +245,7 @@ class Bulk:
             raise RequestError(BATCH_ENDED, f"The batch is {stood}; there is nothing to cancel.")
         return await self.status(model, lane, batch_id)
 
-    async def results(self, model: str, lane: str, batch_id: str, dialect: Dialect = NATIVE_ITEMS) -> Results:
+    async def results(self, model: str, lane: str, batch_id: str) -> Results:
         """Return what reads a batch's results."""
         self._check()
         self._readers.check()
@@ -246,7 +254,7 @@ class Bulk:
         place = results_folder(model, lane, batch_id)
         step_runner = self._context.step_runner
         of_all = (self._room, step_runner, self._readers)
-        return Results(*of_all, place, listed, record.total, dialect, has_ended=record.has_ended)
+        return Results(*of_all, place, listed, record.total, self._dialect_of(record.terms), has_ended=record.has_ended)
 
 
 def too_large(most_bytes: int) -> RequestError:

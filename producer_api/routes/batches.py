@@ -53,7 +53,7 @@ class Batches:
 
     async def all(self, request: Request) -> Response:
         """Take a batch in, or list those there are."""
-        model, lane = request.path_params["model"], _lane(request)
+        model, lane = request.path_params["model"], lane_of(request)
         if request.method == "GET":
             return json_response(await self._bulk.list(model, lane))
         headers = dict(request.scope["headers"])
@@ -71,7 +71,7 @@ class Batches:
         if client is not None:
             client.enter()
         try:
-            async with aclosing(_chunks(request.receive)) as chunks:
+            async with aclosing(chunks_of(request.receive)) as chunks:
                 info = await self._bulk.take(model, lane, card, reader, query, keep_ms, hook_text, chunks)
         except Disconnected:
             return Response(status_code=CLIENT_CLOSED.status)
@@ -119,7 +119,7 @@ async def _until_gone(results: Results, order: Order, offset: int, most: int) ->
         raise
 
 
-async def _chunks(receive: Receive) -> AsyncGenerator[bytes]:
+async def chunks_of(receive: Receive) -> AsyncGenerator[bytes]:
     """Go through an upload as it comes; what stops coming, or trickles in, is given up: others need its place."""
     waited_s, size_bytes = 0.0, 0
     while True:
@@ -146,7 +146,7 @@ def is_too_slow(size_bytes: int, waited_s: float) -> bool:
     return waited_s > PATIENCE_S and size_bytes < waited_s * LEAST_BYTES_PER_S
 
 
-def _lane(request: Request) -> str:
+def lane_of(request: Request) -> str:
     """Return the lane of the API key."""
     client: Client | None = request.scope.get("api_client")
     return DEFAULT_LANE if client is None else client.key.lane
@@ -158,7 +158,7 @@ def _names(request: Request) -> tuple[str, str, str]:
     for name, field in ((model, "model"), (batch_id, "id")):
         if not is_name(name):
             raise malformed("A name is 1 to 64 letters, digits, '_' or '-'.", field)
-    return model, _lane(request), batch_id
+    return model, lane_of(request), batch_id
 
 
 def _options(request: Request) -> tuple[Order, int, int]:

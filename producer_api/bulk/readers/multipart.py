@@ -97,14 +97,25 @@ class Multipart(SteppedReader):
     def _item(self, head: bytes, body: bytes, size: int) -> Item:
         headers = _headers(head)
         disposition = headers.get(b"content-disposition", b"")
-        found = _FILE_NAME.search(disposition) or _NAME.search(disposition)
-        name = "" if found is None else name_of(_ESCAPED.sub(rb"\1", found[1]).decode("utf-8", "replace"))
+        name = _text(_FILE_NAME.search(disposition) or _NAME.search(disposition)) or ""
         if size > self._most_part_bytes:
             message = f"A part has at most {self._most_part_bytes} bytes, not {size}."
             return Item(name=name, error=RequestError(BODY_TOO_LARGE, message))
         if headers.get(b"content-transfer-encoding", b"binary").lower() not in (b"binary", b"8bit", b"7bit"):
             return Item(name=name, error=malformed("A part is sent as it is, without Content-Transfer-Encoding."))
         return Item(name=name, content_type=headers.get(b"content-type", b""), body=body)
+
+
+def disposition_of(head: bytes) -> tuple[str, str | None]:
+    """Return the names of a part's field and of its file, None where it is no file."""
+    disposition = _headers(head).get(b"content-disposition", b"")
+    file = _FILE_NAME.search(disposition)
+    rest = disposition if file is None else disposition[: file.start()] + disposition[file.end() :]
+    return _text(_NAME.search(rest)) or "", _text(file)
+
+
+def _text(found: re.Match[bytes] | None) -> str | None:
+    return None if found is None else name_of(_ESCAPED.sub(rb"\1", found[1]).decode("utf-8", "replace"))
 
 
 def _headers(head: bytes) -> dict[bytes, bytes]:
