@@ -13,7 +13,7 @@ from producer_api.load.cold_room import ColdRoom
 from producer_api.load.cold_start import ColdStart
 from producer_api.queue.admission import check_cold, no_room
 from producer_api.queue.held import HeldRequests
-from producer_api.queue.interface import Answer, Catalogue, GiveUp, ModelState, Standing
+from producer_api.queue.interface import Answer, Catalogue, GiveUp, ModelState, Parts, Standing
 from shared.keys import DEFAULT_LANE
 from shared.state.cards import BatchSettings, Card, TensorSpec
 from shared.state.starts import Phase
@@ -225,6 +225,8 @@ class InMemoryQueue:
         done: Callable[[Answer | RequestError], None],
         fingerprint: str = "",
         lane: str = DEFAULT_LANE,
+        run_ms: int = 0,
+        parts: Parts | None = None,
     ) -> GiveUp:
         """See the interface."""
         model = state.name

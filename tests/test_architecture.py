@@ -39,7 +39,7 @@ FLOORS = {
     "producer_api": (
         ("auth", "background", "load/", "net/"),
         ("store/",),
-        ("metrics", "queue/", "webhooks/"),
+        ("metrics", "queue/", "streaming/", "webhooks/"),
         ("later/",),
         ("parsing/",),
         ("inference/",),
@@ -55,7 +55,16 @@ FLOORS = {
         ("__main__",),
     ),
     "consumer": (
-        ("batch_threads", "batching/", "cpu_affinity", "fork_guard", "generation/", "models/pictures/", "process_end", "queue/"),
+        (
+            "batch_threads",
+            "batching/",
+            "cpu_affinity",
+            "fork_guard",
+            "generation/",
+            "models/pictures/",
+            "process_end",
+            "queue/",
+        ),
         ("config", "events", "heartbeat", "runtimes/"),
         ("generation/slots/", "metrics", "models/", "runtimes/pytorch/"),
         ("guarded_threads", "models/own/", "runtimes/exported/"),

@@ -64,9 +64,11 @@ class Preparing:
         head, kind = self._head(item)
         self._dialect.check(head, item.body, self._model)
         decoded = self._dialect.codec.decode(kind, item.body, head, self._card, self._limits, wire_id)
-        if isinstance(decoded, Decoded):
-            return decoded
-        return await self._context.step_runner.run(decoded, len(item.body))
+        if not isinstance(decoded, Decoded):
+            decoded = await self._context.step_runner.run(decoded, len(item.body))
+        if decoded.streaming is not None:
+            raise invalid("The answers of a batch are not streamed.", "stream")
+        return decoded
 
     def _head(self, item: Item) -> tuple[Head, str]:
         content_type = item.content_type[:MAX_HEADER_BYTES]

@@ -105,7 +105,7 @@ class Heads:
             return
         path, _, query = target.partition(b"?")
         dialect = find(path.decode("latin-1"), self._dialects)
-        if dialect is None or b"#" in query:
+        if dialect is None or dialect[1].is_streamed or b"#" in query:
             return
         client: Client | None = None
         if self._key_check is not None:

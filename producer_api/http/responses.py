@@ -45,6 +45,12 @@ def encode(response: Response, extra_lines: bytes = b"") -> bytes:
 async def send(send: Send, response: Response) -> None:
     """Send a response."""
     headers = _headers(response)
+    if response.events is not None:
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        async for events in response.events.events():
+            await send({"type": "http.response.body", "body": events, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+        return
     if response.is_last:
         headers.append(_LAST)
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
@@ -57,6 +63,8 @@ def _headers(response: Response) -> Headers:
         (b"content-length", str(len(response.body)).encode()),
         *response.headers,
     ]
+    if response.events is not None:
+        del headers[1]
     if response.request_id is not None:
         headers.append((b"x-request-id", response.request_id.encode()))
     return headers

@@ -16,6 +16,7 @@ from producer_api.auth import Client
 from producer_api.later.preferences import KEEP, PREFER, WEBHOOK, Later, later_of
 from producer_api.parsing.steps import Steps
 from producer_api.store.reference import Reference
+from producer_api.streaming.events import EventStream, Streaming
 from shared.keys import DEFAULT_LANE
 from shared.state.cards import Card
 from shared.wire.messages import Reply, Request
@@ -126,6 +127,9 @@ class Decoded(Struct, frozen=True):
         fingerprint: of all that was sent, when an idempotency key came with it; else empty.
         asked: what the codec wants to know again when it encodes the answer, such as the outputs that were asked for.
         reference: where the body is that the request still lacks; None where it is complete.
+        run_ms: how long it may run once it has begun, which ``request.ttl_ms`` does not cover then; 0 unless its answer
+            is generated bit by bit.
+        streaming: how its answer is sent as it is made; None where it is sent whole.
     """
 
     request: Request
@@ -133,6 +137,8 @@ class Decoded(Struct, frozen=True):
     fingerprint: str = ""
     asked: Any = None
     reference: Reference | None = None
+    run_ms: int = 0
+    streaming: Streaming | None = None
 
 
 class Response(Struct):
@@ -143,6 +149,7 @@ class Response(Struct):
         headers: besides those that say type and length of the body, the request's id and the end of the connection.
         request_id: None where there is no request.
         is_last: the connection ends after it.
+        events: the body, as it is made, instead of ``body``.
     """
 
     status: int
@@ -151,6 +158,7 @@ class Response(Struct):
     headers: Sequence[tuple[bytes, bytes]] = ()
     request_id: str | None = None
     is_last: bool = False
+    events: EventStream | None = None
 
 
 class Codec(Protocol):
@@ -160,6 +168,7 @@ class Codec(Protocol):
         asked_type: of ``Decoded.asked``, which msgpack must be able to hold, since an answer may be fetched later from
             another front end; None where nothing is asked.
         is_counted: its replies count in the statistics of the Open Inference Protocol.
+        is_streamed: its requests may ask for answers as they are made; these do not take the express way.
 
     Raises:
         RequestError: from everything but ``error``: the request is refused.
@@ -167,6 +176,7 @@ class Codec(Protocol):
 
     asked_type: Any = None
     is_counted: ClassVar[bool] = False
+    is_streamed: ClassVar[bool] = False
 
     def answer_type(self, head: Head) -> str:
         """Return the media type that the answer will have; asked before anything else."""

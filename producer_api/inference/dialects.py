@@ -12,7 +12,7 @@ from shared.wire.outcomes import NOT_FOUND, RequestError
 from .codec import Codec
 from .native import NATIVE, PATH
 from .open_inference import rest as open_inference
-from .openai import embed, embeddings, rerank
+from .openai import chat, completions, embed, embeddings, rerank
 from .platforms import kserve_v1, sagemaker, vertex
 from .platforms.chosen import ChosenModel
 
@@ -23,6 +23,8 @@ DIALECTS: Dialects = {
     **dict.fromkeys(open_inference.PATHS, open_inference.OPEN_INFERENCE),
     kserve_v1.PATH: kserve_v1.KSERVE_V1,
     embeddings.PATH: embeddings.EMBEDDINGS,
+    chat.PATH: chat.CHAT,
+    completions.PATH: completions.COMPLETIONS,
 }
 """All POST requests that go through the queue, by templates of their paths. One without ``{model}`` is that of a
 dialect whose bodies name the model."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+
 from shared.wire.messages import Fault
 from shared.wire.outcomes import BY_CODE, INTERNAL, REQUEST_TIMEOUT, SHUTTING_DOWN, UNAUTHORIZED, RequestError
 
 from .codec import Codec, Headers, Response
 from .native import NATIVE
+
+log = logging.getLogger("headrace.http")
 
 DEFAULT_RETRY_AFTER_S = 1
 
@@ -37,6 +42,19 @@ def refused(error: RequestError, codec: Codec = NATIVE) -> Response:
     response.request_id = error.request_id
     response.is_last = error.outcome in _LAST
     return response
+
+
+def refused_somehow(error: RequestError, codec: Codec, about: Mapping[str, str]) -> Response:
+    """As :func:`refused`, in our own dialect if the codec fails at it. Never raises.
+
+    Args:
+        about: what a log line about the request carries besides its words.
+    """
+    try:
+        return refused(error, codec)
+    except Exception as fault:
+        log.error("Making an error response failed.", exc_info=fault, extra=about)
+        return refused(internal_error())
 
 
 def _headers_of(error: RequestError) -> Headers:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -23,20 +22,22 @@ from producer_api.later.interface import LaterRequests
 from producer_api.load.body_budget import IncomingBody
 from producer_api.metrics import UNKNOWN
 from producer_api.parsing.steps import LARGE_BYTES, Steps, at_once
-from producer_api.queue.admission import check_lane, check_start, check_version, let_in, refusal
+from producer_api.queue.admission import check_lane, check_start, check_version, let_in
 from producer_api.queue.interface import Answer, GiveUp, ModelState
+from producer_api.streaming.events import EventStream
 from shared.process.logs import about
 from shared.state.cards import Card
 from shared.tracing.spans import RequestSpan
 from shared.wire.messages import Request
-from shared.wire.outcomes import CLIENT_CLOSED, EXPIRED, INTERNAL, OK, Outcome, RequestError, malformed
+from shared.wire.outcomes import CLIENT_CLOSED, INTERNAL, OK, Outcome, RequestError, malformed
 
 from .codec import Decoded, Head, Limits, Response
 from .context import AppContext
 from .encoding import size_of
-from .errors import from_fault, internal_error, refused
+from .errors import from_fault, internal_error, refused_somehow
 from .later.deferral import Deferral
 from .request_ids import fingerprint_in_steps, id_of_key
+from .resuming import found_again, response_of, time_left
 
 log = logging.getLogger("headrace.http")
 
@@ -77,6 +78,7 @@ class Exchange:
         "_respond",
         "_span",
         "_state",
+        "_stream",
         "_task",
         "closed",
         "head",
@@ -94,6 +96,7 @@ class Exchange:
     _media_type: str | None
     _respond: Respond
     _state: ModelState
+    _stream: EventStream | None
     _task: asyncio.Task[None] | None
 
     def __init__(self, context: AppContext, head: Head, span: RequestSpan | None = None) -> None:
@@ -102,7 +105,7 @@ class Exchange:
         self._catalogue = context.queue.catalogue()
         self.model, self.request_id = head.model, context.ids.next()
         self.outcome, self._held_s = INTERNAL, 0.0
-        self._client = self._media_type = self._give_up = self._task = self._card = None
+        self._client = self._media_type = self._give_up = self._task = self._card = self._stream = None
         self._has_place = self.closed = False
 
     def enter(self) -> None:
@@ -223,7 +226,7 @@ class Exchange:
         if not decoded.id_is_generated:
             raise malformed("A request has an id or an Idempotency-Key, not both.", "Idempotency-Key")
         fingerprint = yield from fingerprint_in_steps(self._kind, head.query, body)
-        return Decoded(decoded.request, False, fingerprint, decoded.asked, decoded.reference)
+        return msgspec.structs.replace(decoded, id_is_generated=False, fingerprint=fingerprint)
 
     def _begin(self, work: Callable[[], Awaitable[T]], go_on: Callable[[T], None]) -> None:
         """Begin what takes long; others are served meanwhile. It is cancelled when nobody waits any more.
@@ -269,7 +272,14 @@ class Exchange:
             self._put_off(decoded, self._context.later)
             return
         if self._held_s:
-            request = _without(request, self._held_s)
+            request = time_left(request, self._held_s)
+        if decoded.streaming is not None and self._stream is None:
+            respond = partial(self._respond, self)
+            self._stream = EventStream(decoded.streaming, lambda one: respond(response_of(one, request.id)), self._fail)
+            if decoded.streaming.after is not None:
+                find = partial(found_again, self._context.queue, self.model, self.request_id, self.head.lane)
+                self._begin(find, lambda _: self._submit(decoded))
+                return
         give_up = self._context.queue.begin(
             self._state,
             request,
@@ -277,6 +287,8 @@ class Exchange:
             done=self._done,
             fingerprint=decoded.fingerprint,
             lane=self.head.lane,
+            run_ms=decoded.run_ms,
+            parts=self._stream,
         )
         if not self.closed:
             self._give_up = give_up
@@ -311,6 +323,11 @@ class Exchange:
                 self._span.answered(reply.timing)
             if reply.fault is not None:
                 raise from_fault(reply.fault, self.request_id)
+            if self._stream is not None:
+                self._stream.end(reply)
+                self.outcome = OK
+                self._close()
+                return
             took_s, codec = perf_counter() - self.started_s, self.head.codec
             if codec.is_counted:
                 self._context.statistics.succeeded(self.model, codec.rows(self._asked), reply.timing, took_s)
@@ -332,6 +349,10 @@ class Exchange:
     def _fail(self, error: Exception) -> None:
         if self.closed:
             log.error("Sending a response failed.", exc_info=error, extra=self._about())
+        elif self._stream is not None and self._stream.is_open:
+            self.stop()
+            self.refuse(error)
+            self._stream.fail(error if isinstance(error, RequestError) else internal_error())
         else:
             self._respond(self, self.refuse(error))
 
@@ -346,11 +367,7 @@ class Exchange:
         if self.head.codec.is_counted and self.model in self._catalogue.models:
             self._context.statistics.failed(self.model, perf_counter() - self.started_s)
         error.__traceback__ = None  # its frames hold what has come of the body
-        try:
-            response = refused(error, self.head.codec)
-        except Exception as fault:
-            log.error("Making an error response failed.", exc_info=fault, extra=self._about())
-            response = refused(internal_error())
+        response = refused_somehow(error, self.head.codec, self._about())
         self._close()
         return response
 
@@ -381,15 +398,3 @@ class Exchange:
             self._client.leave()
         known = self.model if self.model in self._catalogue.models else UNKNOWN
         self._context.metrics.requests.counts[known, self.outcome.code] += 1
-
-
-def _without(request: Request, held_s: float) -> Request:
-    """Return the request with the time to live that is left.
-
-    Raises:
-        RequestError: ``EXPIRED``.
-    """
-    left_ms = request.ttl_ms - math.ceil(held_s * 1000)
-    if left_ms < 1:
-        raise refusal(EXPIRED, "The deadline passed before a consumer was ready.", request.id)
-    return msgspec.structs.replace(request, ttl_ms=left_ms)

@@ -16,6 +16,7 @@ from shared.wire.messages import Request, encode_request
 from shared.wire.outcomes import SHUTTING_DOWN, RequestError
 
 from .admitter import Admitter, Instruments, Submission
+from .interface import Parts
 from .large_messages import encode_around_body
 from .pending import PendingReplies, PendingReply
 from .reply_reader import ReplyReader
@@ -146,15 +147,18 @@ class Channel:
         id_is_generated: bool,
         done: Callable[[bytes | RequestError], None],
         fingerprint: str = "",
+        run_ms: int = 0,
+        parts: Parts | None = None,
     ) -> Wait:
         """Put a request into the lane; ``done`` is called once, with the encoded reply or the error that ended it."""
         message = self._message(request, in_pieces=id_is_generated)  # if that fails, nobody may be left waiting
         check, is_heavy = functions.NOT_ASKED_BEFORE, False
         if not id_is_generated:
-            check = functions.check(request.ttl_ms, self._settings.flight_expiry_ms(request.ttl_ms), fingerprint)
+            expiry_ms = self._settings.flight_expiry_ms(request.ttl_ms + run_ms)
+            check = functions.check(request.ttl_ms, expiry_ms, fingerprint)
             is_heavy = len(message) >= limits.LUA_LIMIT_BYTES
         wait = Wait(self._pending_replies, self._admitter, id_is_generated, done)
-        wait.pending = self._pending_replies.add(request.id, request.ttl_ms / 1000, wait.end)
+        wait.pending = self._pending_replies.add(request.id, (request.ttl_ms + run_ms) / 1000, wait.end, parts)
         if request.traceparent is not None:
             wait.pending.traceparent = request.traceparent
         self._admitter.put(Submission(wait.pending, message, check), is_heavy=is_heavy)

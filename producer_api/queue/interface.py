@@ -15,6 +15,7 @@ from shared.keys import DEFAULT_LANE
 from shared.state.cards import Card
 from shared.state.desired_state import Serving
 from shared.state.lanes import LaneBytes
+from shared.wire.frames import Frame
 from shared.wire.messages import Reply, Request
 from shared.wire.outcomes import RequestError
 
@@ -159,6 +160,22 @@ class Answer(msgspec.Struct, frozen=True):
     is_short: bool = False
 
 
+class Parts(Protocol):
+    """Takes the parts of one answer as they come. Its methods are called on the event loop and must not raise.
+
+    Attributes:
+        next_seq: number of the next frame that it takes; the queue leaves out those before.
+    """
+
+    next_seq: int
+
+    def admitted(self, *, joined: bool) -> None:
+        """Take note that the request is in the lane: by now, or, if it is ``joined``, since another one of its id."""
+
+    def frame(self, frame: Frame) -> None:
+        """Take the frame of the number ``next_seq``, which grows by one."""
+
+
 class Queue(Protocol):
     """A queue of inference requests, seen from a front end."""
 
@@ -180,6 +197,8 @@ class Queue(Protocol):
         done: Callable[[Answer | RequestError], None],
         fingerprint: str = "",
         lane: str = DEFAULT_LANE,
+        run_ms: int = 0,
+        parts: Parts | None = None,
     ) -> GiveUp:
         """Put a request into one of the model's lanes without waiting for its reply.
 
@@ -195,6 +214,9 @@ class Queue(Protocol):
             fingerprint: of what was sent, letters and digits; with another one under the same id, ``KEY_REUSED``. Empty
                 where that does not matter.
             lane: which one; the same id in another lane is another request.
+            run_ms: how long it may run once it has begun, which ``request.ttl_ms`` does not cover then: 0 unless its
+                answer is generated bit by bit.
+            parts: takes the parts of the answer, if they are wanted. The whole answer is the reply's all the same.
 
         Returns:
             What to call when the client no longer waits for the answer; ``done`` is not called after that. A request

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from shared.wire.outcomes import UNKNOWN_OUTCOME, Outcome, RequestError
 
 from .admission import RETRY_AFTER_S, refusal
+from .interface import Parts
 from .timer_wheel import TimerWheel
 
 
@@ -31,6 +32,7 @@ class PendingReply:
         unwanted: no client will ask for the reply either.
         traceparent: the request's own, for the log.
         early: how an entry ended, heard of before it was known whether it is this request's; None for nothing.
+        parts: takes the parts of the answer as they come; None where only the whole is wanted.
     """
 
     request_id: str
@@ -43,6 +45,7 @@ class PendingReply:
     unwanted: bool = False
     traceparent: str | None = None
     early: tuple[bytes, bytes | RequestError] | None = None
+    parts: Parts | None = None
 
     def fail(self, outcome: Outcome, message: str, retry_after_s: int = RETRY_AFTER_S) -> None:
         """End with an error, unless already ended."""
@@ -54,11 +57,13 @@ class PendingReply:
         Its hints may go to another front end, so the reply key is looked at regularly, from now on.
         """
         self.since_s = 0.0
-        self.entered(entry_id)
+        self.entered(entry_id, joined=True)
 
-    def entered(self, entry_id: bytes) -> None:
+    def entered(self, entry_id: bytes, *, joined: bool = False) -> None:
         """Take note of the request's entry in the stream."""
         self.entry_id = entry_id
+        if self.parts is not None and not self.ended:
+            self.parts.admitted(joined=joined)
         if self.early is not None and self.early[0] == entry_id:
             self.end(self.early[1])
 
@@ -91,16 +96,30 @@ class PendingReply:
 
 
 class PendingReplies:
-    """Finds pending replies by request id. A client's own id may be waited for several times at once."""
+    """Finds pending replies by request id. A client's own id may be waited for several times at once.
+
+    Attributes:
+        streamed: those that take parts of their answers.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._wheel = TimerWheel(loop)
         self._by_id: dict[str, list[PendingReply]] = {}
+        self.streamed: set[PendingReply] = set()
 
-    def add(self, request_id: str, ttl_s: float, done: Callable[[bytes | RequestError], None]) -> PendingReply:
+    def add(
+        self,
+        request_id: str,
+        ttl_s: float,
+        done: Callable[[bytes | RequestError], None],
+        parts: Parts | None = None,
+    ) -> PendingReply:
         """Begin to wait for a reply, for at most ``ttl_s``; ``done`` is called with how it ends."""
         pending = PendingReply(request_id, done, self._loop.time())
+        if parts is not None:
+            pending.parts = parts
+            self.streamed.add(pending)
         pending.slot = self._wheel.add(pending, pending.since_s + ttl_s)
         self._by_id.setdefault(request_id, []).append(pending)
         return pending
@@ -112,6 +131,8 @@ class PendingReplies:
         same_id.remove(pending)
         if not same_id:
             del self._by_id[pending.request_id]
+        if pending.parts is not None:
+            self.streamed.discard(pending)
 
     def of(self, request_id: str) -> Sequence[PendingReply]:
         """Return the pending replies for this id."""

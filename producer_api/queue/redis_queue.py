@@ -30,7 +30,7 @@ from .body_store import BodyStore
 from .catalogue import CatalogueReader
 from .channel import Channel
 from .held import HeldRequests
-from .interface import Answer, Catalogue, GiveUp, ModelState, Standing
+from .interface import Answer, Catalogue, GiveUp, ModelState, Parts, Standing
 from .lookup import Lookup
 from .shared_wait import SharedWait
 
@@ -209,12 +209,14 @@ class RedisQueue:
         done: Callable[[Answer | RequestError], None],
         fingerprint: str = "",
         lane: str = DEFAULT_LANE,
+        run_ms: int = 0,
+        parts: Parts | None = None,
     ) -> GiveUp:
         """See the interface."""
         if self._closed:
             raise refusal(SHUTTING_DOWN, "The front end is shutting down.", request.id)
         if state.cold is not None:
-            return self._begin_cold(state, request, id_is_generated, done, fingerprint, lane)
+            return self._begin_cold(state, request, id_is_generated, done, fingerprint, lane, run_ms, parts)
         channel, service = self._channel(state, lane), state.service
         backlog = channel.backlog
         begun_s, ahead = time.perf_counter(), backlog.length
@@ -225,7 +227,7 @@ class RedisQueue:
         def ended(result: bytes | RequestError) -> None:
             waited_s = time.perf_counter() - begun_s
             end = result if isinstance(result, RequestError) else self._answer(request, result, waited_s)
-            if service is not None and id_is_generated:  # others may join a wait that began before
+            if service is not None and id_is_generated and not run_ms:  # others may join a wait that began before
                 if not isinstance(end, RequestError):
                     if end.reply.fault is None:  # bad input has no turn to wait for
                         backlog.answered(service, ahead, waited_s, begun_s)
@@ -233,10 +235,17 @@ class RedisQueue:
                     backlog.answered(service, ahead, waited_s, begun_s, or_longer=True)
             done(end)
 
-        at = self._shared_place(state, request, channel, lane) if id_is_generated else None
+        at = self._shared_place(state, request, channel, lane) if id_is_generated and not run_ms else None
         if at is not None:
             return SharedWait(channel, self._bodies, request, at, ended, self._instruments.bodies_resent.inc).give_up
-        return channel.begin(request, id_is_generated=id_is_generated, done=ended, fingerprint=fingerprint).give_up
+        return channel.begin(
+            request,
+            id_is_generated=id_is_generated,
+            done=ended,
+            fingerprint=fingerprint,
+            run_ms=run_ms,
+            parts=parts,
+        ).give_up
 
     def _begin_cold(
         self,
@@ -246,6 +255,8 @@ class RedisQueue:
         done: Callable[[Answer | RequestError], None],
         fingerprint: str,
         lane: str,
+        run_ms: int,
+        parts: Parts | None,
     ) -> GiveUp:
         """Admit what is to wait for a consumer to live: from there on the queue has it, like everything else."""
         assert state.cold is not None
@@ -272,7 +283,14 @@ class RedisQueue:
             wait.give_up()
 
         try:
-            wait = channel.begin(request, id_is_generated=id_is_generated, done=ended, fingerprint=fingerprint)
+            wait = channel.begin(
+                request,
+                id_is_generated=id_is_generated,
+                done=ended,
+                fingerprint=fingerprint,
+                run_ms=run_ms,
+                parts=parts,
+            )
         except BaseException:
             place.leave()
             raise

@@ -21,6 +21,7 @@ from shared.wire.outcomes import BY_CODE, CANCELLED, EXPIRED, UNKNOWN_OUTCOME, R
 from shared.wire.reply_portion import Portion
 
 from .admission import refusal
+from .frames import FrameReader
 from .pending import PendingReplies, PendingReply
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ class ReplyReader:
         self._block_ms, self._on_cursor, self._on_error = block_ms, on_cursor, on_error
         self._cursor = self._ended_up_to = b"0-0"
         self._portion = Portion()
+        self._frames = FrameReader(pending_replies, model, lane)
         self._look_now = asyncio.Event()
         self._at_once, self._weigh_at_s, self._ends_are_too_large = FEWEST_PER_SWEEP, 0.0, False
         self._closed = False
@@ -121,6 +123,7 @@ class ReplyReader:
         mine = self._stream.encode()
         for pending in self._pending_replies.all():  # what failed before may have taken their hints with it
             self.look(pending)
+        self._frames.all_are_behind()
         is_weighed = False
         while not self._closed:
             try:
@@ -137,6 +140,7 @@ class ReplyReader:
                 self._on_error()
                 for pending in self._pending_replies.all():
                     pending.look = True
+                self._frames.all_are_behind()
                 await asyncio.sleep(RETRY_S)
                 self._look_now.set()
                 continue
@@ -150,7 +154,7 @@ class ReplyReader:
     def _take_hints(self, hints: list[Any]) -> None:
         for entry_id, fields in hints:
             self._cursor = entry_id
-            request_id, reply, entry = b"", None, None
+            request_id, reply, entry, frames = b"", None, None, None
             for at in range(0, len(fields), 2):  # by name: a later version may write more, and in another order
                 if fields[at] == b"id":
                     request_id = fields[at + 1]
@@ -158,6 +162,12 @@ class ReplyReader:
                     reply = fields[at + 1]
                 elif fields[at] == b"entry":
                     entry = fields[at + 1]
+                elif fields[at] == b"f":
+                    frames = fields[at + 1]
+            if frames is not None:
+                if self._frames.take(frames):
+                    self._look_now.set()
+                continue
             if reply is not None and not is_final(reply):
                 continue  # a part of an answer, which is whole later
             for pending in list(self._pending_replies.of(request_id.decode(errors="replace"))):
@@ -191,7 +201,10 @@ class ReplyReader:
             if loop.time() >= next_s:
                 overdue_since_s = loop.time() - OVERDUE_S
                 next_s = loop.time() + SWEEP_S
+                self._frames.joined_are_behind()
             try:
+                if self._frames.behind:
+                    await self._frames.read(self._sweeping)
                 if loop.time() >= self._weigh_at_s:
                     self._weigh_at_s = loop.time() + WEIGH_S
                     await self._weigh(self._sweeping)

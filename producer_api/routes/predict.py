@@ -48,7 +48,7 @@ class Predict:
             head = msgspec.structs.replace(head, traceparent=span.traceparent)
         if head.traceparent is not None:
             scope[TRACE] = sampled_trace_id(head.traceparent)
-        exchange, is_unread = Exchange(self._context, head, span), True
+        exchange, is_unread, response = Exchange(self._context, head, span), True, None
         try:
             exchange.enter()
             length, limit = bodies.declared_bytes(headers), self._context.max_body_bytes
@@ -59,6 +59,9 @@ class Predict:
             exchange.start(body, partial(_deliver, future))
             del body
             response = await future
+            if response.events is not None:
+                await responses.send(send, response)
+                return
         except bodies.Disconnected:
             exchange.abandon()
             return
@@ -67,6 +70,9 @@ class Predict:
                 return
             # The server does this to what has not ended when its time for stopping is over.
             exchange.stop()
+            if response is not None:
+                exchange.abandon()
+                return
             response = exchange.refuse(refusal(SHUTTING_DOWN, "The front end stopped before the answer came."))
         except Exception as error:
             response = exchange.refuse(error)

@@ -6,7 +6,6 @@ A list of texts is the tensor that such a model takes, of datatype BYTES; tokens
 from __future__ import annotations
 
 import re
-from array import array
 from collections.abc import Sequence
 from typing import Final
 
@@ -23,7 +22,7 @@ from shared.wire.outcomes import RequestError, invalid, malformed
 from .documents import decoded
 
 TOKENS_TYPE: Final = "application/vnd.headrace.text"
-"""Of a body that holds texts as tokens: in msgpack a list of bytes, each the tokens of a text, little-endian uint32."""
+"""Of a body that holds texts as tokens: in msgpack, a list with the list of tokens of each text."""
 
 TRUNCATE: Final = "truncate"
 """The option that has a model cut texts which are longer than its context."""
@@ -31,6 +30,7 @@ TRUNCATE: Final = "truncate"
 MOST_TEXTS: Final = 2048
 """In one request, as OpenAI has it."""
 
+MOST_TOKEN: Final = 2**32 - 1
 MOST_TOKENS: Final = 1 << 20
 """Of one text; a model's context is the limit that counts, and its consumer knows it."""
 
@@ -135,9 +135,9 @@ def _count(raw: bytes, field: str) -> Steps[int]:
     return count
 
 
-def _token_rows(raw: bytes, field: str) -> Steps[list[bytes]]:
+def _token_rows(raw: bytes, field: str) -> Steps[list[list[int]]]:
     """Return the tokens of each text of a nested list."""
-    rows: list[bytes] = []
+    rows: list[list[int]] = []
     at = 1
     while True:
         start = raw.find(b"[", at)
@@ -160,16 +160,15 @@ def _check_between(gap: bytes, before: int, field: str) -> None:
         raise invalid("Tokens are a list of whole numbers, or a list of such lists.", field)
 
 
-def _tokens_of(raw: bytes, field: str) -> bytes:
+def _tokens_of(raw: bytes, field: str) -> list[int]:
     if len(raw) > MOST_TOKENS * _MOST_TOKEN_DIGITS or raw.count(b",") >= MOST_TOKENS:
         raise invalid(f"A text has at most {MOST_TOKENS} tokens.", field)
     tokens = decoded(raw, _tokens, field)
     if not tokens:
         raise invalid("A text has at least one token.", field)
-    try:
-        return pack_elements("UINT32", tokens)
-    except OverflowError:
-        raise invalid(f"Tokens lie between 0 and {2 ** (8 * array('I').itemsize) - 1}.", field) from None
+    if min(tokens) < 0 or max(tokens) > MOST_TOKEN:
+        raise invalid(f"Tokens lie between 0 and {MOST_TOKEN}.", field)
+    return tokens
 
 
 def _check_count(count: int, card: Card, field: str) -> None:

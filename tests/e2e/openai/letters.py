@@ -31,8 +31,7 @@ class Letters(Model):
     def preprocess(self, request: Request) -> Sequence[Any]:
         """Texts."""
         if request.content_type == TOKENS_TYPE:
-            rows = [np.frombuffer(row, "<u4") for row in msgpack.unpackb(request.body)]
-            return ["".join(map(chr, row)) for row in rows]
+            return ["".join(map(chr, row)) for row in msgpack.unpackb(request.body)]
         assert request.inputs is not None
         data, at, texts = request.inputs[0].data, 0, []
         while at < len(data):

@@ -1,0 +1,135 @@
+"""An answer that is sent while it is being made, as server-sent events. Pure.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html. The status 200 is sent when the request has been
+admitted, so that until then it can be refused with another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Final, Protocol
+
+from msgspec import Struct
+
+from shared.wire.frames import Frame
+from shared.wire.messages import Reply
+from shared.wire.outcomes import OVERLOADED, RequestError
+
+PING_S: Final = 15.0
+"""After so long without an event a comment is sent: proxies end connections on which nothing happens."""
+
+PING: Final = b": ping\n\n"
+
+MOST_BUFFERED_BYTES: Final = 1024 * 1024
+"""Of events that the client has not taken yet; more, and its answer ends."""
+
+
+class EventWriter(Protocol):
+    """Encodes one answer in a dialect. Its methods are called in this order: ``begin``, ``part``…, ``end``."""
+
+    def begin(self) -> bytes:
+        """Return the events before the first part."""
+
+    def part(self, frame: Frame) -> bytes:
+        """Return the events of a part of the answer."""
+
+    def end(self, reply: Reply) -> bytes:
+        """Return what the parts lack of the whole answer, and the events of its end."""
+
+    def error(self, error: RequestError) -> bytes:
+        """Return the event of an error after which nothing follows."""
+
+
+class Streaming(Struct, frozen=True):
+    """What a client wants that reads its answer as events.
+
+    Attributes:
+        after: number of the last frame that it has, None if it has nothing yet.
+    """
+
+    writer: EventWriter
+    after: int | None = None
+
+
+class EventStream:
+    """One answer on its way; see :class:`producer_api.queue.interface.Parts`.
+
+    Args:
+        opened: called once, when the first bytes can be sent.
+        too_slow: called once if the client reads so slowly that its answer ends.
+
+    Attributes:
+        next_seq: see the interface.
+        is_open: the response has begun: from now on an error is an event.
+        has_ended: no more events come than those that wait.
+    """
+
+    def __init__(
+        self,
+        streaming: Streaming,
+        opened: Callable[[EventStream], None],
+        too_slow: Callable[[RequestError], None],
+    ) -> None:
+        self._writer, self._opened, self._too_slow = streaming.writer, opened, too_slow
+        self.is_open = self.has_ended = False
+        self._buffer, self._size_bytes = list[bytes](), 0
+        self._news = asyncio.Event()
+        self.next_seq = 0 if streaming.after is None else streaming.after + 1
+
+    def admitted(self, *, joined: bool) -> None:
+        """See the interface."""
+        self._open()
+
+    def frame(self, frame: Frame) -> None:
+        """See the interface."""
+        if self.has_ended:
+            return
+        self._open()
+        self._put(self._writer.part(frame))
+        if self._size_bytes > MOST_BUFFERED_BYTES:
+            message = f"{MOST_BUFFERED_BYTES} bytes of the answer wait for the client, which reads too slowly."
+            error = RequestError(OVERLOADED, message)
+            self._put(self._writer.error(error))
+            self.has_ended = True
+            self._too_slow(error)
+
+    def end(self, reply: Reply) -> None:
+        """Send what is missing of the whole answer, and end."""
+        self._open()
+        self._put(self._writer.end(reply))
+        self.has_ended = True
+
+    def fail(self, error: RequestError) -> None:
+        """End with an error; only once the stream is open."""
+        if not self.has_ended:
+            self.has_ended = True
+            self._put(self._writer.error(error))
+
+    def _open(self) -> None:
+        if not self.is_open:
+            self.is_open = True
+            self._put(self._writer.begin())
+            self._opened(self)
+
+    def _put(self, events: bytes) -> None:
+        self._buffer.append(events)
+        self._size_bytes += len(events)
+        self._news.set()
+
+    async def events(self, ping_s: float = PING_S) -> AsyncIterator[bytes]:
+        """Go through the events, all that wait at a time, as fast as they are taken."""
+        while True:
+            try:
+                async with asyncio.timeout(ping_s):
+                    await self._news.wait()
+            except TimeoutError:
+                yield PING
+                continue
+            self._news.clear()
+            is_last = self.has_ended
+            events, self._buffer, self._size_bytes = b"".join(self._buffer), [], 0
+            if events:
+                yield events
+            if is_last:
+                return
