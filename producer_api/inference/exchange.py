@@ -229,11 +229,7 @@ class Exchange:
         return msgspec.structs.replace(decoded, id_is_generated=False, fingerprint=fingerprint)
 
     def _begin(self, work: Callable[[], Awaitable[T]], go_on: Callable[[T], None]) -> None:
-        """Begin what takes long; others are served meanwhile. It is cancelled when nobody waits any more.
-
-        Args:
-            work: makes what is awaited: not before, since the task may be cancelled before its first step.
-        """
+        """Begin what ``work`` makes, and takes long; it is cancelled when nobody waits any more."""
         self._task = asyncio.create_task(self._then(work, go_on))
 
     async def _then(self, work: Callable[[], Awaitable[T]], go_on: Callable[[T], None]) -> None:
@@ -274,8 +270,7 @@ class Exchange:
         if self._held_s:
             request = time_left(request, self._held_s)
         if decoded.streaming is not None and self._stream is None:
-            respond = partial(self._respond, self)
-            self._stream = EventStream(decoded.streaming, lambda one: respond(response_of(one, request.id)), self._fail)
+            self._stream = EventStream(decoded.streaming, self._opened, self._fail)
             if decoded.streaming.after is not None:
                 find = partial(found_again, self._context.queue, self.model, self.request_id, self.head.lane)
                 self._begin(find, lambda _: self._submit(decoded))
@@ -292,6 +287,10 @@ class Exchange:
         )
         if not self.closed:
             self._give_up = give_up
+
+    def _opened(self, stream: EventStream) -> None:
+        if not self.closed:
+            self._respond(self, response_of(stream, self.request_id))
 
     def _put_off(self, decoded: Decoded, later: LaterRequests) -> None:
         """Have it answered later."""

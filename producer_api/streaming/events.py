@@ -1,7 +1,6 @@
 """An answer that is sent while it is being made, as server-sent events. Pure.
 
-https://html.spec.whatwg.org/multipage/server-sent-events.html. The status 200 is sent when the request has been
-admitted, so that until then it can be refused with another one.
+https://html.spec.whatwg.org/multipage/server-sent-events.html.
 """
 
 from __future__ import annotations
@@ -18,6 +17,10 @@ from shared.wire.outcomes import OVERLOADED, RequestError
 
 PING_S: Final = 15.0
 """After so long without an event a comment is sent: proxies end connections on which nothing happens."""
+
+OPEN_S: Final = 5.0
+"""The status 200 is sent with the first frame, or so long after the request has been admitted: what a consumer refuses
+at once still gets a status of its own."""
 
 PING: Final = b": ping\n\n"
 
@@ -79,7 +82,8 @@ class EventStream:
 
     def admitted(self, *, joined: bool) -> None:
         """See the interface."""
-        self._open()
+        if not self.is_open:
+            asyncio.get_running_loop().call_later(OPEN_S, self._open)
 
     def frame(self, frame: Frame) -> None:
         """See the interface."""

@@ -1,4 +1,4 @@
-"""One stack for all of these tests: a front end, models of texts, and one that takes none."""
+"""One stack for all of these tests: a front end, models of texts, one that generates, and one that takes none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from tests.e2e.stack import Stack
+from tests.e2e.stack import Process, Stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,33 +19,43 @@ class Place:
 
     Attributes:
         client: OpenAI's own, as it is installed.
-        letters, pairs, echo: names of the models.
+        letters, pairs, writer, slow, single, echo: names of the models. The three in the middle repeat their prompt,
+            byte by byte, ``slow`` and ``single`` with 20 ms between; ``single`` has one slot.
+        slow_consumer: that of ``slow``.
     """
 
     stack: Stack
     client: openai.OpenAI
     letters: str
     pairs: str
+    writer: str
+    slow: str
+    single: str
     echo: str
+    slow_consumer: Process
 
 
 @pytest.fixture(scope="package")
 def place(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """Start it."""
     folder, unique = tmp_path_factory.mktemp("openai"), secrets.token_hex(6)
-    letters, pairs, echo = names = tuple(f"test-{name}-{unique}" for name in ("letters", "pairs", "echo"))
+    kinds = ("letters", "pairs", "writer", "slow", "single", "echo")
+    letters, pairs, writer, slow, single, echo = names = tuple(f"test-{kind}-{unique}" for kind in kinds)
     models: Path = folder / "models.toml"
     models.write_text(
         f'[models.{letters}]\nfamily = "python"\nentry = "tests.e2e.openai.letters:create"\nmax_batch = 4096\n'
         f'buckets = [1]\n[models.{pairs}]\nfamily = "python"\nentry = "tests.e2e.openai.pairs:create"\n'
+        f'[models.{writer}]\nfamily = "generate"\narchitecture = "null"\noptions = {{ slots = 64 }}\n'
+        f'[models.{slow}]\nfamily = "generate"\narchitecture = "null"\noptions = {{ slots = 64, step_ms = 20 }}\n'
+        f'[models.{single}]\nfamily = "generate"\narchitecture = "null"\noptions = {{ slots = 1, step_ms = 20 }}\n'
         f'[models.{echo}]\nfamily = "echo"\n'
     )
-    with Stack(valkey_url, models, RESULTS=str(folder / "results")) as stack:
+    with Stack(valkey_url, models, RESULTS=str(folder / "results"), LEASE_MS="1500") as stack:
         processes = [stack.begin_consumer(name) for name in names]
         stack.start_front_end()
         for process in processes:
             process.until("Ready: ")
-        for name in names:
+        for name in (letters, pairs, echo):
             stack.wait(name)
         with openai.OpenAI(base_url=f"{stack.url}/v1", api_key="none", max_retries=0) as client:
-            yield Place(stack, client, letters, pairs, echo)
+            yield Place(stack, client, *names, processes[3])
