@@ -13,6 +13,15 @@ from typing import Any, Final
 import msgspec
 
 from producer_api.auth import OPEN_PATHS
+from producer_api.bulk.openai.documents import (
+    BatchObject,
+    BatchPage,
+    BatchRequest,
+    FileDeleted,
+    FileList,
+    FileObject,
+)
+from producer_api.inference.dialects import OF_OPENAI as dialects_of_openai
 from producer_api.inference.open_inference.documents import InferError, InferRequest, InferResponse
 from producer_api.inference.open_inference.metadata import (
     ModelConfiguration,
@@ -25,6 +34,15 @@ from producer_api.inference.open_inference.metadata import (
     StatisticsResponse,
 )
 from producer_api.inference.open_inference.rest import PREFIX, STATUS
+from producer_api.inference.openai import embed, rerank
+from producer_api.inference.openai.chat import ChatCompletion, ChatRequest
+from producer_api.inference.openai.completions import Completion, CompletionRequest
+from producer_api.inference.openai.embed import EmbedRequest
+from producer_api.inference.openai.embeddings import EmbeddingsRequest, EmbeddingsResponse
+from producer_api.inference.openai.errors import STATUS as OPENAI_STATUS
+from producer_api.inference.openai.errors import OpenAIError
+from producer_api.inference.openai.rerank import RankedText, RerankRequest, RerankResponse
+from producer_api.inference.openai.servers import ServerError
 from producer_api.inference.platforms.kserve_v1 import V1Request
 from producer_api.inference.request_ids import MOST_KEY_BYTES
 from producer_api.later.preferences import DURATION_PATTERN
@@ -50,8 +68,19 @@ from shared.settings import Settings
 from shared.version import __version__
 from shared.wire.outcomes import BY_CODE
 
-_DOORS: Final = ("openapi", "later", "uploads", "bulk", "open_inference", "platforms", "service")
+_DOORS: Final = ("openapi", "later", "uploads", "bulk", "open_inference", "platforms", "openai", "service")
 """The files beside this one, in the order of the document; each has the paths of one door, the first what all share."""
+
+_ERROR_SHAPES: Final[Mapping[str, tuple[str, Mapping[int, int]]]] = {
+    "$errors": ("ErrorResponse", {}),
+    "$infer_errors": ("InferError", STATUS),
+    "$openai_errors": ("OpenAIError", OPENAI_STATUS),
+    "$server_errors": ("ServerError", OPENAI_STATUS),
+}
+"""Members of the files that stand for errors, with their schema and what their dialect has for some statuses."""
+
+_OF_SERVERS = (embed.PATH, *rerank.PATHS)
+_OF_OPENAI = (*dialects_of_openai, "/v1/embeddings")
 
 _REF = "#/components/schemas/{name}"
 _SHAPES = (
@@ -59,6 +88,9 @@ _SHAPES = (
     *(Health, Readiness, VersionInfo, NewUpload, UploadState, ReferenceDocument),
     *(InferRequest, InferResponse, InferError, ServerLive, ServerReady, ServerMetadata),
     V1Request,
+    *(EmbeddingsRequest, EmbeddingsResponse, ChatRequest, ChatCompletion, CompletionRequest, Completion, OpenAIError),
+    *(EmbedRequest, RerankRequest, RerankResponse, RankedText, ServerError),
+    *(FileObject, FileList, FileDeleted, BatchRequest, BatchObject, BatchPage),
     *(ModelReady, ModelMetadata, ModelConfiguration, StatisticsResponse, RepositoryEntry),
     *(BatchInfo, BatchList, ResultLine),
 )
@@ -111,7 +143,8 @@ def _by_key(path: str, meanings: Meanings) -> dict[str, Any]:
     if path in OPEN_PATHS:
         return {}
     infer = path.startswith(PREFIX) or path.endswith(":predict")
-    return _errors(("unauthorized",), meanings, "InferError" if infer else "ErrorResponse", {})
+    shape = "ServerError" if path in _OF_SERVERS else "InferError" if infer else "ErrorResponse"
+    return _errors(("unauthorized",), meanings, "OpenAIError" if path.startswith(_OF_OPENAI) else shape, {})
 
 
 def _template() -> tuple[dict[str, Any], Meanings]:
@@ -151,11 +184,10 @@ def _filled(node: Any, values: Mapping[str, Any], meanings: Meanings) -> Any:
         return values[whole[1]] if whole else _PLACE.sub(lambda place: str(values[place[1]]), node)
     if not isinstance(node, dict):
         return node
-    found = _errors(node.get("$errors", ()), meanings, "ErrorResponse", {})
-    found |= _errors(node.get("$infer_errors", ()), meanings, "InferError", STATUS)
-    return found | {
-        name: _filled(part, values, meanings) for name, part in node.items() if name not in ("$errors", "$infer_errors")
-    }
+    found = {}
+    for place, (shape, statuses) in _ERROR_SHAPES.items():
+        found |= _errors(node.get(place, ()), meanings, shape, statuses)
+    return found | {name: _filled(part, values, meanings) for name, part in node.items() if name not in _ERROR_SHAPES}
 
 
 def _errors(codes: str | Iterable[str], meanings: Meanings, shape: str, statuses: Mapping[int, int]) -> dict[str, Any]:

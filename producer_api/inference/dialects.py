@@ -29,7 +29,7 @@ DIALECTS: Dialects = {
 """All POST requests that go through the queue, by templates of their paths. One without ``{model}`` is that of a
 dialect whose bodies name the model."""
 
-_OF_OPENAI = ("/v1/files", "/v1/batches", "/v1/chat/", "/v1/completions", "/v1/responses")
+OF_OPENAI = ("/v1/files", "/v1/batches", "/v1/chat/", "/v1/completions", "/v1/responses")
 """Beginnings of paths whose errors have OpenAI's shape."""
 
 _PARAMETER = re.compile(r"\\\{(\w+)\\\}")
@@ -61,7 +61,7 @@ def error_codec(path: str, dialects: Dialects) -> Codec:
     found = find(path, dialects)
     if found is not None:
         return found[1]
-    if path.startswith(_OF_OPENAI):
+    if path.startswith(OF_OPENAI):
         return embeddings.EMBEDDINGS
     is_open_inference = path == open_inference.PREFIX or path.startswith(f"{open_inference.PREFIX}/")
     return open_inference.OPEN_INFERENCE if is_open_inference else NATIVE

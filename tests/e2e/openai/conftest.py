@@ -58,4 +58,4 @@ def place(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         for name in (letters, pairs, echo):
             stack.wait(name)
         with openai.OpenAI(base_url=f"{stack.url}/v1", api_key="none", max_retries=0) as client:
-            yield Place(stack, client, *names, processes[3])
+            yield Place(stack, client, letters, pairs, writer, slow, single, echo, processes[3])

@@ -90,7 +90,8 @@ def test_lines_that_do_not_belong_there(place: Place) -> None:
     other["body"]["model"] = place.echo
     elsewhere = {**line(place, "elsewhere", "a"), "url": "/v1/chat/completions"}
     file = upload(place, line(place, "fine", "a"), other, elsewhere, "{", line(place, "unknown", "a", colour=1))
-    batch = place.client.batches.create(input_file_id=file.id, endpoint="/v1/embeddings", completion_window="1h")
+    window: Any = "1h"
+    batch = place.client.batches.create(input_file_id=file.id, endpoint="/v1/embeddings", completion_window=window)
     done = ended(place, batch.id)
     assert (done.request_counts.completed, done.request_counts.failed) == (1, 4)
     params = [one["response"]["body"]["error"]["param"] for one in lines_of(place, done.error_file_id)]

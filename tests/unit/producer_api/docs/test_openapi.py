@@ -72,7 +72,7 @@ def test_every_outcome_of_predict_is_documented(document: Any) -> None:
         "result_gone",
         "unsupported",
     }
-    elsewhere |= {"unknown_batch", "batch_ended", "too_many_batches", "no_result_store"}
+    elsewhere |= {"unknown_batch", "batch_ended", "too_many_batches", "no_result_store", "context_length_exceeded"}
     for outcome in ALL:
         if outcome.code not in elsewhere:
             assert f"`{outcome.code}`" in responses[str(outcome.status)]["description"]

@@ -22,7 +22,7 @@ from producer_api.load.answer_budget import AnswerBudget
 from producer_api.load.body_budget import BodyBudget
 from producer_api.load.in_flight import InFlight
 from producer_api.metrics import ApiMetrics
-from producer_api.queue.interface import Answer, Catalogue, GiveUp, ModelState, Standing
+from producer_api.queue.interface import Answer, Catalogue, GiveUp, ModelState, Parts, Standing
 from shared.keys import DEFAULT_LANE
 from shared.settings import Settings
 from shared.wire.messages import Fault, ModelTag, Reply, Request, Tensor, Timing
@@ -168,6 +168,8 @@ class Told:
         done: Done,
         fingerprint: str = "",
         lane: str = "default",
+        run_ms: int = 0,
+        parts: Parts | None = None,
     ) -> GiveUp:
         """See the interface."""
         answer = self._answer
