@@ -39,8 +39,8 @@ FLOORS = {
     "producer_api": (
         ("auth", "background", "load/", "net/"),
         ("store/",),
-        ("metrics", "queue/", "streaming/", "webhooks/"),
-        ("later/",),
+        ("metrics", "queue/", "webhooks/"),
+        ("later/", "streaming/"),
         ("parsing/",),
         ("inference/",),
         ("inference/open_inference/",),

@@ -66,6 +66,8 @@ class Preparing:
         decoded = self._dialect.codec.decode(kind, item.body, head, self._card, self._limits, wire_id)
         if not isinstance(decoded, Decoded):
             decoded = await self._context.step_runner.run(decoded, len(item.body))
+        if decoded.pieces:
+            raise invalid(f"A line has at most {self._card.batch.max_batch} texts, and no very long list.", "input")
         if decoded.streaming is not None:
             raise invalid("The answers of a batch are not streamed.", "stream")
         return decoded

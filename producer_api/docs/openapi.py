@@ -42,6 +42,8 @@ from producer_api.inference.openai.embeddings import EmbeddingsRequest, Embeddin
 from producer_api.inference.openai.errors import STATUS as OPENAI_STATUS
 from producer_api.inference.openai.errors import OpenAIError
 from producer_api.inference.openai.rerank import RankedText, RerankRequest, RerankResponse
+from producer_api.inference.openai.response_events import ResponseDocument
+from producer_api.inference.openai.responses import ResponseRequest
 from producer_api.inference.openai.servers import ServerError
 from producer_api.inference.platforms.kserve_v1 import V1Request
 from producer_api.inference.request_ids import MOST_KEY_BYTES
@@ -89,6 +91,7 @@ _SHAPES = (
     *(InferRequest, InferResponse, InferError, ServerLive, ServerReady, ServerMetadata),
     V1Request,
     *(EmbeddingsRequest, EmbeddingsResponse, ChatRequest, ChatCompletion, CompletionRequest, Completion, OpenAIError),
+    *(ResponseRequest, ResponseDocument),
     *(EmbedRequest, RerankRequest, RerankResponse, RankedText, ServerError),
     *(FileObject, FileList, FileDeleted, BatchRequest, BatchObject, BatchPage),
     *(ModelReady, ModelMetadata, ModelConfiguration, StatisticsResponse, RepositoryEntry),

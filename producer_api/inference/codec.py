@@ -130,6 +130,8 @@ class Decoded(Struct, frozen=True):
         run_ms: how long it may run once it has begun, which ``request.ttl_ms`` does not cover then; 0 unless its answer
             is generated bit by bit.
         streaming: how its answer is sent as it is made; None where it is sent whole.
+        pieces: more requests, whose replies go behind that of the first; see ``several.py``.
+        sizes: rows of all, the first included.
     """
 
     request: Request
@@ -139,6 +141,8 @@ class Decoded(Struct, frozen=True):
     reference: Reference | None = None
     run_ms: int = 0
     streaming: Streaming | None = None
+    pieces: tuple[Request, ...] = ()
+    sizes: tuple[int, ...] = ()
 
 
 class Response(Struct):

@@ -12,7 +12,7 @@ from shared.wire.outcomes import NOT_FOUND, RequestError
 from .codec import Codec
 from .native import NATIVE, PATH
 from .open_inference import rest as open_inference
-from .openai import chat, completions, embed, embeddings, rerank
+from .openai import chat, completions, embed, embeddings, rerank, responses
 from .platforms import kserve_v1, sagemaker, vertex
 from .platforms.chosen import ChosenModel
 
@@ -25,6 +25,7 @@ DIALECTS: Dialects = {
     embeddings.PATH: embeddings.EMBEDDINGS,
     chat.PATH: chat.CHAT,
     completions.PATH: completions.COMPLETIONS,
+    responses.PATH: responses.RESPONSES,
 }
 """All POST requests that go through the queue, by templates of their paths. One without ``{model}`` is that of a
 dialect whose bodies name the model."""

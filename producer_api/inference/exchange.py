@@ -25,6 +25,8 @@ from producer_api.parsing.steps import LARGE_BYTES, Steps, at_once
 from producer_api.queue.admission import check_lane, check_start, check_version, let_in
 from producer_api.queue.interface import Answer, GiveUp, ModelState
 from producer_api.streaming.events import EventStream
+from producer_api.streaming.several import Several
+from producer_api.streaming.time_left import time_left
 from shared.process.logs import about
 from shared.state.cards import Card
 from shared.tracing.spans import RequestSpan
@@ -37,7 +39,7 @@ from .encoding import size_of
 from .errors import from_fault, internal_error, refused_somehow
 from .later.deferral import Deferral
 from .request_ids import fingerprint_in_steps, id_of_key
-from .resuming import found_again, response_of, time_left
+from .resuming import found_again, response_of, then
 
 log = logging.getLogger("headrace.http")
 
@@ -229,14 +231,7 @@ class Exchange:
         return msgspec.structs.replace(decoded, id_is_generated=False, fingerprint=fingerprint)
 
     def _begin(self, work: Callable[[], Awaitable[T]], go_on: Callable[[T], None]) -> None:
-        """Begin what ``work`` makes, and takes long; it is cancelled when nobody waits any more."""
-        self._task = asyncio.create_task(self._then(work, go_on))
-
-    async def _then(self, work: Callable[[], Awaitable[T]], go_on: Callable[[T], None]) -> None:
-        try:
-            go_on(await work())
-        except Exception as error:
-            self._fail(error)
+        self._task = asyncio.create_task(then(work, go_on, self._fail))
 
     def _brought(self, decoded: Decoded, request: Request) -> None:
         """Submit a request whose body lay elsewhere and is in the result store now."""
@@ -275,6 +270,12 @@ class Exchange:
                 find = partial(found_again, self._context.queue, self.model, self.request_id, self.head.lane)
                 self._begin(find, lambda _: self._submit(decoded))
                 return
+        if decoded.pieces:
+            whole = partial(self._context.stored_replies.whole, self.model, self.head.lane)
+            requests, of_lane = (request, *decoded.pieces), (self._context.queue, self._state, self.head.lane)
+            pieces = Several(*of_lane, requests, decoded.sizes, whole, self._done, decoded.id_is_generated)
+            self._give_up = pieces.begin()
+            return
         give_up = self._context.queue.begin(
             self._state,
             request,

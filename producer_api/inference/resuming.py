@@ -1,18 +1,17 @@
-"""What an exchange needs for answers that are sent as they are made, and for requests that waited before they began."""
+"""What an exchange needs for answers that are sent as they are made, and for work that takes long."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
-import msgspec
-
-from producer_api.queue.admission import refusal
 from producer_api.queue.interface import Queue, Standing
 from producer_api.streaming.events import EventStream
-from shared.wire.messages import Request
-from shared.wire.outcomes import EXPIRED, UNKNOWN_REQUEST, RequestError
+from shared.wire.outcomes import UNKNOWN_REQUEST, RequestError
 
 from .codec import Response
+
+T = TypeVar("T")
 
 EVENTS_TYPE = "text/event-stream"
 
@@ -36,13 +35,9 @@ async def found_again(queue: Queue, model: str, request_id: str, lane: str) -> N
         raise RequestError(UNKNOWN_REQUEST, message, field="Last-Event-ID", request_id=request_id)
 
 
-def time_left(request: Request, held_s: float) -> Request:
-    """Return a request that has waited, with the time to live that is left.
-
-    Raises:
-        RequestError: ``EXPIRED``.
-    """
-    left_ms = request.ttl_ms - math.ceil(held_s * 1000)
-    if left_ms < 1:
-        raise refusal(EXPIRED, "The deadline passed before a consumer was ready.", request.id)
-    return msgspec.structs.replace(request, ttl_ms=left_ms)
+async def then(work: Callable[[], Awaitable[T]], go_on: Callable[[T], None], fail: Callable[[Exception], None]) -> None:
+    """Do what takes long, and go on with what came of it."""
+    try:
+        go_on(await work())
+    except Exception as error:
+        fail(error)

@@ -14,7 +14,7 @@ from msgspec import Raw, Struct
 from producer_api.bulk.dialect import NATIVE_ITEMS, Dialect
 from producer_api.inference.codec import Codec, Head
 from producer_api.inference.encoding import json_encoder
-from producer_api.inference.openai import chat, completions
+from producer_api.inference.openai import chat, completions, responses
 from producer_api.inference.openai.embeddings import EMBEDDINGS
 from producer_api.inference.openai.embeddings import PATH as EMBEDDINGS_PATH
 from producer_api.inference.openai.errors import OpenAIError, detail_of, encoded
@@ -25,6 +25,7 @@ CODECS: Final[Mapping[str, Codec]] = {
     EMBEDDINGS_PATH: EMBEDDINGS,
     chat.PATH: chat.CHAT,
     completions.PATH: completions.COMPLETIONS,
+    responses.PATH: responses.RESPONSES,
 }
 """The codec of each path that items of a batch can go to."""
 

@@ -18,6 +18,7 @@ from shared.state.cards import Card
 from shared.wire.messages import Reply
 
 from .documents import decoded, shortened
+from .pieces import cut
 from .servers import ServerCodec
 from .texts import TRUNCATE, request_of
 from .vectors import check_gives_vectors, in_steps, vectors_of
@@ -76,7 +77,7 @@ def _decode_in_steps(body: bytes, head: Head, card: Card, limits: Limits, genera
     asked = decoded(short.rest, _decoder)
     check_gives_vectors(card, asked.dimensions)
     raw = bytes(asked.inputs)
-    request, _ = yield from request_of(short.cuts.get(raw, raw), card, "inputs")
+    request, rows = yield from request_of(short.cuts.get(raw, raw), card, "inputs")
     request = msgspec.structs.replace(
         request,
         id=generated_id,
@@ -84,7 +85,8 @@ def _decode_in_steps(body: bytes, head: Head, card: Card, limits: Limits, genera
         params={TRUNCATE: True} if asked.truncate else {},
         traceparent=head.traceparent,
     )
-    return Decoded(request, True, asked=EmbedAsked(asked.dimensions, asked.normalize))
+    made = Decoded(request, True, asked=EmbedAsked(asked.dimensions, asked.normalize))
+    return cut(made, rows, card, can_be_cut=head.later is None, field="inputs")
 
 
 def _encode_in_steps(reply: Reply, asked: EmbedAsked) -> Steps[Response]:

@@ -16,8 +16,11 @@ from producer_api.inference.negotiation import JSON
 from producer_api.parsing.steps import LARGE_BYTES, Steps, at_once
 from shared.state.cards import Card
 from shared.wire.messages import Reply
+from shared.wire.outcomes import RequestError
 
 from .documents import NamedModelCodec, decoded, shortened
+from .errors import encoded, of_member
+from .pieces import cut
 from .texts import request_of
 from .vectors import check_gives_vectors, in_steps, tokens_of, vectors_of
 
@@ -93,6 +96,10 @@ class Embeddings(NamedModelCodec):
         steps = _encode_in_steps(reply, asked)
         return at_once(steps) if is_short or size_of(reply) <= LARGE_BYTES // 4 else steps
 
+    def error(self, error: RequestError) -> Response:
+        """See the interface."""
+        return encoded(of_member(error, "input"))
+
 
 EMBEDDINGS: Final = Embeddings()
 
@@ -102,11 +109,12 @@ def _decode_in_steps(body: bytes, head: Head, card: Card, limits: Limits, genera
     asked = decoded(short.rest, _decoder)
     check_gives_vectors(card, asked.dimensions)
     raw = bytes(asked.input)
-    request, _ = yield from request_of(short.cuts.get(raw, raw), card, "input")
+    request, rows = yield from request_of(short.cuts.get(raw, raw), card, "input")
     request = msgspec.structs.replace(
         request, id=generated_id, ttl_ms=limits.default_timeout_ms, traceparent=head.traceparent
     )
-    return Decoded(request, True, asked=Asked(asked.encoding_format == "base64", asked.dimensions))
+    made = Decoded(request, True, asked=Asked(asked.encoding_format == "base64", asked.dimensions))
+    return cut(made, rows, card, can_be_cut=head.later is None, field="input")
 
 
 def _encode_in_steps(reply: Reply, asked: Asked) -> Steps[Response]:

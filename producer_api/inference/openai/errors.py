@@ -6,6 +6,7 @@ clients choose the class of the exception by the status.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from msgspec import Struct
@@ -26,6 +27,8 @@ from shared.wire.outcomes import (
 
 STATUS: Final = {INVALID_INPUT.status: 400}
 """What this dialect has instead of an outcome's own status."""
+
+_PLACE: Final = re.compile(r"(?:inputs(?:\[0\]\.data)?|body(?=\[))(\[\d+\])?\Z")
 
 _CODES: Final = {
     UNKNOWN_MODEL: "model_not_found",
@@ -58,6 +61,18 @@ def detail_of(error: RequestError) -> OpenAIErrorDetail:
     status = error.outcome.status
     kind = "rate_limit_error" if status == 429 else "server_error" if status >= 500 else "invalid_request_error"
     return OpenAIErrorDetail(error.message, kind, error.field, _CODES.get(error.outcome, error.outcome.code))
+
+
+def of_member(error: RequestError, member: str) -> RequestError:
+    """Return an error about a text as its model names it with the place that the text has in the request.
+
+    Args:
+        member: that holds the texts.
+    """
+    found = _PLACE.match(error.field or "")
+    if found is not None:
+        error.field = member + (found[1] or "")
+    return error
 
 
 def encoded(error: RequestError) -> Response:

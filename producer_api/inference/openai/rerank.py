@@ -21,6 +21,7 @@ from shared.wire.messages import Reply, Request, Tensor
 from shared.wire.outcomes import invalid
 
 from .documents import decoded
+from .pieces import cut
 from .scores import scores_of
 from .servers import ServerCodec
 from .texts import MOST_TEXTS, TRUNCATE, encoded_texts, of_texts
@@ -118,7 +119,9 @@ class Rerank(ServerCodec):
         )
         sent_back = texts if asked.return_documents or asked.return_text else None
         most = len(texts) if asked.top_n is None else min(asked.top_n, len(texts))
-        return Decoded(request, True, asked=RerankAsked(field == "documents", is_of_pairs, most, sent_back))
+        made = Decoded(request, True, asked=RerankAsked(field == "documents", is_of_pairs, most, sent_back))
+        rows = len(texts) + (not is_of_pairs)
+        return cut(made, rows, card, can_be_cut=head.later is None, field=field)
 
     def encode(
         self, reply: Reply, media_type: str, total_s: float, asked: Any, *, is_short: bool
@@ -148,8 +151,6 @@ def _request_of(query: str, texts: list[str], card: Card, field: str) -> tuple[R
     """Return a message, and whether each of its rows is a pair."""
     specs = card.inputs
     if len(specs) == 2 and all(spec.datatype == "BYTES" and not spec.shape for spec in specs):
-        if len(texts) > card.batch.max_batch:
-            raise invalid(f"The model takes at most {card.batch.max_batch} texts, not {len(texts)}.", field)
         shape, queries = (len(texts),), encoded_texts([query]) * len(texts)
         columns = (queries, encoded_texts(texts))
         pairs = zip(specs, columns, strict=True)

@@ -62,13 +62,13 @@ def request_of(raw: bytes, card: Card, field: str) -> Steps[tuple[Request, int]]
     if first in (b'"', b"]") or not (first == b"[" or first.isdigit()):
         spec = input_of(card)
         data, count = yield from _packed_texts(raw, field)
-        _check_count(count, card, field)
+        _check_count(count, field)
         _check_filled(data, field, is_list=raw[:1] == b"[")
         return Request("", 1, inputs=(Tensor(spec.name, "BYTES", (count,), data),)), count
     if TOKENS_TYPE not in card.content_types:
         raise invalid("This model takes texts, not tokens.", field)
     rows = (yield from _token_rows(raw, field)) if first == b"[" else [_tokens_of(raw, field)]
-    _check_count(len(rows), card, field)
+    _check_count(len(rows), field)
     return Request("", 1, TOKENS_TYPE, pack(rows)), len(rows)
 
 
@@ -79,7 +79,7 @@ def of_texts(texts: Sequence[str], card: Card, field: str) -> Request:
         RequestError: ``INVALID_INPUT``.
     """
     spec = input_of(card)
-    _check_count(len(texts), card, field)
+    _check_count(len(texts), field)
     return Request("", 1, inputs=(Tensor(spec.name, "BYTES", (len(texts),), encoded_texts(texts)),))
 
 
@@ -171,13 +171,11 @@ def _tokens_of(raw: bytes, field: str) -> list[int]:
     return tokens
 
 
-def _check_count(count: int, card: Card, field: str) -> None:
+def _check_count(count: int, field: str) -> None:
     if not count:
         raise invalid("There must be at least one text.", field)
     if count > MOST_TEXTS:
         raise _too_many(field)
-    if count > card.batch.max_batch:
-        raise invalid(f"The model takes at most {card.batch.max_batch} texts in one request, not {count}.", field)
 
 
 def _check_filled(data: bytes, field: str, *, is_list: bool) -> None:

@@ -43,7 +43,7 @@ def place(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     letters, pairs, writer, slow, single, echo = names = tuple(f"test-{kind}-{unique}" for kind in kinds)
     models: Path = folder / "models.toml"
     models.write_text(
-        f'[models.{letters}]\nfamily = "python"\nentry = "tests.e2e.openai.letters:create"\nmax_batch = 4096\n'
+        f'[models.{letters}]\nfamily = "python"\nentry = "tests.e2e.openai.letters:create"\nmax_batch = 200\n'
         f'buckets = [1]\n[models.{pairs}]\nfamily = "python"\nentry = "tests.e2e.openai.pairs:create"\n'
         f'[models.{writer}]\nfamily = "generate"\narchitecture = "null"\noptions = {{ slots = 64 }}\n'
         f'[models.{slow}]\nfamily = "generate"\narchitecture = "null"\noptions = {{ slots = 64, step_ms = 20 }}\n'

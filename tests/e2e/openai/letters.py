@@ -40,7 +40,7 @@ class Letters(Model):
             at = end
         for index, text in enumerate(texts):
             if text == "boom":
-                raise invalid("This text is refused.", f"input[{index}]")
+                raise invalid("This text is refused.", f"inputs[0].data[{index}]")
         return texts
 
     def run(self, rows: Sequence[Any]) -> Sequence[Any]:

@@ -176,3 +176,35 @@ def test_a_model_that_does_not_generate(place: Place) -> None:
         place.client.chat.completions.create(model=place.letters, messages=said("a"))
     for path in ("/v1/chat/completions", "/v1/completions"):
         assert raw(place, path, b"")[0] == raw(place, path, b"{")[0] == 400
+
+
+def test_a_response(place: Place) -> None:
+    asked: Any = {"model": place.writer, "input": HELLO, "temperature": 0, "instructions": "Repeat."}
+    done = place.client.responses.create(**asked, max_output_tokens=size(HELLO))
+    assert (done.object, done.status, done.output_text) == ("response", "incomplete", HELLO)
+    assert done.usage is not None and done.usage.output_tokens == size(HELLO)
+    events = list(place.client.responses.create(**asked, max_output_tokens=size(HELLO), stream=True))
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == HELLO
+    assert events[0].type == "response.created" and events[-1].type == "response.incomplete"
+    assert events[-1].response.output_text == HELLO
+    messages: Any = [{"role": "user", "content": [{"type": "input_text", "text": "ab"}]}]
+    parts = place.client.responses.create(**{**asked, "input": messages}, max_output_tokens=2)
+    assert parts.output_text == "ab"
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"input": ""}, "input"),
+        ({"input": []}, "input"),
+        ({"max_output_tokens": 0}, "max_output_tokens"),
+        ({"previous_response_id": "resp_1"}, "previous_response_id"),
+        ({"tools": [1]}, "tools"),
+        ({"colour": 1}, "colour"),
+        ({"text": {"format": {"type": "json_schema"}}}, "text.format.schema"),
+    ],
+)
+def test_what_is_wrong_with_an_input_is_named(place: Place, change: dict[str, Any], param: str) -> None:
+    status, body = raw(place, "/v1/responses", {"model": place.writer, "input": "a", **change})
+    assert (status, body["error"]["param"]) == (400, param), body

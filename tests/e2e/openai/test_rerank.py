@@ -68,6 +68,7 @@ def test_embed(place: Place) -> None:
         ("/rerank", {"texts": ["a"]}, "query: "),
         ("/embed", {}, "inputs: "),
         ("/embed", {"inputs": []}, "inputs: "),
+        ("/embed", {"inputs": ["a"] * 300 + ["boom"]}, "inputs[0].data[300]: "),
         ("/embed", {"inputs": "a", "dimensions": 27}, "dimensions: "),
     ],
 )

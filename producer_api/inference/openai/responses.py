@@ -1,0 +1,161 @@
+"""``POST /v1/responses``: text in, text out.
+
+https://platform.openai.com/docs/api-reference/responses/create. Nothing is stored for later requests: a conversation is
+in the request, as for chat.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Final, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from producer_api.inference.codec import Decoded, Head, Limits, Response
+from producer_api.inference.encoding import json_encoder
+from producer_api.inference.negotiation import JSON
+from producer_api.parsing.steps import Steps
+from shared.state.cards import Card
+from shared.wire.messages import Reply
+from shared.wire.outcomes import invalid
+
+from .documents import NamedModelCodec, decoded
+from .generated import generated_of
+from .response_events import OutputText, ResponseWriter, finished
+from .sampling import Clock, Sampled, Writing, check_size, decoded_of
+
+PATH: Final = "/v1/responses"
+MOST_MESSAGES: Final = 4096
+
+
+class InputText(Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of a message; only texts are taken."""
+
+    type: Literal["input_text", "output_text"]
+    text: str
+    annotations: list[Any] | None = None
+
+
+class InputMessage(Struct, frozen=True, forbid_unknown_fields=True):
+    """A message of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[InputText]
+    type: Literal["message"] = "message"
+    id: str | None = None
+    status: str | None = None
+
+
+class TextFormat(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the text is: any, any JSON object, or JSON of a schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    name: str | None = None
+    schema: Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "object"})] | None = None
+    description: str | None = None
+    strict: bool | None = None
+
+
+class TextOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """Options of the text."""
+
+    format: TextFormat | None = None
+
+
+class ResponseRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """A request. ``metadata``, ``user``, ``store`` and ``service_tier`` are ignored: nothing is stored."""
+
+    model: str
+    input: str | list[InputMessage]
+    instructions: str | None = None
+    max_output_tokens: Annotated[int, Meta(ge=1)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    stream: bool | None = None
+    text: TextOptions | None = None
+    tools: list[Any] | None = None
+    previous_response_id: str | None = None
+    background: bool | None = None
+    metadata: dict[str, str] | None = None
+    user: str | None = None
+    store: bool | None = None
+    service_tier: str | None = None
+
+
+_decoder: Final = msgspec.json.Decoder(ResponseRequest)
+
+
+class Responses(NamedModelCodec):
+    """A text or a conversation in, a text out.
+
+    Args:
+        now_s: seconds of the Unix epoch.
+    """
+
+    asked_type = Writing
+    is_streamed: ClassVar[bool] = True
+
+    def __init__(self, now_s: Clock = time.time) -> None:
+        self._now_s = now_s
+
+    def decode(
+        self, kind: str, body: bytes, head: Head, card: Card, limits: Limits, generated_id: str
+    ) -> Decoded | Steps[Decoded]:
+        """See the interface."""
+        check_size(body)
+        asked = decoded(body, _decoder)
+        for name in ("tools", "previous_response_id", "background"):
+            if getattr(asked, name):
+                raise invalid(f"{name} is not supported.", name)
+        sampled = Sampled(
+            model=asked.model,
+            max_tokens=asked.max_output_tokens,
+            temperature=asked.temperature,
+            top_p=asked.top_p,
+            stream=asked.stream,
+        )
+        writing = Writing(f"resp_{generated_id}", card.name, int(self._now_s()), None, True)
+        source = {"messages": _messages(asked)}
+        schema = _schema(asked.text)
+        return decoded_of(sampled, source, writing, ResponseWriter, head, card, limits, generated_id, schema=schema)
+
+    def encode(
+        self, reply: Reply, media_type: str, total_s: float, asked: Any, *, is_short: bool
+    ) -> Response | Steps[Response]:
+        """See the interface."""
+        generated, choice = generated_of(reply)
+        answer = finished(asked, generated, [OutputText("output_text", choice.text)])
+        return Response(200, JSON, json_encoder.encode(answer))
+
+
+RESPONSES: Final = Responses()
+
+
+def _messages(asked: ResponseRequest) -> list[Mapping[str, str]]:
+    found: list[Mapping[str, str]] = []
+    if asked.instructions:
+        found.append({"role": "system", "content": asked.instructions})
+    if isinstance(asked.input, str):
+        if not asked.input:
+            raise invalid("The input must not be empty.", "input")
+        return [*found, {"role": "user", "content": asked.input}]
+    if not 1 <= len(asked.input) <= MOST_MESSAGES:
+        raise invalid(f"The input is a text, or 1 to {MOST_MESSAGES} messages.", "input")
+    for message in asked.input:
+        content = message.content
+        text = content if isinstance(content, str) else "".join(part.text for part in content)
+        found.append({"role": "system" if message.role == "developer" else message.role, "content": text})
+    return found
+
+
+def _schema(options: TextOptions | None) -> str | None:
+    wanted = None if options is None else options.format
+    if wanted is None or wanted.type == "text":
+        return None
+    if wanted.type == "json_object":
+        return '{"type":"object"}'
+    if wanted.schema is None:
+        raise invalid("A format of the type json_schema has a schema.", "text.format.schema")
+    return bytes(wanted.schema).decode()

@@ -1,0 +1,158 @@
+"""A stream of events over a fake stream of frames: what is sent when, and what is not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from producer_api.inference.openai.chat import ChatWriter
+from producer_api.inference.openai.sampling import Writing
+from producer_api.streaming import events
+from producer_api.streaming.events import PING, EventStream, Streaming
+from shared.wire.frames import Frame
+from shared.wire.generated import Choice, Generated, Usage
+from shared.wire.messages import ModelTag, Reply, Timing
+from shared.wire.outcomes import CRASHED, RequestError
+
+WRITING = Writing("chatcmpl-a", "m", 7, None, includes_usage=False)
+
+
+class Made:
+    """A stream, and what became of it."""
+
+    def __init__(self, after: int | None = None, sent: int = 0) -> None:
+        writer = ChatWriter(Writing("chatcmpl-a", "m", 7, None, includes_usage=False, sent=sent))
+        self.opened: list[EventStream] = []
+        self.slow: list[RequestError] = []
+        self.stream = EventStream(Streaming(writer, after), self.opened.append, self.slow.append)
+
+    async def rest(self) -> bytes:
+        """All events until the end."""
+        return b"".join([some async for some in self.stream.events(ping_s=60)])
+
+
+def frame(seq: int, text: str) -> Frame:
+    return Frame("a", seq, 1, b"", text)
+
+
+def reply(text: str, finish: str = "stop", frames: int = 2) -> Reply:
+    generated = Generated((Choice(0, text, finish),), Usage(3, 2), frames)
+    return Reply("a", ModelTag("m", "1", "fp32"), Timing(), generated=generated)
+
+
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(scenario())  # type: ignore[arg-type]
+
+
+GOLDEN = (
+    b'data: {"id":"chatcmpl-a","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,'
+    b'"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}\n\n'
+    b'id: 0.2\ndata: {"id":"chatcmpl-a","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,'
+    b'"delta":{"content":"Hi"},"logprobs":null,"finish_reason":null}]}\n\n'
+    b'id: 1.7\ndata: {"id":"chatcmpl-a","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,'
+    b'"delta":{"content":" you!"},"logprobs":null,"finish_reason":null}]}\n\n'
+    b'id: 1.7\ndata: {"id":"chatcmpl-a","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,'
+    b'"delta":{},"logprobs":null,"finish_reason":"stop"}]}\n\n'
+    b"data: [DONE]\n\n"
+)
+
+
+def test_frames_become_these_bytes() -> None:
+    async def main() -> None:
+        made = Made()
+        made.stream.frame(frame(0, "Hi"))
+        assert made.opened == [made.stream]
+        made.stream.frame(frame(1, " you!"))
+        made.stream.end(reply("Hi you!"))
+        assert await made.rest() == GOLDEN
+
+    run(main)
+
+
+def test_the_reply_has_what_the_frames_lack() -> None:
+    async def main() -> None:
+        made = Made()
+        made.stream.frame(frame(0, "Hi"))
+        made.stream.end(reply("Hi you!"))
+        assert await made.rest() == GOLDEN
+        late = Made()
+        late.stream.end(reply("Hi you!"))  # all of it is in the reply
+        text = await late.rest()
+        assert b'"content":"Hi you!"' in text and text.endswith(b"data: [DONE]\n\n")
+
+    run(main)
+
+
+def test_one_who_has_a_part_gets_the_rest() -> None:
+    async def main() -> None:
+        made = Made(after=0, sent=2)
+        assert made.stream.next_seq == 1
+        made.stream.end(reply("Hi you!"))
+        text = await made.rest()
+        assert b"assistant" not in text and b'"content":" you!"' in text
+
+    run(main)
+
+
+def test_an_error_is_the_last_event_and_there_is_no_done() -> None:
+    async def main() -> None:
+        made = Made()
+        made.stream.frame(frame(0, "Hi"))
+        made.stream.fail(RequestError(CRASHED, "It crashed."))
+        made.stream.frame(frame(1, "late"))
+        text = await made.rest()
+        assert text.endswith(
+            b'data: {"error":{"message":"It crashed.","type":"server_error","param":null,"code":"crashed"}}\n\n'
+        )
+        assert b"late" not in text
+
+    run(main)
+
+
+def test_half_a_character_makes_no_event() -> None:
+    async def main() -> None:
+        made = Made()
+        made.stream.frame(frame(0, ""))
+        made.stream.frame(frame(1, "🙂"))
+        made.stream.end(reply("🙂"))
+        assert (await made.rest()).count(b"data: ") == 4  # the role, the character, the end, and [DONE]
+
+    run(main)
+
+
+def test_admission_alone_opens_it_after_a_while_only(monkeypatch: Any) -> None:
+    monkeypatch.setattr(events, "OPEN_S", 0.0)
+
+    async def main() -> None:
+        made = Made()
+        made.stream.admitted(joined=False)
+        assert not made.opened
+        await asyncio.sleep(0.001)
+        assert made.opened == [made.stream]
+
+    run(main)
+
+
+def test_silence_is_filled_with_comments() -> None:
+    async def main() -> None:
+        made = Made()
+        waiting = made.stream.events(ping_s=0.001)
+        assert [await anext(waiting) for _ in range(3)] == [PING] * 3
+        await waiting.aclose()  # type: ignore[attr-defined]
+
+    run(main)
+
+
+def test_a_client_that_takes_nothing_ends_with_an_error(monkeypatch: Any) -> None:
+    monkeypatch.setattr(events, "MOST_BUFFERED_BYTES", 2000)
+
+    async def main() -> None:
+        made = Made()
+        for seq in range(100):
+            made.stream.frame(frame(seq, "word "))
+        [error] = made.slow
+        assert error.outcome.code == "overloaded"
+        assert len(text := await made.rest()) < 3000 and b"reads too slowly" in text
+
+    run(main)
