@@ -120,6 +120,8 @@ class Heads:
             known = head_of(*dialect, query, found, client, lines)
         except RequestError:  # the ordinary way says what is wrong
             return
+        if known.wants_events:
+            return
         self._met_once[head] = KnownHead(known, int(length))
         if len(self._met_once) > self._most:
             self._met_once.popitem(last=False)

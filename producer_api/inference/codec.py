@@ -22,7 +22,7 @@ from shared.state.cards import Card
 from shared.wire.messages import Reply, Request
 from shared.wire.outcomes import RequestError, malformed
 
-from .negotiation import MAX_HEADER_BYTES, traceparent
+from .negotiation import MAX_HEADER_BYTES, traceparent, wants_events
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -46,6 +46,7 @@ class Head(Struct, frozen=True):
         version: of the model, where the path names one; empty for any.
         extra_lines: header lines that every answer to it carries, as they are sent.
         later: what it asks for if it is to be answered later; None if at once.
+        wants_events: Accept names server-sent events.
     """
 
     route: str
@@ -64,6 +65,7 @@ class Head(Struct, frozen=True):
     version: str
     extra_lines: bytes
     later: Later | None = None
+    wants_events: bool = False
 
 
 def head_of(
@@ -84,6 +86,7 @@ def head_of(
     later = None if prefer is None and KEEP not in headers else later_of(prefer or b"", headers)
     if later is None and WEBHOOK in headers:
         raise malformed("Headrace-Webhook is for answers that come later: send Prefer: respond-async, too.", "Prefer")
+    accept = headers.get(b"accept", b"")[:MAX_HEADER_BYTES]
     return Head(
         route,
         codec,
@@ -91,7 +94,7 @@ def head_of(
         path,
         query,
         headers,
-        headers.get(b"accept", b"")[:MAX_HEADER_BYTES],
+        accept,
         headers.get(b"content-type", b"")[:MAX_HEADER_BYTES],
         headers.get(b"content-encoding"),
         None if trace is None else traceparent(trace),
@@ -101,6 +104,7 @@ def head_of(
         path.get("version", ""),
         extra_lines,
         later,
+        wants_events(accept),
     )
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from producer_api.parsing import base64_text
 from producer_api.parsing.elements import is_finite_in_steps
+from producer_api.parsing.generations import generation_body
 from producer_api.parsing.json_cuts import cut
 from producer_api.parsing.schemas import Parameters, PredictMsgpack, PredictRequest
 from producer_api.parsing.steps import LARGE_BYTES, Steps
@@ -16,6 +17,7 @@ from producer_api.parsing.validation import reason
 from producer_api.store.reference import MEDIA_TYPE, Reference, parse
 from shared.names import is_name
 from shared.state.cards import Card
+from shared.wire.generation import CONTENT_TYPE as GENERATE
 from shared.wire.messages import Request, Scalar, Tensor
 from shared.wire.outcomes import UNSUPPORTED_MEDIA_TYPE, RequestError, invalid, malformed
 
@@ -31,7 +33,15 @@ _NO_PARAMS: Mapping[str, Scalar] = {}
 
 
 def decode_in_steps(
-    kind: str, body: bytes, query: bytes, card: Card, limits: Limits, generated_id: str, traceparent: str | None
+    kind: str,
+    body: bytes,
+    query: bytes,
+    card: Card,
+    limits: Limits,
+    generated_id: str,
+    traceparent: str | None,
+    *,
+    is_streamed: bool = False,
 ) -> Steps[Decoded]:
     """Decode and check one predict request, with pauses where the body is large.
 
@@ -40,6 +50,7 @@ def decode_in_steps(
         body: all of it; it is passed on without a copy when it is raw.
         query: the query string, which holds the options of raw bodies.
         generated_id: id of the request unless the client names it.
+        is_streamed: what is generated is sent as it is made.
 
     Raises:
         RequestError: ``MALFORMED`` or ``INVALID_INPUT``.
@@ -70,7 +81,11 @@ def decode_in_steps(
         options = message.parameters or _NO_OPTIONS
         if options.id is not None and not is_name(options.id):  # the schema's $ also matches before a last line feed
             raise invalid(ID_RULE, "parameters.id")
-        inputs, content_type, raw = yield from _payload(message, card)
+        if isinstance(message, PredictRequest) and message.generate is not None:
+            content_type = _generates(message, card)
+            raw = generation_body(message.generate, limits.max_timeout_ms, is_streamed=is_streamed)
+        else:
+            inputs, content_type, raw = yield from _payload(message, card)
     else:
         content_type, raw = check_picture(body, card, "body") if kind in IMAGES else (kind, body)
         if kind == RAW:
@@ -95,7 +110,8 @@ def decode_in_steps(
         params=_NO_PARAMS if options.top_k is None else {"top_k": options.top_k},
         traceparent=traceparent,
     )
-    return Decoded(request, options.id is None, reference=reference)
+    run_ms = limits.max_timeout_ms if content_type == GENERATE else 0
+    return Decoded(request, options.id is None, reference=reference, run_ms=run_ms)
 
 
 def reference_to(body: bytes, card: Card) -> Reference:
@@ -122,6 +138,14 @@ def timeout_of(kind: str, body: bytes, query: bytes, limits: Limits) -> int:
         message = from_msgpack(body) if kind == MSGPACK else from_json(body)
         options = message.parameters or _NO_OPTIONS
     return min(options.timeout_ms or limits.default_timeout_ms, limits.max_timeout_ms)
+
+
+def _generates(message: PredictRequest, card: Card) -> str:
+    if GENERATE not in card.content_types:
+        raise invalid("This model does not generate text.", "generate")
+    if message.inputs is not None or message.image_base64 is not None:
+        raise invalid("A request has exactly one of inputs, image_base64 and generate.", "generate")
+    return GENERATE
 
 
 def _payload(

@@ -116,6 +116,7 @@ def _encode(reply: Reply, total_s: float, media_type: str, predictions: Any, out
         version=reply.model.version,
         predictions=predictions,
         outputs=outputs,
+        generated=UNSET if reply.generated is None else reply.generated,
         timing=TimingOut(
             timing.queue / 1000, timing.wait / 1000, timing.run / 1000, round(total_s * 1000, 3), timing.batch
         ),

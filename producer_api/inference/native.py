@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import Any
+
+import msgspec
 
 from producer_api.parsing.schemas import ErrorDetail, ErrorResponse
 from producer_api.parsing.steps import LARGE_BYTES, Steps, at_once
+from producer_api.streaming.events import Streaming
+from producer_api.streaming.plain_events import PlainWriter
 from shared.state.cards import Card
 from shared.wire.messages import Reply
 from shared.wire.outcomes import UNSUPPORTED_MEDIA_TYPE, RequestError
@@ -19,7 +24,7 @@ PATH = "/v1/models/{model}/predict"
 
 
 class Native(Codec):
-    """Pictures, raw tensor bytes, JSON or msgpack in; JSON or msgpack out; errors always in JSON."""
+    """Pictures, raw tensor bytes, JSON or msgpack in; JSON, msgpack or events out; errors always in JSON."""
 
     def answer_type(self, head: Head) -> str:
         """See the interface."""
@@ -42,6 +47,8 @@ class Native(Codec):
         self, kind: str, body: bytes, head: Head, card: Card, limits: Limits, generated_id: str
     ) -> Decoded | Steps[Decoded]:
         """See the interface."""
+        if head.wants_events:
+            return _streamed(kind, body, head, card, limits, generated_id)
         steps = decode_in_steps(kind, body, head.query, card, limits, generated_id, head.traceparent)
         return steps if len(body) > LARGE_BYTES and _is_read_through(kind, card) else at_once(steps)
 
@@ -60,6 +67,21 @@ class Native(Codec):
 
 
 NATIVE = Native()
+
+
+def _streamed(kind: str, body: bytes, head: Head, card: Card, limits: Limits, generated_id: str) -> Decoded:
+    """Decode a request of a client that asks for events; answers that are not generated bit by bit it gets whole."""
+    begun_s = perf_counter()
+
+    def encode(reply: Reply) -> bytes:
+        return encode_reply(reply, perf_counter() - begun_s, JSON)
+
+    steps = decode_in_steps(kind, body, head.query, card, limits, generated_id, head.traceparent, is_streamed=True)
+    decoded = at_once(steps)
+    if not decoded.run_ms:
+        return decoded
+    writer = PlainWriter(encode, lambda error: NATIVE.error(error).body)
+    return msgspec.structs.replace(decoded, streaming=Streaming(writer))
 
 
 def _is_read_through(kind: str, card: Card) -> bool:

@@ -6,6 +6,7 @@ import re
 from functools import lru_cache
 
 from producer_api.store.reference import MEDIA_TYPE
+from producer_api.streaming.plain_events import EVENTS_TYPE
 from shared.wire import trace_context
 from shared.wire.outcomes import NOT_ACCEPTABLE, UNSUPPORTED_MEDIA_TYPE, RequestError
 
@@ -39,11 +40,13 @@ def choose(accept: bytes) -> str:
     Args:
         accept: the header, of at most ``MAX_HEADER_BYTES``.
 
+    A client that asks for server-sent events gets JSON in them.
+
     Raises:
         RequestError: ``NOT_ACCEPTABLE``.
     """
     ranges = _ranges(accept)
-    if ranges is None:
+    if ranges is None or _streams(ranges):
         return JSON
     best, best_rank = None, (0.0, -1)
     for offer in OFFERED:
@@ -53,6 +56,16 @@ def choose(accept: bytes) -> str:
     if best is None:
         raise RequestError(NOT_ACCEPTABLE, f"Answers can be {JSON} or {MSGPACK}; Accept allows neither.")
     return best
+
+
+@lru_cache(maxsize=256)
+def wants_events(accept: bytes) -> bool:
+    """Say whether a client asks for its answer as server-sent events, by their name."""
+    return _streams(_ranges(accept) or [])
+
+
+def _streams(ranges: list[tuple[str, str, float]]) -> bool:
+    return _rank(EVENTS_TYPE, ranges)[1] == EXACTLY and _rank(EVENTS_TYPE, ranges)[0] > 0
 
 
 def wants_openmetrics(accept: bytes) -> bool:

@@ -7,13 +7,12 @@ from typing import TypeVar
 
 from producer_api.queue.interface import Queue, Standing
 from producer_api.streaming.events import EventStream
+from producer_api.streaming.plain_events import EVENTS_TYPE
 from shared.wire.outcomes import UNKNOWN_REQUEST, RequestError
 
 from .codec import Response
 
 T = TypeVar("T")
-
-EVENTS_TYPE = "text/event-stream"
 
 _HEADERS = ((b"cache-control", b"no-store"), (b"x-accel-buffering", b"no"))
 """nginx would keep events back until a buffer is full."""

@@ -11,6 +11,7 @@ from producer_api.queue.interface import Condition, ModelState
 from shared.names import NAME_PATTERN
 from shared.state.cards import ITEM_BYTES, BatchSettings, Card, Example, TensorSpec, Tuning
 from shared.state.desired_state import Serving
+from shared.wire.generated import Generated
 from shared.wire.messages import MAX_DIMENSIONS, MAX_INPUTS, MAX_TEXT
 
 MAX_TOP_K = 1000
@@ -76,12 +77,22 @@ class Parameters(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PredictRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """A request in JSON: either inputs or image_base64."""
+    """A request in JSON: one of inputs, image_base64 and, for models that generate text, generate."""
 
     inputs: Annotated[list[InputTensor], Meta(min_length=1, max_length=MAX_INPUTS)] | None = None
     image_base64: Annotated[str, Meta(description="A JPEG, PNG or WebP file in base64, or its data: URL.")] | None = (
         None
     )
+    generate: (
+        Annotated[
+            msgspec.Raw,
+            Meta(
+                description="What to generate: prompt, tokens or messages, and options such as max_tokens.",
+                extra_json_schema={"type": "object"},
+            ),
+        ]
+        | None
+    ) = None
     parameters: Parameters | None = None
 
 
@@ -130,13 +141,14 @@ class TimingOut(Struct, frozen=True):
 
 
 class PredictResponse(Struct, frozen=True, kw_only=True):
-    """The answer: predictions from classifiers, outputs from other models."""
+    """The answer: predictions from classifiers, outputs from other models, generated from those that generate text."""
 
     id: str
     model: str
     version: str
     predictions: list[PredictionOut] | UnsetType = UNSET
     outputs: list[OutputTensor] | UnsetType = UNSET
+    generated: Generated | UnsetType = UNSET
     timing: TimingOut
     warnings: list[str] | UnsetType = UNSET
 

@@ -80,7 +80,7 @@ class Several:
             )
 
     def _came(self, number: int, result: Answer | RequestError) -> None:
-        del self._under_way[number]
+        self._under_way.pop(number, None)
         if self._has_ended:
             return
         if isinstance(result, RequestError):

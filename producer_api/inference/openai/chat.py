@@ -35,7 +35,7 @@ from .generated import (
     remark_of,
     usage_of,
 )
-from .sampling import Clock, Sampled, Writing, check_size, check_supported, decoded_of
+from .sampling import ANY_OBJECT, Clock, Sampled, Writing, check_size, check_supported, decoded_of, schema_of
 
 PATH: Final = "/v1/chat/completions"
 MOST_MESSAGES: Final = 4096
@@ -287,11 +287,11 @@ def _plain(message: Message) -> Mapping[str, str]:
     return found
 
 
-def _schema(wanted: ResponseFormat | None) -> str | None:
+def _schema(wanted: ResponseFormat | None) -> Mapping[str, Any] | None:
     if wanted is None or wanted.type == "text":
         return None
     if wanted.type == "json_object":
-        return '{"type":"object"}'
+        return ANY_OBJECT
     if wanted.json_schema is None:
         raise invalid("A response_format of the type json_schema has a json_schema.", "response_format.json_schema")
-    return bytes(wanted.json_schema.schema).decode()
+    return schema_of(wanted.json_schema.schema, "response_format.json_schema.schema")

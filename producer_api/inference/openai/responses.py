@@ -24,7 +24,7 @@ from shared.wire.outcomes import invalid
 from .documents import NamedModelCodec, decoded
 from .generated import generated_of
 from .response_events import OutputText, ResponseWriter, finished
-from .sampling import Clock, Sampled, Writing, check_size, decoded_of
+from .sampling import ANY_OBJECT, Clock, Sampled, Writing, check_size, decoded_of, schema_of
 
 PATH: Final = "/v1/responses"
 MOST_MESSAGES: Final = 4096
@@ -150,12 +150,12 @@ def _messages(asked: ResponseRequest) -> list[Mapping[str, str]]:
     return found
 
 
-def _schema(options: TextOptions | None) -> str | None:
+def _schema(options: TextOptions | None) -> Mapping[str, Any] | None:
     wanted = None if options is None else options.format
     if wanted is None or wanted.type == "text":
         return None
     if wanted.type == "json_object":
-        return '{"type":"object"}'
+        return ANY_OBJECT
     if wanted.schema is None:
         raise invalid("A format of the type json_schema has a schema.", "text.format.schema")
-    return bytes(wanted.schema).decode()
+    return schema_of(wanted.schema, "text.format.schema")

@@ -16,16 +16,24 @@ from msgspec import Meta, Struct
 from producer_api.inference.codec import Decoded, Head, Limits
 from producer_api.streaming.events import EventWriter, Streaming
 from shared.state.cards import Card
-from shared.wire.generation import CONTENT_TYPE, MOST_SEED, Generation, encode_generation
+from shared.wire.generation import CONTENT_TYPE, Generation, encode_generation
 from shared.wire.messages import Request
 from shared.wire.outcomes import invalid, malformed
+
+from .documents import decoded
 
 MOST_BYTES: Final = 4 * 1024 * 1024
 """Of a request: it is decoded at once."""
 
 MOST_STOPS: Final = 4
+MOST_SEED: Final = 2**64 - 1
 _EVENT_ID: Final = re.compile(rb"(\d{1,9})\.(\d{1,9})\Z")
 _LAST_EVENT: Final = b"last-event-id"
+
+ANY_OBJECT: Final[Mapping[str, Any]] = {"type": "object"}
+"""JSON Schema of what OpenAI calls ``json_object``."""
+
+_schemas: Final = msgspec.json.Decoder(dict[str, Any])
 
 Clock = Callable[[], float]
 
@@ -111,7 +119,7 @@ def decoded_of(
     limits: Limits,
     generated_id: str,
     *,
-    schema: str | None = None,
+    schema: Mapping[str, Any] | None = None,
 ) -> Decoded:
     """Make a message of what is to be generated.
 
@@ -174,3 +182,15 @@ def _stops(given: str | Sequence[str] | None) -> tuple[str, ...]:
                 "A stop text has 1 to 256 characters.", "stop" if isinstance(given, str) else f"stop[{index}]"
             )
     return stops
+
+
+def schema_of(raw: msgspec.Raw, field: str) -> Mapping[str, Any]:
+    """Read a JSON Schema.
+
+    Args:
+        field: that has it.
+
+    Raises:
+        RequestError: ``INVALID_INPUT``: it is no object.
+    """
+    return decoded(bytes(raw), _schemas, field)

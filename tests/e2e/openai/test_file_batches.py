@@ -151,3 +151,27 @@ def test_files_that_are_refused(place: Place) -> None:
     for unknown in ("batch_x", f"batch_{'0' * 24}_{place.letters}"):
         with pytest.raises(openai.NotFoundError):
             place.client.batches.retrieve(unknown)
+
+
+def test_a_batch_of_conversations(place: Place) -> None:
+    def chat(name: str, text: str, **more: Any) -> dict[str, Any]:
+        body = {
+            "model": place.writer,
+            "messages": [{"role": "user", "content": text}],
+            "temperature": 0,
+            "max_tokens": 6,
+        }
+        return {"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": {**body, **more}}
+
+    lines = [chat(str(n), f"text {n}") for n in range(5)]
+    file = upload(place, *lines, chat("streamed", "a", stream=True), chat("wrong", "a", n=2))
+    batch = place.client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+    done = ended(place, batch.id)
+    texts = [
+        (one["custom_id"], one["response"]["body"]["choices"][0]["message"]["content"])
+        for one in lines_of(place, done.output_file_id)
+    ]
+    assert texts == [(str(n), f"text {n}") for n in range(5)]
+    errors = lines_of(place, done.error_file_id)
+    params = [(one["custom_id"], one["response"]["body"]["error"]["param"]) for one in errors]
+    assert params == [("streamed", "stream"), ("wrong", "n")]
