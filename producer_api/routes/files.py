@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -36,7 +38,13 @@ MOST_UPLOADS = 8
 """Uploads that come in at once; each holds a piece in memory."""
 
 _HEAD_BYTES = 64 * 1024
+_AT_ONCE = 4
+PURPOSE = "batch"
 _ANCHOR, _SECONDS = "expires_after[anchor]", "expires_after[seconds]"
+
+
+class _Id(NamedTuple):
+    id: str
 
 
 class FileRoutes:
@@ -71,11 +79,16 @@ class FileRoutes:
 
     async def _list(self, request: Request, lane: str) -> FileList:
         limit = limit_of(request, 10_000)
-        records = [await self._files.find(lane, file_id) for file_id in await self._files.ids(lane)]
-        purpose = request.query_params.get("purpose")
-        found = [file_object(one) for one in records if purpose is None or one.purpose == purpose]
-        found.sort(key=lambda one: (-one.created_at, one.id))
-        return FileList(*page(found, request.query_params.get("after"), limit))
+        ids = [_Id(file_id) for file_id in await self._files.ids(lane)]
+        if request.query_params.get("purpose", PURPOSE) != PURPOSE:
+            ids = []
+        some, *rest = page(ids, request.query_params.get("after"), limit)
+        found: list[FileObject] = []
+        for start in range(0, len(some), _AT_ONCE):
+            finding = (self._files.find(lane, one.id) for one in some[start : start + _AT_ONCE])
+            records = await asyncio.gather(*finding, return_exceptions=True)
+            found += [file_object(one) for one in records if not isinstance(one, BaseException)]  # else it is gone now
+        return FileList(found, *rest)
 
     async def one(self, request: Request) -> Response:
         """Describe a file, or delete it."""
@@ -145,8 +158,8 @@ class _Upload:
         fields = self._fields
         if self._file_name is None:
             raise invalid("A form has one file, in the field file.", "file")
-        if fields.get("purpose") != "batch":
-            raise invalid("The purpose of a file is batch.", "purpose")
+        if fields.get("purpose") != PURPOSE:
+            raise invalid(f"The purpose of a file is {PURPOSE}.", "purpose")
         for name in fields:
             if name not in ("purpose", _ANCHOR, _SECONDS):
                 raise invalid(f"The parameter {name[:80]!r} is not known here.", name[:80])
@@ -155,7 +168,7 @@ class _Upload:
             raise invalid(f"A file stays from 3600 to {LONGEST_KEEP_S} seconds.", "expires_after.seconds")
         if fields.get(_ANCHOR, "created_at") != "created_at":
             raise invalid("The anchor is created_at.", "expires_after.anchor")
-        return Upload(self._file_name, "batch", int(seconds))
+        return Upload(self._file_name, PURPOSE, int(seconds))
 
 
 def limit_of(request: Request, most: int) -> int:

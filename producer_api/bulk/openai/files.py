@@ -1,6 +1,7 @@
 """Files that clients upload, in the result store [I/O].
 
-A file lies there in pieces, and its description beside them, which is written last: what has none is no file.
+A file lies there in pieces, and its description elsewhere, which is written last: what has none is no file. An id
+begins with the time, so that ids alone say which files are the latest.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ LONGEST_KEEP_S: Final = 30 * 86_400
 MOST_FILES: Final = 1000
 """Of a lane."""
 
-_DESCRIPTION: Final = "description"
+_ROOT: Final = "files"
 _MOST_DESCRIPTION_BYTES: Final = 64 * 1024
 _ID: Final = re.compile(r"file-[0-9a-f]{24}\Z")
 
@@ -110,8 +111,8 @@ class Files:
         Raises:
             RequestError: ``BODY_TOO_LARGE``, ``STORE_FULL``, ``STORE_UNAVAILABLE``; nothing of it is left.
         """
-        file_id, size, count = f"file-{secrets.token_hex(12)}", 0, 0
-        store, below, part = self.store, _folder(lane, file_id), bytearray()
+        file_id, size, count = f"file-{now_s:08x}{secrets.token_hex(8)}", 0, 0
+        store, below, part = self.store, _pieces(lane, file_id), bytearray()
         try:
             async for piece in pieces:
                 size += len(piece)
@@ -127,7 +128,7 @@ class Files:
                 count += 1
             upload = described()
             record = FileRecord(file_id, upload.file_name, upload.purpose, size, count, now_s, now_s + upload.keep_s)
-            await store.put(f"{below}/{_DESCRIPTION}", msgspec.json.encode(record), upload.keep_s)
+            await store.put(_description(lane, file_id), msgspec.json.encode(record), upload.keep_s)
         except BaseException as error:
             with suppress(StoreError):
                 await store.delete_below(below)
@@ -146,7 +147,7 @@ class Files:
         if _ID.match(file_id) is None:
             raise unknown(file_id)
         try:
-            found = await store.get(f"{_folder(lane, file_id)}/{_DESCRIPTION}", _MOST_DESCRIPTION_BYTES)
+            found = await store.get(_description(lane, file_id), _MOST_DESCRIPTION_BYTES)
             return _records.decode(found)
         except (StoreMissing, msgspec.DecodeError):
             raise unknown(file_id) from None
@@ -154,13 +155,12 @@ class Files:
             raise _refused(error) from None
 
     async def ids(self, lane: str) -> list[str]:
-        """Return the ids of the files of a lane."""
+        """Return the ids of the files of a lane, the latest first."""
         try:
-            found = await self.store.list(f"files/{lane}")
+            found = await self.store.list(f"{_ROOT}/{lane}/about")
         except StoreError as error:
             raise _refused(error) from None
-        keys = (one.key for one in found if one.key.endswith(f"/{_DESCRIPTION}"))
-        return [key.rsplit("/", 2)[1] for key in keys]
+        return sorted((one.key.rpartition("/")[2] for one in found), reverse=True)
 
     async def delete(self, lane: str, file_id: str) -> None:
         """Delete a file.
@@ -170,7 +170,8 @@ class Files:
         """
         await self.find(lane, file_id)
         try:
-            await self.store.delete_below(_folder(lane, file_id))
+            await self.store.delete(_description(lane, file_id))
+            await self.store.delete_below(_pieces(lane, file_id))
         except StoreError as error:
             raise _refused(error) from None
 
@@ -182,7 +183,7 @@ class Files:
         """
         for number in range(record.pieces):
             try:
-                yield await self.store.get(f"{_folder(lane, record.id)}/{number:06d}", 2 * PIECE_BYTES)
+                yield await self.store.get(f"{_pieces(lane, record.id)}/{number:06d}", 2 * PIECE_BYTES)
             except StoreMissing:
                 raise unknown(record.id) from None
             except StoreError as error:
@@ -198,5 +199,9 @@ def _refused(error: StoreError) -> RequestError:
     return refusal(STORE_FULL if isinstance(error, StoreFull) else STORE_UNAVAILABLE, str(error))
 
 
-def _folder(lane: str, file_id: str) -> str:
-    return f"files/{lane}/{file_id}"
+def _description(lane: str, file_id: str) -> str:
+    return f"{_ROOT}/{lane}/about/{file_id}"
+
+
+def _pieces(lane: str, file_id: str) -> str:
+    return f"{_ROOT}/{lane}/pieces/{file_id}"
