@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from producer_api.inference.codec import Codec, Head
-from producer_api.inference.negotiation import JSON, media_type
+from producer_api.inference.negotiation import JSON
 from producer_api.parsing.json_cuts import Cuts, cut
 from producer_api.parsing.steps import LARGE_BYTES, Steps
 from producer_api.parsing.validation import from_validation
@@ -45,8 +45,6 @@ class NamedModelCodec(Codec):
         """See the interface."""
         if (head.content_encoding or b"identity").strip().lower() != b"identity":
             raise RequestError(UNSUPPORTED_MEDIA_TYPE, "Send the body uncompressed.", field="Content-Encoding")
-        if head.content_type and media_type(head.content_type) != JSON:
-            raise RequestError(UNSUPPORTED_MEDIA_TYPE, f"Send {JSON}.", field="Content-Type")
         return JSON
 
     def model_name(self, head: Head, body: bytes) -> Steps[str]:
