@@ -187,7 +187,7 @@ def _filled(node: Any, values: Mapping[str, Any], meanings: Meanings) -> Any:
         return values[whole[1]] if whole else _PLACE.sub(lambda place: str(values[place[1]]), node)
     if not isinstance(node, dict):
         return node
-    found = {}
+    found: dict[str, Any] = {}
     for place, (shape, statuses) in _ERROR_SHAPES.items():
         found |= _errors(node.get(place, ()), meanings, shape, statuses)
     return found | {name: _filled(part, values, meanings) for name, part in node.items() if name not in _ERROR_SHAPES}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from producer_api.parsing import base64_text
 from producer_api.parsing.elements import is_finite_in_steps
@@ -58,6 +59,7 @@ def decode_in_steps(
     options = query_options(query) if query else _NO_OPTIONS
     inputs: tuple[Tensor, ...] | None = None
     content_type: str | None = kind
+    raw: bytes | None
     reference: Reference | None = None
     if not body:
         raise invalid("The body is empty.", "body")
@@ -81,7 +83,7 @@ def decode_in_steps(
         options = message.parameters or _NO_OPTIONS
         if options.id is not None and not is_name(options.id):  # the schema's $ also matches before a last line feed
             raise invalid(ID_RULE, "parameters.id")
-        if isinstance(message, PredictRequest) and message.generate is not None:
+        if isinstance(message, PredictRequest) and message.generate is not UNSET:
             content_type = _generates(message, card)
             raw = generation_body(message.generate, limits.max_timeout_ms, is_streamed=is_streamed)
         else:

@@ -91,8 +91,8 @@ class PredictRequest(Struct, frozen=True, forbid_unknown_fields=True):
                 extra_json_schema={"type": "object"},
             ),
         ]
-        | None
-    ) = None
+        | UnsetType
+    ) = UNSET
     parameters: Parameters | None = None
 
 

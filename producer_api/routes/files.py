@@ -82,13 +82,13 @@ class FileRoutes:
         ids = [_Id(file_id) for file_id in await self._files.ids(lane)]
         if request.query_params.get("purpose", PURPOSE) != PURPOSE:
             ids = []
-        some, *rest = page(ids, request.query_params.get("after"), limit)
+        some, has_more, first, last = page(ids, request.query_params.get("after"), limit)
         found: list[FileObject] = []
         for start in range(0, len(some), _AT_ONCE):
             finding = (self._files.find(lane, one.id) for one in some[start : start + _AT_ONCE])
             records = await asyncio.gather(*finding, return_exceptions=True)
             found += [file_object(one) for one in records if not isinstance(one, BaseException)]  # else it is gone now
-        return FileList(found, *rest)
+        return FileList(found, has_more, first, last)
 
     async def one(self, request: Request) -> Response:
         """Describe a file, or delete it."""

@@ -28,7 +28,7 @@ from .generated import (
     ContentLogprob,
     Progress,
     Remark,
-    Usage,
+    TokenUsage,
     content_of,
     event,
     generated_of,
@@ -123,7 +123,7 @@ class ChatCompletion(Struct, frozen=True):
     created: int
     model: str
     choices: list[ChatChoice]
-    usage: Usage
+    usage: TokenUsage
     x_headrace: Remark | UnsetType = UNSET
 
 
@@ -151,7 +151,7 @@ class ChatChunk(Struct, frozen=True):
     created: int
     model: str
     choices: list[ChatChunkChoice]
-    usage: Usage | UnsetType | None = UNSET
+    usage: TokenUsage | UnsetType | None = UNSET
     x_headrace: Remark | UnsetType = UNSET
 
 
@@ -259,7 +259,7 @@ class ChatWriter:
         self,
         choices: list[ChatChunkChoice],
         *,
-        usage: Usage | None = None,
+        usage: TokenUsage | None = None,
         remark: Remark | UnsetType = UNSET,
         place: str = "",
     ) -> bytes:

@@ -23,7 +23,7 @@ from shared.wire.outcomes import RequestError, invalid
 
 from . import errors
 from .documents import NamedModelCodec, decoded
-from .generated import DONE, Progress, Remark, Usage, event, generated_of, remark_of, usage_of
+from .generated import DONE, Progress, Remark, TokenUsage, event, generated_of, remark_of, usage_of
 from .sampling import Clock, Sampled, Writing, check_size, check_supported, decoded_of
 
 PATH: Final = "/v1/completions"
@@ -69,7 +69,7 @@ class Completion(Struct, frozen=True):
     created: int
     model: str
     choices: list[CompletionChoice]
-    usage: Usage | UnsetType | None = UNSET
+    usage: TokenUsage | UnsetType | None = UNSET
     x_headrace: Remark | UnsetType = UNSET
 
 
@@ -162,7 +162,7 @@ class CompletionWriter:
         self,
         choices: list[CompletionChoice],
         *,
-        usage: Usage | None = None,
+        usage: TokenUsage | None = None,
         remark: Remark | UnsetType = UNSET,
         place: str = "",
     ) -> bytes:

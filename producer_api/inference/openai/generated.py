@@ -15,7 +15,7 @@ from shared.wire.outcomes import MODEL_ERROR, RequestError
 DONE = b"data: [DONE]\n\n"
 
 
-class Usage(Struct, frozen=True):
+class TokenUsage(Struct, frozen=True):
     """Numbers of tokens."""
 
     prompt_tokens: int
@@ -58,10 +58,10 @@ def generated_of(reply: Reply) -> tuple[Generated, Choice]:
     return generated, generated.choices[0]
 
 
-def usage_of(generated: Generated) -> Usage:
+def usage_of(generated: Generated) -> TokenUsage:
     """Return the numbers of tokens."""
     prompt, made = generated.usage.prompt, generated.usage.generated
-    return Usage(prompt, made, prompt + made)
+    return TokenUsage(prompt, made, prompt + made)
 
 
 def remark_of(generated: Generated) -> Remark | UnsetType:

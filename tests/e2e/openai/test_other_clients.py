@@ -39,7 +39,7 @@ def test_langchain_embeds_a_thousand_texts_in_one_request(place: Place, base: di
 
 
 def test_langchain_chats(place: Place, base: dict[str, Any]) -> None:
-    model = ChatOpenAI(model=place.writer, temperature=0, max_tokens=6, **base)
+    model = ChatOpenAI(model=place.writer, temperature=0, **{**base, "max_tokens": 6})
     done = model.invoke([("system", "Repeat."), ("user", "again ")])
     assert (done.content, done.response_metadata["finish_reason"]) == ("again ", "length")
     assert done.usage_metadata is not None and done.usage_metadata["output_tokens"] == 6
