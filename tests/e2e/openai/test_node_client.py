@@ -1,6 +1,6 @@
 """OpenAI's package for Node against a running stack.
 
-It runs where ``HEADRACE_TEST_NODE`` names a folder in which ``npm install openai`` was called.
+It runs where ``NODE_CLIENT_FOLDER`` names a folder in which ``npm install openai`` was called.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import pytest
 from tests.e2e.openai.conftest import Place
 from tests.e2e.openai.test_embeddings import expected
 
-_FOLDER = os.environ.get("HEADRACE_TEST_NODE")
+_FOLDER = os.environ.get("NODE_CLIENT_FOLDER")
 _SCRIPT = Path(__file__).with_name("client.mjs")
 
 
 @pytest.mark.skipif(
-    _FOLDER is None or shutil.which("node") is None, reason="HEADRACE_TEST_NODE names no folder with the package."
+    _FOLDER is None or shutil.which("node") is None, reason="NODE_CLIENT_FOLDER names no folder with the package."
 )
 def test_the_package_for_node(place: Place) -> None:
     command = ["node", str(_SCRIPT), str(_FOLDER), f"{place.stack.url}/v1", place.letters, place.writer]
