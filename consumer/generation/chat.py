@@ -68,7 +68,9 @@ class _Counting(NodeTransformer):
 
 def _called(method: str, arguments: list[Any], line: int) -> nodes.Call:
     budget = nodes.Getattr(nodes.Name(_BUDGET, "load"), method, "load")
-    return nodes.Call(budget, arguments, [], None, None, lineno=line).set_lineno(line)
+    call = nodes.Call(budget, arguments, [], None, None)
+    call.set_lineno(line)
+    return call
 
 
 class _Generation(Extension):
@@ -88,7 +90,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         parsed: nodes.Template = _Counting().visit(super()._parse(source, name, filename))
         return parsed
 
-    def call(self, context: Any, called: Any, *arguments: Any, **named: Any) -> Any:  # type: ignore[override]
+    def call(self, context: Any, called: Any, *arguments: Any, **named: Any) -> Any:
         budget = context.get(_BUDGET)
         if budget is not None:
             budget.tick()

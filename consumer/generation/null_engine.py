@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence as Tokens
+from itertools import chain
 from typing import NamedTuple
 
 from shared.wire.outcomes import MODEL_ERROR, RequestError
@@ -124,7 +125,7 @@ def _constrained(sequence: Sequence, position: int) -> int:
     assert constraint is not None
     mask = constraint.allowed()
     wanted = sequence.prompt[position % len(sequence.prompt)]
-    for token in (wanted, *range(VOCABULARY)):
+    for token in chain((wanted,), range(VOCABULARY)):
         if token // 8 < len(mask) and mask[token // 8] >> token % 8 & 1:
             constraint.advance(token)
             return token

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -74,9 +76,8 @@ class SlotCache:
 
     def __init__(self, shape: Shape, dtype: torch.dtype, device: str) -> None:
         self.shape = shape
-        size = (shape.slots, shape.heads, shape.context, shape.size)
-        self._keys = [torch.zeros(size, dtype=dtype, device=device) for _ in range(shape.layers)]
-        self._values = [torch.zeros(size, dtype=dtype, device=device) for _ in range(shape.layers)]
+        blocks = _zeros((2, shape.layers, shape.slots, shape.heads, shape.context, shape.size), dtype, device)
+        self._keys, self._values = blocks[0].unbind(), blocks[1].unbind()
 
     def move(self, moves: Sequence[Move]) -> None:
         """Carry out ``moves``."""
@@ -88,10 +89,10 @@ class SlotCache:
                 else:
                     block[target, :, :count] = block[source, :, :count]
 
-    def clear(self, slot: int) -> None:
-        """Remove what a sequence left that was not finite: what a mask hides still counts, as 0 times infinity."""
+    def clear(self, slot: int, count: int) -> None:
+        """Remove ``count`` tokens of a sequence that were not finite: what a mask hides counts, as 0 times infinity."""
         for block in (*self._keys, *self._values):
-            block[slot] = 0
+            block[slot, :, :count] = 0
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, now: Pass, scale: float) -> Tensor:
         """Store the keys and values of a pass, and return what its rows see.
@@ -128,6 +129,14 @@ class SlotCache:
             )
             out[low:high] = seen[0].transpose(0, 1)
         return out
+
+
+def _zeros(size: tuple[int, ...], dtype: torch.dtype, device: str) -> Tensor:
+    """Return zeros; on a CPU in memory that the system gives when it is first written, which torch's own is at once."""
+    if device != "cpu":
+        return torch.zeros(size, dtype=dtype, device=device)
+    memory = mmap.mmap(-1, max(1, math.prod(size) * dtype.itemsize), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(memory, dtype=dtype, count=math.prod(size)).view(size)
 
 
 def _decoded(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float) -> Tensor:

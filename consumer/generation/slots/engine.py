@@ -137,7 +137,7 @@ class SlotEngine:
         steps = []
         for seat, row, best, is_finite in zip(seats, logits, likeliest, finite, strict=True):
             if not is_finite:
-                self._network.cache.clear(seat.slot)
+                self._network.cache.clear(seat.slot, len(seat.tokens))
                 steps.append(_failed(seat, "The model's output for this input is not finite."))
                 continue
             try:

@@ -109,7 +109,7 @@ class SlotNetwork:
             raise
         except Exception as error:
             raise CannotServe(f"its attention cannot be replaced: {type(error).__name__}: {error}.") from error
-        self.cache.clear(0)
+        self.cache.clear(0, count)
         scale = float(expected.float().abs().max()) or 1.0
         tolerance = 1e-3 if self._model.dtype is torch.float32 else 5e-2
         if not float((found - expected.float()).abs().max()) <= tolerance * scale:

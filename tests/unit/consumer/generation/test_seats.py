@@ -26,17 +26,18 @@ def test_whoever_decodes_lies_in_the_lowest_slots_and_keeps_what_it_has(seed: in
         while seats.free and drawn.random() < 0.6:
             enter(seats, f"s{number}", drawn.randint(1, 20))
             number += 1
-        for source, target, count, is_swap in seats.arrange():
-            kept = memory[target][:count]
-            memory[target][:count] = memory[source][:count]
-            if is_swap:
-                memory[source][:count] = kept
+        for move in seats.arrange():
+            kept = memory[move.target][: move.count]
+            memory[move.target][: move.count] = memory[move.source][: move.count]
+            if move.is_swap:
+                memory[move.source][: move.count] = kept
         work = seats.work(16, 4)
         assert [one.seat.slot for one in work if one.decodes] == list(range(sum(one.decodes for one in work)))
         assert len({one.seat.slot for one in work}) == len(work)
-        for seat, start, count, _ in work:
-            memory[seat.slot][start : start + count] = [(seat.sequence.id, at) for at in range(start, start + count)]
-            seat.read += count
+        for one in work:
+            seat, end = one.seat, one.start + one.count
+            memory[seat.slot][one.start : end] = [(seat.sequence.id, at) for at in range(one.start, end)]
+            seat.read += one.count
             assert memory[seat.slot][: seat.read] == [(seat.sequence.id, at) for at in range(seat.read)]
             if seat.unread == 0:
                 seat.tokens.append(0)

@@ -14,6 +14,7 @@ from consumer.generation.engine import Engine, Finish, Sampling
 from consumer.generation.slots.engine import SlotEngine
 from consumer.generation.slots.network import CannotServe, SlotNetwork
 from consumer.runtimes.pytorch import packed_linear
+from tests import memory
 from tests.unit.consumer.generation.engines import CONTEXT, Ended, llama, run, sequence, slot_engine, slots, take
 
 KIND = slots()
@@ -190,3 +191,13 @@ def test_a_model_with_a_window_is_served_within_it() -> None:
     assert engine.capacity().tokens == 40
     one = sequence(KIND, prompt="abcdefgh", max_tokens=32, ignores_end=True)
     assert run(engine, [one])["a"].tokens == expected(model, "abcdefgh", 32)
+
+
+def test_slots_take_no_memory_before_they_are_used() -> None:
+    """Room for 2 GiB is reserved, and nearly none of it is taken."""
+    from consumer.generation.slots.cache import Shape, SlotCache
+
+    before = memory.resident_bytes()
+    cache = SlotCache(Shape(layers=8, slots=16, heads=2, context=8192, size=128), torch.float32, "cpu")
+    assert cache.shape.bytes() == 2 << 30
+    assert memory.resident_bytes() - before < 64 << 20
