@@ -36,7 +36,8 @@ class PackedLinear(nn.Module):
 
 def is_possible() -> bool:
     """Say whether torch was built with what this needs."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    has = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(has) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def pack(network: nn.Module) -> int:
