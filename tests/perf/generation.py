@@ -7,7 +7,8 @@ Figures: ``static`` (continuous over static batches), ``transformers`` (over tra
 over ``torch.nn.Linear``).
 
 Times are processor time, by default on one thread: so the ratios hold on a machine that others use too, where two
-threads of a step would mostly wait for each other. On a machine of your own, ``--threads 2 --wall`` says what users see.
+threads of a step would mostly wait for each other. On a machine of your own,
+``--threads 2 --wall`` says what users see.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import random
 import statistics
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
@@ -87,7 +89,7 @@ def interleaved(variants: dict[str, Callable[[], float]], rounds: int) -> dict[s
 
 def static(weights: str, rounds: int, slots: int) -> None:
     made = engine(network(weights, True), slots)
-    asked = requests(3 * slots, 1000, 16)
+    asked = requests(2 * slots, 1000, 33)
     found = interleaved(
         {"continuous": lambda: run(made, asked, False), "static": lambda: run(made, asked, True)}, rounds
     )
@@ -146,7 +148,7 @@ def timed(made: Engine) -> float:
 
 
 def over_transformers(weights: str, rounds: int, slots: int) -> None:
-    asked = requests(2 * slots, 1000, 16)
+    asked = requests(2 * slots, 1000, 33)
     variants: dict[str, Callable[[], float]] = {}
     made = engine(network(weights, True), slots)
     variants["slots"] = lambda: run(made, asked, False)
@@ -159,7 +161,7 @@ def over_transformers(weights: str, rounds: int, slots: int) -> None:
 
 
 def theirs(model: Any, asked: list[Sequence], slots: int) -> float:
-    """Return useful tokens a second of transformers' ContinuousBatchingManager, all requests at once."""
+    """Return useful tokens a second of transformers' ContinuousBatchingManager, ``slots`` requests at a time."""
     from transformers import GenerationConfig
     from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
@@ -168,16 +170,21 @@ def theirs(model: Any, asked: list[Sequence], slots: int) -> float:
     manager = model.init_continuous_batching(generation_config=config, continuous_batching_config=batching)
     manager.start()
     try:
-        begun_s, tokens = clock_s(), 0
-        for one in asked:
-            manager.add_request(list(one.prompt), request_id=one.id, max_new_tokens=one.max_tokens)
-        left = len(asked)
+        begun_s, tokens, left = clock_s(), 0, len(asked)
+        waiting = iter(asked)
+
+        def add(count: int) -> None:
+            for one in islice(waiting, count):
+                manager.add_request(list(one.prompt), request_id=one.id, max_new_tokens=one.max_tokens)
+
+        add(slots)
         while left:
             result = manager.get_result(timeout=60)
             if result is None:
                 raise RuntimeError("transformers' manager gives no results")
             if result.is_finished():
                 left -= 1
+                add(1)
                 tokens += len(result.generated_tokens)
         return tokens / (clock_s() - begun_s)
     finally:
