@@ -89,7 +89,7 @@ def interleaved(variants: dict[str, Callable[[], float]], rounds: int) -> dict[s
 
 def static(weights: str, rounds: int, slots: int) -> None:
     made = engine(network(weights, True), slots)
-    asked = requests(2 * slots, 1000, 33)
+    asked = requests(3 * slots, 1000, 33)
     found = interleaved(
         {"continuous": lambda: run(made, asked, False), "static": lambda: run(made, asked, True)}, rounds
     )
