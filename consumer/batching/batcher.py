@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Generic, TypeVar
 
 from .adaptive import Adaptive
+from .by_length import cut_by_length
 from .cost import BatchCost
 from .load import Batchable, Budget
 
@@ -173,7 +174,9 @@ class Batcher(Generic[T]):
         return Batch(items, expired, closing[1])
 
     def _take(self, now_s: float) -> tuple[Sequence[T], Sequence[T]]:
-        """Take from the front what one batch holds; returns that, and what has expired on the way."""
+        """Take what one batch holds; returns that, and what has expired on the way."""
+        if self.budget.by_length:
+            return self._take_by_length(now_s)
         items: list[T] = []
         expired: list[T] = []
         budget, all_fit = self.budget, self.used <= self.budget.most
@@ -196,3 +199,10 @@ class Batcher(Generic[T]):
         self._priority_count = max(0, self._priority_count - len(items) - len(expired))
         self._count_anew()
         return items, expired
+
+    def _take_by_length(self, now_s: float) -> tuple[Sequence[T], Sequence[T]]:
+        cut = cut_by_length(self._items, self._priority_count, self.budget, now_s)
+        self._items, self._priority_count = deque(cut.left), cut.priority_count
+        self._running_rows, self._running_units = cut.rows, cut.units
+        self._count_anew()
+        return cut.items, cut.expired

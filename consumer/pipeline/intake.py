@@ -24,10 +24,10 @@ class Intake:
     """Bounds what this consumer holds, and hands out batches.
 
     At most one batch waits here (being decoded, or ready) while another runs: whatever is read earlier than that would
-    only wait longer, when another consumer might be free for it.
+    only wait longer, when another consumer might be free for it. Where batches are chosen by length, a few may wait.
 
     Args:
-        batcher: the policy; as much may wait as it puts into one batch.
+        batcher: the policy; its budget says how much may wait.
     """
 
     def __init__(self, batcher: Batcher[Item]) -> None:
@@ -55,7 +55,7 @@ class Intake:
 
     def _free(self) -> float:
         """Return how much of a batch is free; in the measure of the budget, as all that follows from it."""
-        return self._batcher.budget.most - self._decoding * self._usual - self._batcher.used
+        return self._batcher.budget.room - self._decoding * self._usual - self._batcher.used
 
     def _take(self, item: Item) -> None:
         before = self._batcher.used

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from consumer.batching.adaptive import Adaptive
 from consumer.batching.batcher import Batch, Batcher, CloseReason
 from consumer.batching.cost import BatchCost
-from consumer.batching.load import ONE, Budget, Load, RowBudget
+from consumer.batching.load import ONE, Budget, Load, RowBudget, TokenBudget
 
 NEVER_S = float("inf")
 
@@ -39,12 +39,18 @@ def always(run_s: float) -> BatchCost:
 class Padded:
     """A budget that counts what a batch takes when each row is as long as the longest one."""
 
+    by_length = False
+
     def __init__(self, most: int) -> None:
-        self.most_rows = self.most = most
+        self.most_rows = self.most = self.room = most
 
     def used(self, rows: int, units: int, longest: int) -> int:
         """Return the units, padding included."""
         return rows * longest
+
+    def fits(self, rows: int, units: int, longest: int) -> bool:
+        """Say whether so much may share a batch."""
+        return rows * longest <= self.most
 
 
 def filled(
@@ -172,7 +178,11 @@ def test_impossible_limits_are_refused(max_rows: int, window_s: float) -> None:
 
 times = st.floats(0, 10).map(lambda value: round(value, 2))
 loads = st.builds(lambda count, length: Load(count, count * length, length), st.integers(1, 6), st.integers(1, 4))
-budgets = st.one_of(st.builds(RowBudget, st.integers(1, 8)), st.builds(Padded, st.integers(1, 30)))
+budgets = st.one_of(
+    st.builds(RowBudget, st.integers(1, 8)),
+    st.builds(Padded, st.integers(1, 30)),
+    st.builds(TokenBudget, st.integers(1, 30), st.integers(1, 8)),
+)
 things = st.lists(st.builds(Thing, st.just(0), times, loads, st.one_of(st.just(NEVER_S), times)), max_size=25).map(
     lambda many: [Thing(number, one.arrived_s, one.load, one.deadline_s) for number, one in enumerate(many)]
 )

@@ -1,0 +1,73 @@
+"""Cutting a batch by length, for models that pad: the oldest request and its neighbours in length. Pure.
+
+The oldest request is in every batch, so none waits longer than those before it take: unlike sorting all that waits,
+which lets a long text starve while short ones keep coming.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+from .load import Batchable, Budget, Load
+
+T = TypeVar("T", bound=Batchable)
+
+
+class Cut(NamedTuple, Generic[T]):
+    """What became of all that waited; each part is in the order of arrival.
+
+    Attributes:
+        items: the batch.
+        expired: what may not run any more.
+        left: what goes on waiting; the first ``priority_count`` of it are ahead of all others.
+        rows, units: of the batch.
+    """
+
+    items: Sequence[T]
+    expired: Sequence[T]
+    left: Sequence[T]
+    priority_count: int
+    rows: int
+    units: int
+
+
+def cut_by_length(waiting: Iterable[T], priority_count: int, budget: Budget, now_s: float) -> Cut[T]:
+    """Take one batch out of ``waiting``.
+
+    Args:
+        waiting: in the order in which it is served; the first ``priority_count`` are ahead of all others.
+        now_s: what has a deadline until then has expired.
+    """
+    everything = list(waiting)
+    alive = [place for place, item in enumerate(everything) if item.deadline_s > now_s]
+    chosen = set(neighbours([everything[place].load for place in alive], budget))
+    taken = {place for index, place in enumerate(alive) if index in chosen}
+    left = [place for place in alive if place not in taken]
+    items = [item for place, item in enumerate(everything) if place in taken]
+    return Cut(
+        items,
+        [item for item in everything if item.deadline_s <= now_s],
+        [everything[place] for place in left],
+        sum(place < priority_count for place in left),
+        sum(item.load.rows for item in items),
+        sum(item.load.units for item in items),
+    )
+
+
+def neighbours(loads: Sequence[Load], budget: Budget) -> Sequence[int]:
+    """Return the places of the first load and of those nearest to it in length, as many as fit together.
+
+    The first is always there, even where it is too large for the budget: then it is alone.
+    """
+    if not loads:
+        return ()
+    chosen, (rows, units, longest) = [0], loads[0]
+    # Sorting is stable: of two that are equally far away the older one comes first.
+    for place in sorted(range(1, len(loads)), key=lambda place: abs(loads[place].longest - loads[0].longest)):
+        load = loads[place]
+        rows, units, longest = rows + load.rows, units + load.units, max(longest, load.longest)
+        if not budget.fits(rows, units, longest):
+            break
+        chosen.append(place)
+    return chosen
