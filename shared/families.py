@@ -77,6 +77,13 @@ FAMILIES = {
         library="torch",
         is_checked=False,
     ),
+    "text": Family(
+        "consumer.models.text.text_family:build",
+        {"weights": "the path of a folder with config.json, or package:NAME"},
+        "torch",
+        is_checked=False,
+        sample=("text/plain", "A text."),
+    ),
     "python": Family("consumer.models.own.python_family:build", {"entry": "'package.module:factory'"}),
 }
 

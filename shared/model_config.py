@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -27,6 +27,26 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
 
+class TextConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How an encoder is used; what is left out is what the folder of the weights says.
+
+    Attributes:
+        task: ``embedding``, ``classification`` or ``reranking``.
+        pooling: how a text's vector is made of its tokens': ``mean``, ``cls`` (the first one) or ``last``.
+        normalize: whether vectors have the length 1.
+        context: most tokens of a text; never more than the network takes.
+        batch_tokens: most tokens of a batch.
+        request_tokens: most tokens of a request; None for four batches.
+    """
+
+    task: Literal["embedding", "classification", "reranking"] | None = None
+    pooling: Literal["mean", "cls", "last"] | None = None
+    normalize: bool | None = None
+    context: Annotated[int, msgspec.Meta(ge=8, le=1_000_000)] | None = None
+    batch_tokens: Annotated[int, msgspec.Meta(ge=16, le=1_000_000)] = 2048
+    request_tokens: Annotated[int, msgspec.Meta(ge=16, le=1_000_000)] | None = None
+
+
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One ``[models.NAME]`` table.
 
@@ -34,13 +54,14 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         family: a name in ``shared.families.FAMILIES``, or one that an installed package adds.
         architecture: constructor name within the family.
         weights: ``DEFAULT``, ``random``, ``package:NAME`` or the path of a file (state dict, safetensors,
-            or for family ``onnx`` an ONNX file).
+            or for family ``onnx`` an ONNX file); for family ``text`` a folder or ``package:NAME``.
         entry: ``package.module:factory`` for family ``python``.
         precision, runtime, max_batch, window_ms, batch_policy, buckets: defaults that the environment overrides.
         consumers: processes that serve it under `headrace up`; 0 leaves that to the machine.
         labels: ``imagenet-1k``, or the path of a text file with one label a line.
         samples: a folder of pictures of the kind that clients send, for comparing precisions at start-up;
             for family ``onnx`` an ``.npz`` file with rows of the inputs.
+        text: how family ``text`` uses the encoder.
         options: handed to the factory of family ``python``, or to a package's family, as they are.
     """
 
@@ -59,6 +80,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     preprocessing: Preprocessing | None = None
     labels: str | None = None
     samples: str | None = None
+    text: TextConfig | None = None
     options: dict[str, Any] = {}
 
 

@@ -102,6 +102,8 @@ def _load_own(build: Callable[[], Model], config: ConsumerConfig, close: Callabl
     is_checked = find(config.model.family).is_checked
     if is_checked:
         build()  # imports the user's code, and with it torch if it uses torch
+    if known(config.model.family).library == "torch":
+        prepare_for_torch()
     device = pick_device(config.settings.device, config.model.family)
     if "torch" in sys.modules:
         import torch

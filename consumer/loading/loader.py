@@ -89,7 +89,7 @@ class Loader:
                 round(cost.fixed_s * 1000, 4),
                 round(cost.per_unit_s * calibration.units_per_row * 1000, 4),
                 calibration.unit,
-                config.max_batch if calibration.unit == ROW else None,
+                config.max_batch if calibration.unit == ROW else calibration.most_units,
                 float(f"{cost.per_unit_s * 1000:.4g}"),
             ),
             labels=description.labels,
@@ -99,6 +99,8 @@ class Loader:
             precision_reason=loaded.parity.reason,
             example=loaded.example,
             answers=description.answers(),
+            task=description.task,
+            context=description.context,
         )
         adoptable = loaded.network.adoptable if loaded.network else None
         return Running(card, loaded.parity, loaded.device, calibration, adoptable)

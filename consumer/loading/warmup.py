@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
 
@@ -45,12 +45,18 @@ class Calibration:
         preferred: rows beyond which a batch gets hardly more done.
         unit: what the cost is counted in.
         units: of the rows of each bucket; empty where a row is a unit.
+        most_units: most units of a batch; None where only its rows are limited.
+        preferred_units: units beyond which a batch gets hardly more done; None as ``most_units``.
+        pads_rows: a batch is computed as if all of its rows were as large as the largest.
     """
 
     measured: BatchTimes
     preferred: int
     unit: str = ROW
     units: tuple[int, ...] = ()
+    most_units: int | None = None
+    preferred_units: int | None = None
+    pads_rows: bool = False
 
     def cost(self) -> BatchCost:
         """Return a cost model that starts from this."""
@@ -76,7 +82,7 @@ def calibrate(
         precision: the one in force.
         timer: what a run is timed with.
     """
-    sizes, run = config.buckets, _run(model)
+    sizes, run = _sizes(model, config.buckets), _run(model)
     place = f"batches of {','.join(map(str, sizes))} in {precision}"
     with start_cache.lock():
         measured = checked(start_cache.get(place))
@@ -112,13 +118,31 @@ def _run(model: Model) -> Callable[[int], object]:
     return lambda size: model.run(model.sample_rows(size))
 
 
+def _sizes(model: Model, buckets: Sequence[int]) -> Sequence[int]:
+    """Leave out batches that have more units than one may have: they would be measured for nothing."""
+    most, count = model.describe().most_units, units_of(model)
+    if most is None or count is None:
+        return buckets
+    return [size for size in buckets if load_of(model.sample_rows(size), count).units <= most] or buckets[:1]
+
+
 def _found(measured: BatchTimes, model: Model, config: ConsumerConfig) -> Calibration:
-    count = units_of(model)
+    count, description = units_of(model), model.describe()
     loads = () if count is None else (load_of(model.sample_rows(rows), count) for rows, _ in measured)
     units = tuple(load.units for load in loads)
-    found = Calibration(measured, preferred_rows(measured, config.max_batch), model.describe().unit, units)
+    found = Calibration(measured, preferred_rows(measured, config.max_batch), description.unit, units)
+    if description.most_units is not None and units:
+        found = _in_units(found, description.most_units, config.max_batch, description.pads_rows)
     log.info("%s", told(found, config))
     return found
+
+
+def _in_units(found: Calibration, most_units: int, max_batch: int, pads_rows: bool) -> Calibration:
+    """Choose the preferred batch by its units: rows differ in size, so that rows per second say nothing."""
+    by_units = tuple((units, run_s) for units, (_, run_s) in zip(found.units, found.measured, strict=True))
+    preferred = min(most_units, preferred_rows(by_units, most_units))
+    rows = min(max_batch, max(1, round(preferred / found.units_per_row)))
+    return replace(found, preferred=rows, most_units=most_units, preferred_units=preferred, pads_rows=pads_rows)
 
 
 def told(found: Calibration, config: ConsumerConfig) -> str:

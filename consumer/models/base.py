@@ -34,8 +34,14 @@ class Description:
         warnings: sentences that every answer carries, such as that the weights are random.
         unit: what the time of ``run`` grows with, such as ``token``; ``units`` says how many a row has. ``row``: with
             the rows alone.
+        most_units: most units of a batch, where its rows alone do not bound its time; None where they do. A request
+            with more rides alone.
+        pads_rows: a batch is computed as if all of its rows had as many units as the largest, so it is put together of
+            rows of about the same size. Only with ``most_units``.
         gives_tensors: of a classifier: ``postprocess`` returns ``outputs`` instead of predictions for a request whose
             ``params`` have ``answer: tensors``. Stock clients of the Open Inference Protocol ask so.
+        task: what it does with texts: ``embedding``, ``classification`` or ``reranking``; empty for other models.
+        context: most tokens of a text.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -45,6 +51,10 @@ class Description:
     warnings: tuple[str, ...] = ()
     unit: str = ROW
     gives_tensors: bool = False
+    most_units: int | None = None
+    pads_rows: bool = False
+    task: str = ""
+    context: int | None = None
 
     def answers(self) -> tuple[str, ...]:
         """Return what the model's answers can hold, as its card says it."""

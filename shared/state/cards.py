@@ -136,6 +136,8 @@ class Card(msgspec.Struct, frozen=True):
         example: a request to copy; None where none is known that is short enough.
         answers: what its answers can hold: ``predictions``, ``tensors``, or either as a request asks; empty on the card
             of an older consumer.
+        task: what it does with texts: ``embedding``, ``classification`` or ``reranking``; else empty.
+        context: most tokens of a text; None where it takes no texts.
     """
 
     name: str
@@ -154,6 +156,8 @@ class Card(msgspec.Struct, frozen=True):
     precision_reason: str = ""
     example: Example | None = None
     answers: tuple[str, ...] = ()
+    task: str = ""
+    context: int | None = None
 
 
 MOST_FIELD_BYTES = 4 * 1024 * 1024

@@ -147,7 +147,21 @@ def description(value: Any) -> Description:
         texts(value.warnings, "warnings of the Description"),
         _unit(value.unit),
         value.gives_tensors is True,
+        None if value.most_units is None else _most_units(value.most_units),
+        value.pads_rows is True,
+        texts((value.task,), "task of the Description")[0],
+        None if value.context is None else _most_units(value.context, "context"),
     )
+
+
+def _most_units(value: Any, member: str = "most_units") -> int:
+    try:
+        most = operator.index(value)
+    except TypeError:
+        most = 0
+    if not 1 <= most < 1 << 31:
+        raise Unusable(f"{member} of the Description must be None or a whole number from 1 to 2147483647.")
+    return most
 
 
 def _unit(value: Any) -> str:

@@ -1,0 +1,1 @@
+"""Family ``text``: encoders that embed, classify or rank texts. Only here are transformers and tokenizers known."""

@@ -1,0 +1,55 @@
+"""Texts of a batch as one row without padding: linear layers see all tokens at once, attention each text by itself.
+
+transformers lets a model's attention be replaced (``AttentionInterface``), so that this works with any model whose only
+operation across tokens is attention, without knowing its code. ``encoder.py`` tries it before it is used.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import accumulate, pairwise
+from typing import Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+NAME = "headrace_packed"
+
+_batch = threading.local()
+
+
+@contextmanager
+def packed(lengths: Sequence[int]) -> Iterator[None]:
+    """Have attention on this thread stay within texts of ``lengths`` tokens, which lie one behind the other."""
+    _batch.cuts = tuple(pairwise(accumulate(lengths, initial=0)))
+    try:
+        yield
+    finally:
+        _batch.cuts = None
+
+
+def _attend(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attend within each text; (1, heads, tokens, size) in, (1, tokens, heads, size) out."""
+    _, heads, tokens, size = value.shape[0], query.shape[1], query.shape[2], value.shape[3]
+    out = query.new_empty((1, tokens, heads, size))
+    grouped = key.shape[1] != heads
+    for begin, end in _batch.cuts:
+        part = scaled_dot_product_attention(
+            query[:, :, begin:end], key[:, :, begin:end], value[:, :, begin:end], scale=scaling, enable_gqa=grouped
+        )
+        out[:, begin:end] = part.transpose(1, 2)
+    return out, None
+
+
+AttentionInterface.register(NAME, _attend)
