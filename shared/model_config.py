@@ -36,7 +36,7 @@ class TextConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         normalize: whether vectors have the length 1.
         context: most tokens of a text; never more than the network takes.
         batch_tokens: most tokens of a batch.
-        request_tokens: most tokens of a request; None for four batches.
+        request_tokens: most tokens of a request; None for 32 batches.
     """
 
     task: Literal["embedding", "classification", "reranking"] | None = None

@@ -6,7 +6,7 @@ which lets a long text starve while short ones keep coming.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from .load import Batchable, Budget, Load
@@ -71,3 +71,15 @@ def neighbours(loads: Sequence[Load], budget: Budget) -> Sequence[int]:
             break
         chosen.append(place)
     return chosen
+
+
+def parts_by_length(units: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Yield the places of rows of about the same size: padded to the longest they have at most ``most`` units."""
+    part: list[int] = []
+    for place in sorted(range(len(units)), key=lambda place: units[place]):
+        if part and units[place] * (len(part) + 1) > most:
+            yield part
+            part = []
+        part.append(place)
+    if part:
+        yield part

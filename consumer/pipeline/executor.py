@@ -13,6 +13,7 @@ from typing import Any
 
 from consumer.batching.batcher import Batch
 from consumer.batching.cost import BatchCost
+from consumer.batching.parts import parts
 from consumer.models.base import Model
 from consumer.models.model_errors import answer_to, described
 
@@ -23,6 +24,9 @@ from .items import BatchRun, Item
 log = logging.getLogger(__name__)
 
 LOOK_UP_S = 0.2
+PART_BATCHES = 4
+"""Batches of which a part of a large request is: a model that pads finds rows of the same length among more."""
+
 BATCH = "batch"
 """What the running batch is called to the watchdog."""
 
@@ -39,6 +43,7 @@ class BatchExecutor:
     def __init__(self, context: Context, model: Model, cost: BatchCost) -> None:
         self._watchdog, self._model, self._cost = context.watchdog, model, cost
         self._units_per_row = 1
+        self._most_units = model.describe().most_units
         self._running: Sequence[Item] = ()
         self._ran_s = 0.0
         self._counted_before_s = model.device_busy_s() or 0.0  # warming up is not serving
@@ -105,7 +110,7 @@ class BatchExecutor:
         return BatchRun(taken_s, run_s, len(rows), batch.reason)
 
     def _run_rows(self, items: Sequence[Item], rows: Sequence[Any]) -> None:
-        outputs = self._model.run(rows)
+        outputs = self._model.run(rows) if len(items) > 1 or self._most_units is None else self._run_alone(rows)
         if len(outputs) != len(rows):
             raise ValueError(f"the model returned {len(outputs)} outputs for {len(rows)} rows")
         start = 0
@@ -113,6 +118,22 @@ class BatchExecutor:
             end = start + item.load.rows
             item.outcome = outputs[start:end]
             start = end
+
+    def _run_alone(self, rows: Sequence[Any]) -> Sequence[Any]:
+        """Run the rows of one request, which may be many times what a batch may hold.
+
+        It takes as long as it takes, but each part of it no longer than anything may.
+        """
+        assert self._most_units is not None
+        outputs: list[Any] = []
+        for part in parts([self._model.units(row) for row in rows], PART_BATCHES * self._most_units):
+            if outputs:
+                self._watchdog.begin(BATCH, monotonic())
+            found = self._model.run(rows[part.start : part.stop])
+            if len(found) != len(part):
+                raise ValueError(f"the model returned {len(found)} outputs for {len(part)} rows")
+            outputs += found
+        return outputs
 
     def _split(self, items: Sequence[Item], error: BaseException, source: Source) -> None:
         """Find those that a failed batch failed for: each half runs again, and again in halves where it fails.

@@ -109,11 +109,16 @@ def decode_in_steps(
         content_type=content_type,
         body=raw,
         inputs=inputs,
-        params=_NO_PARAMS if options.top_k is None else {"top_k": options.top_k},
+        params=_NO_PARAMS if options.top_k is None and options.truncate is None else _params(options),
         traceparent=traceparent,
     )
     run_ms = limits.max_timeout_ms if content_type == GENERATE else 0
     return Decoded(request, options.id is None, reference=reference, run_ms=run_ms)
+
+
+def _params(options: Parameters) -> Mapping[str, Scalar]:
+    found: dict[str, Scalar] = {"top_k": options.top_k, "truncate": options.truncate}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def reference_to(body: bytes, card: Card) -> Reference:

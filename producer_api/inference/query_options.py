@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -13,7 +14,7 @@ ID_RULE = "An id is 1 to 64 letters, digits, '_' or '-'."
 
 
 def query_options(query: bytes) -> Parameters:
-    """Read top_k, timeout_ms and id from a query string.
+    """Read top_k, timeout_ms, id and truncate from a query string.
 
     Raises:
         RequestError: ``MALFORMED`` for a parameter that is unknown, repeated or cannot be parsed, ``INVALID_INPUT``
@@ -27,13 +28,12 @@ def query_options(query: bytes) -> Parameters:
         raise malformed("The query string cannot be parsed.", "query") from None
     values: dict[str, Any] = {}
     for name, text in pairs:
-        if name not in ("top_k", "timeout_ms", "id"):
-            raise malformed(
-                f"There is no query parameter {name[:80]!r}; there are top_k, timeout_ms and id.", name[:80]
-            )
+        if name not in _READERS:
+            known = "top_k, timeout_ms, id and truncate"
+            raise malformed(f"There is no query parameter {name[:80]!r}; there are {known}.", name[:80])
         if name in values:
             raise malformed(f"The query parameter {name} is there twice.", name)
-        values[name] = text if name == "id" else _whole_number(name, text)
+        values[name] = _READERS[name](name, text)
     if "id" in values and not is_name(values["id"]):
         raise invalid(ID_RULE, "id")
     if not 1 <= values.get("top_k", 1) <= MAX_TOP_K:
@@ -48,3 +48,17 @@ def _whole_number(name: str, text: str) -> int:
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 15):
         raise invalid(f"{name} must be a whole number.", name)
     return int(text)
+
+
+def _truth(name: str, text: str) -> bool:
+    if text not in ("true", "false"):
+        raise invalid(f"{name} must be true or false.", name)
+    return text == "true"
+
+
+_READERS: dict[str, Callable[[str, str], Any]] = {
+    "top_k": _whole_number,
+    "timeout_ms": _whole_number,
+    "id": lambda _, text: text,
+    "truncate": _truth,
+}

@@ -27,6 +27,9 @@ LEAST_SLOWNESS, MOST_SLOWNESS = 0.5, 100.0
 
 MOST_RETRY_AFTER_S = 60
 
+ROW = "row"
+"""The unit of models whose time grows with the rows alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Service:
@@ -53,6 +56,9 @@ def service_of(batch: BatchSettings, workers: int) -> Service | None:
     rows = batch.max_batch
     if batch.policy == "adaptive" and batch.preferred is not None:
         rows = min(rows, batch.preferred)
+    if batch.unit != ROW and batch.max_units is not None and batch.per_unit_ms and batch.per_row_ms:
+        # A batch is full by its tokens: as many texts as have so many together, if they are as long as usual.
+        rows = min(rows, max(1, int(batch.max_units * batch.per_unit_ms / batch.per_row_ms)))
     batch_s = (batch.fixed_ms + batch.per_row_ms * rows) / 1000
     return Service(workers * rows, batch_s) if rows >= 1 and 0.0 < batch_s < math.inf else None
 

@@ -74,6 +74,10 @@ class Parameters(Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[int, Meta(ge=1, description="How long the answer is worth waiting for, in milliseconds.")] | None
     ) = None
     id: RequestId | None = None
+    truncate: (
+        Annotated[bool, Meta(description="Whether texts longer than the model's context are cut instead of refused.")]
+        | None
+    ) = None
 
 
 class PredictRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -266,6 +270,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     """Everything known of a model. Shapes leave out the row count; -1 allows any size there.
 
     ``answers``: what answers can hold, ``predictions``, ``tensors`` or both; empty while an older consumer serves it.
+    ``task``: what it does with texts; empty where it takes none. ``context``: most tokens of a text.
     ``ready``, ``state`` and ``ready_in_s`` are those of the list of models; ``id``, ``object``, ``created`` and
     ``owned_by`` are what OpenAI's clients read.
     """
@@ -286,6 +291,8 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     precision_reason: str
     example: Example | None
     answers: tuple[str, ...]
+    task: str
+    context: int | None
     workers: int
     ready: bool
     serving: Serving

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from consumer.runtimes.pytorch.packed_linear import is_possible, pack
+
 from .folder import EMBEDDING, OpenFolder
-from .linear import pack_linears
 from .packed import NAME, packed
 from .padded import PaddedBatch
 from .pooling import pooled
-from .probe import agrees, offsets, probe_rows
+from .probe import agrees, first_position, probe_rows
 from .rows import Row
 
 log = logging.getLogger(__name__)
@@ -53,13 +54,14 @@ class Encoder:
         base = self._network.base_model
         self._takes = set(inspect.signature(base.forward).parameters)
         self._knows_types = "token_type_ids" in self._takes and getattr(base.config, "type_vocab_size", 0) > 1
-        self.context = folder.context
-        self._offset, self.packs, self.why = 0, False, ""
+        self._first = first_position(base)
+        most = getattr(base.config, "max_position_embeddings", folder.context)
+        self.context = min(folder.context, most - self._first)
         self._attention = base.config._attn_implementation
         with torch.inference_mode():
-            self._choose_batches()
-            if device == "cpu":
-                pack_linears(self._network)
+            self.packs, self.why = self._choose_batches()
+            if device == "cpu" and is_possible():
+                pack(self._network)
             self.width = len(self.run(probe_rows(folder.vocabulary, LEAST_CONTEXT)[:1])[0])
 
     def run(self, rows: Sequence[Row]) -> NDArray[np.float32]:
@@ -70,42 +72,30 @@ class Encoder:
 
     # --- How batches may be put together.
 
-    def _choose_batches(self) -> None:
+    def _choose_batches(self) -> tuple[bool, str]:
         """Pack if that gives the same answers as one text at a time, in this network as it is."""
-        config = self._network.base_model.config
-        most = getattr(config, "max_position_embeddings", self.context)
+        if "position_ids" not in self._takes:
+            return False, "Its batches are padded: it does not take positions, which packing needs."
         rows = probe_rows(self._folder.vocabulary, self.context)
-        if not {"position_ids"} <= self._takes:
-            self.why = "Its batches are padded: it does not take positions, which packing needs."
-            return
-        told = "Its batches are padded: packed ones give other answers, so it mixes tokens outside of attention."
-        for offset in offsets(config):
-            context = min(self.context, most - offset)
-            if context < LEAST_CONTEXT:
-                continue
-            fitting = [Row(row.ids[:context]) for row in rows]
-            try:
-                exact = torch.cat([self._padded([row]) for row in fitting])
-                self._offset = offset
-                self._network.set_attn_implementation(NAME)
-                close = agrees(exact, self._packed(fitting))
-            except Exception as error:  # a network may fail in any way where it is not run as it was written
-                told, close = f"Its batches are padded: packed ones fail with {type(error).__name__}.", False
-                log.debug("A packed batch failed.", exc_info=error)
-            if close:
-                self.context, self.packs = context, True
-                self.why = "Texts share a batch without padding."
-                return
-            self._network.set_attn_implementation(self._attention)
-        self.why, self._offset = told, 0
-        if self._folder.task != EMBEDDING or any(offsets(config)):
-            self.context = min(self.context, most - max(offsets(config)))
+        try:
+            exact = torch.cat([self._padded([row]) for row in rows])
+            self._network.set_attn_implementation(NAME)
+            if self._network.base_model.config._attn_implementation != NAME:
+                return False, "Its batches are padded: its attention cannot be replaced."
+            if agrees(exact, self._packed(rows)):
+                return True, "Texts share a batch without padding."
+            told = "packed ones give other answers, so it mixes tokens outside of attention"
+        except Exception as error:  # a network may fail in any way where it is not run as it was written
+            told = f"packed ones fail with {type(error).__name__}"
+            log.debug("A packed batch failed.", exc_info=error)
+        self._network.set_attn_implementation(self._attention)
+        return False, f"Its batches are padded: {told}."
 
     # --- Running.
 
     def _packed(self, rows: Sequence[Row]) -> torch.Tensor:
         lengths = [len(row.ids) for row in rows]
-        positions = np.concatenate([np.arange(self._offset, self._offset + length) for length in lengths])
+        positions = np.concatenate([np.arange(self._first, self._first + length) for length in lengths])
         ids = np.concatenate([row.ids for row in rows])
         inputs = {"input_ids": self._tensor(ids)[None], "position_ids": self._tensor(positions)[None]}
         if "token_type_ids" in self._takes:
@@ -115,7 +105,7 @@ class Encoder:
                 hidden = self._network(**inputs).last_hidden_state[0]
             return pooled(hidden, lengths, self._folder.pooling, self._folder.normalizes)
         first = self._tensor(np.cumsum([0, *lengths[:-1]]))
-        with packed(lengths), _only(self._network, first):
+        with packed(lengths), _FirstTokens(self._network, first):
             found: torch.Tensor = self._network(**inputs).logits
         if found.shape[0] != len(rows):
             raise RuntimeError(f"The network gave {found.shape[0]} answers for {len(rows)} texts.")
@@ -137,16 +127,15 @@ class Encoder:
         return getattr(self._network.config, "pad_token_id", None) or 0
 
     def _types(self, rows: Sequence[Row]) -> NDArray[np.int64]:
-        zeros: Callable[[int], NDArray[np.int64]] = lambda length: np.zeros(length, dtype=np.int64)  # noqa: E731
-        return np.concatenate(
-            [zeros(len(row.ids)) if row.types is None or not self._knows_types else row.types for row in rows]
-        )
+        if not self._knows_types:
+            return np.zeros(sum(len(row.ids) for row in rows), dtype=np.int64)
+        return np.concatenate([np.zeros_like(row.ids) if row.types is None else row.types for row in rows])
 
     def _tensor(self, values: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(values).to(self._device)
 
 
-class _only:
+class _FirstTokens:
     """Have a classifier's head see the first token of each text alone: what it makes of ``[:, 0]`` is then per text.
 
     Args:

@@ -21,6 +21,9 @@ MEAN, CLS, LAST = "mean", "cls", "last"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 
+REQUEST_BATCHES = 32
+"""Batches of which a request may be; others wait behind it."""
+
 NO_LIMIT = 1_000_000
 """From here on a tokenizer's ``model_max_length`` means that it has none."""
 
@@ -75,7 +78,7 @@ def open_folder(table: ModelConfig) -> OpenFolder:
         min(_context(path, config), text.context or NO_LIMIT),
         _whole(config, "vocab_size"),
         text.batch_tokens,
-        text.request_tokens or 4 * text.batch_tokens,
+        text.request_tokens or REQUEST_BATCHES * text.batch_tokens,
     )
 
 

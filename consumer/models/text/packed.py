@@ -38,18 +38,35 @@ def _attend(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
+    sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attend within each text; (1, heads, tokens, size) in, (1, tokens, heads, size) out."""
-    _, heads, tokens, size = value.shape[0], query.shape[1], query.shape[2], value.shape[3]
+    heads, tokens, size = query.shape[1], query.shape[2], value.shape[3]
     out = query.new_empty((1, tokens, heads, size))
     grouped = key.shape[1] != heads
     for begin, end in _batch.cuts:
         part = scaled_dot_product_attention(
-            query[:, :, begin:end], key[:, :, begin:end], value[:, :, begin:end], scale=scaling, enable_gqa=grouped
+            query[:, :, begin:end],
+            key[:, :, begin:end],
+            value[:, :, begin:end],
+            attn_mask=_window(end - begin, sliding_window, query.device),
+            scale=scaling,
+            enable_gqa=grouped,
         )
         out[:, begin:end] = part.transpose(1, 2)
     return out, None
+
+
+def _window(tokens: int, sliding_window: int | None, device: torch.device) -> torch.Tensor | None:
+    """Return what a token may see where layers see their surroundings only; None for all of the text.
+
+    The models that have such layers hand on the first distance that is too far.
+    """
+    if sliding_window is None or tokens <= sliding_window:
+        return None
+    places = torch.arange(tokens, device=device)
+    return (places[:, None] - places[None]).abs() < sliding_window
 
 
 AttentionInterface.register(NAME, _attend)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 import torch
+from torch import nn
 
 from .rows import Row
 
@@ -25,10 +23,12 @@ def probe_rows(vocabulary: int, context: int) -> list[Row]:
     return [Row(random.integers(vocabulary // 8, vocabulary, length)) for length in lengths]
 
 
-def offsets(config: Any) -> Sequence[int]:
-    """Return where positions may begin: at 0, or behind the padding's as RoBERTa counts them."""
-    padding = getattr(config, "pad_token_id", None)
-    return (0,) if not isinstance(padding, int) or padding < 0 else tuple(dict.fromkeys((0, padding + 1)))
+def first_position(network: nn.Module) -> int:
+    """Return the position of the first token: 0, or behind that of the padding, as RoBERTa and its like count."""
+    for name, module in network.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            return 0 if module.padding_idx is None else module.padding_idx + 1
+    return 0
 
 
 def agrees(exact: torch.Tensor, found: torch.Tensor) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from shared.wire.outcomes import RequestError, invalid
+from shared.wire.outcomes import CONTEXT_LENGTH_EXCEEDED, RequestError, invalid
 
 from .folder import RERANKING, TOKENIZER, OpenFolder
 
@@ -51,7 +51,8 @@ class RowMaker:
             field: path of the texts in the request.
 
         Raises:
-            RequestError: ``INVALID_INPUT``: a text is too long, or all of them together.
+            RequestError: ``CONTEXT_LENGTH_EXCEEDED``: a text is too long for the model; ``INVALID_INPUT``: one is too
+                long for any, or all of them together are too many.
         """
         size = 0
         for index, text in enumerate(texts):
@@ -79,7 +80,8 @@ class RowMaker:
         """Take arrays of token ids as they are; special tokens are the sender's.
 
         Raises:
-            RequestError: ``INVALID_INPUT``: an id is none of this tokenizer's, or there are none or too many.
+            RequestError: ``CONTEXT_LENGTH_EXCEEDED``, or ``INVALID_INPUT``: an id is none of this tokenizer's, or there
+                are none or too many.
         """
         rows, tokens = [], 0
         for index, array in enumerate(arrays):
@@ -118,11 +120,11 @@ class RowMaker:
 
 def too_long(tokens: int, context: int, field: str) -> RequestError:
     """Make the error of a text that is longer than the model's context."""
-    return invalid(
+    message = (
         f"The text has {tokens} tokens, and the context of this model is {context} tokens; shorten it, or send the "
-        "parameter truncate: true to have it cut.",
-        field,
+        "parameter truncate: true to have it cut."
     )
+    return RequestError(CONTEXT_LENGTH_EXCEEDED, message, field=field)
 
 
 def _opened(file: Path) -> Tokenizer:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from consumer.batching.by_length import parts_by_length
+from consumer.batching.parts import parts
 from consumer.models.base import Description, Model, Result
 from consumer.runtimes.oom_splitting import OomSplitting
 from shared.state.cards import TensorSpec
@@ -16,7 +18,6 @@ from shared.wire.outcomes import MODEL_ERROR, RequestError
 
 from .answers import Answered, Answers
 from .folder import CLASSIFICATION, RERANKING, OpenFolder
-from .parts import by_length, in_order
 from .requests import PACKED, PLAIN, QUERY, TEXT, asked
 from .samples import sample_lengths
 
@@ -92,7 +93,7 @@ class TextModel(Model):
         """Return what the network says of each row; more tokens than a batch may have are run in parts."""
         encoder, lengths = self._loaded(), [len(row.ids) for row in rows]
         found: list[Any] = [None] * len(rows)
-        cut = in_order if encoder.packs else by_length
+        cut = parts if encoder.packs else parts_by_length
         for places in cut(lengths, self._folder.batch_tokens):
             part = self._in_parts([rows[place] for place in places])
             if not encoder.packs:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.batching.buckets import buckets
+from consumer.batching.load import PaddedTokenBudget, TokenBudget
 from consumer.config import ConsumerConfig
 from consumer.loading.start_cache import StartCache
 from consumer.loading.warmup import Calibration, calibrate, calibrate_briefly, checked, told
@@ -219,6 +220,47 @@ def test_the_cost_of_a_model_that_counts_units_is_that_of_units(tmp_path: Path) 
     exact = replace(found, measured=((1, 0.03), (2, 0.07), (4, 0.18)))
     assert exact.cost().per_unit_s == pytest.approx(0.01)
     assert "10 ms a token" in told(exact, config(tmp_path))
+
+
+class Bounded(Texts):
+    """At most 20 tokens in a batch."""
+
+    def describe(self) -> Description:
+        return Description((), (), unit="token", most_units=20)
+
+
+def test_a_model_that_bounds_its_units_gets_batches_in_units(tmp_path: Path) -> None:
+    found = calibrate(Bounded(), config(tmp_path, max_batch=16), StartCache(tmp_path, "toy"), "fp32")
+    assert [rows for rows, _ in found.measured] == [1, 2, 4]  # eight rows have 52 tokens
+    assert found.most_units == 20
+    assert found.preferred_units is not None
+    assert 3 <= found.preferred_units <= 20
+    chosen = replace(found, preferred_units=7)
+    budget = make_batcher(config(tmp_path, max_batch=16), chosen)[0].budget
+    assert (type(budget), budget.most, budget.most_rows) == (TokenBudget, 7, 16)
+    window = config(tmp_path, max_batch=16, policy="window")
+    assert make_batcher(window, chosen)[0].budget.most == 20
+    assert type(make_batcher(window, replace(chosen, pads_rows=True))[0].budget) is PaddedTokenBudget
+
+
+def test_the_preferred_batch_is_chosen_by_units_since_rows_differ(tmp_path: Path) -> None:
+    class Timer:
+        """Each run takes a second and a tenth of one for each token: larger batches get more done."""
+
+        now_s = 0.0
+
+        def __call__(self) -> float:
+            return self.now_s
+
+    timer = Timer()
+
+    class Slow(Bounded):
+        def run(self, rows: Any) -> Any:
+            timer.now_s += 1 + 0.1 * sum(map(len, rows))
+            return rows
+
+    found = calibrate(Slow(), config(tmp_path, max_batch=16), StartCache(tmp_path, "toy"), "fp32", timer)
+    assert (found.preferred_units, found.preferred) == (20, 5)
 
 
 def test_echo_is_measured_without_numpy_or_torch(tmp_path: Path) -> None:

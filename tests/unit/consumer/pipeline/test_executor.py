@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from consumer.batching.batcher import CloseReason
 from consumer.batching.cost import BatchCost
 from consumer.batching.load import Load
+from consumer.models.base import Description
 from consumer.pipeline.executor import BatchExecutor
 from consumer.pipeline.items import Item, Refused
 from consumer.pipeline.leases import Watchdog
@@ -141,3 +142,27 @@ def test_the_running_batch_is_progress_until_it_ends() -> None:
     assert len(seen) == 3
     assert min(seen) > 0
     assert watchdog.longest_s(FAR_S) == 0
+
+
+class Counted(Toy):
+    """Bounds the units of its batches: a row has as many as bytes."""
+
+    def describe(self) -> Description:
+        return Description((), (), unit="token", most_units=3)
+
+    def units(self, row: Any) -> int:
+        return len(row)
+
+
+@pytest.mark.parametrize("bad", [b"x", b"crash"])
+def test_a_request_larger_than_a_batch_runs_alone_and_in_parts(bad: bytes) -> None:
+    """So the watchdog sees that it gets on, however long all of it takes."""
+    model, replies, long = Counted(), Collected(), item("a", b"rows:8", rows=8)
+    long.rows, long.load = [b"abc", b"def", b"ghi", b"jkl", bad, b"m" * 20, b"n"], Load(7, 34, 20)
+    execute(model, [long], replies, a_context())
+    [finished] = replies.finished
+    if bad == b"x":
+        assert [len(batch) for batch in model.batches] == [4, 1, 1, 1]
+        assert list(finished.outcomes) == [[row.upper() for row in long.rows]]
+    else:
+        assert code_of(finished.outcomes[0]) == MODEL_ERROR.code

@@ -93,13 +93,23 @@ def test_a_batch_gives_each_text_what_transformers_gives_it_alone(folder: Path, 
     assert numbers(result, "tokens").tolist() == [8, 4, 6, 27, 10]
 
 
-@pytest.mark.parametrize("kind", ["RobertaModel", "DistilBertModel", "ElectraModel", "MPNetModel", "ModernBertModel"])
-def test_other_encoders_answer_the_same_in_company(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "packs", "context"),
+    [
+        ("RobertaModel", True, 31),
+        ("DistilBertModel", True, 32),
+        ("ElectraModel", True, 32),
+        ("MPNetModel", False, 30),  # its positions are relative to one another, across the whole row
+        ("ModernBertModel", True, 32),  # some of its layers see a window only
+    ],
+)
+def test_other_encoders_answer_the_same_in_company(tmp_path: Path, kind: str, packs: bool, context: int) -> None:
     settings: dict[str, Any] = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64} if "Distil" in kind else {}
     if "Modern" in kind:
         settings = {"local_attention": 8, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
     one = model(tiny.save(tmp_path, kind, **settings))
-    texts = TEXTS[:3]
+    assert (one.describe().pads_rows, one.describe().context) == (not packs, context)
+    texts = TEXTS
     together = numbers(answer(one, of_texts(*texts)))
     for text, vector in zip(texts, together, strict=True):
         assert vector == pytest.approx(numbers(answer(one, of_texts(text)))[0], abs=1e-4)
@@ -131,7 +141,7 @@ def test_requests_may_be_plain_text_lists_or_tokens(encoder: TextModel) -> None:
 def test_a_text_longer_than_the_context_is_refused_with_both_numbers_and_cut_only_if_asked(encoder: TextModel) -> None:
     long = "cat " * 40
     error = refusal(encoder, of_texts("a dog", long))
-    assert (error.outcome, error.field) == (INVALID_INPUT, "inputs[1]")
+    assert (error.outcome.code, error.outcome.status, error.field) == ("context_length_exceeded", 400, "inputs[1]")
     assert "42 tokens" in error.message
     assert "32 tokens" in error.message
     rows = encoder.preprocess(of_texts(long, truncate=True))
