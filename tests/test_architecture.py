@@ -71,6 +71,8 @@ FLOORS = {
         ("guarded_threads", "models/own/", "runtimes/exported/"),
         ("generation/weights/", "models/vision/"),
         ("models/generate/", "models/onnx/"),
+        ("models/text/",),
+>>>> 36c2c73 (Text models have a page, a dependency group and their place in the house)
         ("models/families",),
         ("tuning/",),
         ("switching/",),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 CHOICE = 4
 """Batches that wait where a batch is chosen by length. Sorting 128 texts instead of 64 saves a fifth of the time."""
@@ -43,13 +43,11 @@ class Batchable(Protocol):
 
 
 class Budget(Protocol):
-    """How much one batch may hold. A request that is larger rides alone.
+    """How much one batch may hold. A request that is larger rides alone."""
 
-    Attributes:
-        by_length: a batch is the oldest request and those nearest to it in length, instead of the oldest ones.
-    """
-
-    by_length: ClassVar[bool]
+    @property
+    def by_length(self) -> bool:
+        """Whether a batch is the oldest request and those nearest to it in length, instead of the oldest ones."""
 
     @property
     def most_rows(self) -> int:

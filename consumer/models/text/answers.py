@@ -100,4 +100,5 @@ class Answers:
 
 
 def _sigmoid(values: NDArray[Any]) -> NDArray[Any]:
-    return 1 / (1 + np.exp(-np.clip(values, -80, 80)))
+    found: NDArray[Any] = 1 / (1 + np.exp(-np.clip(values, -80, 80)))
+    return found

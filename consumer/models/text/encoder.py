@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from consumer.runtimes.pytorch.packed_linear import is_possible, pack
+from consumer.runtimes.pytorch import packed_linear
 
 from .folder import EMBEDDING, OpenFolder
 from .packed import NAME, packed
@@ -60,8 +60,8 @@ class Encoder:
         self._attention = base.config._attn_implementation
         with torch.inference_mode():
             self.packs, self.why = self._choose_batches()
-            if device == "cpu" and is_possible():
-                pack(self._network)
+            if device == "cpu" and packed_linear.is_possible():
+                packed_linear.pack(self._network)
             self.width = len(self.run(probe_rows(folder.vocabulary, LEAST_CONTEXT)[:1])[0])
 
     def run(self, rows: Sequence[Row]) -> NDArray[np.float32]:

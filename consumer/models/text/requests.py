@@ -89,7 +89,8 @@ def _of_inputs(inputs: Sequence[Tensor], are_pairs: bool) -> Texts:
 
 
 def _elements(data: bytes, field: str) -> list[str]:
-    texts, position = [], 0
+    texts: list[str] = []
+    position = 0
     while position < len(data):
         end = position + 4 + int.from_bytes(data[position : position + 4], "little")
         texts.append(_decoded(data[position + 4 : end], f"{field}[{len(texts)}]"))

@@ -40,7 +40,9 @@ class RowMaker:
     def __init__(self, folder: OpenFolder, context: int) -> None:
         file = folder.path / TOKENIZER
         self._tokenizer, self._cutting = _opened(file), _opened(file)
-        self._cutting.enable_truncation(context, strategy="only_second" if folder.task == RERANKING else "longest_first")
+        self._cutting.enable_truncation(
+            context, strategy="only_second" if folder.task == RERANKING else "longest_first"
+        )
         self.context, self._vocabulary, self._request_tokens = context, folder.vocabulary, folder.request_tokens
 
     def of_texts(self, texts: Sequence[str | tuple[str, str]], truncates: bool, field: str) -> list[Row]:

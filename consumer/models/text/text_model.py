@@ -161,5 +161,3 @@ class TextModel(Model):
         if self._encoder is None:
             raise RuntimeError("The model has not been loaded.")
         return self._encoder
-
-

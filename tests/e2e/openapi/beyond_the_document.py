@@ -49,7 +49,7 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     """Take from a request what excludes another part of it, unless that is the part which the document forbids."""
     has_options_inside = case.media_type in ("application/json", *KINDS)
     if _is_as_documented(case, ParameterLocation.QUERY) and has_options_inside:
-        for name in ("top_k", "timeout_ms", "id"):
+        for name in ("top_k", "timeout_ms", "id", "truncate"):
             (case.query or {}).pop(name, None)
     if _is_as_documented(case, ParameterLocation.HEADER):
         if "id" in (case.query or {}) or has_options_inside:

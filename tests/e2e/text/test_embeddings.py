@@ -47,10 +47,12 @@ def test_texts_of_one_meaning_are_close(place: Place) -> None:
 def test_a_plain_text_and_tokens_say_the_same(place: Place) -> None:
     plain = output(ask(place, CAT.encode(), "text/plain"))
     assert plain.shape == (1, 384)
-    assert plain == pytest.approx(output(ask_json(place, CAT)), abs=1e-5)
+    assert plain == pytest.approx(output(ask_json(place, CAT)), abs=1e-3)
     tokens = [101, 1037, 4937, 7719, 2006, 1996, 13523, 1012, 102]
     packed = msgpack.packb([tokens, tokens])
-    assert output(ask(place, packed, "application/vnd.headrace.text")) == pytest.approx(np.vstack([plain, plain]), abs=1e-5)
+    assert output(ask(place, packed, "application/vnd.headrace.text")) == pytest.approx(
+        np.vstack([plain, plain]), abs=1e-3
+    )
 
 
 def test_the_vectors_are_those_of_transformers(place: Place) -> None:
@@ -69,7 +71,8 @@ def test_the_vectors_are_those_of_transformers(place: Place) -> None:
         ids = torch.tensor([[101, 1037, 4937, 7719, 2006, 1996, 13523, 1012, 102]])
         mean = network(input_ids=ids).last_hidden_state[0].mean(0)
     expected = torch.nn.functional.normalize(mean, dim=0).numpy()
-    assert output(ask_json(place, STOCKS, CAT, KITTEN * 10))[1] == pytest.approx(expected, abs=1e-4)
+    # Where the processor has units for bf16, the consumer chooses it.
+    assert output(ask_json(place, STOCKS, CAT, KITTEN * 10))[1] @ expected > 0.999
 
 
 def test_a_stock_client_of_the_open_inference_protocol_embeds(place: Place) -> None:
@@ -100,6 +103,9 @@ def test_a_text_longer_than_the_context_is_refused_with_both_numbers(place: Plac
     assert "602 tokens" in refused.body["error"]["message"]
     assert "512 tokens" in refused.body["error"]["message"]
     assert output(ask_json(place, "a", long, truncate=True), "tokens").tolist() == [3, 512]
+    cut = place.stack.predict(place.model, long.encode(), "text/plain", "?truncate=true")
+    assert output(cut, "tokens").tolist() == [512]
+    assert place.stack.predict(place.model, b"a", "text/plain", "?truncate=1").status == 422
 
 
 def test_bad_texts_are_named_and_disturb_nobody(place: Place) -> None:
@@ -123,7 +129,7 @@ def test_the_company_in_a_batch_changes_nothing(place: Place) -> None:
     with ThreadPoolExecutor(len(texts)) as pool:
         together = list(pool.map(lambda text: output(ask_json(place, text))[0], texts))
     for text, vector in zip(texts, together, strict=True):
-        assert vector == pytest.approx(output(ask_json(place, text))[0], abs=1e-4)
+        assert vector @ output(ask_json(place, text))[0] > 0.999
 
 
 def test_the_card_counts_in_tokens(place: Place) -> None:

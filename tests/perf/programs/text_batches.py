@@ -24,6 +24,7 @@ from consumer.models.text.folder import open_folder
 from consumer.models.text.packed import NAME
 from consumer.models.text.rows import Row
 from consumer.models.text.samples import sample_lengths
+from consumer.runtimes.pytorch import packed_linear
 from shared.model_config import load
 
 Plan = Callable[[Sequence[int]], Iterator[list[int]]]
@@ -70,9 +71,12 @@ def main() -> None:
     options.add_argument("--precision", default="fp32")
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--device", default="cpu")
+    options.add_argument("--plain", action="store_true", help="linear layers as torch has them, for all")
     chosen = options.parse_args()
     prepare_for_transformers()
     torch.set_num_threads(chosen.threads)
+    if chosen.plain:
+        packed_linear.is_possible = lambda: False
     folder = open_folder(load(Path("models.toml"))["minilm"])
     encoder = Encoder(folder, chosen.device, chosen.precision)
     random = np.random.default_rng(3)
@@ -93,7 +97,8 @@ def main() -> None:
                 longest_s[name] = max(longest_s[name], time.perf_counter() - part_begun_s)
             took_s[name].append(time.perf_counter() - begun_s)
             found[name] = answers
-    print(f"{len(texts)} texts, {sum(lengths)} tokens, longest {max(lengths)}; {chosen.precision}, {chosen.threads} threads")
+    print(f"{len(texts)} texts, {sum(lengths)} tokens, longest {max(lengths)}")
+    print(f"{chosen.precision}, {chosen.threads} threads, {'plain' if chosen.plain else 'packed'} linear layers")
     exact, alone_s = found["one by one"], statistics.median(took_s["one by one"])
     fifo_s = statistics.median(took_s["FIFO, 32 rows, padded"])
     print("| batches | texts/s | over one by one | over FIFO 32 | longest batch ms | largest difference |")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -126,7 +127,7 @@ def test_no_padded_batch_is_larger_than_its_budget(sizes: list[int], is_dead: li
 def test_packed_batches_are_full_and_in_order(sizes: list[int], most: int, rows: int) -> None:
     found = batches(TokenBudget(most, rows), texts(*sizes))
     assert [name for names in found for name in names] == list(range(len(sizes)))
-    for names, following in zip(found, found[1:], strict=False):
+    for names, following in pairwise(found):
         tokens = [sizes[name] for name in names]
         assert len(names) == 1 or (sum(tokens) <= most and len(names) <= rows)
         assert sum(tokens) + sizes[following[0]] > most or len(names) == rows

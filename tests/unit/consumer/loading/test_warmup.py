@@ -237,10 +237,11 @@ def test_a_model_that_bounds_its_units_gets_batches_in_units(tmp_path: Path) -> 
     assert 3 <= found.preferred_units <= 20
     chosen = replace(found, preferred_units=7)
     budget = make_batcher(config(tmp_path, max_batch=16), chosen)[0].budget
-    assert (type(budget), budget.most, budget.most_rows) == (TokenBudget, 7, 16)
+    assert isinstance(budget, TokenBudget)
+    assert (budget.most, budget.most_rows) == (7, 16)
     window = config(tmp_path, max_batch=16, policy="window")
     assert make_batcher(window, chosen)[0].budget.most == 20
-    assert type(make_batcher(window, replace(chosen, pads_rows=True))[0].budget) is PaddedTokenBudget
+    assert isinstance(make_batcher(window, replace(chosen, pads_rows=True))[0].budget, PaddedTokenBudget)
 
 
 def test_the_preferred_batch_is_chosen_by_units_since_rows_differ(tmp_path: Path) -> None:

@@ -13,15 +13,19 @@ from consumer.models.base import Result
 from consumer.models.text import text_family
 from consumer.models.text.requests import PACKED
 from consumer.models.text.text_model import TextModel
+from consumer.pipeline.cancellations import Cancellations
+from consumer.pipeline.decoding.rows import Rows
+from consumer.pipeline.items import Refusal
 from shared.model_config import ModelConfig, TextConfig
 from shared.wire.messages import Request, Tensor, pack
 from shared.wire.outcomes import INVALID_INPUT, MODEL_ERROR, UNSUPPORTED_MEDIA_TYPE, RequestError
 from tests.unit.consumer.models.text import tiny
+from tests.unit.consumer.parts import item as an_item
 
 TEXTS = ("the cat sat on the mat", "a dog", "stocks fell?", "cat " * 25, "the the the dog rose on a mat")
 
 
-def model(folder: Path, **text: Any) -> TextModel:
+def model(folder: Path | str, **text: Any) -> TextModel:
     made = text_family.build(ModelConfig(family="text", weights=str(folder), text=TextConfig(**text)), 1)
     assert isinstance(made, TextModel)
     made.load("cpu", "fp32")
@@ -234,7 +238,7 @@ def test_a_reranker_scores_texts_for_a_query(tmp_path: Path) -> None:
     assert [spec.name for spec in one.describe().inputs] == ["query", "text"]
     scores = numbers(answer(one, of_texts("a dog", "the cat sat", query=("cat",))), "score")
     assert scores.shape == (2,)
-    assert ((0 < scores) & (scores < 1)).all()
+    assert ((scores > 0) & (scores < 1)).all()
     listed = numbers(answer(one, of_list(["cat", "a dog"], ["cat", "the cat sat"])), "score")
     assert listed == pytest.approx(scores)
     swapped = numbers(answer(one, of_texts("cat", query=("a dog",))), "score")
@@ -262,8 +266,8 @@ def test_what_is_no_encoder_is_refused_in_a_sentence(folder: Path, tmp_path: Pat
         return place
 
     def said(place: Path | str, **text: Any) -> str:
-        with pytest.raises(ValueError) as caught:
-            model(Path(place), **text)
+        with pytest.raises(ValueError, match=r"\w \w") as caught:
+            model(place, **text)
         return str(caught.value)
 
     config = (folder / "config.json").read_text()
@@ -288,3 +292,25 @@ def test_precisions_and_units(encoder: TextModel) -> None:
     assert encoder.runtime()[0] == "torch"
     with pytest.raises(ValueError, match="fp32, bf16"):
         encoder.load("cpu", "fp16")
+
+
+def test_a_tokenizer_that_panics_ends_its_request_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A panic of Rust is no ``Exception``."""
+
+    class Panic(BaseException):
+        """As pyo3 raises them."""
+
+    class Tokenizer:
+        def encode(self, text: str) -> Any:
+            raise Panic("index out of bounds")
+
+    one = model(folder)
+    rows, item = Rows(one, 8, Cancellations()), an_item("a", b"a dog")
+    item.request = of_texts("a dog")
+    monkeypatch.setattr(one._maker, "_tokenizer", Tokenizer())
+    with pytest.raises(Refusal) as caught:
+        rows.make(item)
+    assert caught.value.refused.error.outcome is MODEL_ERROR
+    monkeypatch.undo()
+    rows.make(item)
+    assert item.load.units == 4
