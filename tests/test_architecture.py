@@ -72,7 +72,6 @@ FLOORS = {
         ("generation/weights/", "models/vision/"),
         ("models/generate/", "models/onnx/"),
         ("models/text/",),
->>>> 36c2c73 (Text models have a page, a dependency group and their place in the house)
         ("models/families",),
         ("tuning/",),
         ("switching/",),

@@ -14,6 +14,7 @@ class SlotBudget:
     """
 
     __slots__ = ("most", "most_rows")
+    by_length = False
 
     def __init__(self, slots: int) -> None:
         if slots < 1:
@@ -24,3 +25,12 @@ class SlotBudget:
     def used(self, rows: int, units: int, longest: int) -> float:
         """Return the sequences."""
         return rows
+
+    @property
+    def room(self) -> float:
+        """Return the free slots: none waits behind another."""
+        return self.most
+
+    def fits(self, rows: int, units: int, longest: int) -> bool:
+        """Say whether there are slots for so many."""
+        return rows <= self.most
