@@ -5,7 +5,8 @@
 
 FROM python:3.11-slim-bookworm AS requirements
 COPY pyproject.toml deploy/group_requirements.py ./
-# --build-arg EXTRA_GROUP=tracing adds what HEADRACE_TRACING=otlp needs, and text what texts and language models need.
+# --build-arg EXTRA_GROUP=tracing adds what HEADRACE_TRACING=otlp needs, and text what texts and language models need;
+# several are separated by spaces.
 ARG EXTRA_GROUP=
 RUN python group_requirements.py consumer openvino $EXTRA_GROUP > /requirements.txt
 

@@ -20,7 +20,13 @@ def requirements(groups: dict[str, list[Any]], name: str) -> list[str]:
     return found
 
 
+def wanted(arguments: list[str]) -> list[str]:
+    """Return the groups that are named, without those that follow ``--not``."""
+    names, _, unwanted = " ".join(arguments).partition("--not ")
+    return [name for name in names.split() if name not in unwanted.split()]
+
+
 if __name__ == "__main__":
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
-    for group in sys.argv[1:]:
+    for group in wanted(sys.argv[1:]):
         print("\n".join(requirements(project["dependency-groups"], group)))

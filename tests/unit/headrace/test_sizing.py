@@ -15,7 +15,12 @@ from shared.process.machine import GIB, Machine
 from shared.process.threads import threads_each
 from shared.settings import Settings
 
-MODELS = {"net": ModelConfig("timm"), "mine": ModelConfig("python"), "echo": ModelConfig("echo")}
+MODELS = {
+    "net": ModelConfig("timm"),
+    "mine": ModelConfig("python"),
+    "echo": ModelConfig("echo"),
+    "chat": ModelConfig("generate"),
+}
 PLENTY = 1 << 40
 
 
@@ -119,6 +124,22 @@ def test_the_gpus_are_dealt_out_in_turn() -> None:
     assert [place.gpu for place in found if place.model == "net"] == ["0", "1", "0"]
     assert {place.threads for place in found if place.model == "net"} == {None}  # its own choice, should CUDA fail
     assert {(place.gpu, place.threads) for place in found if place.model == "echo"} == {(None, None)}
+
+
+def test_a_language_model_has_one_process_whatever_else_is_served() -> None:
+    """It reads all its weights for each step: a second process would read them again, and hold them again."""
+    assert counts(Settings(), models("chat"), machine(8)) == {"chat": 1}
+    found = places(Settings(), models("net", "chat", "echo"), machine(8))
+    assert [place.threads for place in found if place.model == "net"] == [1] * 8
+    assert [(place.threads, place.cores) for place in found if place.model == "chat"] == [(7, ())]
+    # Alone it is tied to the cores that it gets, and more processes share them.
+    [alone] = places(Settings(), models("chat"), machine(8))
+    assert (alone.threads, alone.cores) == (7, tuple(range(7)))
+    pair = places(Settings(), models("chat", chat=2), machine(8))
+    assert [(place.threads, place.cores) for place in pair] == [(3, (0, 1, 2)), (3, (3, 4, 5))]
+    # Its memory is not given to others, and each GPU has weights of its own.
+    assert counts(Settings(), models("net", "chat"), machine(16, memory=9 * GIB)) == {"net": 5, "chat": 1}
+    assert counts(Settings(), models("net", "chat"), machine(16, gpus=2)) == {"net": 2, "chat": 2}
 
 
 @given(

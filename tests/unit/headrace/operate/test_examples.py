@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from headrace.operate.examples import MOST_CHARACTERS, curl
+from shared.families import FAMILIES
 from shared.model_config import ModelConfig
 from shared.state.cards import Example
 
@@ -50,6 +51,18 @@ def test_a_shell_sends_what_the_example_says(body: bytes, tmp_path: Path) -> Non
     subprocess.run(["bash", "-euc", f"PATH={tmp_path}:$PATH; {line}"], cwd=tmp_path, check=True)
     assert (tmp_path / "body").read_bytes() == body
     assert (tmp_path / "head").read_text() == "Content-Type: application/x-mine"
+    assert (tmp_path / "url").read_text() == f"{URL}/v1/models/mine/predict"
+
+
+@pytest.mark.parametrize("family", [name for name, family in FAMILIES.items() if family.sample])
+def test_a_shell_sends_the_sample_of_a_family(family: str, tmp_path: Path) -> None:
+    sample = FAMILIES[family].sample
+    assert sample is not None
+    (tmp_path / "curl").write_text(CURL)
+    (tmp_path / "curl").chmod(0o755)
+    line = curl(URL, "mine", ModelConfig(family=family))
+    subprocess.run(["bash", "-euc", f"PATH={tmp_path}:$PATH; {line}"], cwd=tmp_path, check=True)
+    assert (tmp_path / "body").read_text() == sample[1]
     assert (tmp_path / "url").read_text() == f"{URL}/v1/models/mine/predict"
 
 

@@ -1,0 +1,29 @@
+"""Packages that only some families need: which are missing, and the command that installs them."""
+
+from __future__ import annotations
+
+import importlib.util
+
+TEXT = ("text", ("tokenizers", "transformers"))
+"""The dependency group of texts and language models, and what of it a consumer imports."""
+
+
+def require(group: str, modules: tuple[str, ...]) -> None:
+    """Check that the modules of a dependency group are there, without importing them.
+
+    Raises:
+        ValueError: some are not; one sentence with the command.
+    """
+    missing = [name for name in modules if not _is_there(name)]
+    if missing:
+        raise ValueError(
+            f"it needs packages that are not installed here ({', '.join(missing)}): run pip install -c constraints.txt "
+            f"--group {group}, or build the consumer's image with EXTRA_GROUP={group}."
+        )
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
