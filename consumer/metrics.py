@@ -27,6 +27,7 @@ from shared.wire.trace_context import sampled_trace_id
 
 from .batching.cost import BatchCost
 from .events import BatchDone, ItemDone, Parity
+from .generation_metrics import GenerationMetrics, Recent
 from .queue.interface import Cause, Dead, Depth, StreamDown, StreamGone
 
 ALWAYS_SHOWN = (OK, MODEL_ERROR, CRASHED, INTERNAL, OVERLOADED, EXPIRED, STORE_UNAVAILABLE, RESULTS_FULL)
@@ -46,6 +47,7 @@ class ConsumerMetrics:
         self.registry = registry
         self._model = model
         self._info: _Info | None = None
+        self._generations: GenerationMetrics | None = None
         latency = LATENCY_BUCKETS_S
         queue_wait = Histogram(
             "headrace_queue_wait_seconds",
@@ -177,6 +179,16 @@ class ConsumerMetrics:
         """Export what a batch costs, read at scrape time, and how many rows it should have."""
         self._batching.cost, self._batching.preferred = cost, preferred
 
+    def generations(self) -> GenerationMetrics:
+        """Return the metrics of generations, which are exported from the first call on."""
+        if self._generations is None:
+            self._generations = GenerationMetrics(self.registry, self._model)
+        return self._generations
+
+    def generations_lately(self, now_s: float) -> Recent | None:
+        """Return what a heartbeat says of generations; None where there are none."""
+        return None if self._generations is None else self._generations.recent(now_s)
+
     def watch(
         self,
         depth: Callable[[], Mapping[str, Depth]],
@@ -188,7 +200,8 @@ class ConsumerMetrics:
 
         All values are read at scrape time.
         """
-        self.registry.register(_Live(self._model, depth, busy_s, working_rows, padded_rows))
+        live = _Live(self._model, depth, busy_s, working_rows, padded_rows, lambda: self._generations is not None)
+        self.registry.register(live)
 
     def serve(self, host: str, port: int, hosts: Hosts) -> int:
         """Serve ``/metrics``, ``/healthz`` and ``/readyz`` on a separate thread, under the names in ``hosts``.
@@ -262,8 +275,9 @@ class _Live(Collector):
         busy_s: Callable[[], float],
         working_rows: Callable[[], int | None],
         padded_rows: Callable[[], int],
+        generates: Callable[[], bool],
     ) -> None:
-        self._model, self._depth, self._busy_s = model, depth, busy_s
+        self._model, self._depth, self._busy_s, self._generates = model, depth, busy_s, generates
         self._working_rows, self._padded_rows = working_rows, padded_rows
         self._last = (time.monotonic(), 0.0)
 
@@ -281,6 +295,9 @@ class _Live(Collector):
             depths = self._depth()
         except (StreamDown, StreamGone):
             return  # a missing series says "unknown"; a stale number would lie
+        if self._generates():
+            waiting = sum(depth.backlog for depth in depths.values())
+            yield self._gauge("headrace_num_requests_waiting", "Requests of all lanes that wait for a slot", waiting)
         gauges = [
             GaugeMetricFamily(f"headrace_queue_{name}", help_text, labels=("model", "lane"))
             for name, help_text in (

@@ -28,6 +28,54 @@ LATENCY_BUCKETS_S = (
 )
 """One ladder for every latency, in seconds. Every budget in ``budgets.toml`` is an edge of it; a test holds that."""
 
+FIRST_TOKEN_BUCKETS_S = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    0.75,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    20.0,
+    40.0,
+    80.0,
+    160.0,
+)
+"""Of the time until something is there to read, in seconds: from a small model alone to a long queue."""
+
+TOKEN_GAP_BUCKETS_S = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.075,
+    0.1,
+    0.15,
+    0.2,
+    0.25,
+    0.3,
+    0.5,
+    0.75,
+    1.0,
+    2.5,
+    5.0,
+)
+"""Of the time between two tokens in seconds, finest where a reader begins to notice it."""
+
+GENERATION_BUCKETS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 3600.0)
+"""Of a whole generation in seconds, which may take minutes."""
+
+TOKEN_COUNT_BUCKETS = (1, 4, 16, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
+
 BATCH_SIZE_BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 128, 256, 512, 1024)
 PAYLOAD_BUCKETS_BYTES = (64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216)
 
@@ -53,6 +101,13 @@ class Series:
             value = 0.0
         self.counts[bisect_left(self._bounds, value)] += 1
         self.total += value
+
+    def observe_many(self, value: float, count: int) -> None:
+        """Count one value ``count`` times, for the price of one."""
+        if value < 0.0:
+            value = 0.0
+        self.counts[bisect_left(self._bounds, value)] += count
+        self.total += value * count
 
     def observe_traced(self, value: float, trace_id: str, now_s: float) -> None:
         """Count one value and make it its bucket's exemplar.

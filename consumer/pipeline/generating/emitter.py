@@ -33,10 +33,11 @@ class Emitter:
 
     Args:
         records: where frames go.
+        wrote: told how many frames a call has written.
     """
 
-    def __init__(self, records: Records) -> None:
-        self._records = records
+    def __init__(self, records: Records, wrote: Callable[[int], None]) -> None:
+        self._records, self._wrote = records, wrote
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._streams: dict[Claim, _Stream] = {}
@@ -142,6 +143,7 @@ class Emitter:
             log.debug("Frames were not written: %s", error)
             self._blocked_until_s = time.monotonic() + RETRY_S
             return
+        self._wrote(emitted.count(Emitted.WRITTEN))
         now_s = time.monotonic()
         with self._changed:
             for (one, _), status in zip(batch, emitted, strict=True):

@@ -96,10 +96,12 @@ class GenerationsExecutor(StepExecutor):
     ) -> None:
         self._budget, self._intake, self._new_thread = budget, intake, new_thread
         self._records = context.stream.records
-        self._emitter = Emitter(self._records)
+        metrics = context.metrics.generations()
+        self._emitter = Emitter(self._records, metrics.wrote)
         self._replies = StreamReplies(context, self._emitter, committer, self._hand_over)
         drain_s = context.settings.generation_drain_ms / 1000
-        super().__init__(context, model.engine, self._set_room, stop, drain_s)
+        super().__init__(context, model.engine, self._set_room, stop, drain_s, metrics)
+        metrics.occupancy = self.occupancy
 
     def run(self, source: Source, replies: Replies) -> None:
         """See the interface."""

@@ -13,6 +13,9 @@ from shared.wire.generated import Choice, Generated, Usage
 
 from .resumption import PROVEN_TOKENS
 
+FIRST = -1.0
+"""In place of a gap: no token came before in this attempt."""
+
 
 @dataclass(slots=True)
 class Running:
@@ -23,6 +26,7 @@ class Running:
         until_s: when its time is over; infinity for never.
         made: tokens of this attempt.
         is_unproven: it may be what ended its last consumer.
+        gap_s: seconds for each token of the last step that had some, since the token before it; ``FIRST`` at first.
     """
 
     name: str
@@ -36,13 +40,19 @@ class Running:
     made: int = 0
     is_unproven: bool = False
     first_token_s: float = field(default=0.0)
+    last_token_s: float = field(default=0.0)
+    gap_s: float = field(default=FIRST)
 
     def take(self, step: Step, now_s: float) -> list[TokenLogprob]:
         """Note what a step has brought; returns its log-probabilities as frames have them."""
-        if not self.made and step.tokens:
-            self.first_token_s = now_s
-        self.made += len(step.tokens)
-        self.tokens += len(step.tokens)
+        if new := len(step.tokens):
+            if self.made:
+                self.gap_s = (now_s - self.last_token_s) / new
+            else:
+                self.first_token_s = now_s
+            self.last_token_s = now_s
+            self.made += new
+            self.tokens += new
         if step.text:
             self.texts.append(step.text)
         likely = _likely(step)

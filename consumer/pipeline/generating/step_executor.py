@@ -12,6 +12,8 @@ from time import monotonic
 
 from consumer.batching.batcher import Batch, CloseReason
 from consumer.generation.engine import Engine, Finish, Step
+from consumer.generation_metrics import ABORT, ERROR, GenerationMetrics, Occupancy
+from consumer.generation_metrics import DEADLINE as DEADLINE_REASON
 from consumer.models.generate.generator import Row
 from consumer.models.model_errors import answer_to
 from consumer.pipeline.context import Context
@@ -21,6 +23,7 @@ from shared.wire.frames import ALONE, DEADLINE, FIRST
 from shared.wire.generated import Generated
 from shared.wire.outcomes import CANCELLED, MODEL_ERROR, RequestError
 
+from .meter import Meter
 from .replies import Part, StreamReplies
 from .resumption import NOTHING, Resumption
 from .running import Running, longest
@@ -43,6 +46,7 @@ class StepExecutor:
         has_room: told how many more sequences could start.
         stop: set when nothing more is claimed.
         drain_s: for so long, what runs may go on after that; then it is handed over.
+        metrics: of what it does.
     """
 
     def __init__(
@@ -52,9 +56,11 @@ class StepExecutor:
         has_room: Callable[[int], None],
         stop: threading.Event,
         drain_s: float,
+        metrics: GenerationMetrics,
     ) -> None:
         self._context, self._engine, self._has_room, self._stop = context, engine, has_room, stop
-        self._drain_s = drain_s
+        self._drain_s, self._meter = drain_s, Meter(metrics)
+        self._all_slots = self._free_slots = engine.capacity().slots
         self._hands_over_s = math.inf
         self._begun: Batch[Item] | None = None
         self._running: dict[str, Running] = {}
@@ -80,6 +86,10 @@ class StepExecutor:
     def padded_rows(self) -> int:
         """See the interface."""
         return 0
+
+    def occupancy(self) -> Occupancy:
+        """Return what is in the engine; any thread may ask."""
+        return Occupancy(len(self._running), max(0, self._all_slots - self._free_slots), self._all_slots)
 
     def run_steps(self, source: Source, replies: StreamReplies) -> None:
         """Run what ``source`` hands out until it is over."""
@@ -114,7 +124,7 @@ class StepExecutor:
         return False
 
     def _slots(self) -> int:
-        slots = self._engine.capacity().slots
+        slots = self._free_slots = self._engine.capacity().slots
         self._has_room(slots)
         return slots
 
@@ -126,6 +136,8 @@ class StepExecutor:
         one = Running(
             name, item, row, now_s, self._until(row, past, now_s), len(past.tokens), [past.text], list(past.logprobs)
         )
+        if past.attempt:
+            self._meter.resumed(past)
         is_taken_over = past.attempt > 0 or item.is_isolated
         attempt = max(past.attempt + 1, item.entry.attempt)
         one.is_unproven = is_taken_over and past.is_unproven
@@ -138,6 +150,7 @@ class StepExecutor:
         flags = (FIRST | ALONE if one.is_unproven else FIRST) if is_taken_over and not past.finish else 0
         replies.begin(item, attempt, past.seq, flags, is_streamed=row.is_streamed)
         if past.finish:  # only its answer is missing
+            self._meter.ended(one, DEADLINE_REASON if past.missed_deadline else past.finish, now_s)
             replies.end(item, "", 0, partial(_answer, one, past.finish, "deadline" if past.missed_deadline else ""))
             return
         self._running[name] = one
@@ -159,21 +172,25 @@ class StepExecutor:
         now_s = monotonic()
         for one in list(self._running.values()):
             if replies.is_lost(one.item):
-                self._end(one)
+                self._end(one, ABORT)
                 replies.forget(one.item)
             elif self._context.cancellations and source.refusal(one.item, -math.inf) is not None:
                 self._fail(one, RequestError(CANCELLED, "The request was cancelled."), replies)
             elif one.until_s <= now_s:
-                self._end(one)
+                self._end(one, DEADLINE_REASON)
                 replies.end(one.item, Finish.LENGTH.value, DEADLINE, partial(_answer, one, "length", "deadline"))
 
-    def _end(self, one: Running) -> None:
+    def _end(self, one: Running, reason: str) -> None:
+        self._meter.ended(one, reason, monotonic())
+        self._cancel(one)
+
+    def _cancel(self, one: Running) -> None:
         self._running.pop(one.name, None)
         self._engine.cancel(one.name)
         self._until_s = longest(self._running.values())
 
     def _fail(self, one: Running, error: RequestError, replies: StreamReplies) -> None:
-        self._end(one)
+        self._end(one, ABORT if error.outcome is CANCELLED else ERROR)
         one.item.outcome = error
         replies.fail(one.item, _ran(one))
 
@@ -181,7 +198,7 @@ class StepExecutor:
         left = list(self._running.values())
         log.info("Handing %d generations over.", len(left))
         for one in left:
-            self._end(one)
+            self._cancel(one)
         replies.leave([one.item for one in left])
 
     def _is_drained(self) -> bool:
@@ -216,16 +233,19 @@ class StepExecutor:
                 one.is_unproven = False
                 replies.prove(one.item)
         replies.emit(parts, now_s)
+        moved = [self._running[step.id] for step in steps if step.tokens]
+        self._meter.stepped(moved, sum([len(step.tokens) for step in steps]), now_s)
         for one, step in finished:
-            self._finish(one, step, replies)
+            self._finish(one, step, now_s, replies)
 
-    def _finish(self, one: Running, step: Step, replies: StreamReplies) -> None:
+    def _finish(self, one: Running, step: Step, now_s: float, replies: StreamReplies) -> None:
         if step.finish is Finish.ERROR:
             self._fail(one, step.error or RequestError(MODEL_ERROR, "The model failed on this input."), replies)
             return
         self._running.pop(one.name)
         self._until_s = longest(self._running.values())
         finish = step.finish.value if step.finish is not None else ""
+        self._meter.ended(one, finish, now_s)
         replies.end(one.item, finish, 0, partial(_answer, one, finish, ""))
 
     def _fail_all(self, error: BaseException, replies: StreamReplies) -> None:

@@ -51,9 +51,13 @@ class Records:
 class Bench:
     def __init__(self) -> None:
         self.records = Records()
-        self.emitter = Emitter(self.records)
+        self.written = 0
+        self.emitter = Emitter(self.records, self.wrote)
         self.thread = on_thread("frames", self.emitter.run)
         self.ended: list[str] = []
+
+    def wrote(self, frames: int) -> None:
+        self.written += frames
 
     def begin(self, name: str) -> Outgoing:
         outgoing = Outgoing(name, 1, 0, 60_000)
