@@ -13,7 +13,7 @@ import msgspec
 from producer_api.auth import Client
 from producer_api.inference.codec import Response, head_of
 from producer_api.inference.context import AppContext
-from producer_api.inference.exchange import Exchange
+from producer_api.inference.exchanges.exchange import Exchange
 from producer_api.queue.admission import refusal
 from shared.tracing.spans import RequestSpan, Tracing
 from shared.wire.outcomes import SHUTTING_DOWN

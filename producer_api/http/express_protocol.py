@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any, ClassVar
 
 from producer_api.inference.codec import Response
-from producer_api.inference.exchange import Exchange
+from producer_api.inference.exchanges.exchange import Exchange
 from producer_api.load.body_budget import IncomingBody
 
 from . import responses

@@ -1,7 +1,7 @@
 """What a dialect of HTTP is: from a request to a message for the queue, and from a reply to a response.
 
 A dialect is one implementation of :class:`Codec` and one line in the table of ``dialects.py``. Neither what a request
-goes through (``exchange.py``) nor how it comes (``http``, ``routes``) knows which one it is.
+goes through (``exchanges/``) nor how it comes (``http``, ``routes``) knows which one it is.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from producer_api.http.guarded_protocol import ON_GONE
 from producer_api.http.middleware import TRACE
 from producer_api.inference.codec import Codec, Response, head_of
 from producer_api.inference.context import AppContext
-from producer_api.inference.exchange import Exchange
+from producer_api.inference.exchanges.exchange import Exchange
 from producer_api.queue.admission import refusal
 from shared.tracing.spans import RequestSpan, Tracing
 from shared.wire.outcomes import SHUTTING_DOWN

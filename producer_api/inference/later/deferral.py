@@ -1,6 +1,6 @@
 """A request that is put off: it goes into its lane with a record, and its client may wait a while for the answer.
 
-What :class:`~producer_api.inference.exchange.Exchange` does with a request that is answered later. No I/O of its own.
+What an ``Exchange`` (``inference/exchanges``) does with a request that is answered later. No I/O of its own.
 """
 
 from __future__ import annotations

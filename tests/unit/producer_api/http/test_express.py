@@ -17,7 +17,7 @@ from producer_api.http.express import MOST_BYTES, Heads, KnownHead
 from producer_api.inference.codec import Response
 from producer_api.inference.context import AppContext
 from producer_api.inference.dialects import DIALECTS
-from producer_api.inference.exchange import Exchange
+from producer_api.inference.exchanges.exchange import Exchange
 from producer_api.load.answer_budget import AnswerBudget
 from producer_api.load.body_budget import BodyBudget
 from producer_api.load.in_flight import InFlight

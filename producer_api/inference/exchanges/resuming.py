@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from producer_api.inference.codec import Response
 from producer_api.queue.interface import Queue, Standing
 from producer_api.streaming.events import EventStream
 from producer_api.streaming.plain_events import EVENTS_TYPE
 from shared.wire.outcomes import UNKNOWN_REQUEST, RequestError
-
-from .codec import Response
 
 T = TypeVar("T")
 

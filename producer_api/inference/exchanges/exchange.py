@@ -8,40 +8,30 @@ request without ASGI.
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar
 
 import msgspec
 
-from producer_api.auth import Client
+from producer_api.inference.codec import Decoded, Response
+from producer_api.inference.encoding import size_of
+from producer_api.inference.errors import from_fault, internal_error
+from producer_api.inference.later.deferral import Deferral
+from producer_api.inference.request_ids import fingerprint_in_steps, id_of_key
 from producer_api.later.interface import LaterRequests
-from producer_api.load.body_budget import IncomingBody
-from producer_api.metrics import UNKNOWN
 from producer_api.parsing.steps import LARGE_BYTES, Steps, at_once
-from producer_api.queue.admission import check_lane, check_start, check_version, let_in
-from producer_api.queue.interface import Answer, GiveUp, ModelState
+from producer_api.queue.admission import check_start
+from producer_api.queue.interface import Answer
 from producer_api.streaming.events import EventStream
 from producer_api.streaming.several import Several
 from producer_api.streaming.time_left import time_left
-from shared.process.logs import about
-from shared.state.cards import Card
-from shared.tracing.spans import RequestSpan
 from shared.wire.messages import Request
-from shared.wire.outcomes import CLIENT_CLOSED, INTERNAL, OK, Outcome, RequestError, malformed
+from shared.wire.outcomes import OK, Outcome, RequestError, malformed
 
-from .codec import Decoded, Head, Limits, Response
-from .context import AppContext
-from .encoding import size_of
-from .errors import from_fault, internal_error, refused_somehow
-from .later.deferral import Deferral
-from .request_ids import fingerprint_in_steps, id_of_key
+from .lifetime import Lifetime, log
 from .resuming import found_again, response_of, then
-
-log = logging.getLogger("headrace.http")
 
 T = TypeVar("T")
 
@@ -52,110 +42,13 @@ class _NotDescribed(Exception):
     """The model that the body names has no card yet; its argument is the body."""
 
 
-class Exchange:
-    """One request and its response. It must end with a response or :meth:`abandon`, which count it and free its place.
+class Exchange(Lifetime):
+    """One request and its response; ``lifetime.py`` has what it holds meanwhile."""
 
-    Args:
-        span: of a request that belongs to a trace.
-
-    Attributes:
-        model: its name, empty until the body has named it.
-        request_id: made up, or the client's own once the body has been read.
-        started_s: when it began, by ``perf_counter``.
-        outcome: how it ended, for the metrics.
-        closed: it has ended.
-    """
-
-    __slots__ = (
-        "_asked",
-        "_card",
-        "_catalogue",
-        "_client",
-        "_context",
-        "_give_up",
-        "_has_place",
-        "_held_s",
-        "_kind",
-        "_media_type",
-        "_respond",
-        "_span",
-        "_state",
-        "_stream",
-        "_task",
-        "closed",
-        "head",
-        "model",
-        "outcome",
-        "request_id",
-        "started_s",
-    )
+    __slots__ = ("_asked", "_respond")
 
     _asked: Any
-    _card: Card | None
-    _client: Client | None
-    _give_up: GiveUp | None
-    _kind: str
-    _media_type: str | None
     _respond: Respond
-    _state: ModelState
-    _stream: EventStream | None
-    _task: asyncio.Task[None] | None
-
-    def __init__(self, context: AppContext, head: Head, span: RequestSpan | None = None) -> None:
-        self.started_s = perf_counter()
-        self._context, self.head, self._span = context, head, span
-        self._catalogue = context.queue.catalogue()
-        self.model, self.request_id = head.model, context.ids.next()
-        self.outcome, self._held_s = INTERNAL, 0.0
-        self._client = self._media_type = self._give_up = self._task = self._card = self._stream = None
-        self._has_place = self.closed = False
-
-    def enter(self) -> None:
-        """Check all that can be checked before the body is there.
-
-        Raises:
-            RequestError: the request is refused.
-        """
-        head = self.head
-        if head.client is not None:
-            head.client.enter()
-            self._client = head.client
-        self._media_type = head.codec.answer_type(head)
-        self._admit()
-
-    def _admit(self) -> None:
-        """Let it in: to a place, and to its model once that is known."""
-        head, state = self.head, None
-        if self.model:
-            state = let_in(self._catalogue, self.model, self.request_id)
-        if not self._has_place:
-            self._context.in_flight.enter()
-            self._has_place = True
-        if state is not None:
-            self._card, self._state = state.card, state
-            if state.card is not None:  # else it is held, and admitted again when there is one
-                if head.client is not None:
-                    check_lane(state, head.lane)
-                if head.version:
-                    check_version(state, head.version)
-                self._kind = head.codec.body_kind(head, state.card)
-
-    def _admit_anew(self) -> None:
-        """Let it in as if it came now: time has passed, and the model may be gone."""
-        self._catalogue = self._context.queue.catalogue()
-        self._admit()
-
-    @contextmanager
-    def arriving(self) -> Iterator[IncomingBody]:
-        """Receive the body in pieces. Meanwhile the request has no place; it is admitted again when it starts."""
-        context = self._context
-        incoming = context.body_budget.begin()
-        context.in_flight.leave()
-        self._has_place = False
-        try:
-            yield incoming
-        finally:
-            incoming.end()
 
     def start(self, body: bytes, respond: Respond) -> None:
         """Ask the model. Never raises.
@@ -205,9 +98,6 @@ class Exchange:
             self._give_up = self._context.queue.await_card(self._state, len(body), limit_s, go_on, self._fail)
         except Exception as error:
             self._fail(error)
-
-    def _limits(self) -> Limits:
-        return self._context.limits if self.head.later is None else self._context.later_limits
 
     def _decode_in_steps(self, body: bytes) -> Steps[Decoded]:
         """Decode a request whose body names the model, or that came with an idempotency key."""
@@ -355,46 +245,3 @@ class Exchange:
             self._stream.fail(error if isinstance(error, RequestError) else internal_error())
         else:
             self._respond(self, self.refuse(error))
-
-    def refuse(self, error: Exception) -> Response:
-        """End with an error, and return the response that says so; what is no ``RequestError`` is logged."""
-        if not isinstance(error, RequestError):
-            log.error("A request for %s failed.", self.model[:64], exc_info=error, extra=self._about())
-            error = internal_error()
-        self.outcome = error.outcome
-        if error.request_id is None:
-            error.request_id = self.request_id
-        if self.head.codec.is_counted and self.model in self._catalogue.models:
-            self._context.statistics.failed(self.model, perf_counter() - self.started_s)
-        error.__traceback__ = None  # its frames hold what has come of the body
-        response = refused_somehow(error, self.head.codec, self._about())
-        self._close()
-        return response
-
-    def _about(self) -> dict[str, str]:
-        """Return what a log line about it carries besides its words."""
-        return about(self.request_id, self.head.traceparent)
-
-    def stop(self) -> None:
-        """Cancel what is in progress: the transport no longer waits for a response."""
-        if self._give_up is not None:
-            self._give_up()
-        if self._task is not None:
-            self._task.cancel()
-
-    def abandon(self) -> None:
-        """End it because the client is gone."""
-        if not self.closed:
-            self.stop()
-            self.outcome = CLIENT_CLOSED
-            self._close()
-
-    def _close(self) -> None:
-        """Count it. Its place goes to the next when the response is made, not when it is read."""
-        self.closed, self._give_up = True, None
-        if self._has_place:
-            self._context.in_flight.leave()
-        if self._client is not None:
-            self._client.leave()
-        known = self.model if self.model in self._catalogue.models else UNKNOWN
-        self._context.metrics.requests.counts[known, self.outcome.code] += 1

@@ -1,0 +1,1 @@
+"""Requests from their first byte to their response, in whatever dialect."""
