@@ -43,7 +43,7 @@ FLOORS = {
         ("later/", "streaming/"),
         ("parsing/",),
         ("inference/",),
-        ("inference/open_inference/",),
+        ("inference/exchanges/", "inference/open_inference/"),
         ("inference/platforms/",),
         ("inference/openai/",),
         ("inference/dialects",),
