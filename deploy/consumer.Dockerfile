@@ -8,7 +8,7 @@ COPY pyproject.toml deploy/group_requirements.py ./
 # --build-arg EXTRA_GROUP=tracing adds what HEADRACE_TRACING=otlp needs, and text what texts and language models need;
 # several are separated by spaces.
 ARG EXTRA_GROUP=
-RUN python group_requirements.py consumer openvino $EXTRA_GROUP > /requirements.txt
+RUN python group_requirements.py consumer torch openvino $EXTRA_GROUP > /requirements.txt
 
 FROM python:3.11-slim-bookworm
 # The packages are one early layer of several GB: a change of code leaves it alone. pip itself is not shipped.

@@ -11,8 +11,11 @@ import msgspec
 from . import files
 from .families import FAMILIES, Family, added_by, known
 from .files import FileRefused
+from .modules import ROOT
 from .names import is_name
 from .settings import MAX_BATCH_CEILING, MOST_CONSUMERS, POLICIES, PRECISIONS, RUNTIMES, SettingsError
+
+USUAL_FILE = "models.toml"
 
 Size = Annotated[int, msgspec.Meta(ge=1, le=MAX_BATCH_CEILING)]
 
@@ -107,7 +110,7 @@ def check_needs(name: str, config: ModelConfig, family: Family) -> None:
             raise SettingsError(f"models.{name}.{key} is missing: family {config.family!r} needs {what}.")
 
 
-def parse(text: str, source: str = "models.toml") -> dict[str, ModelConfig]:
+def parse(text: str, source: str = USUAL_FILE) -> dict[str, ModelConfig]:
     """Read the text of a models file.
 
     A family that is none of ours is not looked for: another consumer, of another image, may have the package.
@@ -135,11 +138,13 @@ def parse(text: str, source: str = "models.toml") -> dict[str, ModelConfig]:
 
 
 def load(path: str | Path) -> dict[str, ModelConfig]:
-    """Read the models file at ``path``.
+    """Read the models file at ``path``; the one that comes with Headrace, where there is none of the usual name.
 
     Raises:
         SettingsError: the file cannot be read or is not a valid models file.
     """
+    if str(path) == USUAL_FILE and not Path(path).exists():
+        path = ROOT / USUAL_FILE
     try:
         text = files.read_text(path, files.TABLE_BYTES)
     except FileRefused as error:

@@ -9,6 +9,7 @@ from importlib.metadata import EntryPoint
 from consumer.fork_guard import never_in_a_fork, put_back
 from shared.families import FAMILIES, Family, added_by
 from shared.model_config import ModelConfig, check_needs
+from shared.modules import full_name
 
 from .base import Model
 from .load_errors import EntryFailed, said_by, told_as_the_models
@@ -32,7 +33,7 @@ def build(name: str, config: ModelConfig, threads: int = 1) -> Model:
             check_needs(name, config, family)
             return python_family.made(family.build, config, threads)
         module, _, function = family.build.partition(":")
-        model: Model = getattr(import_module(module), function)(config, threads)
+        model: Model = getattr(import_module(full_name(module)), function)(config, threads)
         return model
 
 

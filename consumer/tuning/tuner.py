@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.modules import full_name
 from shared.process.exit_codes import TRY_LATER
 from shared.settings import Settings
 
@@ -44,7 +45,7 @@ class SearchRequest:
 
     def command(self) -> list[str]:
         """Return the command line of the process, which ends with this one."""
-        argv = [sys.executable, "-m", "consumer.tune", "--model", self.model, "--precision", self.precision]
+        argv = [sys.executable, "-m", full_name("consumer.tune"), "--model", self.model, "--precision", self.precision]
         argv += ["--parent", str(os.getpid())]
         return argv if self.but_not is None else [*argv, "--but-not", str(self.but_not)]
 

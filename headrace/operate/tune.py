@@ -21,6 +21,7 @@ from headrace.redis.access import end
 from headrace.sizing import Place
 from headrace.table import printable
 from shared.model_config import load, pick
+from shared.modules import full_name
 from shared.process.exit_codes import WRONG_CONFIGURATION
 from shared.process.machine import this_machine
 from shared.process.search_steps import Found, Step, Trying, Waiting, decode
@@ -92,7 +93,7 @@ def _interruptible() -> Iterator[None]:
 
 
 def _search(environment: Mapping[str, str], place: Place, options: Sequence[str]) -> Outcome:
-    argv = [sys.executable, "-m", "consumer.tune", "--model", place.model, "--steps", *options]
+    argv = [sys.executable, "-m", full_name("consumer.tune"), "--model", place.model, "--steps", *options]
     # What its log says step by step is said here.
     own = {"HEADRACE_LOG_LEVEL": "warning", **environment, **place.environment}
     process = subprocess.Popen(

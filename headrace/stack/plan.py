@@ -13,6 +13,7 @@ from headrace.operate.local_http import listens, reachable
 from headrace.operate.probe import is_loaded
 from headrace.sizing import Place
 from shared.model_config import ModelConfig
+from shared.modules import full_name
 from shared.redis.embedded import KEEPS_FREED_MEMORY
 from shared.redis_url import shown
 from shared.settings import Settings
@@ -32,10 +33,10 @@ MOST_ADDRESSES = 8
 class Commands:
     """The command lines of the parts; tests put small stand-ins here."""
 
-    front_end: tuple[str, ...] = (sys.executable, "-m", "producer_api")
-    consumer: tuple[str, ...] = (sys.executable, "-m", "consumer")
+    front_end: tuple[str, ...] = (sys.executable, "-m", full_name("producer_api"))
+    consumer: tuple[str, ...] = (sys.executable, "-m", full_name("consumer"))
     # Long enough for weights that are fetched from a hub the first time.
-    wait: tuple[str, ...] = (sys.executable, "-m", "loadgen", "wait", "--timeout", "900s")
+    wait: tuple[str, ...] = (sys.executable, "-m", full_name("loadgen"), "wait", "--timeout", "900s")
 
 
 def service_specs(settings: Settings, commands: Commands, places: Sequence[Place]) -> list[ChildSpec]:

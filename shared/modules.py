@@ -1,0 +1,16 @@
+"""Where our packages are: at the top of a checkout, and inside ``headrace`` in what a wheel installs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PREFIX = __name__.removesuffix("shared.modules")
+"""What comes before the names of our packages; empty in a checkout."""
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The folder that has our packages, and ``models.toml``."""
+
+
+def full_name(module: str) -> str:
+    """Return the name under which ``module`` of ours is imported, and run with ``python -m``."""
+    return PREFIX + module
