@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from .modules import PHOTO
+
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
@@ -56,7 +58,7 @@ class Family:
 
 def _network(build: str) -> Family:
     needs = {"architecture": "the name of a network", "weights": "the path of a file, random, or another source"}
-    photo = ("image/jpeg", "@examples/photos/cat.jpg")
+    photo = ("image/jpeg", f"@{PHOTO}")
     return Family(build, needs, "torch", is_checked=False, is_network=True, sample=photo)
 
 

@@ -11,6 +11,10 @@ ROOT = Path(__file__).resolve().parents[1]
 """The folder that has our packages, and ``models.toml``."""
 
 
+PHOTO = str(ROOT / "examples/photos/cat.jpg") if PREFIX else "examples/photos/cat.jpg"
+"""A photograph to try: as seen from a checkout's top, or wherever the wheel was installed."""
+
+
 def full_name(module: str) -> str:
     """Return the name under which ``module`` of ours is imported, and run with ``python -m``."""
     return PREFIX + module

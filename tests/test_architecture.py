@@ -30,6 +30,7 @@ MAY_IMPORT = {
 
 FLOORS = {
     "shared": (
+        ("modules",),
         ("families", "files", "keys", "limits", "names", "redis_url", "service_links", "version"),
         ("setting_values",),
         ("api_keys", "settings", "state/", "webhook_secrets"),

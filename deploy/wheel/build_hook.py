@@ -12,10 +12,10 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from rewriting import HOME, INSIDE, rewritten  # noqa: E402
+from rewriting import HOME, INSIDE, rewritten
 
 OUTSIDE = "headrace"
-DATA = ("models.toml",)
+DATA = ("models.toml", "examples/photos/cat.jpg")
 """Files of a checkout's top that are read when the program runs."""
 
 
@@ -35,6 +35,7 @@ class Rewriting(BuildHookInterface[Any]):
         _copy(root / OUTSIDE, self._folder / OUTSIDE)
         (inner / "__init__.py").write_text('"""Not for import: nothing in here keeps its name or its form."""\n')
         for name in DATA:
+            (inner / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(root / name, inner / name)
         build_data["force_include"][str(self._folder / OUTSIDE)] = OUTSIDE
 

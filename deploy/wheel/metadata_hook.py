@@ -1,4 +1,4 @@
-"""Hatch calls this for the metadata of a wheel: its dependencies and extras are the dependency groups of pyproject.toml."""
+"""Hatch calls this for the metadata of a wheel: its dependencies and extras are the groups of pyproject.toml."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from group_requirements import requirements  # noqa: E402
+from group_requirements import requirements
 
 BASE = "base"
 EXTRAS = ("api", "consumer", "torch", "text", "openvino", "loadgen", "embedded", "grpc", "s3", "tracing")

@@ -1,4 +1,4 @@
-"""Our packages as a wheel carries them: inside ``headrace``, so that no ``shared`` lands beside other people's. Pure."""
+"""Our packages as a wheel carries them: inside ``headrace``, so that no ``shared`` lands beside another. Pure."""
 
 from __future__ import annotations
 

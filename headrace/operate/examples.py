@@ -8,6 +8,7 @@ import msgspec
 
 from shared.families import known
 from shared.model_config import ModelConfig
+from shared.modules import PHOTO
 from shared.settings import Settings
 from shared.state.cards import Example
 
@@ -17,7 +18,7 @@ MOST_CHARACTERS = 1000
 """Of a line; with a longer one the model's card is shown instead, which has the example."""
 
 _ASK_S = 1.0
-_PHOTO = ("image/jpeg", "@examples/photos/cat.jpg")
+_PHOTO = ("image/jpeg", f"@{PHOTO}")
 
 
 class _Card(msgspec.Struct):

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from producer_api.inference.native import PATH as PREDICT
+from shared.modules import PREFIX
 
 _TEMPLATE = Path(__file__).with_name("page.html")
+# Where this was installed is nobody's business.
+_PHOTO = "photo.jpg" if PREFIX else "examples/photos/cat.jpg"
 _CODE = re.compile(r"`([^`]+)`")
 
 Node = Mapping[str, Any]
@@ -111,8 +114,8 @@ def _body(path: str, body: Node) -> str:
     if path == PREDICT:
         pictures = path.replace("{model}", "imagenet")
         examples = [
-            _curl(pictures, "image/jpeg", "--data-binary @examples/photos/cat.jpg"),
-            _curl(f"{pictures}?top_k=3", "image/jpeg", "--data-binary @examples/photos/cat.jpg"),
+            _curl(pictures, "image/jpeg", f"--data-binary @{_PHOTO}"),
+            _curl(f"{pictures}?top_k=3", "image/jpeg", f"--data-binary @{_PHOTO}"),
             _curl(given, "application/octet-stream", "--data-binary hello"),
             *examples,
         ]

@@ -13,13 +13,14 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
+from shared.modules import PREFIX
 from shared.wire.trace_context import trace_id
 
 from . import standard_streams
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
-OURS = ("consumer", "headrace", "loadgen", "producer_api", "shared")
+OURS = ("headrace",) if PREFIX else ("consumer", "headrace", "loadgen", "producer_api", "shared")
 """What the names of our loggers begin with."""
 
 LONGEST = 64 * 1024
@@ -109,11 +110,18 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(members, ensure_ascii=False)
 
 
+def _named_as_in_a_checkout(record: logging.LogRecord) -> bool:
+    record.name = record.name.removeprefix(PREFIX)
+    return True
+
+
 def configure(level: str, form: str, *, one_line: bool = False) -> None:
     """Send log records at ``level`` (debug, info, warning, error) and above to stderr, as ``text`` or ``json``."""
     global _handler, _level
     _level = level.upper()
     _handler = logging.StreamHandler(standard_streams.own_stderr() or sys.stderr)
+    if PREFIX:
+        _handler.addFilter(_named_as_in_a_checkout)
     _handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter(one_line=one_line))
     logging.basicConfig(level=_level, handlers=[_handler], force=True)
 

@@ -60,10 +60,11 @@ class Running:
         argv: Sequence[str],
         environment: Mapping[str, str] | None = None,
         stdout: int | IO[bytes] = subprocess.PIPE,
+        cwd: Path = ROOT,
     ) -> None:
         self.process = subprocess.Popen(
             argv,
-            cwd=ROOT,
+            cwd=cwd,
             env=clean_environment(**(environment or {})),
             stdout=stdout,
             stderr=subprocess.STDOUT,

