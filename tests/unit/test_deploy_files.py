@@ -114,7 +114,7 @@ def test_the_front_end_goes_without_pytorch() -> None:
 
 def test_the_consumers_image_has_every_runtime_for_the_cpu() -> None:
     dockerfile = (ROOT / "deploy" / "consumer.Dockerfile").read_text()
-    assert "group_requirements.py consumer openvino " in dockerfile
+    assert "group_requirements.py consumer torch openvino " in dockerfile
     assert "openvino" in {Requirement(text).name for text in requirements(_groups(), "dev")}
 
 
