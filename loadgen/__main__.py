@@ -17,7 +17,7 @@ import click
 
 from .ending import raise_on_sigterm
 from .errors import EXIT_FAILED, EXIT_INVALID, EXIT_OK, EXIT_USAGE, LoadgenError, stop_code
-from .options import DURATION, FILES, PATH, RATE, RATES, SETTING, load_options
+from .options import DURATION, FILES, NAMES, PATH, RATE, RATES, SETTING, load_options
 
 
 @click.group(help="Load generator and performance gate for Headrace.")
@@ -74,7 +74,12 @@ def run(scenario: str | None, **options: Any) -> int:
 
 @cli.command()
 @click.option("--url", help="Address of the front end.")
-@click.option("--model", required=True, help="Model to ask.")
+@click.option("--model", help="Model to ask.")
+@click.option("--models", type=NAMES, help="Instead: two to four models to compare, such as imagenet,bench-mobilenet.")
+@click.option("--stack", type=FILES, help="Of --models, instead of --url: start this checkout for each, one by one.")
+@click.option("--set", "settings", type=SETTING, multiple=True, help="Setting of those stacks, HEADRACE_NAME=VALUE.")
+@click.option("--cost-per-hour", type=click.FloatRange(0, min_open=True), help="Of the machine that serves.")
+@click.option("--metrics", "metrics_urls", multiple=True, help="Consumers' /metrics, for the time of the device.")
 @click.option("--budgets", "budgets_path", type=FILES, help="Take payload and latency target from there.")
 @click.option("--rates", type=RATES, help="Requests per second to try, such as 5,10,20,40.")
 @click.option("--search", is_flag=True, help="Find the highest rate whose latency is within the target.")
@@ -82,13 +87,21 @@ def run(scenario: str | None, **options: Any) -> int:
 @click.option("--p95-ms", type=click.FloatRange(0, min_open=True), help="Target. Default: the budgets file's.")
 @click.option("--duration", "duration_s", type=DURATION, default="10s", show_default=True, help="Of each rate.")
 @load_options
-@click.option("--out", type=PATH, required=True, help="Folder for sweep.json.")
-def sweep(**options: Any) -> int:
-    """Measure latency against rate, and write the curve to OUT/sweep.json."""
-    from .sweeping import carry_out
+@click.option("--out", type=PATH, required=True, help="Folder for sweep.json, or for models.json and its page.")
+def sweep(model: str | None, models: tuple[str, ...] | None, **options: Any) -> int:
+    """Measure latency against rate: one model's curve into OUT/sweep.json, several models' on one page in OUT."""
+    from . import model_sweeps, sweeping
 
     raise_on_sigterm()
-    return carry_out(**options)
+    if (model is None) == (models is None):
+        raise LoadgenError("Give --model, or --models to compare several.", EXIT_USAGE)
+    of_several = {name: options.pop(name) for name in ("stack", "settings", "cost_per_hour")}
+    if models is not None:
+        settings = dict(of_several.pop("settings"))
+        return model_sweeps.carry_out(models=models, settings=settings, **of_several, **options)
+    if any(of_several.values()):
+        raise LoadgenError("--stack, --set and --cost-per-hour are for --models.", EXIT_USAGE)
+    return sweeping.carry_out(model=model or "", **options)
 
 
 @cli.command()

@@ -62,6 +62,21 @@ class Rates(click.ParamType[tuple[float, ...]]):
         return found
 
 
+class Names(click.ParamType[tuple[str, ...]]):
+    """Names separated by commas."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Return them in that order, each once."""
+        if isinstance(value, tuple):
+            return value
+        found = tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+        if not found:
+            self.fail("name at least one.", param, ctx)
+        return found
+
+
 class Setting(click.ParamType[tuple[str, str]]):
     """A setting of a stack that is started: `HEADRACE_MAX_BATCH=1`."""
 
@@ -77,7 +92,7 @@ class Setting(click.ParamType[tuple[str, str]]):
         return name, text
 
 
-RATE, RATES, DURATION, SETTING = Rate(), Rates(), Duration(), Setting()
+RATE, RATES, DURATION, NAMES, SETTING = Rate(), Rates(), Duration(), Names(), Setting()
 PATH = click.Path(path_type=Path)
 FILES = click.Path(path_type=Path, exists=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -21,9 +21,9 @@ from .progress import choose_progress
 from .reports.text import figures
 from .results import files
 from .results.machine import describe_machine
-from .results.runfile import RunFile
+from .results.runfile import Histogram, RunFile
 from .results.sweepfile import FORMAT, VERSION, Point, SweepFile
-from .scenario import Scenario, api_key, parse_target
+from .scenario import Scenario, Target, api_key, parse_target
 
 _FIRST_RATE_PER_S: Final = 5.0
 _GROWTH: Final = 2.0
@@ -31,6 +31,7 @@ _PRECISION: Final = 1.05
 """The search ends when the best rate and the next that failed are within 5% of one another."""
 _MOST_POINTS: Final = 24
 _LEAST_REQUESTS: Final = 2
+_STAGE: Final = "headrace_stage_duration_seconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,14 @@ class LatencyTarget:
     mean_ms: float | None
     p95_ms: float | None
 
+    @property
+    def is_set(self) -> bool:
+        """Whether there is a limit."""
+        return self.mean_ms is not None or self.p95_ms is not None
+
     def met_by(self, run: RunFile) -> bool | None:
         """Whether a run is within it; None without a target. A failed request is infinitely slow."""
-        if self.mean_ms is None and self.p95_ms is None:
+        if not self.is_set:
             return None
         latency = run.latency.from_planned
         pairs = ((latency.mean_ms, self.mean_ms), (latency.p95_ms, self.p95_ms))
@@ -90,23 +96,146 @@ def point_of(run: RunFile, rate: float, target: LatencyTarget, rules: GateSettin
         and generators_fault(run, rules) is None,
         within=target.met_by(run),
         latency=run.latency.from_planned,
+        device_ms=device_ms(run),
     )
 
 
-def carry_out(
-    *,
-    url: str | None,
+def device_ms(run: RunFile) -> float | None:
+    """Return how long this model's consumers computed for each answer; None where their metrics do not say. Pure."""
+    found = [one for one in run.service.histograms or [] if _is_inference(one, run.configuration.model)]
+    answered = run.validity.answered
+    return sum(one.sum for one in found) * 1000 / answered if found and answered else None
+
+
+def _is_inference(histogram: Histogram, model: str) -> bool:
+    labels = histogram.labels
+    return histogram.name == _STAGE and labels.get("model") == model and labels.get("stage") == "inference"
+
+
+@dataclass
+class Curve:
+    """One model's points, measured one by one.
+
+    Args:
+        rates: to be tried in this order; None: search for the highest within the target.
+        metrics: further addresses to read metrics from.
+    """
+
+    scenario: Scenario
+    rates: tuple[float, ...] | None
+    target: LatencyTarget
+    rules: GateSettings
+    say: Callable[[str], None]
+    metrics: tuple[Target, ...] = ()
+    started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
+    points: list[Point] = field(default_factory=list)
+    card: dict[str, Any] | None = None
+    code: int = EXIT_OK
+    """Not 0 when it was cut short after the first point."""
+
+    def step(self) -> bool:
+        """Measure the next rate; returns whether there is another one.
+
+        Raises:
+            LoadgenError, KeyboardInterrupt: nothing was measured at the first rate.
+        """
+        rate = self._next()
+        if rate is None or self.code != EXIT_OK:
+            return False
+        title = f"{self.scenario.model} at {number(rate, '/s')}"
+        try:
+            run, stopped_by = perform(
+                replace(self.scenario, rate_per_s=rate),
+                (self.scenario.target, *self.metrics),
+                lambda: choose_progress(title),
+            )
+        except (LoadgenError, KeyboardInterrupt) as stop:  # the points measured so far are worth keeping
+            if not self.points:
+                raise
+            if isinstance(stop, LoadgenError):
+                click.echo(f"loadgen: {stop}", err=True)
+            self.code = stop_code(stop)
+            return False
+        if stopped_by is not None:
+            self.code = 128 + stopped_by
+            return False
+        self.card = run.service.card
+        self._add(run, rate)
+        return self._next() is not None
+
+    def _next(self) -> float | None:
+        if self.rates is None:
+            least = _LEAST_REQUESTS / self.scenario.duration_s
+            return next_rate(self.points, _FIRST_RATE_PER_S, least)
+        return self.rates[len(self.points)] if len(self.points) < len(self.rates) else None
+
+    def _add(self, run: RunFile, rate: float) -> None:
+        point = point_of(run, rate, self.target, self.rules)
+        self.points.append(point)
+        fault = generators_fault(run, self.rules)
+        verdict = f"  not counted: {fault}" if fault is not None else _verdict(point)
+        failed = f"  {point.failed} failed" if point.failed else ""
+        self.say(f"{number(rate, '/s'):>9}  {figures(point.latency)}{failed}{verdict}")
+
+    def result(self) -> SweepFile:
+        """Return the curve so far, in order of the rate."""
+        good = [point.rate_per_s for point in self.points if point.fit and point.within]
+        return SweepFile(
+            format=FORMAT,
+            version=VERSION,
+            started_at=self.started_at,
+            partial=self.code != EXIT_OK,
+            url=self.scenario.target.shown,
+            model=self.scenario.model,
+            seed=self.scenario.seed,
+            duration_s=self.scenario.duration_s,
+            target_mean_ms=self.target.mean_ms,
+            target_p95_ms=self.target.p95_ms,
+            best_per_s=max(good, default=None),
+            machine=describe_machine(),
+            card=self.card,
+            points=sorted(self.points, key=lambda point: point.rate_per_s),
+        )
+
+
+def curve_of(
     model: str,
+    url: str,
+    *,
     budgets_path: Path | None,
     rates: tuple[float, ...] | None,
     search: bool,
     mean_ms: float | None,
     p95_ms: float | None,
-    duration_s: float,
-    out: Path,
+    metrics_urls: tuple[str, ...],
+    say: Callable[[str], None],
     **options: Any,
-) -> int:
-    """Carry out `sweep` and return its exit code.
+) -> Curve:
+    """Return the curve that the options ask for, of one model; nothing is measured yet.
+
+    Raises:
+        LoadgenError: usage.
+    """
+    budget, folder = model_budget(budgets_path, model)
+    if budget is not None:
+        mean_ms, p95_ms = mean_ms or budget.mean_ms, p95_ms or budget.p95_ms
+    target = LatencyTarget(mean_ms, p95_ms)
+    if search and not target.is_set:
+        raise LoadgenError(
+            f"--search needs a latency target for {model}: --p95-ms, --mean-ms or --budgets.", EXIT_USAGE
+        )
+    if search == bool(rates):
+        raise LoadgenError("Give either --rates or --search.", EXIT_USAGE)
+    rules = read_budgets(budgets_path).gate if budgets_path else GateSettings()
+    key = api_key(os.environ)
+    load = Load(model=model, rate=rates[0] if rates else _FIRST_RATE_PER_S, **options)
+    scenario = load.scenario(parse_target(url, key), budget, folder)
+    metrics = tuple(parse_target(address.rstrip("/").removesuffix("/metrics"), key) for address in metrics_urls)
+    return Curve(scenario, rates, target, rules, say, metrics)
+
+
+def carry_out(*, url: str | None, model: str, out: Path, **options: Any) -> int:
+    """Carry out `sweep` of one model and return its exit code.
 
     Raises:
         LoadgenError: usage, or nothing was measured.
@@ -114,81 +243,15 @@ def carry_out(
     path = files.prepare_folder(out, "sweep.json")
     if url is None:
         raise LoadgenError("Give --url, the address of a running service.", EXIT_USAGE)
-    budget, folder = model_budget(budgets_path, model)
-    if budget is not None:
-        mean_ms, p95_ms = mean_ms or budget.mean_ms, p95_ms or budget.p95_ms
-    target = LatencyTarget(mean_ms, p95_ms)
-    rules = read_budgets(budgets_path).gate if budgets_path else GateSettings()
-    if search and mean_ms is None and p95_ms is None:
-        raise LoadgenError("--search needs a latency target: --p95-ms, --mean-ms or --budgets.", EXIT_USAGE)
-    if search == bool(rates):
-        raise LoadgenError("Give either --rates or --search.", EXIT_USAGE)
-    load = Load(model=model, rate=rates[0] if rates else _FIRST_RATE_PER_S, duration_s=duration_s, **options)
-    scenario = load.scenario(parse_target(url, api_key(os.environ)), budget, folder)
-    points, card, code = _measure(scenario, rates, target, rules, lambda line: click.echo(line))
-    points.sort(key=lambda point: point.rate_per_s)
-    good = [point.rate_per_s for point in points if point.fit and point.within]
-    found = SweepFile(
-        format=FORMAT,
-        version=VERSION,
-        started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        partial=code != EXIT_OK,
-        url=scenario.target.shown,
-        model=model,
-        seed=scenario.seed,
-        duration_s=duration_s,
-        target_mean_ms=mean_ms,
-        target_p95_ms=p95_ms,
-        best_per_s=max(good, default=None),
-        machine=describe_machine(),
-        card=card,
-        points=points,
-    )
+    curve = curve_of(model, url, say=click.echo, **options)
+    while curve.step():
+        pass
+    found = curve.result()
     files.write_atomically(path, files.encode(found))
-    if mean_ms is not None or p95_ms is not None:
-        click.echo(f"Highest rate within the target: {number(found.best_per_s, '/s') if good else 'none'}")
+    if curve.target.is_set:
+        click.echo(f"Highest rate within the target: {number(found.best_per_s, '/s') if found.best_per_s else 'none'}")
     click.echo(f"written to {path}")
-    return code
-
-
-def _measure(
-    scenario: Scenario,
-    rates: tuple[float, ...] | None,
-    target: LatencyTarget,
-    rules: GateSettings,
-    say: Callable[[str], None],
-) -> tuple[list[Point], dict[str, Any] | None, int]:
-    """Return the points, the model's card, and the exit code: not 0 when it was cut short after the first point."""
-    points: list[Point] = []
-    card: dict[str, Any] | None = None
-    left = list(rates or ())
-    least = _LEAST_REQUESTS / scenario.duration_s
-    while True:
-        rate = next_rate(points, _FIRST_RATE_PER_S, least) if rates is None else left.pop(0) if left else None
-        if rate is None:
-            return points, card, EXIT_OK
-        title = f"{scenario.model} at {number(rate, '/s')}"
-        try:
-            run, stopped_by = perform(
-                replace(scenario, rate_per_s=rate),
-                (scenario.target,),
-                lambda title=title: choose_progress(title),  # type: ignore[misc]
-            )
-        except (LoadgenError, KeyboardInterrupt) as stop:  # the points measured so far are worth keeping
-            if not points:
-                raise
-            if isinstance(stop, LoadgenError):
-                click.echo(f"loadgen: {stop}", err=True)
-            return points, card, stop_code(stop)
-        if stopped_by is not None:
-            return points, card, 128 + stopped_by
-        card = run.service.card
-        point = point_of(run, rate, target, rules)
-        points.append(point)
-        fault = generators_fault(run, rules)
-        verdict = f"  not counted: {fault}" if fault is not None else _verdict(point)
-        failed = f"  {point.failed} failed" if point.failed else ""
-        say(f"{number(rate, '/s'):>9}  {figures(point.latency)}{failed}{verdict}")
+    return curve.code
 
 
 def _verdict(point: Point) -> str:

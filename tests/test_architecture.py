@@ -100,6 +100,7 @@ FLOORS = {
         ("reports/",),
         ("command",),
         ("sweeping",),
+        ("model_sweeps",),
         ("__main__",),
     ),
     "headrace": (

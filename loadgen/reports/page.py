@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -17,6 +18,8 @@ from .figures import mean_and_p95
 from .svg import draw
 
 _WIDE, _WHOLE, _NARROW = 560, 1150, 330
+_WHOLE_WIDTH = ("sweep", "pairs", "models")
+"""Figures that need all of the page's width."""
 _CLASSES = {
     "pass": "pass",
     "wrong answers": "fail",
@@ -37,17 +40,28 @@ def page(title: str, subtitle: str, verdict: Verdict | None, run: RunFile | None
     Args:
         subtitle: when and where it was measured, in a line.
     """
-    parts = [f"<h1>{escape(title)}</h1>", f'<p class="soft">{escape(subtitle)}</p>']
+    parts = []
     if verdict is not None:
         parts.append(_verdict(verdict))
     if run is not None:
         parts.append(_tiles(run))
-    parts.append('<div class="cards">' + "".join(_card(figure) for figure in figures) + "</div>")
+    parts.append(cards(figures))
     if verdict is not None:
         parts.append(_checks(verdict))
     if run is not None:
         parts.append(_details(run))
-    body = "\n".join(parts)
+    return framed(title, subtitle, parts)
+
+
+def cards(figures: Sequence[Figure]) -> str:
+    """Return the figures, each in a frame of its own."""
+    return '<div class="cards">' + "".join(_card(figure) for figure in figures) + "</div>"
+
+
+def framed(title: str, subtitle: str, parts: Sequence[str]) -> str:
+    """Return a page around parts that are HTML already."""
+    head = [f"<h1>{escape(title)}</h1>", f'<p class="soft">{escape(subtitle)}</p>']
+    body = "\n".join([*head, *parts])
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -94,7 +108,7 @@ def _tiles(run: RunFile) -> str:
 
 
 def _card(figure: Figure) -> str:
-    whole = figure.key in ("sweep", "pairs")
+    whole = figure.key in _WHOLE_WIDTH
     wide = draw(figure, _WHOLE if whole else _WIDE).replace("<svg ", '<svg class="wide" ', 1)
     narrow = draw(figure, _NARROW).replace("<svg ", '<svg class="narrow" ', 1)
     names = [series for series in figure.series if len(figure.series) > 1]

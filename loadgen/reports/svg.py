@@ -135,6 +135,7 @@ def _posts(canvas: _Canvas, series: Series) -> None:
 
 
 def _rules(canvas: _Canvas) -> None:
+    lines = 0  # of labels at the top, one below the other
     for rule in canvas.figure.rules:
         if rule.axis == "y":
             at = canvas.y(rule.value)
@@ -147,7 +148,8 @@ def _rules(canvas: _Canvas) -> None:
             canvas.add(f'<line x1="{at:g}" x2="{at:g}" y1="{_TOP}" y2="{canvas.bottom}" class="rule {rule.tone}"/>')
             room = len(rule.label) * _LETTER
             anchor, shift = ("start", 5) if at + room + 5 < canvas.right else ("end", -5)
-            canvas.text(at + shift, _TOP + 10, rule.label, f"rule-label {rule.tone}", anchor)
+            canvas.text(at + shift, _TOP + 10 + 15 * lines, rule.label, f"rule-label {rule.tone}", anchor)
+            lines += bool(rule.label)
 
 
 _DRAW = {"line": _line, "dots": _dots, "bars": _bars, "rows": _rows, "intervals": _intervals, "posts": _posts}

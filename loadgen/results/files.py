@@ -1,4 +1,4 @@
-"""[I/O] Writes and reads result files: `run.json`, `compare.json`, `sweep.json`.
+"""[I/O] Writes and reads result files: `run.json`, `compare.json`, `sweep.json`, `models.json`.
 
 `python -m loadgen.results.files` makes their JSON Schemas anew.
 """
@@ -17,10 +17,15 @@ from loadgen.errors import LoadgenError
 
 from .comparefile import CompareFile
 from .runfile import RunFile
-from .sweepfile import SweepFile
+from .sweepfile import ModelsFile, SweepFile
 
-FileT = TypeVar("FileT", RunFile, CompareFile, SweepFile)
-SCHEMAS: Final[dict[str, type[Any]]] = {"run": RunFile, "compare": CompareFile, "sweep": SweepFile}
+FileT = TypeVar("FileT", RunFile, CompareFile, SweepFile, ModelsFile)
+SCHEMAS: Final[dict[str, type[Any]]] = {
+    "run": RunFile,
+    "compare": CompareFile,
+    "sweep": SweepFile,
+    "models": ModelsFile,
+}
 
 
 class RunFileError(Exception):
@@ -91,7 +96,7 @@ def read(path: Path, kind: type[FileT]) -> FileT:
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        name = {RunFile: "run", CompareFile: "compare", SweepFile: "sweep"}[kind]
+        name = next(name for name, one in SCHEMAS.items() if one is kind)
         raise RunFileError(f"{path} is not a {name} file of version 1: {error}.") from error
 
 

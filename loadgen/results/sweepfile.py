@@ -1,4 +1,7 @@
-"""The shape of `sweep.json`: latency against rate; `sweep.schema.json` is made from these types."""
+"""The shapes of `sweep.json`, latency against rate, and of `models.json`, the same of several models.
+
+`sweep.schema.json` and `models.schema.json` are made from these types.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from .runfile import Amount, Count, Machine, Summary
+from .runfile import Amount, Count, Machine, PayloadInfo, Summary
 
 FORMAT: Final = "headrace-sweep"
+MODELS_FORMAT: Final = "headrace-models"
 VERSION: Final = 1
 
 
@@ -19,6 +23,8 @@ class Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     busy.
 
     `within` is whether the latency target was met; null without a target. `completed_per_s` is the rate of answers.
+    `device_ms` is how long the consumers computed for each answer, as their own clocks have it; null where their
+    metrics were not read.
     """
 
     rate_per_s: Amount
@@ -29,6 +35,7 @@ class Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fit: bool
     within: bool | None
     latency: Summary
+    device_ms: Amount | None = None
 
 
 class SweepFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,3 +55,26 @@ class SweepFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     machine: Machine
     card: dict[str, Any] | None
     points: list[Point]
+
+
+class ModelSweep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The curve of one model. `payloads` are what it was sent: equal hashes mean equal bytes."""
+
+    sweep: SweepFile
+    payloads: list[PayloadInfo]
+
+
+class ModelsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Several models, measured in one go with the same arrivals.
+
+    `cost_per_hour` is what the machine that serves costs; null where nobody said. `alone` is whether each model had the
+    machine to itself; else all were served at the same time, and took turns in being asked.
+    """
+
+    format: Literal["headrace-models"]
+    version: Literal[1]
+    started_at: str
+    partial: bool
+    alone: bool
+    cost_per_hour: Amount | None
+    models: list[ModelSweep]
