@@ -85,6 +85,9 @@ def run(scenario: str | None, **options: Any) -> int:
 @click.option("--search", is_flag=True, help="Find the highest rate whose latency is within the target.")
 @click.option("--mean-ms", type=click.FloatRange(0, min_open=True), help="Target. Default: the budgets file's.")
 @click.option("--p95-ms", type=click.FloatRange(0, min_open=True), help="Target. Default: the budgets file's.")
+@click.option(
+    "--goodput", type=click.FloatRange(0, 1, min_open=True), help="Target of chats: least share of good ones."
+)
 @click.option("--duration", "duration_s", type=DURATION, default="10s", show_default=True, help="Of each rate.")
 @load_options
 @click.option("--out", type=PATH, required=True, help="Folder for sweep.json, or for models.json and its page.")

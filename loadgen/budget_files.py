@@ -9,8 +9,9 @@ import msgspec
 from .budgets import Budgets, GateSettings, ModelBudget, parse_budgets
 from .errors import EXIT_USAGE, LoadgenError
 from .gate.terms import Hashes
+from .load.payload_infos import workload_hash
 from .results.runfile import RunFile
-from .scenario import load_payloads
+from .scenario import load_payloads, made_payloads
 
 
 def read_budgets(path: Path) -> Budgets:
@@ -50,6 +51,8 @@ def payload_hashes(budgets: Budgets, run: RunFile | str, folder: Path) -> Hashes
         folder: where those files are.
     """
     budget = None if isinstance(run, str) else budgets.models.get(run.configuration.model)
+    if budget is not None and budget.workload is not None and isinstance(run, RunFile):
+        return (workload_hash(made_payloads(budget.workload, run.configuration.model)),)
     if budget is None or not budget.payloads:
         return None
     try:

@@ -10,8 +10,11 @@ import msgspec
 from .errors import EXIT_USAGE, LoadgenError
 from .results.paired import MOST_PAIRS
 from .results.stats import smallest_count
+from .workloads.spec import Workload
 
 LEAST_REQUESTS = smallest_count()
+_CHAT_PAIRS = 10
+"""With fewer no flag could be raised: 6 times the smallest p of nine pairs, 1 in 512, is more than 0.01."""
 
 _Milliseconds = Annotated[float, msgspec.Meta(gt=0, le=86_400_000)]
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
@@ -19,6 +22,23 @@ _Rate = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
 _Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 _Tolerance = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _Margin = Annotated[float, msgspec.Meta(gt=0, le=10)]
+
+
+class Percentiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Budgets of percentiles in milliseconds; None where there is none."""
+
+    p95: _Milliseconds | None = None
+    p99: _Milliseconds | None = None
+
+    def __post_init__(self) -> None:
+        if not self.limits:
+            raise ValueError("give p95, p99 or both")
+
+    @property
+    def limits(self) -> tuple[tuple[float, float], ...]:
+        """Each budget, with the share that it is for."""
+        both = ((0.95, self.p95), (0.99, self.p99))
+        return tuple((share, limit) for share, limit in both if limit is not None)
 
 
 class ModelBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,6 +51,9 @@ class ModelBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     and then so many requests as fast as so many at a time allow. `answers_within`: how far the candidate's answers may
     lie from the base's, as a share of the largest number (see `answers.py`). `answers_compared`: false for a model that
     never answers twice alike.
+
+    `workload`: what to send instead of a payload. `ttft_ms`, `itl_ms`: budgets of a chat's time to first token and time
+    between tokens. `goodput`: the least share of requests that must meet the workload's objectives.
     """
 
     mean_ms: _Milliseconds | None = None
@@ -45,11 +68,20 @@ class ModelBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 16
     answers_within: _Tolerance = 0.01
     answers_compared: bool = True
+    workload: Workload | None = None
+    ttft_ms: Percentiles | None = None
+    itl_ms: Percentiles | None = None
+    goodput: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
 
     def __post_init__(self) -> None:
+        if self.payload is not None and self.workload is not None:
+            raise ValueError("give payload or workload, not both")
+        of_chats = [name for name in ("ttft_ms", "itl_ms", "goodput") if getattr(self, name) is not None]
+        if of_chats and (self.workload is None or self.workload.kind != "chat"):
+            raise ValueError(f"{of_chats[0]} needs a workload of the kind chat")
         if self.payload is not None and not all(self.payloads):
             raise ValueError("payload must name a file or a list of files")
-        if self.mean_ms is None and self.p95_ms is None:
+        if self.mean_ms is None and self.p95_ms is None and not of_chats:
             raise ValueError("give mean_ms, p95_ms or both")
 
     @property
@@ -68,7 +100,8 @@ class GateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `max_cpu_share` the part of a core it may have used.
 
     A regression is a ratio of candidate to base beyond 1 + `mean_margin`, 1 + `p95_margin`, or below
-    1 - `throughput_margin`, that is not chance. `pairs` are measured, up to `most_pairs` while the ratio is known no
+    1 - `throughput_margin`, that is not chance; of chats also one beyond 1 + `ttft_margin`, 1 + `itl_margin`, or below
+    1 - `goodput_margin`. `pairs` are measured, up to `most_pairs` while the ratio is known no
     better than within `too_noisy`.
     """
 
@@ -79,6 +112,9 @@ class GateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mean_margin: _Margin = 0.05
     p95_margin: _Margin = 0.10
     throughput_margin: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.05
+    ttft_margin: _Margin = 0.10
+    itl_margin: _Margin = 0.10
+    goodput_margin: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.05
     too_noisy: _Margin = 0.15
     pairs: Annotated[int, msgspec.Meta(ge=9, le=MOST_PAIRS)] = 10
     most_pairs: Annotated[int, msgspec.Meta(ge=9, le=MOST_PAIRS)] = 20
@@ -93,6 +129,13 @@ class Budgets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     models: dict[str, ModelBudget]
     gate: GateSettings = msgspec.field(default_factory=GateSettings)
+
+    def __post_init__(self) -> None:
+        chats = [name for name, model in self.models.items() if model.workload and model.workload.kind == "chat"]
+        if chats and self.gate.pairs < _CHAT_PAIRS:
+            raise ValueError(
+                f"pairs must be {_CHAT_PAIRS} or more to compare the six figures of a chat such as {chats[0]}"
+            )
 
 
 def parse_budgets(text: str, name: str) -> Budgets:
@@ -137,10 +180,23 @@ def _loosened_limits(before: ModelBudget, after: ModelBudget) -> list[str]:
         was, is_now = getattr(before, name), getattr(after, name)
         if was is not None and (is_now is None or is_now > was):
             found.append(f"{name} was loosened from {was:g} to {_said(is_now)}")
+    found += _loosened_percentiles(before, after)
+    if before.goodput is not None and (after.goodput or 0) < before.goodput:
+        found.append(f"goodput was loosened from {before.goodput:g} to {_said(after.goodput)}")
     if after.answers_within > before.answers_within:
         found.append(f"answers_within was loosened from {before.answers_within:g} to {after.answers_within:g}")
     if before.answers_compared and not after.answers_compared:
         found.append("answers are not compared any more")
+    return found
+
+
+def _loosened_percentiles(before: ModelBudget, after: ModelBudget) -> list[str]:
+    found = []
+    for name in ("ttft_ms", "itl_ms"):
+        for percentile in ("p95", "p99"):
+            was, is_now = (getattr(getattr(budget, name), percentile, None) for budget in (before, after))
+            if was is not None and (is_now is None or is_now > was):
+                found.append(f"{name} {percentile} was loosened from {was:g} to {_said(is_now)}")
     return found
 
 
@@ -154,6 +210,13 @@ def _changed_load(before: ModelBudget, after: ModelBudget) -> list[str]:
         found.append(
             f"the payload was changed from {', '.join(before.payloads)} to {', '.join(after.payloads) or 'any'}"
         )
+    if before.workload is not None and after.workload != before.workload:
+        changed = ", ".join(
+            name
+            for name in before.workload.__struct_fields__
+            if getattr(before.workload, name) != getattr(after.workload, name, None)
+        )
+        found.append(f"the workload was changed in {changed}" if after.workload else "the workload was removed")
     for name in ("duration_s", "window_s", "offline_requests"):
         was, is_now = getattr(before, name), getattr(after, name)
         if is_now < was:
@@ -177,6 +240,9 @@ _EASIER = {
     "mean_margin": 1,
     "p95_margin": 1,
     "throughput_margin": 1,
+    "ttft_margin": 1,
+    "itl_margin": 1,
+    "goodput_margin": 1,
     "too_noisy": 1,
     "pairs": -1,
     "most_pairs": 1,

@@ -6,10 +6,12 @@ import os
 import signal
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import click
+import msgspec
 
 from .budget_files import base_budgets_of, model_budget, payload_hashes, precision_setting, read_budgets, with_pairs
 from .budgets import Budgets, GateSettings, ModelBudget
@@ -29,11 +31,15 @@ from .scenario import (
     default_warmup_s,
     is_address,
     load_payloads,
+    made_payloads,
     parse_target,
 )
 from .schedule import Arrivals
+from .workloads.spec import Workload, make_workload
 
 _FALLBACK_DURATION_S = 30.0
+_TIMEOUT_S = 10.0
+_CHAT_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +59,11 @@ class Load:
     duration_s: float | None = None
     warmup_s: float | None = None
     seed: int = 1
-    timeout_s: float = 10.0
+    timeout_s: float | None = None
     max_in_flight: int = 512
     connections: int | None = None
+    key_env: str | None = None
+    workload: Mapping[str, Any] = field(default_factory=dict)
 
     def scenario(self, target: Target, budget: ModelBudget | None, folder: Path) -> Scenario:
         """Return the scenario for a target.
@@ -72,7 +80,8 @@ class Load:
             rate = budget.rate_per_s
         if not payloads and budget is not None:
             payloads = tuple(folder / path for path in budget.payloads)
-        if not payloads:
+        workload = self._workload(budget, target)
+        if not payloads and workload is None:
             sentence = f"Say what to send: --payload FILE, or a budgets file with a payload for {self.model}."
             raise LoadgenError(sentence, EXIT_USAGE)
         duration_s = self.duration_s
@@ -81,7 +90,9 @@ class Load:
         return Scenario(
             target=target,
             model=self.model,
-            payloads=load_payloads(payloads, self.content_type),
+            payloads=load_payloads(payloads, self.content_type)
+            if workload is None
+            else made_payloads(workload, self.model),
             duration_s=duration_s,
             warmup_s=default_warmup_s(duration_s) if self.warmup_s is None else self.warmup_s,
             seed=self.seed,
@@ -93,9 +104,30 @@ class Load:
             requests=self.requests,
             max_in_flight=self.max_in_flight,
             connections=self.connections or self.max_in_flight,
-            timeout_s=self.timeout_s,
+            timeout_s=self.timeout_s or (_CHAT_TIMEOUT_S if workload and workload.kind == "chat" else _TIMEOUT_S),
             accept=MSGPACK if self.accept == "msgpack" else JSON,
+            workload=workload,
         )
+
+    def _workload(self, budget: ModelBudget | None, target: Target) -> Workload | None:
+        """Return the workload: the budget's, with what the options change in it."""
+        known = None if budget is None or self.payloads else budget.workload
+        changes = dict(self.workload)
+        if known is None and not changes:
+            return None
+        if self.payloads or self.content_type is not None:
+            raise LoadgenError("Give --payload or --workload, not both.", EXIT_USAGE)
+        if known is None and "kind" not in changes:
+            raise LoadgenError("Say which --workload the options of its texts are for, chat or embed.", EXIT_USAGE)
+        if known is not None and changes.get("kind", known.kind) == known.kind:
+            changes = {**msgspec.to_builtins(known), **changes}
+        elif self.seed != 1:
+            changes["seed"] = self.seed
+        if target.is_stream and changes.get("kind") == "chat":
+            raise LoadgenError("A chat goes over HTTP: give the front end's --url http://HOST:PORT.", EXIT_USAGE)
+        if target.is_stream:
+            changes.setdefault("api", "native")
+        return make_workload(changes)
 
 
 def measure(
@@ -123,7 +155,7 @@ def measure(
             "Give exactly one of --url (a running service) and --stack (a checkout to start).", EXIT_USAGE
         )
     budget, folder = model_budget(budgets_path, load.model)
-    key = None if url is None else api_key(os.environ)  # a stack that is started here asks for none
+    key = None if url is None else api_key(os.environ, load.key_env)  # a stack that is started here asks for none
     target = parse_target(url or "http://127.0.0.1", key)
     scenario = load.scenario(target, budget, folder)  # refused before anything is started
     with ExitStack() as held:
@@ -182,7 +214,7 @@ def compare(
     if scenario.rate_per_s is None:
         raise LoadgenError("Say at which --rate to compare, or give a budgets file that states it.", EXIT_USAGE)
     requests, concurrency = (shape[0] or filled.offline_requests, shape[1] or filled.concurrency)
-    own, key = precision_setting(budget), api_key(os.environ)
+    own, key = precision_setting(budget), api_key(os.environ, load.key_env)
     base, candidate = (
         comparing.Source(side, more, key) if is_address(side) else comparing.Source(side, {**own, **more})
         for side, more in zip(sides, settings, strict=True)

@@ -12,9 +12,9 @@ import click
 from .budget_files import model_budget, precision_setting
 from .comparing.stack import running_stack
 from .errors import EXIT_OK, EXIT_USAGE, LoadgenError
+from .load.payload_infos import payload_infos
 from .reports import models_page
 from .results import files
-from .results.runfile import PayloadInfo
 from .results.sweepfile import MODELS_FORMAT, VERSION, ModelsFile, ModelSweep
 from .sweeping import Curve, curve_of
 
@@ -101,11 +101,7 @@ def _alone(
 
 
 def _swept(curve: Curve) -> ModelSweep:
-    payloads = [
-        PayloadInfo(payload.name, payload.content_type, len(payload.body), payload.sha256)
-        for payload in curve.scenario.payloads
-    ]
-    return ModelSweep(curve.result(), payloads)
+    return ModelSweep(curve.result(), payload_infos(curve.scenario))
 
 
 def _say(model: str, models: tuple[str, ...]) -> Callable[[str], None]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -92,7 +94,26 @@ class Setting(click.ParamType[tuple[str, str]]):
         return name, text
 
 
+class JsonObject(click.ParamType[dict[str, Any]]):
+    """A JSON object."""
+
+    name = "json"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        """Return it."""
+        if isinstance(value, dict):
+            return value
+        try:
+            found = json.loads(value)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            self.fail(f"{value!r} is not a JSON object.", param, ctx)
+        return found
+
+
 RATE, RATES, DURATION, NAMES, SETTING = Rate(), Rates(), Duration(), Names(), Setting()
+JSON_OBJECT = JsonObject()
 PATH = click.Path(path_type=Path)
 FILES = click.Path(path_type=Path, exists=True)
 
@@ -101,20 +122,68 @@ _PAYLOADS = (
     click.option("--content-type", help="Of all payloads. Default: from each file's suffix, else octet-stream."),
     click.option("--accept", type=click.Choice(["json", "msgpack"]), default="json", help="Form of the answers."),
 )
+_WORKLOAD = (
+    click.option(
+        "--workload", "kind", type=click.Choice(["chat", "embed"]), help="Make texts from a seed, and send those."
+    ),
+    click.option(
+        "--api", type=click.Choice(["openai", "native"]), help="Of embed. Default: openai; native on a stream."
+    ),
+    click.option("--input-words", type=float, help="Median length of a text. Default: 64."),
+    click.option("--input-sigma", type=float, help="Deviation of its logarithm. Default: 0.6."),
+    click.option("--most-input-words", type=int, help="Where lengths are cut. Default: 256."),
+    click.option("--most-texts", type=int, help="Of embed: a request has 1 to so many texts. Default: 1."),
+    click.option("--output-tokens", type=float, help="Of chat: median of max_tokens. Default: 32."),
+    click.option("--output-sigma", type=float, help="Deviation of its logarithm. Default: 0.6."),
+    click.option("--most-output-tokens", type=int, help="Where it is cut. Default: 128."),
+    click.option("--distinct", type=int, help="How many different requests are made. Default: 256."),
+    click.option("--ttft-objective-ms", type=float, help="Goodput: latest first token. Default: 500."),
+    click.option("--itl-objective-ms", type=float, help="Goodput: largest mean time between tokens. Default: 100."),
+    click.option(
+        "--extra-body", type=JSON_OBJECT, help='Further members of each request, such as {"ignore_eos": true}.'
+    ),
+)
 _ARRIVALS = (
     click.option(
         "--arrivals", type=click.Choice(["poisson", "constant", "gamma"]), default="poisson", show_default=True
     ),
     click.option("--burstiness", type=float, default=1.0, help="Of gamma arrivals: deviation of a gap over its mean."),
     click.option("--seed", type=int, default=1, show_default=True, help="Of the arrivals and of the payloads' order."),
-    click.option("--timeout", "timeout_s", type=DURATION, default="10s", show_default=True, help="Per request."),
+    click.option("--timeout", "timeout_s", type=DURATION, help="Per request. Default: 10s; of chat 2m."),
     click.option("--max-in-flight", type=click.IntRange(1), default=512, show_default=True, help="Beyond it: dropped."),
     click.option("--connections", type=click.IntRange(1), help="Most connections at a time. Default: --max-in-flight."),
+    click.option("--key-env", help="Variable that holds the key to send. Default: HEADRACE_API_KEY."),
 )
 
 
 def load_options(command: Command) -> Command:
-    """Add the options that say what is sent and how it arrives."""
-    for option in reversed(_PAYLOADS + _ARRIVALS):
-        command = option(command)
-    return command
+    """Add the options that say what is sent and how it arrives; what was given of a workload comes as one."""
+
+    @functools.wraps(command)
+    def packed(*arguments: Any, **options: Any) -> Any:
+        given = {name: options.pop(name) for name in _WORKLOAD_NAMES}
+        options["workload"] = {name: value for name, value in given.items() if value is not None}
+        return command(*arguments, **options)
+
+    found: Any = packed
+    for option in reversed(_PAYLOADS + _WORKLOAD + _ARRIVALS):
+        found = option(found)
+    return cast(Command, found)
+
+
+_WORKLOAD_NAMES = (
+    "kind",
+    "api",
+    "input_words",
+    "input_sigma",
+    "most_input_words",
+    "most_texts",
+    "output_tokens",
+    "output_sigma",
+    "most_output_tokens",
+    "distinct",
+    "ttft_objective_ms",
+    "itl_objective_ms",
+    "extra_body",
+)
+"""Options that are members of the workload, by their names there."""

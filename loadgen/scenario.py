@@ -15,6 +15,8 @@ from shared.names import is_name
 
 from .errors import EXIT_USAGE, LoadgenError
 from .schedule import Arrivals
+from .workloads.bodies import make_bodies, path_of
+from .workloads.spec import Workload
 
 CONTENT_TYPES: Final = {
     ".jpg": "image/jpeg",
@@ -74,14 +76,19 @@ class Target:
         """Path that answers an inference."""
         return self.model_path(model) + "/predict"
 
+    def openai_path(self, below: str) -> str:
+        """Path of OpenAI's API."""
+        return f"{self.prefix}/v1{below}"
+
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """One request body, ready to send."""
+    """One request body, ready to send. `texts`: how many texts it asks about; of a workload only."""
 
     name: str
     content_type: str
     body: bytes
+    texts: int = 0
 
     @property
     def sha256(self) -> str:
@@ -95,6 +102,7 @@ class Scenario:
 
     An open loop with `rate_end_per_s` is a ramp: its rate changes evenly from the one to the other. A closed loop with
     `requests` is offline: it ends after so many, and how long they took is the figure; `duration_s` bounds it.
+    `workload`: what `payloads` were made from; None when they are files.
     """
 
     target: Target
@@ -113,6 +121,7 @@ class Scenario:
     connections: int = 512
     timeout_s: float = 10.0
     accept: str = JSON
+    workload: Workload | None = None
 
     @property
     def kind(self) -> Kind:
@@ -156,14 +165,29 @@ class Scenario:
                 f"--concurrency must lie between 1 and --max-in-flight and --connections, not {self.concurrency}.",
                 EXIT_USAGE,
             )
+        if self.target.is_stream and self.workload is not None and self.workload.api != "native":
+            raise LoadgenError(
+                "A stream takes no requests of OpenAI's API; give the front end's --url http://…", EXIT_USAGE
+            )
         if self.duration_s <= 0 or self.timeout_s <= 0:
             raise LoadgenError("--duration and --timeout must be above 0.", EXIT_USAGE)
+
+    @property
+    def asks_openai(self) -> bool:
+        """Whether requests go to OpenAI's API, which servers have that know nothing else of ours."""
+        return self.workload is not None and self.workload.api == "openai"
+
+    @property
+    def path(self) -> str:
+        """What requests are sent to."""
+        below = None if self.workload is None else path_of(self.workload)
+        return self.target.predict_path(self.model) if below is None else self.target.openai_path(below)
 
     def encode(self, payload: Payload) -> bytes:
         """Return the request for a payload, head and body, as the bytes that go over the wire."""
         authorization = f"Authorization: Bearer {self.target.key}\r\n" if self.target.key else ""
         head = (
-            f"POST {self.target.predict_path(self.model)} HTTP/1.1\r\n"
+            f"POST {self.path} HTTP/1.1\r\n"
             f"Host: {self.target.host_header}\r\n"
             f"User-Agent: headrace-loadgen\r\n"
             f"Accept: {self.accept}\r\n"
@@ -198,15 +222,21 @@ def parse_duration_s(text: str) -> float:
     return seconds
 
 
-def api_key(environment: Mapping[str, str]) -> str | None:
+def api_key(environment: Mapping[str, str], variable: str | None = None) -> str | None:
     """Return the API key to send, or None when there is none.
 
+    Args:
+        variable: that holds it instead of `HEADRACE_API_KEY`; it must be there.
+
     Raises:
-        LoadgenError: usage, when no header can carry it; the sentence does not show it.
+        LoadgenError: usage, when no header can carry it, or there is no such variable; the sentence does not show it.
     """
-    key = environment.get(API_KEY, "")
+    name = variable or API_KEY
+    key = environment.get(name, "")
     if key and not _API_KEY_VALUE.fullmatch(key):
-        raise LoadgenError(f"{API_KEY} must be printable ASCII without spaces.", EXIT_USAGE)
+        raise LoadgenError(f"{name} must be printable ASCII without spaces.", EXIT_USAGE)
+    if variable is not None and not key:
+        raise LoadgenError(f"--key-env names the variable {variable}, which is not set.", EXIT_USAGE)
     return key or None
 
 
@@ -240,7 +270,8 @@ def parse_target(url: str, key: str | None = None) -> Target:
     plain = parts.scheme == "http" and not parts.query and not parts.fragment and parts.username is None
     if not plain or not _HOST_NAME.fullmatch(host):
         raise LoadgenError(f"{url!r} is not a plain http address; write http://127.0.0.1:8000.", EXIT_USAGE)
-    return Target(url=url, host=host, port=port, prefix=quote(parts.path.rstrip("/"), safe="/%"), key=key)
+    path = parts.path.rstrip("/").removesuffix("/v1")  # as clients of OpenAI's API write an address
+    return Target(url=url, host=host, port=port, prefix=quote(path, safe="/%"), key=key)
 
 
 def _stream_target(url: str, parts: SplitResult, host: str, port: int) -> Target:
@@ -278,3 +309,11 @@ def load_payloads(paths: tuple[Path, ...], content_type: str | None = None) -> t
     if not loaded:
         raise LoadgenError(f"No files in {', '.join(map(str, paths))} to send.", EXIT_USAGE)
     return loaded
+
+
+def made_payloads(workload: Workload, model: str) -> tuple[Payload, ...]:
+    """Return the requests of a workload, numbered."""
+    return tuple(
+        Payload(f"{workload.kind} {number + 1}", body.content_type, body.data, body.texts)
+        for number, body in enumerate(make_bodies(workload, model))
+    )

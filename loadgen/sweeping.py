@@ -18,7 +18,7 @@ from .errors import EXIT_OK, EXIT_USAGE, LoadgenError, stop_code
 from .gate.verdict import number
 from .load.runner import perform
 from .progress import choose_progress
-from .reports.text import figures
+from .reports.token_text import figures, token_line
 from .results import files
 from .results.machine import describe_machine
 from .results.runfile import Histogram, RunFile
@@ -36,20 +36,24 @@ _STAGE: Final = "headrace_stage_duration_seconds"
 
 @dataclass(frozen=True, slots=True)
 class LatencyTarget:
-    """What latency may be at most; None where there is no limit."""
+    """What latency may be at most, and goodput at least (a share); None where there is no limit."""
 
     mean_ms: float | None
     p95_ms: float | None
+    goodput: float | None = None
 
     @property
     def is_set(self) -> bool:
         """Whether there is a limit."""
-        return self.mean_ms is not None or self.p95_ms is not None
+        return any(limit is not None for limit in (self.mean_ms, self.p95_ms, self.goodput))
 
     def met_by(self, run: RunFile) -> bool | None:
         """Whether a run is within it; None without a target. A failed request is infinitely slow."""
         if not self.is_set:
             return None
+        good = None if run.tokens is None or run.tokens.goodput is None else run.tokens.goodput.share
+        if self.goodput is not None and (good is None or good < self.goodput):
+            return False
         latency = run.latency.from_planned
         pairs = ((latency.mean_ms, self.mean_ms), (latency.p95_ms, self.p95_ms))
         return all(limit is None or (value is not None and value <= limit) for value, limit in pairs)
@@ -97,6 +101,7 @@ def point_of(run: RunFile, rate: float, target: LatencyTarget, rules: GateSettin
         within=target.met_by(run),
         latency=run.latency.from_planned,
         device_ms=device_ms(run),
+        tokens=run.tokens,
     )
 
 
@@ -175,7 +180,7 @@ class Curve:
         fault = generators_fault(run, self.rules)
         verdict = f"  not counted: {fault}" if fault is not None else _verdict(point)
         failed = f"  {point.failed} failed" if point.failed else ""
-        self.say(f"{number(rate, '/s'):>9}  {figures(point.latency)}{failed}{verdict}")
+        self.say(f"{number(rate, '/s'):>9}  {figures(point.latency)}{token_line(point.tokens)}{failed}{verdict}")
 
     def result(self) -> SweepFile:
         """Return the curve so far, in order of the rate."""
@@ -195,6 +200,8 @@ class Curve:
             machine=describe_machine(),
             card=self.card,
             points=sorted(self.points, key=lambda point: point.rate_per_s),
+            workload=self.scenario.workload,
+            target_goodput=self.target.goodput,
         )
 
 
@@ -207,6 +214,7 @@ def curve_of(
     search: bool,
     mean_ms: float | None,
     p95_ms: float | None,
+    goodput: float | None,
     metrics_urls: tuple[str, ...],
     say: Callable[[str], None],
     **options: Any,
@@ -219,16 +227,18 @@ def curve_of(
     budget, folder = model_budget(budgets_path, model)
     if budget is not None:
         mean_ms, p95_ms = mean_ms or budget.mean_ms, p95_ms or budget.p95_ms
-    target = LatencyTarget(mean_ms, p95_ms)
+        goodput = goodput or budget.goodput
+    target = LatencyTarget(mean_ms, p95_ms, goodput)
     if search and not target.is_set:
         raise LoadgenError(
-            f"--search needs a latency target for {model}: --p95-ms, --mean-ms or --budgets.", EXIT_USAGE
+            f"--search needs a latency target or a goodput for {model}: --p95-ms, --mean-ms, --goodput or --budgets.",
+            EXIT_USAGE,
         )
     if search == bool(rates):
         raise LoadgenError("Give either --rates or --search.", EXIT_USAGE)
     rules = read_budgets(budgets_path).gate if budgets_path else GateSettings()
-    key = api_key(os.environ)
     load = Load(model=model, rate=rates[0] if rates else _FIRST_RATE_PER_S, **options)
+    key = api_key(os.environ, load.key_env)
     scenario = load.scenario(parse_target(url, key), budget, folder)
     metrics = tuple(parse_target(address.rstrip("/").removesuffix("/metrics"), key) for address in metrics_urls)
     return Curve(scenario, rates, target, rules, say, metrics)

@@ -91,6 +91,7 @@ FLOORS = {
     ),
     "loadgen": (
         ("errors", "schedule"),
+        ("workloads/",),
         ("ending", "results/", "scenario"),
         ("budgets", "options", "progress"),
         ("load/",),

@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from loadgen.load.service import Reply, Unreachable, infer, is_answer
+from loadgen.load.service import Reply, Unreachable, ask, infer, is_answer
 from loadgen.results.comparefile import Answer
-from loadgen.scenario import Payload, Target
+from loadgen.scenario import JSON, Payload, Target
+from loadgen.workloads.bodies import whole_answer_body
 
-from . import answers
+from . import answers, text_answers
 
 MOST_INPUTS: Final = 8
 TOGETHER: Final = 16
@@ -21,11 +22,15 @@ TOGETHER: Final = 16
 
 @dataclass(slots=True)
 class AskedService:
-    """One of the two services. `answered` counts the answers that it gave, errors included."""
+    """One of the two services. `answered` counts the answers that it gave, errors included.
+
+    `openai_path`: where a workload's requests go; None: they are requests of our own API.
+    """
 
     target: Target
     model: str
     timeout_s: float
+    openai_path: str | None = None
     answered: int = 0
     failures: dict[str, str] = field(default_factory=dict)
     """By the hash of an input: why there was no answer to it, at least once."""
@@ -37,15 +42,24 @@ class AskedService:
         self.answered += sum(not isinstance(reply, str) for reply in replies)
         found = []
         for payload, reply in zip(payloads, replies, strict=True):
-            is_good = not isinstance(reply, str) and is_answer(reply)
-            if not is_good:
+            answer = None if isinstance(reply, str) else self._answer_in(reply)
+            if answer is None:
                 self.failures[payload.sha256] = reply if isinstance(reply, str) else reply.error_sentence()
-            found.append(reply.json() if is_good and not isinstance(reply, str) else None)
+            found.append(answer)
         return found
+
+    def _answer_in(self, reply: Reply) -> Any:
+        """Return what `answers.distance` compares, or None where the reply has no answer."""
+        if self.openai_path is not None:
+            return text_answers.comparable(reply.json()) if reply.status == 200 else None
+        return reply.json() if is_answer(reply) else None
 
     def _ask_one(self, payload: Payload) -> Reply | str:
         try:
-            return infer(self.target, self.model, payload, self.timeout_s)
+            if self.openai_path is None:
+                return infer(self.target, self.model, payload, self.timeout_s)
+            body = whole_answer_body(payload.body)
+            return ask(self.target, "POST", self.openai_path, self.timeout_s, body, JSON)
         except Unreachable as error:
             return str(error).rstrip(".")
 

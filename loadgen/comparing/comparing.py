@@ -16,11 +16,12 @@ from typing import Literal
 from loadgen.budgets import GateSettings
 from loadgen.errors import EXIT_OK, LoadgenError, stop_code
 from loadgen.load import observation
+from loadgen.load.payload_infos import payload_infos
 from loadgen.load.runner import allow_open_files, run_undisturbed
 from loadgen.results import comparefile
 from loadgen.results.comparefile import SideName
 from loadgen.results.machine import current_commit, describe_machine
-from loadgen.results.runfile import Commit, PayloadInfo, Service
+from loadgen.results.runfile import Commit, Service
 from loadgen.scenario import Scenario, Target, is_address, parse_target
 
 from . import asking, regression
@@ -137,7 +138,7 @@ def _open(
         )
         target, metrics = parse_target(stack.url), tuple(parse_target(url) for url in stack.metrics_urls)
     addresses = (target, *metrics)
-    before = observation.before(target, scenario.model, addresses)
+    before = observation.before(target, scenario.model, addresses, scenario.asks_openai)
     maker = WindowMaker(replace(scenario, target=target), *shape)
     return _Side(source, commit, target, addresses, before, maker)
 
@@ -146,7 +147,15 @@ def _ask(sides: Mapping[SideName, _Side], scenario: Scenario) -> list[comparefil
     """Compare the answers to the first of the payloads; None where a side is a stream, which is not asked."""
     if any(side.target.is_stream for side in sides.values()):
         return None
-    asked = {name: asking.AskedService(side.target, scenario.model, scenario.timeout_s) for name, side in sides.items()}
+    asked = {
+        name: asking.AskedService(
+            side.target,
+            scenario.model,
+            scenario.timeout_s,
+            replace(scenario, target=side.target).path if scenario.asks_openai else None,
+        )
+        for name, side in sides.items()
+    }
     found = asking.compare_answers(asked["base"], asked["candidate"], scenario.payloads)
     for name, side in sides.items():
         side.maker.answered += asked[name].answered
@@ -208,9 +217,9 @@ async def _batch(
 
 def _line(pair: comparefile.Pair, number: int, settings: GateSettings) -> str:
     parts = []
-    for metric in regression.METRICS:
+    for metric in regression.metrics_of([pair]):
         worse = regression.worsening(metric, pair)
-        change = None if worse is None else -worse if metric == "throughput" else worse
+        change = None if worse is None else -worse if metric in regression.UPWARDS else worse
         parts.append(f"{metric} {'?' if change is None else f'{math.expm1(change):+.1%}'}")
     most = settings.pairs if number <= settings.pairs else settings.most_pairs
     batch = "pair" if pair.batch == 1 else "confirming pair"
@@ -245,8 +254,6 @@ def _plan(scenario: Scenario, settings: GateSettings, shape: tuple[int, int]) ->
         seed=scenario.seed,
         pairs=settings.pairs,
         most_pairs=settings.most_pairs,
-        payloads=[
-            PayloadInfo(payload.name, payload.content_type, len(payload.body), payload.sha256)
-            for payload in scenario.payloads
-        ],
+        payloads=payload_infos(scenario),
+        workload=scenario.workload,
     )

@@ -16,8 +16,13 @@ ALPHA: Final = 0.01
 CONFIRM_ALPHA: Final = 0.05
 """Chance of a false flag in the second batch, which is measured only after one in the first."""
 
-Metric = Literal["mean", "p95", "throughput"]
+Metric = Literal["mean", "p95", "throughput", "TTFT", "ITL", "goodput"]
 METRICS: Final[tuple[Metric, ...]] = ("mean", "p95", "throughput")
+"""Of every comparison."""
+_CHAT: Final[tuple[Metric, ...]] = ("TTFT", "ITL", "goodput")
+UPWARDS: Final = ("throughput", "goodput")
+"""More is better."""
+_LEAST_GOODPUT: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,36 +69,70 @@ class Decision:
         return tuple({finding.metric: finding for finding in (*self.first, *self.second)}.values())
 
 
+def metrics_of(pairs: Sequence[Pair]) -> tuple[Metric, ...]:
+    """Return what is judged: of chats also the means of TTFT and ITL, and the goodput, where windows have them."""
+    windows = [window for pair in pairs for window in (pair.base, pair.candidate)]
+    return METRICS + tuple(metric for metric in _CHAT if any(_figure(metric, window) is not None for window in windows))
+
+
 def worsening(metric: Metric, pair: Pair) -> float | None:
     """Return the log ratio of a pair, positive when the candidate is worse; None when a window has no figure."""
     base, candidate = _figure(metric, pair.base), _figure(metric, pair.candidate)
     if not base or not candidate or base <= 0 or candidate <= 0:
         return None
     ratio = math.log(candidate / base)
-    return -ratio if metric == "throughput" else ratio
+    return -ratio if metric in UPWARDS else ratio
 
 
 def _figure(metric: Metric, window: Window) -> float | None:
-    return {"mean": window.mean_ms, "p95": window.p95_ms, "throughput": window.throughput_per_s}[metric]
+    return {
+        "mean": window.mean_ms,
+        "p95": window.p95_ms,
+        "throughput": window.throughput_per_s,
+        "TTFT": window.ttft_ms,
+        "ITL": window.itl_ms,
+        # A ratio needs something above 0, and a service without a good request has to look as bad as it is.
+        "goodput": None if window.goodput is None else max(window.goodput, _LEAST_GOODPUT),
+    }[metric]
 
 
 def margin(metric: Metric, settings: GateSettings) -> float:
     """Return the log ratio beyond which a worsening counts as a regression."""
-    if metric == "throughput":
-        return -math.log1p(-settings.throughput_margin)
-    return math.log1p(settings.mean_margin if metric == "mean" else settings.p95_margin)
+    relative = relative_margin(metric, settings)
+    return -math.log1p(relative) if relative < 0 else math.log1p(relative)
+
+
+def relative_margin(metric: Metric, settings: GateSettings) -> float:
+    """Return the relative change beyond which a metric counts as worse; below 0 where more is better."""
+    return {
+        "mean": settings.mean_margin,
+        "p95": settings.p95_margin,
+        "throughput": -settings.throughput_margin,
+        "TTFT": settings.ttft_margin,
+        "ITL": settings.itl_margin,
+        "goodput": -settings.goodput_margin,
+    }[metric]
 
 
 def findings(
-    pairs: Sequence[Pair], settings: GateSettings, alpha: float, metrics: Sequence[Metric] = METRICS
+    pairs: Sequence[Pair], settings: GateSettings, alpha: float, metrics: Sequence[Metric] | None = None
 ) -> tuple[Finding, ...]:
-    """Judge one batch: flagged is what is beyond its margin and, after Holm's correction, not chance at `alpha`."""
+    """Judge one batch: flagged is what is beyond its margin and, after Holm's correction, not chance at `alpha`.
+
+    Args:
+        metrics: what is judged; None: all that the pairs have.
+    """
+    metrics = metrics_of(pairs) if metrics is None else metrics
     columns = [[value for pair in pairs if (value := worsening(metric, pair)) is not None] for metric in metrics]
-    adjusted = holm([sign_flip_p(values) for values in columns])
+    # Pairs that are all alike have a p of 1 whatever their signs, so they are no question that was asked as well.
+    asked = [number for number, values in enumerate(columns) if any(values)]
+    adjusted = [1.0] * len(columns)
+    for number, corrected in zip(asked, holm([sign_flip_p(columns[number]) for number in asked]), strict=True):
+        adjusted[number] = corrected
     found = []
     for metric, values, p in zip(metrics, columns, adjusted, strict=True):
         mean, low, high = interval(values)
-        sign = -1 if metric == "throughput" else 1
+        sign = -1 if metric in UPWARDS else 1
         ends = sorted(_relative(sign * value) for value in (low, high))
         worse = mean > margin(metric, settings)
         flagged = worse and p <= alpha

@@ -9,7 +9,7 @@ from time import perf_counter, process_time
 
 from loadgen.load.engine import Engine
 from loadgen.load.runner import make_engine
-from loadgen.results import comparefile, summary
+from loadgen.results import comparefile, summary, token_figures
 from loadgen.scenario import Scenario
 
 _PAUSE_S = 0.03
@@ -71,7 +71,7 @@ class WindowMaker:
         cpu_share = (process_time() - cpu_s) / max(perf_counter() - wall_s, 1e-9)
         self.engine = None
         kinds = [outcome.kind for outcome in engine.ledger.outcomes]
-        self.answered += sum(kinds[outcome] in ("ok", "http") for outcome in engine.ledger.outcome)
+        self.answered += sum(kinds[outcome] in ("ok", "http", "aborted") for outcome in engine.ledger.outcome)
         await asyncio.sleep(_PAUSE_S)
         return None if self.stopped else Part(engine, round(cpu_share, 4))
 
@@ -81,12 +81,16 @@ def combine(first: Part, second: Part) -> comparefile.Window:
     planned, offline = first.engine, second.engine
     requests, fast = (summary.columns(engine.ledger, engine.start_s) for engine in (planned, offline))
     latency = summary.latency(requests).from_planned
+    scenario = planned.scenario
+    tokens = token_figures.figures(requests, scenario.workload, scenario.duration_s, is_open=True)
     counted = (summary.counts(requests, 0), summary.counts(fast, 0))
     failures: dict[str, int] = {}
     for counts in counted:
         for item in counts.http:
             name = f"status {item.status}{f' {item.code}' if item.code else ''}"
             failures[name] = failures.get(name, 0) + item.count
+        if counts.aborted:
+            failures["aborted"] = failures.get("aborted", 0) + sum(item.count for item in counts.aborted)
         for name in ("timeout", "connection", "malformed", "dropped", "interrupted"):
             if number := getattr(counts, name):
                 failures[name] = failures.get(name, 0) + number
@@ -100,4 +104,7 @@ def combine(first: Part, second: Part) -> comparefile.Window:
         throughput_per_s=counted[1].ok / took_s if took_s > 0 and not counted[1].scheduled - counted[1].ok else None,
         lag_p95_ms=summary.pacing_lag(planned.ledger).p95_ms,
         cpu_share=max(first.cpu_share, second.cpu_share),
+        ttft_ms=tokens.ttft.mean_ms if tokens and tokens.ttft else None,
+        itl_ms=tokens.itl.mean_ms if tokens and tokens.itl else None,
+        goodput=tokens.goodput.share if tokens and tokens.goodput else None,
     )

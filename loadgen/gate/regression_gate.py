@@ -40,6 +40,7 @@ def judge(
     checks = judge_validity(settings, model, compare)
     if budget is not None:
         checks += terms.judge_plan(budget, compare.plan)
+        checks += terms.judge_workload("comparison", "comparison", compare.plan.workload, budget)
         checks += terms.judge_payload("comparison", "comparison", compare.plan.payloads, payload)
         for name, side, commit in (
             ("base's ", compare.base, _checked_out(compare.base)),
@@ -125,8 +126,8 @@ def judge_validity(settings: GateSettings, model: str, compare: CompareFile) -> 
             check(
                 f"counted by the {name}'s consumers",
                 delta,
-                str(side.answered),
-                side.items.delta == side.answered,
+                terms.counted(side.answered, compare.plan.workload),
+                terms.agrees(side.items.delta, side.answered, compare.plan.workload),
                 f"The {name}'s consumers counted {delta} requests and the generator had {side.answered} answers: "
                 "something else asked, or a consumer died.",
             )
@@ -229,7 +230,7 @@ def _decided(settings: GateSettings, decision: regression.Decision, pairs: int) 
     for first in decision.first:
         finding = second.get(first.metric, first)
         bad = finding in decision.regressed
-        worst = -settings.throughput_margin if first.metric == "throughput" else _margin(first.metric, settings)
+        worst = regression.relative_margin(first.metric, settings)
         text = (
             f"{percent(finding.change)} (95% interval {percent(finding.low)} to {percent(finding.high)}, "
             f"{finding.pairs} pairs, p = {finding.p:.2g})"
@@ -239,10 +240,6 @@ def _decided(settings: GateSettings, decision: regression.Decision, pairs: int) 
         name, required = f"{first.metric} against the base", f"no worse than {percent(worst)}"
         checks.append(Check("regression", name, text, required, not bad, sentence if bad else ""))
     return checks
-
-
-def _margin(metric: regression.Metric, settings: GateSettings) -> float:
-    return settings.mean_margin if metric == "mean" else settings.p95_margin
 
 
 def _cpu_share(pairs: Sequence[Pair]) -> float | None:

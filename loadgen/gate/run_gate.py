@@ -8,13 +8,16 @@ send time, and a failed request is infinitely slow.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+
+import msgspec
 
 from loadgen.budgets import Budgets, GateSettings, ModelBudget, loosened
-from loadgen.results import stats, summary
+from loadgen.results import stats, summary, token_figures
 from loadgen.results.comparefile import CompareFile
 from loadgen.results.runfile import RunFile
 
-from . import regression_gate, terms
+from . import regression_gate, terms, token_budgets
 from .verdict import Check, Verdict, number, unusable
 
 _ROUNDING_US = 1
@@ -59,7 +62,7 @@ def judge(
         checks.append(Check("validity", "model", model, known, False, sentence))
     else:
         checks += judge_terms(budget, run, expected_commit, payload)
-        checks += judge_budget(budget, run) if run.counts.scheduled else []
+        checks += [*judge_budget(budget, run), *token_budgets.judge(budget, run)] if run.counts.scheduled else []
     said = notes(run)
     if compare is not None:
         compared, more = regression_gate.judge(budgets.gate, budget, model, compare, expected_commit, payload)
@@ -79,6 +82,7 @@ def judge_terms(budget: ModelBudget, run: RunFile, expected_commit: str | None, 
         required = f"at least {number(least, '/s')}"
         checks.append(Check("validity", "rate planned", number(rate, "/s"), required, passed, sentence))
     checks += terms.judge_arrivals(budget, run.configuration)
+    checks += terms.judge_workload("validity", "run", run.configuration.workload, budget)
     checks += terms.judge_payload("validity", "run", run.configuration.payloads, payload)
     checks += regression_gate.judge_served(
         "validity", "", run.service.card, run.service.version, budget, expected_commit
@@ -166,15 +170,16 @@ def judge_validity(settings: GateSettings, run: RunFile) -> list[Check]:
             card_name == configuration.model,
             f"The service served {card_name!r}, not {configuration.model!r}.",
         )
-    for name, counter in (("the service", run.service.requests), ("the consumers", run.service.items)):
+    cut = (("the service", run.service.requests, None), ("the consumers", run.service.items, configuration.workload))
+    for name, counter, workload in cut:
         if counter is None:
             continue
         delta = "unknown (a restart)" if counter.delta is None else f"{counter.delta:.0f}"
         check(
             f"counted by {name}",
             delta,
-            str(validity.answered),
-            counter.delta == validity.answered,
+            terms.counted(validity.answered, workload),
+            terms.agrees(counter.delta, validity.answered, workload),
             f"{name.capitalize()} counted {delta} requests and the generator had {validity.answered} answers: "
             "something else asked, or something died or was restarted.",
         )
@@ -221,7 +226,11 @@ def judge_budget(budget: ModelBudget, run: RunFile) -> list[Check]:
 def find_contradiction(run: RunFile) -> str | None:
     """Return which figure of the file does not match its own list of requests, or None."""
     requests = run.requests
-    columns = (requests.planned_us, requests.sent_us, requests.done_us, requests.outcome, requests.payload)
+    columns: list[Sequence[object]] = [
+        requests.planned_us, requests.sent_us, requests.done_us, requests.outcome, requests.payload
+    ]  # fmt: skip
+    if requests.tokens is not None:
+        columns += msgspec.structs.astuple(requests.tokens)
     if len({len(column) for column in columns}) != 1:
         return "its columns differ in length"
     if any(index >= len(requests.outcomes) for index in requests.outcome):
@@ -236,12 +245,23 @@ def find_contradiction(run: RunFile) -> str | None:
             return "a request was sent before it was due or done before it was sent"
         if sent is None and requests.outcomes[outcome].kind == "ok":
             return "a request that was never sent counts as answered"
+    if requests.tokens is not None:
+        parts = zip(requests.sent_us, requests.tokens.first_us, requests.tokens.last_us, requests.done_us, strict=True)
+        for sent, first, last, done in parts:
+            if first is not None and (
+                sent is None or last is None or not sent - _ROUNDING_US <= first <= last <= done + _ROUNDING_US
+            ):
+                return "a token came before its request was sent or after it was done"
     if run.counts != summary.counts(requests, run.counts.resent):
         return "its counts are not those of its requests"
     if run.latency != summary.latency(requests):
         return "its latencies are not those of its requests"
     if run.validity.achieved_rate_per_s != summary.achieved_rate_per_s(requests, run.configuration.duration_s):
         return "its rate is not that of its requests"
+    asked = run.configuration
+    is_open = asked.rate_per_s is not None
+    if run.tokens != token_figures.figures(requests, asked.workload, asked.duration_s, is_open):
+        return "its figures of tokens are not those of its requests"
     return None
 
 
@@ -277,6 +297,7 @@ def failure_text(run: RunFile) -> str:
     """Name each kind of failure with its count, or `0`."""
     counts = run.counts
     parts = [f"{item.count} x status {item.status}{f' {item.code}' if item.code else ''}" for item in counts.http]
+    parts += [f"{one.count} x aborted{f' {one.code}' if one.code else ''}" for one in counts.aborted]
     for name in ("timeout", "connection", "malformed", "dropped", "interrupted"):
         number_of: int = getattr(counts, name)
         if number_of:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from loadgen.budgets import ModelBudget
 from loadgen.results.comparefile import Plan
 from loadgen.results.runfile import Configuration, PayloadInfo
+from loadgen.workloads.spec import Workload
 
 from .verdict import Check, Kind, number
 
@@ -33,6 +34,42 @@ def judge_payload(kind: Kind, what: str, sent: Sequence[PayloadInfo], named: Has
     passed = Counter(payload.sha256 for payload in sent) == Counter(named)
     measured = "as in the budgets" if passed else "another"
     return [Check(kind, name, measured, "as in the budgets", passed, sentence)]
+
+
+def judge_workload(kind: Kind, what: str, sent: Workload | None, budget: ModelBudget) -> list[Check]:
+    """Judge whether the texts were made as the budgets want them, and what made a request good.
+
+    Args:
+        what: was sent, `run` or `comparison`.
+    """
+    if budget.workload is None and sent is None:
+        return []
+    name, wanted = f"workload of the {what}", budget.workload
+    if sent is None or wanted is None:
+        of = "none" if sent is None else sent.kind
+        sentence = f"The {what} sent {'no workload' if sent is None else f'the workload {of}'}, unlike the budgets."
+        return [Check(kind, name, of, "none" if wanted is None else wanted.kind, False, sentence)]
+    changed = [field for field in sent.__struct_fields__ if getattr(sent, field) != getattr(wanted, field)]
+    sentence = f"The workload of the {what} is not that of the budgets: it differs in {', '.join(changed)}."
+    measured = f"{sent.kind}, another {changed[0]}" if changed else sent.kind
+    return [Check(kind, name, measured, f"{wanted.kind} as in the budgets", not changed, sentence)]
+
+
+def agrees(counted: float | None, answered: int, workload: Workload | None) -> bool:
+    """Whether a service's count fits the answers had: equal, or more where a request is cut into pieces."""
+    if counted is None:
+        return False
+    return counted >= answered if _is_cut(workload) else counted == answered
+
+
+def counted(answered: int, workload: Workload | None) -> str:
+    """Say what a service's count must be."""
+    return f"at least {answered}" if _is_cut(workload) else str(answered)
+
+
+def _is_cut(workload: Workload | None) -> bool:
+    """Whether a front end may put one request into the queue as several: a list of texts over OpenAI's API."""
+    return workload is not None and workload.api == "openai" and (workload.most_texts or 1) > 1
 
 
 def judge_arrivals(budget: ModelBudget, configuration: Configuration) -> list[Check]:

@@ -21,6 +21,7 @@ from loadgen.scenario import Scenario
 from .alarm import Alarm
 from .http_carrier import HttpCarrier
 from .stream_carrier import StreamCarrier
+from .texts.carriers import ChatCarrier, EmbedCarrier
 
 _SWEEP_S: Final = 0.02
 _GRACE_S: Final = 0.02
@@ -48,6 +49,14 @@ class Carrier(Protocol):
         """Close everything."""
 
 
+def _carrier_for(scenario: Scenario) -> type[HttpCarrier] | type[StreamCarrier]:
+    if scenario.target.is_stream:
+        return StreamCarrier
+    if scenario.workload is None:
+        return HttpCarrier
+    return ChatCarrier if scenario.workload.kind == "chat" else EmbedCarrier
+
+
 class Engine:
     """One run. The attributes without underscore may be read at any time from the event loop's thread.
 
@@ -62,10 +71,9 @@ class Engine:
     def __init__(
         self, scenario: Scenario, plan: Sequence[float], order: Iterator[int], address: tuple[str, int]
     ) -> None:
-        self._scenario, self._plan, self._order = scenario, plan, order
-        self.ledger = Ledger()
-        carrier = StreamCarrier if scenario.target.is_stream else HttpCarrier
-        self._carrier: Carrier = carrier(scenario, self.ledger, address, self._ended)
+        self.scenario, self._plan, self._order = scenario, plan, order
+        self.ledger = Ledger(reads_texts=scenario.workload is not None)
+        self._carrier: Carrier = _carrier_for(scenario)(scenario, self.ledger, address, self._ended)
         self._most = scenario.requests or math.inf
         self.in_flight = self.ok = self.failed = self.most_in_flight = 0
         self.recent_ms: list[float] = []
@@ -88,13 +96,13 @@ class Engine:
         self._alarm = Alarm(self._loop, self._pace)
         try:
             await self._carrier.open()
-            grace_s = _GRACE_S if self._scenario.concurrency is None else 0.0
-            self.start_s = perf_counter() + grace_s + self._scenario.warmup_s
-            self.end_s = self.start_s + self._scenario.duration_s
-            if self._scenario.concurrency is None:
+            grace_s = _GRACE_S if self.scenario.concurrency is None else 0.0
+            self.start_s = perf_counter() + grace_s + self.scenario.warmup_s
+            self.end_s = self.start_s + self.scenario.duration_s
+            if self.scenario.concurrency is None:
                 self._pace()
             else:
-                for _ in range(self._scenario.concurrency):
+                for _ in range(self.scenario.concurrency):
                     self._next_of_closed_loop()
             self._sweep()
             await self._over
@@ -138,7 +146,7 @@ class Engine:
     def _dispatch(self, due_s: float) -> None:
         now_s = perf_counter()
         index = self.ledger.open(due_s, now_s, next(self._order), due_s < self.start_s)
-        if self.in_flight >= self._scenario.max_in_flight:
+        if self.in_flight >= self.scenario.max_in_flight:
             self.ledger.close(index, DROPPED, now_s)
             self._fail()
             return
@@ -158,7 +166,7 @@ class Engine:
                 self.recent_ms.append((at_s - self.ledger.planned_s[index]) * 1000)
             else:
                 self._fail()
-            if self._scenario.concurrency is not None and self._sending:
+            if self.scenario.concurrency is not None and self._sending:
                 if outcome == OK:
                     self._next_of_closed_loop()
                 else:  # do not repeat as fast as the loop can turn when a service refuses at once
@@ -173,7 +181,7 @@ class Engine:
     def _sweep(self) -> None:
         """Give requests beyond their time limit their outcome; they expire in the order in which they were due."""
         ledger, now_s = self.ledger, perf_counter()
-        oldest_s = now_s - self._scenario.timeout_s
+        oldest_s = now_s - self.scenario.timeout_s
         while self._expiring:
             index = self._expiring[0]
             if ledger.outcome[index] == OPEN:

@@ -31,11 +31,12 @@ class HttpCarrier:
         self._ledger, self._ended = ledger, ended
         self._requests = [scenario.encode(payload) for payload in scenario.payloads]
         self._check = ReplyCheck(scenario.seed, scenario.accept)
+        self.answers_read = 0
         self._carrying: dict[int, Connection] = {}
         self._waiting: deque[int] = deque()
         self._waiting_for_new: deque[int] = deque()
         self._pool = Pool(
-            lambda: Connection(self),
+            self.make_connection,
             self._connected,
             self._unconnected,
             address,
@@ -46,7 +47,7 @@ class HttpCarrier:
     @property
     def parsed_replies(self) -> int:
         """How many answers were parsed in full rather than looked at."""
-        return self._check.parsed
+        return self._check.parsed + self.answers_read
 
     async def open(self) -> None:
         """Do nothing: connections are opened as they are needed."""
@@ -79,7 +80,7 @@ class HttpCarrier:
         """A connection has the answer to a request (see `connection.Owner`)."""
         del self._carrying[index]
         if status == 200:
-            outcome = OK if self._check.is_answer(body, must_parse=not whole) else MALFORMED
+            outcome = self.outcome_of(index, body, whole)
         else:
             outcome = self._ledger.http_outcome(status, error_code(body))
         if connection.is_open:
@@ -105,7 +106,15 @@ class HttpCarrier:
         self._gone(connection)
         self._ended(index, MALFORMED if garbled else CONNECTION, at_s)
 
+    def outcome_of(self, index: int, body: bytes, whole: bool) -> int:
+        """Return what became of a request whose answer has status 200."""
+        return OK if self._check.is_answer(body, must_parse=not whole) else MALFORMED
+
     # Connections
+
+    def make_connection(self) -> Connection:
+        """Return a new connection that reports to this carrier."""
+        return Connection(self)
 
     def _send(self, connection: Connection, index: int) -> None:
         self._carrying[index] = connection

@@ -13,7 +13,7 @@ from loadgen.results import runfile
 from loadgen.scenario import Target
 
 from . import exposition
-from .service import NotServed, read_card, read_json, read_text
+from .service import NotServed, UnknownModel, read_card, read_json, read_text
 
 _ASK_S: Final = 5.0
 _SETTLE_S: Final = 1.0
@@ -28,13 +28,21 @@ class ServiceBefore:
     metrics: tuple[exposition.Samples | None, ...]
 
 
-def before(target: Target, model: str, metrics: tuple[Target, ...]) -> ServiceBefore:
+def before(target: Target, model: str, metrics: tuple[Target, ...], is_openai: bool = False) -> ServiceBefore:
     """Ask for the model's card, the version and the metrics.
+
+    Args:
+        is_openai: whether the service need not have more than OpenAI's API.
 
     Raises:
         LoadgenError: the service cannot be reached or has no such model, or there are no metrics at a further address.
     """
-    card = _read_card(target, model)
+    try:
+        card = _read_card(target, model)
+    except UnknownModel as error:
+        if not is_openai or error.served:
+            raise
+        card = None  # a server without a list of its models
     readings = tuple(_read_metrics(address) for address in metrics)
     for address, reading in zip(metrics[1:], readings[1:], strict=True):
         if reading is None:

@@ -19,13 +19,14 @@ import uvloop
 from loadgen.ending import signals_kept
 from loadgen.errors import LoadgenError, Terminated
 from loadgen.progress import Progress, Snapshot
-from loadgen.results import runfile, summary
+from loadgen.results import runfile, summary, token_figures
 from loadgen.results.machine import current_commit, describe_machine
 from loadgen.scenario import Scenario, Target
 from loadgen.schedule import payload_cycle, plan_arrivals
 
 from . import observation
 from .engine import Engine
+from .payload_infos import payload_infos
 
 _CONNECT_S: Final = 5.0
 _SPARE_FILES: Final = 64
@@ -64,7 +65,7 @@ def perform(
     Raises:
         LoadgenError: the service cannot be reached or has no such model; nothing was measured then.
     """
-    before = observation.before(scenario.target, scenario.model, metrics)
+    before = observation.before(scenario.target, scenario.model, metrics, scenario.asks_openai)
     engine = make_engine(scenario)
     allow_open_files(scenario.connections)
     machine, commit = describe_machine(), current_commit()
@@ -105,6 +106,7 @@ def perform(
             send_lag=summary.send_lag(requests),
         ),
         requests=requests,
+        tokens=token_figures.figures(requests, scenario.workload, scenario.duration_s, scenario.rate_per_s is not None),
     )
     return run, stopped_by
 
@@ -177,7 +179,7 @@ async def _show(engine: Engine, scenario: Scenario, progress: Progress) -> None:
 
 def _answered(engine: Engine) -> int:
     kinds = [outcome.kind for outcome in engine.ledger.outcomes]
-    return sum(kinds[outcome] in ("ok", "http") for outcome in engine.ledger.outcome if outcome < len(kinds))
+    return sum(kinds[outcome] in ("ok", "http", "aborted") for outcome in engine.ledger.outcome if outcome < len(kinds))
 
 
 def _configuration(scenario: Scenario) -> runfile.Configuration:
@@ -198,10 +200,8 @@ def _configuration(scenario: Scenario) -> runfile.Configuration:
         timeout_ms=scenario.timeout_s * 1000,
         max_in_flight=scenario.max_in_flight,
         connections=scenario.connections,
-        payloads=[
-            runfile.PayloadInfo(payload.name, payload.content_type, len(payload.body), payload.sha256)
-            for payload in scenario.payloads
-        ],
+        payloads=payload_infos(scenario),
+        workload=scenario.workload,
     )
 
 

@@ -62,7 +62,11 @@ class NotServed(LoadgenError):
 
 
 class UnknownModel(LoadgenError):
-    """The service answers, and serves no model of this name."""
+    """The service answers, and serves no model of this name. `served`: those that it does serve, as it says."""
+
+    def __init__(self, sentence: str, served: tuple[str, ...] = ()) -> None:
+        super().__init__(sentence)
+        self.served = served
 
 
 def ask(
@@ -115,8 +119,10 @@ def read_card(target: Target, model: str, timeout_s: float) -> dict[str, Any] | 
         raise refusal(target, model, reply)
     if reply.status == 404:
         names = _model_names(ask(target, "GET", f"{target.prefix}/v1/models", timeout_s))
+        if model in names:  # a server of OpenAI's API, which has a list and no cards
+            return None
         served = f"; it serves {', '.join(names)}" if names else ""
-        raise UnknownModel(f"{target.url} has no model named {model!r}{served}.")
+        raise UnknownModel(f"{target.url} has no model named {model!r}{served}.", tuple(names))
     if reply.status == 503:
         raise NotServed(f"{model!r} answers with {reply.error_sentence()}")
     return None
@@ -225,8 +231,8 @@ def _member(value: Any, name: str) -> Any:
 
 def _model_names(reply: Reply) -> list[str]:
     value = reply.json()
-    models = value if isinstance(value, list) else _member(value, "models")
+    models = value if isinstance(value, list) else _member(value, "models") or _member(value, "data")
     if not isinstance(models, list):
         return []
-    names = [model if isinstance(model, str) else _member(model, "name") for model in models]
+    names = [model if isinstance(model, str) else _member(model, "name") or _member(model, "id") for model in models]
     return [name for name in names if isinstance(name, str)]

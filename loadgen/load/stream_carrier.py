@@ -21,6 +21,7 @@ from loadgen.results.ledger import CONNECTION, MALFORMED, OK, Ledger
 from loadgen.scenario import Payload, Scenario, Target
 
 from .replies import ErrorCode, Results
+from .texts.embeddings import read_native_msgpack
 
 _BLOCK_MS: Final = 1000
 _HINTS: Final = 1000
@@ -85,6 +86,7 @@ class StreamCarrier:
         self._ttl_ms = max(1, round(scenario.timeout_s * 1000))
         self._prefixes = [self._prefix(payload) for payload in scenario.payloads]
         self._decode = msgspec.msgpack.Decoder(_Reply).decode
+        self._texts = None if scenario.workload is None else [payload.texts for payload in scenario.payloads]
         self._expected: deque[tuple[str, int]] = deque()
         self._open: dict[bytes, int] = {}
         self._done: list[str] = []
@@ -195,7 +197,17 @@ class StreamCarrier:
             code = value.error.code if value.error else None
             self._ended(index, self._ledger.http_outcome(500, code), at_s)
         else:
-            self._ended(index, OK if value.predictions or value.outputs else MALFORMED, at_s)
+            is_answer = self._read(index, reply) if self._texts else bool(value.predictions or value.outputs)
+            self._ended(index, OK if is_answer else MALFORMED, at_s)
+
+    def _read(self, index: int, reply: bytes) -> bool:
+        """Keep what the answer to a request for vectors says; False when it is no such answer."""
+        assert self._texts is not None
+        told = read_native_msgpack(reply, self._texts[self._ledger.payload[index]])
+        if told is None:
+            return False
+        self._ledger.told[index] = told
+        return True
 
     def _lost(self) -> None:
         if not self._shutting:

@@ -20,7 +20,7 @@ def paired_ratios(compare: CompareFile, settings: GateSettings) -> Figure | None
     """Return each pair's ratio, and for each metric the mean with its interval and the margin."""
     rows: list[tuple[regression.Metric, int]] = []
     batches = sorted({pair.batch for pair in compare.pairs})
-    for metric in regression.METRICS:
+    for metric in regression.metrics_of(compare.pairs):
         rows += [(metric, batch) for batch in batches]
     dots: dict[Tone, list[Point]] = {"one": [], "two": []}
     middles, margins, values = [], [], [0.0]

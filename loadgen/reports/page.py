@@ -16,9 +16,10 @@ from loadgen.results.runfile import RunFile
 from .figure import Figure
 from .figures import mean_and_p95
 from .svg import draw
+from .token_text import tiles as token_tiles
 
 _WIDE, _WHOLE, _NARROW = 560, 1150, 330
-_WHOLE_WIDTH = ("sweep", "pairs", "models")
+_WHOLE_WIDTH = ("sweep", "sweep-tokens", "sweep-goodput", "pairs", "models")
 """Figures that need all of the page's width."""
 _CLASSES = {
     "pass": "pass",
@@ -96,6 +97,7 @@ def _tiles(run: RunFile) -> str:
     tiles = [("requests answered", f"{counts.ok:,} of {counts.scheduled:,}")]
     if found is not None:
         tiles += [("mean latency", number(found[0], " ms")), ("95th percentile", number(found[1], " ms"))]
+    tiles += token_tiles(run.tokens)
     tiles.append(("sent", number(run.validity.achieved_rate_per_s, "/s")))
     tiles.append(("generator's lag, p99", number(run.validity.pacing_lag.p99_ms, " ms")))
     card = run.service.card or {}

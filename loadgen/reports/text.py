@@ -9,8 +9,11 @@ from loadgen.comparing import regression
 from loadgen.gate.run_gate import failure_text
 from loadgen.gate.verdict import Check, Verdict, number, percent
 from loadgen.results.comparefile import CompareFile
-from loadgen.results.runfile import RunFile, Summary
+from loadgen.results.runfile import RunFile
 from loadgen.results.sweepfile import SweepFile
+
+from .token_text import figures as figures
+from .token_text import milliseconds, token_cells, token_columns, token_rows
 
 _MARKS = {"pass": "✅", "wrong answers": "❌", "over budget": "❌", "regression": "❌", "invalid": "⚠️"}
 _MOST_SUMMARY_CHARACTERS = 200_000
@@ -29,7 +32,9 @@ def run_text(run: RunFile, path: Path) -> str:
     if counts.ok != counts.scheduled:
         lines.append(f"  failed      {failure_text(run)}")
         lines.append(f"  answered    {figures(run.latency.answered_from_planned)}")
-    lines += [f"  {label:11} {value}" for label, value in service_figures(run)]
+    rows = [*token_rows(run.tokens), *service_figures(run)]
+    width = max((len(label) for label, _ in token_rows(run.tokens)), default=11)
+    lines += [f"  {label:{width}} {value}" for label, value in rows]
     return "\n".join([*lines, f"  written to {path}"])
 
 
@@ -38,16 +43,6 @@ def _lag(run: RunFile) -> str:
     share = number(None if validity.generator_cpu_share is None else validity.generator_cpu_share * 100, "%")
     pacing, sending = number(validity.pacing_lag.p99_ms, " ms"), number(validity.send_lag.p99_ms, " ms")
     return f"p99 {pacing} pacing, {sending} until sent; the generator used {share} of a core"
-
-
-def figures(part: Summary) -> str:
-    """Write a summary on one line; figures that failures made infinite say so."""
-    if not part.count:
-        return "nothing measured"
-    names = ("mean", "p50", "p95", "p99", "max")
-    values = (part.mean_ms, part.p50_ms, part.p95_ms, part.p99_ms, part.max_ms)
-    texts = ("infinite" if value is None else number(value, " ms") for value in values)
-    return "  ".join(f"{name} {text}" for name, text in zip(names, texts, strict=True))
 
 
 def service_figures(run: RunFile) -> list[tuple[str, str]]:
@@ -127,11 +122,17 @@ def verdict_markdown(verdict: Verdict, run: RunFile | None) -> str:
 
 def sweep_markdown(sweep: SweepFile) -> str:
     """Return the curve as a table."""
-    rows = ["| rate | answered | mean | p50 | p95 | p99 | |", "|---:|---:|---:|---:|---:|---:|---|"]
+    columns = token_columns([point.tokens for point in sweep.points])
+    more = "".join(f" {name} |" for name in columns)
+    rows = [
+        f"| rate | answered | mean | p50 | p95 | p99 |{more} |",
+        f"|---:|---:|---:|---:|---:|---:|{'---:|' * len(columns)}---|",
+    ]
     for point in sweep.points:
         latency = point.latency
         values = (latency.mean_ms, latency.p50_ms, latency.p95_ms, latency.p99_ms)
-        cells = " | ".join("infinite" if value is None else number(value, " ms") for value in values)
+        cells = " | ".join(map(milliseconds, values))
+        cells = " | ".join((cells, *token_cells(point.tokens, columns)))
         mark = "" if point.within is None else "within" if point.within and point.fit else "beyond"
         answered = f"{point.scheduled - point.failed} of {point.scheduled}"
         rows.append(f"| {number(point.rate_per_s, '/s')} | {answered} | {cells} | {mark} |")
@@ -144,6 +145,7 @@ def _run_markdown(run: RunFile) -> list[str]:
         ("latency from the sent time", figures(run.latency.from_sent)),
         ("requests", f"{run.counts.ok} of {run.counts.scheduled} answered"),
         ("rate", f"{number(run.validity.achieved_rate_per_s, '/s')} sent, {_load(run)}"),
+        *token_rows(run.tokens),
         *service_figures(run),
         ("machine", f"{run.machine.processor or run.machine.system}, {run.machine.cpus or 'unknown'} processors"),
         ("commit", run.commit.id[:12] + (" with changes" if run.commit.dirty else "") if run.commit else "unknown"),

@@ -15,6 +15,7 @@ from loadgen.results.comparefile import CompareFile
 from loadgen.results.runfile import Machine, RunFile
 from loadgen.results.sweepfile import SweepFile
 
+from . import chat_figures
 from .comparison_figures import hockey_stick, paired_ratios
 from .figure import Figure
 from .figures import run_figures
@@ -52,11 +53,12 @@ class Material:
         """Return every figure that there are data for."""
         found: list[Figure | None] = []
         if self.sweep is not None:
-            found.append(hockey_stick(self.sweep))
+            found += [hockey_stick(self.sweep), *chat_figures.sweep_figures(self.sweep)]
         if self.compare is not None:
             found.append(paired_ratios(self.compare, self.settings))
         if self.run is not None:
-            found += run_figures(self.run, self.budgets.models.get(self.model) if self.budgets else None)
+            budget = self.budgets.models.get(self.model) if self.budgets else None
+            found += [*run_figures(self.run, budget), *chat_figures.run_figures(self.run, budget)]
         return [figure for figure in found if figure is not None]
 
     def subtitle(self) -> str:

@@ -6,6 +6,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from loadgen.workloads.spec import Workload
+
 from .runfile import Amount, Commit, Count, Machine, PayloadInfo, RequestCounter
 
 FORMAT: Final = "headrace-compare"
@@ -36,6 +38,7 @@ class Plan(_Record, frozen=True):
     pairs: Count
     most_pairs: Count
     payloads: list[PayloadInfo]
+    workload: Workload | None = None
 
 
 class Side(_Record, frozen=True):
@@ -60,7 +63,8 @@ class Window(_Record, frozen=True):
     `scheduled` and `ok` count both parts. `mean_ms` and `p95_ms` are latencies from the planned time, of the first
     part; null when a request failed. `throughput_per_s` is of the second: requests over the time they all took.
     `lag_p95_ms` is how late the generator turned to its requests, `cpu_share` its processor time over wall time, in the
-    busier part. `failures` counts requests by how they failed.
+    busier part. `failures` counts requests by how they failed. `ttft_ms`, `itl_ms` (means) and `goodput` (a share)
+    belong to the first part of a chat; null when a request failed, and `goodput` always without objectives.
     """
 
     scheduled: Count
@@ -71,6 +75,9 @@ class Window(_Record, frozen=True):
     throughput_per_s: float | None
     lag_p95_ms: float | None
     cpu_share: Amount | None
+    ttft_ms: float | None = None
+    itl_ms: float | None = None
+    goodput: Amount | None = None
 
 
 class Pair(_Record, frozen=True):

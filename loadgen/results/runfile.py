@@ -10,6 +10,8 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from loadgen.workloads.spec import Workload
+
 from .ledger import Kind
 
 FORMAT: Final = "headrace-run"
@@ -37,6 +39,7 @@ class Configuration(_Record, frozen=True):
 
     A ramp also has `rate_end_per_s`, an offline run (a closed loop of a given size) `requests`, `burstiness` belongs to
     gamma arrivals.
+    With a `workload`, `payloads` has one entry for all of its bodies.
     `warmup_s` is the time before the measured `duration_s` whose requests are sent and left out of all figures.
     """
 
@@ -56,6 +59,7 @@ class Configuration(_Record, frozen=True):
     max_in_flight: Count
     connections: Count
     payloads: list[PayloadInfo]
+    workload: Workload | None = None
 
 
 class Machine(_Record, frozen=True):
@@ -130,6 +134,13 @@ class HttpFailures(_Record, frozen=True):
     count: Count
 
 
+class Aborted(_Record, frozen=True):
+    """Answers that began with status 200 and broke off, by the code of the error in them (null: none)."""
+
+    code: str | None
+    count: Count
+
+
 class Counts(_Record, frozen=True):
     """Measured requests. `scheduled` = `ok` + every failure; `sent` are those whose bytes were written.
 
@@ -147,6 +158,7 @@ class Counts(_Record, frozen=True):
     dropped: Count
     interrupted: Count
     resent: Count
+    aborted: list[Aborted] = []
 
 
 class WarmupCounts(_Record, frozen=True):
@@ -181,6 +193,44 @@ class Latency(_Record, frozen=True):
     from_planned: Summary
     from_sent: Summary
     answered_from_planned: Summary
+
+
+class Goodput(_Record, frozen=True):
+    """Requests that met both objectives: `good` of all, as a share, and per second.
+
+    A request is good when its first token came within `ttft_objective_ms` of its planned send time and its mean time
+    between tokens is at most `itl_objective_ms`. One that failed is not. The rate of an open loop is per second of
+    measured time, in which they were due.
+    """
+
+    ttft_objective_ms: Amount
+    itl_objective_ms: Amount
+    good: Count
+    share: Amount | None
+    rate_per_s: Amount | None
+
+
+class TokenFigures(_Record, frozen=True):
+    """What the answers to a workload had. Tokens are counted by the service, of answered requests; null: it does not.
+
+    Rates are per second of an open loop's measured time, or of the time until the last answer if that is longer.
+    `ttft` is the time to the first part with a text from the planned send time, `ttft_from_sent` from the sent time.
+    `itl` is each request's mean time between tokens, from its first part to its last over its tokens but one; it leaves
+    out requests of one token. `worst_gap` is each request's longest time between two parts. Failed requests are
+    infinite in all of them. Those four and `goodput` belong to chats.
+    """
+
+    texts: Count
+    texts_per_s: Amount | None
+    prompt_tokens: Count | None
+    prompt_tokens_per_s: Amount | None
+    output_tokens: Count | None
+    output_tokens_per_s: Amount | None
+    ttft: Summary | None
+    ttft_from_sent: Summary | None
+    itl: Summary | None
+    worst_gap: Summary | None
+    goodput: Goodput | None
 
 
 class Window(_Record, frozen=True):
@@ -226,10 +276,25 @@ class OutcomeName(_Record, frozen=True):
     code: str | None
 
 
+class TokenColumns(_Record, frozen=True):
+    """What the answer to each request had; null where it did not come so far, or the service does not say.
+
+    `first_us` and `last_us` are when the first and the last part with a text came, `worst_gap_us` the longest time
+    between two of them.
+    """
+
+    texts: list[Count]
+    prompt_tokens: list[Count | None]
+    output_tokens: list[Count | None]
+    first_us: list[int | None]
+    last_us: list[int | None]
+    worst_gap_us: list[int | None]
+
+
 class Requests(_Record, frozen=True):
     """Every measured request, column by column, in microseconds from the start of the measured time.
 
-    `sent_us` is null for a request never sent, `done_us` is when its outcome was known.
+    `sent_us` is null for a request never sent, `done_us` is when its outcome was known. `tokens` belongs to a workload.
     """
 
     outcomes: list[OutcomeName]
@@ -238,6 +303,7 @@ class Requests(_Record, frozen=True):
     done_us: list[int]
     outcome: list[Count]
     payload: list[Count]
+    tokens: TokenColumns | None = None
 
 
 class RunFile(_Record, frozen=True):
@@ -257,3 +323,4 @@ class RunFile(_Record, frozen=True):
     windows: list[Window]
     validity: Validity
     requests: Requests
+    tokens: TokenFigures | None = None

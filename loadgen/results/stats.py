@@ -29,11 +29,11 @@ def mean(values: Sequence[float]) -> float:
     return fmean(values)
 
 
-def allowed_over(count: int) -> int | None:
+def allowed_over(count: int, share: float = SHARE) -> int | None:
     """Return how many of `count` requests may exceed a latency while "its percentile is within" can still be claimed.
 
-    The claim is "the `SHARE` quantile of the service's latency lies within the budget". If it did not, each request
-    would exceed the budget with probability of at least q = 1 - SHARE, and the number of those that do, X, would be
+    The claim is "the `share` quantile of the service's latency lies within the budget". If it did not, each request
+    would exceed the budget with probability of at least q = 1 - share, and the number of those that do, X, would be
     at least as large as a binomial one. So the claim holds with `CONFIDENCE` when seeing k or fewer would be unlikely:
 
         P(X <= k) = sum over i = 0..k of C(n, i) q^i (1 - q)^(n - i)  <=  1 - CONFIDENCE
@@ -43,7 +43,7 @@ def allowed_over(count: int) -> int | None:
     than ln(0.01) / ln(0.95) = 89.8 requests at 95% and 99%. Of 500 requests 13 may exceed, of 1,000, 34.
     """
     risk = 1.0 - CONFIDENCE
-    log_q, log_p, log_count = math.log(1.0 - SHARE), math.log(SHARE), math.lgamma(count + 1)
+    log_q, log_p, log_count = math.log(1.0 - share), math.log(share), math.lgamma(count + 1)
     cumulative, allowed = 0.0, None
     for k in range(count + 1):
         # Logarithms, since (1 - q)^n underflows from some 14,500 requests on.
@@ -55,6 +55,6 @@ def allowed_over(count: int) -> int | None:
     return allowed
 
 
-def smallest_count() -> int:
-    """Return the least number of requests from which a percentile claim is possible at all (90 as shipped)."""
-    return math.ceil(math.log(1.0 - CONFIDENCE) / math.log(SHARE))
+def smallest_count(share: float = SHARE) -> int:
+    """Return the least number of requests from which a claim is possible at all (90 for a p95, 459 for a p99)."""
+    return math.ceil(math.log(1.0 - CONFIDENCE) / math.log(share))

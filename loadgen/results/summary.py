@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from . import runfile, stats
+from . import runfile, token_figures
 from .ledger import INTERRUPTED, OK, OPEN, Ledger
+from .summarising import summarise
 
 
 def columns(ledger: Ledger, start_s: float) -> runfile.Requests:
@@ -30,6 +31,7 @@ def columns(ledger: Ledger, start_s: float) -> runfile.Requests:
         done_us=[end if at is None else at for at in done],
         outcome=[INTERRUPTED if ledger.outcome[index] == OPEN else ledger.outcome[index] for index in rows],
         payload=[ledger.payload[index] for index in rows],
+        tokens=token_figures.columns(ledger, rows, micros) if ledger.reads_texts else None,
     )
 
 
@@ -37,11 +39,14 @@ def counts(requests: runfile.Requests, resent: int) -> runfile.Counts:
     """Count the outcomes."""
     kinds: Counter[str] = Counter()
     http: Counter[tuple[int, str | None]] = Counter()
+    aborted: Counter[str | None] = Counter()
     for index, number in Counter(requests.outcome).items():
         name = requests.outcomes[index]
         kinds[name.kind] += number
         if name.kind == "http":
             http[name.status or 0, name.code] += number
+        elif name.kind == "aborted":
+            aborted[name.code] += number
     return runfile.Counts(
         scheduled=len(requests.planned_us),
         sent=sum(at is not None for at in requests.sent_us),
@@ -56,6 +61,9 @@ def counts(requests: runfile.Requests, resent: int) -> runfile.Counts:
         dropped=kinds["dropped"],
         interrupted=kinds["interrupted"],
         resent=resent,
+        aborted=[
+            runfile.Aborted(code, number) for code, number in sorted(aborted.items(), key=lambda item: item[0] or "")
+        ],
     )
 
 
@@ -97,28 +105,6 @@ def pacing_lag(ledger: Ledger) -> runfile.Summary:
     return summarise((picked_s - planned_s) * 1000 for planned_s, picked_s, warm in lags if not warm)
 
 
-def summarise(values: Iterable[float]) -> runfile.Summary:
-    """Return the exact figures of values in milliseconds; infinite ones count as failed."""
-    ordered = sorted(values)
-    failed = sum(math.isinf(value) for value in ordered)
-    if not ordered:
-        return runfile.Summary(0, 0, *[None] * 8)
-    shares = (0.5, 0.9, 0.95, 0.99, 0.999)
-    p50, p90, p95, p99, p999 = (_finite(stats.percentile(ordered, share)) for share in shares)
-    return runfile.Summary(
-        count=len(ordered),
-        failed=failed,
-        mean_ms=_finite(stats.mean(ordered)),
-        min_ms=_finite(ordered[0]),
-        p50_ms=p50,
-        p90_ms=p90,
-        p95_ms=p95,
-        p99_ms=p99,
-        p999_ms=p999,
-        max_ms=_finite(ordered[-1]),
-    )
-
-
 def windows(requests: runfile.Requests) -> list[runfile.Window]:
     """Summarise each second of the measured time by the requests that were due in it."""
     by_second: dict[int, list[float]] = {}
@@ -149,7 +135,3 @@ def achieved_rate_per_s(requests: runfile.Requests, duration_s: float) -> float 
     if not sent or duration_s <= 0:
         return None
     return len(sent) / max(duration_s, max(sent) / 1e6)
-
-
-def _finite(value: float) -> float | None:
-    return round(value, 6) if math.isfinite(value) else None

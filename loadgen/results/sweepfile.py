@@ -9,7 +9,9 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from .runfile import Amount, Count, Machine, PayloadInfo, Summary
+from loadgen.workloads.spec import Workload
+
+from .runfile import Amount, Count, Machine, PayloadInfo, Summary, TokenFigures
 
 FORMAT: Final = "headrace-sweep"
 MODELS_FORMAT: Final = "headrace-models"
@@ -36,6 +38,7 @@ class Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     within: bool | None
     latency: Summary
     device_ms: Amount | None = None
+    tokens: TokenFigures | None = None
 
 
 class SweepFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,6 +58,8 @@ class SweepFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     machine: Machine
     card: dict[str, Any] | None
     points: list[Point]
+    workload: Workload | None = None
+    target_goodput: Amount | None = None
 
 
 class ModelSweep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,0 +1,1 @@
+"""Reading what language and text models answer, streamed or whole."""
