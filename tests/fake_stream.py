@@ -23,6 +23,7 @@ from consumer.queue.interface import (
     StreamDown,
     StreamGone,
 )
+from consumer.queue.lane_costs import LaneCosts
 from shared.keys import DEFAULT_LANE
 from shared.limits import HINT_LIMIT_BYTES, REPLY_STREAM_CAP
 from shared.redis.clock import RedisClock
@@ -204,7 +205,8 @@ class InMemoryStream:
         self.closed = False
         self._lane, self._settings, self._worker = lane, settings, worker
         self._lanes = {DEFAULT_LANE: lane}
-        self._fair_share = FairShare({DEFAULT_LANE: 1.0})
+        self._costs = LaneCosts()
+        self._fair_share = FairShare({DEFAULT_LANE: 1.0}, self._costs)
         self._heard: dict[str, int] = {}
         self._heard_hand_overs = 0
         self.records = InMemoryRecords(self)
@@ -239,13 +241,17 @@ class InMemoryStream:
         """See the interface."""
         return len(self._lanes) > 1
 
-    def read_priority(self, rows: int, present: Mapping[str, int]) -> list[Entry]:
+    def charge(self, entry: Entry, cost: float) -> None:
+        """See the interface."""
+        self._costs.charge(entry.lane, cost, entry.charged)
+
+    def read_priority(self, most: float, present: Mapping[str, float]) -> list[Entry]:
         """See the interface."""
         with self._lane.changed:
             self._answering()
             fresh = {lane: self._fresh(lane) for lane in self._lanes}
             counts = {lane: len(keys) for lane, keys in fresh.items()}
-            shares = self._fair_share.priority_share(rows, counts, present, time.monotonic())
+            shares = self._fair_share.priority_share(most, counts, present, time.monotonic())
             return [entry for lane, count in shares.items() for entry in self._claim(lane, fresh[lane][:count])]
 
     def _fresh(self, lane: str) -> list[EntryKey]:
@@ -256,14 +262,15 @@ class InMemoryStream:
 
     def _claim(self, lane: str, fresh: Sequence[EntryKey]) -> list[Entry]:
         stream, group = self._group(lane)
+        charged = self._fair_share.expected(lane) if self.has_several_lanes() else 0.0
         now_ms = self._lane.now_ms()
         for key in fresh:
             group.pending[key] = _Lease(self._worker, now_ms)
             group.delivered = key
-        return [self._entry(stream, key, 1, lane) for key in fresh]
+        return [self._entry(stream, key, 1, lane, charged) for key in fresh]
 
-    def _entry(self, stream: _Stream, key: EntryKey, attempt: int, lane: str) -> Entry:
-        return Entry(_text(key), key[0], stream.entries[key].get(b"m"), attempt, lane)
+    def _entry(self, stream: _Stream, key: EntryKey, attempt: int, lane: str, charged: float = 0.0) -> Entry:
+        return Entry(_text(key), key[0], stream.entries[key].get(b"m"), attempt, lane, charged)
 
     def reclaim(self, max_entries: int) -> list[Entry]:
         """See the interface."""
@@ -393,7 +400,7 @@ class InMemoryStream:
             self._lanes = {DEFAULT_LANE: self._lane, **{name: lane for name, (lane, _) in self._lane.others.items()}}
             weights = {DEFAULT_LANE: 1.0, **{name: weight for name, (_, weight) in self._lane.others.items()}}
             if weights != self._fair_share.weights:
-                self._fair_share = FairShare(weights)
+                self._fair_share = FairShare(weights, self._costs)
             for lane in self._lanes.values():
                 lane.make()
             self._lane.workers[self._worker] = now_ms

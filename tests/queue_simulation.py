@@ -18,7 +18,7 @@ from consumer.batching.batcher import Batcher
 from consumer.batching.cost import BatchCost
 from consumer.batching.load import ONE, Load, RowBudget
 from consumer.pipeline.leases import LeaseBook
-from consumer.queue.fair_share import Lanes, Unclaimed
+from consumer.queue.deficit_round_robin import Lanes, Unclaimed
 from consumer.queue.interface import Claim
 from producer_api.load.wait_estimate import MOST_RETRY_AFTER_S, Backlog, Service
 

@@ -120,7 +120,8 @@ class Fetcher:
             elif room:
                 entries = read(room, wait=not has_isolated)
             else:  # the next batch is full, perhaps of one lane
-                entries = self._stream.read_priority(self._intake.max_rows, self._intake.lanes())
+                present = self._intake.lanes()
+                entries = self._stream.read_priority(self._intake.most, present) if present else ()
         except StreamGone:
             self._on_gone()
             return False

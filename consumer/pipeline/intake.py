@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from consumer.batching.batcher import Batch, Batcher, CloseReason
 from consumer.batching.load import ONE
+from consumer.queue.interface import Entry
 from shared.keys import DEFAULT_LANE
 
 from .items import Item
@@ -28,10 +29,11 @@ class Intake:
 
     Args:
         batcher: the policy; its budget says how much may wait.
+        charge: told what each request costs that its lane was charged for; None where that is not known here.
     """
 
-    def __init__(self, batcher: Batcher[Item]) -> None:
-        self._batcher = batcher
+    def __init__(self, batcher: Batcher[Item], charge: Callable[[Entry, float], None] | None = None) -> None:
+        self._batcher, self._charge = batcher, charge
         self._decoding = 0
         self._decoding_of: Counter[str] = Counter()
         self._usual = batcher.budget.used(*ONE)
@@ -61,6 +63,8 @@ class Intake:
         before = self._batcher.used
         self._batcher.add(item, priority=item.has_priority)
         self._usual += USUAL_WEIGHT * (self._batcher.used - before - self._usual)
+        if item.entry.charged and self._charge is not None:
+            self._charge(item.entry, item.load.units)
 
     def room_changed(self) -> None:
         """Look again whether something may be read: the budget has changed."""
@@ -77,14 +81,18 @@ class Intake:
         return self._batcher.waits()
 
     @property
-    def max_rows(self) -> int:
-        """Most rows of a batch."""
-        return self._batcher.budget.most_rows
+    def most(self) -> float:
+        """What a batch may hold, in the measure of the budget."""
+        return self._batcher.budget.most
 
-    def lanes(self) -> dict[str, int]:
-        """Return how many requests each lane has here."""
+    def lanes(self) -> dict[str, float]:
+        """Return how much each lane has here, in the same measure."""
         with self._changed:
-            return dict(Counter(item.entry.lane for item in self._batcher.waiting()) + self._decoding_of)
+            held = {lane: count * self._usual for lane, count in self._decoding_of.items() if count}
+            for item in self._batcher.waiting():
+                lane = item.entry.lane
+                held[lane] = held.get(lane, 0.0) + self._batcher.budget.used(*item.load)
+            return held
 
     def begin_decoding(self, count: int, lane: str = DEFAULT_LANE) -> None:
         """Reserve room for requests whose rows are still being made."""

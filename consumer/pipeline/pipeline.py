@@ -133,7 +133,8 @@ class Pipeline:
         generations = Generations.of(model, context)
         batcher, cost = make_batcher(config, calibration) if generations is None else generations.batcher(calibration)
         context.metrics.batching(cost, calibration.preferred)
-        intake = Intake(batcher)
+        # What a generation costs is known at its end.
+        intake = Intake(batcher, context.stream.charge if generations is None else None)
         rows = Rows(model, config.max_batch, context.cancellations)
         committer = Committer(context, model, card, intake.is_empty, self._keeper)
         decoding = Decoding(context, rows, intake, committer.refuse, self._on_worn_out, self._new_thread)

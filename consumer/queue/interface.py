@@ -44,6 +44,7 @@ class Entry(msgspec.Struct, frozen=True):
         added_ms: when it was added, in ms on Redis's clock.
         message: the request as it was sent; None when the entry has no such field.
         attempt: how often it has been delivered, this time included. Being taken over does not count until it runs.
+        charged: what its lane was charged for it, in what requests cost; 0 if it was taken while no others competed.
     """
 
     entry_id: bytes
@@ -51,6 +52,7 @@ class Entry(msgspec.Struct, frozen=True):
     message: bytes | None
     attempt: int = 1
     lane: str = DEFAULT_LANE
+    charged: float = 0.0
 
     @property
     def claim(self) -> Claim:
@@ -206,7 +208,7 @@ class WorkStream(Protocol):
     """The work of one model, seen from one consumer: a stream for each lane.
 
     The lanes are those that the latest heartbeat found; before the first it is ``default`` alone. While several
-    compete, new entries are claimed in proportion to the lanes' weights.
+    compete, new entries are claimed so that what they cost is in proportion to the lanes' weights.
 
     Methods may be called from several threads. Every one raises ``StreamDown`` when the queue does not answer.
     """
@@ -232,13 +234,16 @@ class WorkStream(Protocol):
     def has_several_lanes(self) -> bool:
         """Say whether there are other lanes than ``default``."""
 
-    def read_priority(self, rows: int, present: Mapping[str, int]) -> list[Entry]:
+    def read_priority(self, most: float, present: Mapping[str, float]) -> list[Entry]:
         """Claim entries that go ahead into a full batch, of lanes with less than their share of it; does not wait.
 
         Args:
-            rows: of the batch.
-            present: requests that wait for it already, by lane.
+            most: what the batch holds, in what requests cost.
+            present: what waits for it already, by lane.
         """
+
+    def charge(self, entry: Entry, cost: float) -> None:
+        """Note what an entry has cost for which its lane was charged something: rows, or tokens. Never waits."""
 
     def commit_and_read(
         self, completions: Sequence[Completion], committed: Callable[[], None], max_entries: int

@@ -8,8 +8,8 @@ that a lane which fills at that moment does not fill the whole batch.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from shared import keys
 from shared.redis import functions
@@ -18,6 +18,8 @@ from shared.state.lanes import LaneBytes, bytes_from
 
 from .fair_share import FairShare
 from .interface import Depth, Entry
+
+T = TypeVar("T")
 
 _FIELD = keys.MESSAGE_FIELD.encode()
 
@@ -40,11 +42,13 @@ def _message(fields: Any) -> bytes | None:
     return None
 
 
-def entries(answer: Any, lane: str) -> list[Entry]:
+def entries(answer: Any, lane: str, charged: float = 0.0) -> list[Entry]:
     """Make entries of XREADGROUP's answer for one stream, which is empty when nothing came."""
     if not answer:
         return []
-    return [Entry(entry_id, milliseconds(entry_id), _message(fields), 1, lane) for entry_id, fields in answer[0][1]]
+    return [
+        Entry(entry_id, milliseconds(entry_id), _message(fields), 1, lane, charged) for entry_id, fields in answer[0][1]
+    ]
 
 
 def depth(client: Any, model: str, lane: str, now_ms: float) -> Depth:
@@ -70,6 +74,14 @@ def _takes(client: Any, work: str) -> LaneBytes | None:
         return bytes_from(client.execute_command(*functions.lane_bytes(work)))
     except ServerError:
         return None  # an older version of the functions, for a while
+
+
+def by_lane(items: Iterable[T], lane_of: Callable[[T], str]) -> dict[str, list[T]]:
+    """Sort items by their lane, in order."""
+    found: dict[str, list[T]] = {}
+    for one in items:
+        found.setdefault(lane_of(one), []).append(one)
+    return found
 
 
 class LaneReader:
@@ -100,25 +112,25 @@ class LaneReader:
         """
         lanes = tuple(fair_share.weights)
         shares = fair_share.share(max_entries, self._counts(lanes), time.monotonic())
-        return self._claimed(shares) or (self._wait(lanes) if wait else [])
+        return self._claimed(fair_share, shares) or (self._wait(lanes) if wait else [])
 
-    def take_priority(self, fair_share: FairShare, rows: int, present: Mapping[str, int]) -> list[Entry]:
+    def take_priority(self, fair_share: FairShare, most: float, present: Mapping[str, float]) -> list[Entry]:
         """As :meth:`take`, of lanes with less than their share of a full batch, and without waiting."""
         counts = self._counts(tuple(fair_share.weights))
-        return self._claimed(fair_share.priority_share(rows, counts, present, time.monotonic()))
+        return self._claimed(fair_share, fair_share.priority_share(most, counts, present, time.monotonic()))
 
     def _counts(self, lanes: Sequence[str]) -> dict[str, int]:
         answers = self._link.receive_many(2 * len(lanes))
         return {lane: _waiting(*answers[2 * index : 2 * index + 2]) for index, lane in enumerate(lanes)}
 
-    def _claimed(self, shares: Mapping[str, int]) -> list[Entry]:
+    def _claimed(self, fair_share: FairShare, shares: Mapping[str, int]) -> list[Entry]:
         claimed: list[Entry] = []
         if shares:
             works = {lane: keys.work(self._model, lane) for lane in shares}
             self._link.send(*((*self._claim, count, "STREAMS", works[lane], b">") for lane, count in shares.items()))
             for lane, answer in zip(shares, self._link.receive_many(len(shares)), strict=True):
                 if not isinstance(answer, ServerError):  # one lane's fault is not the others'
-                    claimed += entries(answer, lane)
+                    claimed += entries(answer, lane, fair_share.expected(lane))
         return claimed
 
     def _wait(self, lanes: Sequence[str]) -> list[Entry]:

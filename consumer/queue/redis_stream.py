@@ -21,7 +21,8 @@ from shared.wire.reply_portion import Portion
 from . import switch_turn
 from .fair_share import FairShare
 from .interface import FUTURE_MS, NO_ROOM, Claim, Completion, Dead, Depth, Entry, StreamDown, StreamGone
-from .redis_lanes import LaneReader, depth, entries, milliseconds
+from .lane_costs import LaneCosts
+from .redis_lanes import LaneReader, by_lane, depth, entries, milliseconds
 from .redis_records import RedisRecords
 from .redis_terminations import TerminationsReader
 
@@ -49,7 +50,8 @@ class RedisStream:
         self._client = connect(settings.redis_address, settings.socket_timeout_s, settings.redis_ping_s, is_spared=True)
         self._links = tuple(SyncLink(self._client) for _ in range(6))
         self._reading, self._committing, self._beating, self._keeping, self._listening, emitting = self._links
-        self._fair_share = FairShare({MAIN: 1.0})
+        self._costs = LaneCosts()
+        self._fair_share = FairShare({MAIN: 1.0}, self._costs)
         self._lanes = LaneReader(self._reading, model, worker, settings.block_ms)
         self._terminations = TerminationsReader(self._listening, model, settings.block_ms)
         self.records = RedisRecords(emitting, model, worker, settings, self._loaded, self._client)
@@ -77,17 +79,21 @@ class RedisStream:
         """See the interface."""
         return len(self._fair_share.weights) > 1
 
-    def read_priority(self, rows: int, present: Mapping[str, int]) -> list[Entry]:
+    def read_priority(self, most: float, present: Mapping[str, float]) -> list[Entry]:
         """See the interface."""
         fair_share = self._fair_share
         if self._claimed_after or len(fair_share.weights) == 1:
             return []
         try:
             self._guard(lambda: self._reading.send(*self._lanes.look(tuple(fair_share.weights))))
-            return self._guard(lambda: self._lanes.take_priority(fair_share, rows, present))
+            return self._guard(lambda: self._lanes.take_priority(fair_share, most, present))
         except StreamDown:
             self._note_lost_answer()
             raise
+
+    def charge(self, entry: Entry, cost: float) -> None:
+        """See the interface."""
+        self._costs.charge(entry.lane, cost, entry.charged)
 
     def _note_lost_answer(self) -> None:
         self._claimed_after = dict.fromkeys(self._fair_share.weights, b"0-0")
@@ -188,8 +194,8 @@ class RedisStream:
         return self._statuses(answers, (one.lane for one in completions))
 
     def _commits(self, completions: Sequence[Completion]) -> dict[str, functions.Command]:
-        by_lane = _by_lane(completions, attrgetter("lane"))
-        return {lane: functions.commit(self._work_of(lane), self._stream_ms, some) for lane, some in by_lane.items()}
+        found = by_lane(completions, attrgetter("lane"))
+        return {lane: functions.commit(self._work_of(lane), self._stream_ms, some) for lane, some in found.items()}
 
     def _statuses(self, answers: Mapping[str, Iterable[Any]], lanes: Iterable[str]) -> list[int]:
         """Put what was answered for each lane in the order of the items, of which these are the lanes."""
@@ -208,7 +214,7 @@ class RedisStream:
         """See the interface."""
         answers = {
             lane: self._call(self._reading, functions.answered(self._work_of(lane), self._stream_ms, some))
-            for lane, some in _by_lane(completions, attrgetter("lane")).items()
+            for lane, some in by_lane(completions, attrgetter("lane")).items()
         }
         return [status == 1 for status in self._statuses(answers, (one.lane for one in completions))]
 
@@ -216,7 +222,7 @@ class RedisStream:
         """See the interface."""
         answers = {
             lane: self._call(None, functions.dead(self._work_of(lane), self._stream_ms, some))
-            for lane, some in _by_lane(dead, attrgetter("completion.lane")).items()
+            for lane, some in by_lane(dead, attrgetter("completion.lane")).items()
         }
         return self._statuses(answers, (one.completion.lane for one in dead))
 
@@ -260,7 +266,7 @@ class RedisStream:
         weights = {name: one.weight for name, one in table.items()}
         if weights != self._fair_share.weights:
             log.info("Lanes and their weights: %s.", ", ".join(f"{name} {one:g}" for name, one in weights.items()))
-            self._fair_share = FairShare(weights)
+            self._fair_share = FairShare(weights, self._costs)
 
     def _make_lanes_anew(self) -> None:
         """Give what is in the lanes ids of now: with ids of before the clock was set back they would be dead letters.
@@ -386,10 +392,3 @@ class RedisStream:
             if isinstance(error, ServerError) and str(error).startswith(("NOGROUP", "UNBLOCKED")):
                 raise StreamGone(str(error)) from error
             raise StreamDown(told(error)) from error
-
-
-def _by_lane(items: Iterable[T], lane_of: Callable[[T], str]) -> dict[str, list[T]]:
-    found: dict[str, list[T]] = {}
-    for one in items:
-        found.setdefault(lane_of(one), []).append(one)
-    return found

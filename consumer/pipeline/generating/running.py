@@ -64,6 +64,11 @@ class Running:
         """Say whether it was unproven and has gone far enough."""
         return self.is_unproven and self.made >= PROVEN_TOKENS
 
+    @property
+    def cost(self) -> int:
+        """Tokens that the device has worked on in this attempt: those of the prompt, and those that it made."""
+        return len(self.row.sequence.prompt) + self.made
+
     def generated(self, finish: str, frames: int, ended: str = "") -> Generated:
         """Return the whole answer."""
         text = "".join(self.texts)

@@ -187,6 +187,7 @@ class StepExecutor:
     def _cancel(self, one: Running) -> None:
         self._running.pop(one.name, None)
         self._engine.cancel(one.name)
+        self._context.stream.charge(one.item.entry, one.cost)
         self._until_s = longest(self._running.values())
 
     def _fail(self, one: Running, error: RequestError, replies: StreamReplies) -> None:
@@ -243,6 +244,7 @@ class StepExecutor:
             self._fail(one, step.error or RequestError(MODEL_ERROR, "The model failed on this input."), replies)
             return
         self._running.pop(one.name)
+        self._context.stream.charge(one.item.entry, one.cost)
         self._until_s = longest(self._running.values())
         finish = step.finish.value if step.finish is not None else ""
         self._meter.ended(one, finish, now_s)

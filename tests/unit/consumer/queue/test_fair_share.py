@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from consumer.batching.batcher import Batcher
 from consumer.batching.cost import BatchCost
 from consumer.batching.load import ONE, Load, RowBudget
-from consumer.queue.fair_share import FairShare, Lanes, Unclaimed
+from consumer.queue.deficit_round_robin import Lanes, Unclaimed
+from consumer.queue.fair_share import FairShare
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])
 WEIGHTS = st.dictionaries(NAMES, st.floats(0.01, 100.0), min_size=1)
