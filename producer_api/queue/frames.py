@@ -47,7 +47,7 @@ class FrameReader:
             log.debug("A hint with frames cannot be read: %s", error)
             return False
         for frame in frames:
-            for pending in self._pending_replies.of(frame.id):
+            for pending in tuple(self._pending_replies.of(frame.id)):  # one may leave on taking it
                 if pending.parts is not None and not _deliver(pending, frame):
                     self.behind.add(pending)
         return bool(self.behind)

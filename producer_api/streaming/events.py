@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from shared.wire.frames import Frame
 from shared.wire.messages import Reply
-from shared.wire.outcomes import OVERLOADED, RequestError
+from shared.wire.outcomes import OVERLOADED, RequestError, malformed
 
 PING_S: Final = 15.0
 """After so long without an event a comment is sent: proxies end connections on which nothing happens."""
@@ -49,10 +49,12 @@ class Streaming(Struct, frozen=True):
 
     Attributes:
         after: number of the last frame that it has, None if it has nothing yet.
+        sent: characters that it has.
     """
 
     writer: EventWriter
     after: int | None = None
+    sent: int = 0
 
 
 class EventStream:
@@ -60,7 +62,7 @@ class EventStream:
 
     Args:
         opened: called once, when the first bytes can be sent.
-        too_slow: called once if the client reads so slowly that its answer ends.
+        broken: called once if it cannot go on: the client reads too slowly, or has never had what it says it has.
 
     Attributes:
         next_seq: see the interface.
@@ -72,13 +74,15 @@ class EventStream:
         self,
         streaming: Streaming,
         opened: Callable[[EventStream], None],
-        too_slow: Callable[[RequestError], None],
+        broken: Callable[[RequestError], None],
     ) -> None:
-        self._writer, self._opened, self._too_slow = streaming.writer, opened, too_slow
+        self._writer, self._opened, self._broken = streaming.writer, opened, broken
         self.is_open = self.has_ended = False
         self._buffer, self._size_bytes = list[bytes](), 0
         self._news = asyncio.Event()
-        self.next_seq = 0 if streaming.after is None else streaming.after + 1
+        # Frames that the client has are looked at again: only they say whether it is right about them.
+        self.next_seq = self._seen = 0
+        self._lacks_from, self._sent = (0 if streaming.after is None else streaming.after + 1), streaming.sent
 
     def admitted(self, *, joined: bool) -> None:
         """See the interface."""
@@ -89,6 +93,9 @@ class EventStream:
         """See the interface."""
         if self.has_ended:
             return
+        if frame.seq < self._lacks_from:
+            self._look_again(frame)
+            return
         self._open()
         self._put(self._writer.part(frame))
         if self._size_bytes > MOST_BUFFERED_BYTES:
@@ -96,10 +103,16 @@ class EventStream:
             error = RequestError(OVERLOADED, message)
             self._put(self._writer.error(error))
             self.has_ended = True
-            self._too_slow(error)
+            self._broken(error)
 
     def end(self, reply: Reply) -> None:
-        """Send what is missing of the whole answer, and end."""
+        """Send what is missing of the whole answer, and end.
+
+        Raises:
+            RequestError: ``MALFORMED``: the answer never had the event that the client names.
+        """
+        if self.next_seq < self._lacks_from and not _has(reply, self._lacks_from, self._sent):
+            raise _never_had()
         self._open()
         self._put(self._writer.end(reply))
         self.has_ended = True
@@ -109,6 +122,13 @@ class EventStream:
         if not self.has_ended:
             self.has_ended = True
             self._put(self._writer.error(error))
+
+    def _look_again(self, frame: Frame) -> None:
+        """Take a frame that the client has; after the last of them their texts together are what it has."""
+        self._seen += len(frame.text)
+        if frame.seq == self._lacks_from - 1 and self._seen != self._sent:
+            self.has_ended = True
+            self._broken(_never_had())
 
     def _open(self) -> None:
         if not self.is_open:
@@ -137,3 +157,15 @@ class EventStream:
                 yield events
             if is_last:
                 return
+
+
+def _has(reply: Reply, frames: int, characters: int) -> bool:
+    """Say whether an answer has so many frames and characters."""
+    generated = reply.generated
+    if generated is None or not generated.choices:
+        return True  # whoever encodes it says what is wrong
+    return frames <= max(1, generated.frames) and characters <= len(generated.choices[0].text)
+
+
+def _never_had() -> RequestError:
+    return malformed("Last-Event-ID is not the id of an event of this answer.", "Last-Event-ID")

@@ -155,7 +155,7 @@ class Exchange(Lifetime):
         if self._held_s:
             request = time_left(request, self._held_s)
         if decoded.streaming is not None and self._stream is None:
-            self._stream = EventStream(decoded.streaming, self._opened, self._fail)
+            self._stream = EventStream(decoded.streaming, self._opened, self._broken)
             if decoded.streaming.after is not None:
                 find = partial(found_again, self._context.queue, self.model, self.request_id, self.head.lane)
                 self._begin(find, lambda _: self._submit(decoded))
@@ -182,6 +182,11 @@ class Exchange(Lifetime):
     def _opened(self, stream: EventStream) -> None:
         if not self.closed:
             self._respond(self, response_of(stream, self.request_id))
+
+    def _broken(self, error: RequestError) -> None:
+        """End a stream that cannot go on, whatever its model still says."""
+        self.stop()
+        self._fail(error)
 
     def _put_off(self, decoded: Decoded, later: LaterRequests) -> None:
         """Have it answered later."""
@@ -240,7 +245,6 @@ class Exchange(Lifetime):
         if self.closed:
             log.error("Sending a response failed.", exc_info=error, extra=self._about())
         elif self._stream is not None and self._stream.is_open:
-            self.stop()
             self.refuse(error)
             self._stream.fail(error if isinstance(error, RequestError) else internal_error())
         else:

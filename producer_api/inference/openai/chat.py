@@ -41,6 +41,7 @@ PATH: Final = "/v1/chat/completions"
 MOST_MESSAGES: Final = 4096
 
 _CHUNK: Final = "chat.completion.chunk"
+_MEMBERS: Final = {"prompt": "messages", "schema": "response_format"}
 
 
 class TextPart(Struct, frozen=True, forbid_unknown_fields=True):
@@ -206,6 +207,10 @@ class Chat(NamedModelCodec):
         made = (writing.id, "chat.completion", writing.created_s, writing.model, [one], usage_of(generated))
         return Response(200, JSON, json_encoder.encode(ChatCompletion(*made, remark_of(generated))))
 
+    def error(self, error: RequestError) -> Response:
+        """See the interface."""
+        return errors.encoded(errors.renamed(error, _MEMBERS))
+
 
 CHAT: Final = Chat()
 
@@ -244,7 +249,7 @@ class ChatWriter:
 
     def error(self, error: RequestError) -> bytes:
         """See the interface."""
-        return event(errors.OpenAIError(errors.detail_of(error)))
+        return event(errors.OpenAIError(errors.detail_of(errors.renamed(error, _MEMBERS))))
 
     def _text(self, text: str, logprobs: Sequence[TokenLogprob], place: str) -> bytes:
         most, told = self._writing.top_logprobs, None

@@ -30,6 +30,7 @@ PATH: Final = "/v1/completions"
 DEFAULT_MAX_TOKENS: Final = 16
 """OpenAI's, of this path only."""
 
+_MEMBERS: Final = {"tokens": "prompt"}
 _TOKEN = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 
 
@@ -114,6 +115,10 @@ class Completions(NamedModelCodec):
         made = (writing.id, "text_completion", writing.created_s, writing.model, [one], usage_of(generated))
         return Response(200, JSON, json_encoder.encode(Completion(*made, remark_of(generated))))
 
+    def error(self, error: RequestError) -> Response:
+        """See the interface."""
+        return errors.encoded(errors.renamed(error, _MEMBERS))
+
 
 COMPLETIONS: Final = Completions()
 
@@ -152,7 +157,7 @@ class CompletionWriter:
 
     def error(self, error: RequestError) -> bytes:
         """See the interface."""
-        return event(errors.OpenAIError(errors.detail_of(error)))
+        return event(errors.OpenAIError(errors.detail_of(errors.renamed(error, _MEMBERS))))
 
     def _text(self, text: str, logprobs: Sequence[TokenLogprob], offset: int, place: str) -> bytes:
         told = _logprobs(logprobs, offset, self._writing.top_logprobs)

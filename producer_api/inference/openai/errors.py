@@ -7,6 +7,7 @@ clients choose the class of the exception by the status.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from msgspec import Struct
@@ -72,6 +73,16 @@ def of_member(error: RequestError, member: str) -> RequestError:
     found = _PLACE.match(error.field or "")
     if found is not None:
         error.field = member + (found[1] or "")
+    return error
+
+
+def renamed(error: RequestError, members: Mapping[str, str]) -> RequestError:
+    """Return an error about a parameter of the model with the name that it has in the request.
+
+    Args:
+        members: names in the request by those that the model knows.
+    """
+    error.field = members.get(error.field or "", error.field)
     return error
 
 

@@ -6,7 +6,7 @@ https://platform.openai.com/docs/api-reference/responses-streaming.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -16,7 +16,7 @@ from shared.wire.generated import Generated
 from shared.wire.messages import Reply
 from shared.wire.outcomes import RequestError
 
-from .errors import detail_of
+from .errors import detail_of, renamed
 from .generated import Progress, generated_of
 from .sampling import Writing
 
@@ -59,6 +59,10 @@ class ResponseUsage(Struct, frozen=True):
     total_tokens: int
     input_tokens_details: CachedTokens = CachedTokens()
     output_tokens_details: ReasoningTokens = ReasoningTokens()
+
+
+MEMBERS: Final = {"prompt": "input", "messages": "input", "max_tokens": "max_output_tokens", "schema": "text.format"}
+"""Names of the model's parameters in a request."""
 
 
 class Incomplete(Struct, frozen=True):
@@ -158,7 +162,7 @@ class ResponseWriter:
 
     def error(self, error: RequestError) -> bytes:
         """See the interface."""
-        detail = detail_of(error)
+        detail = detail_of(renamed(error, MEMBERS))
         return self._event("error", code=detail.code, message=detail.message, param=detail.param)
 
     def _delta(self, text: str, place: str) -> bytes:

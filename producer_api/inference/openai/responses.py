@@ -19,11 +19,12 @@ from producer_api.inference.negotiation import JSON
 from producer_api.parsing.steps import Steps
 from shared.state.cards import Card
 from shared.wire.messages import Reply
-from shared.wire.outcomes import invalid
+from shared.wire.outcomes import RequestError, invalid
 
 from .documents import NamedModelCodec, decoded
+from .errors import encoded, renamed
 from .generated import generated_of
-from .response_events import OutputText, ResponseWriter, finished
+from .response_events import MEMBERS, OutputText, ResponseWriter, finished
 from .sampling import ANY_OBJECT, Clock, Sampled, Writing, check_size, decoded_of, schema_of
 
 PATH: Final = "/v1/responses"
@@ -128,6 +129,10 @@ class Responses(NamedModelCodec):
         generated, choice = generated_of(reply)
         answer = finished(asked, generated, [OutputText("output_text", choice.text)])
         return Response(200, JSON, json_encoder.encode(answer))
+
+    def error(self, error: RequestError) -> Response:
+        """See the interface."""
+        return encoded(renamed(error, MEMBERS))
 
 
 RESPONSES: Final = Responses()

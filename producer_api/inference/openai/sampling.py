@@ -155,7 +155,7 @@ def decoded_of(
     streaming = None
     if asked.stream:
         after, sent = _last_event(head)
-        streaming = Streaming(writer(msgspec.structs.replace(writing, sent=sent)), after)
+        streaming = Streaming(writer(msgspec.structs.replace(writing, sent=sent)), after, sent)
     return Decoded(request, True, asked=writing, run_ms=run_ms, streaming=streaming)
 
 

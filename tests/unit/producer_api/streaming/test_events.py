@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+
 from producer_api.inference.openai.chat import ChatWriter
 from producer_api.inference.openai.sampling import Writing
 from producer_api.streaming import events
@@ -24,8 +26,8 @@ class Made:
     def __init__(self, after: int | None = None, sent: int = 0) -> None:
         writer = ChatWriter(Writing("chatcmpl-a", "m", 7, None, includes_usage=False, sent=sent))
         self.opened: list[EventStream] = []
-        self.slow: list[RequestError] = []
-        self.stream = EventStream(Streaming(writer, after), self.opened.append, self.slow.append)
+        self.broken: list[RequestError] = []
+        self.stream = EventStream(Streaming(writer, after, sent), self.opened.append, self.broken.append)
 
     async def rest(self) -> bytes:
         """All events until the end."""
@@ -87,10 +89,38 @@ def test_the_reply_has_what_the_frames_lack() -> None:
 def test_one_who_has_a_part_gets_the_rest() -> None:
     async def main() -> None:
         made = Made(after=0, sent=2)
-        assert made.stream.next_seq == 1
+        made.stream.frame(frame(0, "Hi"))
+        assert not made.opened  # it is only looked at
         made.stream.end(reply("Hi you!"))
         text = await made.rest()
         assert b"assistant" not in text and b'"content":" you!"' in text
+        stored = Made(after=0, sent=2)
+        stored.stream.end(reply("Hi you!"))  # without any of its frames
+        assert await stored.rest() == text
+
+    run(main)
+
+
+@pytest.mark.parametrize(("after", "sent"), [(0, 1), (0, 7), (1, 2), (1, 8)])
+def test_one_who_never_had_what_it_says_is_refused(after: int, sent: int) -> None:
+    async def main() -> None:
+        made = Made(after, sent)
+        for seq, text in enumerate(("Hi", " you!", " And you?")):
+            made.stream.frame(frame(seq, text))
+        [error] = made.broken
+        assert (error.outcome.code, error.field) == ("malformed", "Last-Event-ID")
+        assert not made.opened  # so the status says it, too
+
+    run(main)
+
+
+@pytest.mark.parametrize(("after", "sent"), [(2, 7), (9, 2), (1, 8)])
+def test_one_who_never_had_what_it_says_is_refused_by_the_whole_answer(after: int, sent: int) -> None:
+    async def main() -> None:
+        made = Made(after, sent)
+        with pytest.raises(RequestError, match="not the id of an event"):
+            made.stream.end(reply("Hi you!"))
+        assert not made.opened
 
     run(main)
 
@@ -151,7 +181,7 @@ def test_a_client_that_takes_nothing_ends_with_an_error(monkeypatch: Any) -> Non
         made = Made()
         for seq in range(100):
             made.stream.frame(frame(seq, "word "))
-        [error] = made.slow
+        [error] = made.broken
         assert error.outcome.code == "overloaded"
         assert len(text := await made.rest()) < 3000 and b"reads too slowly" in text
 
