@@ -35,7 +35,17 @@ from .generated import (
     remark_of,
     usage_of,
 )
-from .sampling import ANY_OBJECT, Clock, Sampled, Writing, check_size, check_supported, decoded_of, schema_of
+from .sampling import (
+    ANY_OBJECT,
+    Clock,
+    MostTokens,
+    Sampled,
+    Writing,
+    check_size,
+    check_supported,
+    decoded_of,
+    schema_of,
+)
 
 PATH: Final = "/v1/chat/completions"
 MOST_MESSAGES: Final = 4096
@@ -77,16 +87,17 @@ class ResponseFormat(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ChatRequest(Sampled, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A request. ``user``, ``metadata``, ``store`` and ``service_tier`` are ignored."""
+    """A request. Ignored are ``user``, ``metadata``, ``store``, ``service_tier`` and what helps others' caches."""
 
     messages: Annotated[list[Message], Meta(min_length=1, max_length=MOST_MESSAGES)]
-    max_completion_tokens: Annotated[int, Meta(ge=1)] | None = None
+    max_completion_tokens: MostTokens | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
     tools: list[Any] | None = None
     tool_choice: Any = None
     parallel_tool_calls: bool | None = None
+    modalities: list[Literal["text"]] | None = None
     metadata: dict[str, str] | None = None
     store: bool | None = None
     service_tier: str | None = None

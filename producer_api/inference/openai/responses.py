@@ -25,7 +25,7 @@ from .documents import NamedModelCodec, decoded
 from .errors import encoded, renamed
 from .generated import generated_of
 from .response_events import MEMBERS, OutputText, ResponseWriter, finished
-from .sampling import ANY_OBJECT, Clock, Sampled, Writing, check_size, decoded_of, schema_of
+from .sampling import ANY_OBJECT, Clock, MostTokens, Sampled, Writing, check_size, decoded_of, schema_of
 
 PATH: Final = "/v1/responses"
 MOST_MESSAGES: Final = 4096
@@ -71,16 +71,22 @@ class ResponseRequest(Struct, frozen=True, forbid_unknown_fields=True):
     model: str
     input: str | list[InputMessage]
     instructions: str | None = None
-    max_output_tokens: Annotated[int, Meta(ge=1)] | None = None
+    max_output_tokens: MostTokens | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
     stream: bool | None = None
     text: TextOptions | None = None
     tools: list[Any] | None = None
+    tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
+    truncation: Literal["disabled"] | None = None
+    include: list[str] | None = None
     previous_response_id: str | None = None
     background: bool | None = None
     metadata: dict[str, str] | None = None
     user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
     store: bool | None = None
     service_tier: str | None = None
 
@@ -107,9 +113,11 @@ class Responses(NamedModelCodec):
         """See the interface."""
         check_size(body)
         asked = decoded(body, _decoder)
-        for name in ("tools", "previous_response_id", "background"):
+        for name in ("tools", "previous_response_id", "background", "include"):
             if getattr(asked, name):
                 raise invalid(f"{name} is not supported.", name)
+        if asked.tool_choice not in (None, "none", "auto"):
+            raise invalid("Tools are not supported.", "tool_choice")
         sampled = Sampled(
             model=asked.model,
             max_tokens=asked.max_output_tokens,

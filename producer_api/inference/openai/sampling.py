@@ -25,6 +25,7 @@ from .documents import decoded
 MOST_BYTES: Final = 4 * 1024 * 1024
 """Of a request: it is decoded at once."""
 
+MOST_NUMBER: Final = 2**31 - 1
 MOST_STOPS: Final = 4
 MOST_SEED: Final = 2**64 - 1
 _EVENT_ID: Final = re.compile(rb"(\d{1,9})\.(\d{1,9})\Z")
@@ -36,6 +37,7 @@ ANY_OBJECT: Final[Mapping[str, Any]] = {"type": "object"}
 _schemas: Final = msgspec.json.Decoder(dict[str, Any])
 
 Clock = Callable[[], float]
+MostTokens = Annotated[int, Meta(ge=1, le=MOST_NUMBER)]
 
 
 class StreamOptions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,10 +51,10 @@ class Sampled(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Members that both kinds of requests have."""
 
     model: str
-    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    max_tokens: MostTokens | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Meta(ge=0)] | None = None
+    top_k: Annotated[int, Meta(ge=0, le=MOST_NUMBER)] | None = None
     stop: str | list[str] | None = None
     seed: int | None = None
     stream: bool | None = None
@@ -62,6 +64,8 @@ class Sampled(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     frequency_penalty: float | None = None
     logit_bias: dict[str, float] | None = None
     user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
 
 
 class Writing(Struct, frozen=True):

@@ -39,6 +39,7 @@ class Events:
         self._answer = self._connection.getresponse()
         self.status, self.last_id, self.text = self._answer.status, "", ""
         self.finish: str | None = None
+        self.request_id = self._answer.headers["x-request-id"]
         OPEN.append(self)
 
     def error(self) -> Any:
