@@ -126,10 +126,11 @@ def lag(chosen: argparse.Namespace) -> None:
     slots, step_ms = chosen.streams, 1000 / chosen.rate
     table = f'architecture = "null"\noptions = {{ slots = {slots}, step_ms = {step_ms:.3f} }}'
     with running(table, "tests.perf.programs.timed_generator") as place:
-        readers, cores = asyncio.run(_lag(place, chosen))
-    lags, made, firsts = [], set[float](), []
+        readers, spent_s, window = asyncio.run(_lag(place, chosen))
+    lags, arrivals, made, firsts = [], list[float](), set[float](), []
     for reader in readers:
         times = [(at, int(found)) for at, data in reader.came for found in TIME.findall(data)]
+        arrivals += [at for at, _ in times]
         made.update(found / 1e6 for _, found in times)
         firsts.append((reader.sent_s, times[0][0]))
         lags += [(at - found / 1e6) * 1000 for at, found in times[int(WARM_S * chosen.rate) :]]
@@ -138,12 +139,15 @@ def lag(chosen: argparse.Namespace) -> None:
     lags.sort()
     print(f"{chosen.streams} streams, {chosen.rate} frames/s each: {len(lags)} events")
     print(f"lag p50 {_share(lags, 0.5):.1f} ms, p99 {_share(lags, 0.99):.1f} ms, worst {lags[-1]:.1f} ms")
-    print("cores: " + ", ".join(f"{name} {share:.2f}" for name, share in cores.items()))
-    print(f"together {sum(cores.values()):.2f}")
+    events, took_s = sum(window[0] <= at <= window[1] for at in arrivals), window[1] - window[0]
+    for name, seconds in (*spent_s.items(), ("together", sum(spent_s.values()))):
+        print(f"{name}: {seconds / took_s:.2f} cores, {seconds / events * 1e6:.0f} µs for each of {events} events")
     print(f"time to first token added: median {_share(added, 0.5):.1f} ms, mean {statistics.fmean(added):.1f} ms")
 
 
-async def _lag(place: Running, chosen: argparse.Namespace) -> tuple[list[Reader], dict[str, float]]:
+async def _lag(
+    place: Running, chosen: argparse.Namespace
+) -> tuple[list[Reader], dict[str, float], tuple[float, float]]:
     count = int(chosen.rate * (chosen.seconds + 2 * WARM_S))
     document = {
         "model": place.model,
@@ -160,9 +164,9 @@ async def _lag(place: Running, chosen: argparse.Namespace) -> tuple[list[Reader]
     await asyncio.sleep(WARM_S / 2)
     before, begun_s = place.cpu_s(), monotonic()
     await asyncio.sleep(chosen.seconds)
-    took_s, after = monotonic() - begun_s, place.cpu_s()
+    ended_s, after = monotonic(), place.cpu_s()
     await asyncio.gather(*(reader.ended for reader in readers))
-    return readers, {name: (after[name] - before[name]) / took_s for name in before}
+    return readers, {name: after[name] - before[name] for name in before}, (begun_s, ended_s)
 
 
 def _alone(steps: Sequence[float], sent_s: float) -> float:
