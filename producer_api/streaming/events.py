@@ -79,7 +79,7 @@ class EventStream:
         self._writer, self._opened, self._broken = streaming.writer, opened, broken
         self.is_open = self.has_ended = False
         self._buffer, self._size_bytes = list[bytes](), 0
-        self._news = asyncio.Event()
+        self._reader: asyncio.Future[None] | None = None
         # Frames that the client has are looked at again: only they say whether it is right about them.
         self.next_seq = self._seen = 0
         self._lacks_from, self._sent = (0 if streaming.after is None else streaming.after + 1), streaming.sent
@@ -139,24 +139,51 @@ class EventStream:
     def _put(self, events: bytes) -> None:
         self._buffer.append(events)
         self._size_bytes += len(events)
-        self._news.set()
+        reader = self._reader
+        if reader is not None:
+            self._reader = None
+            if not reader.done():
+                reader.set_result(None)
 
     async def events(self, ping_s: float = PING_S) -> AsyncIterator[bytes]:
         """Go through the events, all that wait at a time, as fast as they are taken."""
-        while True:
-            try:
-                async with asyncio.timeout(ping_s):
-                    await self._news.wait()
-            except TimeoutError:
-                yield PING
-                continue
-            self._news.clear()
-            is_last = self.has_ended
-            events, self._buffer, self._size_bytes = b"".join(self._buffer), [], 0
-            if events:
-                yield events
-            if is_last:
-                return
+        loop = asyncio.get_running_loop()
+        silence = _Silence(loop, ping_s, lambda: self._put(PING))
+        try:
+            while True:
+                if not self._buffer:
+                    self._reader = loop.create_future()
+                    await self._reader
+                is_last = self.has_ended
+                events, self._buffer, self._size_bytes = b"".join(self._buffer), [], 0
+                silence.broken_s = loop.time()
+                if events:
+                    yield events
+                if is_last:
+                    return
+        finally:
+            silence.timer.cancel()
+
+
+class _Silence:
+    """Says when nothing has been sent for a while, with one timer for many events: each would take one of its own.
+
+    Attributes:
+        broken_s: when something was sent last, by the loop's clock.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, limit_s: float, over: Callable[[], None]) -> None:
+        self._loop, self._limit_s, self._over = loop, limit_s, over
+        self.broken_s = loop.time()
+        self.timer = loop.call_later(limit_s, self._look)
+
+    def _look(self) -> None:
+        now_s = self._loop.time()
+        left_s = self.broken_s + self._limit_s - now_s
+        if left_s <= 0:
+            self.broken_s, left_s = now_s, self._limit_s
+            self._over()
+        self.timer = self._loop.call_later(left_s, self._look)
 
 
 def _has(reply: Reply, frames: int, characters: int) -> bool:

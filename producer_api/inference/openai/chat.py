@@ -230,9 +230,12 @@ class ChatWriter:
     """Encodes the events of an answer; see :class:`producer_api.streaming.events.EventWriter`."""
 
     def __init__(self, writing: Writing) -> None:
-        self._writing, self._progress, self._seq = writing, Progress(writing.sent), 0
+        self._writing, self._progress = writing, Progress(writing.sent)
         self._is_resumed = writing.sent > 0
         self._usage: UnsetType | None = None if writing.includes_usage else UNSET
+        # All events of a text are the same but for it: encoding them whole would be half of what an event takes.
+        sample = self._event([ChatChunkChoice(0, ChatDelta(content=""))])
+        self._head, self._tail = sample.split(b'"content":""', 1)
 
     def begin(self) -> bytes:
         """See the interface: the role comes first."""
@@ -240,9 +243,13 @@ class ChatWriter:
 
     def part(self, frame: Frame) -> bytes:
         """See the interface."""
-        self._seq = frame.seq
         self._progress.part(frame.text, frame.logprobs)
-        if not frame.text and not (frame.logprobs and self._writing.top_logprobs is not None):
+        if self._writing.top_logprobs is None:
+            if not frame.text:
+                return b""
+            text, sent = json_encoder.encode(frame.text), self._progress.sent
+            return b'id: %d.%d\n%b"content":%b%b' % (frame.seq, sent, self._head, text, self._tail)
+        if not frame.text and not frame.logprobs:
             return b""
         return self._text(frame.text, frame.logprobs, f"{frame.seq}.{self._progress.sent}")
 
