@@ -17,7 +17,7 @@ from producer_api.inference.encoding import json_encoder
 from producer_api.inference.negotiation import JSON
 from producer_api.parsing.steps import Steps
 from shared.state.cards import Card
-from shared.wire.frames import Frame, TokenLogprob
+from shared.wire.frames import Frame, Logprob, TokenLogprob
 from shared.wire.messages import Reply
 from shared.wire.outcomes import RequestError, invalid
 
@@ -202,6 +202,14 @@ def _source(asked: CompletionRequest) -> dict[str, Any]:
     return {"tokens": tuple(prompt)}
 
 
+def _by_text(top: Sequence[Logprob]) -> dict[str, float]:
+    """Return the likeliest tokens by what they say; of several that say the same, the likeliest."""
+    found: dict[str, float] = {}
+    for _, text, logprob in top:
+        found.setdefault(text, logprob)
+    return found
+
+
 def _logprobs(logprobs: Sequence[TokenLogprob], offset: int, most: int | None) -> CompletionLogprobs | None:
     if most is None:
         return None
@@ -212,6 +220,6 @@ def _logprobs(logprobs: Sequence[TokenLogprob], offset: int, most: int | None) -
     return CompletionLogprobs(
         [one.text for one in logprobs],
         [one.logprob for one in logprobs],
-        [{text: logprob for _, text, logprob in one.top[:most]} for one in logprobs],
+        [_by_text(one.top[:most]) for one in logprobs],
         offsets,
     )

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from producer_api.inference.codec import Decoded, Head, Limits, Response
 from producer_api.inference.encoding import json_encoder
@@ -54,7 +54,7 @@ class TextFormat(Struct, frozen=True, forbid_unknown_fields=True):
 
     type: Literal["text", "json_object", "json_schema"]
     name: str | None = None
-    schema: Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "object"})] | None = None
+    schema: Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "object"})] | UnsetType = UNSET
     description: str | None = None
     strict: bool | None = None
 
@@ -169,6 +169,6 @@ def _schema(options: TextOptions | None) -> Mapping[str, Any] | None:
         return None
     if wanted.type == "json_object":
         return ANY_OBJECT
-    if wanted.schema is None:
+    if wanted.schema is UNSET:
         raise invalid("A format of the type json_schema has a schema.", "text.format.schema")
     return schema_of(wanted.schema, "text.format.schema")

@@ -156,9 +156,10 @@ def decoded_of(
     except UnicodeEncodeError:
         raise malformed("The body is not valid JSON: a text has half of a surrogate pair.", "body") from None
     request = Request(generated_id, limits.default_timeout_ms, CONTENT_TYPE, body, traceparent=head.traceparent)
-    streaming = None
+    streaming, (after, sent) = None, _last_event(head)
+    if after is not None and not asked.stream:
+        raise malformed("Last-Event-ID is for streams: send stream, too.", "Last-Event-ID")
     if asked.stream:
-        after, sent = _last_event(head)
         streaming = Streaming(writer(msgspec.structs.replace(writing, sent=sent)), after, sent)
     return Decoded(request, True, asked=writing, run_ms=run_ms, streaming=streaming)
 

@@ -155,6 +155,13 @@ def test_a_reconnect_with_no_place(place: Place, given: str) -> None:
     assert stream.error()["param"] == "Last-Event-ID"
 
 
+def test_a_reconnect_without_a_stream(place: Place) -> None:
+    headers = {"Idempotency-Key": "no-stream", "Last-Event-ID": "0.1"}
+    answer = Events(place, asked(place.slow, 10, stream=False), headers)
+    assert answer.status == 400
+    assert answer.error()["param"] == "Last-Event-ID"
+
+
 def test_a_reconnect_after_the_answer_is_gone(place: Place, valkey_url: str) -> None:
     key = {"Idempotency-Key": f"gone-{place.slow}"}
     stream = Events(place, asked(place.slow, 20), key)

@@ -148,6 +148,8 @@ def test_what_changes_nothing_of_a_response_is_taken(place: Place, ignored: dict
         ({"include": ["reasoning.encrypted_content"]}, "include"),
         ({"conversation": "conv_1"}, "conversation"),
         ({"text": {"format": {"type": "json_object"}}}, "text.format"),
+        ({"text": {"format": {"type": "json_schema", "schema": {}}}}, "text.format"),
+        ({"text": {"format": {"type": "json_schema", "schema": 5}}}, "text.format.schema"),
     ],
 )
 def test_what_cannot_be_honoured_of_a_response_is_refused_by_name(

@@ -2,17 +2,21 @@
 
 How bodies in msgpack are written and read, and what excludes what: options of a JSON body are in it and not in the
 query, a request has an id or an idempotency key, and a header that says where the JSON of a body ends belongs to bodies
-with more behind it. This front end delivers no webhooks.
+with more behind it. Which model answers at a path whose body names one. This front end delivers no webhooks.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import msgpack
 import schemathesis
 from schemathesis.core.parameters import ParameterLocation
+
+MODELS: dict[str, str] = json.loads(os.environ.get("MODELS_BY_PATH", "{}"))
+"""Which model to ask at paths whose body names one."""
 
 KINDS = ("application/msgpack", "application/x-msgpack")
 
@@ -59,6 +63,8 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
             (case.headers or {}).pop(name, None)
         if case.media_type == "application/json":
             (case.headers or {}).pop("Inference-Header-Content-Length", None)
+    if _is_as_documented(case, ParameterLocation.BODY) and isinstance(case.body, dict) and case.path in MODELS:
+        case.body["model"] = MODELS[case.path]
 
 
 def _is_as_documented(case: Any, location: ParameterLocation) -> bool:

@@ -6,6 +6,7 @@ forbids is refused. Not found out so: whether an answer is right.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -72,26 +73,45 @@ include-path-regex = "^/v2/|:predict$"
 checks.positive_data_acceptance.expected-statuses = [400, {refused}]
 # Parts of the protocol that there are not.
 checks.not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", 501, 503, 504]
+
+# So it is for OpenAI's clients, and many members exclude each other.
+[[operations]]
+include-path-regex = "^/v1/(embeddings|chat/completions|completions|responses|files|batches)|rerank$|^/embed$"
+checks.positive_data_acceptance.expected-statuses = [400, {refused}]
 """
 
 
 @pytest.fixture(scope="module")
 def stack(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, list[str]]]:
-    """A front end, an echo and a classifier. The folder of results is there, so that every path does something."""
+    """A front end, an echo, a classifier, a model that embeds texts and one that generates them.
+
+    The folder of results is there, so that every path does something."""
     folder = tmp_path_factory.mktemp("openapi")
-    names = [f"echo-{os.getpid()}", f"labelled-{os.getpid()}"]
+    names = [f"{kind}-{os.getpid()}" for kind in ("echo", "labelled", "letters", "writer")]
     path = folder / "models.toml"
     entry = 'family = "python"\nentry = "tests.e2e.openapi.labelled:create"\n'
-    path.write_text(f'[models.{names[0]}]\nfamily = "echo"\n[models.{names[1]}]\n{entry}')
+    path.write_text(
+        f'[models.{names[0]}]\nfamily = "echo"\n[models.{names[1]}]\n{entry}'
+        f'[models.{names[2]}]\nfamily = "python"\nentry = "tests.e2e.openai.letters:create"\n'
+        f'[models.{names[3]}]\nfamily = "generate"\narchitecture = "null"\noptions = {{ context = 256 }}\n'
+    )
     with Stack(valkey_url, path, DATA_DIR=str(folder / "data"), RESULTS=str(folder / "results")) as stack:
         stack.start_front_end(MODELS=",".join(names), DEFAULT_MODEL=names[0])
         front = stack.latest
-        for name in names:
-            stack.start_consumer(name)
-        for name in names:
+        for consumer in [stack.begin_consumer(name) for name in names]:
+            consumer.until("Ready: ")
+        for name in names[:-1]:
             stack.wait(name)
         yield stack, names
         assert not [line for line in front.lines if "Traceback" in line or " ERROR " in line]
+
+
+def models_by_path(names: list[str]) -> dict[str, str]:
+    """Which model answers at the paths whose body names it."""
+    letters, writer = names[2:]
+    embedding = ("/v1/embeddings", "/embed", "/rerank", "/v1/rerank", "/v2/rerank")
+    generating = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
+    return {**dict.fromkeys(embedding, letters), **dict.fromkeys(generating, writer)}
 
 
 def check(stack: Stack, names: list[str], folder: Path, examples: int, *options: str) -> None:
@@ -101,7 +121,7 @@ def check(stack: Stack, names: list[str], folder: Path, examples: int, *options:
     ran = subprocess.run(
         [*RUN, "--config-file", str(config), "run", f"{stack.url}/openapi.json", "--no-color", *options],
         cwd=folder,
-        env=clean_environment(PYTHONPATH=str(ROOT)),
+        env=clean_environment(PYTHONPATH=str(ROOT), MODELS_BY_PATH=json.dumps(models_by_path(names))),
         capture_output=True,
         text=True,
         check=False,
