@@ -22,6 +22,7 @@ class Place:
         letters, pairs, writer, slow, single, echo: names of the models. The three in the middle repeat their prompt,
             byte by byte, ``slow`` and ``single`` with 20 ms between; ``single`` has one slot.
         slow_consumer: that of ``slow``.
+        counted: one that no consumer serves yet; it has one slot, and 0.3 s between steps.
     """
 
     stack: Stack
@@ -33,6 +34,7 @@ class Place:
     single: str
     echo: str
     slow_consumer: Process
+    counted: str
 
 
 @pytest.fixture(scope="package")
@@ -41,6 +43,7 @@ def place(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     folder, unique = tmp_path_factory.mktemp("openai"), secrets.token_hex(6)
     kinds = ("letters", "pairs", "writer", "slow", "single", "echo")
     letters, pairs, writer, slow, single, echo = names = tuple(f"test-{kind}-{unique}" for kind in kinds)
+    counted = f"test-counted-{unique}"
     models: Path = folder / "models.toml"
     models.write_text(
         f'[models.{letters}]\nfamily = "python"\nentry = "tests.e2e.openai.letters:create"\nmax_batch = 200\n'
@@ -49,6 +52,7 @@ def place(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         f'[models.{slow}]\nfamily = "generate"\narchitecture = "null"\noptions = {{ slots = 64, step_ms = 20 }}\n'
         f'[models.{single}]\nfamily = "generate"\narchitecture = "null"\noptions = {{ slots = 1, step_ms = 20 }}\n'
         f'[models.{echo}]\nfamily = "echo"\n'
+        f'[models.{counted}]\nfamily = "generate"\narchitecture = "null"\noptions = {{ slots = 1, step_ms = 300 }}\n'
     )
     with Stack(valkey_url, models, RESULTS=str(folder / "results"), LEASE_MS="1500") as stack:
         processes = [stack.begin_consumer(name) for name in names]
@@ -58,4 +62,4 @@ def place(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         for name in (letters, pairs, echo):
             stack.wait(name)
         with openai.OpenAI(base_url=f"{stack.url}/v1", api_key="none", max_retries=0) as client:
-            yield Place(stack, client, letters, pairs, writer, slow, single, echo, processes[3])
+            yield Place(stack, client, letters, pairs, writer, slow, single, echo, processes[3], counted)

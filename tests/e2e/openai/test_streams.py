@@ -14,6 +14,8 @@ import pytest
 
 from tests.e2e.openai.conftest import Place
 from tests.e2e.openai.test_chat import said
+from tests.e2e.stack import call
+from tests.helpers import eventually
 
 TEXT = "The sentence goes on. "
 
@@ -117,6 +119,25 @@ def test_a_client_that_leaves_frees_its_slot(place: Place) -> None:
         stream.next()
     stream.close()
     assert Events(place, asked(place.single, 5)).rest() == whole(5)
+
+
+def test_two_steps_after_a_client_has_left_its_slot_is_free(place: Place) -> None:
+    """A token is the number of its step; a step has nothing to do with how long anything takes here."""
+    place.stack.start_consumer(place.counted, "tests.e2e.openai.counting")
+    eventually(lambda: call(f"{place.stack.url}/v1/models/{place.counted}").status == 200)
+    for _ in range(2):
+        stream, waiting = Events(place, asked(place.counted, 4000)), list[Events]()
+        thread = threading.Thread(target=lambda to=waiting: to.append(Events(place, asked(place.counted, 1))))  # type: ignore[misc]
+        while len(stream.text.split()) < 2:
+            stream.next()
+        thread.start()
+        before = stream.text
+        while stream.text == before:
+            stream.next()
+        last = int(stream.text.split()[-1])
+        stream.close()
+        thread.join()
+        assert int(waiting[0].rest()) - last <= 3  # two steps more, and then its own
 
 
 def test_a_client_comes_again_and_goes_on(place: Place) -> None:

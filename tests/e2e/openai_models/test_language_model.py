@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.openai_models.conftest import Place
 
-pytestmark = pytest.mark.soak  # each consumer takes seconds to import transformers
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(300)]  # each consumer takes seconds to import transformers
 
 SCHEMA: Any = {
     "type": "object",

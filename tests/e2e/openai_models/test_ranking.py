@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.openai_models.conftest import Place
 from tests.e2e.stack import call
 
-pytestmark = pytest.mark.soak  # each consumer takes seconds to import transformers
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(300)]  # each consumer takes seconds to import transformers
 
 TEXTS = ["the dog sat on the mat", "a cat", "stock fell ?"]
 
