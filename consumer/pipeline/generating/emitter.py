@@ -113,7 +113,10 @@ class Emitter:
         return calls + [one.then for one in ended if one.then is not None]
 
     def _take_due(self) -> list[tuple[_Stream, Emission]]:
-        """Wait until something is due and take all that nearly is: they share a call."""
+        """Wait until something is due and take all that nearly is: they share a call.
+
+        First frames go before all others: somebody waits for them, and they would wait for hundreds.
+        """
         now_s = time.monotonic()
         due_s = min((one.outgoing.due_s() for one in self._streams.values()), default=float("inf"))
         wait_s = max(due_s, self._blocked_until_s) - now_s
@@ -122,9 +125,8 @@ class Emitter:
             return []
         batch: list[tuple[_Stream, Emission]] = []
         size = 0
-        for one in self._streams.values():
-            if one.outgoing.due_s() > now_s + SOON_S / 2:
-                continue
+        due = [one for one in self._streams.values() if one.outgoing.due_s() <= now_s + SOON_S / 2]
+        for one in [one for one in due if not one.outgoing.seq] or due:
             taken = one.outgoing.take(now_s)
             lane, entry_id = one.claim
             emission = Emission(

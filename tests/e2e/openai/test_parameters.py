@@ -70,7 +70,8 @@ def test_a_seed_decides_the_text(place: Place) -> None:
 
 def test_both_names_of_the_most_tokens(place: Place) -> None:
     for name in ("max_tokens", "max_completion_tokens"):
-        done = chat(place, **{name: 3})
+        most: Any = {name: 3}
+        done = chat(place, **most)
         assert (done.choices[0].message.content, done.usage.completion_tokens) == ("one", 3)
     with pytest.raises(openai.BadRequestError) as caught:
         chat(place, max_tokens=3, max_completion_tokens=4)

@@ -127,7 +127,7 @@ def test_two_steps_after_a_client_has_left_its_slot_is_free(place: Place) -> Non
     eventually(lambda: call(f"{place.stack.url}/v1/models/{place.counted}").status == 200)
     for _ in range(2):
         stream, waiting = Events(place, asked(place.counted, 4000)), list[Events]()
-        thread = threading.Thread(target=lambda to=waiting: to.append(Events(place, asked(place.counted, 1))))  # type: ignore[misc]
+        thread = threading.Thread(target=lambda to=waiting: to.append(Events(place, asked(place.counted, 1))))
         while len(stream.text.split()) < 2:
             stream.next()
         thread.start()

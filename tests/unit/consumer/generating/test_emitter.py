@@ -175,3 +175,17 @@ def test_what_waits_for_the_queue_runs_on_its_thread(bench: Bench) -> None:
     names: list[str] = []
     bench.emitter.soon(lambda: names.append(threading.current_thread().name))
     eventually(lambda: names == ["frames"])
+
+
+def test_a_first_frame_waits_for_no_others(bench: Bench) -> None:
+    old = [bench.begin(str(number)) for number in range(3)]
+    bench.add(*((one, "a") for one in old))
+    eventually(lambda: all(one.seq == 1 for one in old))
+    new = bench.begin("new")
+    bench.add(*((one, "b") for one in old), (new, "first"))
+    eventually(lambda: bench.records.texts("2") == ["a", "b"])
+    calls = [[one.request_id for one in call] for call in bench.records.calls]
+    assert calls[calls.index(["new"]) + 1 :] == [["0", "1", "2"]]
+    for name, one in zip(("0", "1", "2", "new"), (*old, new), strict=True):
+        bench.end(name, one)
+    eventually(lambda: len(bench.ended) == 4)
