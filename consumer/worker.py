@@ -22,6 +22,7 @@ from .loading.loader import Loader, Running
 from .loading.progress import Board
 from .metrics import ConsumerMetrics
 from .models.base import Model
+from .models.generate.generator import Generator
 from .models.load_errors import ModelCannotLoad
 from .models.model_errors import described
 from .pipeline.cancellations import CancellationListener
@@ -177,14 +178,12 @@ class Worker:
         assert running is not None
         assert model is not None
         self._heartbeat.beat_now()
-        log.info(
-            "Ready: %s on %s, policy %s, batches of up to %d rows or %g ms.",
-            config.model_name,
-            running.device,
-            config.policy,
-            running.calibration.preferred if config.policy == "adaptive" else config.max_batch,
-            config.window_ms,
-        )
+        if isinstance(model, Generator):
+            told = f"{model.engine.capacity().slots} texts at a time"
+        else:
+            rows = running.calibration.preferred if config.policy == "adaptive" else config.max_batch
+            told = f"policy {config.policy}, batches of up to {rows} rows or {config.window_ms:g} ms"
+        log.info("Ready: %s on %s, %s.", config.model_name, running.device, told)
         self._is_ready = True
         self._pipeline.run(model, running.card, running.calibration)
         self._is_ready = False

@@ -11,7 +11,7 @@ import click
 
 from .budget_files import model_budget, precision_setting
 from .comparing.stack import running_stack
-from .errors import EXIT_OK, EXIT_USAGE, LoadgenError
+from .errors import EXIT_OK, EXIT_USAGE, LoadgenError, stop_code
 from .load.payload_infos import payload_infos
 from .reports import models_page
 from .results import files
@@ -89,12 +89,19 @@ def _alone(
         log = out / f"{model}.log"
         click.echo(f"Starting a stack with {model}; its output goes to {log}.", err=True)
         budget, _ = model_budget(options["budgets_path"], model)
-        with running_stack(stack, model, {**precision_setting(budget), **settings}, log) as running:
-            urls = (*running.metrics_urls, *options["metrics_urls"])
-            curve = curve_of(model, running.url, say=_say(model, models), metrics_urls=urls, **given)
-            curves.append(curve)
-            while curve.step():
-                pass
+        try:
+            with running_stack(stack, model, {**precision_setting(budget), **settings}, log) as running:
+                urls = (*running.metrics_urls, *options["metrics_urls"])
+                curve = curve_of(model, running.url, say=_say(model, models), metrics_urls=urls, **given)
+                curves.append(curve)
+                while curve.step():
+                    pass
+        except (LoadgenError, KeyboardInterrupt) as stop:  # the curves measured so far are worth keeping
+            if not any(one.points for one in curves):
+                raise
+            if isinstance(stop, LoadgenError):
+                click.echo(f"loadgen: {stop}", err=True)
+            return curves, stop_code(stop)
         if curve.code != EXIT_OK:
             return curves, curve.code
     return curves, EXIT_OK

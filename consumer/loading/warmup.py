@@ -15,6 +15,7 @@ from typing import Any
 from consumer.batching.cost import BatchCost
 from consumer.config import ConsumerConfig
 from consumer.models.base import ROW, Model
+from consumer.models.generate.generator import Generator
 from consumer.models.loads import load_of, units_of
 from consumer.tuning.findings import Finding
 from consumer.tuning.measuring import BatchTimes, measure, preferred_rows
@@ -119,7 +120,10 @@ def _run(model: Model) -> Callable[[int], object]:
 
 
 def _sizes(model: Model, buckets: Sequence[int]) -> Sequence[int]:
-    """Leave out batches that have more units than one may have: they would be measured for nothing."""
+    """Leave out what would be measured for nothing: batches that have more units than one may have, and all but one of
+    a model that generates, which runs step by step with whatever sits in its slots."""
+    if isinstance(model, Generator):
+        return buckets[:1]
     most, count = model.describe().most_units, units_of(model)
     if most is None or count is None:
         return buckets
@@ -133,7 +137,8 @@ def _found(measured: BatchTimes, model: Model, config: ConsumerConfig) -> Calibr
     found = Calibration(measured, preferred_rows(measured, config.max_batch), description.unit, units)
     if description.most_units is not None and units:
         found = _in_units(found, description.most_units, config.max_batch, description.pads_rows)
-    log.info("%s", told(found, config))
+    if not isinstance(model, Generator):  # whose batches are as large as there are requests
+        log.info("%s", told(found, config))
     return found
 
 

@@ -17,8 +17,8 @@ def require(group: str, modules: tuple[str, ...]) -> None:
     missing = [name for name in modules if not _is_there(name)]
     if missing:
         raise ValueError(
-            f"it needs packages that are not installed here ({', '.join(missing)}): run pip install -c constraints.txt "
-            f"--group {group}, or build the consumer's image with EXTRA_GROUP={group}."
+            f"{' and '.join(missing)} not installed: run pip install -c constraints.txt --group {group} (without a "
+            f"checkout: pip install 'headrace[{group}]'), or build the image with EXTRA_GROUP={group}."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -48,7 +49,7 @@ def _row(sweep: SweepFile, cost_per_hour: float | None) -> tuple[str, ...]:
         "" if at is None else number(at, "/s"),
         latency,
         "unknown" if device_ms is None else number(device_ms, " ms"),
-        "" if cost_per_hour is None else "unknown" if cost is None else number(cost, ""),
+        "" if cost_per_hour is None else "unknown" if cost is None else _price(cost),
     )
 
 
@@ -60,6 +61,12 @@ def _served(sweep: SweepFile) -> str:
     return ", ".join(filter(None, said)) or "unknown"
 
 
+def _price(value: float) -> str:
+    """Write a price with three figures, however small, and without an exponent."""
+    decimals = max(2, 2 - math.floor(math.log10(value))) if value > 0 else 2
+    return f"{value:,.{decimals}f}"
+
+
 def notes(found: ModelsFile) -> list[str]:
     """Return what a reader must know before comparing, a sentence each."""
     told = [
@@ -67,8 +74,7 @@ def notes(found: ModelsFile) -> list[str]:
         if found.alone
         else "All models were served at the same time and asked in turns: those that were not asked held memory only."
     ]
-    sent = {tuple(payload.sha256 for payload in model.payloads) for model in found.models}
-    if len(sent) > 1:
+    if len({_sent(model) for model in found.models}) > 1:
         told.append("The models were sent different inputs, so their figures do not say which of them is quicker.")
     if found.cost_per_hour is not None:
         told.append(
@@ -77,6 +83,13 @@ def notes(found: ModelsFile) -> list[str]:
         )
     told.append("How good the answers are is not measured here.")
     return told
+
+
+def _sent(model: ModelSweep) -> tuple[str, ...]:
+    """Return what tells inputs apart. Texts of a workload are the same for all, though each body names its model."""
+    if model.sweep.workload is not None:
+        return (repr(model.sweep.workload),)
+    return tuple(payload.sha256 for payload in model.payloads)
 
 
 def table(found: ModelsFile) -> str:

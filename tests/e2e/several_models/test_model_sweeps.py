@@ -13,6 +13,7 @@ import pytest
 
 from tests.e2e.loadgen.bench import Bench, make_bench, schema
 from tests.e2e.stack import Stack, echo_models
+from tests.proof.null_server import null_server
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,35 @@ def test_two_models_on_one_page(bench: Bench, served: tuple[Stack, list[str], li
     assert all(name in page for name in names)
     assert "cost of 1,000 answers" in page
     assert (bench.folder / "out" / "report.md").read_text().count(names[0]) >= 1
+
+
+STACK = """
+import os, signal
+print("  API        {url}")
+print("             {url}/metrics (consumer null)")
+print("Ctrl-C stops everything." if os.environ["HEADRACE_MODELS"] == "null" else "It has no weights.", flush=True)
+if os.environ["HEADRACE_MODELS"] == "null":
+    signal.pause()
+"""
+
+
+def test_each_model_has_a_stack_of_its_own_and_what_was_measured_is_kept(bench: Bench) -> None:
+    package = bench.folder / "checkout" / "headrace"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    with null_server() as server:
+        (package / "__main__.py").write_text(STACK.format(url=f"http://127.0.0.1:{server.port}"))
+        done = bench.run(
+            "sweep", "--stack", "checkout", "--models", "null,broken", "--payload", "bytes", "--rates", "20",
+            "--duration", "200ms", "--p95-ms", "9000", "--out", "out",
+        )  # fmt: skip
+    assert done.returncode != 0
+    assert "did not get ready: It has no weights." in done.stderr
+    found = json.loads((bench.folder / "out" / "models.json").read_text())
+    assert [model["sweep"]["model"] for model in found["models"]] == ["null"]
+    assert (found["alone"], found["partial"]) == (True, True)
+    page = (bench.folder / "out" / "report.html").read_text()
+    assert "It was broken off." in page and "Each model had the machine to itself." in page
 
 
 @pytest.mark.parametrize(

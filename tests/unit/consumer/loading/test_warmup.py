@@ -20,6 +20,7 @@ from consumer.loading.start_cache import StartCache
 from consumer.loading.warmup import Calibration, calibrate, calibrate_briefly, checked, told
 from consumer.models.base import Description
 from consumer.models.echo import Echo
+from consumer.models.families import build
 from consumer.pipeline.policies import make_batcher
 from consumer.tuning.measuring import BatchTimes, measure, preferred_rows
 from shared.model_config import ModelConfig
@@ -197,6 +198,18 @@ def test_adaptive_fills_batches_to_the_preferred_size_and_window_to_the_largest(
     assert adaptive.budget.most_rows == 4
     assert cost.run_s(4) == pytest.approx(0.004, rel=0.2)
     assert make_batcher(config(tmp_path, policy="window"), found)[0].budget.most_rows == 8
+
+
+def test_of_a_model_that_generates_one_batch_is_run(tmp_path: Path) -> None:
+    """It is asked step by step: how long thirty-two texts take at once says nothing, and takes most of its start."""
+    model = build("chat", ModelConfig("generate", architecture="null"))
+    model.load("cpu", "fp32")
+    runs: list[int] = []
+    run = model.run
+    model.run = lambda rows: runs.append(len(rows)) or run(rows)  # type: ignore[method-assign, func-returns-value]
+    found = calibrate(model, config(tmp_path), StartCache(tmp_path, "chat"), "fp32")
+    assert set(runs) == {1}
+    assert [rows for rows, _ in found.measured] == [1]
 
 
 class Texts(Toy):

@@ -22,8 +22,8 @@ def test_the_command_is_in_the_sentence(table: ModelConfig, monkeypatch: pytest.
     with pytest.raises(ModelCannotLoad) as caught:
         build("mine", table)
     assert str(caught.value) == (
-        "Model mine cannot be loaded: it needs packages that are not installed here (tokenizers, transformers): run "
-        "pip install -c constraints.txt --group text, or build the consumer's image with EXTRA_GROUP=text."
+        "Model mine cannot be loaded: tokenizers and transformers not installed: run pip install -c constraints.txt "
+        "--group text (without a checkout: pip install 'headrace[text]'), or build the image with EXTRA_GROUP=text."
     )
 
 

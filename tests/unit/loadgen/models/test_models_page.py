@@ -16,6 +16,7 @@ from loadgen.results import files
 from loadgen.results.runfile import Histogram, PayloadInfo
 from loadgen.results.sweepfile import ModelsFile, ModelSweep, Point, SweepFile
 from loadgen.sweeping import LatencyTarget, device_ms, next_rate
+from loadgen.workloads.spec import make_workload
 from tests.unit.loadgen.runs import good_run
 
 HOSTILE = "</td><script>alert(1)</script>|`"
@@ -76,12 +77,27 @@ def test_what_is_unknown_is_not_made_up() -> None:
     assert row[-1] == ""
 
 
+@pytest.mark.parametrize(("value", "told"), [(1234.5, "1,234.50"), (0.25, "0.250"), (0.0000907, "0.0000907")])
+def test_a_small_price_has_no_exponent(value: float, told: str) -> None:
+    sweep = swept("a", 10.0)
+    assert sweep.best_per_s is not None
+    cost = value * sweep.best_per_s * 3.6
+    [row, _] = models_page.rows(compared(sweep, swept("b", 10.0), cost=cost))
+    assert row[-1] == told
+
+
 def test_models_that_were_sent_different_inputs_are_told_apart() -> None:
     one, two = swept("a", 10.0), swept("b", 20.0)
     assert not any("different inputs" in note for note in models_page.notes(compared(one, two)))
     other = PayloadInfo("dog.jpg", "image/jpeg", 100, "11")
     mixed = msgspec.structs.replace(compared(one), models=[ModelSweep(one, [PHOTO]), ModelSweep(two, [other])])
     assert any("different inputs" in note for note in models_page.notes(mixed))
+    chat, embed = make_workload({"kind": "chat"}), make_workload({"kind": "embed"})
+    same = [ModelSweep(msgspec.structs.replace(one, workload=chat), [PHOTO])]
+    same.append(ModelSweep(msgspec.structs.replace(two, workload=chat), [other]))  # each body names its model
+    assert not any("different" in note for note in models_page.notes(msgspec.structs.replace(mixed, models=same)))
+    same[1] = ModelSweep(msgspec.structs.replace(two, workload=embed), [other])
+    assert any("different" in note for note in models_page.notes(msgspec.structs.replace(mixed, models=same)))
     assert "to itself" in models_page.notes(compared(one, two, alone=True))[0]
 
 
