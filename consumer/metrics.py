@@ -308,14 +308,24 @@ class _Live(Collector):
         ]
         takes = GaugeMetricFamily("headrace_lane_bytes", "What a lane takes", labels=("model", "lane", "what"))
         most = GaugeMetricFamily("headrace_lane_limit_bytes", "What a lane may take", labels=("model", "lane"))
+        tokens = GaugeMetricFamily(
+            "headrace_lane_prompt_tokens", "Prompt tokens of a lane's requests", labels=("model", "lane")
+        )
+        most_tokens = GaugeMetricFamily(
+            "headrace_lane_limit_prompt_tokens", "Prompt tokens that they may have", labels=("model", "lane")
+        )
         for lane, depth in depths.items():
+            if depth.bytes is not None and depth.bytes.kilotoken_bytes:
+                tokens.add_metric((self._model, lane), depth.bytes.tokens)
+            if depth.bytes is not None and depth.bytes.most_tokens:
+                most_tokens.add_metric((self._model, lane), depth.bytes.most_tokens)
             if depth.bytes is not None:
                 takes.add_metric((self._model, lane, "queued"), depth.bytes.queued)
                 takes.add_metric((self._model, lane, "stored"), depth.bytes.stored)
                 most.add_metric((self._model, lane), depth.bytes.limit)
             for gauge, value in zip(gauges, (depth.backlog, depth.pending, depth.oldest_age_s), strict=True):
                 gauge.add_metric((self._model, lane), value)
-        yield from (*gauges, takes, most)
+        yield from (*gauges, takes, most, tokens, most_tokens)
 
     def _ratio(self) -> float:
         now_s, busy_s = time.monotonic(), self._busy_s()

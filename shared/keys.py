@@ -53,6 +53,11 @@ def lane_bytes(model: str) -> str:
     return f"hr:{{{model}}}:bytes"
 
 
+def lane_tokens(model: str) -> str:
+    """Hash that has for each lane how many bytes a thousand prompt tokens take; the consumers say so."""
+    return f"hr:{{{model}}}:tokens"
+
+
 def job(model: str, lane: str, request_id: str) -> str:
     """Hash that is the record of one later request; see ``shared/redis/lua/later.lua``. Stays as long as its result."""
     return f"hr:{{{model}}}:j:{lane}:{request_id}"

@@ -96,6 +96,7 @@ class Settings:
     max_listeners: int = _whole(2048, 1, 1_000_000)
     lane_limit: int = _whole(2048, 1, 10_000_000)
     lane_bytes: int = _whole(0, 0, 1 << 50)
+    lane_tokens: int = _whole(0, 0, 1_000_000_000_000)
     lease_ms: int = _whole(5_000, 500, 3_600_000)
     longest_batch_ms: int = _whole(10_000, 100, 3_600_000)
     consumers: int = _whole(0, 0, MOST_CONSUMERS)

@@ -206,6 +206,7 @@ class InMemoryStream:
         self._lane, self._settings, self._worker = lane, settings, worker
         self._lanes = {DEFAULT_LANE: lane}
         self._costs = LaneCosts()
+        self.measured: list[tuple[str, float]] = []
         self._fair_share = FairShare({DEFAULT_LANE: 1.0}, self._costs)
         self._heard: dict[str, int] = {}
         self._heard_hand_overs = 0
@@ -240,6 +241,10 @@ class InMemoryStream:
     def has_several_lanes(self) -> bool:
         """See the interface."""
         return len(self._lanes) > 1
+
+    def measure(self, entry: Entry, tokens: float) -> None:
+        """See the interface."""
+        self.measured.append((entry.lane, tokens))
 
     def charge(self, entry: Entry, cost: float) -> None:
         """See the interface."""

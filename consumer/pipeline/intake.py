@@ -30,10 +30,16 @@ class Intake:
     Args:
         batcher: the policy; its budget says how much may wait.
         charge: told what each request costs that its lane was charged for; None where that is not known here.
+        measure: told how many tokens each request has; None where they are not counted, or not here.
     """
 
-    def __init__(self, batcher: Batcher[Item], charge: Callable[[Entry, float], None] | None = None) -> None:
-        self._batcher, self._charge = batcher, charge
+    def __init__(
+        self,
+        batcher: Batcher[Item],
+        charge: Callable[[Entry, float], None] | None = None,
+        measure: Callable[[Entry, float], None] | None = None,
+    ) -> None:
+        self._batcher, self._charge, self._measure = batcher, charge, measure
         self._decoding = 0
         self._decoding_of: Counter[str] = Counter()
         self._usual = batcher.budget.used(*ONE)
@@ -65,6 +71,8 @@ class Intake:
         self._usual += USUAL_WEIGHT * (self._batcher.used - before - self._usual)
         if item.entry.charged and self._charge is not None:
             self._charge(item.entry, item.load.units)
+        if self._measure is not None:
+            self._measure(item.entry, item.load.units)
 
     def room_changed(self) -> None:
         """Look again whether something may be read: the budget has changed."""

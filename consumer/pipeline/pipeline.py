@@ -7,10 +7,11 @@ import math
 import threading
 from collections.abc import Callable
 
+from consumer.batching.batcher import Batcher
 from consumer.config import ConsumerConfig
 from consumer.loading.warmup import Calibration
 from consumer.models.base import Model
-from shared.state.cards import Card
+from shared.state.cards import TOKEN, Card
 
 from .answer_watch import AnswerWatch
 from .committer import Committer
@@ -22,6 +23,7 @@ from .generating.generations import Generations, GenerationsExecutor
 from .inline_executor import InlineExecutor
 from .intake import Intake
 from .interface import Executor
+from .items import Item
 from .lease_renewer import LeaseRenewer
 from .policies import make_batcher
 from .source import BatchSource
@@ -133,8 +135,7 @@ class Pipeline:
         generations = Generations.of(model, context)
         batcher, cost = make_batcher(config, calibration) if generations is None else generations.batcher(calibration)
         context.metrics.batching(cost, calibration.preferred)
-        # What a generation costs is known at its end.
-        intake = Intake(batcher, context.stream.charge if generations is None else None)
+        intake = self._intake(batcher, calibration.unit, generates=generations is not None)
         rows = Rows(model, config.max_batch, context.cancellations)
         committer = Committer(context, model, card, intake.is_empty, self._keeper)
         decoding = Decoding(context, rows, intake, committer.refuse, self._on_worn_out, self._new_thread)
@@ -172,6 +173,12 @@ class Pipeline:
             self._ran_s += executor.busy_s
             self._padded_rows += executor.padded_rows
             self._halt.clear()  # not at the start: a halt that comes between two models is meant for the next
+
+    def _intake(self, batcher: Batcher[Item], unit: str, *, generates: bool) -> Intake:
+        if generates:  # what one costs is known at its end, and its prompt apart from the rest at its start
+            return Intake(batcher)
+        stream = self._context.stream
+        return Intake(batcher, stream.charge, stream.measure if unit == TOKEN else None)
 
     def _drain(self, fetch: threading.Thread, decoding: Decoding, intake: Intake) -> None:
         self._halt.wait()

@@ -242,6 +242,9 @@ class WorkStream(Protocol):
             present: what waits for it already, by lane.
         """
 
+    def measure(self, entry: Entry, tokens: float) -> None:
+        """Note how many tokens the prompt of an entry has: from that follows what a token takes in bytes."""
+
     def charge(self, entry: Entry, cost: float) -> None:
         """Note what an entry has cost for which its lane was charged something: rows, or tokens. Never waits."""
 

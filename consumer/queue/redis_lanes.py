@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 from shared import keys
 from shared.redis import functions
 from shared.redis.client import ServerError, SyncLink
+from shared.settings import Settings
+from shared.state.cards import TOKEN, Card
 from shared.state.lanes import LaneBytes, bytes_from
 
 from .fair_share import FairShare
@@ -74,6 +76,16 @@ def _takes(client: Any, work: str) -> LaneBytes | None:
         return bytes_from(client.execute_command(*functions.lane_bytes(work)))
     except ServerError:
         return None  # an older version of the functions, for a while
+
+
+def lane_limits(settings: Settings, card: Card) -> dict[str, str]:
+    """Return what a consumer says of the limits of lanes that have none of their own, as ``hr1_heartbeat`` takes it."""
+    most_tokens = settings.lane_tokens if card.batch.unit == TOKEN else 0
+    return {
+        "lane_bytes": str(settings.lane_bytes),
+        "kept_bytes": str(settings.kept_bytes),
+        "lane_tokens": str(most_tokens),
+    }
 
 
 def by_lane(items: Iterable[T], lane_of: Callable[[T], str]) -> dict[str, list[T]]:

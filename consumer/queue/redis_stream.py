@@ -22,9 +22,10 @@ from . import switch_turn
 from .fair_share import FairShare
 from .interface import FUTURE_MS, NO_ROOM, Claim, Completion, Dead, Depth, Entry, StreamDown, StreamGone
 from .lane_costs import LaneCosts
-from .redis_lanes import LaneReader, by_lane, depth, entries, milliseconds
+from .redis_lanes import LaneReader, by_lane, depth, entries, lane_limits, milliseconds
 from .redis_records import RedisRecords
 from .redis_terminations import TerminationsReader
+from .token_bytes import TokenBytes
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -50,7 +51,7 @@ class RedisStream:
         self._client = connect(settings.redis_address, settings.socket_timeout_s, settings.redis_ping_s, is_spared=True)
         self._links = tuple(SyncLink(self._client) for _ in range(6))
         self._reading, self._committing, self._beating, self._keeping, self._listening, emitting = self._links
-        self._costs = LaneCosts()
+        self._costs, self._token_bytes = LaneCosts(), TokenBytes()
         self._fair_share = FairShare({MAIN: 1.0}, self._costs)
         self._lanes = LaneReader(self._reading, model, worker, settings.block_ms)
         self._terminations = TerminationsReader(self._listening, model, settings.block_ms)
@@ -90,6 +91,10 @@ class RedisStream:
         except StreamDown:
             self._note_lost_answer()
             raise
+
+    def measure(self, entry: Entry, tokens: float) -> None:
+        """See the interface."""
+        self._token_bytes.measure(entry.lane, len(entry.message or b""), tokens)
 
     def charge(self, entry: Entry, cost: float) -> None:
         """See the interface."""
@@ -230,14 +235,14 @@ class RedisStream:
         """See the interface."""
         self._keep_functions()
         settings = self._settings
-        said = {**state, "lane_bytes": str(settings.lane_bytes), "kept_bytes": str(settings.kept_bytes)}
-        lease_ms, lane_limit = self._settings.lease_ms, self._settings.lane_limit
-        heartbeat = functions.heartbeat(self._work, self._worker, lease_ms, lane_limit, said, cards.to_hash(card))
+        said = {**state, **lane_limits(settings, card), "token_bytes": self._token_bytes.published()}
+        lease_ms, limit, fields = settings.lease_ms, settings.lane_limit, cards.to_hash(card)
+        heartbeat = functions.heartbeat(self._work, self._worker, lease_ms, limit, said, fields)
         self._find_lanes()
         before_s = time.monotonic()
         now_ms, *_ = self._call(self._beating, heartbeat)
         self.clock.observe(now_ms, before_s, time.monotonic())
-        if self._was_demoted:  # what only reads would stay with a server that is a replica now, without an error
+        if self._was_demoted:  # what only reads would stay with a server that is a replica now
             self._was_demoted = False
             self._listening.renew()
             self._client.connection_pool.disconnect(inuse_connections=False)

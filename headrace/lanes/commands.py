@@ -19,6 +19,13 @@ _bytes_option = click.option(
     help="Bytes that its requests and stored replies may take together; half of the server's memory unless set.",
 )
 
+_tokens_option = click.option(
+    "--tokens",
+    "most_tokens",
+    type=int,
+    help="Prompt tokens that its requests may have, waiting and running; 0 for any number.",
+)
+
 
 @click.group()
 def lane() -> None:
@@ -44,15 +51,24 @@ def list_lanes(model: str, as_json: bool) -> None:
 @click.option("--limit", type=int, default=2048, show_default=True, help="Requests it may hold, waiting and running.")
 @click.option("--weight", type=float, default=1.0, show_default=True, help="Its share while lanes compete.")
 @_bytes_option
+@_tokens_option
 @as_json_option
-def create_lane(model: str, name: str, limit: int, weight: float, limit_bytes: int | None, as_json: bool) -> None:
+def create_lane(
+    model: str,
+    name: str,
+    limit: int,
+    weight: float,
+    limit_bytes: int | None,
+    most_tokens: int | None,
+    as_json: bool,
+) -> None:
     """Create a lane of MODEL. Consumers and front ends use it within two seconds."""
     from headrace.redis.access import connected
 
     from . import lane as command
 
     with connected(os.environ) as client:
-        sys.exit(command.create(client, model, name, limit, weight, limit_bytes, as_json))
+        sys.exit(command.create(client, model, name, limit, weight, command.Bounds(limit_bytes, most_tokens), as_json))
 
 
 @lane.command("limit")
@@ -61,17 +77,25 @@ def create_lane(model: str, name: str, limit: int, weight: float, limit_bytes: i
 @click.argument("limit", type=int, required=False)
 @click.option("--weight", type=float, help="Its share while lanes compete.")
 @_bytes_option
+@_tokens_option
 @as_json_option
 def limit_lane(
-    model: str, name: str, limit: int | None, weight: float | None, limit_bytes: int | None, as_json: bool
+    model: str,
+    name: str,
+    limit: int | None,
+    weight: float | None,
+    limit_bytes: int | None,
+    most_tokens: int | None,
+    as_json: bool,
 ) -> None:
-    """Change how many requests LANE of MODEL may hold, how many bytes it may take, its weight, or some of these."""
+    """Change how many requests, bytes or prompt tokens LANE of MODEL may hold, its weight, or some of these."""
     from headrace.redis.access import connected
 
     from . import lane as command
 
     with connected(os.environ) as client:
-        sys.exit(command.set_limit(client, model, name, limit, weight, limit_bytes, as_json))
+        bounds = command.Bounds(limit_bytes, most_tokens)
+        sys.exit(command.set_limit(client, model, name, limit, weight, bounds, as_json))
 
 
 @lane.command("repair")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -13,8 +13,32 @@ from shared import keys
 from shared.names import is_name
 from shared.redis import functions
 from shared.state import lanes
+from shared.state.cards import TOKEN
 
 ALL = 10_000_000
+
+
+class Bounds(NamedTuple):
+    """What a lane may take besides its number of requests, None for what stays as it is.
+
+    Attributes:
+        limit_bytes: of requests and stored replies.
+        most_tokens: of the prompts of its requests, 0 for any number.
+    """
+
+    limit_bytes: int | None = None
+    most_tokens: int | None = None
+
+    def said(self) -> str:
+        """Say it after "may take"."""
+        tokens = "any number of" if self.most_tokens == 0 else self.most_tokens
+        parts = [] if self.limit_bytes is None else [f"{self.limit_bytes} bytes"]
+        return " and ".join([*parts, *([] if self.most_tokens is None else [f"{tokens} prompt tokens"])])
+
+    def record(self) -> dict[str, Any]:
+        """Return what is set as members of a record."""
+        values = {"limit_bytes": self.limit_bytes, "limit_tokens": self.most_tokens}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 def show_list(client: Any, model: str, as_json: bool) -> int:
@@ -34,9 +58,7 @@ def show_list(client: Any, model: str, as_json: bool) -> int:
     return 0
 
 
-def create(
-    client: Any, model: str, lane: str, limit: int, weight: float, limit_bytes: int | None, as_json: bool
-) -> int:
+def create(client: Any, model: str, lane: str, limit: int, weight: float, bounds: Bounds, as_json: bool) -> int:
     """Make a lane; consumers serve it from their next heartbeat on."""
     _check(client, model, lane)
     known = inspection.lane_settings(client, model)
@@ -44,7 +66,7 @@ def create(
         end(f"Model {model} has a lane {lane} already; `lane limit` changes it.", EXIT_FAILED)
     if len(known) >= lanes.MOST_LANES:
         end(f"Model {model} has {len(known)} lanes, and more than {lanes.MOST_LANES} are not served.", EXIT_FAILED)
-    _set(client, model, lane, limit, weight, limit_bytes)
+    _set(client, model, lane, limit, weight, bounds)
     client.execute_command(*functions.lanes(keys.work(model, lane)))
     return _report(model, lane, {"created": lane}, f"model {model} has a lane {lane} now", as_json)
 
@@ -55,28 +77,26 @@ def set_limit(
     lane: str,
     limit: int | None,
     weight: float | None,
-    limit_bytes: int | None,
+    bounds: Bounds,
     as_json: bool,
 ) -> int:
-    """Change how many requests a lane may hold, how many bytes it may take, its weight, or some of these."""
+    """Change how many requests a lane may hold, how many bytes or prompt tokens, its weight, or some of these."""
     _check(client, model, lane)
     old_limit, old_weight = _known(client, model, lane)
-    if limit is None and weight is None and limit_bytes is None:
-        end("Say a limit, --weight, --bytes, or some of these.", EXIT_USAGE)
-    if limit is None and weight is None and limit_bytes is not None:  # the lane's own limit and weight stay as they are
-        _set_bytes(client, model, lane, limit_bytes)
-        said = f"lane {lane} of {model} may take {limit_bytes} bytes"
-        return _report(model, lane, {"limit_bytes": limit_bytes}, said, as_json)
+    if limit is None and weight is None:  # the lane's own limit and weight stay as they are
+        if not bounds.record():
+            end("Say a limit, --weight, --bytes, --tokens, or some of these.", EXIT_USAGE)
+        _set_bounds(client, model, lane, bounds)
+        return _report(model, lane, bounds.record(), f"lane {lane} of {model} may take {bounds.said()}", as_json)
     new_limit = old_limit if limit is None else limit
     if new_limit is None:
         end(f"Lane {lane} has no limit yet: say one.", EXIT_USAGE)
     new_weight = old_weight if weight is None else weight
-    _set(client, model, lane, new_limit, new_weight, limit_bytes)
+    _set(client, model, lane, new_limit, new_weight, bounds)
     said = f"lane {lane} of {model} holds {new_limit} requests and has the weight {new_weight:g}"
-    done: dict[str, Any] = {"limit": new_limit, "weight": new_weight}
-    if limit_bytes is not None:
-        said, done = f"{said}, and may take {limit_bytes} bytes", {**done, "limit_bytes": limit_bytes}
-    return _report(model, lane, done, said, as_json)
+    if bounds.record():
+        said = f"{said}, and may take {bounds.said()}"
+    return _report(model, lane, {"limit": new_limit, "weight": new_weight, **bounds.record()}, said, as_json)
 
 
 def repair(client: Any, model: str, lane: str, keep: int | None, yes: bool, as_json: bool) -> int:
@@ -105,7 +125,7 @@ def remove(client: Any, model: str, lane: str, yes: bool, as_json: bool) -> int:
     depth, dead = client.xlen(keys.work(model, lane)), client.xlen(keys.dead_letters(model, lane))
     confirm(f"Remove lane {lane} of {model} with {depth} requests and {dead} dead letters?", yes)
     with client.pipeline(transaction=True) as step:
-        step.hdel(keys.lanes(model), lane, lanes.bytes_field(lane))
+        step.hdel(keys.lanes(model), lane, lanes.bytes_field(lane), lanes.tokens_field(lane))
         step.unlink(keys.work(model, lane), keys.dead_letters(model, lane), keys.terminations(model, lane))
         step.unlink(keys.stored(model, lane))
         step.execute()
@@ -127,40 +147,53 @@ def _known(client: Any, model: str, lane: str) -> tuple[int | None, float]:
     return known
 
 
-def _set(client: Any, model: str, lane: str, limit: int, weight: float, limit_bytes: int | None) -> None:
+def _set(client: Any, model: str, lane: str, limit: int, weight: float, bounds: Bounds) -> None:
     try:
         value = lanes.encode(limit, weight)
     except ValueError as error:
         end(str(error), EXIT_USAGE)
-    if limit_bytes is not None:
-        _set_bytes(client, model, lane, limit_bytes)
+    _set_bounds(client, model, lane, bounds)
     client.hset(keys.lanes(model), lane, value)
 
 
-def _set_bytes(client: Any, model: str, lane: str, limit_bytes: int) -> None:
+def _set_bounds(client: Any, model: str, lane: str, bounds: Bounds) -> None:
+    fields: dict[str, str] = {}
     try:
-        value = lanes.encode_bytes(limit_bytes)
+        if bounds.limit_bytes is not None:
+            fields[lanes.bytes_field(lane)] = lanes.encode_bytes(bounds.limit_bytes)
+        if bounds.most_tokens is not None:
+            fields[lanes.tokens_field(lane)] = lanes.encode_tokens(bounds.most_tokens)
     except ValueError as error:
         end(str(error), EXIT_USAGE)
-    client.hset(keys.lanes(model), lanes.bytes_field(lane), value)
+    if bounds.most_tokens and inspection.unit(client, model) != TOKEN:
+        end(f"Model {model} counts no tokens, so a lane cannot have a limit of them.", EXIT_USAGE)
+    if fields:
+        client.hset(keys.lanes(model), mapping=fields)
 
 
-BYTE_COLUMNS = ("QUEUED MIB", "STORED MIB", "MOST MIB")
+BYTE_COLUMNS = ("QUEUED MIB", "STORED MIB", "MOST MIB", "TOKENS", "MOST TOKENS")
 
 
-def byte_columns(found: lanes.LaneBytes | None) -> tuple[str, str, str]:
-    """Return what a lane takes as the columns of a table, in MiB."""
+def byte_columns(found: lanes.LaneBytes | None) -> tuple[str, str, str, str, str]:
+    """Return what a lane takes as the columns of a table, in MiB and in prompt tokens."""
     if found is None:
-        return "-", "-", "-"
+        return "-", "-", "-", "-", "-"
     queued, stored, most = (f"{count / (1 << 20):.1f}" for count in (found.queued, found.stored, found.limit))
-    return queued, stored, most
+    counts = bool(found.kilotoken_bytes)
+    return queued, stored, most, str(found.tokens) if counts else "-", str(found.most_tokens or "-")
 
 
 def byte_record(found: lanes.LaneBytes | None) -> dict[str, int | None]:
     """Return what a lane takes as members of a record."""
-    names = ("queued_bytes", "stored_bytes", "limit_bytes")
-    values = (None, None, None) if found is None else (found.queued, found.stored, found.limit)
-    return dict(zip(names, values, strict=True))
+    if found is None:
+        return dict.fromkeys(("queued_bytes", "stored_bytes", "limit_bytes", "queued_tokens", "limit_tokens"))
+    return {
+        "queued_bytes": found.queued,
+        "stored_bytes": found.stored,
+        "limit_bytes": found.limit,
+        "queued_tokens": found.tokens if found.kilotoken_bytes else None,
+        "limit_tokens": found.most_tokens or None,
+    }
 
 
 def _record(lane: inspection.Lane) -> dict[str, Any]:

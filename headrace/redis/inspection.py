@@ -142,6 +142,12 @@ def lane_settings(client: Any, model: str) -> dict[str, tuple[int | None, float]
     return dict(sorted(found.items()))
 
 
+def unit(client: Any, model: str) -> str | None:
+    """Return what a model's cost grows with, as its card says it; None where it does not say."""
+    batch = _member(client.hgetall(keys.card(model)), "batch", BatchSettings)
+    return batch.unit if batch else None
+
+
 def lanes(client: Any, model: str, now: int | None = None) -> list[Lane]:
     """Look at every lane of a model, sorted by name."""
     now = now_ms(client) if now is None else now

@@ -30,7 +30,7 @@ from .registry import Claim, LeaseLost, Registry
 from .run import Flight, Run
 from .saver import Saver
 from .store_room import StoreRoom, items_folder
-from .window import MOST_BYTES, Window, lane_share
+from .window import MOST_BYTES, Window, lane_share, token_share
 
 log = logging.getLogger(__name__)
 
@@ -210,7 +210,8 @@ class Driver:
             return [], 0
         limit = state.lanes.get(self._claim.lane) or self._lane_limit
         room = window.size(state.service, limit) - len(run.in_flight)
-        bytes_left = min(MOST_BYTES_PER_CALL, MOST_BYTES - run.in_flight_bytes)
+        most_bytes = min(MOST_BYTES, token_share(state.bytes.get(self._claim.lane)))
+        bytes_left = min(MOST_BYTES_PER_CALL, most_bytes - run.in_flight_bytes)
         if room <= 0 or bytes_left <= 0:
             return [], lane_share(limit)
         flights = run.take(min(room, MOST_PER_CALL), bytes_left, self._reserved, now_s)

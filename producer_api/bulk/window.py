@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from producer_api.load.wait_estimate import Service
+from shared.state.lanes import LaneBytes
 
 WAVES: Final = 4
 """Batches that each consumer has before it: one runs, one is decoded, one waits, one is on its way."""
@@ -68,6 +69,13 @@ class Window:
             found = self._count / passed_s
             self.rate += (found - self.rate) * (RATE_WEIGHT if self.rate else 1.0)
             self._counted_since_s, self._count = now_s, 0
+
+
+def token_share(found: LaneBytes | None) -> int:
+    """Return how many bytes of requests a batch has in its lane at most, by the lane's limit in prompt tokens."""
+    if found is None or not found.most_tokens:
+        return MOST_BYTES
+    return max(1, int(found.most_tokens * found.kilotoken_bytes / 1000 * LANE_SHARE))
 
 
 def lane_share(lane_limit: int) -> int:

@@ -10,11 +10,13 @@ from typing import Any
 
 from msgspec import Struct
 
+from producer_api.load.lane_account import LaneAccount
 from producer_api.queue.admission import refusal
 from shared import keys
 from shared.redis import functions, library
 from shared.redis.advice import told
 from shared.redis.client import Link, OutOfMemory, RedisError, RedisTimeout, ServerError
+from shared.state.lanes import bytes_from
 from shared.wire.messages import encode_request
 from shared.wire.outcomes import (
     KEY_REUSED,
@@ -51,7 +53,6 @@ _REFUSED: dict[bytes, tuple[Outcome, str, int]] = {
         "Too many webhooks of this lane wait to be delivered; ask again later, or without Headrace-Webhook.",
         _FULL_RETRY_S,
     ),
-    b"full": (LANE_FULL, "The lane already holds as many requests, or bytes, as it may.", _FULL_RETRY_S),
     b"absent": (NO_WORKER, "No consumer has set up the queue of this model.", 1),
 }
 
@@ -156,8 +157,27 @@ class Submitter:
         if isinstance(answer, ServerError):
             self._failed(some, answer)
             return
+        account = await self._account() if b"full" in answer else LaneAccount()
         for one, status in zip(some, answer[1:], strict=True):
-            _end(one, status)
+            if status == b"full":
+                self._fill(one, answer[0], account)
+            else:
+                _end(one, status)
+
+    async def _account(self) -> LaneAccount:
+        """Ask what the lane takes, to say why it takes no more."""
+        account = LaneAccount()
+        try:
+            account.seen(bytes_from(await self._link.call(*functions.lane_bytes(self._work))))
+        except (RedisError, OSError) as error:
+            log.debug("What the lane takes is not known: %s", error)
+        return account
+
+    def _fill(self, one: _Submission, length: int, account: LaneAccount) -> None:
+        if length >= self.limit:
+            one.refuse(LANE_FULL, f"The lane already holds {self.limit} requests.", _FULL_RETRY_S)
+        else:
+            one.refuse(LANE_FULL, *account.refusal(len(one.message), _FULL_RETRY_S))
 
     def _refuse_waiting(self, outcome: Outcome, message: str) -> None:
         while self._unsent:

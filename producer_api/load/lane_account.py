@@ -1,10 +1,12 @@
-"""What a lane takes in bytes, as far as a front end knows. Pure.
+"""What a lane takes in bytes and in prompt tokens, as far as a front end knows. Pure.
 
 ``hr1_admit`` itself holds small requests to the lane's limit. Large ones are added without it, since it would copy
 them: a front end adds them without asking Redis while the lane has plenty of room.
 """
 
 from __future__ import annotations
+
+import math
 
 from shared.state.lanes import LaneBytes
 
@@ -51,20 +53,51 @@ class LaneAccount:
         seen = self._seen
         if seen is None:
             return False
-        return seen.queued + seen.stored + self._added + count_bytes <= seen.limit * self._unasked_share
+        share, more = self._unasked_share, self._added + count_bytes
+        if seen.most_tokens and seen.tokens + seen.tokens_in(more) > seen.most_tokens * share:
+            return False
+        return seen.queued + seen.stored + more <= seen.limit * share
 
     def takes(self, count_bytes: int) -> bool:
         """Say whether so much more fits, also where nothing is known. An empty lane takes one of any size."""
         seen = self._seen
         if seen is None:
             return True
+        return self._has_bytes(seen, count_bytes) and self._has_tokens(seen, count_bytes)
+
+    def _has_bytes(self, seen: LaneBytes, count_bytes: int) -> bool:
         return count_bytes <= seen.left - self._added or seen.queued + seen.stored + self._added == 0
 
-    def refusal(self) -> tuple[str, int]:
-        """Return the sentence for a request without room, and the seconds after which there should be some."""
+    def _has_tokens(self, seen: LaneBytes, count_bytes: int) -> bool:
+        queued = seen.tokens + seen.tokens_in(self._added)
+        return not seen.most_tokens or not queued or queued + seen.tokens_in(count_bytes) <= seen.most_tokens
+
+    def request_tokens(self, length: int) -> float:
+        """Return how many prompt tokens a request of the lane has on average, 0 where that is not known.
+
+        Args:
+            length: requests in the lane, at least those that are known here.
+        """
+        seen = self._seen
+        return (seen.tokens + seen.tokens_in(self._sent)) / length if seen is not None and length > 0 else 0.0
+
+    def refusal(self, count_bytes: int, drained_s: int = 1) -> tuple[str, int]:
+        """Return the sentence for a request without room, and the seconds after which there should be some.
+
+        Args:
+            count_bytes: what it takes.
+            drained_s: seconds after which half of the lane's requests will have ended.
+        """
         seen = self._seen
         if seen is None:
             return "The lane's requests and stored answers take all the bytes that they may.", 1
+        if seen.most_tokens and self._has_bytes(seen, count_bytes):  # so it was not refused for its bytes
+            queued, own = round(seen.tokens + seen.tokens_in(self._added)), math.ceil(seen.tokens_in(count_bytes))
+            sentence = (
+                f"The lane's requests have about {queued:,} prompt tokens and this one has about {own:,}; "
+                f"together they may have {seen.most_tokens:,}."
+            )
+            return sentence, drained_s
         sentence = (
             f"The lane's requests take {_mib(seen.queued + self._added)} and its stored answers {_mib(seen.stored)}; "
             f"together they may take {_mib(seen.limit)}."

@@ -205,22 +205,25 @@ class Admitter:
 
     async def _with_room(self, large: Sequence[Submission]) -> list[Submission]:
         """Ask what the lane takes, and refuse those that do not fit any more."""
-        try:
-            self.account.seen(bytes_from(await self._link.call(*functions.lane_bytes(self._work))))
-        except (RedisError, OSError) as error:  # should the connection be lost, adding them says so
-            log.debug("What the lane takes is not known: %s", error)
+        await self._ask_account()
         room = max(0, self.limit - self._length)
         fitting: list[Submission] = []
         for one in large:
             if len(fitting) >= room:
-                self._fill(one.pending, by_count=True)
+                self._fill(one)
             elif not self.account.takes(one.size_bytes):
-                self._fill(one.pending, by_count=False)
+                self._fill(one, by_bytes=True)
             else:
                 self.account.sent(one.size_bytes)
                 fitting.append(one)
         self.account.sent(-sum(one.size_bytes for one in fitting))  # they are counted when they are sent
         return fitting
+
+    async def _ask_account(self) -> None:
+        try:
+            self.account.seen(bytes_from(await self._link.call(*functions.lane_bytes(self._work))))
+        except (RedisError, OSError) as error:  # should the connection be lost, the next call says so
+            log.debug("What the lane takes is not known: %s", error)
 
     async def _call(self, small: Sequence[Submission], large: Sequence[Submission]) -> None:
         """Admit the small ones through the function and add the large ones, in one round trip."""
@@ -245,15 +248,17 @@ class Admitter:
             return
         for one, status in zip(large, added[: len(large)], strict=True):
             self.account.sent(one.size_bytes)
-            self._set_status(one.pending, b"absent" if status is None else status)
+            self._set_status(one, b"absent" if status is None else status)
         if isinstance(answer, ServerError):
             self._delivered += delivered
             self._failed(small, answer)
             return
         self._length = answer[0] + len(large)
         self._backlog.told(self._length + len(self._unsent) + len(self._heavy), time.perf_counter())
+        if b"full" in answer and self._length < self.limit:
+            await self._ask_account()  # the refusal says how much there is
         for one, status in zip(small, answer[1:], strict=True):
-            self._set_status(one.pending, status)
+            self._set_status(one, status)
             if one.pending.entry_id is not None:
                 self.account.sent(one.size_bytes)
 
@@ -273,7 +278,8 @@ class Admitter:
             await self._link.close()
         return await library.call_many(self._link, call, *adds)
 
-    def _set_status(self, pending: PendingReply, status: Any) -> None:
+    def _set_status(self, submission: Submission, status: Any) -> None:
+        pending = submission.pending
         if type(status) is bytes and status[:1].isdigit():  # the entry's id
             pending.entered(status)
             if pending.unwanted:
@@ -287,20 +293,21 @@ class Admitter:
         elif status == b"differs":
             pending.fail(KEY_REUSED, "This Idempotency-Key came with another body before.")
         elif status == b"full":
-            self._fill(pending, by_count=self._length >= self.limit)
+            self._fill(submission, by_bytes=self._length < self.limit)
         elif status == b"absent":
             pending.fail(NO_WORKER, f"No consumer has set up the queue of model {self._model!r}.")
         else:  # an error, or a status of a later version
             log.error("Redis refused a request: %s", status, extra=about(pending.request_id, pending.traceparent))
             pending.fail(QUEUE_UNAVAILABLE, "The queue refused the request; the front end's log says why.")
 
-    def _fill(self, pending: PendingReply, *, by_count: bool) -> None:
-        """Refuse a request for which the lane has no room: it holds too many, or they take too many bytes."""
-        if by_count:
-            sentence = f"The lane already holds {self.limit} requests."
-            pending.fail(LANE_FULL, sentence, self._backlog.retry_after_s(self.limit / 2))
+    def _fill(self, submission: Submission, *, by_bytes: bool = False) -> None:
+        """Refuse a request for which the lane has no room: it holds too many, or they take too many bytes or tokens."""
+        if by_bytes:
+            drained_s = self._backlog.retry_after_s(self._length / 2)
+            submission.pending.fail(LANE_FULL, *self.account.refusal(submission.size_bytes, drained_s))
         else:
-            pending.fail(LANE_FULL, *self.account.refusal())
+            sentence = f"The lane already holds {self.limit} requests."
+            submission.pending.fail(LANE_FULL, sentence, self._backlog.retry_after_s(self.limit / 2))
 
     def _refuse_waiting(self) -> None:
         waiting, self._unsent = [*self._unsent, *self._heavy], []

@@ -28,6 +28,7 @@ VERSION: Final = 1
 _CHAPTERS: Final = (
     "prelude",
     "message",
+    "lane_limits",
     "bytes",
     "webhooks",
     "later",

@@ -28,6 +28,9 @@ ITEM_BYTES = {
 """Bytes of one element per datatype (names as in the Open Inference Protocol). BYTES has no fixed size."""
 
 
+TOKEN = "token"
+"""The unit of models that take texts: what a lane's limit in prompt tokens is for."""
+
 ANSWER = "answer"
 TENSORS = "tensors"
 PREDICTIONS = "predictions"

@@ -1,7 +1,8 @@
 """What ``hr:{m}:lanes`` says of a model's lanes: their limits and weights. Pure.
 
 A value is ``LIMIT,WEIGHT`` where an operator has set it. ``default`` has the plain ``LIMIT`` of the consumers' settings
-until then. What a lane may take in bytes stands in a field of its own, ``LANE:bytes``, which older versions pass over.
+until then. What a lane may take in bytes stands in a field of its own, ``LANE:bytes``, which older versions pass over;
+so does what it may take in prompt tokens, ``LANE:tokens``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ MOST_LANES = 64
 
 MOST_LIMIT = 10_000_000
 LEAST_BYTES, MOST_BYTES = 1 << 20, 1 << 50
+MOST_TOKENS = 1_000_000_000_000
 LEAST_WEIGHT, MOST_WEIGHT = 0.001, 1000.0
 
 _VALUE = re.compile(rb"([0-9]{1,8})(?:,([0-9]{1,4}(?:\.[0-9]{1,6})?))?\Z")
@@ -81,35 +83,61 @@ def encode_bytes(limit_bytes: int) -> str:
     return str(limit_bytes)
 
 
+def tokens_field(lane: str) -> str:
+    """Return the field that says what a lane's requests may have in prompt tokens."""
+    return f"{lane}:tokens"
+
+
+def encode_tokens(most_tokens: int) -> str:
+    """Write what a lane's requests may have in prompt tokens, 0 for any number.
+
+    Raises:
+        ValueError: it is out of range.
+    """
+    if not 0 <= most_tokens <= MOST_TOKENS:
+        raise ValueError(f"The limit in prompt tokens must lie between 0 and {MOST_TOKENS}, not {most_tokens}.")
+    return str(most_tokens)
+
+
 @dataclass(frozen=True, slots=True)
 class LaneBytes:
-    """What a lane takes, in bytes, as ``hr1_bytes`` says.
+    """What a lane takes, in bytes and in prompt tokens, as ``hr1_bytes`` says.
 
     Attributes:
         queued: its requests, waiting and running.
         stored: its stored replies.
         limit: what both may take together.
         expires_s: seconds until the oldest stored reply expires; 0 where there is none.
+        tokens: prompt tokens of its requests, as estimated from their bytes.
+        most_tokens: limit of these; 0 for none.
+        kilotoken_bytes: bytes that a thousand of them take; 0 where the model counts none.
     """
 
     queued: int = 0
     stored: int = 0
     limit: int = MOST_BYTES
     expires_s: int = 0
+    tokens: int = 0
+    most_tokens: int = 0
+    kilotoken_bytes: int = 0
 
     @property
     def left(self) -> int:
         """What more it may take."""
         return max(0, self.limit - self.queued - self.stored)
 
+    def tokens_in(self, count_bytes: int) -> float:
+        """Return how many prompt tokens so many bytes of requests have; 0 where the model counts none."""
+        return count_bytes * 1000 / self.kilotoken_bytes if self.kilotoken_bytes else 0.0
+
 
 def bytes_from(answer: object) -> LaneBytes | None:
     """Read what ``hr1_bytes`` answered; None where an older version of the functions does not have it.
 
-    A later version may say more behind the four.
+    One of before there were tokens says four; a later version may say more behind the seven.
     """
-    known = answer[:4] if isinstance(answer, list) else ()
-    return LaneBytes(*known) if len(known) == 4 and all(isinstance(one, int) for one in known) else None
+    known = answer[:7] if isinstance(answer, list) else ()
+    return LaneBytes(*known) if len(known) >= 4 and all(isinstance(one, int) for one in known) else None
 
 
 def from_pairs(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, LaneSettings]:

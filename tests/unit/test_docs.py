@@ -28,6 +28,8 @@ CONSUMER_LIVE = {
     "headrace_device_busy_ratio",
     "headrace_lane_bytes",
     "headrace_lane_limit_bytes",
+    "headrace_lane_limit_prompt_tokens",
+    "headrace_lane_prompt_tokens",
     "headrace_queue_backlog",
     "headrace_queue_pending",
     "headrace_queue_oldest_age_seconds",

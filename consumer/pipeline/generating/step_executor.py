@@ -154,6 +154,7 @@ class StepExecutor:
             replies.end(item, "", 0, partial(_answer, one, past.finish, "deadline" if past.missed_deadline else ""))
             return
         self._running[name] = one
+        self._context.stream.measure(item.entry, len(row.sequence.prompt))
         self._context.leases.promise(item.entry.claim, one.until_s)
         self._until_s = longest(self._running.values())
         if past.tokens:

@@ -72,8 +72,8 @@ end
 --
 -- Puts requests into the lane. In passing it deletes the replies that this front end has delivered (ids it made up
 -- itself) and trims its reply stream to the cursor, so that memory stays flat. In a lane that is full, what has expired
--- at its head makes room first. A lane is full by the number of its requests, or by the bytes of these and of the stored
--- replies.
+-- at its head makes room first. A lane is full by the number of its requests, by the bytes of these and of the stored
+-- replies, or by their prompt tokens if it has a limit of these.
 -- check '1': answer 'answered' when the reply of that id is already there.
 -- check '1:ttl ms:expiry ms:fingerprint': besides, while an entry of that id is under way, no second one is added; that
 -- it is under way is remembered for the expiry. Where both fingerprints are given, they must be the same.
@@ -94,12 +94,12 @@ register('hr1_admit', WRITES, function(key, args)
   for i = first + 2, #args, 3 do
     need = need + #args[i]
   end
-  local left, takes_some = math.huge, true
+  local left, takes_some, token_left = math.huge, true, math.huge
   if items > 0 then
     local fine
-    fine, left, takes_some = pcall(room_for_requests, key, length, need)
+    fine, left, takes_some, token_left = pcall(room_for_requests, key, length, need)
     if not fine then -- it may not look, or what it looked at is not ours
-      left = math.huge
+      left, token_left = math.huge, math.huge
     end
   end
   local answer = each(args, first, 3, function(i)
@@ -112,14 +112,14 @@ register('hr1_admit', WRITES, function(key, args)
     end
     if status then
       return status
-    elseif length >= limit or (#message > left and takes_some) then
+    elseif length >= limit or (#message > left and takes_some) or (#message > token_left and length > 0) then
       return 'full'
     end
     local entry = redis.call('XADD', key.work, 'NOMKSTREAM', '*', 'm', message)
     if not entry then
       return 'absent'
     end
-    length, left, takes_some = length + 1, left - #message, true
+    length, left, takes_some, token_left = length + 1, left - #message, true, token_left - #message
     if ttl then
       redis.pcall('SET', key.flight .. id, entry .. ' ' .. milliseconds() + ttl .. ' ' .. print, 'PX', expiry)
     end

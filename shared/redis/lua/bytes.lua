@@ -9,9 +9,6 @@
 local UNIT, MOST_UNITS, EPOCH_S, SUM = 256, 4194304, 1700000000, ''
 local OVERHEAD = 256 -- key, list, expiry and entry of a reply, besides its bytes
 local LOT = 64
-local NODES = 4096 -- of a stream with more the first are taken for all
-local USUAL_LIMIT = 536870912 -- where the server has no limit of its own
-local USUAL_MS = 3600000 -- what workers said of it last is good for so long
 local LARGE = 16384
 
 local function units_of(reply)
@@ -36,16 +33,6 @@ end
 
 local function stored_bytes(key)
   return (tonumber(redis.call('ZSCORE', key.stored, SUM)) or 0) * UNIT
-end
-
-local function queued_bytes(key)
-  local bytes = redis.pcall('MEMORY', 'USAGE', key.work, 'SAMPLES', NODES)
-  return type(bytes) == 'number' and bytes or 0
-end
-
-local function limit_bytes(key)
-  local own = redis.call('HGET', key.lanes, key.lane .. ':bytes')
-  return whole(own) or whole(redis.call('GET', key.usual)) or USUAL_LIMIT
 end
 
 -- Takes ids, at most CHUNK of them, out of the set of stored replies, and what they took off the sum.
@@ -151,14 +138,15 @@ local function tidy(key)
 end
 
 -- How many bytes more the lane may take, and whether it takes any now. An empty lane takes a first one of any size.
+-- And how many bytes more its requests may take by its limit in prompt tokens; infinity where it has none.
 local function room(key, length, need)
   local stored, queued = stored_bytes(key), length > 0 and queued_bytes(key) or 0
-  local limit = limit_bytes(key)
+  local limit, most_tokens = limits_of(key)
   if stored > 0 and stored + queued + need > limit then
     tidy(key)
     stored = stored_bytes(key)
   end
-  return limit - stored - queued, stored + queued > 0
+  return limit - stored - queued, stored + queued > 0, most_tokens > 0 and token_room(key, most_tokens, queued) or math.huge
 end
 
 -- As room. While a lot is left it counts every now and then only, and takes what passes here off the last count.
@@ -166,17 +154,18 @@ local function room_for_requests(key, length, need)
   local last = known[key.stored]
   if last and last.calls > 0 and last.left - need > NEAR then
     last.calls, last.left = last.calls - 1, last.left - need
-    return last.left + need, true
+    return last.left + need, true, math.huge
   end
-  local left, takes_some = room(key, length, need)
-  known[key.stored] = { left = left - need, calls = CALLS }
-  return left, takes_some
+  local left, takes_some, token_left = room(key, length, need)
+  known[key.stored] = { left = left - need, calls = token_left == math.huge and CALLS or 0 }
+  return left, takes_some, token_left
 end
 
 -- hr1_bytes()
 --
 -- Says what the lane takes, in bytes. Only reads.
--- Returns {its requests, its stored replies, its limit, seconds until the oldest of these expires}.
+-- Returns {its requests, its stored replies, its limit, seconds until the oldest of these expires, the prompt tokens of
+-- its requests, the limit of these, bytes that a thousand of them take}; the last three are 0 where nobody counts tokens.
 register('hr1_bytes', READS, function(key, args)
   if #args ~= 0 then
     return
@@ -189,5 +178,8 @@ register('hr1_bytes', READS, function(key, args)
   end
   local length = redis.pcall('XLEN', key.work)
   local queued = not failed(length) and length > 0 and queued_bytes(key) or 0
-  return { queued, stored_bytes(key), limit_bytes(key), math.max(0, seconds) }
+  local limit, most_tokens = limits_of(key)
+  local said = kilotoken_bytes(key) or (most_tokens > 0 and KILOTOKEN_BYTES)
+  local tokens = said and queued > 0 and message_bytes(key, queued) * 1000 / said or 0
+  return { queued, stored_bytes(key), limit, math.max(0, seconds), math.ceil(tokens), most_tokens, said or 0 }
 end)

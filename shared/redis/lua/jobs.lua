@@ -22,7 +22,7 @@ register('hr1_later', WRITES, function(key, args)
   for i = 9, #args, 8 do
     need = need + #args[i]
   end
-  local left, takes_some = room_for_requests(key, length, need)
+  local left, takes_some, token_left = room_for_requests(key, length, need)
   -- where no large result has room any more the account is full
   local has_kept_room, added, open = kept_room(key, LARGE) >= math.min(LARGE, kept_limit(key)), later_counts(key)
   local opened = { now = milliseconds(), seq = added }
@@ -46,7 +46,7 @@ register('hr1_later', WRITES, function(key, args)
       return 'results_full'
     elseif hook ~= '' and not webhook_room(key) then
       return 'webhooks_full'
-    elseif length >= limit or (#message > left and takes_some) then
+    elseif length >= limit or (#message > left and takes_some) or (#message > token_left and length > 0) then
       return 'full'
     end
     local entry = redis.call('XADD', key.work, 'NOMKSTREAM', '*', 'm', message)
@@ -54,6 +54,7 @@ register('hr1_later', WRITES, function(key, args)
       return 'absent'
     end
     length, left, takes_some, open = length + 1, left - #message, true, open + 1
+    token_left = token_left - #message
     longest = math.max(longest, ttl + keep + MARGIN_MS)
     later_opened(key, opened, id, entry, ttl, keep, 'print', print, 'request', request, 'hook', hook)
     if hook ~= '' then

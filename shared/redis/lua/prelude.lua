@@ -30,6 +30,7 @@ local function names(work)
     dead = head .. 'dlq:' .. lane,
     stored = head .. 'b:' .. lane,
     usual = head .. 'bytes',
+    tokens = head .. 'tokens',
     job = head .. 'j:' .. lane .. ':',
     job_ends = head .. 'je:' .. lane,
     open = head .. 'jo:' .. lane,

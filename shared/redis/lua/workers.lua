@@ -33,7 +33,8 @@ end
 -- Says that a worker lives, publishes its model's card, and makes the lane's stream and group where they are missing,
 -- so that a flushed server heals. The group starts at 0: whatever is in the stream gets done. The worker's field
 -- 'lane_bytes' is what a lane may take that has no limit of its own; 0, as without it, stands for half of the server's
--- memory. 'kept_bytes' is the same for the kept results of a lane, and a quarter.
+-- memory. 'kept_bytes' is the same for the kept results of a lane, and a quarter. 'lane_tokens' is what a lane's requests
+-- may have in prompt tokens, 0 for any; 'token_bytes' how many bytes a thousand tokens take, 'LANE=BYTES' for each lane.
 -- Returns {Redis time in ms, length of the lane}.
 register('hr1_heartbeat', ON_A_FULL_SERVER, function(key, args)
   local name, expiry, limit, count = args[1], whole(args[2]), whole(args[3]), whole(args[4])
@@ -53,6 +54,7 @@ register('hr1_heartbeat', ON_A_FULL_SERVER, function(key, args)
   local said = { unpack(args, 5, 4 + count) }
   redis.call('SET', key.usual, share(said, 'lane_bytes', 2), 'PX', USUAL_MS)
   redis.call('SET', key.kept_limit, share(said, 'kept_bytes', 4), 'PX', USUAL_MS)
+  note_tokens(key, said)
   local now, worker = milliseconds(), key.worker .. name
   clock_was_set_back(key, now, expiry)
   redis.call('ZADD', key.workers, now, name)
