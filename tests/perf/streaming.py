@@ -19,6 +19,7 @@ import json
 import re
 import secrets
 import statistics
+import subprocess
 import sys
 import tempfile
 from bisect import bisect_left
@@ -28,13 +29,12 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from shared.process.allocator import keep_freed_memory
 from shared.redis.embedded import ServerConfig, free_port
 from tests.children import clean_environment
-from tests.e2e.stack import Process as Served
-from tests.e2e.stack import Stack
+from tests.e2e.stack import Process, Stack
 from tests.embedded import EmbeddedServer
 from tests.perf import processes
-from tests.perf.stack import Process
 
 TIME = re.compile(rb'"content":"(\d+) ')
 TEXT = re.compile(rb'"(?:text|content)":"[^"]')
@@ -96,7 +96,7 @@ class Running:
 
     stack: Stack
     model: str
-    consumer: Served
+    consumer: Process
     processor: dict[str, int] = field(default_factory=dict)
 
     def cpu_s(self) -> dict[str, float]:
@@ -193,30 +193,28 @@ def alone(chosen: argparse.Namespace) -> None:
     """Measure what queue and front end take from an engine."""
     threads = str(chosen.threads)
     arguments = ("--weights", chosen.weights, "--streams", str(chosen.streams), "--threads", threads)
-    by_itself = Process(["-m", "tests.perf.streaming", "engine", *arguments], clean_environment())
-    try:
-        by_itself.until("ready")
+    command = [sys.executable, "-m", "tests.perf.streaming", "engine", *arguments]
+    by_itself = subprocess.Popen(
+        command, env=clean_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with by_itself:
+        assert by_itself.stdin is not None and by_itself.stdout is not None
+        by_itself.stdout.readline()  # it is ready
         table = f'weights = "{chosen.weights}"\noptions = {{ slots = {chosen.streams}, context = 1024 }}'
         with running(table, TORCH_THREADS=threads, DATA_DIR=str(Path(".headrace").absolute())) as place:
             found: dict[str, list[Window]] = {"engine": [], "queue and events": []}
             for number in range(chosen.rounds + 1):
-                windows = {"engine": _of_engine(by_itself), "queue and events": asyncio.run(_of_stack(place, chosen))}
+                by_itself.stdin.write("go\n")
+                by_itself.stdin.flush()
+                windows = {"engine": Window(*map(float, by_itself.stdout.readline().split()))}
+                windows["queue and events"] = asyncio.run(_of_stack(place, chosen))
                 for name, window in windows.items():
                     print(f"  {name}: {window.tokens_per_s:.1f} tokens/s, first after {window.first_s * 1000:.1f} ms")
                     found[name] += [window] if number else []  # the first one is for warming up
-    finally:
-        by_itself.close()
     ours, theirs = found["queue and events"], found["engine"]
     ratio = statistics.median(one.tokens_per_s for one in ours) / statistics.median(one.tokens_per_s for one in theirs)
     added = statistics.median(one.first_s for one in ours) - statistics.median(one.first_s for one in theirs)
     print(f"{chosen.streams} streams: {ratio:.1%} of the engine's tokens a second; first token {added * 1000:+.1f} ms")
-
-
-def _of_engine(by_itself: Process) -> Window:
-    count = len(by_itself.lines)
-    by_itself.tell("go")
-    tokens_per_s, first_s = by_itself.after(count, r"window (\S+) (\S+)", 300.0).groups()
-    return Window(float(tokens_per_s), float(first_s))
 
 
 async def _of_stack(place: Running, chosen: argparse.Namespace) -> Window:
@@ -248,6 +246,7 @@ def engine(chosen: argparse.Namespace) -> None:
 
     from consumer.generation.weights.opening import open_model
 
+    keep_freed_memory()  # as a consumer does
     torch.set_num_threads(chosen.threads)
     opened = open_model(chosen.weights, Path(".headrace").absolute(), slots=chosen.streams, context=1024)
     print("ready", flush=True)
@@ -267,7 +266,7 @@ def engine(chosen: argparse.Namespace) -> None:
         while opened.engine.capacity().slots < chosen.streams:
             tokens += sum(len(step.tokens) for step in opened.engine.step())
         took_s = monotonic() - begun_s
-        print(f"window {tokens / took_s} {statistics.median(firsts)}", flush=True)
+        print(tokens / took_s, statistics.median(firsts), flush=True)
 
 
 def _start(opened: Any, number: int, most: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from typing import Any
 
 import pytest
@@ -76,3 +77,17 @@ def test_a_text_that_is_too_long_is_named_or_cut(place: Place, kind: str) -> Non
 def test_a_writer_ranks_nothing(place: Place) -> None:
     status, body = rank(place, place.writer)
     assert status == 400 and body["error"].startswith("model: "), body
+
+
+def test_what_is_not_generated_bit_by_bit_comes_whole_to_who_asks_for_events(place: Place) -> None:
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a cat"]}
+    request = urllib.request.Request(
+        f"{place.stack.url}/v1/models/{place.encoder}/predict",
+        json.dumps({"inputs": [tensor]}).encode(),
+        {"Content-Type": "application/json", "Accept": "text/event-stream"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        assert answer.headers["content-type"] == "application/json"
+        [vector] = place.client.embeddings.create(model=place.encoder, input="a cat").data
+        outputs = json.loads(answer.read())["outputs"]
+    assert next(one for one in outputs if one["shape"] == [1, 32])["data"] == pytest.approx(vector.embedding, abs=1e-5)
