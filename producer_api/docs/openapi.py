@@ -52,18 +52,14 @@ from producer_api.parsing.bulk_schemas import BatchInfo, BatchList, ResultLine
 from producer_api.parsing.schemas import (
     MAX_TOP_K,
     ErrorResponse,
-    Health,
-    ModelInfo,
-    ModelList,
     NewUpload,
     PredictRequest,
     PredictResponse,
-    Readiness,
     RequestEvent,
     RequestState,
     UploadState,
-    VersionInfo,
 )
+from producer_api.parsing.service_schemas import Health, ModelInfo, ModelList, Readiness, VersionInfo
 from producer_api.store.reference import ReferenceDocument
 from shared.names import NAME_PATTERN
 from shared.settings import Settings

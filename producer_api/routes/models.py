@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from producer_api.inference.encoding import json_encoder
-from producer_api.parsing.schemas import ModelEntry, ModelInfo, ModelList, ModelSummary
+from producer_api.parsing.service_schemas import ModelEntry, ModelInfo, ModelList, ModelSummary
 from producer_api.queue.admission import card_of, find_model, no_model_known
 from producer_api.queue.interface import Catalogue, ModelState, Queue
 

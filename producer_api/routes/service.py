@@ -11,7 +11,7 @@ from producer_api.http.rules import Rules
 from producer_api.inference.encoding import json_encoder
 from producer_api.inference.negotiation import wants_openmetrics
 from producer_api.metrics import ApiMetrics
-from producer_api.parsing.schemas import Health, Readiness, VersionInfo
+from producer_api.parsing.service_schemas import Health, Readiness, VersionInfo
 from producer_api.queue.interface import Catalogue, Condition, Queue
 from shared.state.desired_state import Serving
 from shared.version import __version__
