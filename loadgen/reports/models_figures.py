@@ -90,7 +90,7 @@ def _within_budget(models: Sequence[ModelSweep]) -> Figure | None:
             for rate, share in shares
             if share is not None and math.isfinite(share)
         )
-        if points:
+        if any(share is not None for _, share in shares):  # named even if all of its requests failed
             series.append(Series(sweep.model, "line", tone, points))
             values += [point.y for point in points]
     if not series:

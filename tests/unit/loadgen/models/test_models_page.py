@@ -109,6 +109,16 @@ def test_a_model_within_its_budget_lies_below_the_line() -> None:
     assert share_of_budget(swept("b", 10.0, None), sweep.points[0]) is None
 
 
+def test_a_model_of_which_every_request_failed_is_still_named() -> None:
+    sweep = swept("failing", 10.0)
+    nothing = msgspec.structs.replace(sweep.points[0].latency, mean_ms=None, p50_ms=None, p95_ms=None, p99_ms=None)
+    points = [msgspec.structs.replace(point, latency=nothing, within=False) for point in sweep.points]
+    failing = msgspec.structs.replace(sweep, points=points, best_per_s=None)
+    for figure in models_figures(compared(failing, swept("well", 20.0)).models):
+        assert [series.name for series in figure.series] == ["failing", "well"]
+    assert "failing" in models_page.page(compared(failing))
+
+
 @pytest.mark.parametrize("width", [330, 560, 1150])
 def test_every_figure_is_well_formed_and_inside_its_frame(width: int) -> None:
     found = compared(
