@@ -14,7 +14,9 @@ from loadgen.results.sweepfile import SweepFile
 from .figure import Axis, Figure, Point, Rule, Series, Tone, axis_from, short
 
 _STEPS = 60
-_SHARES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
+_LEAST_MS = 0.01
+"""A logarithmic axis has no 0, which is the time between tokens that came together."""
+_SHARES = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
 
 
 def run_figures(run: RunFile, budget: ModelBudget | None) -> list[Figure]:
@@ -30,7 +32,7 @@ def run_figures(run: RunFile, budget: ModelBudget | None) -> list[Figure]:
         "Time to first token",
         "From the planned send time. Where a line ends before 100%, the rest of the requests failed.",
         [("time to first token", "one", ttfts)],
-        (Rule("y", goal.ttft_objective_ms, f"objective {short(goal.ttft_objective_ms)} ms", "muted"),),
+        goal.ttft_objective_ms,
         budget.ttft_ms if budget else None,
     )
     between = _distribution(
@@ -38,7 +40,7 @@ def run_figures(run: RunFile, budget: ModelBudget | None) -> list[Figure]:
         "Time between tokens",
         "Each request's mean, and the longest time in which it showed nothing new; several tokens may come at once.",
         [("mean of a request", "one", itls), ("longest gap of a request", "two", gaps)],
-        (Rule("y", goal.itl_objective_ms, f"objective {short(goal.itl_objective_ms)} ms", "muted"),),
+        goal.itl_objective_ms,
         budget.itl_ms if budget else None,
     )
     return [figure for figure in (first, between) if figure is not None]
@@ -49,7 +51,7 @@ def _distribution(
     title: str,
     caption: str,
     named: Sequence[tuple[str, Tone, Sequence[float]]],
-    objectives: tuple[Rule, ...],
+    objective_ms: float,
     budget: Percentiles | None,
 ) -> Figure | None:
     """Return how many requests had at most which time."""
@@ -58,7 +60,11 @@ def _distribution(
         ordered, count = sorted(values), len(values)
         ranks = sorted({round(step * (count - 1) / _STEPS) for step in range(_STEPS + 1)}) if count else []
         points = tuple(
-            Point((rank + 1) / count, ordered[rank], f"{(rank + 1) / count:.1%}: {number(ordered[rank], ' ms')} {name}")
+            Point(
+                (rank + 1) / count,
+                max(ordered[rank], _LEAST_MS),
+                f"{(rank + 1) / count:.1%}: {number(ordered[rank], ' ms')} {name}",
+            )
             for rank in ranks
             if math.isfinite(ordered[rank])
         )
@@ -67,10 +73,10 @@ def _distribution(
     if not values:
         return None
     limits = budget.limits if budget is not None else ()
-    rules = (
-        *objectives,
-        *(Rule("y", limit, f"p{share * 100:.0f} budget {short(limit)} ms") for share, limit in limits),
-    )
+    named_limits = {limit: f"p{share * 100:.0f} budget" for share, limit in limits}
+    rules = [Rule("y", limit, f"{name} {short(limit)} ms") for limit, name in named_limits.items()]
+    if objective_ms not in named_limits:
+        rules.append(Rule("y", objective_ms, f"objective {short(objective_ms)} ms", "muted"))
     return Figure(
         key,
         title,
@@ -78,7 +84,7 @@ def _distribution(
         Axis("share of requests", 0.0, 1.0, ticks=tuple((share, f"{share:.0%}") for share in _SHARES)),
         axis_from("ms", [*values, *(rule.value for rule in rules)], log=True),
         tuple(series),
-        rules,
+        tuple(rules),
     )
 
 
@@ -151,8 +157,8 @@ def _against_rate(
 
 
 def _p95(part: Summary | None) -> float | None:
-    return None if part is None else part.p95_ms
+    return None if part is None or part.p95_ms is None else max(part.p95_ms, _LEAST_MS)
 
 
 def _p50(part: Summary | None) -> float | None:
-    return None if part is None else part.p50_ms
+    return None if part is None or part.p50_ms is None else max(part.p50_ms, _LEAST_MS)

@@ -27,7 +27,7 @@ def load(config: ModelConfig) -> Model:
 
 
 def test_every_shipped_table_builds(shipped: dict[str, ModelConfig]) -> None:
-    assert set(shipped) == {"imagenet", "bench-mobilenet", "bench-resnet18", "minilm", "smollm2", "echo"}
+    assert set(shipped) == {"imagenet", "bench-mobilenet", "bench-resnet18", "minilm", "smollm2", "echo", "bench-chat"}
     for name, config in shipped.items():
         assert isinstance(build(name, config), Model)
 
