@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The state of a run. `recent_ms` are the latencies of requests that ended since the last one, ascending."""
+    """The state of a run.
+
+    `recent_ms` are the latencies of requests that ended since the last one, `recent_ttft_ms` the times to first token
+    of the chats among them; ascending.
+    """
 
     elapsed_s: float
     total_s: float
@@ -26,6 +30,7 @@ class Snapshot:
     in_flight: int
     interval_s: float
     recent_ms: tuple[float, ...]
+    recent_ttft_ms: tuple[float, ...] = ()
 
     @property
     def rate_per_s(self) -> float:
@@ -34,10 +39,18 @@ class Snapshot:
 
     def percentile_text(self, share: float) -> str:
         """A recent percentile for people, such as `12.3 ms`."""
-        if not self.recent_ms:
-            return "-"
-        value = percentile(self.recent_ms, share)
-        return "failed" if math.isinf(value) else f"{value:.3g} ms" if value < 100 else f"{value:.0f} ms"
+        return _text(self.recent_ms, share)
+
+    def ttft_text(self, share: float) -> str:
+        """The same of the time to first token."""
+        return _text(self.recent_ttft_ms, share)
+
+
+def _text(ordered: tuple[float, ...], share: float) -> str:
+    if not ordered:
+        return "-"
+    value = percentile(ordered, share)
+    return "failed" if math.isinf(value) else f"{value:.3g} ms" if value < 100 else f"{value:.0f} ms"
 
 
 class Progress(Protocol):
@@ -63,11 +76,12 @@ class PlainProgress:
     def show(self, snapshot: Snapshot) -> None:
         """Print one line."""
         phase = "warm-up" if snapshot.warming else "measure"
+        ttft = f"  ttft p95 {snapshot.ttft_text(0.95)}" if snapshot.recent_ttft_ms else ""
         print(
             f"{phase} {snapshot.elapsed_s:4.0f}/{snapshot.total_s:.0f} s  {snapshot.rate_per_s:.0f}/s  "
             f"p50 {snapshot.percentile_text(0.5)}  p95 {snapshot.percentile_text(0.95)}  "
             f"p99 {snapshot.percentile_text(0.99)}  ok {snapshot.ok}  failed {snapshot.failed}  "
-            f"in flight {snapshot.in_flight}",
+            f"in flight {snapshot.in_flight}{ttft}",
             file=self._stream,
             flush=True,
         )
@@ -111,6 +125,8 @@ class LiveProgress:
         table.add_row("rate", f"{snapshot.rate_per_s:,.0f}/s")
         shares = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
         table.add_row("latency", "   ".join(f"{name} {snapshot.percentile_text(share)}" for name, share in shares))
+        if snapshot.recent_ttft_ms:
+            table.add_row("first token", "   ".join(f"{name} {snapshot.ttft_text(share)}" for name, share in shares))
         failed = f"[red]{snapshot.failed:,}[/red]" if snapshot.failed else "0"
         table.add_row("requests", f"ok {snapshot.ok:,}   failed {failed}   in flight {snapshot.in_flight}")
         return table

@@ -60,7 +60,8 @@ def _carrier_for(scenario: Scenario) -> type[HttpCarrier] | type[StreamCarrier]:
 class Engine:
     """One run. The attributes without underscore may be read at any time from the event loop's thread.
 
-    `recent_ms` has the latency of each request that ended, infinite for failures; the progress display empties it.
+    `recent_ms` has the latency of each request that ended, infinite for failures, and `recent_ttft_ms` the time to the
+    first token of those that had one; the progress display empties them.
 
     Args:
         plan: due times of an open loop in seconds from the start of the measured time, ascending; the warm-up's are
@@ -77,6 +78,7 @@ class Engine:
         self._most = scenario.requests or math.inf
         self.in_flight = self.ok = self.failed = self.most_in_flight = 0
         self.recent_ms: list[float] = []
+        self.recent_ttft_ms: list[float] = []
         self.start_s = self.end_s = 0.0
         self._next = 0
         self._sending = True
@@ -164,6 +166,8 @@ class Engine:
             if outcome == OK:
                 self.ok += 1
                 self.recent_ms.append((at_s - self.ledger.planned_s[index]) * 1000)
+                if self.ledger.reads_texts:
+                    self._note_first_token(index)
             else:
                 self._fail()
             if self.scenario.concurrency is not None and self._sending:
@@ -173,6 +177,11 @@ class Engine:
                     self._loop.call_later(_AFTER_FAILURE_S, self._next_of_closed_loop)
             elif not self._sending:
                 self._finish_if_done()
+
+    def _note_first_token(self, index: int) -> None:
+        ttft_ms = (self.ledger.told[index].first_s - self.ledger.planned_s[index]) * 1000
+        if not math.isnan(ttft_ms):
+            self.recent_ttft_ms.append(ttft_ms)
 
     def _fail(self) -> None:
         self.failed += 1

@@ -161,6 +161,7 @@ async def _show(engine: Engine, scenario: Scenario, progress: Progress) -> None:
         await asyncio.sleep(progress.interval_s)
         now_s = time.perf_counter()
         recent_ms, engine.recent_ms = engine.recent_ms, []
+        ttfts_ms, engine.recent_ttft_ms = engine.recent_ttft_ms, []
         warming = now_s < engine.start_s
         begin_s = engine.start_s - scenario.warmup_s if warming else engine.start_s
         snapshot = Snapshot(
@@ -172,6 +173,7 @@ async def _show(engine: Engine, scenario: Scenario, progress: Progress) -> None:
             in_flight=engine.in_flight,
             interval_s=now_s - shown_s,
             recent_ms=tuple(sorted(recent_ms)),
+            recent_ttft_ms=tuple(sorted(ttfts_ms)),
         )
         shown_s = now_s
         progress.show(snapshot)

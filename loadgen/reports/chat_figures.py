@@ -81,7 +81,7 @@ def _distribution(
         key,
         title,
         caption,
-        Axis("share of requests", 0.0, 1.0, ticks=tuple((share, f"{share:.0%}") for share in _SHARES)),
+        Axis("share of requests", 0.0, 1.04, ticks=tuple((share, f"{share:.0%}") for share in _SHARES)),
         axis_from("ms", [*values, *(rule.value for rule in rules)], log=True),
         tuple(series),
         tuple(rules),

@@ -79,7 +79,9 @@ def test_progress_in_plain_lines() -> None:
     shown = PlainProgress(stream)
     shown.show(Snapshot(1.0, 30.0, False, 5, 1, 2, 0.5, (1.0, 2.0, float("inf"))))
     shown.show(Snapshot(2.0, 30.0, True, 5, 1, 2, 1.0, ()))
+    shown.show(Snapshot(3.0, 30.0, False, 5, 1, 2, 1.0, (9.0,), (4.0, 5.0)))
     assert stream.getvalue().splitlines() == [
         "measure    1/30 s  6/s  p50 2 ms  p95 failed  p99 failed  ok 5  failed 1  in flight 2",
         "warm-up    2/30 s  0/s  p50 -  p95 -  p99 -  ok 5  failed 1  in flight 2",
+        "measure    3/30 s  1/s  p50 9 ms  p95 9 ms  p99 9 ms  ok 5  failed 1  in flight 2  ttft p95 5 ms",
     ]
