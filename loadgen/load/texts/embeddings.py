@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -12,12 +12,16 @@ from loadgen.results.ledger import Told
 Reader = Callable[[bytes, int], "Told | None"]
 """From a body of status 200 and the number of texts asked about to what it says; None: it is no such answer."""
 
+MOST_TOKENS: Final = 2**40
+Tokens = Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
+"""How many tokens a service may say that one request had; anything else is no count."""
+
 _TOKENS: Final = "tokens"
 _WIDTHS: Final = {"INT32": 4, "INT64": 8, "UINT32": 4, "UINT64": 8}
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
+    prompt_tokens: Tokens | None = None
 
 
 class _Vectors(msgspec.Struct):
@@ -78,7 +82,10 @@ def told_of(outputs: list[Output] | None, texts: int, decode: Callable[[msgspec.
     if found is None:
         return Told(texts=texts)
     if decode is not None:
-        return Told(texts=texts, prompt_tokens=sum(decode(found.data)))
-    data, width = msgspec.msgpack.decode(found.data, type=bytes), _WIDTHS[found.datatype]
-    numbers = (int.from_bytes(data[at : at + width], "little") for at in range(0, len(data), width))
-    return Told(texts=texts, prompt_tokens=sum(numbers))
+        numbers = decode(found.data)
+    else:
+        data, width = msgspec.msgpack.decode(found.data, type=bytes), _WIDTHS[found.datatype]
+        parts = (data[at : at + width] for at in range(0, len(data), width))
+        numbers = [int.from_bytes(part, "little", signed=found.datatype.startswith("I")) for part in parts]
+    total = sum(numbers)
+    return Told(texts, total) if min(numbers, default=0) >= 0 and total <= MOST_TOKENS else None

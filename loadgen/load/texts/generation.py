@@ -13,6 +13,7 @@ import msgspec
 
 from loadgen.results.ledger import Told
 
+from .embeddings import Tokens
 from .event_stream import EventParser, EventTooLong
 
 _DONE: Final = b"[DONE]"
@@ -33,8 +34,8 @@ class _Choice(msgspec.Struct):
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: Tokens | None = None
+    completion_tokens: Tokens | None = None
 
 
 class _Chunk(msgspec.Struct):

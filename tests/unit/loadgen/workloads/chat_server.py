@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -44,8 +44,10 @@ class ChatServer:
     paths: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     documents: list[Any] = field(default_factory=list)
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writers.append(writer)
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             method, path, _ = head.split(" ", 2)
@@ -93,9 +95,21 @@ def chat_server(script: Callable[[int], Script] = lambda number: answer()) -> It
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
-        listener.close()
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
-        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(_end(server, listener))
         loop.close()
+
+
+async def _end(server: ChatServer, listener: asyncio.Server) -> None:
+    """Close every connection, also one that was accepted a moment ago, and wait until all are gone."""
+    listener.close()
+    for _ in range(3):  # what was accepted becomes a connection, and that a task
+        await asyncio.sleep(0)
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for writer in server.writers:
+        writer.transport.abort()
+    for writer in server.writers:
+        with suppress(ConnectionError):
+            await writer.wait_closed()

@@ -55,5 +55,16 @@ def test_what_is_no_answer_of_ours(body: bytes) -> None:
     assert read_native_msgpack(body, 2) is None
 
 
+@pytest.mark.parametrize("count", [-1, 2**62, 10**30])
+def test_a_count_that_is_none_is_no_answer(count: int) -> None:
+    """What a service says goes into a result file, and must fit there."""
+    usage = {"data": [{}, {}], "usage": {"prompt_tokens": count}}
+    assert read_openai(json.dumps(usage).encode(), 2) is None
+    assert read_native_json(json.dumps(outputs([5, count])).encode(), 2) is None
+    if abs(count) < 2**63:
+        packed = outputs(struct.pack("<2q", 5, count), "INT64")
+        assert read_native_msgpack(msgpack.packb(packed), 2) is None
+
+
 def test_a_row_for_each_text() -> None:
     assert read_native_json(json.dumps(outputs([4, 5])).encode(), 3) is None

@@ -82,6 +82,8 @@ def test_thinking_aloud_is_text_too() -> None:
         (b'data: "\xff\xfe"\n\n' + part("a", "stop") + DONE, "malformed", None),
         (event({"choices": [{"delta": {"content": 5}}]}) + part("a", "stop"), "malformed", None),
         (event({"choices": None}), "malformed", None),
+        (part("a", "stop") + event({"usage": {"completion_tokens": -1}}), "malformed", None),
+        (part("a", "stop") + event({"usage": {"completion_tokens": 10**30}}), "malformed", None),
     ],
 )
 def test_how_it_ends(stream: bytes, end: str, code: str | None) -> None:
