@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Generic, TypeVar
 
 from .adaptive import Adaptive
+from .by_arrival import cut_by_arrival
 from .by_length import cut_by_length
 from .cost import BatchCost
 from .load import Batchable, Budget
@@ -175,34 +176,12 @@ class Batcher(Generic[T]):
 
     def _take(self, now_s: float) -> tuple[Sequence[T], Sequence[T]]:
         """Take what one batch holds; returns that, and what has expired on the way."""
-        if self.budget.by_length:
-            return self._take_by_length(now_s)
-        items: list[T] = []
-        expired: list[T] = []
-        budget, all_fit = self.budget, self.used <= self.budget.most
-        rows = units = longest = 0
-        while self._items:
-            item = self._items[0]
-            if item.deadline_s <= now_s:
-                expired.append(item)
-            else:
-                load = item.load
-                if not all_fit:
-                    longest = max(longest, load.longest)
-                    if items and budget.used(rows + load.rows, units + load.units, longest) > budget.most:
-                        break
-                rows += load.rows
-                units += load.units
-                items.append(item)
-            self._items.popleft()
-        self._running_rows, self._running_units = rows, units
-        self._priority_count = max(0, self._priority_count - len(items) - len(expired))
-        self._count_anew()
-        return items, expired
-
-    def _take_by_length(self, now_s: float) -> tuple[Sequence[T], Sequence[T]]:
-        cut = cut_by_length(self._items, self._priority_count, self.budget, now_s)
-        self._items, self._priority_count = deque(cut.left), cut.priority_count
-        self._running_rows, self._running_units = cut.rows, cut.units
+        budget = self.budget
+        if budget.by_length:
+            cut = cut_by_length(self._items, self._priority_count, budget, now_s)
+            self._items = deque(cut.left)
+        else:
+            cut = cut_by_arrival(self._items, self._priority_count, budget, self.used <= budget.most, now_s)
+        self._priority_count, self._running_rows, self._running_units = cut.priority_count, cut.rows, cut.units
         self._count_anew()
         return cut.items, cut.expired

@@ -7,29 +7,12 @@ which lets a long text starve while short ones keep coming.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import TypeVar
 
+from .cut import Cut
 from .load import Batchable, Budget, Load
 
 T = TypeVar("T", bound=Batchable)
-
-
-class Cut(NamedTuple, Generic[T]):
-    """What became of all that waited; each part is in the order of arrival.
-
-    Attributes:
-        items: the batch.
-        expired: what may not run any more.
-        left: what goes on waiting; the first ``priority_count`` of it are ahead of all others.
-        rows, units: of the batch.
-    """
-
-    items: Sequence[T]
-    expired: Sequence[T]
-    left: Sequence[T]
-    priority_count: int
-    rows: int
-    units: int
 
 
 def cut_by_length(waiting: Iterable[T], priority_count: int, budget: Budget, now_s: float) -> Cut[T]:

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from consumer.runtimes.pytorch import packed_linear
 
 from .folder import EMBEDDING, OpenFolder
-from .packed import NAME, packed
+from .packed import NAME, packed, show_first_tokens
 from .padded import PaddedBatch
 from .pooling import pooled
 from .probe import agrees, first_position, probe_rows
 from .rows import Row
+from .side_by_side import SideBySide
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ class Encoder:
     Args:
         device: ``cpu`` or ``cuda``.
         precision: a key of ``DTYPES``.
+        threads: of one batch, on a CPU.
 
     Attributes:
         packs: whether texts share a batch without padding.
@@ -45,7 +46,7 @@ class Encoder:
         ValueError: the folder's files do not make a network; one sentence.
     """
 
-    def __init__(self, folder: OpenFolder, device: str, precision: str) -> None:
+    def __init__(self, folder: OpenFolder, device: str, precision: str, threads: int = 1) -> None:
         if precision not in PRECISIONS[device]:
             takes = ", ".join(PRECISIONS[device])
             raise ValueError(f"family text runs in {takes} on {device}, not in {precision}.")
@@ -58,6 +59,7 @@ class Encoder:
         most = getattr(base.config, "max_position_embeddings", folder.context)
         self.context = min(folder.context, most - self._first)
         self._attention = base.config._attn_implementation
+        self._side_by_side = SideBySide(self._packed, threads if device == "cpu" else 1)
         with torch.inference_mode():
             self.packs, self.why = self._choose_batches()
             if device == "cpu" and packed_linear.is_possible():
@@ -67,8 +69,12 @@ class Encoder:
     def run(self, rows: Sequence[Row]) -> NDArray[np.float32]:
         """Return one row of numbers per text: a vector, or the logits of the classes; shape (len(rows), width)."""
         with torch.inference_mode():
-            found = self._packed(rows) if self.packs else self._padded(rows)
+            found = self._side_by_side(rows) if self.packs else self._padded(rows)
             return found.to("cpu", torch.float32).numpy()
+
+    def close(self) -> None:
+        """End the threads."""
+        self._side_by_side.close()
 
     # --- How batches may be put together.
 
@@ -79,6 +85,8 @@ class Encoder:
         rows = probe_rows(self._folder.vocabulary, self.context)
         try:
             exact = torch.cat([self._padded([row]) for row in rows])
+            if self._folder.task != EMBEDDING:
+                show_first_tokens(self._network)
             self._network.set_attn_implementation(NAME)
             if self._network.base_model.config._attn_implementation != NAME:
                 return False, "Its batches are padded: its attention cannot be replaced."
@@ -104,8 +112,7 @@ class Encoder:
             with packed(lengths):
                 hidden = self._network(**inputs).last_hidden_state[0]
             return pooled(hidden, lengths, self._folder.pooling, self._folder.normalizes)
-        first = self._tensor(np.cumsum([0, *lengths[:-1]]))
-        with packed(lengths), _FirstTokens(self._network, first):
+        with packed(lengths):
             found: torch.Tensor = self._network(**inputs).logits
         if found.shape[0] != len(rows):
             raise RuntimeError(f"The network gave {found.shape[0]} answers for {len(rows)} texts.")
@@ -133,39 +140,6 @@ class Encoder:
 
     def _tensor(self, values: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(values).to(self._device)
-
-
-class _FirstTokens:
-    """Have a classifier's head see the first token of each text alone: what it makes of ``[:, 0]`` is then per text.
-
-    Args:
-        network: its encoder is called ``encoder`` or ``transformer``.
-        first: places of these tokens.
-    """
-
-    def __init__(self, network: nn.Module, first: torch.Tensor) -> None:
-        base = network.base_model
-        stack = getattr(base, "encoder", None) or getattr(base, "transformer", None)
-        if not isinstance(stack, nn.Module):
-            raise RuntimeError("The network has no encoder whose output could be cut.")
-        self._stack, self._first = stack, first
-        self._handle: Any = None
-
-    def __enter__(self) -> None:
-        self._handle = self._stack.register_forward_hook(self._cut)
-
-    def __exit__(self, *_: object) -> None:
-        self._handle.remove()
-
-    def _cut(self, module: nn.Module, inputs: Any, output: Any) -> Any:
-        hidden = output if isinstance(output, torch.Tensor) else output[0]
-        kept = hidden[0, self._first][:, None]
-        if isinstance(output, torch.Tensor):
-            return kept
-        if isinstance(output, tuple):
-            return (kept, *output[1:])
-        output["last_hidden_state"] = kept
-        return output
 
 
 def _loaded(folder: OpenFolder, dtype: torch.dtype) -> Any:

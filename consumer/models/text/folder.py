@@ -16,6 +16,8 @@ import msgspec
 from shared import files
 from shared.model_config import ModelConfig, TextConfig
 
+from .sizes import check_sizes
+
 EMBEDDING, CLASSIFICATION, RERANKING = "embedding", "classification", "reranking"
 MEAN, CLS, LAST = "mean", "cls", "last"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
@@ -123,6 +125,7 @@ def _check(path: Path, config: Mapping[str, Any]) -> None:
     if not (path / TOKENIZER).is_file():
         raise ValueError(f"{path} has no {TOKENIZER}; save its tokenizer with save_pretrained().")
     if any(path.glob("*.safetensors")):
+        check_sizes(path, config)
         return
     pickles = sorted(one.name for one in path.iterdir() if one.suffix in PICKLES)
     if pickles:

@@ -13,6 +13,7 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
@@ -29,6 +30,36 @@ def packed(lengths: Sequence[int]) -> Iterator[None]:
         yield
     finally:
         _batch.cuts = None
+
+
+def show_first_tokens(network: nn.Module) -> None:
+    """Have a classifier's head see the first token of each packed text alone: its ``[:, 0]`` is then per text.
+
+    Args:
+        network: its encoder is called ``encoder`` or ``transformer``; without a packed batch nothing changes.
+
+    Raises:
+        RuntimeError: it has no such part.
+    """
+    base: Any = network.base_model
+    stack = getattr(base, "encoder", None) or getattr(base, "transformer", None)
+    if not isinstance(stack, nn.Module):
+        raise RuntimeError("The network has no encoder whose output could be cut.")
+    stack.register_forward_hook(_first_tokens)
+
+
+def _first_tokens(module: nn.Module, inputs: Any, output: Any) -> Any:
+    cuts = getattr(_batch, "cuts", None)
+    if cuts is None:
+        return output
+    hidden = output if isinstance(output, torch.Tensor) else output[0]
+    kept = hidden[0, torch.tensor([begin for begin, _ in cuts], device=hidden.device)][:, None]
+    if isinstance(output, torch.Tensor):
+        return kept
+    if isinstance(output, tuple):
+        return (kept, *output[1:])
+    output["last_hidden_state"] = kept
+    return output
 
 
 def _attend(

@@ -72,6 +72,8 @@ class RowMaker:
                 if not truncates:
                     raise too_long(len(encoded.ids), self.context, f"{field}[{index}]")
                 encoded = self._cut(text, f"{field}[{index}]")
+                if len(encoded.ids) > self.context:  # the special tokens alone have no room
+                    raise too_long(len(encoded.ids), self.context, f"{field}[{index}]")
             row = _row(encoded, isinstance(text, tuple))
             tokens += len(row.ids)
             self._check_total(tokens, field)

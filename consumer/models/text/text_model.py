@@ -56,7 +56,7 @@ class TextModel(Model):
         if device == "cpu":
             torch.set_num_threads(self._threads)
         folder = self._folder
-        encoder = Encoder(folder, device, precision)
+        encoder = Encoder(folder, device, precision, self._threads)
         self._maker = RowMaker(folder, encoder.context)
         self._encoder, self._answers = encoder, Answers(folder, encoder.width)
 
@@ -154,7 +154,9 @@ class TextModel(Model):
         return self._padded_rows
 
     def close(self) -> None:
-        """Let the network go."""
+        """Let the network go, and its threads."""
+        if self._encoder is not None:
+            self._encoder.close()
         self._encoder = None
 
     def _loaded(self) -> Encoder:

@@ -78,7 +78,7 @@ def main() -> None:
     if chosen.plain:
         packed_linear.is_possible = lambda: False
     folder = open_folder(load(Path("models.toml"))["minilm"])
-    encoder = Encoder(folder, chosen.device, chosen.precision)
+    encoder = Encoder(folder, chosen.device, chosen.precision, chosen.threads)
     random = np.random.default_rng(3)
     lengths = [length for _, length in sample_lengths(chosen.texts, encoder.context)]
     texts = [Row(random.integers(1000, folder.vocabulary, length)) for length in lengths]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ from tests.unit.consumer.parts import item as an_item
 TEXTS = ("the cat sat on the mat", "a dog", "stocks fell?", "cat " * 25, "the the the dog rose on a mat")
 
 
-def model(folder: Path | str, **text: Any) -> TextModel:
-    made = text_family.build(ModelConfig(family="text", weights=str(folder), text=TextConfig(**text)), 1)
+def model(folder: Path | str, threads: int = 1, **text: Any) -> TextModel:
+    made = text_family.build(ModelConfig(family="text", weights=str(folder), text=TextConfig(**text)), threads)
     assert isinstance(made, TextModel)
     made.load("cpu", "fp32")
     return made
@@ -283,6 +284,33 @@ def test_what_is_no_encoder_is_refused_in_a_sentence(folder: Path, tmp_path: Pat
     assert "not installed" in said("package:no-such-encoder")
     assert "cannot be loaded" in said(copy(model__safetensors="x" * 100))
     assert "would be random" in said(folder, task="classification")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("vocab_size", 10**12),
+        ("hidden_size", 10**9),
+        ("intermediate_size", 10**10),
+        ("num_hidden_layers", 10**6),
+        ("max_position_embeddings", 10**10),
+        ("num_labels", 10**9),
+        ("type_vocab_size", 10**9),
+        ("hidden_size", 64),
+        ("num_attention_heads", 0),
+        ("num_attention_heads", 7),
+        ("hidden_size", "large"),
+    ],
+)
+def test_sizes_that_lie_are_told_before_they_take_memory(folder: Path, tmp_path: Path, name: str, value: Any) -> None:
+    for file in ("config.json", "model.safetensors", "tokenizer.json"):
+        (tmp_path / file).write_bytes((folder / file).read_bytes())
+    config = json.loads((folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {name: value}))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=r"\.$"):
+        model(tmp_path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # KiB
 
 
 def test_precisions_and_units(encoder: TextModel) -> None:
