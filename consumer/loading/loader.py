@@ -101,6 +101,9 @@ class Loader:
             answers=description.answers(),
             task=description.task,
             context=description.context,
+            dimensions=description.dimensions,
+            pooling=description.pooling,
+            normalize=description.normalize,
         )
         adoptable = loaded.network.adoptable if loaded.network else None
         return Running(card, loaded.parity, loaded.device, calibration, adoptable)

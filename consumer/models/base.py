@@ -42,6 +42,8 @@ class Description:
             ``params`` have ``answer: tensors``. Stock clients of the Open Inference Protocol ask so.
         task: what it does with texts: ``embedding``, ``classification`` or ``reranking``; empty for other models.
         context: most tokens of a text.
+        dimensions, pooling, normalize: of a model that makes vectors of texts: how many numbers they have, how they are
+            made of those of the tokens, and whether they all have the length 1.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -55,6 +57,9 @@ class Description:
     pads_rows: bool = False
     task: str = ""
     context: int | None = None
+    dimensions: int | None = None
+    pooling: str = ""
+    normalize: bool | None = None
 
     def answers(self) -> tuple[str, ...]:
         """Return what the model's answers can hold, as its card says it."""

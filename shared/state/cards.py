@@ -141,6 +141,9 @@ class Card(msgspec.Struct, frozen=True):
             of an older consumer.
         task: what it does with texts: ``embedding``, ``classification`` or ``reranking``; else empty.
         context: most tokens of a text; None where it takes no texts.
+        dimensions: numbers of a vector, of a model that makes vectors of texts; else None.
+        pooling: how it makes them of the vectors of tokens: ``mean``, ``cls`` or ``last``; else empty.
+        normalize: whether they all have the length 1; None for other models.
     """
 
     name: str
@@ -161,6 +164,9 @@ class Card(msgspec.Struct, frozen=True):
     answers: tuple[str, ...] = ()
     task: str = ""
     context: int | None = None
+    dimensions: int | None = None
+    pooling: str = ""
+    normalize: bool | None = None
 
 
 MOST_FIELD_BYTES = 4 * 1024 * 1024

@@ -17,7 +17,7 @@ from shared.wire.messages import Request
 from shared.wire.outcomes import MODEL_ERROR, RequestError
 
 from .answers import Answered, Answers
-from .folder import CLASSIFICATION, RERANKING, OpenFolder
+from .folder import CLASSIFICATION, EMBEDDING, RERANKING, OpenFolder
 from .requests import PACKED, PLAIN, QUERY, TEXT, asked
 from .samples import sample_lengths
 
@@ -62,9 +62,9 @@ class TextModel(Model):
 
     def describe(self) -> Description:
         """Describe the loaded model: BYTES in, a vector, a score or classes out, and the tokens of each text."""
-        encoder, answers = self._loaded(), self._answers
+        encoder, answers, folder = self._loaded(), self._answers, self._folder
         assert answers is not None
-        pairs = self._folder.task == RERANKING
+        pairs, embeds = folder.task == RERANKING, folder.task == EMBEDDING
         return Description(
             inputs=tuple(TensorSpec(name, "BYTES", ()) for name in ((QUERY, TEXT) if pairs else (TEXT,))),
             outputs=answers.outputs,
@@ -76,6 +76,9 @@ class TextModel(Model):
             pads_rows=not encoder.packs,
             task=self._folder.task,
             context=encoder.context,
+            dimensions=encoder.width if embeds else None,
+            pooling=folder.pooling if embeds else "",
+            normalize=folder.normalizes if embeds else None,
         )
 
     def preprocess(self, request: Request) -> Sequence[Row]:

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.children import ROOT
 from tests.e2e.stack import Stack
 from tests.unit.consumer.models.text import tiny
 
+PAGE = (ROOT / "docs/text-models.md").read_text(encoding="utf-8")
+COMMANDS = [line for line in PAGE.splitlines() if line.startswith("curl")]
+
 pytestmark = pytest.mark.soak  # each consumer takes seconds to import transformers
+
+
+def mentions(command: str) -> bool:
+    """Whether it asks one of the models that the page tells how to bring."""
+    return "mood" in command or "models/rank" in command or '"rank"' in command
 
 
 def test_both_answer_and_name_what_is_wrong(valkey_url: str, tmp_path: Path) -> None:
@@ -58,3 +69,17 @@ def test_both_answer_and_name_what_is_wrong(valkey_url: str, tmp_path: Path) -> 
         assert all(0 < score < 1 for score in scores)
         status, body = ask(text=["a dog"])
         assert status == 422, body
+
+        own = [command for command in COMMANDS if mentions(command)]
+        assert len(own) == 3
+        for command in own:
+            here = command.replace("http://127.0.0.1:8000", stack.url)
+            here = re.sub(r"\b(mood|rank)\b(?=/|\")", lambda found: mood if found[1] == "mood" else rank, here)
+            done = subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", here.replace("curl ", "curl -sS --fail-with-body ", 1)],
+                capture_output=True,
+                text=True,
+                timeout=30,
+                check=False,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr

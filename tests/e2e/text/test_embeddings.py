@@ -137,6 +137,7 @@ def test_the_card_counts_in_tokens(place: Place) -> None:
     assert (card["batch"]["unit"], card["batch"]["max_units"]) == ("token", 512)
     assert 0 < card["batch"]["per_unit_ms"] < card["batch"]["per_row_ms"]
     assert (card["task"], card["context"]) == ("embedding", 512)
+    assert (card["dimensions"], card["pooling"], card["normalize"]) == (384, "mean", True)
     assert card["family"] == "text"
     example = card["example"]
     answer = ask(place, example["body"].encode(), example["content_type"])

@@ -15,7 +15,10 @@ from tests.e2e.text.conftest import Place
 
 PAGE = (ROOT / "docs/text-models.md").read_text(encoding="utf-8")
 COMMANDS = [
-    line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines() if "curl" in line
+    line
+    for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+    for line in block.splitlines()
+    if "curl" in line and "minilm" in line
 ]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from shared.redis.embedded import free_port
-from tests.e2e.stack import Response, Stack, call
+from tests.e2e.stack import Process, Response, Stack, call
 from tests.e2e.text_doors import bert
 
 TEXTS = ("the cat sat on the mat", "a dog", "stock fell")
@@ -23,12 +23,13 @@ class Place:
     """What runs.
 
     Attributes:
-        model: the name of the encoder; its vectors have 32 numbers, its context is 32 tokens.
+        model: the name of the encoder; its vectors have 32 numbers, its context is 32 tokens, a batch has 16.
         redis_url: where its lane is.
         grpc: address of the front end's gRPC.
     """
 
     stack: Stack
+    consumer: Process
     model: str
     redis_url: str
     grpc: str
@@ -72,7 +73,7 @@ def place(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         stack.start_front_end(GRPC_PORT=str(port))
         consumer.until("Ready: ")
         stack.wait(model)
-        yield Place(stack, model, valkey_url, f"127.0.0.1:{port}")
+        yield Place(stack, consumer, model, valkey_url, f"127.0.0.1:{port}")
 
 
 @pytest.fixture(scope="package")

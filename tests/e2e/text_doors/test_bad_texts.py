@@ -77,8 +77,6 @@ def test_an_empty_batch(place: Place) -> None:
 def test_one_bad_text_of_2048_is_named(place: Place) -> None:
     texts = [b"cat"] * 2048
     with triton_http.InferenceServerClient(place.stack.url.removeprefix("http://")) as client:
-        found = client.infer(place.model, [given(triton_http, *texts)]).as_numpy("embedding")
-        assert found.shape == (2048, 32)
         texts[1234] = NO_UTF8
         with pytest.raises(InferenceServerException, match=r"1234"):
             client.infer(place.model, [given(triton_http, *texts)])
@@ -102,7 +100,7 @@ def test_a_text_beyond_the_budget_of_a_batch_rides_alone(place: Place, expected:
 def test_what_is_no_text(place: Place) -> None:
     for body, part in (
         ({"inputs": [{"name": "text", "datatype": "INT32", "shape": [1], "data": [1]}]}, "BYTES"),
-        ({"inputs": [{"name": "other", "datatype": "BYTES", "shape": [1], "data": ["a"]}]}, "other"),
+        ({"inputs": [{"name": "other", "datatype": "BYTES", "shape": [1], "data": ["a"]}]}, "it has text"),
         ({"inputs": [{"name": "text", "datatype": "BYTES", "shape": [2], "data": ["a"]}]}, "shape"),
         ({"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": [1]}]}, "data"),
     ):

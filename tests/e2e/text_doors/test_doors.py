@@ -134,3 +134,32 @@ def test_a_direct_producer_of_many(place: Place, expected: Any) -> None:
             found += producer.receive()
     assert len(found) == 50
     assert all(vectors_of(answer) == pytest.approx(expected, abs=1e-5) for answer in found)
+
+
+def counted(place: Place) -> tuple[float, float, float]:
+    """Batches, their rows, and the batches of at most four rows, so far."""
+    text = place.stack.metrics(place.consumer)
+
+    def value(name: str, more: str = "") -> float:
+        lines = [line for line in text.splitlines() if line.startswith(f"headrace_batch_size_{name}{{")]
+        return float(next(line for line in lines if more in line).rpartition(" ")[2])
+
+    return value("count"), value("sum"), value("bucket", 'le="4')
+
+
+def test_under_load_the_adaptive_policy_fills_batches_with_tokens(place: Place) -> None:
+    """A batch has 16 tokens here, and these texts four each: however many wait, a batch has four at most."""
+    before = counted(place)
+    with redis.Redis.from_url(place.redis_url) as client:
+        producer = FastProducer(client, place.model)
+        for _ in range(4):
+            producer.send({"v": 1, "ttl_ms": 30_000, "ct": "text/plain", "body": b"a dog"}, 100)
+        while producer.waiting:
+            producer.receive()
+    eventually(lambda: counted(place)[1] - before[1] == 400 or None)
+    batches, rows, small = (now - then for now, then in zip(counted(place), before, strict=True))
+    assert small == batches
+    assert rows / batches > 2
+    card = call(f"{place.stack.url}/v1/models/{place.model}").body
+    assert (card["batch"]["unit"], card["batch"]["max_units"]) == ("token", 16)
+    assert card["batch"]["per_unit_ms"] >= 0
