@@ -56,7 +56,8 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     """Everything known of a model. Shapes leave out the row count; -1 allows any size there.
 
     ``answers``: what answers can hold, ``predictions``, ``tensors`` or both; empty while an older consumer serves it.
-    ``task``: what it does with texts; empty where it takes none. ``context``: most tokens of a text.
+    ``task``: what it does with texts; empty where it takes none. ``context``: most tokens of a text. ``dimensions``,
+    ``pooling`` and ``normalize``: of its vectors, if it makes vectors of texts.
     ``ready``, ``state`` and ``ready_in_s`` are those of the list of models; ``id``, ``object``, ``created`` and
     ``owned_by`` are what OpenAI's clients read.
     """
@@ -79,6 +80,9 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     answers: tuple[str, ...]
     task: str
     context: int | None
+    dimensions: int | None
+    pooling: str
+    normalize: bool | None
     workers: int
     ready: bool
     serving: Serving
