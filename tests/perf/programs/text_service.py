@@ -15,7 +15,6 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -175,7 +174,7 @@ def main() -> None:
         running.wait("minilm")
         alone = Alone(chosen.threads)
         client = stack.enter_context(redis.Redis.from_url(server.url))
-        redis_pid = int(client.info("server")["process_id"])  # type: ignore[index]
+        redis_pid = int(client.info("server")["process_id"])
         served = (consumer.popen.pid, redis_pid)
         ways: dict[str, tuple[tuple[int, ...], Callable[[Sequence[str]], None]]] = {
             "the model alone": (alone.processes, alone),
@@ -212,4 +211,4 @@ def report(count: int, took_s: dict[str, list[float]], used_s: dict[str, list[fl
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
