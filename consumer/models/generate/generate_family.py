@@ -22,6 +22,9 @@ SIZES = ("slots", "context")
 def build(config: ModelConfig, threads: int) -> Model:
     """Make the model; nothing heavy happens before its ``load``.
 
+    Args:
+        threads: of torch, for one step.
+
     Raises:
         ValueError: there is nothing to generate with, packages are not installed, or an option is wrong.
     """
@@ -36,8 +39,12 @@ def build(config: ModelConfig, threads: int) -> Model:
     sizes = _sizes(config.options)
 
     def open_model(device: str, precision: str) -> Opened:
-        from consumer.generation.weights.opening import open_model as opened  # with torch and transformers
+        import torch
 
+        from consumer.generation.weights.opening import open_model as opened  # with transformers
+
+        if device == "cpu":
+            torch.set_num_threads(threads)  # else it takes every core, also those of whoever brings the requests
         folder = Path(Settings.from_env(os.environ).data_dir).absolute()
         return opened(weights, folder, device=device, precision=precision, **sizes)
 
