@@ -48,6 +48,7 @@ class ConsumerMetrics:
         self._model = model
         self._info: _Info | None = None
         self._generations: GenerationMetrics | None = None
+        self._watches_tokens = False
         latency = LATENCY_BUCKETS_S
         queue_wait = Histogram(
             "headrace_queue_wait_seconds",
@@ -189,6 +190,12 @@ class ConsumerMetrics:
         """Return what a heartbeat says of generations; None where there are none."""
         return None if self._generations is None else self._generations.recent(now_s)
 
+    def watch_tokens(self, ran: Callable[[], int], padded: Callable[[], int]) -> None:
+        """Export the tokens of batches, read at scrape time, of a model whose batches are counted in them."""
+        if not self._watches_tokens:
+            self._watches_tokens = True
+            self.registry.register(_Tokens(self._model, ran, padded))
+
     def watch(
         self,
         depth: Callable[[], Mapping[str, Depth]],
@@ -263,6 +270,20 @@ class _Batching(Collector):
             ("preferred_rows", "Rows beyond which a batch gets hardly more done, as measured", self.preferred),
         ):
             family = GaugeMetricFamily(f"headrace_batch_{name}", help_text, labels=("model",))
+            family.add_metric((self._model,), value)
+            yield family
+
+
+class _Tokens(Collector):
+    def __init__(self, model: str, ran: Callable[[], int], padded: Callable[[], int]) -> None:
+        self._model, self._ran, self._padded = model, ran, padded
+
+    def collect(self) -> Iterator[Metric]:
+        for name, help_text, value in (
+            ("prompt", "Tokens of texts that were run", self._ran()),
+            ("padding", "Tokens computed for nothing, to make texts of a batch equally long", self._padded()),
+        ):
+            family = CounterMetricFamily(f"headrace_{name}_tokens", help_text, labels=("model",))
             family.add_metric((self._model,), value)
             yield family
 

@@ -259,6 +259,7 @@ class Worker:
         card = running.card
         token, progress, refusal = self._switch.published
         late_s = self._look_for_answers()
+        recent = self._metrics.generations_lately(time.monotonic())
         state = desired_state.WorkerState(
             pid=str(os.getpid()),
             runtime=card.runtime,
@@ -274,6 +275,9 @@ class Worker:
             late_s=f"{late_s:.0f}" if late_s else "",
             bodies=self._bodies.identity(),
             version=card.version,
+            running="" if recent is None else str(recent.running),
+            slots="" if recent is None else str(recent.slots),
+            tokens_per_s="" if recent is None else f"{recent.tokens_per_s:.1f}",
         )
         return self._adoption.told_of(card), desired_state.to_hash(state)
 

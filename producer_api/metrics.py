@@ -24,6 +24,7 @@ from shared.wire.outcomes import ALL, OK
 from .load.answer_budget import WHYS, AnswerBudget
 from .load.body_budget import BodyBudget
 from .load.in_flight import InFlight
+from .stream_metrics import StreamMetrics
 
 log = logging.getLogger("headrace.http")
 
@@ -261,6 +262,7 @@ class ApiMetrics:
 
     Attributes:
         requests: predict requests by model and outcome.
+        streams: answers that are sent as they are made.
         received, sent: payload sizes in bytes of predict requests and their answers.
     """
 
@@ -276,7 +278,7 @@ class ApiMetrics:
         failed: Callable[[], Mapping[str, int]] = dict,
         versions: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
-        self._registry = registry
+        self._registry, self.streams = registry, StreamMetrics(registry)
         self.requests = Tally(
             "headrace_requests",
             "Predict requests by outcome.",

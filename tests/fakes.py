@@ -404,7 +404,12 @@ class RecordedSpan:
         self.parent = parent
         self.traceparent = f"{parent[:36]}{'c' * 16}{parent[52:]}"
         self.timing: Timing | None = None
+        self.first_tokens = 0
         self.ended: tuple[str, str] | None = None
+
+    def first_token(self) -> None:
+        """See the interface."""
+        self.first_tokens += 1
 
     def answered(self, timing: Timing) -> None:
         """See the interface."""

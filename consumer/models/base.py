@@ -163,6 +163,10 @@ class Model(ABC):
         """Return how many rows were computed for nothing so far, because batches are filled up to a certain size."""
         return 0
 
+    def padded_units(self) -> int:
+        """Return how many units were computed for nothing so far, because rows are as long as their batch's longest."""
+        return 0
+
     def units(self, row: Any) -> int:
         """Count the units of one row that ``preprocess`` or ``sample_rows`` made, where the description names a unit.
 

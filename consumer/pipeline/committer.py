@@ -368,4 +368,5 @@ def _traced(prepared: Prepared, done: BatchDone, tag: ModelTag, now_s: float) ->
         postprocess_s=done.postprocess_s,
         commit_s=done.commit_s,
         requests=requests,
+        first_token_s=run.first_token_s,
     )

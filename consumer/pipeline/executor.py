@@ -47,7 +47,8 @@ class BatchExecutor:
         self._running: Sequence[Item] = ()
         self._ran_s = 0.0
         self._counted_before_s = model.device_busy_s() or 0.0  # warming up is not serving
-        self._padded_before = model.padded_rows()
+        self._padded_before, self._padded_units_before = model.padded_rows(), model.padded_units()
+        self._ran_units = 0
 
     @property
     def busy_s(self) -> float:
@@ -69,6 +70,16 @@ class BatchExecutor:
     def padded_rows(self) -> int:
         """See the interface."""
         return self._model.padded_rows() - self._padded_before
+
+    @property
+    def ran_units(self) -> int:
+        """See the interface."""
+        return self._ran_units
+
+    @property
+    def padded_units(self) -> int:
+        """See the interface."""
+        return self._model.padded_units() - self._padded_units_before
 
     def run(self, source: Source, replies: Replies) -> None:
         """See the interface."""
@@ -106,6 +117,7 @@ class BatchExecutor:
             run_s = monotonic() - taken_s
         self._watchdog.end(BATCH)
         self._running = ()
+        self._ran_units += units
         self._ran_s += run_s
         return BatchRun(taken_s, run_s, len(rows), batch.reason)
 

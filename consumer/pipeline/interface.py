@@ -68,5 +68,13 @@ class Executor(Protocol):
     def padded_rows(self) -> int:
         """Rows that the device has computed for nothing, to fill batches up."""
 
+    @property
+    def ran_units(self) -> int:
+        """Units of all batches that have run."""
+
+    @property
+    def padded_units(self) -> int:
+        """Units that the device has computed for nothing besides, to make rows of a batch equally long."""
+
     def run(self, source: Source, replies: Replies) -> None:
         """Run what ``source`` hands out until it is over."""

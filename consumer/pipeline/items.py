@@ -54,12 +54,14 @@ class BatchRun(msgspec.Struct, frozen=True):
         taken_s: when the batch closed and left the batcher.
         run_s: how long the model ran.
         rows: rows in the batch.
+        first_token_s: when a generation had its first token, after ``taken_s``; None for none, and for other models.
     """
 
     taken_s: float
     run_s: float
     rows: int
     reason: CloseReason
+    first_token_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

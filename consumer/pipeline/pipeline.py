@@ -31,6 +31,9 @@ from .stored.results import ResultKeeper
 
 log = logging.getLogger(__name__)
 
+TOKEN = "token"
+"""The unit of texts; see :class:`shared.state.cards.BatchSettings`."""
+
 NewThread = Callable[[str, Callable[[], None]], threading.Thread]
 
 
@@ -62,7 +65,7 @@ class Pipeline:
         self._executor: Executor | None = None
         settings = config.settings
         self._answer_watch = AnswerWatch(settings.lease_ms / 1000, settings.longest_batch_ms / 1000)
-        self._ran_s, self._padded_rows = 0.0, 0
+        self._ran_s, self._padded_rows, self._ran_units, self._padded_units = 0.0, 0, 0, 0
         self._decodings: list[Decoding] = []
 
     def late_s(self, now_s: float) -> float:
@@ -93,6 +96,20 @@ class Pipeline:
         with self._lock:  # between two models it must not fall, or it would seem to have been reset
             executor = self._executor
             return self._padded_rows + (executor.padded_rows if executor is not None else 0)
+
+    @property
+    def ran_units(self) -> int:
+        """Units of all batches, over all models."""
+        with self._lock:
+            executor = self._executor
+            return self._ran_units + (executor.ran_units if executor is not None else 0)
+
+    @property
+    def padded_units(self) -> int:
+        """Units that were computed for nothing besides, over all models."""
+        with self._lock:
+            executor = self._executor
+            return self._padded_units + (executor.padded_units if executor is not None else 0)
 
     @property
     def hangs(self) -> bool:
@@ -145,6 +162,8 @@ class Pipeline:
         executor: Executor
         if generations is None:
             executor = InlineExecutor(context, model, cost, intake, fetcher, committer, self._halt)
+            if card.batch.unit == TOKEN:
+                context.metrics.watch_tokens(lambda: self.ran_units, lambda: self.padded_units)
         else:
             executor = generations.executor(intake, committer, self._halt, self._new_thread)
         renewer = LeaseRenewer(context)
@@ -172,6 +191,8 @@ class Pipeline:
             self._committer = self._executor = None
             self._ran_s += executor.busy_s
             self._padded_rows += executor.padded_rows
+            self._ran_units += executor.ran_units
+            self._padded_units += executor.padded_units
             self._halt.clear()  # not at the start: a halt that comes between two models is meant for the next
 
     def _intake(self, batcher: Batcher[Item], unit: str, *, generates: bool) -> Intake:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
 from headrace.lanes.lane import BYTE_COLUMNS, byte_columns, byte_record
 from headrace.output import print_json, print_table
 from headrace.redis import inspection
-from headrace.redis.inspection import Lane, Model
+from headrace.redis.inspection import Lane, Model, WorkerSeen
 from headrace.table import printable
-from shared.state.desired_state import LATE, Serving
+from shared.state.desired_state import LATE, RUNNING, SLOTS, TOKENS_PER_S, Serving
 from shared.state.starts import Phase
 
 from . import tuning
@@ -52,12 +53,44 @@ def run(client: Any, interval_s: float, as_json: bool, shows_tuning: bool = Fals
             click.echo(f"{model.name} {told}: {one.detail}")
         if (runs := tuning.summary(model)) is not None:
             click.echo(printable(runs))
+        if (told_of_texts := generates(model)) is not None:
+            click.echo(printable(told_of_texts))
     if shows_tuning:
         click.echo()
         _print_trials(after)
     click.echo()
     _print_lanes(after, found)
     return 0
+
+
+class Generating(NamedTuple):
+    """Sequences in an engine, how many it takes, and the tokens that it made per second lately."""
+
+    running: int
+    slots: int
+    tokens_per_s: float
+
+
+def generates(model: Model) -> str | None:
+    """Return a sentence on what a model's workers generate; None where none of them generates. Pure."""
+    found = [one for one in map(_generating, model.workers) if one is not None]
+    if not found:
+        return None
+    running, slots = sum(one.running for one in found), sum(one.slots for one in found)
+    waiting = sum(lane.depth - lane.running for lane in model.lanes)
+    rate = sum(one.tokens_per_s for one in found)
+    full = " All slots are taken." if waiting and running >= slots else ""
+    return f"{model.name} generates in {running} of {slots} slots, {rate:.1f} tokens/s; {waiting} requests wait.{full}"
+
+
+def _generating(worker: WorkerSeen) -> Generating | None:
+    try:
+        running, slots, rate = (float(worker.fields.get(name, "")) for name in (RUNNING, SLOTS, TOKENS_PER_S))
+    except ValueError:  # it generates nothing, or is of an older version
+        return None
+    if not all(math.isfinite(one) and one >= 0 for one in (running, slots, rate)):
+        return None
+    return Generating(int(running), int(slots), rate)
 
 
 def rates(before: Sequence[Model], after: Sequence[Model], interval_s: float) -> Rates:
@@ -97,6 +130,7 @@ def _record(model: Model, found: Rates) -> dict[str, Any]:
                 "device": worker.fields.get("device"),
                 "serving": worker.fields.get("serving"),
                 "late_s": worker.fields.get(LATE) or None,
+                "generating": None if (texts := _generating(worker)) is None else texts._asdict(),
             }
             for worker in model.workers
         ],

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from time import perf_counter
 from typing import Final, Protocol
 
 from msgspec import Struct
 
+from producer_api.stream_metrics import StreamMeter
 from shared.wire.frames import Frame
 from shared.wire.messages import Reply
 from shared.wire.outcomes import OVERLOADED, RequestError, malformed
@@ -63,6 +65,7 @@ class EventStream:
     Args:
         opened: called once, when the first bytes can be sent.
         broken: called once if it cannot go on: the client reads too slowly, or has never had what it says it has.
+        meter: told when parts go to the client.
 
     Attributes:
         next_seq: see the interface.
@@ -75,8 +78,12 @@ class EventStream:
         streaming: Streaming,
         opened: Callable[[EventStream], None],
         broken: Callable[[RequestError], None],
+        meter: StreamMeter,
     ) -> None:
         self._writer, self._opened, self._broken = streaming.writer, opened, broken
+        self._meter, self._has_parts = meter, False
+        if streaming.after is not None:
+            meter.goes_on(perf_counter())
         self.is_open = self.has_ended = False
         self._buffer, self._size_bytes = list[bytes](), 0
         self._reader: asyncio.Future[None] | None = None
@@ -97,7 +104,9 @@ class EventStream:
             self._look_again(frame)
             return
         self._open()
-        self._put(self._writer.part(frame))
+        if part := self._writer.part(frame):
+            self._has_parts = True
+            self._put(part)
         if self._size_bytes > MOST_BUFFERED_BYTES:
             message = f"{MOST_BUFFERED_BYTES} bytes of the answer wait for the client, which reads too slowly."
             error = RequestError(OVERLOADED, message)
@@ -114,6 +123,7 @@ class EventStream:
         if self.next_seq < self._lacks_from and not _has(reply, self._lacks_from, self._sent):
             raise _never_had()
         self._open()
+        self._has_parts = self._has_parts or not self._meter.has_begun  # all of it comes now
         self._put(self._writer.end(reply))
         self.has_ended = True
 
@@ -158,6 +168,9 @@ class EventStream:
                 events, self._buffer, self._size_bytes = b"".join(self._buffer), [], 0
                 silence.broken_s = loop.time()
                 if events:
+                    if self._has_parts:
+                        self._has_parts = False
+                        self._meter.wrote(perf_counter())
                     yield events
                 if is_last:
                     return

@@ -28,6 +28,7 @@ SERVING = "serving"
 LATE = "late_s"
 BODIES = "bodies"
 VERSION = "version"
+RUNNING, SLOTS, TOKENS_PER_S = "running", "slots", "tokens_per_s"
 """Fields of a consumer's own hash: see :class:`WorkerState`."""
 
 
@@ -95,6 +96,8 @@ class WorkerState(msgspec.Struct, frozen=True):
         late_s: for how many seconds it has held requests and answered none that it should have; empty while it answers.
         bodies: which folder of bodies in shared memory it reads (``bodies.py``); empty for none.
         version: of the model, as on the card that it publishes.
+        running, slots: of a model that generates: sequences in its engine, and how many it takes; else empty.
+        tokens_per_s: what it has generated per second lately; else empty.
     """
 
     pid: str = ""
@@ -111,6 +114,9 @@ class WorkerState(msgspec.Struct, frozen=True):
     late_s: str = ""
     bodies: str = ""
     version: str = ""
+    running: str = ""
+    slots: str = ""
+    tokens_per_s: str = ""
 
 
 def to_hash(state: WorkerState) -> dict[str, str]:

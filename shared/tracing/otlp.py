@@ -34,6 +34,8 @@ from shared.wire.trace_context import parts
 from .spans import TracedBatch
 
 STOP_S = 3.0
+FIRST_TOKEN = "headrace.first_token"
+"""The event of a span that says when there was something to read."""
 
 
 def context_of(traceparent: str) -> SpanContext | None:
@@ -55,6 +57,10 @@ class OtelRequestSpan:
         """See the interface."""
         context = self._span.get_span_context()
         return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+
+    def first_token(self) -> None:
+        """See the interface."""
+        self._span.add_event(FIRST_TOKEN)
 
     def answered(self, timing: Timing) -> None:
         """See the interface."""
@@ -113,11 +119,12 @@ class Otel:
         if not links:
             return
         now_ns = time.time_ns()
+        begun_ns = now_ns - round(batch.age_s * 1e9)
         span = self._tracer.start_span(
             f"process {batch.model}",
             kind=SpanKind.CONSUMER,
             links=links,
-            start_time=now_ns - round(batch.age_s * 1e9),
+            start_time=begun_ns,
             attributes={
                 "messaging.operation.type": "process",
                 "messaging.batch.message_count": len(links),
@@ -130,6 +137,8 @@ class Otel:
                 "headrace.commit_us": round(batch.commit_s * 1e6),
             },
         )
+        if batch.first_token_s is not None:
+            span.add_event(FIRST_TOKEN, timestamp=begun_ns + round(batch.first_token_s * 1e9))
         span.end(now_ns)
 
     def stop(self) -> None:

@@ -35,6 +35,7 @@ class TracedBatch:
         rows: all rows of the batch, those of other requests too.
         reason: why it closed.
         run_s, postprocess_s, commit_s: what it spent.
+        first_token_s: when a generation had its first token, in seconds after it left the batcher; None for no such.
     """
 
     model: str
@@ -46,6 +47,7 @@ class TracedBatch:
     postprocess_s: float
     commit_s: float
     requests: Sequence[TracedRequest]
+    first_token_s: float | None = None
 
 
 class RequestSpan(Protocol):
@@ -54,6 +56,9 @@ class RequestSpan(Protocol):
     @property
     def traceparent(self) -> str:
         """What goes into the message: the same trace, this span."""
+
+    def first_token(self) -> None:
+        """Note that the first part of an answer that is sent as it is made goes to the client now."""
 
     def answered(self, timing: Timing) -> None:
         """Note what the consumer says it spent."""

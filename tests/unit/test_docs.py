@@ -36,6 +36,8 @@ CONSUMER_LIVE = {
     "headrace_batch_working_rows",
     "headrace_batch_padded_rows_total",
     "headrace_model_info",
+    "headrace_num_requests_waiting",
+    "headrace_padding_tokens_total",
     "headrace_model_tuned",
     "headrace_precision_top1_agreement",
     "headrace_precision_largest_difference",
@@ -57,7 +59,7 @@ def test_every_setting_has_a_line_with_its_default() -> None:
 
 def test_every_metric_has_a_line() -> None:
     registry = CollectorRegistry()
-    ConsumerMetrics(registry, "m")
+    ConsumerMetrics(registry, "m").generations()
     ApiMetrics(registry, "0", None, InFlight(1), BodyBudget(1), AnswerBudget(1, 1.0)).show_listeners(int)
     queue_metrics(registry)
     WebhookMetrics(registry)

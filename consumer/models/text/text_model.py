@@ -40,7 +40,7 @@ class TextModel(Model):
         self._encoder: Encoder | None = None
         self._maker: RowMaker | None = None
         self._answers: Answers | None = None
-        self._padded_rows = 0
+        self._padded_rows = self._padded_tokens = 0
         self._in_parts: OomSplitting[NDArray[np.float32]] = OomSplitting(self._run_part)
 
     def load(self, device: str, precision: str) -> None:
@@ -103,6 +103,7 @@ class TextModel(Model):
                 longest = max(lengths[place] for place in places)
                 spare = longest * len(places) - sum(lengths[place] for place in places)
                 self._padded_rows += spare // longest
+                self._padded_tokens += spare
             for place, values in zip(places, part, strict=True):
                 found[place] = Answered(values, lengths[place])
         return found
@@ -155,6 +156,10 @@ class TextModel(Model):
     def padded_rows(self) -> int:
         """See the interface; in rows of the longest text of their batch."""
         return self._padded_rows
+
+    def padded_units(self) -> int:
+        """See the interface."""
+        return self._padded_tokens
 
     def close(self) -> None:
         """Let the network go, and its threads."""

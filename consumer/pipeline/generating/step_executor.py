@@ -87,6 +87,16 @@ class StepExecutor:
         """See the interface."""
         return 0
 
+    @property
+    def ran_units(self) -> int:
+        """See the interface; the metrics of generations count tokens."""
+        return 0
+
+    @property
+    def padded_units(self) -> int:
+        """See the interface."""
+        return 0
+
     def occupancy(self) -> Occupancy:
         """Return what is in the engine; any thread may ask."""
         return Occupancy(len(self._running), max(0, self._all_slots - self._free_slots), self._all_slots)
@@ -259,7 +269,8 @@ class StepExecutor:
 
 
 def _ran(one: Running) -> BatchRun:
-    return BatchRun(one.began_s, monotonic() - one.began_s, 1, CloseReason.IDLE)
+    first_token_s = one.first_token_s - one.began_s if one.made else None
+    return BatchRun(one.began_s, monotonic() - one.began_s, 1, CloseReason.IDLE, first_token_s)
 
 
 def _answer(one: Running, finish: str, ended: str, frames: int) -> BatchRun:

@@ -155,7 +155,8 @@ class Exchange(Lifetime):
         if self._held_s:
             request = time_left(request, self._held_s)
         if decoded.streaming is not None and self._stream is None:
-            self._stream = EventStream(decoded.streaming, self._opened, self._broken)
+            meter = self._context.metrics.streams.begin(self.model, self.started_s, self.head.traceparent, self._span)
+            self._stream = EventStream(decoded.streaming, self._opened, self._broken, meter)
             if decoded.streaming.after is not None:
                 find = partial(found_again, self._context.queue, self.model, self.request_id, self.head.lane)
                 self._begin(find, lambda _: self._submit(decoded))

@@ -17,13 +17,14 @@ import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from consumer.generation_metrics import REASONS
 from consumer.queue.interface import Cause
 from tests.children import ROOT
-from tests.e2e.runtimes.switchable import models_file
 from tests.e2e.stack import Stack
-from tests.helpers import eventually
+from tests.helpers import eventually, write_models_file
 
 MOST_SERIES = 500
+WRITER = "test-metrics-writer"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 ACCEPT_OF_PROMETHEUS = (
     "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,"
@@ -42,9 +43,12 @@ OUTCOME = r'headrace_requests_total\{[^}]*outcome=~?"([\w|]+)"'
 def addresses(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Addresses of ``/metrics`` after an answer, a refusal and a traced answer; bf16, so that there is a comparison."""
     folder, model = tmp_path_factory.mktemp("metrics"), "test-metrics"
-    with Stack(valkey_url, models_file(folder, model), PRECISION="bf16") as stack:
+    models = write_models_file(folder, model, "tests.e2e.pipeline.counted:create")
+    with models.open("a") as more:
+        more.write(f'[models.{WRITER}]\nfamily = "generate"\narchitecture = "null"\noptions = {{ step_ms = 5 }}\n')
+    with Stack(valkey_url, models, PRECISION="bf16") as stack:
         stack.start_front_end(WEBHOOK_SECRETS=f"whsec_{b64encode(bytes(32)).decode()}")
-        consumer = stack.start_consumer(model)
+        consumer, writer = stack.start_consumer(model), stack.start_consumer(WRITER, PRECISION="fp32")
         eventually(lambda: stack.predict(model, b"abc").status == 200)
         assert stack.predict("nobody", b"abc").status == 404
 
@@ -54,8 +58,18 @@ def addresses(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
         traced = urllib.request.Request(f"{stack.url}/v1/models/{model}/predict", b"abc", headers)
         with urllib.request.urlopen(traced, timeout=10) as answer:
             assert answer.status == 200
-        address = consumer.until("metrics at ").rpartition("metrics at ")[2].rstrip(".")
-        yield {"front end": f"{stack.url}/metrics", "consumer": address}
+        stream_text(stack.url)
+        places = [one.until("metrics at ").rpartition("metrics at ")[2].rstrip(".") for one in (consumer, writer)]
+        yield {"front end": f"{stack.url}/metrics", "consumer": places[0], "writer": places[1]}
+
+
+def stream_text(url: str) -> None:
+    """Have a text generated, and read it as it comes; the request belongs to a trace."""
+    asked = {"model": WRITER, "prompt": "on and on ", "max_tokens": 40, "temperature": 0, "stream": True}
+    headers = {"Content-Type": "application/json", "traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
+    request = urllib.request.Request(f"{url}/v1/completions", json.dumps(asked).encode(), headers)
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        assert answer.read().endswith(b"data: [DONE]\n\n")
 
 
 def scrape(address: str, accept: str | None = None) -> tuple[str, str]:
@@ -134,18 +148,21 @@ def test_what_alerts_ask_for_is_there_before_it_happens(texts: dict[str, str]) -
     assert len(asked) > 10
     series = {f'headrace_requests_total{{model="test-metrics",outcome="{code}"}}' for code in asked}
     series |= {f'headrace_dead_letters_total{{model="test-metrics",reason="{one}"}}' for one in Cause}
+    series |= {f'headrace_request_success_total{{finished_reason="{one}",model="{WRITER}"}}' for one in REASONS}
+    series |= {f'headrace_{name}_total{{model="{WRITER}"}}' for name in ("resumed", "generation_tokens")}
     assert series - shown == set()
 
 
-@pytest.mark.parametrize("process", ["front end", "consumer"])
+@pytest.mark.parametrize("process", ["front end", "consumer", "writer"])
 def test_a_process_exports_few_series(texts: dict[str, str], process: str) -> None:
     samples = [one for family in text_string_to_metric_families(texts[process]) for one in family.samples]
     # The server is other tests' as well: a front end shows what their models have left.
-    ours = [one for one in samples if one.labels.get("model", "test-metrics") == "test-metrics"]
+    models = ("test-metrics", WRITER)
+    ours = [one for one in samples if one.labels.get("model", "test-metrics") in models]
     assert 50 < len(ours) < MOST_SERIES
 
 
-@pytest.mark.parametrize("process", ["front end", "consumer"])
+@pytest.mark.parametrize("process", ["front end", "consumer", "writer"])
 def test_plain_text_is_for_those_who_do_not_ask_and_passes_promtool(addresses: dict[str, str], process: str) -> None:
     content_type, text = scrape(addresses[process])
     assert content_type.startswith("text/plain; version=0.0.4")
@@ -160,8 +177,9 @@ def test_plain_text_is_for_those_who_do_not_ask_and_passes_promtool(addresses: d
 @pytest.mark.parametrize(
     ("process", "durations"),
     [
-        ("front end", {"http_request_duration", "reply_wait", "transport"}),
+        ("front end", {"http_request_duration", "reply_wait", "transport", "stream_time_to_first_token"}),
         ("consumer", {"queue_wait", "batch_wait"}),
+        ("writer", {"queue_wait", "batch_wait", "time_to_first_token", "request_prefill_time", "e2e_request_latency"}),
     ],
 )
 def test_prometheus_finds_the_trace_of_a_request_with_its_latency(
@@ -176,3 +194,37 @@ def test_prometheus_finds_the_trace_of_a_request_with_its_latency(
 
     expected = dict.fromkeys((f"headrace_{name}_seconds_bucket" for name in durations), TRACE)
     eventually(lambda: exemplars() == expected)  # the consumer answers before it counts
+
+
+def test_a_text_that_is_streamed_counts_on_both_sides(addresses: dict[str, str]) -> None:
+    def values(process: str) -> dict[str, float]:
+        text = scrape(addresses[process])[1]
+        return {
+            sample.name: sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.labels.get("model") == WRITER and sample.labels.get("finished_reason", "length") == "length"
+        }
+
+    writer = eventually(lambda: found if (found := values("writer"))["headrace_request_success_total"] else None)
+    assert (writer["headrace_prompt_tokens_total"], writer["headrace_generation_tokens_total"]) == (10, 40)
+    assert writer["headrace_engine_steps_total"] == 40
+    assert writer["headrace_time_to_first_token_seconds_count"] == 1
+    assert writer["headrace_inter_token_latency_seconds_count"] == 39
+    assert 1 < writer["headrace_frames_total"] <= 40
+    assert writer["headrace_num_requests_waiting"] == 0
+    front_end = values("front end")
+    assert front_end["headrace_stream_time_to_first_token_seconds_count"] == 1
+    assert 1 <= front_end["headrace_stream_inter_frame_seconds_count"] < writer["headrace_frames_total"] + 1
+    spent_s = writer["headrace_e2e_request_latency_seconds_sum"]
+    assert 0 < writer["headrace_time_to_first_token_seconds_sum"] < spent_s
+
+
+def test_tokens_of_batches_are_counted(texts: dict[str, str]) -> None:
+    found = {
+        line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
+        for line in texts["consumer"].splitlines()
+        if "_tokens_total{" in line
+    }
+    assert found['headrace_prompt_tokens_total{model="test-metrics"}'] >= 6  # two requests of three bytes
+    assert found['headrace_padding_tokens_total{model="test-metrics"}'] == 0

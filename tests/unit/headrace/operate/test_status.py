@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from headrace.operate.status import rates
-from headrace.redis.inspection import Lane, Model
+from headrace.operate.status import generates, rates
+from headrace.redis.inspection import Lane, Model, WorkerSeen
 from shared import keys
 from shared.redis.client import connect
 from shared.redis.embedded import free_port
@@ -120,6 +120,35 @@ def test_a_queue_without_a_consumer_is_shown(tmp_path: Path) -> None:
         said = headrace(url, "status", "--interval", "0")
         assert said.code == 0
         assert said.out.splitlines()[1].split()[:3] == [MODEL, "open", "none"]
+
+
+def test_it_says_what_models_generate(tmp_path: Path) -> None:
+    with server(tmp_path) as url, connect(url) as client:
+        serve(url, running="3", slots="4", tokens_per_s="98.5")
+        serve(url, worker="w2", running="4", slots="4", tokens_per_s="100.0")
+        add(client, 2)
+        shown = headrace(url, "status", "--interval", "0").out
+        assert f"{MODEL} generates in 7 of 8 slots, 198.5 tokens/s; 2 requests wait.\n" in shown
+        [model] = headrace(url, "status", "--interval", "0", "--json").json["models"]
+        assert [worker["generating"] for worker in model["workers"]] == [
+            {"running": 3, "slots": 4, "tokens_per_s": 98.5},
+            {"running": 4, "slots": 4, "tokens_per_s": 100.0},
+        ]
+
+
+@pytest.mark.parametrize(
+    "said", [{}, {"running": "", "slots": "", "tokens_per_s": ""}, {"running": "nan", "slots": "4"}]
+)
+def test_nothing_is_said_of_what_is_generated_where_nothing_is(said: dict[str, str]) -> None:
+    seen = WorkerSeen("w", 0.0, {"tokens_per_s": "1", **said})
+    assert generates(Model("m", 0.0, {}, (seen,), ())) is None
+
+
+def test_a_full_engine_is_told_of() -> None:
+    seen = WorkerSeen("w", 0.0, {"running": "4", "slots": "4", "tokens_per_s": "10"})
+    lane = Lane("default", 10, 9, 4, None, 9, 0, has_stream=True, has_group=True)
+    said = generates(Model("m", 0.0, {}, (seen,), (lane,)))
+    assert said == "m generates in 4 of 4 slots, 10.0 tokens/s; 5 requests wait. All slots are taken."
 
 
 def test_redis_away_is_one_sentence() -> None:

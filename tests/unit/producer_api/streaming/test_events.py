@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from producer_api.inference.openai.chat import ChatWriter
 from producer_api.inference.openai.sampling import Writing
+from producer_api.stream_metrics import StreamMetrics
 from producer_api.streaming import events
 from producer_api.streaming.events import PING, EventStream, Streaming
 from shared.wire.frames import Frame
@@ -27,7 +30,17 @@ class Made:
         writer = ChatWriter(Writing("chatcmpl-a", "m", 7, None, includes_usage=False, sent=sent))
         self.opened: list[EventStream] = []
         self.broken: list[RequestError] = []
-        self.stream = EventStream(Streaming(writer, after, sent), self.opened.append, self.broken.append)
+        self.registry = CollectorRegistry()
+        self.meter = StreamMetrics(self.registry).begin("m", time.perf_counter())
+        self.stream = EventStream(Streaming(writer, after, sent), self.opened.append, self.broken.append, self.meter)
+
+    def measured(self) -> tuple[float | None, float | None]:
+        """How many beginnings were timed, and how many gaps."""
+        first, gaps = (
+            self.registry.get_sample_value(f"headrace_stream_{name}_seconds_count", {"model": "m"})
+            for name in ("time_to_first_token", "inter_frame")
+        )
+        return first, gaps
 
     async def rest(self) -> bytes:
         """All events until the end."""
@@ -184,5 +197,51 @@ def test_a_client_that_takes_nothing_ends_with_an_error(monkeypatch: Any) -> Non
         [error] = made.broken
         assert error.outcome.code == "overloaded"
         assert len(text := await made.rest()) < 3000 and b"reads too slowly" in text
+
+    run(main)
+
+
+def test_the_beginning_and_the_gaps_are_timed_where_the_client_gets_them() -> None:
+    async def main() -> None:
+        made = Made()
+        sent = made.stream.events(ping_s=60)
+        for seq, text in enumerate(("Hi", " you", "!")):
+            made.stream.frame(frame(seq, text))
+            await anext(sent)
+        assert made.measured() == (1, 2)
+        made.stream.frame(frame(3, ""))  # half a character is nothing to see
+        made.stream.end(reply("Hi you!"))
+        assert [one async for one in sent]
+        assert made.measured() == (1, 2)
+
+    run(main)
+
+
+def test_what_comes_at_once_is_one_beginning() -> None:
+    async def main() -> None:
+        made = Made()
+        made.stream.frame(frame(0, "Hi"))
+        made.stream.frame(frame(1, " you!"))
+        made.stream.end(reply("Hi you!"))
+        await made.rest()
+        late = Made()
+        late.stream.end(reply("Hi you!"))
+        await late.rest()
+        assert made.measured() == late.measured() == (1, 0)
+
+    run(main)
+
+
+def test_neither_errors_nor_one_who_goes_on_count_as_a_beginning() -> None:
+    async def main() -> None:
+        failed = Made()
+        failed.stream.fail(RequestError(CRASHED, "It crashed."))
+        await failed.rest()
+        assert failed.measured() == (0, 0)
+        made = Made(after=0, sent=2)
+        made.stream.frame(frame(1, " you!"))
+        made.stream.end(reply("Hi you!"))
+        await made.rest()
+        assert made.measured() == (0, 1)
 
     run(main)

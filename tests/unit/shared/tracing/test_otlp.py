@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -104,3 +105,17 @@ def test_a_context_is_that_of_the_traceparent() -> None:
     assert (f"{context.trace_id:032x}", f"{context.span_id:016x}") == (TRACE, SPAN)
     assert (context.is_remote, context.trace_flags.sampled) == (True, True)
     assert context_of("no") is None
+
+
+def test_the_first_token_is_an_event_of_both_spans(bench: Bench) -> None:
+    span = bench.otel.request(SAMPLED, ROUTE, "m")
+    span.first_token()
+    span.end("r-1", OK)
+    bench.otel.batch(replace(batch(SAMPLED), first_token_s=0.1))
+    bench.otel.batch(batch(SAMPLED))
+    request, generation, other = bench.spans()
+    assert [event.name for event in request.events] == ["headrace.first_token"]
+    [event] = generation.events
+    assert event.name == "headrace.first_token"
+    assert abs(event.timestamp - generation.start_time - 100_000_000) < 1000
+    assert other.events == ()
