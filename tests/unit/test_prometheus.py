@@ -123,6 +123,16 @@ def test_the_dashboard_shows_every_metric() -> None:
     assert documented <= {re.sub(r"_(bucket|sum|count)$", "", name) for name in shown}
 
 
+def test_promtool_accepts_every_expression_of_the_dashboard(tmp_path: Path) -> None:
+    expressions = [target["expr"] for panel in panels() for target in panel["targets"]]
+    filled = [one.replace("$__rate_interval", "1m").replace("$model", ".*") for one in expressions]
+    assert not any("$" in one for one in filled)
+    rules = [{"record": f"panel:{number}", "expr": one} for number, one in enumerate(filled)]
+    path = tmp_path / "dashboard.yml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    promtool("check", "rules", path)
+
+
 def panels() -> list[dict[str, Any]]:
     return [panel for panel in json.loads(DASHBOARD.read_text())["panels"] if panel["type"] != "row"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ pytest.importorskip("opentelemetry.sdk", reason="the packages of the dependency 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.e2e.stack import Stack, echo_models
+from tests.fault.generating.asking import null_models
 from tests.helpers import eventually
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -89,6 +91,27 @@ def test_one_trace_from_the_caller_to_the_batch(
     [link] = batch.links
     assert (link.trace_id, link.span_id) == (request.trace_id, request.span_id)
     assert len(collector.spans("headrace-producer-api")) == len(collector.spans("headrace-consumer")) == 1
+
+
+def test_the_first_token_of_a_streamed_text_is_an_event(
+    collector: Collector, valkey_url: str, tmp_path: Path, model_name: str
+) -> None:
+    with Stack(valkey_url, null_models(tmp_path, model_name, step_ms=5), TRACING="otlp") as stack:
+        front_end, consumer = stack.start_front_end(), stack.start_consumer(model_name)
+        asked = {"model": model_name, "prompt": "on and on ", "max_tokens": 30, "stream": True}
+        headers = {"Content-Type": "application/json", "traceparent": f"00-{TRACE}-{SPAN}-01"}
+        request = urllib.request.Request(f"{stack.url}/v1/completions", json.dumps(asked).encode(), headers)
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            assert answer.read().endswith(b"data: [DONE]\n\n")
+        [client] = eventually(lambda: collector.spans("headrace-producer-api"))
+        [generation] = eventually(lambda: collector.spans("headrace-consumer"))
+        assert (front_end.terminate(), consumer.terminate()) == (0, 0)
+    for span in (client, generation):
+        [event] = span.events
+        assert event.name == "headrace.first_token"
+        assert span.start_time_unix_nano < event.time_unix_nano < span.end_time_unix_nano
+    [link] = generation.links
+    assert (link.trace_id, link.span_id) == (client.trace_id, client.span_id)
 
 
 def test_what_is_left_is_sent_at_the_end(

@@ -72,7 +72,7 @@ def test_a_killed_consumer_loses_no_token_of_32_streams(
         asked = [producer.ask(one) for one in wanted]
         eventually(lambda: all(producer.tokens(one) >= 10 for one in asked))
         first.signal(signal.SIGKILL)
-        stack.start_consumer(model_name)
+        second = stack.start_consumer(model_name)
         for one, its in zip(asked, wanted, strict=True):
             reply = producer.reply(one)
             assert reply.generated is not None
@@ -81,6 +81,10 @@ def test_a_killed_consumer_loses_no_token_of_32_streams(
             assert check_frames(frames, one.id) == undisturbed(its)
             # They had shown that they are harmless, so all went on together.
             assert (begun(frames), begun(frames, ALONE), reply.attempt) == ([2], [], 2)
+        kept = sum(len(frame.tokens) // 4 for one in asked for frame in producer.frames(one) if frame.attempt == 1)
+        shown = stack.metrics(second)
+        assert f'headrace_resumed_total{{model="{model_name}"}} 32.0\n' in shown
+        assert f'headrace_resumed_tokens_total{{model="{model_name}"}} {kept:.1f}\n' in shown
 
 
 def test_one_without_tokens_is_taken_over_alone(
