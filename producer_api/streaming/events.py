@@ -24,7 +24,8 @@ OPEN_S: Final = 5.0
 """The status 200 is sent with the first frame, or so long after the request has been admitted: what a consumer refuses
 at once still gets a status of its own."""
 
-PING: Final = b": ping\n\n"
+PING: Final = b": ping\n"
+"""Without an empty line behind it: OpenAI's Python client takes that for an event, and finds no data in it."""
 
 MOST_BUFFERED_BYTES: Final = 1024 * 1024
 """Of events that the client has not taken yet; more, and its answer ends."""

@@ -7,6 +7,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import httpx
+import openai
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -185,6 +187,22 @@ def test_silence_is_filled_with_comments() -> None:
         await waiting.aclose()  # type: ignore[attr-defined]
 
     run(main)
+
+
+def test_a_stock_client_reads_over_comments() -> None:
+    """OpenAI's takes a comment with an empty line behind it for an event without data, once there has been an id."""
+    events_of = GOLDEN.split(b"\n\n")
+    body = b"\n\n".join([*events_of[:3], PING + events_of[3], PING + PING + events_of[4], *events_of[5:]])
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers={"content-type": "text/event-stream"}, content=body)
+
+    transport = httpx.MockTransport(answer)
+    with openai.OpenAI(
+        base_url="http://test/v1", api_key="none", http_client=httpx.Client(transport=transport)
+    ) as client:
+        chunks = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}], stream=True)
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "Hi you!"
 
 
 def test_a_client_that_takes_nothing_ends_with_an_error(monkeypatch: Any) -> None:
