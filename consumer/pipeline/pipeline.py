@@ -31,9 +31,6 @@ from .stored.results import ResultKeeper
 
 log = logging.getLogger(__name__)
 
-TOKEN = "token"
-"""The unit of texts; see :class:`shared.state.cards.BatchSettings`."""
-
 NewThread = Callable[[str, Callable[[], None]], threading.Thread]
 
 
