@@ -114,6 +114,5 @@ def _run_by(loaded: Loaded, asked: str) -> tuple[str, Tuning | None]:
     if loaded.network is not None:
         return loaded.network.runtime, loaded.network.tuning
     runtime, reason = loaded.model.runtime()
-    if not runtime or asked in ("auto", runtime):
-        return runtime, Tuning("fixed", reason) if runtime else None
-    return runtime, Tuning("refused", f"This family runs in {runtime}, not in {asked}. {reason}".rstrip())
+    state = "fixed" if asked in ("auto", runtime) else "refused"
+    return runtime, Tuning(state, reason) if runtime else None

@@ -19,4 +19,4 @@ def build(config: ModelConfig, threads: int) -> Model:
     from .text_model import TextModel
 
     folder: OpenFolder = open_folder(config)
-    return TextModel(folder, threads)
+    return TextModel(folder, threads, config.runtime)

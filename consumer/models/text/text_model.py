@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .rows import Row, RowMaker
 
 UNIT = "token"
+TORCH = "torch"
 
 
 class TextModel(Model):
@@ -33,10 +34,11 @@ class TextModel(Model):
 
     Args:
         threads: of torch, for one batch.
+        asked: the runtime that was named, or ``auto``.
     """
 
-    def __init__(self, folder: OpenFolder, threads: int) -> None:
-        self._folder, self._threads = folder, threads
+    def __init__(self, folder: OpenFolder, threads: int, asked: str) -> None:
+        self._folder, self._threads, self._asked = folder, threads, asked
         self._encoder: Encoder | None = None
         self._maker: RowMaker | None = None
         self._answers: Answers | None = None
@@ -147,7 +149,10 @@ class TextModel(Model):
 
     def runtime(self) -> tuple[str, str]:
         """See the interface."""
-        return "torch", "" if self._encoder is None else self._encoder.why
+        why = "" if self._encoder is None else self._encoder.why
+        if self._asked in ("auto", TORCH):
+            return TORCH, why
+        return TORCH, f"{self._asked} does not run encoders; torch serves. {why}".rstrip()
 
     def working_rows(self) -> int | None:
         """See the interface."""

@@ -313,11 +313,13 @@ def test_sizes_that_lie_are_told_before_they_take_memory(folder: Path, tmp_path:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # KiB
 
 
-def test_precisions_and_units(encoder: TextModel) -> None:
+def test_precisions_units_and_runtime(folder: Path, encoder: TextModel) -> None:
     rows = encoder.sample_rows(40)
     assert [encoder.units(row) for row in rows[:20]] == [encoder.units(row) for row in encoder.sample_rows(20)]
     assert 1 <= min(map(encoder.units, rows)) <= max(map(encoder.units, rows)) <= tiny.CONTEXT
-    assert encoder.runtime()[0] == "torch"
+    assert encoder.runtime() == ("torch", "Texts share a batch without padding.")
+    named = text_family.build(ModelConfig(family="text", weights=str(folder), runtime="onnxruntime"), 1)
+    assert named.runtime() == ("torch", "onnxruntime does not run encoders; torch serves.")
     with pytest.raises(ValueError, match="fp32, bf16"):
         encoder.load("cpu", "fp16")
 
