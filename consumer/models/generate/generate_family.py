@@ -17,6 +17,8 @@ from .generator import Generator, Opened
 
 NULL = "null"
 SIZES = ("slots", "context")
+PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16")}
+"""Those that ``auto`` tries, by device."""
 
 
 def build(config: ModelConfig, threads: int) -> Model:
@@ -48,7 +50,7 @@ def build(config: ModelConfig, threads: int) -> Model:
         folder = Path(Settings.from_env(os.environ).data_dir).absolute()
         return opened(weights, folder, device=device, precision=precision, **sizes)
 
-    return Generator(open_model)
+    return Generator(open_model, lambda device: PRECISIONS[device])
 
 
 def _sizes(options: Mapping[str, Any]) -> dict[str, int]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 from consumer.generation.engine import Engine, Finish, Sequence
 from consumer.models.base import Description, Model, Result
@@ -14,6 +15,12 @@ from shared.wire.generated import Choice, Generated, Usage
 from shared.wire.generation import CONTENT_TYPE, decode_generation
 from shared.wire.messages import Request
 from shared.wire.outcomes import UNSUPPORTED_MEDIA_TYPE, RequestError
+
+from . import prompts
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 LONG_CHARACTERS = 2000
 """Longer bodies become tokens on the decode threads, and conversations, whose template may do anything."""
@@ -43,6 +50,10 @@ class Opened(Protocol):
     def reader(self) -> Reads:
         """What makes sequences for it."""
 
+    @property
+    def logits(self) -> Callable[[Rows[int]], NDArray[np.float32]] | None:
+        """What the network says after a prompt, to compare precisions while nothing runs; None: it does not tell."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -51,6 +62,20 @@ class Row:
     sequence: Sequence
     is_streamed: bool
     run_ms: int | None
+
+
+class Sampled:
+    """What a sample became; numpy takes it for the logits after its prompt, to compare precisions.
+
+    Args:
+        logits: computes them; asked for while nothing runs.
+    """
+
+    def __init__(self, generated: Generated, logits: Callable[[], NDArray[np.float32]]) -> None:
+        self.generated, self._logits = generated, logits
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return self._logits().astype(dtype or "float32", copy=False)
 
 
 class Generator(Model):
@@ -113,8 +138,12 @@ class Generator(Model):
         """Return its tokens, those to be generated included."""
         return len(row.sequence.prompt) + row.sequence.max_tokens
 
-    def run(self, rows: Rows[Row]) -> Rows[Generated]:
-        """Generate until all are complete, for warming up: to serve, the engine is asked step by step."""
+    def run(self, rows: Rows[Row]) -> Rows[Any]:
+        """Generate until all are complete, for warming up: to serve, the engine is asked step by step.
+
+        Returns:
+            Texts, complete; as :class:`Sampled` where precisions can be compared.
+        """
         engine = self.engine
         waiting = [(str(index), row) for index, row in enumerate(rows)]
         waiting.reverse()
@@ -132,19 +161,34 @@ class Generator(Model):
                 counts[step.id] += len(step.tokens)
                 if step.finish is not None:
                     finishes[step.id] = step.finish.value
-        return [
+        made = [
             Generated((Choice(0, texts[name], finishes[name]),), Usage(len(row.sequence.prompt), counts[name]), 0)
             for name, row in ((str(index), row) for index, row in enumerate(rows))
         ]
+        logits = self.opened.logits
+        if logits is None:
+            return made
+        return [Sampled(one, partial(logits, row.sequence.prompt)) for one, row in zip(made, rows, strict=True)]
 
-    def postprocess(self, outputs: Rows[Generated], request: Request) -> Result:
+    def postprocess(self, outputs: Rows[Any], request: Request) -> Result:
         """Return the one answer."""
-        return Result(generated=outputs[0])
+        output = outputs[0]
+        return Result(generated=output.generated if isinstance(output, Sampled) else output)
 
     def sample_rows(self, count: int) -> Rows[Row]:
-        """Return short sequences."""
-        asked = {"prompt": "Hello", "max_tokens": WARM_TOKENS, "temperature": 0, "ignore_end": True}
-        return [Row(self.opened.reader.read("", asked), False, None)] * count
+        """Return short sequences; with many beginnings where precisions are compared by what follows them."""
+        if self.opened.logits is None:
+            return [self._sample(prompts.SHORTEST)] * count
+        return [self._sample(prompts.prompt(number)) for number in range(count)]
+
+    def _sample(self, prompt: str) -> Row:
+        asked = {"prompt": prompt, "max_tokens": WARM_TOKENS, "temperature": 0, "ignore_end": True}
+        try:
+            return Row(self.opened.reader.read("", asked), False, None)
+        except RequestError:  # it is longer than the context
+            if prompt == prompts.SHORTEST:
+                raise
+            return self._sample(prompts.SHORTEST)
 
     def close(self) -> None:
         """Give the engine's memory back."""

@@ -44,6 +44,7 @@ class Null:
 
     engine: NullEngine
     reader: Reader
+    logits: None = None
 
 
 def pace(step_ms: float, now_s: Callable[[], float] = time.monotonic) -> Callable[[], None]:

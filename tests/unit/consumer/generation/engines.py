@@ -113,6 +113,19 @@ def slot_engine(slots: int, prefill: int, model: Any = None) -> SlotEngine:
     return SlotEngine(network, null_engine.decode, (null_engine.END,), alone=prefill, beside=prefill)
 
 
+@cache
+def _network(slots: int) -> Any:
+    from consumer.generation.slots.network import SlotNetwork
+
+    return SlotNetwork(deepcopy(llama()), slots, CONTEXT)
+
+
 def slots() -> Kind:
-    """Return the slot engine over that Llama."""
-    return replace(null(), make=slot_engine)
+    """Return the slot engine over that Llama. Those with as many slots share a network, so only one of them may run."""
+
+    def make(slots: int, prefill: int) -> SlotEngine:
+        from consumer.generation.slots.engine import SlotEngine
+
+        return SlotEngine(_network(slots), null_engine.decode, (null_engine.END,), alone=prefill, beside=prefill)
+
+    return replace(null(), make=make)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from math import exp
@@ -13,8 +14,15 @@ from consumer.generation.engine import Finish, Sampling, Sequence
 from shared.wire.outcomes import CONTEXT_LENGTH_EXCEEDED, INVALID_INPUT, RequestError
 from tests.unit.consumer.generation import engines
 from tests.unit.consumer.generation.engines import CONTEXT, Ended, Kind, run, sequence, take
+from tests.unit.consumer.generation.llama import networks
 
-KINDS = {"null": engines.null, "slots": engines.slots}
+KINDS: dict[str, Callable[[], Kind]] = {
+    "null": engines.null,
+    "slots": engines.slots,
+    "slots, own code, llama": lambda: networks.kind("llama"),
+    "slots, own code, mistral": lambda: networks.kind("mistral"),
+    "slots, own code, qwen2": lambda: networks.kind("qwen2"),
+}
 HALF = "\N{REPLACEMENT CHARACTER}"
 
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from consumer.generation.engine import Engine, Finish, Sampling
 from consumer.generation.slots.engine import SlotEngine
-from consumer.generation.slots.network import CannotServe, SlotNetwork
+from consumer.generation.slots.limits import CannotServe
+from consumer.generation.slots.network import SlotNetwork
 from consumer.runtimes.pytorch import packed_linear
 from tests import memory
 from tests.unit.consumer.generation.engines import CONTEXT, Ended, llama, run, sequence, slot_engine, slots, take

@@ -6,11 +6,17 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from time import process_time
+from typing import Any
 
 import pytest
 
 from consumer.generation.engine import Finish
-from consumer.generation.weights.opening import Opened, open_model
+from consumer.generation.weights.opening import Opened, open_model, read_network
+from consumer.loading.precision import prepare
+from consumer.loading.start_cache import StartCache
+from consumer.models.generate.generator import Generator
+from consumer.models.generate.prompts import prompt
+from consumer.runtimes.instructions import lacks
 from tests.unit.consumer.generation.engines import run
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(300)]
@@ -61,3 +67,39 @@ def test_the_second_start_is_a_fraction_of_the_first(opened: Opened, folder: Pat
     print(f"opened again in {process_time() - begun_s:.1f} s of processor time")
     assert {path: path.stat().st_mtime_ns for path in converted.iterdir()} == written
     assert ask(again, "c", "What is the capital of France?", max_tokens=16) == "The capital of France is Paris."
+
+
+def test_the_answers_are_those_of_transformers(opened: Opened, folder: Path) -> None:
+    """Greedily, token for token, four at a time with pieces of prompts between."""
+    import torch
+
+    from consumer.generation.slots.llama import LlamaNetwork
+
+    assert isinstance(opened.engine._network, LlamaNetwork)  # type: ignore[attr-defined]
+    [converted] = [path for path in (folder / "converted").iterdir() if path.is_dir()]
+    model: Any = read_network(converted, "cpu", "fp32", is_packed=False)
+    texts = [prompt(number) for number in range(8)]
+    asked = [
+        opened.reader.read(str(at), {"prompt": text, "temperature": 0, "max_tokens": 24, "ignore_end": True})
+        for at, text in enumerate(texts)
+    ]
+    found = run(opened.engine, asked)
+    for one in asked:
+        ids = torch.tensor([one.prompt])
+        mask = torch.ones_like(ids)
+        out = model.generate(ids, attention_mask=mask, max_new_tokens=24, do_sample=False, eos_token_id=None)
+        assert found[one.id].tokens == out[0, ids.shape[1] :].tolist()
+
+
+@pytest.mark.skipif(lacks("cpu", "bf16") != "", reason="needs a processor with instructions for bf16")
+def test_bf16_agrees_with_fp32(folder: Path) -> None:
+    def build() -> Generator:
+        def open_it(device: str, precision: str) -> Opened:
+            return open_model(WEIGHTS, folder, slots=8, context=256, device=device, precision=precision)
+
+        return Generator(open_it, lambda device: ("fp32", "bf16"))
+
+    model, parity = prepare(build, "cpu", "auto", StartCache())
+    model.close()
+    print(parity.reason)
+    assert (parity.precision, parity.rows) == ("bf16", 46)
