@@ -110,10 +110,7 @@ class EventStream:
             self._put(part)
         if self._size_bytes > MOST_BUFFERED_BYTES:
             message = f"{MOST_BUFFERED_BYTES} bytes of the answer wait for the client, which reads too slowly."
-            error = RequestError(OVERLOADED, message)
-            self._put(self._writer.error(error))
-            self.has_ended = True
-            self._broken(error)
+            self._break(RequestError(OVERLOADED, message))
 
     def end(self, reply: Reply) -> None:
         """Send what is missing of the whole answer, and end.
@@ -138,8 +135,13 @@ class EventStream:
         """Take a frame that the client has; after the last of them their texts together are what it has."""
         self._seen += len(frame.text)
         if frame.seq == self._lacks_from - 1 and self._seen != self._sent:
-            self.has_ended = True
-            self._broken(_never_had())
+            self._break(_never_had())
+
+    def _break(self, error: RequestError) -> None:
+        if self.is_open:
+            self._put(self._writer.error(error))
+        self.has_ended = True
+        self._broken(error)
 
     def _open(self) -> None:
         if not self.is_open:

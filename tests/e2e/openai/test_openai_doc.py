@@ -29,7 +29,7 @@ def test_example(place: Place, example: str) -> None:
         command = ["bash", "-euo", "pipefail", "-c", here.replace("curl ", "curl -sS --fail-with-body ")]
     else:
         command = [sys.executable, "-c", here]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout
     if '"stream": true' in example:

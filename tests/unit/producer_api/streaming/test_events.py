@@ -129,6 +129,21 @@ def test_one_who_never_had_what_it_says_is_refused(after: int, sent: int) -> Non
     run(main)
 
 
+def test_one_who_never_had_what_it_says_hears_of_it_late(monkeypatch: Any) -> None:
+    """When the status has been sent, since no frame came for a while."""
+    monkeypatch.setattr(events, "OPEN_S", 0.0)
+
+    async def main() -> None:
+        made = Made(after=0, sent=1)
+        made.stream.admitted(joined=True)
+        await asyncio.sleep(0.001)
+        made.stream.frame(frame(0, "Hi"))
+        assert b'"param":"Last-Event-ID"' in await made.rest()
+        assert len(made.broken) == 1
+
+    run(main)
+
+
 @pytest.mark.parametrize(("after", "sent"), [(2, 7), (9, 2), (1, 8)])
 def test_one_who_never_had_what_it_says_is_refused_by_the_whole_answer(after: int, sent: int) -> None:
     async def main() -> None:
