@@ -278,6 +278,7 @@ class Worker:
             running="" if recent is None else str(recent.running),
             slots="" if recent is None else str(recent.slots),
             tokens_per_s="" if recent is None else f"{recent.tokens_per_s:.1f}",
+            **self._pipeline.published(),
         )
         return self._adoption.told_of(card), desired_state.to_hash(state)
 

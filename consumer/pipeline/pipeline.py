@@ -12,6 +12,7 @@ from consumer.config import ConsumerConfig
 from consumer.loading.warmup import Calibration
 from consumer.models.base import Model
 from shared.state.cards import TOKEN, Card
+from shared.state.desired_state import ANSWER_TOKENS, FULL_TOKENS_PER_S
 
 from .answer_watch import AnswerWatch
 from .committer import Committer
@@ -112,6 +113,15 @@ class Pipeline:
     def hangs(self) -> bool:
         """Say whether a thread that decodes is still at work, of whichever model."""
         return any(decoding.is_busy for decoding in self._decodings)
+
+    def published(self) -> dict[str, str]:
+        """Return what a worker says of the generations it runs, see ``WorkerState``; nothing of another model."""
+        executor = self._executor
+        if not isinstance(executor, GenerationsExecutor):
+            return {}
+        found = executor.throughput
+        numbers = {FULL_TOKENS_PER_S: found.tokens_per_s, ANSWER_TOKENS: found.answer_tokens}
+        return {name: f"{value:.1f}" for name, value in numbers.items() if value is not None}
 
     def halt(self) -> None:
         """Claim nothing more, finish what is here, and let ``run`` return."""

@@ -72,15 +72,6 @@ class LaneAccount:
         queued = seen.tokens + seen.tokens_in(self._added)
         return not seen.most_tokens or not queued or queued + seen.tokens_in(count_bytes) <= seen.most_tokens
 
-    def request_tokens(self, length: int) -> float:
-        """Return how many prompt tokens a request of the lane has on average, 0 where that is not known.
-
-        Args:
-            length: requests in the lane, at least those that are known here.
-        """
-        seen = self._seen
-        return (seen.tokens + seen.tokens_in(self._sent)) / length if seen is not None and length > 0 else 0.0
-
     def refusal(self, count_bytes: int, drained_s: int = 1) -> tuple[str, int]:
         """Return the sentence for a request without room, and the seconds after which there should be some.
 

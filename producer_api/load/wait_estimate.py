@@ -7,14 +7,19 @@ Consumers process a lane in batches: ``workers`` consumers run ``rows`` requests
 
 seconds. That holds for requests of one row on consumers that have the machine to themselves. The real factor
 is learned from answers: they took ``slowness`` times as long.
+
+Where time grows with tokens, requests differ: a lane of long texts has fewer of them in a batch. So for each lane the
+service is that for requests with as many tokens as those in it have on average, and ``ahead`` of them cost what their
+tokens cost. For generations consumers say how many tokens they get done, and how many they generate for a request.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
-from shared.state.cards import BatchSettings
+from shared.state.cards import TOKEN, BatchSettings
 
 SHARE = 0.8
 """A request is accepted if its predicted time is at most this share of its limit; the rest is for surprises:
@@ -38,15 +43,29 @@ class Service:
     Attributes:
         wave: requests that run at once, a batch on each consumer.
         batch_s: how long that takes.
+        unit_rate: units per second of a model whose time grows with these, such as tokens; 0 for one of rows.
+        answer_units: what each request costs besides its input: tokens that are generated.
+        has_slots: requests run side by side, however long they are, instead of sharing a batch of so many units.
     """
 
     wave: int
     batch_s: float
+    unit_rate: float = 0.0
+    answer_units: float = 0.0
+    has_slots: bool = False
 
     @property
     def rate(self) -> float:
         """Requests per second."""
         return self.wave / self.batch_s
+
+    def for_requests_of(self, units: float) -> Service:
+        """Return the service as requests see it whose input has so many units on average; 0 where that is unknown."""
+        if not self.unit_rate or not units > 0.0:
+            return self
+        cost = units + self.answer_units
+        wave = self.wave if self.has_slots else max(1, round(self.unit_rate * self.batch_s / cost))
+        return replace(self, wave=wave, batch_s=wave * cost / self.unit_rate)
 
 
 def service_of(batch: BatchSettings, workers: int) -> Service | None:
@@ -60,7 +79,27 @@ def service_of(batch: BatchSettings, workers: int) -> Service | None:
         # A batch is full by its tokens: as many texts as have so many together, if they are as long as usual.
         rows = min(rows, max(1, int(batch.max_units * batch.per_unit_ms / batch.per_row_ms)))
     batch_s = (batch.fixed_ms + batch.per_row_ms * rows) / 1000
-    return Service(workers * rows, batch_s) if rows >= 1 and 0.0 < batch_s < math.inf else None
+    if rows < 1 or not 0.0 < batch_s < math.inf:
+        return None
+    unit_rate = 0.0
+    if batch.unit == TOKEN and batch.per_unit_ms:
+        unit_rate = workers * rows * batch.per_row_ms / batch.per_unit_ms / batch_s
+    return Service(workers * rows, batch_s, unit_rate)
+
+
+def generation_service(said: Iterable[tuple[float, float, float]]) -> Service | None:
+    """Tell the service from what live workers say that generate; None where none has been busy enough to know.
+
+    Args:
+        said: of each worker its slots, the tokens that it gets done in a second, and those that it generates for a
+            request; 0 for what it does not know.
+    """
+    known = [one for one in said if all(0.0 < value < math.inf for value in one)]
+    if not known:
+        return None
+    wave, unit_rate = sum(slots for slots, _, _ in known), sum(rate for _, rate, _ in known)
+    answer = sum(tokens * rate for _, rate, tokens in known) / unit_rate
+    return Service(max(1, int(wave)), max(1, int(wave)) * answer / unit_rate, unit_rate, answer, has_slots=True)
 
 
 class Backlog:

@@ -202,16 +202,18 @@ def check_version(state: ModelState, asked: str) -> None:
         raise RequestError(UNKNOWN_MODEL, f"Model {state.name!r} has no version {asked[:64]!r}; it has {listed}.")
 
 
-def check_wait(backlog: Backlog, service: Service, limit_s: float, now_s: float) -> None:
+def check_wait(backlog: Backlog, service: Service, limit_s: float, now_s: float, own_s: float = 0.0) -> None:
     """Refuse a request whose answer would probably come too late.
 
     Args:
         limit_s: what the answer may take.
+        own_s: what of it the request itself may take besides, since ``limit_s`` ends where it begins to run.
 
     Raises:
         RequestError: ``WAIT_TOO_LONG``, with the time after which there should be room again.
     """
-    first = backlog.before_room(service, limit_s, now_s)
+    first = backlog.before_room(service, limit_s + own_s, now_s)
     if first > 0.0:
-        message = f"The requests ahead of this one need longer than the {limit_s:g} s that its answer may take."
+        what = "within which it must begin" if own_s else "that its answer may take"
+        message = f"The requests ahead of this one need longer than the {limit_s:g} s {what}."
         raise refusal(WAIT_TOO_LONG, message, retry_after_s=backlog.retry_after_s(first))

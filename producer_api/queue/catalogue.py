@@ -8,16 +8,26 @@ from typing import Any
 
 from producer_api.load.cold_start import ColdStart, cold_start
 from producer_api.load.loading_models import LoadingModels, hopeless
-from producer_api.load.wait_estimate import service_of
+from producer_api.load.wait_estimate import Service, generation_service, service_of
 from shared import keys
 from shared.names import is_name
 from shared.redis import functions
 from shared.redis.advice import CLUSTER
 from shared.redis.client import Link, NotPrimary, NotUsable, ServerError
 from shared.state import cards, failures, starts
-from shared.state.desired_state import BODIES, LATE, SERVING, VERSION, Serving, serving_from
+from shared.state.desired_state import (
+    ANSWER_TOKENS,
+    BODIES,
+    FULL_TOKENS_PER_S,
+    LATE,
+    SERVING,
+    SLOTS,
+    VERSION,
+    Serving,
+    serving_from,
+)
 from shared.state.failures import Failure
-from shared.state.lanes import bytes_from, from_pairs
+from shared.state.lanes import MOST_DIGITS, bytes_from, from_pairs
 from shared.state.starts import Phase, Start
 
 from .interface import DEFAULT_ONLY, Catalogue, ModelState
@@ -33,8 +43,11 @@ MEMORY_SHARE = 0.95
 LONGEST_PAUSE_MS = 360_000
 """Within this time the supervisor of a failed consumer has restarted it: Kubernetes waits five minutes."""
 
-SAID = (LATE, BODIES, VERSION)
+SAID = (LATE, BODIES, VERSION, SLOTS, FULL_TOKENS_PER_S, ANSWER_TOKENS)
 """What is asked of each worker."""
+
+GENERATE = "generate"
+"""The family whose consumers say themselves what they get done."""
 
 CANNOT_LOAD = "It cannot load its model."
 
@@ -118,14 +131,14 @@ class CatalogueReader:
             alive = len(workers)
             # Nothing is told of how long a request waits that nobody claims.
             paused = serving is Serving.PAUSED
-            service = None if decoded is None or paused else service_of(decoded.batch, alive)
+            service = None if decoded is None or paused else served(decoded, alive, said_by_live)
             queued = sum(lengths.values())
             failed = failures_of(died, started, now_ms)
             ready_in_s = self._loading.ready_in_s(name, alive, started, died, now_ms)
             cold = None
             if self._holds and serving is not Serving.DRAINING:
                 if not alive:
-                    alone = None if decoded is None else service_of(decoded.batch, 1)
+                    alone = None if decoded is None else served(decoded, 1, ())
                     cold = cold_start(ready_in_s, started, died, now_ms, alone)
                 elif not fields:  # it has come since the card was read
                     cold = ColdStart(1, True)
@@ -233,12 +246,27 @@ def bodies_of(said: Sequence[Any]) -> str:
     return folders.pop().decode(errors="replace") if len(folders) == 1 else ""
 
 
+def served(card: cards.Card, workers: int, said: Sequence[Any]) -> Service | None:
+    """Return what a model's workers get done: by its card, or, if it generates, by what they said; None for unknown."""
+    if card.family != GENERATE:
+        return service_of(card.batch, workers)
+    return generation_service(tuple(_number(_said(one, at)) for at in range(3, 6)) for one in said)  # type: ignore[misc]
+
+
 def versions_of(said: Sequence[Any]) -> Sequence[str]:
     """Return the versions of a model that its workers serve, from what they said.
 
     A worker that was not asked yet, or is of a version that does not tell, is left out.
     """
     return sorted({_said(one, 2).decode(errors="replace") for one in said} - {""})
+
+
+def _number(text: bytes) -> float:
+    """Return a number that a worker said; 0 for none. Whoever may write there may write anything."""
+    try:
+        return float(text[:MOST_DIGITS])
+    except ValueError:
+        return 0.0
 
 
 def _said(answer: Any, index: int) -> bytes:

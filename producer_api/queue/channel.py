@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from producer_api.load.lane_account import LaneAccount
-from producer_api.load.wait_estimate import Backlog
+from producer_api.load.wait_estimate import Backlog, Service
 from shared import keys, limits
 from shared.redis import functions
 from shared.redis.client import AsyncClient, InPieces, Link
@@ -88,6 +88,7 @@ class Channel:
     ) -> None:
         self._settings, self._instance, self._instruments = settings, instance, instruments
         self.backlog = Backlog()
+        self._request_tokens = 0.0
         self._pending_replies = PendingReplies(asyncio.get_running_loop())
         self._replies = ReplyReader(
             client,
@@ -115,9 +116,15 @@ class Channel:
         """Take what an operator has set as the lane's limit, None for nothing."""
         self._admitter.limit = self._settings.lane_limit if limit is None else limit
 
-    def set_bytes(self, found: LaneBytes | None) -> None:
-        """Take in what the lane takes, None where that is not known."""
+    def set_bytes(self, found: LaneBytes | None, length: int = 0) -> None:
+        """Take in what the lane takes, None where that is not known, and how many requests it has."""
         self._admitter.account.seen(found)
+        if found is not None and found.tokens and length:
+            self._request_tokens = found.tokens / length
+
+    def service_for(self, service: Service) -> Service:
+        """Return a service that depends on tokens as this lane's requests see it, by those in it a second ago."""
+        return service.for_requests_of(self._request_tokens)
 
     @property
     def account(self) -> LaneAccount:

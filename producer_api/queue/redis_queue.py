@@ -134,7 +134,8 @@ class RedisQueue:
             self._catalogue = Catalogue({**away, **fresh.models}, redis_ok=True, memory_full=fresh.memory_full)
             for (model, lane), channel in self._channels.items():
                 channel.set_limit(self._catalogue.models[model].lanes.get(lane))
-                channel.set_bytes(self._catalogue.models[model].bytes.get(lane))
+                state = self._catalogue.models[model]
+                channel.set_bytes(state.bytes.get(lane), state.lengths.get(lane, 0))
             await self._close_channels_of_removed_lanes()
             for name, state in fresh.models.items():
                 if state.workers:
@@ -195,7 +196,7 @@ class RedisQueue:
         if channel is None:
             channel = Channel(self._client, self._settings, state.name, self._instance, self._instruments, lane)
             channel.set_limit(state.lanes.get(lane))
-            channel.set_bytes(state.bytes.get(lane))
+            channel.set_bytes(state.bytes.get(lane), state.lengths.get(lane, 0))
             channel.start()
             self._channels[state.name, lane] = channel
         return channel
@@ -218,11 +219,14 @@ class RedisQueue:
         if state.cold is not None:
             return self._begin_cold(state, request, id_is_generated, done, fingerprint, lane, run_ms, parts)
         channel, service = self._channel(state, lane), state.service
+        if service is not None and service.unit_rate:
+            service = channel.service_for(service)
         backlog = channel.backlog
         begun_s, ahead = time.perf_counter(), backlog.length
         backlog.service = service
         if service is not None and ahead >= service.wave:
-            check_wait(backlog, service, min(request.ttl_ms / 1000, self._max_wait_s), begun_s)
+            limit_s = min(request.ttl_ms / 1000, self._max_wait_s)
+            check_wait(backlog, service, limit_s, begun_s, own_s=service.batch_s if run_ms else 0.0)
 
         def ended(result: bytes | RequestError) -> None:
             waited_s = time.perf_counter() - begun_s

@@ -29,6 +29,7 @@ LATE = "late_s"
 BODIES = "bodies"
 VERSION = "version"
 RUNNING, SLOTS, TOKENS_PER_S = "running", "slots", "tokens_per_s"
+FULL_TOKENS_PER_S, ANSWER_TOKENS = "full_tokens_per_s", "answer_tokens"
 """Fields of a consumer's own hash: see :class:`WorkerState`."""
 
 
@@ -98,6 +99,9 @@ class WorkerState(msgspec.Struct, frozen=True):
         version: of the model, as on the card that it publishes.
         running, slots: of a model that generates: sequences in its engine, and how many it takes; else empty.
         tokens_per_s: what it has generated per second lately; else empty.
+        full_tokens_per_s: tokens of prompts and answers that it gets done in a second while every slot is taken; empty
+            until that was measured.
+        answer_tokens: how many it generates for a request on average; empty until one has ended.
     """
 
     pid: str = ""
@@ -117,6 +121,8 @@ class WorkerState(msgspec.Struct, frozen=True):
     running: str = ""
     slots: str = ""
     tokens_per_s: str = ""
+    full_tokens_per_s: str = ""
+    answer_tokens: str = ""
 
 
 def to_hash(state: WorkerState) -> dict[str, str]:

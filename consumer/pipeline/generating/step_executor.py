@@ -27,6 +27,7 @@ from .meter import Meter
 from .replies import Part, StreamReplies
 from .resumption import NOTHING, Resumption
 from .running import Running, longest
+from .throughput import Throughput
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,9 @@ class StepExecutor:
         stop: set when nothing more is claimed.
         drain_s: for so long, what runs may go on after that; then it is handed over.
         metrics: of what it does.
+
+    Attributes:
+        throughput: what the engine gets done.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class StepExecutor:
     ) -> None:
         self._context, self._engine, self._has_room, self._stop = context, engine, has_room, stop
         self._drain_s, self._meter = drain_s, Meter(metrics)
+        self.throughput = Throughput()
         self._all_slots = self._free_slots = engine.capacity().slots
         self._hands_over_s = math.inf
         self._begun: Batch[Item] | None = None
@@ -165,6 +170,7 @@ class StepExecutor:
             return
         self._running[name] = one
         self._context.stream.measure(item.entry, len(row.sequence.prompt))
+        self.throughput.started(len(row.sequence.prompt))
         self._context.leases.promise(item.entry.claim, one.until_s)
         self._until_s = longest(self._running.values())
         if past.tokens:
@@ -246,7 +252,9 @@ class StepExecutor:
                 replies.prove(one.item)
         replies.emit(parts, now_s)
         moved = [self._running[step.id] for step in steps if step.tokens]
-        self._meter.stepped(moved, sum([len(step.tokens) for step in steps]), now_s)
+        made = sum([len(step.tokens) for step in steps])
+        self._meter.stepped(moved, made, now_s)
+        self.throughput.stepped(made, now_s - begun_s, is_full=not self._free_slots)
         for one, step in finished:
             self._finish(one, step, now_s, replies)
 
@@ -259,6 +267,7 @@ class StepExecutor:
         self._until_s = longest(self._running.values())
         finish = step.finish.value if step.finish is not None else ""
         self._meter.ended(one, finish, now_s)
+        self.throughput.ended(one.tokens)
         replies.end(one.item, finish, 0, partial(_answer, one, finish, ""))
 
     def _fail_all(self, error: BaseException, replies: StreamReplies) -> None:

@@ -101,7 +101,8 @@ def test_what_is_not_known_is_not_predicted() -> None:
     assert service_of(BatchSettings(8, 5.0, "adaptive"), 2) is None
     # 2,000 tokens of 0.5 ms each are 20 texts of 50 ms, however many rows a batch may have.
     texts = BatchSettings(512, 5.0, "window", 100, 4.0, 50.0, "token", 2000, 0.5)
-    assert service_of(texts, 2) == Service(40, 1.004)
+    found = service_of(texts, 2)
+    assert found == Service(40, 1.004, 4000 / 1.004)
     assert service_of(BatchSettings(8, 5.0, "adaptive", 8, 0.0, 0.0), 2) is None
     assert Backlog().retry_after_s(1e9) == 1
 
