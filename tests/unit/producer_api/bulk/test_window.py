@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from producer_api.bulk.window import AHEAD_S, BACK_OFF_S, LANE_SHARE, UNKNOWN_SERVICE, WAVES, Window, lane_share
+from producer_api.bulk.window import (
+    AHEAD_S,
+    BACK_OFF_S,
+    LANE_SHARE,
+    MOST_BYTES,
+    UNKNOWN_SERVICE,
+    WAVES,
+    Window,
+    lane_share,
+    token_share,
+)
 from producer_api.load.wait_estimate import Service
+from shared.state.lanes import LaneBytes
 
 SLOW = Service(wave=16, batch_s=0.5)
 
@@ -39,3 +50,9 @@ def test_a_full_lane_closes_it_for_a_moment_and_makes_it_smaller() -> None:
     for step in range(100):
         window.answered(512, 12.0 + step)
     assert window.size(SLOW, 2048) >= before
+
+
+def test_a_batch_leaves_half_of_a_lanes_prompt_tokens_to_others() -> None:
+    assert token_share(None) == token_share(LaneBytes(kilotoken_bytes=5000)) == MOST_BYTES
+    assert token_share(LaneBytes(most_tokens=1000, kilotoken_bytes=5000)) == 2500
+    assert token_share(LaneBytes(most_tokens=1, kilotoken_bytes=1000)) == 1
