@@ -15,11 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from consumer.models.base import IMAGES, Description, Model, Result
-from consumer.models.pictures import images
-from shared.state.cards import TensorSpec
-from shared.wire.messages import Prediction, Request
-from shared.wire.outcomes import UNSUPPORTED_MEDIA_TYPE, RequestError
+from headrace.model import (
+    IMAGES,
+    UNSUPPORTED_MEDIA_TYPE,
+    Description,
+    Model,
+    Prediction,
+    Request,
+    RequestError,
+    Result,
+    TensorSpec,
+    decode_image,
+)
 
 COLOURS = {"black": (0, 0, 0), "white": (255, 255, 255), "grey": (128, 128, 128), "red": (200, 30, 30)}
 COLOURS |= {"green": (40, 160, 60), "blue": (40, 70, 200), "yellow": (230, 210, 50), "brown": (120, 75, 40)}
@@ -40,7 +47,7 @@ class MeanColour(Model):
     def preprocess(self, request: Request) -> Sequence[Any]:  # one request in, one or more rows out
         if request.body is None or request.content_type not in IMAGES:
             raise RequestError(UNSUPPORTED_MEDIA_TYPE, "This model takes pictures only.")
-        return [images.decode(request.body, resize=SIDE, crop=SIDE, interpolation="bilinear")]
+        return [decode_image(request.body, resize=SIDE, crop=SIDE, interpolation="bilinear")]
 
     def run(self, rows: Sequence[Any]) -> Sequence[Any]:  # the rows of many requests in, one output per row out
         means = np.stack(rows).mean(axis=(1, 2), dtype=np.float32)

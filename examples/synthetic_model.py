@@ -19,10 +19,18 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from consumer.models.base import RAW, Description, Model, Result
-from shared.state.cards import TensorSpec
-from shared.wire.messages import Request, Tensor
-from shared.wire.outcomes import UNSUPPORTED_MEDIA_TYPE, RequestError, invalid
+from headrace.model import (
+    RAW,
+    UNSUPPORTED_MEDIA_TYPE,
+    Description,
+    Model,
+    Request,
+    RequestError,
+    Result,
+    Tensor,
+    TensorSpec,
+    invalid,
+)
 
 
 class Synthetic(Model):

@@ -8,7 +8,8 @@ import sys
 import click
 
 from shared.process import standard_streams
-from shared.settings import PRECISIONS
+from shared.process.exit_codes import WRONG_CONFIGURATION
+from shared.settings import PRECISIONS, SettingsError
 
 from .operations import COMMANDS
 from .options import as_json_option, wait_option
@@ -20,12 +21,25 @@ def main() -> None:
 
 
 @main.command()
-def up() -> None:
+@click.option(
+    "--model",
+    "own",
+    multiple=True,
+    metavar="[NAME=]FILE.py:CLASS",
+    help="Serve a model of your own, which needs no table in models.toml; may be repeated.",
+)
+def up(own: tuple[str, ...]) -> None:
     """Start Redis, the consumers and the front end, and keep them running until Ctrl-C."""
     # Imported here: the other commands need none of it.
+    from .stack.own_models import with_models
     from .stack.up import up as run_up
 
-    sys.exit(run_up(os.environ))
+    try:
+        environment = with_models(own, os.environ)
+    except SettingsError as error:
+        click.echo(f"headrace: {error}", err=True)
+        sys.exit(WRONG_CONFIGURATION)
+    sys.exit(run_up(environment))
 
 
 @main.command()

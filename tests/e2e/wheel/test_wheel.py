@@ -8,8 +8,8 @@ import urllib.request
 import zipfile
 from email.parser import Parser
 from pathlib import Path
+from typing import Any
 
-import pytest
 from packaging.requirements import Requirement
 
 from tests.children import ROOT
@@ -86,23 +86,44 @@ def test_the_command_line_imports_nothing_heavy(installed: Installed) -> None:
     assert HEAVY.isdisjoint(installed.run("-c", program).stdout.split())
 
 
-@pytest.mark.parametrize("models", ["echo,imagenet"])
-def test_it_serves_from_an_empty_folder(installed: Installed, tmp_path: Path, models: str) -> None:
+OWN = """
+from headrace.model import TextModel
+
+
+class Lengths(TextModel):
+    size = 1
+
+    def load(self, device, precision):
+        pass
+
+    def compute(self, texts):
+        return [[len(text)] for text in texts]
+"""
+
+
+def _answer(url: str, body: bytes, content_type: str) -> Any:
+    request = urllib.request.Request(url, body, {"Content-Type": content_type})
+    return json.load(urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30))
+
+
+def test_it_serves_from_an_empty_folder_and_a_model_of_ones_own(installed: Installed, tmp_path: Path) -> None:
     settings = {
-        "HEADRACE_MODELS": models,
+        "HEADRACE_MODELS": "imagenet",
         "HEADRACE_PORT": "0",
         "HEADRACE_REDIS_PORT": "0",
         "HEADRACE_METRICS_PORT": "0",
         "HEADRACE_CONSUMERS": "1",
         "PYTHONPATH": "",
     }
-    with Running([str(installed.bin / "headrace"), "up"], settings, cwd=tmp_path) as running:
-        url = running.until(r"(http://127\.0\.0\.1:\d+)/docs")[1]
+    (tmp_path / "my_model.py").write_text(OWN)
+    command = [str(installed.bin / "headrace"), "up", "--model", "my_model.py:Lengths"]
+    with Running(command, settings, cwd=tmp_path) as running:
+        url = running.until(r"(http://127\.0\.0\.1:\d+)/docs")[1] + "/v1/models"
         running.until(r"Ctrl-C stops everything")
         [line] = [line for line in running.lines if line.startswith("  curl ") and "/imagenet/" in line]
         photo = Path(line.partition("--data-binary @")[2].split()[0])
-        request = urllib.request.Request(f"{url}/v1/models/imagenet/predict", photo.read_bytes())
-        request.add_header("Content-Type", "image/jpeg")
-        answer = json.load(urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30))
-    assert answer["predictions"][0]["label"] == "Egyptian cat"
+        seen = _answer(f"{url}/imagenet/predict", photo.read_bytes(), "image/jpeg")
+        length = _answer(f"{url}/lengths/predict", b"twelve bytes", "text/plain")
+    assert seen["predictions"][0]["label"] == "Egyptian cat"
+    assert length["outputs"][0]["data"] == [12.0]
     assert "_internal" not in running.output.replace(str(photo), "")

@@ -66,7 +66,7 @@ def test_a_family_of_a_package_makes_models(site: Path) -> None:
         (HEAD + "FAMILY = Family('absent_one:build')\n", "there is no module 'absent_one'"),
         (HEAD + "FAMILY = Family('acme_models:build')\nbuild = 5\n", "must name a function or a class"),
         (HEAD + "FAMILY = Family('builtins:dict')\n", "builtins:dict failed: TypeError"),
-        (HEAD + "FAMILY = Family('builtins:print')\n", "print must return an instance of consumer.models.base.Model"),
+        (HEAD + "FAMILY = Family('builtins:print')\n", "print must return an instance of headrace.model.Model"),
         (TOY.replace("'weights':", "'labels':"), "mine.labels is missing: family 'acme' needs the name of a bird."),
         (TOY.replace("'weights':", "3:"), "failed: a Family has build"),
     ],

@@ -26,15 +26,18 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "headrace_test_needs.py").write_text("import headrace_test_absent\n")
     (tmp_path / "headrace_test_breaks.py").write_text("1 / 0\n")
     (tmp_path / "random.py").write_text("def create(options): return None\n")
+    (tmp_path / "json.py").write_text("")
+    (tmp_path / "headrace-test.py").write_text("")
     return tmp_path
 
 
 @pytest.mark.parametrize(
     ("entry", "expected"),
     [
-        ("no_colon", "entry must read 'package.module:factory', with dots as an import has them, not 'no_colon'"),
-        ("my_models/mine.py:create", "entry must read"),
-        ("mine.py:create", "entry must read"),
+        ("no_colon", "entry must read 'package.module:factory' or 'file.py:Class', not 'no_colon'"),
+        ("my_models/mine:create", "entry must read"),
+        ("my_models/mine.py:create", "there is no file my_models/mine.py, seen from "),
+        ("headrace-test.py:create", "the name of 'headrace-test.py' is none that Python can import"),
         (":factory", "entry must read"),
         ("headrace_test_nowhere:create", "there is no module 'headrace_test_nowhere'"),
         ("headrace_test_nowhere.part:create", "there is no module 'headrace_test_nowhere.part'"),
@@ -42,9 +45,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("headrace_test_breaks:create", "importing 'headrace_test_breaks' failed: ZeroDivisionError"),
         ("headrace_test_mine:create", "headrace_test_mine.py) has no 'create'"),
         ("random:create", "random.py) has no 'create'"),  # the user's own is in its shadow
+        ("json.py:create", "importing 'json' gives "),
         ("sys:create", "module 'sys' (built into Python) has no 'create'"),
         ("headrace_test_mine:number", "must name a function or a class, but it is a int"),
-        ("headrace_test_mine:text", "must return an instance of consumer.models.base.Model, but it returned a str"),
+        ("headrace_test_mine:text", "must return an instance of headrace.model.Model, but it returned a str"),
         ("headrace_test_mine:text.upper", "has no 'text.upper'"),
     ],
 )
