@@ -72,7 +72,7 @@ def test_every_function_takes_what_its_encoder_makes(server: Server) -> None:
     calls: list[tuple[functions.Command, Any]] = [
         (functions.version(work), library.VERSION),
         (functions.ask(work, "a", "b"), [b"unknown", b"unknown"]),
-        (functions.lane_bytes(work), [0, 0, 7_000, 0]),
+        (functions.lane_bytes(work), [0, 0, 7_000, 0, 0, 0, 0]),
         (functions.commit(work, 1000, [one, one]), [0, 0]),
         (functions.answered(work, 1000, [one]), [0]),
         (functions.dead(work, 1000, [Dead(one, "It crashed.", 2)]), [0]),
