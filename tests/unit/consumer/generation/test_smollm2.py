@@ -99,7 +99,7 @@ def test_bf16_agrees_with_fp32(folder: Path) -> None:
 
         return Generator(open_it, lambda device: ("fp32", "bf16"))
 
-    model, parity = prepare(build, "cpu", "auto", StartCache())
+    model, parity = prepare(build, "cpu", "bf16", StartCache())
     model.close()
     print(parity.reason)
     assert (parity.precision, parity.rows) == ("bf16", 46)
