@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from math import isfinite
 
-from shared.wire.outcomes import CONTEXT_LENGTH_EXCEEDED, RequestError, invalid
+from shared.wire.outcomes import CONTEXT_LENGTH_EXCEEDED, UNSUPPORTED, RequestError, invalid
 
-from .engine import MOST_SEED, MOST_STOP_CHARACTERS, MOST_STOPS, MOST_TOP_LOGPROBS, Sampling, Sequence
+from .engine import (
+    EVERYTHING,
+    MOST_SEED,
+    MOST_STOP_CHARACTERS,
+    MOST_STOPS,
+    MOST_TOP_LOGPROBS,
+    Promises,
+    Sampling,
+    Sequence,
+)
 
 MOST_TEMPERATURE = 2.0
 
 
-def check(sequence: Sequence, context: int, vocabulary: int) -> None:
+def check(sequence: Sequence, context: int, vocabulary: int, promises: Promises = EVERYTHING) -> None:
     """Refuse what can never run.
 
     Args:
         context: most tokens of a sequence, prompt and ``max_tokens`` together.
         vocabulary: how many tokens there are.
+        promises: what the engine can do.
 
     Raises:
         RequestError: one sentence that names the field.
@@ -35,6 +45,7 @@ def check(sequence: Sequence, context: int, vocabulary: int) -> None:
         raise invalid(f"{len(sequence.generated)} tokens were generated, more than max_tokens {asked}.", "generated")
     _check_sampling(sequence.sampling)
     _check_stops(sequence.stop)
+    _check_promises(sequence, promises)
 
 
 def check_length(prompt: int, asked: int, context: int) -> None:
@@ -75,3 +86,36 @@ def _check_stops(stops: tuple[str, ...]) -> None:
                 f"A text in stop must have from 1 to {MOST_STOP_CHARACTERS} characters, not {len(stop)}.",
                 f"stop[{number}]",
             )
+
+
+def _check_promises(sequence: Sequence, promises: Promises) -> None:
+    asked, most = sequence.sampling.logprobs, promises.logprobs
+    if sequence.constraint is not None and not promises.schemas:
+        raise RequestError(UNSUPPORTED, "This model's engine cannot hold a text to a schema.", field="schema")
+    if asked is not None and most is None:
+        raise RequestError(UNSUPPORTED, "This model's engine reports no log-probabilities.", field="logprobs")
+    if asked and most == 0:
+        told = f"This model's engine reports the log-probability of the token alone, not of {asked} others."
+        raise RequestError(UNSUPPORTED, told, field="logprobs")
+    if asked is not None and most is not None and asked > most:
+        raise RequestError(
+            UNSUPPORTED,
+            f"This model's engine reports at most {most} of the likeliest tokens, not {asked}.",
+            field="logprobs",
+        )
+
+
+def limits(promises: Promises) -> str:
+    """Say in words what an engine cannot do, for people who look at a model; empty if there is nothing."""
+    found = []
+    if not promises.schemas:
+        found.append("it keeps to no schema")
+    if promises.logprobs is None:
+        found.append("it reports no log-probabilities")
+    elif promises.logprobs == 0:
+        found.append("it reports the log-probability of the token alone")
+    elif promises.logprobs < MOST_TOP_LOGPROBS:
+        found.append(f"beside a token it reports at most {promises.logprobs} others")
+    if not promises.draws_go_on:
+        found.append("a sampled text that another consumer goes on with is drawn anew from there")
+    return "; ".join(found)

@@ -125,6 +125,31 @@ class Step(NamedTuple):
     error: RequestError | None = None
 
 
+class Promises(NamedTuple):
+    """What an engine can do beyond generating. What it cannot, it refuses in ``start`` by the name of the field.
+
+    Attributes:
+        draws_go_on: where a sequence with a temperature goes on elsewhere, it gets the tokens that it would have got.
+            Without it, a seed decides the tokens only as long as nothing interrupts, and then others are drawn.
+        logprobs: most of the likeliest tokens that are reported beside each token; None: it reports no probabilities.
+        schemas: it keeps to a ``constraint``.
+    """
+
+    draws_go_on: bool = True
+    logprobs: int | None = MOST_TOP_LOGPROBS
+    schemas: bool = True
+
+
+EVERYTHING = Promises()
+
+
+class EngineDied(RuntimeError):
+    """An engine that will not answer any more, such as one on a device that failed.
+
+    Its consumer ends and is started again; its sequences go on there, or on another consumer, at their next token.
+    """
+
+
 class Capacity(NamedTuple):
     """What an engine takes.
 
@@ -139,6 +164,10 @@ class Capacity(NamedTuple):
 
 class Engine(Protocol):
     """Runs sequences. Every engine passes ``tests/unit/consumer/generation/test_engine_contract.py``."""
+
+    @property
+    def promises(self) -> Promises:
+        """What it can do beyond generating."""
 
     def capacity(self) -> Capacity:
         """Say what could start now."""
@@ -157,6 +186,9 @@ class Engine(Protocol):
 
         A sequence that only had a part of its prompt read is not among them. Each sequence that starts ends with
         exactly one step that has a ``finish``, unless it is cancelled.
+
+        Raises:
+            EngineDied: it cannot go on with any of them, now or later.
         """
 
     def cancel(self, id: str) -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from shared.wire.outcomes import MODEL_ERROR, RequestError
 
 from . import checks
-from .engine import Capacity, Finish, Sequence, Step, TokenLogprobs
+from .engine import EVERYTHING, Capacity, Finish, Sequence, Step, TokenLogprobs
 from .sampling import uniform
 from .text import TextStream, ending
 
@@ -50,6 +50,8 @@ class NullEngine:
         context: tokens of one.
         pace: called at the beginning of each step that has something to do, such as one that waits for the next frame.
     """
+
+    promises = EVERYTHING
 
     def __init__(self, slots: int, context: int, pace: Callable[[], None] = lambda: None) -> None:
         self._slots, self._context, self._pace = slots, context, pace

@@ -14,7 +14,7 @@ def require(group: str, modules: tuple[str, ...]) -> None:
     Raises:
         ValueError: some are not; one sentence with the command.
     """
-    missing = [name for name in modules if not _is_there(name)]
+    missing = [name for name in modules if not is_there(name)]
     if missing:
         raise ValueError(
             f"{' and '.join(missing)} not installed: run pip install -c constraints.txt --group {group} (without a "
@@ -22,7 +22,8 @@ def require(group: str, modules: tuple[str, ...]) -> None:
         )
 
 
-def _is_there(name: str) -> bool:
+def is_there(name: str) -> bool:
+    """Say whether a module could be imported, without doing so."""
     try:
         return importlib.util.find_spec(name) is not None
     except (ImportError, ValueError):

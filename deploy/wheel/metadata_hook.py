@@ -14,7 +14,19 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from group_requirements import requirements
 
 BASE = "base"
-EXTRAS = ("api", "consumer", "torch", "text", "openvino", "loadgen", "embedded", "grpc", "s3", "tracing")
+EXTRAS = (
+    "api",
+    "consumer",
+    "torch",
+    "text",
+    "openvino",
+    "openvino-genai",
+    "loadgen",
+    "embedded",
+    "grpc",
+    "s3",
+    "tracing",
+)
 ALL = ("api", "consumer", "torch", "loadgen", "embedded")
 """What `pip install 'headrace[all]'` brings: a stack on one machine. The others are for what some need."""
 

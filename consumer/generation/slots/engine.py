@@ -11,9 +11,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from consumer.generation import checks, sampling
+from consumer.generation import checks, choice, sampling
 from consumer.generation.detokeniser import Decode
-from consumer.generation.engine import Capacity, Finish, Sequence, Step, TokenLogprobs
+from consumer.generation.engine import EVERYTHING, Capacity, Finish, Sequence, Step, TokenLogprobs
 from consumer.generation.seats import Seat, Seats, Work, halves, parts
 from consumer.generation.text import TextStream, ending
 from consumer.runtimes.oom_splitting import is_out_of_memory
@@ -49,6 +49,8 @@ class SlotEngine:
         alone: tokens of prompts that a step reads while nobody decodes.
         beside: tokens of prompts that a step reads while others decode: what they wait longer for it.
     """
+
+    promises = EVERYTHING
 
     def __init__(
         self, network: Network, decode: Decode, ends: Container[int], alone: int = ALONE, beside: int = BESIDE
@@ -160,29 +162,16 @@ class SlotEngine:
         return steps
 
     def _advanced(self, seat: Seat, row: Tensor, best: int) -> Step:
-        sequence = seat.sequence
-        asked, constraint = sequence.sampling, sequence.constraint
-        token = best
+        sequence, token = seat.sequence, best
         likely: tuple[TokenLogprobs, ...] = ()
-        if asked.temperature > 0 or constraint is not None or asked.logprobs is not None:
-            logits: sampling.Logits = row.cpu().numpy()
-            allowed = logits if constraint is None else sampling.allow(logits, constraint.allowed())
-            token = sampling.choose(allowed, asked, len(seat.tokens))
-            if constraint is not None:
-                constraint.advance(token)
-            if asked.logprobs is not None:
-                likely = (self._logprobs(logits, token, asked.logprobs),)
+        if choice.needs_logits(sequence):
+            token, likely = choice.choose(sequence, row.cpu().numpy(), len(seat.tokens), self._decode)
         seat.tokens.append(token)
         text = seat.text.push(token)
         ended = ending(sequence, seat.generated, seat.text.stopped, self._ends)
         if ended is not None and not seat.text.stopped:
             text += seat.text.end()
         return Step(sequence.id, (token,), text, ended, likely)
-
-    def _logprobs(self, logits: sampling.Logits, token: int, most: int) -> TokenLogprobs:
-        mine, best = sampling.logprobs(logits, token, most)
-        top = tuple((one, self._decode([one]), value) for one, value in best)
-        return TokenLogprobs(token, self._decode([token]), mine, top)
 
 
 def _failed(seat: Seat, why: str) -> Step:

@@ -16,10 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Rises when what is written changes."""
 
 COMPLETE = "complete.json"
@@ -100,7 +101,7 @@ def _convert_into(target: Path, file: Path) -> None:
 def _write(file: Path, folder: Path) -> None:
     """Read ``file`` by transformers and write weights in fp32, configuration, tokeniser and chat template."""
     import torch
-    from safetensors.torch import save_model
+    from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from .quiet import quiet
@@ -113,7 +114,7 @@ def _write(file: Path, folder: Path) -> None:
             log.info("Converting %s: step 2 of 3, its tokeniser.", file.name)
             tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **given)
             log.info("Converting %s: step 3 of 3, writing.", file.name)
-            save_model(model, str(folder / "model.safetensors"))
+            save_file(_named_once(model), str(folder / "model.safetensors"), metadata={"format": "pt"})
             if hasattr(model.config, "quantization_config"):
                 del model.config.quantization_config
             model.config.save_pretrained(folder)
@@ -122,3 +123,9 @@ def _write(file: Path, folder: Path) -> None:
         raise
     except Exception as error:
         raise ValueError(f"{file} cannot be converted: {type(error).__name__}: {str(error)[:300]}.") from error
+
+
+def _named_once(model: Any) -> dict[str, Any]:
+    """Return the weights, those that are tied to others left out: so every library finds them by their first name."""
+    tied = set(getattr(model, "_tied_weights_keys", None) or ()) if model.config.tie_word_embeddings else set()
+    return {name: tensor.contiguous() for name, tensor in model.state_dict().items() if name not in tied}

@@ -17,7 +17,7 @@ from consumer.generation.request import Reader
 from consumer.generation.schema import Schemas
 from consumer.generation.tokeniser import Tokeniser, ends_of
 
-from . import conversion, sources
+from . import conversion, engines, sources
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -52,8 +52,9 @@ def open_model(
     context: int = CONTEXT,
     device: str = "cpu",
     precision: str = "fp32",
+    engine: str = "slots",
 ) -> Opened:
-    """Load a causal language model into the slot engine.
+    """Load a causal language model into an engine.
 
     Args:
         weights: a folder, a GGUF file, or ``package:NAME``.
@@ -62,22 +63,30 @@ def open_model(
         context: most tokens of one; the model's own context if that is less.
         device: ``cpu`` or ``cuda``.
         precision: ``fp32``, ``fp16`` or ``bf16``.
+        engine: one of :data:`consumer.generation.weights.engines.ENGINES`.
 
     Raises:
         ValueError: it cannot be served; one sentence.
     """
-    from consumer.generation.slots.choice import network_of
-    from consumer.generation.slots.engine import SlotEngine
-
     place = sources.find(weights)
     folder = place if place.is_dir() else conversion.converted(place, data_folder / "converted")
-    network = network_of(lambda: read_network(folder, device, precision, is_packed=False), slots, context)
     tokeniser = read_tokeniser(folder)
-    engine = SlotEngine(network, tokeniser.decode, tokeniser.ends)
+    given = engines.Given(
+        place,
+        folder,
+        lambda is_packed: read_network(folder, device, precision, is_packed),
+        tokeniser.decode,
+        tokeniser.ends,
+        slots,
+        context,
+        device,
+        precision,
+    )
+    made = engines.make(engine, given)
     end = min(tokeniser.ends, default=0)
-    schemas = Schemas(lambda: tokeniser.definition, max(network.vocabulary, tokeniser.size), end)
-    reader = Reader(tokeniser, schemas, network.context, network.vocabulary)
-    return Opened(engine, tokeniser, reader, network.context, engine.logits)
+    schemas = Schemas(lambda: tokeniser.definition, max(made.vocabulary, tokeniser.size), end)
+    reader = Reader(tokeniser, schemas, made.context, made.vocabulary)
+    return Opened(made.engine, tokeniser, reader, made.context, made.logits)
 
 
 def read_network(folder: Path, device: str, precision: str, is_packed: bool = True) -> PreTrainedModel:

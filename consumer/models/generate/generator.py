@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from consumer.generation import checks
 from consumer.generation.engine import Engine, Finish, Sequence
 from consumer.models.base import Description, Model, Result
 from shared.state.cards import TensorSpec
@@ -84,14 +85,16 @@ class Generator(Model):
     Args:
         open_model: opens the model on a device, in a precision; called by ``load``.
         precisions_on: those that ``auto`` tries, for a device.
+        engine: the name of what runs it, for its card.
     """
 
     def __init__(
         self,
         open_model: Callable[[str, str], Opened],
         precisions_on: Callable[[str], Rows[str]] = lambda device: ("fp32",),
+        engine: str = "",
     ) -> None:
-        self._open_model, self._precisions_on = open_model, precisions_on
+        self._open_model, self._precisions_on, self._engine_name = open_model, precisions_on, engine
         self._opened: Opened | None = None
 
     @property
@@ -117,6 +120,11 @@ class Generator(Model):
     def precisions(self, device: str) -> Rows[str]:
         """Return those of the engine."""
         return self._precisions_on(device)
+
+    def runtime(self) -> tuple[str, str]:
+        """Name the engine, and say what it cannot do."""
+        cannot = checks.limits(self.engine.promises) if self._engine_name else ""
+        return self._engine_name, f"the engine of this model; {cannot}." if cannot else ""
 
     def decodes(self, request: Request) -> bool:
         """Say yes to what is long."""

@@ -11,7 +11,7 @@ from functools import partial
 from time import monotonic
 
 from consumer.batching.batcher import Batch, CloseReason
-from consumer.generation.engine import Engine, Finish, Step
+from consumer.generation.engine import Engine, EngineDied, Finish, Step
 from consumer.generation_metrics import ABORT, ERROR, GenerationMetrics, Occupancy
 from consumer.generation_metrics import DEADLINE as DEADLINE_REASON
 from consumer.models.generate.generator import Row
@@ -233,6 +233,8 @@ class StepExecutor:
         self._context.watchdog.begin(STEP, begun_s)
         try:
             steps = self._engine.step()
+        except EngineDied:  # with it this consumer ends; all of them go on, here once it is started again or elsewhere
+            raise
         except BaseException as error:
             self._fail_all(error, replies)
             return

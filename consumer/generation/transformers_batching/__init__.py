@@ -1,0 +1,1 @@
+"""The continuous batching that transformers has, behind the interface of an engine."""
