@@ -111,6 +111,6 @@ def test_kill_9_in_the_middle_and_the_sentence_goes_on(stack: Running, client: o
             os.kill(killed, signal.SIGKILL)
     assert killed
     assert "".join(parts) == undisturbed
-    stack.until(r"consumer smollm2 was killed by SIGKILL|consumer smollm2 .*(signal 9|SIGKILL)")
+    stack.until(r"consumer smollm2 ended with code 137; starting it again")
     # The others have not noticed.
     assert len(client.embeddings.create(model="minilm", input="a cat").data) == 1
