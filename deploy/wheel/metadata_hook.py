@@ -23,11 +23,12 @@ EXTRAS = (
     "openvino-genai",
     "loadgen",
     "embedded",
+    "client",
     "grpc",
     "s3",
     "tracing",
 )
-ALL = ("api", "consumer", "torch", "loadgen", "embedded")
+ALL = ("api", "consumer", "torch", "loadgen", "embedded", "client")
 """What `pip install 'headrace[all]'` brings: a stack on one machine. The others are for what some need."""
 
 

@@ -1,0 +1,85 @@
+"""What a caller wants to send, checked, in either form: a body with its content type, or tensors. [I/O: reads files]"""
+
+from __future__ import annotations
+
+import mimetypes
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+from shared.names import is_name
+from shared.wire.messages import Scalar, Tensor
+
+from .tensors import tensors_of
+
+RAW = "application/octet-stream"
+TEXT = "text/plain"
+
+Sendable = bytes | bytearray | memoryview | str | Path
+
+
+class Payload(msgspec.Struct, frozen=True):
+    """One of ``body`` (with ``content_type``) and ``inputs``; ``params`` are options: ``top_k``, ``truncate``."""
+
+    content_type: str | None
+    body: bytes | None
+    inputs: tuple[Tensor, ...] | None
+    params: Mapping[str, Scalar]
+
+
+def payload(
+    body: Sendable | None,
+    inputs: Mapping[str, Any] | None,
+    content_type: str | None,
+    top_k: int | None,
+    truncate: bool,
+) -> Payload:
+    """Check what is to be sent.
+
+    Raises:
+        ValueError: neither or both of ``body`` and ``inputs`` are given, or a value cannot be sent.
+        OSError: ``body`` is the path of a file that cannot be read.
+    """
+    if (body is None) == (inputs is None):
+        raise ValueError("Give either a body or inputs.")
+    options: dict[str, Scalar] = {"truncate": True} if truncate else {}
+    if top_k is not None:
+        options["top_k"] = top_k
+    if inputs is not None:
+        if content_type is not None:
+            raise ValueError("content_type belongs to a body; inputs have none.")
+        return Payload(None, None, tensors_of(inputs), options)
+    if isinstance(body, str):
+        return Payload(content_type or TEXT, body.encode(), None, options)
+    if isinstance(body, Path):
+        return Payload(content_type or mimetypes.guess_type(body.name)[0] or RAW, body.read_bytes(), None, options)
+    if isinstance(body, bytes | bytearray | memoryview):
+        return Payload(content_type or RAW, bytes(body), None, options)
+    raise ValueError(f"A body must be bytes, a text or a Path, not {type(body).__name__}.")
+
+
+def checked_id(request_id: str | None) -> str:
+    """Return a request's own id, or a new one that nobody has used.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if request_id is None:
+        return uuid4().hex
+    if not is_name(request_id):
+        raise ValueError(f"request_id must have 1 to 64 letters, digits, '_' or '-', not {str(request_id)[:80]!r}.")
+    return request_id
+
+
+def checked_model(model: str) -> str:
+    """Return a model's name.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not is_name(model):
+        raise ValueError(f"A model's name has 1 to 64 letters, digits, '_' or '-', not {str(model)[:80]!r}.")
+    return model
