@@ -69,7 +69,7 @@ def _settings(client: Any) -> Iterator[Finding]:
         found = client.config_get(*server_settings.LOOKED_AT)
     except ServerError:
         text = "This user, or this server, has no CONFIG GET; ask as the administrator, or look where your provider"
-        yield Finding("settings", "unknown", f"{text} shows them (docs/security.md lists those that matter).")
+        yield Finding("settings", "unknown", f"{text} shows them (docs/redis.md lists those that matter).")
         return
     yield from server_settings.judge({_text(name): _text(value) for name, value in found.items()})
 

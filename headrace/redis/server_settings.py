@@ -67,7 +67,7 @@ def _idle(settings: Mapping[str, str]) -> Finding:
 def judge_use(info: Mapping[str, Any], own_database: int = 0) -> Iterator[Finding]:
     """Judge what INFO says of how the server is run and used; what is well is not told."""
     if info.get("cluster_enabled") == 1:
-        text = "The server runs in cluster mode, which Headrace does not; use one without (docs/security.md)."
+        text = "The server runs in cluster mode, which Headrace does not; use one without (docs/redis.md)."
         yield Finding("cluster", "problem", text)
     if info.get("role") == "slave":
         text = f"This is a replica of {info.get('master_host', 'another server')}, which takes no requests"

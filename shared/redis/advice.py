@@ -17,7 +17,7 @@ NEEDS: Final[Mapping[str, str]] = {
         "Headrace's functions are needed for everything: use Redis 7, Valkey 8, or a managed server that has functions"
     ),
     "fcall": "Headrace's functions are needed for everything: give this user the rules of `headrace acl print`",
-    "config": "only `doctor` needs it: your provider's console shows the settings that docs/security.md lists",
+    "config": "only `doctor` needs it: your provider's console shows the settings that docs/redis.md lists",
     "info": (
         "it tells of memory that is nearly full, of a replica and of cluster mode, which are then noticed by refused "
         "commands only"
