@@ -1,6 +1,6 @@
-"""A client of Headrace: over REST, with or without asyncio. docs/client.md has examples.
+"""A client of Headrace: over REST, with or without asyncio, and straight onto the queue. docs/client.md has examples.
 
-``Client`` and ``AsyncClient`` need ``pip install 'headrace[client]'``.
+``Client`` and ``AsyncClient`` need ``pip install 'headrace[client]'``; ``Stream`` needs nothing besides the wheel.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from .client import Client
 from .errors import HeadraceError
 from .later import Later
 from .models import ModelSummary
+from .stream import Stream
 
 __all__ = [
     "Answer",
@@ -24,6 +25,7 @@ __all__ = [
     "ModelSummary",
     "Prediction",
     "Retries",
+    "Stream",
     "Tensor",
     "Timing",
 ]

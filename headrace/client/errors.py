@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.wire.outcomes import BY_CODE, UNKNOWN_OUTCOME, Outcome
+from shared.wire.outcomes import BY_CODE, QUEUE_UNAVAILABLE, UNKNOWN_OUTCOME, Outcome
 
 CONNECTION_FAILED = "connection_failed"
 BAD_ANSWER = "bad_answer"
@@ -63,3 +63,9 @@ def too_late(request_id: str | None, timeout_s: float) -> HeadraceError:
     told = f"No answer came within {timeout_s:g} s; it may have run, or may still run."
     outcome = UNKNOWN_OUTCOME
     return HeadraceError(outcome.code, told, request_id=request_id, status=outcome.status)
+
+
+def lost_queue(error: Exception, request_id: str) -> HeadraceError:
+    """Make the error of a request that could not be put onto the queue."""
+    told = f"The queue does not take the request: {str(error).rstrip('.') or type(error).__name__}."
+    return of_outcome(QUEUE_UNAVAILABLE, told, request_id)

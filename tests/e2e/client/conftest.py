@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.client import Client
+from headrace.client import Client, Stream
 from tests.e2e.stack import Process, Stack
 
 NAMES = ("moods", "sums", "photos", "echo")
@@ -66,4 +66,11 @@ def moods(served: Served) -> Process:
 def client(stack: Stack) -> Iterator[Client]:
     """A client of it."""
     with Client(stack.url) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def stream(stack: Stack, valkey_url: str) -> Iterator[Stream]:
+    """The same models without the front end."""
+    with Stream(valkey_url) as made:
         yield made
