@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .acl_commands import acl
+from .archives.commands import import_mar
 from .dlq_commands import dlq
 from .key_commands import keys
 from .lanes.commands import lane
@@ -189,4 +190,4 @@ def drain(model: str, timeout_s: float, as_json: bool) -> None:
         sys.exit(command.drain(client, model, timeout_s, as_json))
 
 
-COMMANDS = (status, doctor, probe, batch, pause, resume, drain, lane, dlq, webhooks, keys, acl)
+COMMANDS = (status, doctor, probe, batch, pause, resume, drain, lane, dlq, webhooks, keys, acl, import_mar)

@@ -142,7 +142,10 @@ def create_app(
     document = openapi.document(settings)
     models, service = Models(queue), Service(queue, metrics, rules, commit, document, render(document), key_check)
     routes: list[BaseRoute] = [
-        *(Route(path, Predict(context, path, codec, tracing), methods=["POST"]) for path, codec in dialects.items()),
+        *(
+            Route(path, Predict(context, path, codec, tracing), methods=[*codec.methods])
+            for path, codec in dialects.items()
+        ),
         Route(requests.PATH, requests.Requests(context, dialects).answer, methods=["GET", "DELETE"]),
         Route(events.PATH, events.Events(context), methods=["GET"]),
         *_bulk_routes(bulk, Hooks.of(settings)),

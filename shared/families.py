@@ -91,6 +91,11 @@ FAMILIES = {
         is_checked=False,
         sample=("text/plain", "A text."),
     ),
+    "torchserve": Family(
+        "consumer.models.torchserve.torchserve_family:build",
+        {"weights": "the path of a .mar archive, of the folder of one, or of a handler's file"},
+        "torch",
+    ),
     "python": Family("consumer.models.own.python_family:build", {"entry": "'package.module:factory'"}),
 }
 

@@ -37,7 +37,7 @@ FLOORS = {
         ("families", "files", "keys", "limits", "names", "redis_url", "service_links", "version"),
         ("setting_values",),
         ("api_keys", "settings", "state/", "webhook_secrets"),
-        ("model_config", "net/", "wire/"),
+        ("mar/", "model_config", "net/", "wire/"),
         ("metrics/", "process/", "redis/", "results/", "tracing/"),
     ),
     "producer_api": (
@@ -79,9 +79,10 @@ FLOORS = {
             "generation/vllm_engine/",
             "guarded_threads",
             "models/own/",
+            "models/torchserve/ts/",
             "runtimes/exported/",
         ),
-        ("models/simple/",),
+        ("models/simple/", "models/torchserve/"),
         ("generation/weights/", "models/vision/"),
         ("models/generate/", "models/onnx/"),
         ("models/text/",),
@@ -120,7 +121,7 @@ FLOORS = {
         ("client/", "findings", "model", "options", "sizing", "table"),
         ("redis/", "testing"),
         ("output",),
-        ("lanes/",),
+        ("archives/", "lanes/"),
         ("operate/",),
         ("acl_commands", "dlq_commands", "key_commands", "stack/", "webhook_commands"),
         ("operations",),
@@ -183,6 +184,7 @@ HOMES = {
     "google": ("producer_api/grpc/",),
     "rich": ("loadgen/", "headrace/"),
     "jsonschema": ("loadgen/",),
+    "yaml": ("shared/mar/serving.py",),
     "msgpack": ("shared/wire/frames.py", "shared/wire/messages.py", "producer_api/", "loadgen/"),
 }
 """Where a library may be imported. One that is in no list must be added here on purpose."""

@@ -45,7 +45,9 @@ from producer_api.inference.openai.rerank import RankedText, RerankRequest, Rera
 from producer_api.inference.openai.response_events import ResponseDocument
 from producer_api.inference.openai.responses import ResponseRequest
 from producer_api.inference.openai.servers import ServerError
+from producer_api.inference.platforms import torchserve
 from producer_api.inference.platforms.kserve_v1 import V1Request
+from producer_api.inference.platforms.torchserve import TorchServeError
 from producer_api.inference.request_ids import MOST_KEY_BYTES
 from producer_api.later.preferences import DURATION_PATTERN
 from producer_api.parsing.bulk_schemas import BatchInfo, BatchList, ResultLine
@@ -66,12 +68,23 @@ from shared.settings import Settings
 from shared.version import __version__
 from shared.wire.outcomes import BY_CODE
 
-_DOORS: Final = ("openapi", "later", "uploads", "bulk", "open_inference", "platforms", "openai", "service")
+_DOORS: Final = (
+    "openapi",
+    "later",
+    "uploads",
+    "bulk",
+    "open_inference",
+    "platforms",
+    "torchserve",
+    "openai",
+    "service",
+)
 """The files beside this one, in the order of the document; each has the paths of one door, the first what all share."""
 
 _ERROR_SHAPES: Final[Mapping[str, tuple[str, Mapping[int, int]]]] = {
     "$errors": ("ErrorResponse", {}),
     "$infer_errors": ("InferError", STATUS),
+    "$torchserve_errors": ("TorchServeError", {}),
     "$openai_errors": ("OpenAIError", OPENAI_STATUS),
     "$server_errors": ("ServerError", OPENAI_STATUS),
 }
@@ -85,7 +98,7 @@ _SHAPES = (
     *(PredictRequest, PredictResponse, RequestState, RequestEvent, ErrorResponse, ModelList, ModelInfo),
     *(Health, Readiness, VersionInfo, NewUpload, UploadState, ReferenceDocument),
     *(InferRequest, InferResponse, InferError, ServerLive, ServerReady, ServerMetadata),
-    V1Request,
+    *(V1Request, TorchServeError),
     *(EmbeddingsRequest, EmbeddingsResponse, ChatRequest, ChatCompletion, CompletionRequest, Completion, OpenAIError),
     *(ResponseRequest, ResponseDocument),
     *(EmbedRequest, RerankRequest, RerankResponse, RankedText, ServerError),
@@ -141,6 +154,8 @@ def _by_key(path: str, meanings: Meanings) -> dict[str, Any]:
     """Return what is answered at a path where keys are required, and none that is valid was sent."""
     if path in OPEN_PATHS:
         return {}
+    if path.startswith(torchserve.PREFIX):
+        return _errors(("unauthorized",), meanings, "TorchServeError", {})
     infer = path.startswith(PREFIX) or path.endswith(":predict")
     shape = "ServerError" if path in _OF_SERVERS else "InferError" if infer else "ErrorResponse"
     return _errors(("unauthorized",), meanings, "OpenAIError" if path.startswith(_OF_OPENAI) else shape, {})

@@ -176,6 +176,7 @@ class Codec(Protocol):
         asked_type: of ``Decoded.asked``, which msgpack must be able to hold, since an answer may be fetched later from
             another front end; None where nothing is asked.
         is_counted: its replies count in the statistics of the Open Inference Protocol.
+        methods: those of HTTP with which it is asked.
         is_streamed: its requests may ask for answers as they are made; these do not take the express way.
 
     Raises:
@@ -185,6 +186,7 @@ class Codec(Protocol):
     asked_type: Any = None
     is_counted: ClassVar[bool] = False
     is_streamed: ClassVar[bool] = False
+    methods: ClassVar[tuple[str, ...]] = ("POST",)
 
     def answer_type(self, head: Head) -> str:
         """Return the media type that the answer will have; asked before anything else."""

@@ -13,7 +13,7 @@ from .codec import Codec
 from .native import NATIVE, PATH
 from .open_inference import rest as open_inference
 from .openai import chat, completions, embed, embeddings, rerank, responses
-from .platforms import kserve_v1, sagemaker, vertex
+from .platforms import kserve_v1, sagemaker, torchserve, vertex
 from .platforms.chosen import ChosenModel
 
 Dialects = Mapping[str, Codec]
@@ -22,6 +22,7 @@ DIALECTS: Dialects = {
     PATH: NATIVE,
     **dict.fromkeys(open_inference.PATHS, open_inference.OPEN_INFERENCE),
     kserve_v1.PATH: kserve_v1.KSERVE_V1,
+    **dict.fromkeys(torchserve.PATHS, torchserve.PREDICTIONS),
     embeddings.PATH: embeddings.EMBEDDINGS,
     chat.PATH: chat.CHAT,
     completions.PATH: completions.COMPLETIONS,
@@ -64,6 +65,8 @@ def error_codec(path: str, dialects: Dialects) -> Codec:
         return found[1]
     if path.startswith(OF_OPENAI):
         return embeddings.EMBEDDINGS
+    if path.startswith(f"{torchserve.PREFIX}/"):
+        return torchserve.PREDICTIONS
     is_open_inference = path == open_inference.PREFIX or path.startswith(f"{open_inference.PREFIX}/")
     return open_inference.OPEN_INFERENCE if is_open_inference else NATIVE
 

@@ -125,9 +125,10 @@ class Service:
         return response
 
     async def ping(self, request: Request) -> Response:
-        """Answer 200 if ``ready`` does, else 503, without reasons: this is for hosting platforms."""
+        """Answer 200 if ``ready`` does, else 503, without reasons, in TorchServe's words: hosting platforms look at the
+        status alone."""
         ready = is_ready(self._queue.catalogue(), self._rules)
-        return json_response(Health("ok" if ready else "not ready"), 200 if ready else 503)
+        return json_response(Health("Healthy" if ready else "Unhealthy"), 200 if ready else 503)
 
     async def version(self, request: Request) -> Response:
         """Say what runs."""

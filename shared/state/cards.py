@@ -56,6 +56,14 @@ class TensorSpec(msgspec.Struct, frozen=True):
         return ITEM_BYTES.get(self.datatype, 1) * math.prod(size for size in self.shape if size > 0)
 
 
+HANDLED = (TensorSpec("body", "BYTES", ()), TensorSpec("content_type", "BYTES", ()))
+"""The outputs of a model whose answers are bytes with a media type, as a handler of TorchServe makes them: a front end
+sends them as they are where it speaks TorchServe's dialect."""
+
+TYPE_OF = "content_type."
+"""Of a request to such a model: ``params`` with this in front of an input's name say that one's media type."""
+
+
 class BatchSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a consumer batches: at most ``max_batch`` rows, or what came within ``window_ms`` of the first.
 

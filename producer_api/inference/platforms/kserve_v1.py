@@ -226,7 +226,7 @@ def _encode_in_steps(reply: Reply) -> Steps[Response]:
     if reply.predictions is not None:
         rows = json_encoder.encode(_by_row(reply.predictions))
     else:
-        rows = yield from _rows_in_steps(reply.outputs or ())
+        rows = yield from rows_in_steps(reply.outputs or ())
     return Response(200, JSON, b'{"predictions":%b}' % rows)
 
 
@@ -237,7 +237,7 @@ def _by_row(predictions: Sequence[Prediction]) -> list[list[dict[str, Any]]]:
     return of_rows
 
 
-def _rows_in_steps(outputs: Sequence[Tensor]) -> Steps[bytes]:
+def rows_in_steps(outputs: Sequence[Tensor]) -> Steps[bytes]:
     """Return a value for each row; a map for each row where there are several outputs."""
     columns = []
     for tensor in outputs:

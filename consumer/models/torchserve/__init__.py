@@ -1,0 +1,1 @@
+"""Family ``torchserve``: archives and handlers made for TorchServe, without the package of that name."""

@@ -1,0 +1,1 @@
+"""Model archives of TorchServe on the command line."""

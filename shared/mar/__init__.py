@@ -1,0 +1,1 @@
+"""TorchServe's model archives: unpacking them safely, and what their manifests say."""
