@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from shared.wire.messages import Prediction, Tensor
 
 from .answers import Answer, Timing
@@ -14,7 +16,9 @@ from .client import Client
 from .errors import HeadraceError
 from .later import Later
 from .models import ModelSummary
-from .stream import Stream
+
+if TYPE_CHECKING:
+    from .stream import Stream
 
 __all__ = [
     "Answer",
@@ -29,3 +33,12 @@ __all__ = [
     "Tensor",
     "Timing",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import ``Stream`` when it is first used: it comes with a client of Redis, which programs over HTTP do without."""
+    if name != "Stream":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .stream import Stream
+
+    return Stream

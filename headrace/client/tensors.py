@@ -5,14 +5,10 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from shared.wire.messages import Tensor
-
-try:
-    import numpy as np
-except ImportError:  # the wheel without extras has none
-    np = None  # type: ignore[assignment]
 
 _FORMATS = {
     "BOOL": "?",
@@ -34,8 +30,19 @@ _KINDS = {"BOOL": "?", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8"} | {
 _LENGTH = struct.Struct("<I")
 
 
+@cache
+def numpy() -> Any:
+    """Return numpy, which takes a while to import; None where it is missing, as beside a wheel without extras."""
+    try:
+        import numpy
+    except ImportError:
+        return None
+    return numpy
+
+
 def array_of(tensor: Tensor) -> Any:
     """Return a tensor as an array, or as nested lists where numpy is missing."""
+    np = numpy()
     if tensor.datatype == "BYTES":
         flat: list[Any] = list(_elements(tensor.data))
     elif np is not None:
@@ -85,8 +92,8 @@ def tensor_of(name: str, value: Any) -> Tensor:
     """
     if isinstance(value, Tensor):
         return Tensor(name, value.datatype, value.shape, value.data)
-    if hasattr(value, "__array__") and np is not None:
-        return _of_array(name, np.asarray(value))
+    if hasattr(value, "__array__") and (np := numpy()) is not None:
+        return _of_array(name, np.asarray(value), np)
     flat: list[Any] = []
     shape = _flatten(value, flat, f"inputs[{name!r}]")
     datatype = _datatype(flat, f"inputs[{name!r}]")
@@ -98,7 +105,7 @@ def tensor_of(name: str, value: Any) -> Tensor:
         raise ValueError(f"inputs[{name!r}] does not fit {datatype}: {error}.") from None
 
 
-def _of_array(name: str, array: Any) -> Tensor:
+def _of_array(name: str, array: Any, np: Any) -> Tensor:
     if array.dtype.kind in "OSU":
         return tensor_of(name, array.tolist())
     known = {np.dtype(kind): datatype for datatype, kind in _KINDS.items()}

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import headrace.client
 from headrace.client import Client, HeadraceError, Tensor
 from headrace.client import tensors as module
 from headrace.client.attempts import Retries
 from headrace.client.bodies import checked_id, checked_model, payload
 from headrace.client.rest import Rest, checked_url
 from headrace.client.tensors import array_of, tensor_of, tensors_of
+from tests.children import ROOT
 
 
 @pytest.mark.parametrize(
@@ -48,7 +52,7 @@ def test_values_become_tensors_and_come_back(value: Any, datatype: str, shape: t
 
 @pytest.mark.parametrize("value", [[1, 2, 3], [[1.5, 2.5]], [True], ["a", "b"], 7, [[[1], [2]], [[3], [4]]]])
 def test_without_numpy_there_are_lists(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "np", None)
+    monkeypatch.setattr(module, "numpy", lambda: None)
     expected = [one.encode() for one in value] if value == ["a", "b"] else value
     assert array_of(tensor_of("x", value)) == expected
 
@@ -130,3 +134,14 @@ def test_an_error_passes_between_processes() -> None:
     back = pickle.loads(pickle.dumps(error))
     assert type(back) is HeadraceError
     assert (str(back), vars(back)) == ("lane_full: Full.", vars(error))
+
+
+def test_importing_it_loads_nothing_heavy() -> None:
+    program = "import sys, headrace.client; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {"numpy", "redis", "httpx2", "consumer"}.isdisjoint(done.stdout.split())
+
+
+def test_a_client_has_no_other_names() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'Streams'"):
+        headrace.client.Streams  # noqa: B018
