@@ -17,6 +17,8 @@ from .tensors import tensors_of
 
 RAW = "application/octet-stream"
 TEXT = "text/plain"
+JSON = "application/json"
+_DOCUMENTS = (JSON, "application/msgpack", "application/x-msgpack")
 
 Sendable = bytes | bytearray | memoryview | str | Path
 
@@ -28,6 +30,11 @@ class Payload(msgspec.Struct, frozen=True):
     body: bytes | None
     inputs: tuple[Tensor, ...] | None
     params: Mapping[str, Scalar]
+
+    @property
+    def is_document(self) -> bool:
+        """Whether the body is JSON or msgpack, which holds its options itself."""
+        return _media_type(self) in _DOCUMENTS
 
 
 def payload(
@@ -59,6 +66,26 @@ def payload(
     if isinstance(body, bytes | bytearray | memoryview):
         return Payload(content_type or RAW, bytes(body), None, options)
     raise ValueError(f"A body must be bytes, a text or a Path, not {type(body).__name__}.")
+
+
+def with_parameters(document: Payload, params: Mapping[str, Scalar]) -> bytes:
+    """Return a document with more options among its ``parameters``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    codec = msgspec.json if _media_type(document) == JSON else msgspec.msgpack
+    try:
+        members = codec.decode(document.body or b"", type=dict[str, msgspec.Raw])
+        own = codec.decode(members["parameters"], type=dict[str, Any] | None) if "parameters" in members else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"The body is no {document.content_type} that Headrace reads: {error}.") from None
+    encoded: bytes = codec.encode({**members, "parameters": {**(own or {}), **params}})
+    return encoded
+
+
+def _media_type(sent: Payload) -> str:
+    return (sent.content_type or "").partition(";")[0].strip().lower()
 
 
 def checked_id(request_id: str | None) -> str:

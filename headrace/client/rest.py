@@ -13,7 +13,7 @@ from shared.wire.messages import Scalar
 
 from .answers import Answer, Body
 from .attempts import Attempts, Retries
-from .bodies import Payload, Sendable, checked_id, checked_model, payload
+from .bodies import Payload, Sendable, checked_id, checked_model, payload, with_parameters
 from .errors import HeadraceError, too_late
 from .exchange import MSGPACK, Call, Flow, Pause, decoded, exchange, wait_s
 from .later import Later
@@ -157,7 +157,9 @@ class Rest:
         self, path: str, sent: Payload, options: Mapping[str, Scalar], left_s: float, headers: Mapping[str, str]
     ) -> Call:
         params = {**sent.params, **options}
-        if sent.inputs is None:
+        if sent.is_document:
+            kind, body = sent.content_type or "", with_parameters(sent, params)
+        elif sent.inputs is None:
             query = urlencode({name: _text(value) for name, value in params.items()})
             kind, path, body = sent.content_type or "", f"{path}?{query}", sent.body or b""
         else:

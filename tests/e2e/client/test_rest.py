@@ -51,6 +51,12 @@ def test_the_same_id_gets_the_same_answer(client: Client) -> None:
     assert first.outputs["output"].tobytes() == again.outputs["output"].tobytes() == b"one"
 
 
+def test_a_document_of_ones_own_is_sent_as_it_is(client: Client) -> None:
+    document = '{"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["Hi!"]}]}'
+    answer = client.predict("client-moods", document, content_type="application/json", top_k=1)
+    assert [one.label for one in answer.predictions] == ["loud"]
+
+
 def test_models_are_listed(client: Client) -> None:
     found = {model.name: model for model in client.models()}
     assert {"client-moods", "client-sums", "client-echo"} <= set(found)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -15,7 +16,7 @@ import headrace.client
 from headrace.client import Client, HeadraceError, Tensor
 from headrace.client import tensors as module
 from headrace.client.attempts import Retries
-from headrace.client.bodies import checked_id, checked_model, payload
+from headrace.client.bodies import checked_id, checked_model, payload, with_parameters
 from headrace.client.rest import Rest, checked_url
 from headrace.client.tensors import array_of, tensor_of, tensors_of
 from tests.children import ROOT
@@ -145,3 +146,19 @@ def test_importing_it_loads_nothing_heavy() -> None:
 def test_a_client_has_no_other_names() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'Streams'"):
         headrace.client.Streams  # noqa: B018
+
+
+def test_documents_keep_their_members_and_get_options_more() -> None:
+    text = '{"inputs": [1, {"a": null}], "parameters": {"top_k": 2, "id": "theirs"}}'
+    for kind, codec in (("application/json; charset=utf-8", msgspec.json), ("application/x-msgpack", msgspec.msgpack)):
+        body = codec.encode(msgspec.json.decode(text))
+        document = payload(body, None, kind, None, False)
+        assert document.is_document
+        assert codec.decode(with_parameters(document, {"id": "ours"})) == {
+            "inputs": [1, {"a": None}],
+            "parameters": {"top_k": 2, "id": "ours"},
+        }
+        for wrong in (b"", b"[1]", b"\xc1", b'{"parameters": 3}', b"\xff{"):
+            with pytest.raises(ValueError, match="The body is no application/"):
+                with_parameters(payload(wrong, None, kind, None, False), {})
+    assert not payload(b"{}", None, None, None, False).is_document
