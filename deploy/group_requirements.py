@@ -1,7 +1,8 @@
-"""Prints the requirements of dependency groups of pyproject.toml, for the images.
+"""Prints the requirements of dependency groups of pyproject.toml, for an image with pins of others.
 
 An image that installed from pyproject.toml itself would install everything again after any change to that file; what
-this prints changes only with the dependencies.
+this prints changes only with the dependencies. The other images install what `locked.py` prints. The wheel makes its
+extras of the groups.
 """
 
 from __future__ import annotations
@@ -20,13 +21,7 @@ def requirements(groups: dict[str, list[Any]], name: str) -> list[str]:
     return found
 
 
-def wanted(arguments: list[str]) -> list[str]:
-    """Return the groups that are named, without those that follow ``--not``."""
-    names, _, unwanted = " ".join(arguments).partition("--not ")
-    return [name for name in names.split() if name not in unwanted.split()]
-
-
 if __name__ == "__main__":
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
-    for group in wanted(sys.argv[1:]):
+    for group in sys.argv[1:]:
         print("\n".join(requirements(project["dependency-groups"], group)))

@@ -1,22 +1,24 @@
 # The front end, without PyTorch. The one-shot service that loads the Redis functions runs from this image too.
 #   docker build -f deploy/producer_api.Dockerfile -t headrace-producer-api .
+# --build-arg PYTHON_IMAGE=python@sha256:... builds on exactly that image, as a release does.
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
-FROM python:3.11-slim-bookworm AS requirements
-COPY pyproject.toml deploy/group_requirements.py ./
+FROM ${PYTHON_IMAGE} AS requirements
+COPY deploy/locked.py deploy/
+COPY locks/ locks/
 # --build-arg EXTRA_GROUP=tracing adds what HEADRACE_TRACING=otlp needs, and grpc what HEADRACE_GRPC_PORT needs. Several
 # are separated by spaces; text is for consumers only, and brings PyTorch.
 ARG EXTRA_GROUP=
-RUN python group_requirements.py api $EXTRA_GROUP --not text > /requirements.txt
+RUN python deploy/locked.py pip > /pip.txt && python deploy/locked.py api $EXTRA_GROUP --not text > /requirements.txt
 
-FROM python:3.11-slim-bookworm AS packages
+FROM ${PYTHON_IMAGE} AS packages
 # Two environments: one that holds a current pip, and the one that is shipped, which needs none.
-COPY constraints.txt ./
-COPY --from=requirements /requirements.txt ./
-RUN python -m venv /pip && /pip/bin/pip install --no-cache-dir --upgrade -c constraints.txt pip \
+COPY --from=requirements /pip.txt /requirements.txt ./
+RUN python -m venv /pip && /pip/bin/pip install --no-cache-dir --no-deps --require-hashes -r pip.txt \
     && python -m venv --without-pip /venv \
-    && /pip/bin/pip --python /venv/bin/python install --no-cache-dir -c constraints.txt -r requirements.txt
+    && /pip/bin/pip --python /venv/bin/python install --no-cache-dir --no-deps --require-hashes -r requirements.txt
 
-FROM python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE}
 # A volume that is mounted on one of these folders for the first time belongs to the user, too.
 RUN useradd --system --uid 10001 --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin headrace \
     && for name in server administrator front_end consumer operator health grafana; do \

@@ -260,21 +260,27 @@ def test_what_a_gate_compares_with(checkout: Path, tmp_path: Path, ref: str, com
     assert f"--base git:{git(checkout, 'rev-parse', base)} " in compared
 
 
+EVERY_CHECK = "compose performance wheel audit"
+
+
 @pytest.mark.parametrize(
-    ("changes", "compose", "performance"),
+    ("changes", "touched"),
     [
-        (["docs/rest.md", "README.md"], "false", "false"),
-        (["tests/unit/test_docs.py"], "false", "false"),
-        (["tests/e2e/headrace/test_compose.py"], "true", "false"),
-        (["deploy/redis/redis.conf", "docs/rest.md"], "true", "false"),
-        (["budgets.toml"], "false", "true"),
-        (["docs/rest.md", "consumer/worker.py"], "true", "true"),
-        (["something/quite new"], "true", "true"),
-        (["docs/\N{SNOWMAN}.md"], "true", "true"),  # git quotes it; what is not known counts
+        (["docs/rest.md", "README.md"], ""),
+        (["tests/unit/test_docs.py"], ""),
+        (["tests/e2e/headrace/test_compose.py"], "compose"),
+        (["deploy/redis/redis.conf", "docs/rest.md"], "compose"),
+        (["deploy/wheel/rewriting.py"], "wheel"),
+        (["tests/e2e/wheel/test_wheel.py"], "wheel"),
+        (["budgets.toml"], "performance"),
+        (["docs/rest.md", "consumer/worker.py"], "compose performance wheel"),
+        (["locks/api.txt"], EVERY_CHECK),
+        (["something/quite new"], "compose performance wheel"),
+        (["docs/\N{SNOWMAN}.md"], "compose performance wheel"),  # git quotes it; what is not known counts
     ],
 )
 def test_what_a_change_cannot_touch_is_left_out(
-    checkout: Path, tmp_path: Path, changes: list[str], compose: str, performance: str
+    checkout: Path, tmp_path: Path, changes: list[str], touched: str
 ) -> None:
     git(tmp_path, "clone", "--quiet", "--branch", "landed", str(checkout), "clone")
     clone = tmp_path / "clone"
@@ -293,10 +299,13 @@ def test_what_a_change_cannot_touch_is_left_out(
         done = subprocess.run([".ci/changed"], cwd=clone, env=environment, capture_output=True, text=True, check=True)
         return done.stdout.splitlines()
 
-    assert changed("refs/pull/7/merge") == [f"compose={compose}", f"performance={performance}"]
-    assert changed("refs/heads/main") == ["compose=true", "performance=true"]
+    def printed(names: str) -> list[str]:
+        return [f"{name}={str(name in names.split()).lower()}" for name in EVERY_CHECK.split()]
+
+    assert changed("refs/pull/7/merge") == printed(touched)
+    assert changed("refs/heads/main") == printed(EVERY_CHECK)
     git(clone, "checkout", "--quiet", "--detach", "mine")
-    assert changed("refs/pull/7/merge") == ["compose=true", "performance=true"]  # no merge: nothing is known
+    assert changed("refs/pull/7/merge") == printed(EVERY_CHECK)  # no merge: nothing is known
 
 
 @pytest.mark.parametrize("workflow", ["ci.yml", "performance.yml"])

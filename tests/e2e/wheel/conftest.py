@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+from tests.children import ROOT
 
 from .building import Installed, build
 
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel of this checkout."""
+    """A wheel of this checkout, or the one in the folder that HEADRACE_TEST_WHEEL names."""
+    if folder := os.environ.get("HEADRACE_TEST_WHEEL"):
+        [built] = (ROOT / folder).glob("*.whl")
+        return built
     return build(tmp_path_factory.mktemp("wheel"))
 
 
