@@ -27,6 +27,10 @@ FEWER_THAN = 12
 """Distributions of an installation without extras, its own included."""
 
 READY_S = 300.0
+WARNINGS = "error::DeprecationWarning,ignore::DeprecationWarning:redis.asyncio.connection"
+"""What Python will soon refuse is refused at once, in our processes and those that they start. redis-py itself calls
+``asyncio.iscoroutinefunction``, which goes with Python 3.16."""
+
 QUICK = "import sys, headrace.__main__; sys.exit('torch' in sys.modules or 'starlette' in sys.modules)"
 NAMES = "import importlib.metadata as m; print(*{d.name.lower() for d in m.distributions()} - {'pip', 'setuptools'})"
 
@@ -41,8 +45,7 @@ class Environment:
         self.work.mkdir()
         self.constraints = ["-c", str(constraints.resolve())] if constraints else []
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "PYTHON"))}
-        # What Python itself will soon refuse is refused at once, in our processes and in those that they start.
-        self.environment = {**kept, "PYTHONWARNINGS": "error::DeprecationWarning", "PYTHONUNBUFFERED": "1"}
+        self.environment = {**kept, "PYTHONWARNINGS": WARNINGS, "PYTHONUNBUFFERED": "1"}
 
     def install(self, *what: str) -> None:
         """Install packages with what they depend on."""
