@@ -43,16 +43,21 @@ KEPT_BYTES = 64 * 1024 * 1024
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--model", "model_name", required=True, help="Model to serve, a name in models.toml.")
+@click.option(
+    "--model",
+    required=True,
+    metavar="NAME|[NAME=]FILE.py:CLASS",
+    help="Model to serve: a name in models.toml, or the code of one of your own.",
+)
 @click.option("--index", default=0, show_default=True, help="Number of this process; added to HEADRACE_METRICS_PORT.")
 @click.option(
     "--cores", default="", help="Cores to run on, such as 0 or 2,3. `headrace up` gives each consumer its own."
 )
-def main(model_name: str, index: int, cores: str) -> None:
+def main(model: str, index: int, cores: str) -> None:
     """Serve one model: read its stream, batch, run, reply. Ends on SIGTERM when everything claimed is answered."""
     begun_s, ending = monotonic(), Ending()
     try:
-        config = resolve(Settings.from_env(os.environ), model_name, index)
+        config = resolve(Settings.from_env(os.environ), model, index)
         check_server(config.settings)
         check_store(config.settings)
         elsewhere = cpu_affinity.pin(cpu_affinity.parse(cores))
@@ -64,18 +69,18 @@ def main(model_name: str, index: int, cores: str) -> None:
     configure(config.settings.log_level, config.settings.log_format)
     if ignored := notice(os.environ):
         log.info("%s", ignored)
-    metrics = ConsumerMetrics(CollectorRegistry(), model_name)
+    metrics = ConsumerMetrics(CollectorRegistry(), config.model_name)
     host = config.settings.metrics_host
     try:
         port = metrics.serve(host, config.metrics_port, names_of(config.settings))
     except OSError as error:
         _refuse(f"HEADRACE_METRICS_PORT: {host}:{config.metrics_port} cannot be used: {error.strerror}.")
     log.info("Worker %s; metrics at http://%s:%d/metrics.", config.worker, host, port)
-    stream = RedisStream(config.settings, model_name, config.worker)
-    board = RedisBoard(config.settings, model_name, config.worker, config.place, begun_s)
+    stream = RedisStream(config.settings, config.model_name, config.worker)
+    board = RedisBoard(config.settings, config.model_name, config.worker, config.place, begun_s)
     threads = threads_of(config.settings)
-    model = partial(build, model_name, config.model, threads)
-    worker = Worker(config, model, stream, metrics, tracing, board, elsewhere)
+    make_model = partial(build, config.model_name, config.model, threads)
+    worker = Worker(config, make_model, stream, metrics, tracing, board, elsewhere)
     metrics.is_ready = lambda: worker.is_ready
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())

@@ -11,6 +11,7 @@ import msgspec
 
 from shared.model_config import ModelConfig, load, pick
 from shared.names import host_name
+from shared.own_models import parse
 from shared.settings import DEFAULT_WINDOW_MS, Settings, SettingsError, check_window
 
 from .batching.buckets import buckets
@@ -57,26 +58,42 @@ def batching(settings: Settings, model: ModelConfig) -> tuple[str, float]:
     return policy, DEFAULT_WINDOW_MS if window_ms is None else window_ms
 
 
-def resolve(settings: Settings, model_name: str, index: int) -> ConsumerConfig:
+def _named(settings: Settings, text: str) -> tuple[str, ModelConfig]:
+    """Return name and table of the model that ``--model`` names: one of the models file, or a file and a class."""
+    tables = load(settings.models_file)
+    if ":" not in text and "=" not in text:
+        return text, pick(tables, text, settings.models_file)
+    own = parse(text)
+    if own.name in tables:
+        raise SettingsError(f"--model: there is a model {own.name!r} already; write NAME=FILE.py:CLASS.")
+    return own.name, ModelConfig(family="python", entry=own.entry)
+
+
+def resolve(settings: Settings, model: str, index: int) -> ConsumerConfig:
     """Work out the configuration of the consumer with the given index.
+
+    Args:
+        settings: of the process.
+        model: a name in the models file, or ``[NAME=]FILE.py:CLASS``.
+        index: of this process among the consumers of its model.
 
     Raises:
         SettingsError: the models file or the combination of settings is wrong.
     """
-    model = pick(load(settings.models_file), model_name, settings.models_file)
-    policy, window_ms = batching(settings, model)
+    model_name, table = _named(settings, model)
+    policy, window_ms = batching(settings, table)
     check_window(window_ms, settings, f"window_ms of model {model_name}")
     if index < 0:
         raise SettingsError(f"--index must not be negative, but is {index}.")
     port = settings.metrics_port + index if settings.metrics_port else 0
     if port > 65535:
         raise SettingsError(f"HEADRACE_METRICS_PORT ({settings.metrics_port}) plus index {index} is not a port.")
-    precision = settings.precision or model.precision
-    max_batch = settings.max_batch or model.max_batch
+    precision = settings.precision or table.precision
+    max_batch = settings.max_batch or table.max_batch
     effective = msgspec.structs.replace(
-        model,
+        table,
         precision=precision,
-        runtime=settings.runtime or model.runtime,
+        runtime=settings.runtime or table.runtime,
         max_batch=max_batch,
         window_ms=window_ms,
         batch_policy=policy,

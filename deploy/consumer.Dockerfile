@@ -48,6 +48,6 @@ ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     HEADRACE_METRICS_HOST=0.0.0.0 HEADRACE_DATA_DIR=/home/headrace/.cache/headrace HEADRACE_CONSUMERS=1
 USER headrace
 EXPOSE 9101
-# An image of your own needs two lines: FROM this one, and COPY my_model.py ./ ; then --model my_model.py:Flowers serves it.
+# What follows COPY my_model.py ./ in an image FROM this one: CMD ["--model", "my_model.py:Flowers"] (docs/compose.md).
 ENTRYPOINT ["python", "-m", "consumer"]
 CMD ["--model", "imagenet"]

@@ -37,7 +37,7 @@ FLOORS = {
         ("families", "files", "keys", "limits", "names", "redis_url", "service_links", "version"),
         ("setting_values",),
         ("api_keys", "settings", "state/", "webhook_secrets"),
-        ("mar/", "model_config", "net/", "wire/"),
+        ("mar/", "model_config", "net/", "own_models", "wire/"),
         ("metrics/", "process/", "redis/", "results/", "tracing/"),
     ),
     "producer_api": (

@@ -3,52 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from shared import files
 from shared.model_config import USUAL_FILE, load
 from shared.modules import ROOT
-from shared.names import is_name
+from shared.own_models import OwnModel, parse
 from shared.settings import Settings, SettingsError
 
 FILE = "own-models.toml"
-_HUMPS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-
-
-@dataclass(frozen=True, slots=True)
-class OwnModel:
-    """A model of one's own.
-
-    Attributes:
-        name: of the model, as in ``models.toml``.
-        entry: its code.
-    """
-
-    name: str
-    entry: str
-
-
-def parse(text: str) -> OwnModel:
-    """Read ``[NAME=]FILE.py:CLASS`` or ``[NAME=]package.module:function``; without a name, it is made of the last part.
-
-    Raises:
-        SettingsError: it reads otherwise.
-    """
-    name, separator, entry = text.rpartition("=")
-    place, colon, what = entry.rpartition(":")
-    if not (place and colon and what) or (separator and not name):
-        raise SettingsError(f"--model must read FILE.py:CLASS or NAME=FILE.py:CLASS, not {text!r}.")
-    name = name or _HUMPS.sub("-", what).lower()
-    if not is_name(name):
-        raise SettingsError(f"--model: {name!r} cannot be a model's name; write NAME={entry}.")
-    if place.endswith(".py"):
-        if not Path(place).is_file():
-            raise SettingsError(f"--model: there is no file {files.shown(place)}.")
-        entry = f"{Path(place).absolute()}:{what}"
-    return OwnModel(name, entry)
 
 
 def settings(models: Sequence[OwnModel], environment: Mapping[str, str], data_dir: Path) -> dict[str, str]:

@@ -16,11 +16,12 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from headrace.redis import acl
 from shared.redis.embedded import free_port
@@ -259,6 +260,56 @@ def test_each_password_is_seen_by_its_own_process_only_and_never_written(stack: 
         for other in {"front_end", "consumer", "administrator", "operator"} - {role}:
             shown = stack.inside(service, "sh", "-c", f"cat /access/{other}/password 2>/dev/null || echo none")
             assert shown.strip() == "none"
+
+
+OWN_MODEL = """
+from headrace.model import TextModel
+
+
+class Lengths(TextModel):
+    size = 1
+
+    def load(self, device, precision):
+        pass
+
+    def compute(self, texts):
+        return [[len(text)] for text in texts]
+"""
+
+
+def test_an_image_of_ones_own_takes_two_lines(stack: Stack, tmp_path: Path) -> None:
+    """What docs/compose.md says, beside the running stack: its front ends find the model by themselves."""
+    [dockerfile] = re.findall(r"```dockerfile\n(.*?)```", (ROOT / "docs/compose.md").read_text(), re.DOTALL)
+    (tmp_path / "Dockerfile").write_text(dockerfile.replace("Flowers", "Lengths"))
+    (tmp_path / "my_model.py").write_text(OWN_MODEL)
+    image = f"headrace-own-{os.getpid()}"
+    subprocess.run(["docker", "build", "-t", image, tmp_path], check=True)
+    try:
+        # As compose starts it, from another image and with that image's own command.
+        override = {"services": {"consumer-own": {"image": image, **_but_for_its_image()}}}
+        (tmp_path / "own.yaml").write_text(json.dumps(override))
+        own = replace(stack, command=(*stack.command, "-f", str(tmp_path / "own.yaml")))
+        own.compose("up", "-d", "--no-deps", "consumer-own")
+        request = urllib.request.Request(
+            f"{stack.url}/v1/models/lengths/predict", b"twelve bytes", {"Content-Type": "text/plain"}
+        )
+        answers: list[Any] = []
+
+        def has_answered() -> bool:
+            with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=30) as answered:
+                answers.append(json.load(answered))
+            return bool(answers)
+
+        eventually(has_answered, timeout_s=120)
+        assert answers[0]["outputs"][0]["data"] == [12.0]
+        own.compose("rm", "-s", "-f", "consumer-own")
+    finally:
+        subprocess.run(["docker", "image", "rm", "-f", image], check=True)
+
+
+def _but_for_its_image() -> dict[str, Any]:
+    consumer = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["consumer"]
+    return {name: consumer[name] for name in ("environment", "volumes", "cap_drop", "security_opt", "init")}
 
 
 def test_an_operator_looks_and_pauses(stack: Stack) -> None:

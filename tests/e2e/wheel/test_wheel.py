@@ -72,6 +72,37 @@ print(len(found), *sorted(found))
     assert int(count) < FEWER_THAN, names
 
 
+def _older(wheel: Path, folder: Path) -> Path:
+    """Return a wheel of version 0.0.1, with a module that the other one does not have."""
+    version = wheel.name.split("-")[1]
+    old = folder / wheel.name.replace(version, "0.0.1", 1)
+    record = f"headrace-{version}.dist-info/RECORD"
+    with zipfile.ZipFile(wheel) as archive, zipfile.ZipFile(old, "w") as made:
+        files = {name: archive.read(name) for name in archive.namelist() if name != record}
+        files["headrace/_internal/gone.py"] = b""
+        for name, content in files.items():
+            if name.endswith("/METADATA"):
+                content = content.replace(f"\nVersion: {version}\n".encode(), b"\nVersion: 0.0.1\n", 1)
+            made.writestr(name.replace(version, "0.0.1", 1), content)
+        names = [*made.namelist(), record.replace(version, "0.0.1", 1)]
+        made.writestr(names[-1], "".join(f"{name},,\n" for name in names))
+    return old
+
+
+def test_nothing_of_an_older_version_stays_when_another_is_installed_over_it(wheel: Path, tmp_path: Path) -> None:
+    installed = Installed(tmp_path / "venv", _older(wheel, tmp_path))
+    program = (
+        "import importlib.metadata as m, importlib.util as u; print(m.version('headrace'), u.find_spec('{}') is None)"
+    )
+    asked = program.format("headrace._internal.gone")
+    assert installed.run("-c", asked, cwd=tmp_path).stdout.split() == ["0.0.1", "False"]
+    installed.install(wheel)
+    assert installed.run("-c", asked, cwd=tmp_path).stdout.split() == [wheel.name.split("-")[1], "True"]
+    assert "Usage" in installed.run("-m", "headrace", "--help", cwd=tmp_path).stdout
+    installed.install(_older(wheel, tmp_path))
+    assert installed.run("-c", asked, cwd=tmp_path).stdout.split() == ["0.0.1", "False"]
+
+
 def test_extras_are_the_groups(wheel: Path) -> None:
     extras = {
         str(one.marker).partition("==")[2].strip(" '\"") for one in _requirements(wheel) if one.marker is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,35 @@ def test_buckets_end_at_the_largest_batch(tmp_path: Path) -> None:
 def test_a_window_of_the_models_file_is_held_to_the_lease(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="window_ms of model m"):
         resolved(tmp_path, "window_ms = 10_000")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("my_model.py:MyFlowers", "my-flowers"), ("roses=my_model.py:MyFlowers", "roses")]
+)
+def test_a_model_of_ones_own_needs_no_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_model.py").write_text("")
+    config = resolve(Settings(), text, 0)
+    assert config.model_name == name
+    assert (config.model.family, config.model.entry) == ("python", f"{tmp_path}/my_model.py:MyFlowers")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("m=my_model.py:Flowers", "--model: there is a model 'm' already; write NAME=FILE.py:CLASS."),
+        ("absent.py:Flowers", "--model: there is no file absent.py."),
+        ("my_model.py:", "--model must read FILE.py:CLASS or NAME=FILE.py:CLASS"),
+        ("my_model.py", "Model 'my_model.py' is not in models.toml; it has m."),
+    ],
+)
+def test_a_wrong_model_of_ones_own_gets_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, sentence: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_model.py").write_text("")
+    (tmp_path / "models.toml").write_text('[models.m]\nfamily = "echo"\n')
+    with pytest.raises(SettingsError, match=re.escape(sentence)):
+        resolve(Settings(), text, 0)

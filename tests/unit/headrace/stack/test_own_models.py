@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from headrace.stack import own_models
-from headrace.stack.own_models import OwnModel
 from shared.model_config import load
+from shared.own_models import OwnModel, parse
 from shared.settings import SettingsError
 
 
@@ -20,9 +20,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_file_is_found_from_anywhere_later(here: Path) -> None:
-    assert own_models.parse("my_model.py:MyFlowers") == OwnModel("my-flowers", f"{here}/my_model.py:MyFlowers")
-    assert own_models.parse("roses=my_model.py:MyFlowers").name == "roses"
-    assert own_models.parse("roses=package.module:create") == OwnModel("roses", "package.module:create")
+    assert parse("my_model.py:MyFlowers") == OwnModel("my-flowers", f"{here}/my_model.py:MyFlowers")
+    assert parse("roses=my_model.py:MyFlowers").name == "roses"
+    assert parse("roses=package.module:create") == OwnModel("roses", "package.module:create")
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_a_file_is_found_from_anywhere_later(here: Path) -> None:
 )
 def test_what_cannot_be_read_gets_one_sentence(here: Path, text: str, sentence: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        own_models.parse(text)
+        parse(text)
     assert sentence in str(caught.value)
 
 
