@@ -26,8 +26,10 @@ def _constraints() -> dict[str, str]:
     return lock.pins([line for line in lines if line and not line.startswith("#")])
 
 
-def test_every_group_that_is_installed_alone_has_a_lock() -> None:
-    assert set(LOCKS) == set(GROUPS) - lock.UNLOCKED
+def test_every_group_has_a_lock_or_is_part_of_dev() -> None:
+    assert set(LOCKS) == set(lock.LOCKED)
+    for name in set(GROUPS) - set(LOCKS):
+        assert set(requirements(GROUPS, name)) <= set(requirements(GROUPS, "dev")), f"{name} needs a lock"
 
 
 def test_the_locks_pin_what_the_constraints_pin() -> None:
