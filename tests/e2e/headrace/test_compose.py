@@ -300,7 +300,7 @@ def test_an_image_of_ones_own_takes_two_lines(stack: Stack, tmp_path: Path) -> N
                 answers.append(json.load(answered))
             return bool(answers)
 
-        eventually(has_answered, timeout_s=120)
+        eventually(has_answered, 120)
         assert answers[0]["outputs"][0]["data"] == [12.0]
         own.compose("rm", "-s", "-f", "consumer-own")
     finally:
