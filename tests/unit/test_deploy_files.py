@@ -330,7 +330,7 @@ def test_compose_and_embedded_redis_have_the_same_settings() -> None:
 
 
 def test_what_a_server_of_ones_own_is_to_be_set_to_is_what_ours_are() -> None:
-    page = (ROOT / "docs" / "security.md").read_text()
+    page = (ROOT / "docs" / "redis.md").read_text()
     assert f"`{embedded.OUTPUT_LIMITS}`" in page
     for name in server_settings.LOOKED_AT:
         assert f"`{name}`" in page, name
