@@ -8,15 +8,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from shared.names import is_name
 
 from .errors import EXIT_USAGE, LoadgenError
 from .schedule import Arrivals
-from .workloads.bodies import make_bodies, path_of
-from .workloads.spec import Workload
+
+if TYPE_CHECKING:
+    from .workloads.spec import Workload  # which takes time to import, and `loadgen wait` needs none of it
 
 CONTENT_TYPES: Final = {
     ".jpg": "image/jpeg",
@@ -180,7 +181,7 @@ class Scenario:
     @property
     def path(self) -> str:
         """What requests are sent to."""
-        below = None if self.workload is None else path_of(self.workload)
+        below = None if self.workload is None else _path_of(self.workload)
         return self.target.predict_path(self.model) if below is None else self.target.openai_path(below)
 
     def encode(self, payload: Payload) -> bytes:
@@ -313,7 +314,15 @@ def load_payloads(paths: tuple[Path, ...], content_type: str | None = None) -> t
 
 def made_payloads(workload: Workload, model: str) -> tuple[Payload, ...]:
     """Return the requests of a workload, numbered."""
+    from .workloads.bodies import make_bodies
+
     return tuple(
         Payload(f"{workload.kind} {number + 1}", body.content_type, body.data, body.texts)
         for number, body in enumerate(make_bodies(workload, model))
     )
+
+
+def _path_of(workload: Workload) -> str | None:
+    from .workloads.bodies import path_of
+
+    return path_of(workload)

@@ -61,6 +61,10 @@ class CheckedModel(Model):
         """See the interface."""
         return self._counted("padded_rows", lambda: returned.whole(self._model.padded_rows()), 0)
 
+    def padded_units(self) -> int:
+        """See the interface."""
+        return self._counted("padded_units", lambda: returned.whole(self._model.padded_units()), 0)
+
     @never_in_a_fork
     def describe(self) -> Description:
         """See the interface; asked once."""

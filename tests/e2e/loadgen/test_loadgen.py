@@ -219,7 +219,10 @@ def test_the_shipped_budgets(bench: Bench) -> None:
         bench.load(server.port)
     other_model = bench.gate()
     assert other_model.returncode == 20
-    assert "for which there are no budgets (there are: bench-mobilenet, echo, imagenet)" in other_model.stdout
+    assert (
+        "for which there are no budgets (there are: bench-chat, bench-mobilenet, echo, imagenet, minilm)"
+        in other_model.stdout
+    )
 
 
 def test_waiting_imports_little(bench: Bench) -> None:

@@ -30,7 +30,7 @@ def test_the_command_is_in_the_sentence(table: ModelConfig, monkeypatch: pytest.
 def test_the_null_generator_needs_none_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in installed.TEXT[1]:
         monkeypatch.setitem(sys.modules, name, None)
-    build("mine", ModelConfig("generate", architecture="null"))
+    assert build("mine", ModelConfig("generate", architecture="null")) is not None
 
 
 @pytest.mark.parametrize("family", ["text", "generate"])
