@@ -121,7 +121,7 @@ def models_by_path(names: list[str]) -> dict[str, str]:
     return {**dict.fromkeys(embedding, letters), **dict.fromkeys(generating, writer)}
 
 
-PARTS = ("^/v1/models/", "^/v1/(?!models/)", "^/v2/", "^(?!/v1/|/v2/)")
+PARTS = ("^/v1/models/", "^/v1/(?!models/)", "^/v2/", "^(?!/v1/|/v2/|/openapi)")
 """Paths that are tried together; each path is in one of them."""
 
 
