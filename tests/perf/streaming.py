@@ -200,7 +200,8 @@ def alone(chosen: argparse.Namespace) -> None:
     with by_itself:
         assert by_itself.stdin is not None and by_itself.stdout is not None
         by_itself.stdout.readline()  # it is ready
-        table = f'weights = "{chosen.weights}"\nprecision = "fp32"\noptions = {{ slots = {chosen.streams}, context = 1024 }}'
+        sizes = f"slots = {chosen.streams}, context = 1024"
+        table = f'weights = "{chosen.weights}"\nprecision = "fp32"\noptions = {{ {sizes} }}'
         with running(table, TORCH_THREADS=threads, DATA_DIR=str(Path(".headrace").absolute())) as place:
             found: dict[str, list[Window]] = {"engine": [], "queue and events": []}
             for number in range(chosen.rounds + 1):
