@@ -54,7 +54,8 @@ def curl(url: str, name: str, config: ModelConfig, example: Example | None = Non
         takes_photos: JPEG is among the content types that the model takes.
     """
     predict = f"{url}/v1/models/{name}/predict"
-    sample = known(config.family).sample or (_PHOTO if example is None and takes_photos else None)
+    guesses_photo = example is None and takes_photos and config.family != "torchserve"  # a handler may want anything
+    sample = known(config.family).sample or (_PHOTO if guesses_photo else None)
     if sample is not None:
         return f"curl -H 'Content-Type: {sample[0]}' --data-binary {shlex.quote(sample[1])} {predict}"
     line = "" if example is None else _of_example(example, predict)

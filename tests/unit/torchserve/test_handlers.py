@@ -149,6 +149,34 @@ def test_texts_are_classified_by_their_words(tmp_path: Path) -> None:
     assert second["dog"] > 0.99
 
 
+RESNET = """
+from torchvision.models.resnet import BasicBlock, ResNet
+class ImageClassifier(ResNet):
+    def __init__(self):
+        super().__init__(BasicBlock, [1, 1, 1, 1], num_classes=10)
+"""
+
+
+def test_the_example_of_the_image_classifier_with_a_network_of_torchvision(tmp_path: Path) -> None:
+    from torchvision.models.resnet import BasicBlock, ResNet
+
+    torch.manual_seed(3)
+    network = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=10).eval()
+    labels = {str(number): [f"n{number}", f"label {number}"] for number in range(10)}
+    files: dict[str, str | bytes] = {
+        "model.py": RESNET,
+        "resnet.pth": _saved(network.state_dict()),
+        "index_to_name.json": json.dumps(labels),
+    }
+    given = {"handler": "image_classifier", "modelFile": "model.py", "serializedFile": "resnet.pth"}
+    made = archive(tmp_path / "m.mar", files, **given)
+    alone, together = _answers(_model(made), [_raw(_picture("blue")), _raw(_picture("yellow"))])
+    assert len(alone) == 5
+    assert set(alone) < {label for _, label in labels.values()}
+    assert sorted(alone.values(), reverse=True) == list(alone.values())
+    assert alone != together
+
+
 SEGMENTS = """
 import torch
 class Halves(torch.nn.Module):
@@ -220,6 +248,7 @@ def test_a_pickle_is_opened_only_with_trust(tmp_path: Path) -> None:
             "such classes there: A, B.",
         ),
         ({"json.py": "handle = print\n"}, {"handler": "json.py"}, "importing 'json' gives"),
+        ({"csv.py": ""}, {"handler": "base_handler", "modelFile": "csv.py"}, "rename csv.py."),
         ({"a-b.py": "handle = print\n"}, {"handler": "a-b.py"}, "is none that Python can import"),
         ({"x": ""}, {"handler": "gone.py"}, "the archive has no gone.py"),
         ({"x": ""}, {"handler": "base_handler"}, "the manifest names no serializedFile"),

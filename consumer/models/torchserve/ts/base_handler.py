@@ -86,6 +86,11 @@ class BaseHandler:
         if not path.is_file():
             raise ValueError(f"there is no {model_file}, which the manifest names as its modelFile")
         module = importlib.import_module(path.stem)
+        found = getattr(module, "__file__", None)
+        if found is None or Path(found).resolve() != path.resolve():
+            raise ValueError(
+                f"importing {path.stem!r} gives {found or 'a module of Python itself'}: rename {model_file}"
+            )
         classes = list_classes_from_module(module)
         if len(classes) != 1:
             names = ", ".join(one.__name__ for one in classes) or "none"
