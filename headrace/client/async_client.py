@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 from .answers import Answer
-from .attempts import Retries
+from .attempts import Attempts, Retries
 from .bodies import Sendable
 from .client import TIMEOUT_S
-from .exchange import Call, Flow, Lost, Pause, Received
+from .events import Events
+from .exchange import Call, Flow, Lost, Pause, Received, error_of, pause_of_refusal
 from .later import Later
 from .models import ModelSummary
 from .rest import Rest, checked_url
-from .transport import httpx, lost, pool
+from .transport import httpx, lost, options_of, pool
 
 T = TypeVar("T")
 
@@ -64,6 +65,35 @@ class AsyncClient:
             request_id=request_id,
         )
         return await self._run(flow)
+
+    def generate(
+        self,
+        model: str,
+        prompt: str | None = None,
+        *,
+        messages: Sequence[Mapping[str, Any]] | None = None,
+        timeout_s: float = 60.0,
+        **options: Any,
+    ) -> AsyncIterator[str]:
+        """See :meth:`headrace.client.Client.generate`; for ``async for``."""
+        call = self._rest.generation(model, prompt, messages, options, timeout_s)
+        return self._texts(call, self._rest.attempts(time.monotonic(), timeout_s))
+
+    async def _texts(self, call: Call, attempts: Attempts) -> AsyncIterator[str]:
+        while True:
+            try:
+                async with self._http.stream(call.method, self._url + call.path, **options_of(call)) as response:
+                    if response.status_code == 200:
+                        events = Events()
+                        async for piece in response.aiter_raw():
+                            for text in events.read(piece):
+                                yield text
+                        events.end()
+                        return
+                    found = Received(response.status_code, response.headers, await response.aread())
+            except httpx().TransportError as error:
+                raise error_of(lost(error), None, call.timeout_s) from None
+            await asyncio.sleep(pause_of_refusal(found, attempts, time.monotonic()))
 
     async def models(self, *, timeout_s: float = TIMEOUT_S) -> tuple[ModelSummary, ...]:
         """See :meth:`headrace.client.Client.models`."""
@@ -124,10 +154,9 @@ class AsyncClient:
             return answer
 
     async def _send(self, call: Call) -> Received | Lost:
-        options: dict[str, Any] = {"headers": dict(call.headers), "content": call.body, "timeout": call.timeout_s}
         try:
             async with asyncio.timeout(call.timeout_s):
-                response = await self._http.request(call.method, self._url + call.path, **options)
+                response = await self._http.request(call.method, self._url + call.path, **options_of(call))
             return Received(response.status_code, response.headers, response.content)
         except TimeoutError:
             return Lost("No answer came in time.", is_late=True)

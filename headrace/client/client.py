@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 from .answers import Answer
-from .attempts import Retries
+from .attempts import Attempts, Retries
 from .bodies import Sendable
-from .exchange import Call, Flow, Lost, Pause, Received
+from .events import Events
+from .exchange import Call, Flow, Lost, Pause, Received, error_of, pause_of_refusal
 from .later import Later
 from .models import ModelSummary
 from .rest import Rest, checked_url
-from .transport import httpx, lost, pool
+from .transport import httpx, lost, options_of, pool
 
 T = TypeVar("T")
 
@@ -92,6 +93,44 @@ class Client:
             request_id=request_id,
         )
         return self._run(flow)
+
+    def generate(
+        self,
+        model: str,
+        prompt: str | None = None,
+        *,
+        messages: Sequence[Mapping[str, Any]] | None = None,
+        timeout_s: float = 60.0,
+        **options: Any,
+    ) -> Iterator[str]:
+        """Generate a text and yield its parts as they are made. Leaving the loop early cancels the request.
+
+        Args:
+            prompt: a text to go on with. Either this or ``messages``.
+            messages: of a chat: mappings with ``role`` and ``content``.
+            timeout_s: until the text begins, and between two of its parts.
+            options: ``max_tokens``, ``temperature``, ``seed``, ``stop``, … (docs/protocol.md, generations).
+
+        Raises:
+            HeadraceError: there is no text, or it broke off. Only what was refused before it ran is tried again.
+            ValueError: an argument cannot be sent.
+        """
+        call = self._rest.generation(model, prompt, messages, options, timeout_s)
+        return self._texts(call, self._rest.attempts(time.monotonic(), timeout_s))
+
+    def _texts(self, call: Call, attempts: Attempts) -> Iterator[str]:
+        while True:
+            try:
+                with self._http.stream(call.method, self._url + call.path, **options_of(call)) as response:
+                    if response.status_code == 200:
+                        events = Events()
+                        for piece in response.iter_raw():
+                            yield from events.read(piece)
+                        return events.end()
+                    found = Received(response.status_code, response.headers, response.read())
+            except httpx().TransportError as error:
+                raise error_of(lost(error), None, call.timeout_s) from None
+            time.sleep(pause_of_refusal(found, attempts, time.monotonic()))
 
     def models(self, *, timeout_s: float = TIMEOUT_S) -> tuple[ModelSummary, ...]:
         """List the models, by name.
@@ -180,9 +219,8 @@ class Client:
 
     def _send(self, call: Call) -> Received | Lost:
         until_s = time.monotonic() + call.timeout_s
-        options: dict[str, Any] = {"headers": dict(call.headers), "content": call.body, "timeout": call.timeout_s}
         try:
-            with self._http.stream(call.method, self._url + call.path, **options) as response:
+            with self._http.stream(call.method, self._url + call.path, **options_of(call)) as response:
                 pieces = []
                 for piece in response.iter_raw():
                     pieces.append(piece)

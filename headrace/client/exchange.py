@@ -98,6 +98,19 @@ def exchange(
         now_s, _ = yield Pause(pause_s)
 
 
+def pause_of_refusal(found: Received, attempts: Attempts, now_s: float) -> float:
+    """Return how long to wait until a request without an id is sent again, after one that did not run.
+
+    Raises:
+        HeadraceError: it is not to be sent again.
+    """
+    error = error_of(found, None, attempts.timeout_s)
+    pause_s = attempts.pause_s(error, now_s) if found.status in (429, 503) else None
+    if pause_s is None:
+        raise error
+    return pause_s
+
+
 class _Detail(msgspec.Struct):
     code: str
     message: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -13,12 +13,13 @@ from shared.wire.messages import Scalar
 
 from .answers import Answer, Body
 from .attempts import Attempts, Retries
-from .bodies import Payload, Sendable, checked_id, checked_model, payload, with_parameters
+from .bodies import JSON, Payload, Sendable, checked_id, checked_model, payload, with_parameters
 from .errors import HeadraceError, too_late
 from .exchange import MSGPACK, Call, Flow, Pause, decoded, exchange, wait_s
 from .later import Later
 from .models import ModelList, ModelSummary
 
+EVENTS = "text/event-stream"
 POLL_S = 20
 SHORT_POLL_S = 0.25
 
@@ -108,6 +109,31 @@ class Rest:
 
         received = yield from exchange(call, Attempts(self._retries, now_s, timeout_s), now_s, name)
         return decoded(received, Later)
+
+    def generation(
+        self,
+        model: str,
+        prompt: str | None,
+        messages: Sequence[Mapping[str, Any]] | None,
+        options: Mapping[str, Any],
+        timeout_s: float,
+    ) -> Call:
+        """Make the request of a text that comes in parts; it has no id, so closing the connection cancels it."""
+        if (prompt is None) == (messages is None):
+            raise ValueError("Give either a prompt or messages.")
+        asked = {"prompt": prompt} if messages is None else {"messages": messages}
+        document = {"generate": {**options, **asked}, "parameters": {"timeout_ms": _ms(wait_s(timeout_s))}}
+        return Call(
+            method="POST",
+            path=f"/v1/models/{checked_model(model)}/predict",
+            timeout_s=timeout_s,
+            headers={**self._headers, "Accept": EVENTS, "Content-Type": JSON},
+            body=msgspec.json.encode(document),
+        )
+
+    def attempts(self, now_s: float, timeout_s: float) -> Attempts:
+        """Begin to count the attempts of a request."""
+        return Attempts(self._retries, now_s, timeout_s)
 
     def result(self, now_s: float, model: str, request_id: str, timeout_s: float) -> Flow[Answer]:
         """Wait for the answer to a request that was handed in."""

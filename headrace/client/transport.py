@@ -7,7 +7,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
-from .exchange import Lost
+from .exchange import Call, Lost
 
 IDLE_S = 4.0
 """The front end closes what was idle for 5 s; a connection closed earlier cannot be lost under a request."""
@@ -44,3 +44,8 @@ def lost(error: Exception) -> Lost:
             return Lost(f"The certificate is not trusted: {cause.verify_message}.", is_final=True)
         cause = cause.__cause__ or cause.__context__
     return Lost(f"The connection failed: {str(error).rstrip('.') or type(error).__name__}.")
+
+
+def options_of(call: Call) -> dict[str, Any]:
+    """Return what the library is told of a call besides method and address."""
+    return {"headers": dict(call.headers), "content": call.body, "timeout": call.timeout_s}

@@ -10,7 +10,7 @@ import pytest
 from headrace.client import Client, Stream
 from tests.e2e.stack import Process, Stack
 
-NAMES = ("moods", "sums", "photos", "echo")
+NAMES = ("moods", "sums", "photos", "echo", "writer")
 MODELS = """
 [models.client-moods]
 family = "python"
@@ -26,6 +26,11 @@ entry = "{file}:Photos"
 
 [models.client-echo]
 family = "echo"
+
+[models.client-writer]
+family = "generate"
+architecture = "null"
+options = {{ slots = 8, step_ms = 20 }}
 
 [models.client-gone]
 family = "echo"
@@ -45,7 +50,7 @@ def served(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         consumers = [running.begin_consumer(f"client-{name}") for name in NAMES]
         for consumer in consumers:
             consumer.until("Ready: ")
-        for name in NAMES:
+        for name in NAMES[:-1]:
             running.wait(f"client-{name}")
         yield running, consumers[0]
 

@@ -20,6 +20,7 @@ def test_example(stack: Stack, valkey_url: str, example: str) -> None:
     here = example.replace("http://127.0.0.1:8000", stack.url)
     here = here.replace("redis://127.0.0.1:6399", valkey_url)
     here = here.replace('"imagenet"', '"client-photos"').replace('"echo"', '"client-echo"')
+    here = here.replace('"smollm2"', '"client-writer"')
     done = subprocess.run([sys.executable, "-c", here], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout and not done.stderr
