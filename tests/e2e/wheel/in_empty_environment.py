@@ -31,6 +31,19 @@ WARNINGS = "error::DeprecationWarning,ignore::DeprecationWarning:redis.asyncio.c
 """What Python will soon refuse is refused at once, in our processes and those that they start. redis-py itself calls
 ``asyncio.iscoroutinefunction``, which goes with Python 3.16."""
 
+OWN_MODEL = """
+from headrace.model import TextModel
+
+
+class Lengths(TextModel):
+    size = 1
+
+    def load(self, device, precision):
+        pass
+
+    def compute(self, texts):
+        return [[len(text)] for text in texts]
+"""
 QUICK = "import sys, headrace.__main__; sys.exit('torch' in sys.modules or 'starlette' in sys.modules)"
 NAMES = "import importlib.metadata as m; print(*{d.name.lower() for d in m.distributions()} - {'pip', 'setuptools'})"
 
@@ -59,12 +72,14 @@ class Environment:
         done = subprocess.run(command, cwd=self.work, env=self.environment, check=True, stdout=subprocess.PIPE)
         return done.stdout.decode()
 
-    def serve(self, model: str, body: bytes | None) -> Any:
+    def serve(self, model: str, body: bytes | None, *arguments: str) -> Any:
         """Start a stack, send it one request, stop it; without a body, the photograph that it names itself."""
-        settings = {"HEADRACE_MODELS": model, "HEADRACE_TUNE": "off", "HEADRACE_CONSUMERS": "1"}
+        settings = {"HEADRACE_TUNE": "off", "HEADRACE_CONSUMERS": "1"}
+        if not arguments:
+            settings["HEADRACE_MODELS"] = model
         settings |= dict.fromkeys(("HEADRACE_PORT", "HEADRACE_REDIS_PORT", "HEADRACE_METRICS_PORT"), "0")
         process = subprocess.Popen(
-            [str(self.bin / "headrace"), "up"],
+            [str(self.bin / "headrace"), "up", *arguments],
             cwd=self.work,
             env={**self.environment, **settings},
             stdout=subprocess.PIPE,
@@ -78,7 +93,8 @@ class Environment:
             if body is None:
                 [line] = [line for line in lines if line.startswith("  curl ") and f"/{model}/" in line]
                 body = Path(line.partition("--data-binary @")[2].split()[0]).read_bytes()
-            answer = _answer(f"{url}/v1/models/{model}/predict", body)
+            content_type = "text/plain" if arguments else "application/octet-stream"
+            answer = _answer(f"{url}/v1/models/{model}/predict", body, content_type)
         finally:
             process.send_signal(signal.SIGINT)
             code = process.wait(60)
@@ -107,15 +123,15 @@ def _until(stream: IO[str], pattern: str) -> list[str]:
     return lines
 
 
-def _answer(url: str, body: bytes) -> Any:
-    request = urllib.request.Request(url, body, {"Content-Type": "application/octet-stream"})
+def _answer(url: str, body: bytes, content_type: str) -> Any:
+    request = urllib.request.Request(url, body, {"Content-Type": content_type})
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=60) as answered:
         return json.load(answered)
 
 
 def check(dist: Path, folder: Path, constraints: Path | None, photograph: bool) -> None:
-    """Install ``dist`` in three steps, and use what each of them brings."""
+    """Install ``dist`` step by step, and use what each of them brings."""
     found = Environment(folder, constraints)
     found.install(str(dist))
     names = found.run("python", "-c", NAMES).split()
@@ -128,6 +144,11 @@ def check(dist: Path, folder: Path, constraints: Path | None, photograph: bool) 
     answer = found.serve("echo", b"twelve bytes")
     assert bytes(answer["outputs"][0]["data"]) == b"twelve bytes", answer
     print("echo answered.")
+    found.install(f"headrace[consumer] @ {dist.resolve().as_uri()}")
+    (found.work / "my_model.py").write_text(OWN_MODEL)
+    answer = found.serve("lengths", b"twelve bytes", "--model", "my_model.py:Lengths")
+    assert answer["outputs"][0]["data"] == [12.0], answer
+    print("A model of one's own answered.")
     if photograph:
         if index := os.environ.get("TORCH_INDEX_URL"):
             found.install("--index-url", index, "torch", "torchvision")
