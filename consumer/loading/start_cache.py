@@ -45,8 +45,8 @@ class StartCache:
             if self._path is not None:
                 try:
                     _make_private(self._path.parent)
-                    file = held.enter_context(self._path.with_suffix(".lock").open("wb"))
-                    fcntl.flock(file, fcntl.LOCK_EX)
+                    lock = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+                    fcntl.flock(held.enter_context(os.fdopen(lock, "wb")), fcntl.LOCK_EX)
                 except OSError as error:
                     log.warning("The measurements cannot be shared, because %s: %s", self._path.parent, error)
                 self._values = None

@@ -134,3 +134,13 @@ def test_who_fails_while_it_measures_holds_nobody_up(tmp_path: Path) -> None:
         raise ZeroDivisionError
     with StartCache(tmp_path, "m").lock():
         pass
+
+
+def test_others_of_the_machine_read_nothing_of_it(tmp_path: Path) -> None:
+    """Else `headrace up` says at its next start that its folder was open."""
+    cache = StartCache(tmp_path / "notes", "m", {"torch": "2"})
+    with cache.lock():
+        cache.put("recipe", ["a"])
+    files = list((tmp_path / "notes").iterdir())
+    assert {path.suffix for path in files} == {".json", ".lock"}
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
