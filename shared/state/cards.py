@@ -64,6 +64,10 @@ TYPE_OF = "content_type."
 """Of a request to such a model: ``params`` with this in front of an input's name say that one's media type."""
 
 
+HEADER = "header."
+"""The same in front of the name of a header that came with the request, in lower case."""
+
+
 class BatchSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a consumer batches: at most ``max_batch`` rows, or what came within ``window_ms`` of the first.
 

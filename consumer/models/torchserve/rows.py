@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from shared.state.cards import TYPE_OF
+from shared.state.cards import HEADER, TYPE_OF
 from shared.wire.messages import Request
 from shared.wire.outcomes import invalid
 
@@ -28,11 +28,13 @@ class Row:
     Attributes:
         fields: of its form; for a body as it is one with the name ``body``.
         is_blank: no request at all, which no handler sees.
+        sent: headers that came with it.
     """
 
     request_id: str
     fields: tuple[Field, ...]
     is_blank: bool = False
+    sent: Mapping[str, str] = field(default_factory=dict)
 
     def data(self) -> dict[str, Any]:
         """Return what the handler gets, made anew: it may change it."""
@@ -41,7 +43,7 @@ class Row:
     def headers(self) -> Mapping[str, str]:
         """Return the headers that a handler can ask for."""
         types = [content_type for _, content_type, _ in self.fields[:1] if content_type]
-        return {"X-Request-Id": self.request_id, **({"Content-Type": types[0]} if types else {})}
+        return {**self.sent, "X-Request-Id": self.request_id, **({"Content-Type": types[0]} if types else {})}
 
     def request(self) -> Request | None:
         """Return a request that makes this row; None where there is none."""
@@ -60,8 +62,10 @@ def of_request(request: Request) -> Sequence[Row]:
     Raises:
         RequestError: ``INVALID_INPUT``: an input is of another type than BYTES, or they have different sizes.
     """
+    params = request.params
+    sent = {name.removeprefix(HEADER): str(params[name]) for name in params if name.startswith(HEADER)}
     if request.body is not None:
-        return [Row(request.id, ((BODY, request.content_type or "", request.body),))]
+        return [Row(request.id, ((BODY, request.content_type or "", request.body),), sent=sent)]
     columns = []
     for index, one in enumerate(request.inputs or ()):
         if one.datatype != "BYTES":
@@ -69,7 +73,7 @@ def of_request(request: Request) -> Sequence[Row]:
         columns.append([(one.name, _type_of(request, one.name), value) for value in _elements(one.data)])
     if not columns or not columns[0] or len({len(column) for column in columns}) != 1:
         raise invalid("A handler takes one or more inputs, with the same number of elements, at least one.", "inputs")
-    return [Row(request.id, fields) for fields in zip(*columns, strict=True)]
+    return [Row(request.id, fields, sent=sent) for fields in zip(*columns, strict=True)]
 
 
 def packed(values: Iterable[bytes]) -> bytes:

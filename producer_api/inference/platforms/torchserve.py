@@ -21,9 +21,9 @@ from producer_api.inference.raw_bodies import check_picture, check_rows
 from producer_api.parsing.elements import is_finite_in_steps
 from producer_api.parsing.forms import MULTIPART, Field, fields_of_form, fields_of_query
 from producer_api.parsing.steps import LARGE_BYTES, Steps, at_once
-from shared.state.cards import HANDLED, TYPE_OF, Card
+from shared.state.cards import HANDLED, HEADER, TYPE_OF, Card
 from shared.wire.generation import CONTENT_TYPE as GENERATE
-from shared.wire.messages import Prediction, Reply, Request, Tensor
+from shared.wire.messages import Prediction, Reply, Request, Scalar, Tensor
 from shared.wire.outcomes import (
     BODY_TOO_LARGE,
     METHOD_NOT_ALLOWED,
@@ -42,6 +42,10 @@ PREFIX = "/predictions"
 
 _HANDLED, _ROW, _ROWS = "handled", "row", "rows"
 """What an answer is: a handler's, of one row, or a list of rows."""
+
+MOST_HEADERS = 16
+MOST_HEADER = 1024
+"""Headers that reach a handler, and characters of one."""
 
 _FIELDS = ("data", "body")
 _TEXT = "text/plain"
@@ -91,6 +95,8 @@ class Predictions(Codec):
         if card.outputs == HANDLED:
             if head.query:
                 fields += fields_of_query(head.query)
+            params = _headers_for_a_handler(head)
+            blank = msgspec.structs.replace(blank, params=params) if params else blank
             return Decoded(_for_a_handler(fields, blank), True, asked=_HANDLED)
         steps = _for_others(_only(fields), blank, head, card, limits)
         return steps if len(body) > LARGE_BYTES else at_once(steps)
@@ -142,7 +148,13 @@ def _for_a_handler(fields: Sequence[Field], blank: Request) -> Request:
         raise invalid("The body is empty.", "body")
     inputs = tuple(Tensor(one.name, "BYTES", (1,), _packed(one.value)) for one in by_name.values())
     types = {f"{TYPE_OF}{one.name}": one.content_type for one in by_name.values() if one.content_type}
-    return msgspec.structs.replace(blank, inputs=inputs, params=types)
+    return msgspec.structs.replace(blank, inputs=inputs, params={**blank.params, **types})
+
+
+def _headers_for_a_handler(head: Head) -> dict[str, Scalar]:
+    """Return the first headers of the client's own, those with ``X-``: others may be secret, or are the server's."""
+    own = [(name, value) for name, value in head.headers.items() if name.startswith(b"x-")][:MOST_HEADERS]
+    return {f"{HEADER}{name.decode('latin-1')[:128]}": value.decode("latin-1")[:MOST_HEADER] for name, value in own}
 
 
 def _packed(value: bytes) -> bytes:

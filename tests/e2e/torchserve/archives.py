@@ -112,6 +112,8 @@ MANNERS = '''
                 "extra": self.extra,
                 "greeting": self.greeting,
                 "content_type": context.get_request_header(index, "Content-Type"),
+                "header": context.get_request_header(index, "X-Tenant"),
+                "secret": context.get_request_header(index, "Authorization"),
                 "batch_size": self.batch_size,
             }
 '''

@@ -148,6 +148,9 @@ def test_a_custom_handler_gets_bodies_forms_queries_and_its_context(place: Place
     _, _, body = place.ask("manners", "-H", "Content-Type: application/json", "-d", '{"a": [1]}')
     assert json.loads(body)["fields"] == {"body": {"a": [1]}}
     assert json.loads(body)["content_type"] == "application/json"
+    for sent in (("-d", "x"), ("-F", "data=x")):
+        _, _, body = place.ask("manners", "-H", "X-Tenant: acme", "-H", "Authorization: Bearer s", *sent)
+        assert (json.loads(body)["header"], json.loads(body)["secret"]) == ("acme", None)
     _, _, body = place.ask("manners", "-F", 'data={"a": 1};type=application/json')
     assert json.loads(body)["fields"] == {"data": {"a": 1}}
 

@@ -16,8 +16,8 @@ class RequestProcessor:
     """What is known of one request, and what the handler says of its answer."""
 
     def __init__(self, request_header: Mapping[str, str]) -> None:
-        self._asked = {name.lower(): value for name, value in request_header.items()}
         self._given = dict(request_header)
+        self._asked = {name.lower(): value for name, value in self._given.items()}
         self._headers: dict[str, str] = {}
         self._status: tuple[int, str | None] = (200, None)
 
@@ -122,7 +122,7 @@ class Context:
         return self.request_ids.get(idx)
 
     def get_request_header(self, idx: int, key: str) -> str | None:
-        """Return a header of a request; ``Content-Type`` and ``X-Request-Id`` are there."""
+        """Return a header of a request; ``Content-Type``, ``X-Request-Id`` and the client's own ``X-`` are there."""
         if not 0 <= idx < len(self.request_processor):
             return None
         return self.request_processor[idx].get_request_property(key)
