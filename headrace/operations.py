@@ -190,4 +190,19 @@ def drain(model: str, timeout_s: float, as_json: bool) -> None:
         sys.exit(command.drain(client, model, timeout_s, as_json))
 
 
-COMMANDS = (status, doctor, probe, batch, pause, resume, drain, lane, dlq, webhooks, keys, acl, import_mar)
+@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def loadgen(arguments: tuple[str, ...]) -> None:
+    """Measure a service and hold it against budgets: the load generator's wait, run, sweep, compare, gate, report."""
+    from importlib.util import find_spec
+
+    from shared.modules import full_name
+
+    if find_spec("httptools") is None:
+        click.echo("headrace: the load generator is not installed: pip install 'headrace[loadgen]'.", err=True)
+        sys.exit(2)
+    # In this process's place, so that its signals and exit codes are those of the load generator.
+    os.execv(sys.executable, [sys.executable, "-m", full_name("loadgen"), *arguments])
+
+
+COMMANDS = (status, doctor, probe, batch, loadgen, pause, resume, drain, lane, dlq, webhooks, keys, acl, import_mar)

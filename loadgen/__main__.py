@@ -19,6 +19,9 @@ from .ending import raise_on_sigterm
 from .errors import EXIT_FAILED, EXIT_INVALID, EXIT_OK, EXIT_USAGE, LoadgenError, stop_code
 from .options import DURATION, FILES, NAMES, PATH, RATE, RATES, SETTING, load_options
 
+_PROGRAM = "python -m loadgen" if __package__ == "loadgen" else "headrace loadgen"
+"""What one types to get here: where a wheel has it inside `headrace`, the command that hands over."""
+
 
 @click.group(help="Load generator and performance gate for Headrace.")
 def cli() -> None:
@@ -187,7 +190,7 @@ def main() -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # what the encoding lacks is shown by its number
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(standalone_mode=False, prog_name=_PROGRAM)
     except LoadgenError as error:
         click.echo(f"loadgen: {error}", err=True)
         if error.exit_code == EXIT_USAGE:

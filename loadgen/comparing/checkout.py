@@ -12,6 +12,8 @@ from pathlib import Path
 from loadgen.errors import EXIT_USAGE, LoadgenError
 
 PREFIX = "git:"
+MODELS = "models.toml"
+"""What makes a folder one that a stack can be started in, where Headrace is installed and not checked out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +33,9 @@ def open_checkout(source: str) -> Iterator[Checkout]:
     """
     if not source.startswith(PREFIX):
         folder = Path(source)
-        if not (folder / "headrace").is_dir():
-            raise LoadgenError(f"{source} is neither an address nor a checkout of Headrace.", EXIT_USAGE)
+        if not (folder / "headrace").is_dir() and not (folder / MODELS).is_file():
+            sentence = f"{source} is neither an address nor a checkout of Headrace, nor a folder with a {MODELS}."
+            raise LoadgenError(sentence, EXIT_USAGE)
         yield Checkout(folder, f"the checkout {folder}")
         return
     revision = source.removeprefix(PREFIX)
