@@ -45,10 +45,11 @@ endif
 # Tools that share no package with Headrace.
 LOCKER := .headrace/lock
 AUDITOR := .headrace/audit
+SITE := .headrace/site-tools
 UPGRADE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up check test coverage lint bench bench-batching bench-peers gate storm soak mutants selftest clean venv lock audit
+.PHONY: help up check test coverage lint bench bench-batching bench-peers gate storm soak mutants selftest clean venv lock audit site
 
 help: ## show the verbs
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -129,6 +130,12 @@ $(STAMP): pyproject.toml constraints.txt $(wildcard locks/*.txt)
 	        --index-url "$(TORCH_INDEX_URL)" torch torchvision; fi
 	@touch $@
 	@echo "Installed. Next time this is skipped."
+
+site: ## build the documentation as a site in .headrace/site; nothing is fetched but the tools, the first time
+	@test -x $(SITE)/bin/python || $(PYTHON) -m venv $(SITE)
+	@$(SITE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r locks/site.txt
+	@NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --quiet
+	@echo "The site is in .headrace/site; open .headrace/site/index.html."
 
 lock: ## write locks/ from constraints.txt; UPGRADE=1 first renews constraints.txt
 	@test -x $(LOCKER)/bin/python || $(PYTHON) -m venv $(LOCKER)

@@ -21,7 +21,7 @@ PYTHON = "3.11"
 
 LOCKED = (
     *("api", "consumer", "torch", "openvino", "openvino-genai", "text", "embedded", "grpc", "s3", "tracing"),
-    *("dev", "build", "pip", "lock", "audit"),
+    *("dev", "build", "pip", "lock", "audit", "site"),
 )
 """Groups that are installed by their locks: by images, by `make`, by workflows. All others are parts of ``dev``."""
 

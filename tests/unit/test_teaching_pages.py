@@ -9,7 +9,7 @@ import click
 import pytest
 
 from headrace.__main__ import main
-from headrace.stack.own_models import parse
+from shared.own_models import parse
 from shared.settings import Settings
 from tests.children import ROOT
 
