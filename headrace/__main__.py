@@ -4,20 +4,60 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import click
 
+from shared.modules import COMMAND
 from shared.process import standard_streams
-from shared.process.exit_codes import WRONG_CONFIGURATION
+from shared.setting_values import model_names, redis_address, whole
 from shared.settings import PRECISIONS, SettingsError
 
+from .exit_codes import EXIT_FAILED, EXIT_USAGE
 from .operations import COMMANDS
-from .options import as_json_option, wait_option
+from .options import as_json_option, duration_option, wait_option
+from .project_commands import COMPLETE_VARIABLE
+
+
+def _show_version(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if not asked or context.resilient_parsing:
+        return
+    # Imported here: reading metadata costs health checks more than all else.
+    from .checking import installation
+
+    click.echo(installation.described())
+    if (wrong := installation.own_problem()) is not None:
+        click.echo(f"headrace: {wrong}", err=True)
+        context.exit(EXIT_USAGE)
+    context.exit()
+
+
+def _use_redis(_: click.Context, __: click.Parameter, url: str | None) -> None:
+    """Have every setting of this process name this Redis."""
+    if url is None:
+        return
+    try:
+        os.environ["HEADRACE_REDIS_URL"] = redis_address("--redis", url)
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from None
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
+)
+@click.option(
+    "--redis",
+    metavar="URL",
+    expose_value=False,
+    callback=_use_redis,
+    help="Address of Redis, instead of that in HEADRACE_REDIS_URL. Other users of the machine can see it.",
+)
 def main() -> None:
-    """Start and inspect a Headrace stack. Settings are HEADRACE_ environment variables; see docs/settings.md."""
+    """Start and inspect a Headrace stack. Settings are HEADRACE_ environment variables: docs/settings.md.
+
+    docs/cli.md has all commands and exit codes.
+    """
 
 
 @main.command()
@@ -28,32 +68,49 @@ def main() -> None:
     metavar="[NAME=]FILE.py:CLASS",
     help="Serve a model of your own, which needs no table in models.toml; may be repeated.",
 )
-def up(own: tuple[str, ...]) -> None:
-    """Start Redis, the consumers and the front end, and keep them running until Ctrl-C."""
+@click.option("--models", metavar="NAME,...", help="Models to serve, instead of those in HEADRACE_MODELS.")
+@click.option("--port", metavar="PORT", help="Port of the front end, instead of HEADRACE_PORT; 0 for a free one.")
+@click.option(
+    "--ready-file",
+    type=click.Path(path_type=Path),
+    help="Write the front end's address here once the stack is ready, and remove the file at the end.",
+)
+def up(own: tuple[str, ...], models: str | None, port: str | None, ready_file: Path | None) -> None:
+    """Start Redis, the consumers and the front end, and keep them running until Ctrl-C.
+
+    Exit codes: 0 stopped by Ctrl-C or SIGTERM, 1 Redis or the front end kept dying, 2 a wrong setting, a missing
+    model or a port in use; that of Redis or the front end if one died before the stack was ready.
+    """
     # Imported here: the other commands need none of it.
+    from .checking import installation
     from .stack.own_models import with_models
     from .stack.up import up as run_up
 
     try:
-        environment = with_models(own, os.environ)
+        if (wrong := installation.own_problem()) is not None:
+            raise SettingsError(wrong)
+        environment = with_models(own, {**os.environ, **_settings(models, port)})
     except SettingsError as error:
         click.echo(f"headrace: {error}", err=True)
-        sys.exit(WRONG_CONFIGURATION)
-    sys.exit(run_up(environment))
+        sys.exit(EXIT_USAGE)
+    sys.exit(run_up(environment, ready_path=ready_file))
+
+
+def _settings(models: str | None, port: str | None) -> dict[str, str]:
+    """Return what options of ``up`` say as settings, checked under their own names."""
+    found: dict[str, str] = {}
+    if models is not None:
+        found["HEADRACE_MODELS"] = ",".join(model_names("--models", models))
+    if port is not None:
+        found["HEADRACE_PORT"] = str(whole("--port", port, 0, 65535))
+    return found
 
 
 @main.command()
 @click.argument("model")
 @click.argument("value", metavar="[PRECISION|default]", required=False)
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(min=0),
-    default=300.0,
-    show_default=True,
-    help="Seconds to wait for every worker.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@duration_option("--timeout", "timeout_s", 300.0, "How long to wait for every worker.")
+@as_json_option
 def precision(model: str, value: str | None, timeout_s: float, as_json: bool) -> None:
     """Show the precision of MODEL, or switch every worker of it, one after the other.
 
@@ -123,19 +180,30 @@ for one in COMMANDS:
     main.add_command(one)
 
 
-def _run(arguments: list[str]) -> None:
-    """Run a command whose output may get lost: long-running ones continue, the others report it at their end."""
-    goes_on = arguments[:1] == ["up"] or arguments[:2] == ["lane", "guard"]
+def run() -> None:
+    """Run the command of this process's arguments.
+
+    Output may get lost: long-running commands continue, the others report it at their end.
+    """
+    command = _without_options(sys.argv[1:])
+    goes_on = command[:1] == ["up"] or command[:2] == ["lane", "guard"]
     standard_streams.secure(patient=not goes_on)
     try:
-        main(prog_name="python -m headrace")
+        main(prog_name=COMMAND, complete_var=COMPLETE_VARIABLE)
     except SystemExit as end:
         lost = None if goes_on else standard_streams.lost_output()
         if lost is not None and not end.code:
             click.echo(f"headrace: {lost}", err=True)
-            sys.exit(1)
+            sys.exit(EXIT_FAILED)
         raise
 
 
+def _without_options(arguments: list[str]) -> list[str]:
+    """Return the command and what follows: without the options that stand before it."""
+    while arguments and arguments[0].startswith("-"):
+        arguments = arguments[2 if arguments[0] == "--redis" else 1 :]
+    return arguments
+
+
 if __name__ == "__main__":
-    _run(sys.argv[1:])
+    run()

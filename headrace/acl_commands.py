@@ -41,9 +41,10 @@ database_option = click.option(
 @as_json_option
 def print_rules(producers: tuple[tuple[str, str, str], ...], database: int, model: str, as_json: bool) -> None:
     """Print the rules. These users cannot log in until you give each a password."""
+    from .exit_codes import EXIT_USAGE
     from .output import print_json
     from .redis import acl as rules
-    from .redis.access import EXIT_USAGE, end
+    from .redis.access import end
 
     try:
         lines = [rules.rule(role, "resetpass", model, database) for role in rules.ROLES]
@@ -76,9 +77,10 @@ def write_rules(
     FOLDER/server gets the rules with hashed passwords, and FOLDER/USER the password of each. A password is that of the
     variable REDIS_PASSWORD_USER, else the one that is there, else a random one. None is printed.
     """
+    from .exit_codes import EXIT_USAGE
     from .output import print_json
     from .redis import users
-    from .redis.access import EXIT_USAGE, end
+    from .redis.access import end
 
     try:
         written = users.write(Path(folder), os.environ, producers, database, others)

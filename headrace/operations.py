@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .acl_commands import acl
 from .archives.commands import import_mar
+from .client_commands import batch, predict, request
 from .dlq_commands import dlq
 from .key_commands import keys
 from .lanes.commands import lane
-from .options import as_json_option
+from .options import Duration, as_json_option, duration_option
+from .project_commands import completion, config, new
 from .webhook_commands import webhooks
 
 if TYPE_CHECKING:
@@ -27,23 +28,55 @@ Command = Callable[..., Any]
 
 
 @click.command()
+@duration_option("--interval", "interval_s", 1.0, "Over which to measure rates; 0 omits them.", 0, 3600)
 @click.option(
-    "--interval",
-    "interval_s",
-    type=click.FloatRange(min=0, max=3600),
-    default=1.0,
-    show_default=True,
-    help="Seconds over which to measure rates; 0 omits them.",
+    "--watch",
+    "watch_s",
+    type=Duration(0.1, 3600),
+    is_flag=False,
+    flag_value="2s",
+    metavar="[DURATION]",
+    help="Show it again every 2s, or as often as you say, until Ctrl-C.",
 )
 @click.option("--tuning", is_flag=True, help="Also what was tried to find the fastest runtime of each model.")
 @as_json_option
-def status(interval_s: float, tuning: bool, as_json: bool) -> None:
-    """Show models, workers, what runs them, lanes, what waits in them and how fast it moves."""
+def status(interval_s: float, watch_s: float | None, tuning: bool, as_json: bool) -> None:
+    """Show models, workers, what runs them, lanes, what waits in them and how fast it moves.
+
+    With --watch it survives outages of Redis, and --json prints a line each time.
+    """
     from .operate import status as command
+    from .operate import watch
     from .redis.access import connected
 
     with connected(os.environ) as client:
-        sys.exit(command.run(client, interval_s, as_json, tuning))
+        if watch_s is None:
+            sys.exit(command.run(client, interval_s, as_json, tuning))
+        view = command.View(client, tuning, as_json)
+        sys.exit(watch.run(view.show, watch_s, as_json))
+
+
+@click.command()
+@as_json_option
+def models(as_json: bool) -> None:
+    """List the models: what each does, how many workers it has, and what runs it."""
+    from .operate import inventory as command
+    from .redis.access import connected
+
+    with connected(os.environ) as client:
+        sys.exit(command.show_models(client, as_json))
+
+
+@click.command()
+@click.argument("model", required=False)
+@as_json_option
+def workers(model: str | None, as_json: bool) -> None:
+    """List the live workers, of all models or of MODEL."""
+    from .operate import inventory as command
+    from .redis.access import connected
+
+    with connected(os.environ) as client:
+        sys.exit(command.show_workers(client, model, as_json))
 
 
 @click.command()
@@ -69,14 +102,7 @@ def doctor(as_json: bool) -> None:
 )
 @click.option("--port", type=click.IntRange(1, 65535), help="Ask this port instead of the settings' one.")
 @click.option("--alive", is_flag=True, help="Ask only whether the process runs and answers.")
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(min=0.01, max=600),
-    default=3.0,
-    show_default=True,
-    help="Seconds for all of it.",
-)
+@duration_option("--timeout", "timeout_s", 3.0, "For all of it.", 0.01, 600)
 @as_json_option
 def probe(part: str, index: int | None, port: int | None, alive: bool, timeout_s: float, as_json: bool) -> None:
     """Check whether the front end or the consumer on this machine is ready, without a proxy.
@@ -104,33 +130,8 @@ def probe(part: str, index: int | None, port: int | None, alive: bool, timeout_s
     sys.exit(code)
 
 
-@click.command()
-@click.argument("model")
-@click.argument("source", metavar="FILE", type=click.Path(exists=True, path_type=Path))
-@click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="Address of a front end.")
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Where the results go.")
-@click.option("--keep", default="1d", show_default=True, help="How long the results are kept: 90s, 15m, 12h, 7d.")
-@click.option("--top-k", type=click.IntRange(1), help="Classes to return for each photograph.")
-@click.option("--order", type=click.Choice(["input", "completion"]), default="input", show_default=True)
-def batch(model: str, source: Path, url: str, output: Path | None, keep: str, top_k: int | None, order: str) -> None:
-    """Run all items of FILE through MODEL, and fetch the results: JSON Lines, a zip or a folder of photographs.
-
-    HEADRACE_API_KEY is the API key, where one is needed. Results go to standard output unless --output is there.
-
-    Exit codes: 0 every item has an answer, 1 some have errors or the batch did not complete, 2 usage, 3 refused.
-    """
-    from .operate import batch as command
-
-    key = os.environ.get("HEADRACE_API_KEY", "")
-    options = command.Options(model, source, url, key, output, keep, top_k, order)
-    sys.exit(command.run(options, lambda line: click.echo(line, err=True)))
-
-
 def _timeout_option(default_s: float) -> Callable[[Command], Command]:
-    seconds = click.FloatRange(min=0)
-    return click.option(
-        "--timeout", "timeout_s", type=seconds, default=default_s, show_default=True, help="Seconds to wait at most."
-    )
+    return duration_option("--timeout", "timeout_s", default_s, "How long to wait at most.")
 
 
 @click.command()
@@ -205,4 +206,26 @@ def loadgen(arguments: tuple[str, ...]) -> None:
     os.execv(sys.executable, [sys.executable, "-m", full_name("loadgen"), *arguments])
 
 
-COMMANDS = (status, doctor, probe, batch, loadgen, pause, resume, drain, lane, dlq, webhooks, keys, acl, import_mar)
+COMMANDS = (
+    status,
+    models,
+    workers,
+    doctor,
+    probe,
+    predict,
+    request,
+    batch,
+    loadgen,
+    pause,
+    resume,
+    drain,
+    lane,
+    dlq,
+    webhooks,
+    keys,
+    acl,
+    import_mar,
+    new,
+    config,
+    completion,
+)

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import click
 
-from .redis.access import EXIT_USAGE, end
+from .exit_codes import EXIT_USAGE
+from .redis.access import end
 from .table import table
 
 

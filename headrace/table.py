@@ -1,8 +1,12 @@
-"""Plain tables for the terminal. Pure. The front end's image, in which operators run commands too, has no rich."""
+"""Plain tables and words for the terminal. Pure.
+
+The front end's image, in which operators run commands too, has no rich.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -15,3 +19,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def printable(text: str) -> str:
     """Return ``text`` with control characters shown as ``?``."""
     return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a sentence with the known name that may have been meant, after a space; nothing where none is near."""
+    near = get_close_matches(name, known, n=1)
+    return f" Did you mean {printable(near[0])}?" if near else ""

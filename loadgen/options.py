@@ -12,6 +12,8 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from shared.durations import parse_duration_s
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 _SETTING = re.compile(r"HEADRACE_[A-Z0-9_]+")
 
@@ -23,8 +25,6 @@ class Duration(click.ParamType[float]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return seconds."""
-        from .scenario import parse_duration_s
-
         if isinstance(value, float):
             return value
         try:

@@ -31,13 +31,11 @@ OCTET_STREAM: Final = "application/octet-stream"
 JSON: Final = "application/json"
 MSGPACK: Final = "application/msgpack"
 Kind = Literal["open", "closed", "offline", "ramp"]
-_DURATION = re.compile(r"(?:(?P<m>\d+(?:\.\d+)?)m(?!s))?(?:(?P<s>\d+(?:\.\d+)?)s)?(?:(?P<ms>\d+(?:\.\d+)?)ms)?")
 _HOST_NAME = re.compile(r"[A-Za-z0-9._:-]+")
 API_KEY: Final = "HEADRACE_API_KEY"
 """The variable with the key that a service asks for; an option would show it to every user of the machine."""
 _API_KEY_VALUE = re.compile(r"[\x21-\x7e]{1,4096}")
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(?:\s*;[\x20-\x7e]*)?")
-_LONGEST_RUN_S: Final = 24 * 3600.0
 _MOST_REQUESTS: Final = 2_000_000
 
 
@@ -202,25 +200,6 @@ class Scenario:
 def default_warmup_s(duration_s: float) -> float:
     """A tenth of the measured time, at most 5 s: long enough for connections and caches, short enough for CI."""
     return min(5.0, duration_s / 10)
-
-
-def parse_duration_s(text: str) -> float:
-    """Return the seconds in `30s`, `1m30s`, `2m`, `500ms` or a bare number of seconds.
-
-    Raises:
-        ValueError: with one sentence, for anything else and for more than a day.
-    """
-    try:
-        seconds = float(text)
-    except ValueError:
-        match = _DURATION.fullmatch(text.strip())
-        if match is None or not any(match.groups()):
-            raise ValueError(f"{text!r} is not a duration; write 30s, 1m30s or 500ms.") from None
-        minutes, whole, milli = (float(match[unit] or 0) for unit in ("m", "s", "ms"))
-        seconds = minutes * 60 + whole + milli / 1000
-    if not 0 <= seconds <= _LONGEST_RUN_S:
-        raise ValueError(f"{text!r} is not a duration between 0 and 24 hours.")
-    return seconds
 
 
 def api_key(environment: Mapping[str, str], variable: str | None = None) -> str | None:

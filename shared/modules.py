@@ -7,6 +7,9 @@ from pathlib import Path
 PREFIX = __name__.removesuffix("shared.modules")
 """What comes before the names of our packages; empty in a checkout."""
 
+COMMAND = "headrace" if PREFIX else "python -m headrace"
+"""What people type to run the command line."""
+
 ROOT = Path(__file__).resolve().parents[1]
 """The folder that has our packages, and ``models.toml``."""
 

@@ -251,6 +251,18 @@ def _field_of(name: str) -> str:
     return found
 
 
+def check_one(name: str, text: str) -> None:
+    """Check one variable of an environment by itself; one that is no setting passes.
+
+    Raises:
+        SettingsError: there is no such setting, or it cannot have this value.
+    """
+    if name in _OF_PLATFORMS:
+        _PARSERS[_OF_PLATFORMS[name]](name, text)
+    elif name.startswith(PREFIX) and name not in _NOT_SETTINGS and not service_links.is_link(name, text):
+        _PARSERS[_field_of(name)](name, text)
+
+
 def _check_together(settings: Settings) -> None:
     if settings.default_timeout_ms > settings.max_timeout_ms:
         raise SettingsError(

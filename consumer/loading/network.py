@@ -20,6 +20,7 @@ from consumer.switching.preparation import Sought
 from consumer.tuning.fingerprint import fingerprint
 from consumer.tuning.store import Entry, Store
 from consumer.tuning.tuner import SearchRequest, tune_now
+from shared.modules import COMMAND
 from shared.state.cards import Tuning
 
 from .precision import AUTO, FP32, prepare
@@ -196,7 +197,7 @@ class NetworkLoader:
         if not adoptable.wants_search:
             return Tuning("refused", "The search for a faster runtime failed, and the log says why; torch serves.")
         if self._config.settings.tune == "off":
-            todo = f"`python -m headrace tune {self._config.model_name}` looks for the fastest runtime"
+            todo = f"`{COMMAND} tune {self._config.model_name}` looks for the fastest runtime"
             return Tuning("plain", f"HEADRACE_TUNE is off; {todo}.")
         return Tuning("searching", "The fastest runtime is being looked for; torch serves meanwhile.")
 

@@ -29,10 +29,15 @@ class FairShare:
 
     Attributes:
         weights: of each lane.
+        paused: lanes of which nothing is claimed.
+        is_alone: there is one lane, and it is open, so that all that comes is read.
     """
 
-    def __init__(self, weights: Mapping[str, float], costs: LaneCosts | None = None) -> None:
-        self.weights = dict(weights)
+    def __init__(
+        self, weights: Mapping[str, float], costs: LaneCosts | None = None, paused: frozenset[str] = frozenset()
+    ) -> None:
+        self.weights, self.paused = dict(weights), paused & weights.keys()
+        self.is_alone = len(self.weights) == 1 and not self.paused
         self._costs = costs or LaneCosts()
         self._lanes = Lanes(weights, AGEING_S)
         self._since_s: dict[str, float] = {}

@@ -8,7 +8,7 @@ that a lane which fills at that moment does not fill the whole batch.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, TypeVar
 
 from shared import keys
@@ -123,17 +123,20 @@ class LaneReader:
             RedisError: the connection failed, or a stream is missing and nothing was claimed from the others.
         """
         lanes = tuple(fair_share.weights)
-        shares = fair_share.share(max_entries, self._counts(lanes), time.monotonic())
-        return self._claimed(fair_share, shares) or (self._wait(lanes) if wait else [])
+        counts = self._counts(lanes, fair_share.paused)
+        shares = fair_share.share(max_entries, counts, time.monotonic())
+        open_lanes = [lane for lane in lanes if lane not in fair_share.paused]
+        return self._claimed(fair_share, shares) or (self._wait(open_lanes) if wait else [])
 
     def take_priority(self, fair_share: FairShare, most: float, present: Mapping[str, float]) -> list[Entry]:
         """As :meth:`take`, of lanes with less than their share of a full batch, and without waiting."""
-        counts = self._counts(tuple(fair_share.weights))
+        counts = self._counts(tuple(fair_share.weights), fair_share.paused)
         return self._claimed(fair_share, fair_share.priority_share(most, counts, present, time.monotonic()))
 
-    def _counts(self, lanes: Sequence[str]) -> dict[str, int]:
+    def _counts(self, lanes: Sequence[str], paused: Set[str]) -> dict[str, int]:
         answers = self._link.receive_many(2 * len(lanes))
-        return {lane: _waiting(*answers[2 * index : 2 * index + 2]) for index, lane in enumerate(lanes)}
+        counts = {lane: _waiting(*answers[2 * index : 2 * index + 2]) for index, lane in enumerate(lanes)}
+        return {**counts, **dict.fromkeys(paused, 0)}
 
     def _claimed(self, fair_share: FairShare, shares: Mapping[str, int]) -> list[Entry]:
         claimed: list[Entry] = []
@@ -146,6 +149,9 @@ class LaneReader:
         return claimed
 
     def _wait(self, lanes: Sequence[str]) -> list[Entry]:
+        if not lanes:  # all are paused
+            time.sleep(self._block_ms / 1000)
+            return []
         works = {keys.work(self._model, lane).encode(): lane for lane in lanes}
         ids = [b">"] * len(works)
         answer = self._link.call(*self._claim, 1, "BLOCK", self._block_ms, "STREAMS", *works, *ids)

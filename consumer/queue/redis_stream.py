@@ -83,7 +83,7 @@ class RedisStream:
     def read_priority(self, most: float, present: Mapping[str, float]) -> list[Entry]:
         """See the interface."""
         fair_share = self._fair_share
-        if self._claimed_after or len(fair_share.weights) == 1:
+        if self._claimed_after or fair_share.is_alone:
             return []
         try:
             self._guard(lambda: self._reading.send(*self._lanes.look(tuple(fair_share.weights))))
@@ -105,8 +105,7 @@ class RedisStream:
 
     def _read_claimed(self, max_entries: int) -> list[Entry]:
         """Read again what this worker holds: the server may have claimed entries for it whose answer was lost."""
-        lane, after = next(iter(self._claimed_after.items()))
-        count = self._portion.of(max_entries)
+        (lane, after), count = next(iter(self._claimed_after.items())), self._portion.of(max_entries)
         try:
             last, *rows = self._call(self._reading, functions.claimed(self._work_of(lane), self._worker, after, count))
         except StreamGone:
@@ -127,15 +126,15 @@ class RedisStream:
 
     def _reads(self, fair_share: FairShare, max_entries: int, wait: bool = True) -> Sequence[tuple[Any, ...]]:
         """Return the commands of one read, whose answers :meth:`_receive_read` receives."""
-        if len(fair_share.weights) > 1:
+        if not fair_share.is_alone:
             return self._lanes.look(tuple(fair_share.weights))
         count = ("COUNT", max_entries, *(("BLOCK", self._settings.block_ms) if wait else ()))
         return (("XREADGROUP", "GROUP", keys.GROUP, self._worker, *count, "STREAMS", self._work, b">"),)
 
     def _receive_read(self, fair_share: FairShare, max_entries: int, wait: bool = True) -> list[Entry]:
-        if len(fair_share.weights) > 1:
-            return self._lanes.take(fair_share, max_entries, wait)
-        return entries(self._reading.receive(), MAIN)
+        if fair_share.is_alone:
+            return entries(self._reading.receive(), MAIN)
+        return self._lanes.take(fair_share, max_entries, wait)
 
     def commit_and_read(
         self, completions: Sequence[Completion], committed: Callable[[], None], max_entries: int
@@ -162,7 +161,7 @@ class RedisStream:
 
     def reclaim(self, max_entries: int) -> list[Entry]:
         """See the interface; lanes take turns in being looked at first."""
-        served = tuple(self._fair_share.weights)
+        served = [lane for lane in self._fair_share.weights if lane not in self._fair_share.paused]
         for _ in served:
             self._scanned = (self._scanned + 1) % len(served)
             lane = served[self._scanned]
@@ -267,11 +266,13 @@ class RedisStream:
             self._guard(lambda: self._client.hset(keys.lanes(self._model), items=self._found))
             found = self._call(self._beating, functions.lanes(self._work))
         self._found = found
-        table = lanes.from_pairs(zip(found[::2], found[1::2], strict=True))
-        weights = {name: one.weight for name, one in table.items()}
-        if weights != self._fair_share.weights:
-            log.info("Lanes and their weights: %s.", ", ".join(f"{name} {one:g}" for name, one in weights.items()))
-            self._fair_share = FairShare(weights, self._costs)
+        pairs = [*zip(found[::2], found[1::2], strict=True)]
+        weights = {name: one.weight for name, one in lanes.from_pairs(pairs).items()}
+        paused = lanes.paused(pairs) & weights.keys()
+        if weights != self._fair_share.weights or paused != self._fair_share.paused:
+            said = [f"{name} {'paused' if name in paused else f'{one:g}'}" for name, one in weights.items()]
+            log.info("Lanes and their weights: %s.", ", ".join(said))
+            self._fair_share = FairShare(weights, self._costs, paused)
 
     def _make_lanes_anew(self) -> None:
         """Give what is in the lanes ids of now: with ids of before the clock was set back they would be dead letters.

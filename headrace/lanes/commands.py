@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from headrace.options import as_json_option, yes_option
+from headrace.options import as_json_option, duration_option, yes_option
 
 # `up` needs no Redis client, so nothing that needs one is imported here.
 
@@ -98,6 +98,75 @@ def limit_lane(
         sys.exit(command.set_limit(client, model, name, limit, weight, bounds, as_json))
 
 
+@lane.command("set")
+@click.argument("model")
+@click.argument("name", metavar="LANE")
+@click.option("--limit", type=int, help="Requests it may hold, waiting and running; 2048 for a new lane.")
+@click.option("--weight", type=float, help="Its share while lanes compete; 1 for a new lane.")
+@_bytes_option
+@_tokens_option
+@as_json_option
+def set_lane(
+    model: str,
+    name: str,
+    limit: int | None,
+    weight: float | None,
+    limit_bytes: int | None,
+    most_tokens: int | None,
+    as_json: bool,
+) -> None:
+    """Create LANE of MODEL, or change the one there is; what you do not name stays as it is."""
+    from headrace.redis.access import connected
+
+    from . import lane as command
+
+    with connected(os.environ) as client:
+        bounds = command.Bounds(limit_bytes, most_tokens)
+        sys.exit(command.put(client, model, name, limit, weight, bounds, as_json))
+
+
+@lane.command("pause")
+@click.argument("model")
+@click.argument("name", metavar="LANE")
+@as_json_option
+def pause_lane(model: str, name: str, as_json: bool) -> None:
+    """Stop the consumers of MODEL from claiming requests of LANE; front ends accept them up to its limit."""
+    _pause(model, name, True, as_json)
+
+
+@lane.command("resume")
+@click.argument("model")
+@click.argument("name", metavar="LANE")
+@as_json_option
+def resume_lane(model: str, name: str, as_json: bool) -> None:
+    """End the pause of LANE of MODEL."""
+    _pause(model, name, False, as_json)
+
+
+def _pause(model: str, name: str, paused: bool, as_json: bool) -> None:
+    from headrace.redis.access import connected
+
+    from . import lane as command
+
+    with connected(os.environ) as client:
+        sys.exit(command.pause(client, model, name, paused, as_json))
+
+
+@lane.command("empty")
+@click.argument("model")
+@click.argument("name", metavar="LANE")
+@yes_option
+@as_json_option
+def empty_lane(model: str, name: str, yes: bool, as_json: bool) -> None:
+    """Drop all requests of LANE of MODEL, waiting and running. Clients that wait hear of it at their deadline."""
+    from headrace.redis.access import connected
+
+    from . import lane as command
+
+    with connected(os.environ) as client:
+        sys.exit(command.empty(client, model, name, yes, as_json))
+
+
 @lane.command("repair")
 @click.argument("model")
 @click.argument("name", metavar="LANE")
@@ -134,14 +203,7 @@ def remove_lane(model: str, name: str, yes: bool, as_json: bool) -> None:
 
 @lane.command("guard")
 @click.option("--times", type=click.FloatRange(1.0), default=2.0, show_default=True, help="How many times its limit.")
-@click.option(
-    "--interval",
-    "interval_s",
-    type=click.FloatRange(0.05, 3600),
-    default=1.0,
-    show_default=True,
-    help="Seconds between two checks.",
-)
+@duration_option("--interval", "interval_s", 1.0, "Between two checks.", 0.05, 3600)
 @click.option(
     "--memory-mib",
     type=click.IntRange(1),

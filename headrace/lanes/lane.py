@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import click
 
+from headrace.exit_codes import EXIT_FAILED, EXIT_USAGE
 from headrace.output import confirm, print_json, print_table
 from headrace.redis import inspection
-from headrace.redis.access import EXIT_FAILED, EXIT_USAGE, end
+from headrace.redis.access import check_model, end
 from shared import keys
 from shared.names import is_name
 from shared.redis import functions
@@ -16,6 +17,8 @@ from shared.state import lanes
 from shared.state.cards import TOKEN
 
 ALL = 10_000_000
+LIMIT = 2048
+"""Of a lane that is made without one."""
 
 
 class Bounds(NamedTuple):
@@ -49,7 +52,7 @@ def show_list(client: Any, model: str, as_json: bool) -> int:
         print_json({"model": model, "lanes": [_record(one) for one in found]})
         return 0
     rows = [
-        (one.name, "-" if one.limit is None else str(one.limit), f"{one.weight:g}", str(one.depth), str(one.running),
+        (one.name, "-" if one.limit is None else str(one.limit), one.weight_text, str(one.depth), str(one.running),
          *byte_columns(one.bytes), "-" if one.oldest_age_s is None else f"{one.oldest_age_s:.1f} s",
          str(one.dead_letters))
         for one in found
@@ -69,6 +72,49 @@ def create(client: Any, model: str, lane: str, limit: int, weight: float, bounds
     _set(client, model, lane, limit, weight, bounds)
     client.execute_command(*functions.lanes(keys.work(model, lane)))
     return _report(model, lane, {"created": lane}, f"model {model} has a lane {lane} now", as_json)
+
+
+def put(
+    client: Any,
+    model: str,
+    lane: str,
+    limit: int | None,
+    weight: float | None,
+    bounds: Bounds,
+    as_json: bool,
+) -> int:
+    """Make a lane, or change the one that is there."""
+    _check(client, model, lane)
+    if lane in inspection.lane_settings(client, model):
+        return set_limit(client, model, lane, limit, weight, bounds, as_json)
+    limit = LIMIT if limit is None else limit
+    return create(client, model, lane, limit, 1.0 if weight is None else weight, bounds, as_json)
+
+
+def pause(client: Any, model: str, lane: str, paused: bool, as_json: bool) -> int:
+    """Have consumers claim nothing more of a lane, or go on; front ends accept requests up to its limit."""
+    _check(client, model, lane)
+    _known(client, model, lane)
+    field = lanes.paused_field(lane)
+    if paused:
+        client.hset(keys.lanes(model), field, lanes.PAUSED)
+    else:
+        client.hdel(keys.lanes(model), field)
+    done = "is paused: within two seconds nothing more of it is claimed" if paused else "is open"
+    return _report(model, lane, {"paused": paused}, f"lane {lane} of {model} {done}", as_json)
+
+
+def empty(client: Any, model: str, lane: str, yes: bool, as_json: bool) -> int:
+    """Drop all requests of a lane, those too that run; the lane itself stays."""
+    _check(client, model, lane)
+    _known(client, model, lane)
+    depth = client.xlen(keys.work(model, lane))
+    confirm(
+        f"Drop {depth} requests of lane {lane} of {model}? Clients that wait hear nothing until their deadline.", yes
+    )
+    kept, gone, *_ = client.execute_command(*functions.repair(keys.work(model, lane), 0))
+    said = f"lane {lane} of {model} is empty; {gone} requests were dropped"
+    return _report(model, lane, {"kept": kept, "dropped": gone}, said, as_json)
 
 
 def set_limit(
@@ -125,7 +171,7 @@ def remove(client: Any, model: str, lane: str, yes: bool, as_json: bool) -> int:
     depth, dead = client.xlen(keys.work(model, lane)), client.xlen(keys.dead_letters(model, lane))
     confirm(f"Remove lane {lane} of {model} with {depth} requests and {dead} dead letters?", yes)
     with client.pipeline(transaction=True) as step:
-        step.hdel(keys.lanes(model), lane, lanes.bytes_field(lane), lanes.tokens_field(lane))
+        step.hdel(keys.lanes(model), lane, lanes.bytes_field(lane), lanes.tokens_field(lane), lanes.paused_field(lane))
         step.unlink(keys.work(model, lane), keys.dead_letters(model, lane), keys.terminations(model, lane))
         step.unlink(keys.stored(model, lane))
         step.execute()
@@ -136,8 +182,7 @@ def remove(client: Any, model: str, lane: str, yes: bool, as_json: bool) -> int:
 def _check(client: Any, model: str, lane: str = keys.DEFAULT_LANE) -> None:
     if not is_name(model) or not is_name(lane):
         end("Model and lane must be 1 to 64 letters, digits, '_' or '-'.", EXIT_USAGE)
-    if client.zscore(keys.MODELS, model) is None:
-        end(f"No consumer has ever served a model {model!r} here.", EXIT_USAGE)
+    check_model(client, model)
 
 
 def _known(client: Any, model: str, lane: str) -> tuple[int | None, float]:
@@ -201,6 +246,7 @@ def _record(lane: inspection.Lane) -> dict[str, Any]:
         "lane": lane.name,
         "limit": lane.limit,
         "weight": lane.weight,
+        "paused": lane.is_paused,
         "depth": lane.depth,
         "running": lane.running,
         **byte_record(lane.bytes),

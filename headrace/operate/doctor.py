@@ -10,6 +10,7 @@ from typing import Any, Final
 from headrace.findings import Finding as Finding  # callers take it from here
 from headrace.output import print_json, print_table
 from headrace.redis import inspection, server_settings
+from shared.modules import COMMAND
 from shared.redis import library
 from shared.redis.client import ServerError
 from shared.state.desired_state import LATE, VERSION
@@ -144,7 +145,7 @@ def judge_users(rules: Iterable[str], bind: str, protected: bool) -> Finding:
 
 
 def _functions(client: Any) -> Finding:
-    load = "run `python -m headrace functions load`"
+    load = f"run `{COMMAND} functions load`"
     try:
         listed = client.execute_command("FUNCTION", "LIST", "LIBRARYNAME", library.NAME, "WITHCODE")
     except ServerError:
@@ -226,10 +227,10 @@ def _lane(client: Any, model: str, lane: inspection.Lane, live: set[str], lease_
         yield Finding(name, "problem", "There is no group `workers`; a live consumer makes it within its heartbeat.")
     elif lane.ahead_s > FUTURE_S:
         text = f"Its newest id lies {lane.ahead_s:.0f} s in the future, so requests are not taken for what they are"
-        yield Finding(name, "problem", f"{text}; `python -m headrace lane repair {model} {lane.name}`.")
+        yield Finding(name, "problem", f"{text}; `{COMMAND} lane repair {model} {lane.name}`.")
     elif lane.limit is not None and lane.depth > lane.limit:
         text = f"{lane.depth} requests, the limit is {lane.limit}: a direct producer writes past it"
-        todo = "`python -m headrace lane guard --times 1 --once` switches off its user"
+        todo = f"`{COMMAND} lane guard --times 1 --once` switches off its user"
         yield Finding(name, "problem" if lane.depth > 2 * lane.limit else "warning", f"{text}; {todo}.")
     elif lane.limit is not None and lane.depth >= lane.limit:
         yield Finding(name, "warning", f"Full: {lane.depth} requests, the limit is {lane.limit}.")
@@ -240,7 +241,7 @@ def _lane(client: Any, model: str, lane: inspection.Lane, live: set[str], lease_
         todo = "when full, new later requests get 507: raise HEADRACE_KEPT_BYTES, or have clients keep less"
         yield Finding(name, "warning", f"{text}; {todo}.")
     if lane.dead_letters:
-        yield Finding(name, "warning", f"{lane.dead_letters} dead letters; see `python -m headrace dlq list {model}`.")
+        yield Finding(name, "warning", f"{lane.dead_letters} dead letters; see `{COMMAND} dlq list {model}`.")
     for consumer, pending, idle_s in inspection.consumers(client, model, lane.name):
         if pending and idle_s * 1000 > lease_ms:
             end = "it hangs" if consumer in live else "it is gone"

@@ -6,13 +6,12 @@ import shlex
 
 import msgspec
 
+from headrace.asking.local_http import NoAnswer, ask, reachable
 from shared.families import known
 from shared.model_config import ModelConfig
 from shared.modules import PHOTO
 from shared.settings import Settings
 from shared.state.cards import Example
-
-from .local_http import NoAnswer, ask, reachable
 
 MOST_CHARACTERS = 1000
 """Of a line; with a longer one the model's card is shown instead, which has the example."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
+from headrace.table import nearest
 from shared import api_keys, files
 
 NEW_FILE_MODE = 0o644
@@ -42,6 +45,79 @@ def add(path: Path, name: str, key: str) -> None:
             why = "It is not UTF-8." if isinstance(error, UnicodeDecodeError) else error
             raise ValueError(f"{path} is not a file of keys that could be used, so nothing was added. {why}") from None
         _replace(place, new)
+
+
+def listed(path: Path) -> tuple[api_keys.ApiKey, ...]:
+    """Return the keys of a file.
+
+    Raises:
+        FileRefused: it cannot be read.
+        ValueError: it is no file of keys.
+    """
+    return api_keys.parse(files.read_text(path, files.TABLE_BYTES))
+
+
+def revoke(path: Path, name: str) -> bool:
+    """Take a key out of the file, in one step; everything else in it stays as it is.
+
+    A file without keys is none, and front ends would keep the old one: the last key stays, and expires at once.
+
+    Returns:
+        Whether the key is out of the file; False when it was the last one.
+
+    Raises:
+        FileRefused: it cannot be read; nothing was changed.
+        ValueError: there is no such key, or it is written in a way that is not ours; nothing was changed.
+        OSError: it cannot be written; nothing was changed.
+    """
+    place = Path(os.path.realpath(path))
+    with _locked(place.parent):
+        text = files.read_text(place, files.TABLE_BYTES)
+        old = api_keys.parse(text)
+        if all(key.name != name for key in old):
+            there = [key.name for key in old]
+            raise ValueError(f"{path} has no key for {name}; it has {', '.join(there)}.{nearest(name, there)}")
+        is_last = len(old) == 1
+        new = _expired(text, name) if is_last else _without(text, name)
+        wanted = [key for key in old if key.name != name]
+        found = _parsed(new)
+        if not (len(found) == 1 and found[0].expires_s == 0.0 if is_last else found == wanted):
+            raise ValueError(f"{path} does not have {name} in a table [keys.{name}]; take it out by hand.")
+        _replace(place, new.encode())
+    return not is_last
+
+
+_EXPIRED: Final = "1970-01-01T00:00:00Z"
+
+
+def _parsed(text: str) -> list[api_keys.ApiKey]:
+    try:
+        return list(api_keys.parse(text))
+    except ValueError:
+        return []
+
+
+def _table(lines: Sequence[str], name: str) -> tuple[int, int]:
+    """Return where the table of a key begins and where the next one does; two equal numbers when there is none."""
+    header = re.compile(rf"""\s*\[\s*keys\s*\.\s*["']?{re.escape(name)}["']?\s*\]""")
+    begin = next((at for at, line in enumerate(lines) if header.match(line)), len(lines))
+    end = next((at for at in range(begin + 1, len(lines)) if lines[at].lstrip().startswith("[")), len(lines))
+    while end > begin + 1 and lines[end - 1].lstrip().startswith("#") and end < len(lines):
+        end -= 1  # a comment that stands before the next table is about that one
+    return begin, end
+
+
+def _without(text: str, name: str) -> str:
+    lines = text.splitlines(keepends=True)
+    begin, end = _table(lines, name)
+    return "".join([*lines[:begin], *lines[end:]])
+
+
+def _expired(text: str, name: str) -> str:
+    lines = text.splitlines(keepends=True)
+    begin, end = _table(lines, name)
+    table = [line for line in lines[begin + 1 : end] if not re.match(r"\s*expires\s*=", line)]
+    return "".join([*lines[: begin + 1], f"expires = {_EXPIRED}\n", *table, *lines[end:]])
 
 
 def _names(text: bytes) -> set[str]:

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import click
 
-from headrace.redis.access import EXIT_INTERRUPTED, EXIT_TIMEOUT, EXIT_USAGE, check_model, end
+from headrace.exit_codes import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TIMEOUT, EXIT_USAGE
+from headrace.redis.access import check_model, end
 from headrace.table import table
 from shared import keys
 from shared.names import is_name
@@ -18,8 +19,6 @@ from shared.settings import PRECISIONS
 from shared.state import desired_state
 from shared.state.desired_state import DesiredPrecision, Progress, WorkerState
 
-EXIT_OK: Final = 0
-EXIT_REFUSED: Final = 1
 _POLL_S: Final = 0.1
 
 States = Mapping[str, WorkerState]
@@ -36,7 +35,7 @@ def run(client: Any, model: str, value: str | None, timeout_s: float, as_json: b
     if value is None:
         desired = current(client, model)
         _print(model, desired, states(client, model), "shown", as_json)
-        return EXIT_OK
+        return EXIT_DONE
     desired = ask_for(client, model, value)
     try:
         found = _wait(client, model, desired, timeout_s)
@@ -44,7 +43,7 @@ def run(client: Any, model: str, value: str | None, timeout_s: float, as_json: b
         end(f"No longer waiting; {value} stays the desired precision.", EXIT_INTERRUPTED)
     outcome = judge(desired, found)
     _print(model, desired, found, outcome, as_json)
-    return {"done": EXIT_OK, "stored": EXIT_OK, "refused": EXIT_REFUSED}.get(outcome, EXIT_TIMEOUT)
+    return {"done": EXIT_DONE, "stored": EXIT_DONE, "refused": EXIT_FAILED}.get(outcome, EXIT_TIMEOUT)
 
 
 def _check(client: Any, model: str, value: str | None) -> None:

@@ -9,15 +9,12 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
+from headrace.asking import local_http
+from headrace.exit_codes import EXIT_DONE, EXIT_FAILED, EXIT_TIMEOUT
 from shared.settings import Settings, SettingsError
-
-from . import local_http
 
 FRONT_END: Final = "front-end"
 CONSUMER: Final = "consumer"
-EXIT_READY: Final = 0
-EXIT_NOT_READY: Final = 1
-EXIT_NO_ANSWER: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +61,12 @@ def run(question: Question, limit_s: float) -> tuple[int, str]:
     try:
         answer = local_http.ask(question.host, question.port, question.path, limit_s, tls=question.tls)
     except local_http.NoAnswer as error:
-        return EXIT_NO_ANSWER, f"{where} does not answer: {error}."
+        return EXIT_TIMEOUT, f"{where} does not answer: {error}."
     if answer.status == 200:
-        return EXIT_READY, f"{where} is {'alive' if question.path == '/healthz' else 'ready'}."
+        return EXIT_DONE, f"{where} is {'alive' if question.path == '/healthz' else 'ready'}."
     if answer.status == 503:
-        return EXIT_NOT_READY, f"{where} is not ready. {_reasons(answer.body)}".rstrip()
-    return EXIT_NOT_READY, f"{where} answers with status {answer.status}; it is none of ours, or of another version."
+        return EXIT_FAILED, f"{where} is not ready. {_reasons(answer.body)}".rstrip()
+    return EXIT_FAILED, f"{where} answers with status {answer.status}; it is none of ours, or of another version."
 
 
 def _reasons(body: bytes) -> str:
@@ -85,6 +82,6 @@ def _reasons(body: bytes) -> str:
 def is_loaded(settings: Settings, index: int) -> bool:
     """Say whether the consumer of this number has loaded its model; takes a second at most."""
     try:
-        return run(question(settings, CONSUMER, index, None, alive=False), 1.0)[0] == EXIT_READY
+        return run(question(settings, CONSUMER, index, None, alive=False), 1.0)[0] == EXIT_DONE
     except SettingsError:
         return False

@@ -8,9 +8,10 @@ from typing import Any, Final
 
 import click
 
+from headrace.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TIMEOUT
 from headrace.output import print_json
 from headrace.redis import inspection
-from headrace.redis.access import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TIMEOUT, check_model, end
+from headrace.redis.access import check_model, end
 from shared import keys
 from shared.state import desired_state
 from shared.state.desired_state import Serving, WorkerState

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Sequence
@@ -31,36 +32,83 @@ def run(client: Any, interval_s: float, as_json: bool, shows_tuning: bool = Fals
         interval_s: seconds between the two readings that rates come from; 0 omits the rates.
         shows_tuning: also what was tried for each model, and what came of it.
     """
-    before, begun_s = inspection.models(client), time.monotonic()
+    view = View(client, shows_tuning)
     if interval_s > 0:
+        view.look()
         time.sleep(interval_s)
-        after = inspection.models(client)
-        found = rates(before, after, time.monotonic() - begun_s)
-    else:
-        after, found = before, {}
+    after, found = view.look()
     if as_json:
-        print_json({"models": [_record(model, found) for model in after]})
-        return 0
-    if not after:
-        click.echo("headrace: no consumer has ever served a model here.")
-        return 0
-    _print_workers(after)
-    for model in after:
-        for place, failure in model.failures.items():
-            click.echo(f"{model.name} at {place}: {failure.sentence(model.looked_at_ms)} {failure.why}".rstrip())
-        for one in model.starting:
-            told = "is loading" if one.phase is Phase.LOADING else "cannot be loaded"
-            click.echo(f"{model.name} {told}: {one.detail}")
-        if (runs := tuning.summary(model)) is not None:
-            click.echo(printable(runs))
-        if (told_of_texts := generates(model)) is not None:
-            click.echo(printable(told_of_texts))
-    if shows_tuning:
-        click.echo()
-        _print_trials(after)
-    click.echo()
-    _print_lanes(after, found)
+        print_json(_document(after, found))
+    else:
+        view.print(after, found)
     return 0
+
+
+class View:
+    """Looks again and again; rates are those since the last look.
+
+    Args:
+        client: a Redis client that answers in bytes.
+        shows_tuning: also what was tried for each model.
+        as_json: :meth:`show` prints a line of JSON.
+    """
+
+    def __init__(self, client: Any, shows_tuning: bool, as_json: bool = False) -> None:
+        self._client, self._shows_tuning, self._as_json = client, shows_tuning, as_json
+        self._last: tuple[Sequence[Model], float] | None = None
+
+    def look(self) -> tuple[Sequence[Model], Rates]:
+        """Look once.
+
+        Raises:
+            shared.redis.RedisError: Redis does not answer.
+        """
+        after, now_s = inspection.models(self._client), time.monotonic()
+        found = {} if self._last is None else rates(self._last[0], after, now_s - self._last[1])
+        self._last = after, now_s
+        return after, found
+
+    def show(self) -> None:
+        """Look once and print it.
+
+        Raises:
+            shared.redis.RedisError: Redis does not answer.
+        """
+        after, found = self.look()
+        if self._as_json:
+            click.echo(json.dumps(_document(after, found)))
+        else:
+            self.print(after, found)
+
+    def print(self, after: Sequence[Model], found: Rates) -> None:
+        """Print what a look has shown."""
+        if not after:
+            click.echo("headrace: no consumer has ever served a model here.")
+            return
+        _print_workers(after)
+        for model in after:
+            _print_sentences(model)
+        if self._shows_tuning:
+            click.echo()
+            _print_trials(after)
+        click.echo()
+        _print_lanes(after, found)
+
+
+def _document(after: Sequence[Model], found: Rates) -> dict[str, Any]:
+    return {"models": [_record(model, found) for model in after]}
+
+
+def _print_sentences(model: Model) -> None:
+    for place, failure in model.failures.items():
+        click.echo(f"{model.name} at {place}: {failure.sentence(model.looked_at_ms)} {failure.why}".rstrip())
+    for one in model.starting:
+        told = "is loading" if one.phase is Phase.LOADING else "cannot be loaded"
+        click.echo(f"{model.name} {told}: {one.detail}")
+    if (runs := tuning.summary(model)) is not None:
+        click.echo(printable(runs))
+    if (told_of_texts := generates(model)) is not None:
+        click.echo(printable(told_of_texts))
 
 
 class Generating(NamedTuple):
@@ -164,6 +212,7 @@ def _lane_record(model: Model, lane: Lane, found: Rates) -> dict[str, Any]:
         "lane": lane.name,
         "limit": lane.limit,
         "weight": lane.weight,
+        "paused": lane.is_paused,
         "depth": lane.depth,
         "waiting": lane.depth - lane.running,
         "running": lane.running,
@@ -259,7 +308,7 @@ def _lane_row(model: Model, lane: Lane, found: Rates) -> tuple[str, ...]:
         lane.name,
         str(lane.depth),
         "-" if lane.limit is None else str(lane.limit),
-        f"{lane.weight:g}",
+        lane.weight_text,
         str(lane.depth - lane.running),
         str(lane.running),
         *byte_columns(lane.bytes),

@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 
 import click
 
+from headrace.exit_codes import EXIT_FAILED, EXIT_USAGE
 from headrace.output import confirm, print_json, print_table
 from headrace.redis import inspection
-from headrace.redis.access import EXIT_FAILED, EXIT_USAGE, end
+from headrace.redis.access import end
 from shared import keys
 from shared.names import is_name
 from shared.redis import functions

@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 
 import click
 
+from headrace.exit_codes import EXIT_FAILED, EXIT_USAGE
+from headrace.table import nearest
 from shared import keys
 from shared.names import is_name
 from shared.redis.advice import told
@@ -18,11 +20,6 @@ from shared.redis.minimum_server import check_client
 from shared.settings import Settings, SettingsError
 
 _POLL_S = 0.1
-
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_TIMEOUT = 3
-EXIT_INTERRUPTED = 130
 
 
 @contextmanager
@@ -83,8 +80,9 @@ def _check(client: Any) -> None:
 def check_model(client: Any, model: str) -> None:
     """End the process unless ``model`` has been served before."""
     if not is_name(model) or client.zscore(keys.MODELS, model) is None:
-        known = ", ".join(sorted(name.decode(errors="replace") for name in client.zrange(keys.MODELS, 0, 99)))
-        end(f"No consumer has ever served a model {model[:80]!r} here; there are {known or 'none'}.", EXIT_USAGE)
+        known = [name.decode(errors="replace") for name in client.zrange(keys.MODELS, 0, 99)]
+        there, near = ", ".join(sorted(known)) or "none", nearest(model, known)
+        end(f"No consumer has ever served a model {model[:80]!r} here; there are {there}.{near}", EXIT_USAGE)
 
 
 def end(sentence: str, code: int) -> NoReturn:

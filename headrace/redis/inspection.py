@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,7 +16,7 @@ from shared.state import failures, starts
 from shared.state.cards import MOST_FIELD_BYTES, BatchSettings, Tuning
 from shared.state.desired_state import SERVING, Serving, serving_from
 from shared.state.failures import Failure
-from shared.state.lanes import MOST_DIGITS, LaneBytes, bytes_from, parse
+from shared.state.lanes import MOST_DIGITS, LaneBytes, bytes_from, parse, paused
 from shared.state.starts import Phase
 
 T = TypeVar("T")
@@ -49,6 +49,7 @@ class Lane:
         weight: its share while lanes compete, relative to the others'.
         ahead_s: how far the newest id it has seen lies in the future.
         bytes: what it takes, None where the functions on the server are older.
+        is_paused: whether an operator has paused it.
         later: its later requests, None where it has none, or the functions on the server are older.
     """
 
@@ -65,6 +66,12 @@ class Lane:
     ahead_s: float = 0.0
     bytes: LaneBytes | None = None
     later: LaterSeen | None = None
+    is_paused: bool = False
+
+    @property
+    def weight_text(self) -> str:
+        """Its weight as a table shows it."""
+        return "paused" if self.is_paused else f"{self.weight:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +158,9 @@ def unit(client: Any, model: str) -> str | None:
 def lanes(client: Any, model: str, now: int | None = None) -> list[Lane]:
     """Look at every lane of a model, sorted by name."""
     now = now_ms(client) if now is None else now
-    settings = lane_settings(client, model)
-    return [lane(client, model, name, limit, now, weight) for name, (limit, weight) in settings.items()]
+    settings, resting = lane_settings(client, model), paused(client.hgetall(keys.lanes(model)).items())
+    found = [lane(client, model, name, limit, now, weight) for name, (limit, weight) in settings.items()]
+    return [replace(one, is_paused=True) if one.name in resting else one for one in found]
 
 
 def limit_of(value: bytes) -> int | None:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from headrace.asking.address import base_url, reachable_in_address
+from headrace.asking.local_http import listens, reachable
 from headrace.operate import examples
-from headrace.operate.local_http import listens, reachable
 from headrace.operate.probe import is_loaded
 from headrace.sizing import Place
 from shared.model_config import ModelConfig
-from shared.modules import full_name
+from shared.modules import COMMAND, full_name
 from shared.redis.embedded import KEEPS_FREED_MEMORY
 from shared.redis_url import shown
 from shared.settings import Settings
@@ -169,17 +170,6 @@ def settle(
     )
 
 
-def base_url(settings: Settings) -> str:
-    """Return the address at which this machine reaches the front end, such as ``http://127.0.0.1:8000``."""
-    scheme = "http" if settings.tls_cert_file is None else "https"
-    return f"{scheme}://{_reachable(settings.host)}:{settings.port}"
-
-
-def _reachable(host: str) -> str:
-    host = reachable(host)
-    return f"[{host}]" if ":" in host else host
-
-
 def banner(
     settings: Settings,
     models: Mapping[str, ModelConfig],
@@ -204,7 +194,7 @@ def banner(
             *(f"  {line}" for line in sizing_lines(places)),
             f"  API        {url}",
             f"  docs page  {url}/docs",
-            *([] if settings.grpc_port is None else [f"  gRPC       {_reachable(settings.host)}:{settings.grpc_port}"]),
+            *([] if settings.grpc_port is None else _grpc_lines(settings)),
             f"  Redis      {shown(settings.redis_url or '')} (for direct producers, docs/protocol.md)",
             *_front_end_metrics_lines(settings, url),
             *_metrics_lines(settings, places),
@@ -233,7 +223,7 @@ def _ready_lines(settings: Settings, report: Report, took_s: float) -> list[str]
     lines += [f"  LOADING    {model}: a line below will say when it is ready." for model in report.loading]
     lines += [f"  FAILED     {model}: {why}" for model, why in report.failed.items()]
     if report.failed:
-        lines.append("             It is tried again, after longer and longer pauses: `python -m headrace status`.")
+        lines.append(f"             It is tried again, after longer and longer pauses: `{COMMAND} status`.")
     return lines
 
 
@@ -249,8 +239,14 @@ def sizing_lines(places: Sequence[Place]) -> list[str]:
     return lines
 
 
+def _grpc_lines(settings: Settings) -> list[str]:
+    if settings.grpc_port is None:
+        return []
+    return [f"  gRPC       {reachable_in_address(settings.host)}:{settings.grpc_port}"]
+
+
 def _front_end_metrics_lines(settings: Settings, url: str) -> list[str]:
-    host, port = _reachable(settings.metrics_host), settings.api_metrics_port
+    host, port = reachable_in_address(settings.metrics_host), settings.api_metrics_port
     if settings.shares_port:
         ports = [front_end_metrics_port(settings, index) for index in range(settings.front_ends)]
         shown = [f"http://{host}:{port}/metrics (producer_api {number})" for number, port in enumerate(ports, 1)]
@@ -264,7 +260,7 @@ def _front_end_metrics_lines(settings: Settings, url: str) -> list[str]:
 
 
 def _metrics_lines(settings: Settings, places: Sequence[Place]) -> list[str]:
-    host, lines = _reachable(settings.metrics_host), []
+    host, lines = reachable_in_address(settings.metrics_host), []
     for model, group in _by_model(places).items():
         ports = [settings.metrics_port + place.index for place in group]
         shown = [f"http://{host}:{port}/metrics ({place.name})" for port, place in zip(ports, group, strict=True)]

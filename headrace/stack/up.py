@@ -13,7 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from headrace import sizing
+from headrace.asking.address import base_url
 from headrace.operate import examples
+from headrace.starting.ready_file import ReadyFile
 from shared import service_links
 from shared.model_config import ModelConfig
 from shared.net.exposure import check_exposure
@@ -30,20 +32,33 @@ from .failure_board import FailureBoard
 from .supervisor import Supervisor
 
 
-def up(environment: Mapping[str, str], commands: plan.Commands | None = None) -> int:
+def up(environment: Mapping[str, str], commands: plan.Commands | None = None, ready_path: Path | None = None) -> int:
     """Run the stack that ``environment`` describes until it is stopped; returns the exit code.
+
+    Args:
+        commands: the parts' command lines.
+        ready_path: a file that holds the front end's address while the stack is ready.
 
     2 with one sentence on standard error when a setting is wrong, a model is missing or a port is in use.
     """
     try:
         with ExitStack() as held:
-            return _run(Settings.from_env(environment), environment, commands or plan.Commands(), held)
+            file = None if ready_path is None else ReadyFile(ready_path)
+            if file is not None:
+                held.callback(file.remove)
+            return _run(Settings.from_env(environment), environment, commands or plan.Commands(), file, held)
     except SettingsError as error:
         print(f"headrace: {error}", file=sys.stderr)
         return WRONG_CONFIGURATION
 
 
-def _run(settings: Settings, environment: Mapping[str, str], commands: plan.Commands, held: ExitStack) -> int:
+def _run(
+    settings: Settings,
+    environment: Mapping[str, str],
+    commands: plan.Commands,
+    ready_file: ReadyFile | None,
+    held: ExitStack,
+) -> int:
     started_s = time.monotonic()
     check_exposure(settings)
     check_store(settings)
@@ -88,6 +103,8 @@ def _run(settings: Settings, environment: Mapping[str, str], commands: plan.Comm
 
     def on_ready() -> None:
         took_s = time.monotonic() - started_s
+        if ready_file is not None:
+            _write(ready_file, base_url(settings), console)
         console.say(plan.banner(settings, models, places, took_s, supervisor.report, curl))
 
     def curl(url: str, name: str, config: ModelConfig) -> str:
@@ -97,6 +114,13 @@ def _run(settings: Settings, environment: Mapping[str, str], commands: plan.Comm
         return asyncio.run(supervisor.run(on_ready))
     finally:
         console.close()
+
+
+def _write(file: ReadyFile, url: str, console: Console) -> None:
+    try:
+        file.write(url)
+    except OSError as error:  # its folder went away; the stack serves all the same
+        console.say(f"headrace: --ready-file cannot be written: {error.strerror or error}.")
 
 
 def _commit() -> str:

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-_LOADS = (
-    "it loads Headrace's functions: run `python -m headrace functions load` as the administrator, once for each version"
-)
+from shared.modules import COMMAND
+
+_LOADS = f"it loads Headrace's functions: run `{COMMAND} functions load` as the administrator, once for each version"
 
 NEEDS: Final[Mapping[str, str]] = {
     "function|load": _LOADS,

@@ -2,7 +2,7 @@
 
 A value is ``LIMIT,WEIGHT`` where an operator has set it. ``default`` has the plain ``LIMIT`` of the consumers' settings
 until then. What a lane may take in bytes stands in a field of its own, ``LANE:bytes``, which older versions pass over;
-so does what it may take in prompt tokens, ``LANE:tokens``.
+so do what it may take in prompt tokens, ``LANE:tokens``, and that an operator has paused it, ``LANE:paused``.
 """
 
 from __future__ import annotations
@@ -97,6 +97,20 @@ def encode_tokens(most_tokens: int) -> str:
     if not 0 <= most_tokens <= MOST_TOKENS:
         raise ValueError(f"The limit in prompt tokens must lie between 0 and {MOST_TOKENS}, not {most_tokens}.")
     return str(most_tokens)
+
+
+PAUSED = b"1"
+
+
+def paused_field(lane: str) -> str:
+    """Return the field that says that consumers claim nothing of a lane, with ``1``; missing otherwise."""
+    return f"{lane}:paused"
+
+
+def paused(pairs: Iterable[tuple[bytes, bytes]]) -> frozenset[str]:
+    """Read from the hash which lanes consumers claim nothing of."""
+    names = (raw.decode(errors="replace").partition(":") for raw, value in pairs if value == PAUSED)
+    return frozenset(lane for lane, _, what in names if what == "paused" and is_name(lane))
 
 
 @dataclass(frozen=True, slots=True)

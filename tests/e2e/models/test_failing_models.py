@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from headrace.operate import local_http
+from headrace.asking import local_http
 from shared.api_keys import digest_of
 from tests.e2e.stack import call
 from tests.helpers import eventually

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from tests.children import ROOT
 from tests.unit.headrace.stacks import Running
 
-from .building import Installed, rewriting
+from .building import Installed, environment, rewriting
 
 FEWER_THAN = 12
 """Distributions of an installation without extras, its own included."""
@@ -158,3 +158,50 @@ def test_it_serves_from_an_empty_folder_and_a_model_of_ones_own(installed: Insta
     assert seen["predictions"][0]["label"] == "Egyptian cat"
     assert length["outputs"][0]["data"] == [12.0]
     assert "_internal" not in running.output.replace(str(photo), "")
+
+
+def test_it_says_when_two_versions_lie_over_each_other(wheel: Path, installed: Installed, tmp_path: Path) -> None:
+    headrace = str(installed.bin / "headrace")
+    said = subprocess.run([headrace, "--version"], env=environment(), capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stderr) == (0, "")
+    assert said.stdout.startswith("headrace ")
+    old = installed.packages / "headrace-0.0.1.dist-info"
+    old.mkdir()
+    (old / "METADATA").write_text("Metadata-Version: 2.4\nName: headrace\nVersion: 0.0.1\n")
+    try:
+        for arguments in (["--version"], ["up"]):
+            said = subprocess.run(
+                [headrace, *arguments], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+            )
+            assert said.returncode == 2
+            assert "lie over each other; run `pip uninstall" in said.stderr
+            assert len(said.stderr.splitlines()) == 1
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        (old / "METADATA").unlink()
+        old.rmdir()
+
+
+def test_a_new_project_passes_its_tests_and_is_served_by_what_it_says(installed: Installed, tmp_path: Path) -> None:
+    headrace = str(installed.bin / "headrace")
+    made = subprocess.run(
+        [headrace, "new", "my-model"], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True
+    )
+    [serve] = [line.split() for line in made.stdout.splitlines() if line.startswith("  headrace up ")]
+    folder = tmp_path / "my-model"
+    installed.run("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=folder)
+    settings = {"HEADRACE_REDIS_PORT": "0", "HEADRACE_METRICS_PORT": "0", "HEADRACE_CONSUMERS": "1", "PYTHONPATH": ""}
+    command = [headrace, *serve[1:], "--port", "0", "--ready-file", "ready"]
+    with Running(command, settings, cwd=folder) as running:
+        running.until(r"Ctrl-C stops everything")
+        url = (folder / "ready").read_text().strip()
+        asked = subprocess.run(
+            [headrace, "predict", "my-model", "-", "--url", url],
+            input="Thanks, great work!\n",
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert asked.returncode == 0, asked.stderr
+    assert asked.stdout.splitlines()[1].startswith("friendly ")

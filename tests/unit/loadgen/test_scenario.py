@@ -14,23 +14,8 @@ from loadgen.scenario import (
     default_warmup_s,
     guess_content_type,
     load_payloads,
-    parse_duration_s,
     parse_target,
 )
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("30s", 30), ("1m30s", 90), ("2m", 120), ("500ms", 0.5), ("1.5s", 1.5), ("7", 7), ("1m500ms", 60.5), ("0", 0)],
-)
-def test_durations(text: str, seconds: float) -> None:
-    assert parse_duration_s(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "s", "soon", "-3s", "3h", "30s1m", "nan", "inf", "1e9", "30 s s"])
-def test_durations_that_are_none(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a duration"):
-        parse_duration_s(text)
 
 
 def test_targets() -> None:

@@ -13,7 +13,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from consumer.metrics import ConsumerMetrics
-from headrace.operate import local_http, probe
+from headrace.asking import local_http
+from headrace.operate import probe
 from shared.net.hosts import Hosts
 from shared.redis.embedded import free_port
 from shared.settings import Settings, SettingsError

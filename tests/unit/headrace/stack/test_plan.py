@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from consumer.loading.closing import CLOSE_S
 from consumer.process_end import CHILDREN_S, EXIT_S
+from headrace.asking.address import base_url
 from headrace.sizing import Place
 from headrace.stack import plan
 from headrace.stack.child import Stage
@@ -88,9 +89,9 @@ def test_children_inherit_the_environment_and_the_settled_addresses() -> None:
 
 
 def test_addresses_are_ones_this_machine_can_open() -> None:
-    assert plan.base_url(_settings(HOST="0.0.0.0")) == "http://127.0.0.1:8000"
-    assert plan.base_url(_settings(HOST="::")) == "http://[::1]:8000"
-    assert plan.base_url(_settings(HOST="::1")) == "http://[::1]:8000"
+    assert base_url(_settings(HOST="0.0.0.0")) == "http://127.0.0.1:8000"
+    assert base_url(_settings(HOST="::")) == "http://[::1]:8000"
+    assert base_url(_settings(HOST="::1")) == "http://[::1]:8000"
 
 
 def test_the_banner_names_everything_and_hides_the_password() -> None:

@@ -6,10 +6,7 @@ A connection that breaks while results are fetched is opened again, and goes on 
 from __future__ import annotations
 
 import http.client
-import json
 import mimetypes
-import os
-import ssl
 import sys
 import tempfile
 import time
@@ -19,22 +16,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
-EXIT_DONE: Final = 0
-EXIT_FAILED: Final = 1
-EXIT_REFUSED: Final = 3
+from headrace.exit_codes import EXIT_DONE, EXIT_FAILED, EXIT_USAGE
+
+from .front_end import FrontEnd, FrontEndError, path_of
 
 LOOK_S: Final = 0.5
 TRIES: Final = 10
-TIMEOUT_S: Final = 60.0
 PIECE_BYTES: Final = 1 << 16
 _TYPES: Final = {".jsonl": "application/jsonl", ".ndjson": "application/jsonl", ".zip": "application/zip"}
 _ENDED: Final = ("completed", "cancelled", "failed")
 
 
 class BatchError(Exception):
-    """It could not be done; one sentence."""
+    """It could not be done; one sentence.
+
+    Attributes:
+        exit_code: what the command ends with.
+    """
+
+    def __init__(self, sentence: str, exit_code: int) -> None:
+        super().__init__(sentence)
+        self.exit_code = exit_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,72 +47,16 @@ class Options:
 
     Attributes:
         source: JSON Lines, a zip, or a folder of photographs.
-        url: of the front end.
-        key: API key, empty for none.
         output: where the results go; None for standard output.
+        keep_s: how long the front end keeps the results.
     """
 
     model: str
     source: Path
-    url: str
-    key: str
     output: Path | None
-    keep: str
+    keep_s: int
     top_k: int | None
     order: str
-
-
-class FrontEnd:
-    """One front end, asked on a connection for each question."""
-
-    def __init__(self, url: str, key: str) -> None:
-        self._address, self._key = urlsplit(url), key
-        if self._address.scheme not in ("http", "https") or not self._address.hostname:
-            raise BatchError(f"--url is an address such as http://127.0.0.1:8000, not {url!r}.")
-
-    def ask(
-        self, method: str, path: str, body: IO[bytes] | None = None, headers: dict[str, str] | None = None
-    ) -> http.client.HTTPResponse:
-        """Ask; the caller reads the answer.
-
-        Raises:
-            BatchError: the front end refuses, or nobody answers.
-        """
-        host, port = self._address.hostname or "", self._address.port
-        connection: http.client.HTTPConnection
-        if self._address.scheme == "https":
-            context = ssl.create_default_context()
-            connection = http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)
-        else:
-            connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
-        given = dict(headers or {})
-        if self._key:
-            given["Authorization"] = f"Bearer {self._key}"
-        if body is not None:
-            given["Content-Length"] = str(os.fstat(body.fileno()).st_size)
-        try:
-            connection.request(method, self._address.path.rstrip("/") + path, body, given)
-            answer = connection.getresponse()
-        except (OSError, http.client.HTTPException) as error:
-            raise BatchError(f"The front end does not answer: {error}.") from None
-        if answer.status >= 400:
-            raise BatchError(_reason(answer.status, answer.read()))
-        return answer
-
-    def json(self, method: str, path: str, **more: Any) -> Any:
-        """Ask, and read the answer as JSON."""
-        try:
-            return json.loads(self.ask(method, path, **more).read())
-        except (ValueError, OSError, http.client.HTTPException) as error:
-            raise BatchError(f"The answer cannot be read: {error}.") from None
-
-
-def _reason(status: int, body: bytes) -> str:
-    try:
-        error = json.loads(body)["error"]
-        return f"{error['message']} ({status} {error['code']})"
-    except (ValueError, KeyError, TypeError):
-        return f"The front end answers with status {status}."
 
 
 @contextmanager
@@ -125,30 +73,33 @@ def _opened(source: Path) -> Iterator[tuple[IO[bytes], str]]:
         return
     kind = _TYPES.get(source.suffix.lower())
     if kind is None:
-        raise BatchError(f"{source} is no .jsonl, no .zip and no folder.")
+        raise BatchError(f"{source} is no .jsonl, no .zip and no folder.", EXIT_USAGE)
     try:
         with source.open("rb") as file:
             yield file, kind
     except OSError as error:
-        raise BatchError(f"{source} cannot be read: {error.strerror}.") from None
+        raise BatchError(f"{source} cannot be read: {error.strerror}.", EXIT_USAGE) from None
 
 
-def run(options: Options, say: Callable[[str], None]) -> int:
+def run(front_end: FrontEnd, options: Options, say: Callable[[str], None]) -> int:
     """Do it all; returns the exit code."""
     try:
-        return _run(options, say)
+        return _run(front_end, options, say)
+    except FrontEndError as error:
+        told = front_end.with_nearest(error, options.model)
+        say(f"headrace: {told}")
+        return told.exit_code
     except BatchError as error:
-        say(f"headrace batch: {error}")
-        return EXIT_REFUSED
+        say(f"headrace: {error}")
+        return error.exit_code
 
 
-def _run(options: Options, say: Callable[[str], None]) -> int:
-    front_end = FrontEnd(options.url, options.key)
+def _run(front_end: FrontEnd, options: Options, say: Callable[[str], None]) -> int:
     query = "" if options.top_k is None else "?" + urlencode({"top_k": options.top_k})
     with _opened(options.source) as (file, kind):
-        headers = {"Content-Type": kind, "Headrace-Keep": options.keep}
-        info = front_end.json("POST", f"/v1/models/{options.model}/batches{query}", body=file, headers=headers)
-    path = f"/v1/models/{options.model}/batches/{info['id']}"
+        headers = {"Content-Type": kind, "Headrace-Keep": f"{options.keep_s}s"}
+        info = front_end.json("POST", path_of(options.model, f"/batches{query}"), body=file, headers=headers)
+    path = path_of(options.model, f"/batches/{info['id']}")
     say(f"{info['id']}: {info['counts']['total']} items are uploaded.")
     try:
         info = _wait(front_end, path, info, say)
@@ -173,7 +124,7 @@ def _wait(front_end: FrontEnd, path: str, info: Any, say: Callable[[str], None])
         time.sleep(LOOK_S)
         try:
             info, failures = front_end.json("GET", path), 0
-        except BatchError:  # a front end may restart while the batch runs
+        except FrontEndError:  # a front end may restart while the batch runs
             failures += 1
             if failures == TRIES:
                 raise
@@ -198,9 +149,9 @@ def _fetch(front_end: FrontEnd, path: str, order: str, target: IO[bytes]) -> Non
             if not rest:
                 target.flush()
                 return
-        except (OSError, http.client.HTTPException, BatchError):
+        except (OSError, http.client.HTTPException, FrontEndError):
             pass
         failures += 1
         if failures == TRIES:
-            raise BatchError(f"The results cannot be read any further than line {offset}.")
+            raise BatchError(f"The results cannot be read any further than line {offset}.", EXIT_FAILED)
         time.sleep(LOOK_S)

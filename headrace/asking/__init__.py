@@ -1,0 +1,1 @@
+"""Commands that ask a front end, as any client of it does."""

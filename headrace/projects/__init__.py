@@ -1,0 +1,1 @@
+"""`headrace new`: a project to begin with."""

@@ -1,0 +1,1 @@
+"""What options of `headrace up` say beside the settings."""
