@@ -185,7 +185,7 @@ def run() -> None:
 
     Output may get lost: long-running commands continue, the others report it at their end.
     """
-    command = _without_options(sys.argv[1:])
+    command = without_options(sys.argv[1:])
     goes_on = command[:1] == ["up"] or command[:2] == ["lane", "guard"]
     standard_streams.secure(patient=not goes_on)
     try:
@@ -198,7 +198,7 @@ def run() -> None:
         raise
 
 
-def _without_options(arguments: list[str]) -> list[str]:
+def without_options(arguments: list[str]) -> list[str]:
     """Return the command and what follows: without the options that stand before it."""
     while arguments and arguments[0].startswith("-"):
         arguments = arguments[2 if arguments[0] == "--redis" else 1 :]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -162,7 +163,10 @@ def pick(models: dict[str, ModelConfig], name: str, source: str) -> ModelConfig:
     """
     config = models.get(name)
     if config is None:
-        raise SettingsError(f"Model {name!r} is not in {source}; it has {', '.join(sorted(models)) or 'no models'}.")
+        near = get_close_matches(name, models, n=1)
+        meant = f" Did you mean {near[0]}?" if near else ""
+        there = ", ".join(sorted(models)) or "no models"
+        raise SettingsError(f"Model {name!r} is not in {source}; it has {there}.{meant}")
     if config.family not in FAMILIES and not added_by(config.family):
         names = f"{', '.join(FAMILIES)}, or one that an installed package adds"
         raise SettingsError(f"models.{name}.family must be one of {names}, not {config.family!r}.")

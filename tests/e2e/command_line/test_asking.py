@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from shared.redis.embedded import free_port
+from tests.children import ROOT, clean_environment
 
 from .conftest import Place
 
@@ -122,3 +126,21 @@ def test_the_settings_say_where_the_front_end_is(place: Place) -> None:
     assert place.run("predict", "colour", PHOTO, HEADRACE_PORT=port).returncode == 0
     done = place.run("predict", "echo", PHOTO, HEADRACE_PORT="0")
     assert (done.returncode, "--url" in done.stderr) == (2, True)
+
+
+def _blocks() -> list[str]:
+    """Return the commands of docs/cli.md that ask a front end, or look at Redis."""
+    page = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
+    return [line for line in lines if re.search(r"\b(predict|models)\b", line) and " up " not in line]
+
+
+@pytest.mark.parametrize("line", _blocks())
+def test_what_the_page_shows_works(place: Place, line: str) -> None:
+    """On the models that are here, and at the addresses of this stack."""
+    line = line.replace("redis://127.0.0.1:6379/0", place.redis).replace("imagenet", "colour")
+    settings = clean_environment(HEADRACE_PORT=place.url.rpartition(":")[2])
+    program = f'headrace() {{ "{sys.executable}" -m headrace "$@"; }}\n{line}'
+    done = subprocess.run(["bash", "-c", program], cwd=ROOT, env=settings, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) > 1
