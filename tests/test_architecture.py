@@ -118,10 +118,6 @@ FLOORS = {
         ("__main__",),
     ),
     "headrace": (
-        ("client/", "findings", "model", "options", "sizing", "table"),
-        ("redis/", "testing"),
-        ("output",),
-        ("archives/", "lanes/"),
         (
             "checking/",
             "client/",
@@ -134,9 +130,9 @@ FLOORS = {
             "starting/",
             "table",
         ),
-        ("redis/",),
+        ("redis/", "testing"),
         ("output",),
-        ("asking/", "lanes/"),
+        ("archives/", "asking/", "lanes/"),
         ("operate/",),
         (
             "acl_commands",

@@ -58,4 +58,4 @@ def test_errors_show_in_the_exit_code(site: Site, tmp_path: Path) -> None:
     assert (refused.returncode, "There is no model 'nobody'" in refused.stderr) == (2, True)
     (tmp_path / "items.csv").write_text("1,2")
     assert "is no .jsonl, no .zip and no folder" in batch(site, "echo", str(tmp_path / "items.csv")).stderr
-    assert batch(site, "echo", str(source), "--url", "http://127.0.0.1:1").returncode == 3
+    assert batch(site, "echo", str(source), "--url", "http://127.0.0.1:1").returncode == 1
