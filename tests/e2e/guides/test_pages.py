@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 import pytest
 
+from loadgen.__main__ import cli
 from shared import keys
 from shared.redis.client import connect
 from shared.wire.messages import Request, encode_request
@@ -31,6 +33,17 @@ def test_command(site: Site, line: str) -> None:
     assert done.code == 0, done.out + done.err
     assert done.out or "requeue" in line or "drop" in line
     assert '"error"' not in done.out
+
+
+def test_the_load_generator_takes_what_the_pages_give_it() -> None:
+    prefix = "python -m headrace loadgen run "
+    lines = [
+        line for line in (ROOT / "docs/sizing.md").read_text(encoding="utf-8").splitlines() if line.startswith(prefix)
+    ]
+    assert len(lines) == 2
+    for line in lines:
+        context = cli.commands["run"].make_context("run", shlex.split(line.removeprefix(prefix)))
+        assert context.params["model"] == MODEL
 
 
 def test_each_page_has_commands() -> None:
