@@ -10,9 +10,11 @@ import pytest
 
 from shared import keys
 from shared.redis.client import connect
+from shared.redis.embedded import ServerConfig, free_port
 from tests.e2e.cold.crowd import Crowd, held, until_held
 from tests.e2e.models.slow_to_load import models_file
 from tests.e2e.stack import Stack, call
+from tests.embedded import EmbeddedServer
 from tests.helpers import eventually
 
 CROWD = 200
@@ -22,6 +24,14 @@ CROWD = 200
 def gate(tmp_path: Path) -> Path:
     """The file for which the model waits while it loads."""
     return tmp_path / "may-load"
+
+
+@pytest.fixture(scope="module")
+def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server where no consumer of other tests lives, which would make a front end ready."""
+    config = ServerConfig(tmp_path_factory.mktemp("valkey"), free_port(), appendonly="no", maxmemory_mb=256)
+    with EmbeddedServer(config) as server:
+        yield server.url
 
 
 @pytest.fixture
@@ -48,7 +58,7 @@ def test_two_hundred_requests_before_any_worker_lives_and_after_the_last_was_kil
     front = stack.start_front_end(MODELS=model_name)
     first = Crowd(stack.url, target(model_name), CROWD)
     until_held(stack.url, model_name, CROWD)
-    eventually(lambda: call(f"{stack.url}/readyz").status == 503)  # once those of other tests have gone
+    eventually(lambda: call(f"{stack.url}/readyz").status == 503)
     consumer = stack.begin_consumer(model_name)
     consumer.until("waits to be loaded")
     assert held(stack.url, model_name) == CROWD

@@ -13,6 +13,7 @@ from tests.children import ROOT
 from tests.e2e.guides.conftest import COMMAND, Site
 from tests.e2e.stack import Stack
 from tests.e2e.torchserve.archives import archive
+from tests.helpers import eventually
 from tests.unit.headrace.operators import headrace
 
 NAME = "half_plus_two"
@@ -41,6 +42,7 @@ def test_step_by_step(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert load(tmp_path / "models.toml")[NAME].family == "torchserve"
     with Stack(site.redis, tmp_path / "models.toml", DATA_DIR=settings["DATA_DIR"]) as stack:
         stack.start_consumer(NAME)
+        eventually(lambda: '"ready":true' in site.run(f"curl http://127.0.0.1:8000/v1/models/{NAME}").out)
         for line in asked:
             answer = site.run(line)
             assert (answer.code, answer.out) in ((0, '{"status":"Healthy"}'), (0, "5.0")), (line, answer)

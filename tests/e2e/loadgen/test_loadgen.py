@@ -178,7 +178,7 @@ def test_a_full_disk_is_one_sentence(bench: Bench) -> None:
     ("arguments", "code", "says"),
     [
         (("--model", "nul"), 1, "has no model named 'nul'; it serves null."),
-        (("--duration", "soon"), 2, "'soon' is not a duration; write 30s, 1m30s or 500ms."),
+        (("--duration", "soon"), 2, "'soon' is not a duration; write 250ms, 5s, 1m30s or 2h."),
         (("--rate", "0"), 2, "'0' is not a number of requests per second above 0."),
         (("--concurrency", "3"), 2, "exactly one of --rate"),
         (("--url", "https://127.0.0.1"), 2, "not a plain http address"),

@@ -16,7 +16,7 @@ pytest.importorskip("opentelemetry.sdk", reason="the packages of the dependency 
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.e2e.stack import Stack, echo_models
+from tests.e2e.stack import Stack, call, echo_models
 from tests.fault.generating.asking import null_models
 from tests.helpers import eventually
 
@@ -98,6 +98,7 @@ def test_the_first_token_of_a_streamed_text_is_an_event(
 ) -> None:
     with Stack(valkey_url, null_models(tmp_path, model_name, step_ms=5), TRACING="otlp") as stack:
         front_end, consumer = stack.start_front_end(), stack.start_consumer(model_name)
+        eventually(lambda: call(f"{stack.url}/v1/models/{model_name}").status == 200)
         asked = {"model": model_name, "prompt": "on and on ", "max_tokens": 30, "stream": True}
         headers = {"Content-Type": "application/json", "traceparent": f"00-{TRACE}-{SPAN}-01"}
         request = urllib.request.Request(f"{stack.url}/v1/completions", json.dumps(asked).encode(), headers)
