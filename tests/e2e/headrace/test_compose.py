@@ -277,41 +277,6 @@ class Lengths(TextModel):
 """
 
 
-def test_an_image_of_ones_own_takes_two_lines(stack: Stack, tmp_path: Path) -> None:
-    """What docs/compose.md says, beside the running stack: its front ends find the model by themselves."""
-    [dockerfile] = re.findall(r"```dockerfile\n(.*?)```", (ROOT / "docs/compose.md").read_text(), re.DOTALL)
-    (tmp_path / "Dockerfile").write_text(dockerfile.replace("Flowers", "Lengths"))
-    (tmp_path / "my_model.py").write_text(OWN_MODEL)
-    image = f"headrace-own-{os.getpid()}"
-    subprocess.run(["docker", "build", "-t", image, tmp_path], check=True)
-    try:
-        # As compose starts it, from another image and with that image's own command.
-        override = {"services": {"consumer-own": {"image": image, **_but_for_its_image()}}}
-        (tmp_path / "own.yaml").write_text(json.dumps(override))
-        own = replace(stack, command=(*stack.command, "-f", str(tmp_path / "own.yaml")))
-        own.compose("up", "-d", "--no-deps", "consumer-own")
-        request = urllib.request.Request(
-            f"{stack.url}/v1/models/lengths/predict", b"twelve bytes", {"Content-Type": "text/plain"}
-        )
-        answers: list[Any] = []
-
-        def has_answered() -> bool:
-            with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=30) as answered:
-                answers.append(json.load(answered))
-            return bool(answers)
-
-        eventually(has_answered, 120)
-        assert answers[0]["outputs"][0]["data"] == [12.0]
-        own.compose("rm", "-s", "-f", "consumer-own")
-    finally:
-        subprocess.run(["docker", "image", "rm", "-f", image], check=True)
-
-
-def _but_for_its_image() -> dict[str, Any]:
-    consumer = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["consumer"]
-    return {name: consumer[name] for name in ("environment", "volumes", "cap_drop", "security_opt", "init")}
-
-
 def test_an_operator_looks_and_pauses(stack: Stack) -> None:
     def operator(*arguments: str) -> Any:
         return json.loads(stack.output("run", "--rm", "-T", "operator", *arguments, "--json"))
@@ -372,3 +337,38 @@ def test_a_restarted_redis_keeps_the_functions_and_what_was_accepted_and_the_ser
     sender.join()
     _wait(stack)
     assert _predict(stack, "cat.jpg")["predictions"][0]["label"] == "Egyptian cat"
+
+
+def test_an_image_of_ones_own_takes_two_lines(stack: Stack, tmp_path: Path) -> None:
+    """What docs/compose.md says, beside the running stack: its front ends find the model by themselves."""
+    [dockerfile] = re.findall(r"```dockerfile\n(.*?)```", (ROOT / "docs/compose.md").read_text(), re.DOTALL)
+    (tmp_path / "Dockerfile").write_text(dockerfile.replace("Flowers", "Lengths"))
+    (tmp_path / "my_model.py").write_text(OWN_MODEL)
+    image = f"headrace-own-{os.getpid()}"
+    subprocess.run(["docker", "build", "-t", image, tmp_path], check=True)
+    try:
+        # As compose starts it, from another image and with that image's own command.
+        override = {"services": {"consumer-own": {"image": image, **_but_for_its_image()}}}
+        (tmp_path / "own.yaml").write_text(json.dumps(override))
+        own = replace(stack, command=(*stack.command, "-f", str(tmp_path / "own.yaml")))
+        own.compose("up", "-d", "--no-deps", "consumer-own")
+        request = urllib.request.Request(
+            f"{stack.url}/v1/models/lengths/predict", b"twelve bytes", {"Content-Type": "text/plain"}
+        )
+        answers: list[Any] = []
+
+        def has_answered() -> bool:
+            with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=30) as answered:
+                answers.append(json.load(answered))
+            return bool(answers)
+
+        eventually(has_answered, 120)
+        assert answers[0]["outputs"][0]["data"] == [12.0]
+        own.compose("rm", "-s", "-f", "consumer-own")
+    finally:
+        subprocess.run(["docker", "image", "rm", "-f", image], check=True)
+
+
+def _but_for_its_image() -> dict[str, Any]:
+    consumer = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["consumer"]
+    return {name: consumer[name] for name in ("environment", "volumes", "cap_drop", "security_opt", "init")}
