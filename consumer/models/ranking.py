@@ -36,16 +36,17 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return scores
 
 
-def predictions(scores: NDArray[Any], labels: Sequence[str], count: int) -> list[Prediction]:
-    """Return the ``count`` classes with the highest scores of each row, best first; equals keep the order of classes.
+def predictions(scores: NDArray[Any], labels: Sequence[str], ranked: NDArray[np.intp]) -> list[Prediction]:
+    """Return classes of each row with their scores.
 
     Args:
         scores: shape (rows, classes).
+        ranked: indices of those classes, best first, such as :func:`best` returns; shape (rows, count).
     """
     return [
         Prediction(labels[index], index, round(float(row[index]), SCORE_DIGITS), number)
-        for number, (row, ranked) in enumerate(zip(scores, best(scores, count), strict=True))
-        for index in ranked.tolist()
+        for number, (row, chosen) in enumerate(zip(scores, ranked.tolist(), strict=True))
+        for index in chosen
     ]
 
 

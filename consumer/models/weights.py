@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from .packages import folders_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -21,10 +22,9 @@ def package_file(name: str) -> Path:
     Raises:
         ValueError: no such package, or it does not carry exactly one file of weights.
     """
-    spec = importlib.util.find_spec(name.replace("-", "_")) if name.replace("-", "_").isidentifier() else None
-    if spec is None or not spec.submodule_search_locations:
+    folders = folders_of(name)
+    if not folders:
         raise ValueError(f"the package {name!r}, which carries the weights, is not installed.")
-    folders = [Path(folder) for folder in spec.submodule_search_locations]
     files = sorted(path for folder in folders for path in folder.rglob("*") if path.suffix in SUFFIXES)
     if len(files) != 1:
         raise ValueError(f"the package {name!r} carries {len(files)} files of weights; exactly one was expected.")

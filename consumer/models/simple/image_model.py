@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from consumer.models import ranking
 from consumer.models.base import IMAGES, Description, Model, Result
 from consumer.models.own.inputs import arrays
 from consumer.models.pictures import images, samples
 from shared.state.cards import TensorSpec
-from shared.wire.messages import Request, Tensor
+from shared.wire.messages import Request
 from shared.wire.outcomes import UNSUPPORTED_MEDIA_TYPE, RequestError
 
-from .values import rows_of
+from .values import answer, check, rows_of
 
 if TYPE_CHECKING:
     from consumer.models.pictures.decode_cost import Effort
@@ -63,8 +62,7 @@ class ImageModel(Model):
 
     def preprocess(self, request: Request) -> Sequence[Pixels]:
         """See the interface."""
-        if self.labels is not None:
-            ranking.top_k(request, len(self.labels))
+        check(request, self.labels)
         if request.inputs is not None:
             return list(arrays(request, self._specs())["input"])
         kind = (request.content_type or "").partition(";")[0].strip().lower()
@@ -82,11 +80,7 @@ class ImageModel(Model):
 
     def postprocess(self, outputs: Sequence[Any], request: Request) -> Result:
         """See the interface."""
-        values: NDArray[np.float32] = np.asarray(outputs, "<f4")
-        if self.labels is not None:
-            count = ranking.top_k(request, len(self.labels))
-            return Result(predictions=ranking.predictions(values, self.labels, count))
-        return Result(outputs=[Tensor("vector", "FP32", values.shape, values.tobytes())])
+        return answer(outputs, self.labels, request)
 
     def sample_rows(self, count: int) -> Sequence[Pixels]:
         """Return pictures made from a seed."""

@@ -9,13 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from consumer.models import ranking
 from consumer.models.base import Description, Model, Result
 from consumer.models.own.inputs import arrays, numpy_type
 from shared.state.cards import TensorSpec
 from shared.wire.messages import Request, Tensor
 
-from .values import named, rows_of
+from .values import answer, check, named, rows_of
 
 Row = tuple[NDArray[Any], ...]
 
@@ -57,8 +56,7 @@ class TensorModel(Model):
 
     def preprocess(self, request: Request) -> Sequence[Row]:
         """See the interface."""
-        if self.labels is not None:
-            ranking.top_k(request, len(self.labels))
+        check(request, self.labels)
         found = arrays(request, self._specs())
         return list(zip(*(found[name] for name in self.inputs), strict=True))
 
@@ -86,8 +84,7 @@ class TensorModel(Model):
     def postprocess(self, outputs: Sequence[Any], request: Request) -> Result:
         """See the interface."""
         if self.labels is not None:
-            scores, count = np.asarray(outputs, np.float32), ranking.top_k(request, len(self.labels))
-            return Result(predictions=ranking.predictions(scores, self.labels, count))
+            return answer(outputs, self.labels, request)
         return Result(
             outputs=[_tensor(spec, [row[at] for row in outputs]) for at, spec in enumerate(self.describe().outputs)]
         )

@@ -6,17 +6,13 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from consumer.models import ranking
 from consumer.models.base import Description, Model, Result
 from consumer.models.own.inputs import arrays
 from shared.state.cards import TensorSpec
-from shared.wire.messages import Request, Tensor
+from shared.wire.messages import Request
 from shared.wire.outcomes import UNSUPPORTED_MEDIA_TYPE, RequestError, invalid
 
-from .values import rows_of
+from .values import answer, check, rows_of
 
 PLAIN = "text/plain"
 _TEXT = (TensorSpec("text", "BYTES", ()),)
@@ -48,8 +44,7 @@ class TextModel(Model):
 
     def preprocess(self, request: Request) -> Sequence[str]:
         """See the interface."""
-        if self.labels is not None:
-            ranking.top_k(request, len(self.labels))
+        check(request, self.labels)
         if request.inputs is not None:
             texts: list[str] = arrays(request, _TEXT)["text"].tolist()
             return texts
@@ -68,11 +63,7 @@ class TextModel(Model):
 
     def postprocess(self, outputs: Sequence[Any], request: Request) -> Result:
         """See the interface."""
-        values: NDArray[np.float32] = np.asarray(outputs, "<f4")
-        if self.labels is not None:
-            count = ranking.top_k(request, len(self.labels))
-            return Result(predictions=ranking.predictions(values, self.labels, count))
-        return Result(outputs=[Tensor("vector", "FP32", values.shape, values.tobytes())])
+        return answer(outputs, self.labels, request)
 
     def sample_rows(self, count: int) -> Sequence[str]:
         """Return sentences; override it where yours must look otherwise."""

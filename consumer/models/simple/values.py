@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from consumer.models import ranking
+from consumer.models.base import Result
 from shared.state.cards import TensorSpec
+from shared.wire.messages import Request, Tensor
 
 
 def as_array(value: Any) -> NDArray[Any]:
@@ -51,3 +54,22 @@ def named(value: Any, specs: Sequence[TensorSpec]) -> Mapping[str, Any]:
     if len(specs) != 1:
         raise ValueError(f"compute must return a mapping with {', '.join(spec.name for spec in specs)}.")
     return {specs[0].name: value}
+
+
+def check(request: Request, labels: Sequence[str] | None) -> None:
+    """Refuse a ``top_k`` that cannot be, before anything is computed.
+
+    Raises:
+        RequestError: ``INVALID_INPUT``.
+    """
+    if labels is not None:
+        ranking.top_k(request, len(labels))
+
+
+def answer(outputs: Sequence[Any], labels: Sequence[str] | None, request: Request) -> Result:
+    """Return the likeliest classes of each row, or without labels the rows themselves as the output ``vector``."""
+    values: NDArray[np.float32] = np.asarray(outputs, "<f4")
+    if labels is None:
+        return Result(outputs=[Tensor("vector", "FP32", values.shape, values.tobytes())])
+    ranked = ranking.best(values, ranking.top_k(request, len(labels)))
+    return Result(predictions=ranking.predictions(values, labels, ranked))

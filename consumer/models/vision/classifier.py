@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from consumer.models import ranking
 from consumer.models.base import IMAGES, RAW, Description, Model, Result
 from consumer.models.pictures import images, samples
 from consumer.runtimes.spec import ClassifierSpec
 from shared.model_config import ModelConfig
 from shared.state.cards import ANSWER, TENSORS, TensorSpec
-from shared.wire.messages import Prediction, Request, Tensor
+from shared.wire.messages import Request, Tensor
 from shared.wire.outcomes import MODEL_ERROR, UNSUPPORTED_MEDIA_TYPE, RequestError, invalid
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from consumer.runtimes.network import Network
     from consumer.runtimes.row_ring import RowRing
 
-DEFAULT_TOP_K = 5
-SCORE_DIGITS = 6  # what float32 has to say; more digits would be noise
 INPUT = "input"
 OUTPUT = "logits"
 
@@ -142,15 +141,8 @@ class Classifier(Model):
             raise RequestError(MODEL_ERROR, "The model's output for this input is not finite.")
         if request.params.get(ANSWER) == TENSORS:
             return Result(outputs=(Tensor(OUTPUT, "FP32", logits.shape, logits.astype("<f4", copy=False).tobytes()),))
-        scores = np.exp(logits - logits.max(axis=1, keepdims=True))
-        scores /= scores.sum(axis=1, keepdims=True)
-        labels, top_k = self._loaded().labels, self._top_k(request)
-        predictions = []
-        for number, (row, ranked) in enumerate(zip(scores, _best(logits, top_k), strict=True)):
-            predictions += [
-                Prediction(labels[i], i, round(float(row[i]), SCORE_DIGITS), number) for i in ranked.tolist()
-            ]
-        return Result(predictions=predictions)
+        ranked = ranking.best(logits, self._top_k(request))
+        return Result(predictions=ranking.predictions(ranking.softmax(logits), self._loaded().labels, ranked))
 
     def sample_rows(self, count: int) -> Sequence[Pixels]:
         """Return ``count`` pictures: those of the table's ``samples``, and then pictures made from a seed."""
@@ -192,27 +184,11 @@ class Classifier(Model):
         return (side, side, 3)
 
     def _top_k(self, request: Request) -> int:
-        classes = len(self._loaded().labels)
-        value = request.params.get("top_k")
-        if value is None:
-            return min(DEFAULT_TOP_K, classes)
-        if type(value) is not int or not 1 <= value <= classes:
-            raise invalid(f"top_k must be a whole number from 1 to {classes}.", "parameters.top_k")
-        return value
+        return ranking.top_k(request, len(self._loaded().labels))
 
 
 def _content_type(request: Request) -> str:
     return (request.content_type or "").partition(";")[0].strip().lower()
-
-
-def _best(logits: NDArray[np.float32], top_k: int) -> NDArray[np.intp]:
-    """Return the indices of the ``top_k`` highest logits per row, best first; equals keep the order of classes."""
-    if top_k < logits.shape[1]:
-        candidates = np.sort(np.argpartition(logits, -top_k, axis=1)[:, -top_k:], axis=1)
-    else:
-        candidates = np.broadcast_to(np.arange(logits.shape[1]), logits.shape)
-    order = np.argsort(-np.take_along_axis(logits, candidates, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(candidates, order, axis=1)
 
 
 def _rows_of_bytes(body: bytes, shape: tuple[int, int, int]) -> Sequence[Pixels]:

@@ -5,9 +5,8 @@ https://platform.openai.com/docs/api-reference/chat/create, and /chat-streaming 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -22,7 +21,7 @@ from shared.wire.messages import Reply
 from shared.wire.outcomes import RequestError, invalid
 
 from . import errors
-from .documents import NamedModelCodec, decoded
+from .documents import decoded
 from .generated import (
     DONE,
     ContentLogprob,
@@ -37,10 +36,10 @@ from .generated import (
 )
 from .sampling import (
     ANY_OBJECT,
-    Clock,
     MostTokens,
     Sampled,
     Writing,
+    WritingCodec,
     check_size,
     check_supported,
     decoded_of,
@@ -170,18 +169,8 @@ class ChatChunk(Struct, frozen=True):
 _decoder: Final = msgspec.json.Decoder(ChatRequest)
 
 
-class Chat(NamedModelCodec):
-    """A conversation in, its next message out.
-
-    Args:
-        now_s: seconds of the Unix epoch.
-    """
-
-    asked_type = Writing
-    is_streamed: ClassVar[bool] = True
-
-    def __init__(self, now_s: Clock = time.time) -> None:
-        self._now_s = now_s
+class Chat(WritingCodec):
+    """A conversation in, its next message out."""
 
     def decode(
         self, kind: str, body: bytes, head: Head, card: Card, limits: Limits, generated_id: str

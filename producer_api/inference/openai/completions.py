@@ -5,9 +5,8 @@ https://platform.openai.com/docs/api-reference/completions.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -22,9 +21,9 @@ from shared.wire.messages import Reply
 from shared.wire.outcomes import RequestError, invalid
 
 from . import errors
-from .documents import NamedModelCodec, decoded
+from .documents import decoded
 from .generated import DONE, Progress, Remark, TokenUsage, event, generated_of, remark_of, usage_of
-from .sampling import Clock, Sampled, Writing, check_size, check_supported, decoded_of
+from .sampling import Sampled, Writing, WritingCodec, check_size, check_supported, decoded_of
 
 PATH: Final = "/v1/completions"
 DEFAULT_MAX_TOKENS: Final = 16
@@ -77,18 +76,8 @@ class Completion(Struct, frozen=True):
 _decoder: Final = msgspec.json.Decoder(CompletionRequest)
 
 
-class Completions(NamedModelCodec):
-    """A prompt in, what follows it out.
-
-    Args:
-        now_s: seconds of the Unix epoch.
-    """
-
-    asked_type = Writing
-    is_streamed: ClassVar[bool] = True
-
-    def __init__(self, now_s: Clock = time.time) -> None:
-        self._now_s = now_s
+class Completions(WritingCodec):
+    """A prompt in, what follows it out."""
 
     def decode(
         self, kind: str, body: bytes, head: Head, card: Card, limits: Limits, generated_id: str

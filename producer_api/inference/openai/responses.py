@@ -6,9 +6,8 @@ in the request, as for chat.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -21,11 +20,11 @@ from shared.state.cards import Card
 from shared.wire.messages import Reply
 from shared.wire.outcomes import RequestError, invalid
 
-from .documents import NamedModelCodec, decoded
+from .documents import decoded
 from .errors import encoded, renamed
 from .generated import generated_of
 from .response_events import MEMBERS, OutputText, ResponseWriter, finished
-from .sampling import ANY_OBJECT, Clock, MostTokens, Sampled, Writing, check_size, decoded_of, schema_of
+from .sampling import ANY_OBJECT, MostTokens, Sampled, Writing, WritingCodec, check_size, decoded_of, schema_of
 
 PATH: Final = "/v1/responses"
 MOST_MESSAGES: Final = 4096
@@ -94,18 +93,8 @@ class ResponseRequest(Struct, frozen=True, forbid_unknown_fields=True):
 _decoder: Final = msgspec.json.Decoder(ResponseRequest)
 
 
-class Responses(NamedModelCodec):
-    """A text or a conversation in, a text out.
-
-    Args:
-        now_s: seconds of the Unix epoch.
-    """
-
-    asked_type = Writing
-    is_streamed: ClassVar[bool] = True
-
-    def __init__(self, now_s: Clock = time.time) -> None:
-        self._now_s = now_s
+class Responses(WritingCodec):
+    """A text or a conversation in, a text out."""
 
     def decode(
         self, kind: str, body: bytes, head: Head, card: Card, limits: Limits, generated_id: str

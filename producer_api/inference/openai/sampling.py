@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
 from msgspec import Meta, Struct
@@ -20,7 +21,7 @@ from shared.wire.generation import CONTENT_TYPE, Generation, encode_generation
 from shared.wire.messages import Request
 from shared.wire.outcomes import invalid, malformed
 
-from .documents import decoded
+from .documents import NamedModelCodec, decoded
 
 MOST_BYTES: Final = 4 * 1024 * 1024
 """Of a request: it is decoded at once."""
@@ -84,6 +85,20 @@ class Writing(Struct, frozen=True):
     top_logprobs: int | None
     includes_usage: bool
     sent: int = 0
+
+
+class WritingCodec(NamedModelCodec):
+    """What codecs of generated texts have in common.
+
+    Args:
+        now_s: seconds of the Unix epoch.
+    """
+
+    asked_type = Writing
+    is_streamed: ClassVar[bool] = True
+
+    def __init__(self, now_s: Clock = time.time) -> None:
+        self._now_s = now_s
 
 
 def check_size(body: bytes) -> None:

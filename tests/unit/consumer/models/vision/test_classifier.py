@@ -15,7 +15,8 @@ from PIL import Image
 from consumer.models.base import IMAGES, RAW, Model
 from consumer.models.families import build
 from consumer.models.own.promises import AnswerCheck
-from consumer.models.vision.classifier import Classifier, _best
+from consumer.models.ranking import best
+from consumer.models.vision.classifier import Classifier
 from shared.model_config import ModelConfig, Preprocessing
 from shared.wire.messages import Request, Tensor
 from shared.wire.outcomes import INVALID_INPUT, MODEL_ERROR, UNSUPPORTED_MEDIA_TYPE, RequestError
@@ -176,7 +177,7 @@ def test_top_k_classes_are_given_best_first(mobilenet: Model, top_k: int) -> Non
 @given(st.lists(st.integers(-3, 3), min_size=2, max_size=40), st.data())
 def test_best_ranks_by_value(values: list[int], data: st.DataObject) -> None:
     top_k = data.draw(st.integers(1, len(values)))
-    ranked = _best(np.array([values], np.float32), top_k)[0].tolist()
+    ranked = best(np.array([values], np.float32), top_k)[0].tolist()
     assert [values[index] for index in ranked] == sorted(values, reverse=True)[:top_k]
     assert len(set(ranked)) == top_k
 
