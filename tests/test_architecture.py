@@ -204,7 +204,13 @@ HOMES = {
     "rich": ("loadgen/", "headrace/"),
     "jsonschema": ("loadgen/",),
     "yaml": ("shared/mar/serving.py",),
-    "msgpack": ("shared/wire/frames.py", "shared/wire/messages.py", "producer_api/", "loadgen/"),
+    "msgpack": (
+        "shared/wire/frames.py",
+        "shared/wire/messages.py",
+        "shared/wire/packing.py",
+        "producer_api/",
+        "loadgen/",
+    ),
 }
 """Where a library may be imported. One that is in no list must be added here on purpose."""
 

@@ -7,8 +7,9 @@ import msgspec
 from producer_api.parsing import validation
 from producer_api.parsing.schemas import PredictMsgpack, PredictRequest
 from producer_api.parsing.validation import from_validation, reason
-from shared.wire.messages import TOO_MANY_VALUES, WireError, unpack
+from shared.wire.messages import WireError, unpack
 from shared.wire.outcomes import malformed
+from shared.wire.packing import TOO_MANY_VALUES
 
 _json_decoder = msgspec.json.Decoder(PredictRequest)
 _msgpack_decoder = msgspec.msgpack.Decoder(PredictMsgpack)

@@ -2,7 +2,8 @@
 
 A value is ``LIMIT,WEIGHT`` where an operator has set it. ``default`` has the plain ``LIMIT`` of the consumers' settings
 until then. What a lane may take in bytes stands in a field of its own, ``LANE:bytes``, which older versions pass over;
-so do what it may take in prompt tokens, ``LANE:tokens``, and that an operator has paused it, ``LANE:paused``.
+so do what it may take in prompt tokens, ``LANE:tokens``, that an operator has paused it, ``LANE:paused``, and its kind,
+``LANE:kind``.
 """
 
 from __future__ import annotations
@@ -111,6 +112,21 @@ def paused(pairs: Iterable[tuple[bytes, bytes]]) -> frozenset[str]:
     """Read from the hash which lanes consumers claim nothing of."""
     names = (raw.decode(errors="replace").partition(":") for raw, value in pairs if value == PAUSED)
     return frozenset(lane for lane, _, what in names if what == "paused" and is_name(lane))
+
+
+BATCH = "batch"
+"""The kind of a lane whose requests run while nothing else waits. ``default`` is never one."""
+
+
+def kind_field(lane: str) -> str:
+    """Return the field that says what kind a lane is, ``batch``; missing for an ordinary one."""
+    return f"{lane}:kind"
+
+
+def batch_lanes(pairs: Iterable[tuple[bytes, bytes]]) -> frozenset[str]:
+    """Read from the hash which lanes are of kind ``batch``; a kind of a later version counts as ordinary."""
+    names = (raw.decode(errors="replace").partition(":") for raw, value in pairs if value == BATCH.encode())
+    return frozenset(lane for lane, _, what in names if what == "kind" and is_name(lane) and lane != DEFAULT_LANE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ class _Request(Struct, forbid_unknown_fields=True):
     at: ShortText | None = None
     keep_ms: Annotated[int, Meta(ge=1, le=LONGEST_MS)] | None = None
     at_store: ShortText | None = None
+    urgent: bool = False
 
 
 class _Reply(Struct):
@@ -107,7 +108,7 @@ def decode_request(message: bytes, *, checks_elements: bool = True) -> Request:
     reply_to, body, inputs = found.rt, found.body, None
     if found.v != messages.VERSION or not is_name(found.id) or not (reply_to is None or is_name(reply_to)):
         return messages.decode_request(message)
-    if found.at_store is not None:
+    if found.at_store is not None or (found.at is not None and found.urgent):
         return messages.decode_request(message)
     if body is None or found.ct is None or found.inputs is not None or found.at is not None:
         if body is None and found.inputs is None and found.ct is not None and found.at is not None:
@@ -118,8 +119,21 @@ def decode_request(message: bytes, *, checks_elements: bool = True) -> Request:
         if inputs is None:
             return messages.decode_request(message)
     content_type = None if body is None else found.ct
-    params = found.params or {}
-    return Request(found.id, found.ttl_ms, content_type, body, inputs, reply_to, params, found.tp, None, found.keep_ms)
+    params, urgent = found.params or {}, found.urgent
+    return Request(
+        found.id,
+        found.ttl_ms,
+        content_type,
+        body,
+        inputs,
+        reply_to,
+        params,
+        found.tp,
+        None,
+        found.keep_ms,
+        None,
+        urgent,
+    )
 
 
 def _tensors(found: Sequence[_Tensor], checks_elements: bool) -> tuple[Tensor, ...] | None:

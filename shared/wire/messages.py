@@ -22,6 +22,9 @@ from shared.names import is_name
 
 from .generated import Generated as Generated
 from .generated import generated_from
+from .packing import pack as pack
+from .packing import unpack as unpack
+from .packing import what_is_wrong
 from .senders import sender_of as sender_of
 from .tensors import MAX_DIMENSIONS as MAX_DIMENSIONS
 from .tensors import MAX_TEXT as MAX_TEXT
@@ -36,8 +39,6 @@ from .value_count import holds_more_values
 VERSION = 1
 MAX_INPUTS = 64
 MAX_PARAMS = 64
-
-TOO_MANY_VALUES = "The message holds more values than any message of this format."
 
 Scalar = str | int | float | bool | None
 
@@ -54,6 +55,7 @@ class Request(msgspec.Struct, frozen=True):
         at: instead of ``body``, where a front end of the consumer's machine keeps it (``bodies.py``).
         traceparent: W3C trace context, passed on unread.
         at_store: instead of ``body``, where it is in the result store (``shared/results/references.py``).
+        urgent: in a lane of kind ``batch``, that it no longer waits until nothing else does; elsewhere of no effect.
     """
 
     id: str
@@ -67,57 +69,7 @@ class Request(msgspec.Struct, frozen=True):
     at: str | None = None
     keep_ms: int | None = None
     at_store: str | None = None
-
-
-def pack(value: Any) -> bytes:
-    """Encode ``value`` as msgpack."""
-    return msgpack.packb(value)  # type: ignore[no-any-return]
-
-
-def _no_extensions(code: int, data: bytes) -> Any:
-    raise WireError(f"Extension types are not part of the format; type {code} was found.")
-
-
-def unpack(message: bytes, most_values: int = MAX_VALUES) -> Any:
-    """Decode one msgpack value that may hold maps with string keys, lists, strings, bytes, numbers, booleans, nil.
-
-    Timestamps, extension type -1, come out as ``msgpack.Timestamp``; every member's check of types refuses them.
-
-    Args:
-        most_values: a message with more is refused before any is made.
-
-    Raises:
-        WireError: too many values, truncated, trailing bytes, extension types, nested too deeply, or not msgpack.
-    """
-    if len(message) > most_values and holds_more_values(message, most_values):
-        raise WireError(_what_is_wrong(message))
-    try:
-        return msgpack.unpackb(message, strict_map_key=True, ext_hook=_no_extensions, raw=False)
-    except WireError:
-        raise
-    except msgpack.StackError:
-        raise WireError("The message is nested too deeply.") from None
-    except (msgpack.UnpackException, ValueError, RecursionError) as error:
-        raise WireError(f"The message is not valid msgpack: {_reason(error)}.") from None
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).strip().rstrip(".")
-    return text[:120] or type(error).__name__
-
-
-def _what_is_wrong(message: bytes) -> str:
-    """Say what is wrong with a message of too many values, which is skipped and not decoded."""
-    try:
-        _any_decoder.decode(message)
-    except RecursionError:
-        return "The message is nested too deeply."
-    except msgspec.DecodeError as error:
-        return f"The message is not valid msgpack: {_reason(error)}."
-    return TOO_MANY_VALUES
-
-
-_any_decoder = msgspec.msgpack.Decoder(msgspec.Raw)
+    urgent: bool = False
 
 
 def encode_request(request: Request, reply_to: str | None = None) -> bytes:
@@ -148,11 +100,13 @@ def encode_request(request: Request, reply_to: str | None = None) -> bytes:
         message["params"] = request.params
     if request.traceparent is not None:
         message["tp"] = request.traceparent
+    if request.urgent:
+        message["urgent"] = True
     return msgpack.packb(message)  # type: ignore[no-any-return]
 
 
 _REQUEST_MEMBERS = frozenset(
-    {"v", "id", "ttl_ms", "keep_ms", "ct", "body", "at", "at_store", "inputs", "rt", "params", "tp"}
+    {"v", "id", "ttl_ms", "keep_ms", "ct", "body", "at", "at_store", "inputs", "rt", "params", "tp", "urgent"}
 )
 
 
@@ -164,7 +118,7 @@ def decode_request(message: bytes) -> Request:
     """
     if len(message) > MAX_VALUES and holds_more_values(message, MAX_VALUES):
         request_id, reply_to = sender_of(message)
-        raise WireError(_what_is_wrong(message), request_id=request_id, reply_to=reply_to)
+        raise WireError(what_is_wrong(message), request_id=request_id, reply_to=reply_to)
     value = unpack(message)
     if type(value) is not dict:
         raise WireError("A request must be a map.")
@@ -219,7 +173,9 @@ def _checked_request(value: dict[str, Any]) -> Request:
     traceparent = value.get("tp")
     if traceparent is not None and (type(traceparent) is not str or len(traceparent) > MAX_TEXT):
         raise WireError("tp must be a short string.", "tp")
-    params = value.get("params")
+    params, urgent = value.get("params"), value.get("urgent", False)
+    if type(urgent) is not bool:
+        raise WireError("urgent must be true or false.", "urgent")
     return Request(
         id=value["id"],
         ttl_ms=value["ttl_ms"],
@@ -232,6 +188,7 @@ def _checked_request(value: dict[str, Any]) -> Request:
         at=at,
         keep_ms=keep_ms,
         at_store=at_store,
+        urgent=urgent,
     )
 
 

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.state.lanes import MOST_LANES, MOST_LIMIT, LaneSettings, encode, from_pairs, parse
+from shared.state.lanes import (
+    MOST_LANES,
+    MOST_LIMIT,
+    LaneSettings,
+    batch_lanes,
+    encode,
+    from_pairs,
+    kind_field,
+    parse,
+)
 
 
 @given(st.integers(1, MOST_LIMIT), st.integers(1, 1_000_000))
@@ -47,3 +56,19 @@ def test_there_are_only_so_many() -> None:
     table = from_pairs([(b"lane-%04d" % number, b"5,1") for number in range(500)])
     assert len(table) == MOST_LANES
     assert "lane-0000" in table
+
+
+def test_a_batch_lane_is_read_and_nothing_else_is() -> None:
+    pairs = [
+        (kind_field("nightly").encode(), b"batch"),
+        (b"nightly", b"500,1"),
+        (b"gold:kind", b"interactive"),
+        (b"default:kind", b"batch"),
+        (b"silver:paused", b"batch"),
+        (b":kind", b"batch"),
+        (b"a b:kind", b"batch"),
+        (b"\xff\xfe:kind", b"batch"),
+    ]
+    assert batch_lanes(pairs) == {"nightly"}
+    assert batch_lanes([]) == frozenset()
+    assert list(from_pairs(pairs)) == ["default", "nightly"]

@@ -30,11 +30,12 @@ requests = some.fixed_dictionaries(
         "tp": some.text(max_size=20),
         "at": some.text(max_size=20),
         "at_store": some.text(max_size=20),
+        "urgent": some.booleans(),
         "params": some.dictionaries(some.text(max_size=4), scalars, max_size=2),
     },
 )
 members = some.sampled_from(
-    ["v", "id", "ttl_ms", "ct", "body", "inputs", "rt", "tp", "params", "at", "at_store", "what"]
+    ["v", "id", "ttl_ms", "ct", "body", "inputs", "rt", "tp", "params", "at", "at_store", "urgent", "what"]
 )
 PLAIN: dict[str, Any] = {"v": 1, "id": "a", "ttl_ms": 1, "ct": "x", "body": b"y"}
 
@@ -69,6 +70,11 @@ def test_requests_are_read_alike(request: dict[str, Any]) -> None:
 @example({"v": 1, "id": "a", "ttl_ms": 1, "at": "f:0:1:1"}, "ct", None)
 @example(PLAIN, "at", "f:0:1:1")
 @example(PLAIN, "at_store", "o/i:1:1:0")
+@example(PLAIN, "urgent", True)
+@example(PLAIN, "urgent", None)
+@example({"v": 1, "id": "a", "ttl_ms": 1, "ct": "x", "at": "f:0:1:1"}, "urgent", True)
+@example({"v": 1, "id": "a", "ttl_ms": 1, "inputs": [{"name": "x", "datatype": "UINT8", "shape": [0], "data": b""}]},
+         "urgent", True)  # fmt: skip
 @example({**PLAIN, "body": None}, "at_store", "x" * 2000)
 @example({"v": 1, "id": "a", "ttl_ms": 1, "at_store": "o/i:1:1:0"}, "ct", None)
 def test_wrong_members_are_refused_alike(request: dict[str, Any], member: str, value: Any) -> None:

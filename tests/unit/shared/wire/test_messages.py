@@ -54,6 +54,7 @@ def request_of(message: dict[str, Any]) -> Request:
         at=message.get("at"),
         keep_ms=message.get("keep_ms"),
         at_store=message.get("at_store"),
+        urgent=message.get("urgent", False),
     )
 
 
@@ -162,6 +163,7 @@ common: dict[str, Any] = {
     "params": st.dictionaries(st.text(max_size=9), scalars, max_size=4),
     "traceparent": st.none() | st.text(max_size=60),
     "keep_ms": st.none() | st.integers(1, LONGEST_MS),
+    "urgent": st.booleans(),
 }
 requests = st.builds(Request, content_type=st.text(max_size=60), body=st.binary(max_size=99), **common) | st.builds(
     Request, inputs=inputs, **common
@@ -197,8 +199,8 @@ anything = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(map_keys, inner, max_size=4),
     max_leaves=12,
 )
-MEMBERS = ("v", "id", "ttl_ms", "keep_ms", "ct", "body", "inputs", "rt", "params", "tp", "ok", "seq", "attempt",
-           "final", "model", "t", "predictions", "outputs", "error", "warnings")  # fmt: skip
+MEMBERS = ("v", "id", "ttl_ms", "keep_ms", "ct", "body", "inputs", "rt", "params", "tp", "urgent", "ok", "seq",
+           "attempt", "final", "model", "t", "predictions", "outputs", "error", "warnings")  # fmt: skip
 half_right = st.fixed_dictionaries({"v": st.just(1), "id": names}, optional=dict.fromkeys(MEMBERS[2:], anything))
 
 
