@@ -25,8 +25,9 @@ def keys() -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Add it to this file, the one that HEADRACE_KEYS_FILE names.",
 )
+@click.option("--console", type=click.Choice(["read", "operate"]), help="Give it this role on the console.")
 @as_json_option
-def new_key(name: str, path: Path | None, as_json: bool) -> None:
+def new_key(name: str, path: Path | None, console: str | None, as_json: bool) -> None:
     """Make an API key for NAME and print it. Only its hash is stored.
 
     Without --file what belongs into the file goes to standard error.
@@ -46,7 +47,7 @@ def new_key(name: str, path: Path | None, as_json: bool) -> None:
     try:
         check_name(name, "The name")
         if path is not None:
-            key_file.add(path, name, key)
+            key_file.add(path, name, key, console)
     except FileRefused as error:
         end(f"{path} cannot be read: {error}.", EXIT_USAGE)
     except ValueError as error:
@@ -55,9 +56,14 @@ def new_key(name: str, path: Path | None, as_json: bool) -> None:
         end(f"{path} cannot be written: {error.strerror or error}.", EXIT_USAGE)
     if as_json:
         digest = api_keys.digest_of(key.encode()).hex()
-        print_json({"name": name, "key": key, "sha256": digest, "file": None if path is None else str(path)})
+        place = None if path is None else str(path)
+        print_json({"name": name, "key": key, "sha256": digest, "file": place, "console": console})
         sys.exit()
-    told = key_file.entry(name, key).rstrip("\n") if path is None else f"headrace: {name} is in {path} now; the key is:"
+    told = (
+        key_file.entry(name, key, console).rstrip("\n")
+        if path is None
+        else f"headrace: {name} is in {path} now; the key is:"
+    )
     click.echo(told, err=True)
     click.echo(key)
 
@@ -74,7 +80,7 @@ _FILE_OPTION = click.option(
 @_FILE_OPTION
 @as_json_option
 def list_keys(path: Path | None, as_json: bool) -> None:
-    """List the keys of the file: names, lanes, limits and when they expire. No hash is shown.
+    """List the keys of the file: names, lanes, limits, when they expire and roles on the console. No hash is shown.
 
     Exit codes: 0 done, 2 there is no such file, or it cannot be used.
     """
@@ -94,13 +100,22 @@ def list_keys(path: Path | None, as_json: bool) -> None:
         end(f"{place} cannot be used. {error}", EXIT_USAGE)
     if as_json:
         records = [
-            {"name": key.name, "lane": key.lane, "max_in_flight": key.max_in_flight, "expires": _time(key.expires_s)}
+            {
+                "name": key.name,
+                "lane": key.lane,
+                "max_in_flight": key.max_in_flight,
+                "expires": _time(key.expires_s),
+                "console": key.console,
+            }
             for key in found
         ]
         print_json({"file": str(place), "keys": records})
         return
-    rows = [(key.name, key.lane, str(key.max_in_flight or "-"), _time(key.expires_s) or "-") for key in found]
-    print_table(("NAME", "LANE", "MOST IN FLIGHT", "EXPIRES"), rows)
+    rows = [
+        (key.name, key.lane, str(key.max_in_flight or "-"), _time(key.expires_s) or "-", key.console or "-")
+        for key in found
+    ]
+    print_table(("NAME", "LANE", "MOST IN FLIGHT", "EXPIRES", "CONSOLE"), rows)
 
 
 @keys.command("revoke")

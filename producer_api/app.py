@@ -23,6 +23,7 @@ from .bulk.openai.files import Files
 from .bulk.openai.service import OpenAIBatches
 from .bulk.openai.terms import dialect_of
 from .bulk.service import Bulk
+from .console.access import Access
 from .docs import openapi
 from .docs.page import render
 from .grpc.start import listener_of
@@ -41,6 +42,7 @@ from .load.in_flight import InFlight
 from .metrics import ApiMetrics, Registry
 from .queue.interface import Queue
 from .routes import batches, events, files, openai_batches, requests, uploads
+from .routes.console import session
 from .routes.models import Models
 from .routes.open_inference import OpenInferenceService
 from .routes.predict import Predict
@@ -161,6 +163,7 @@ def create_app(
         Route("/docs", service.docs),
         Route(sagemaker.PING, service.ping),
         *([] if settings.health_route is None else [Route(settings.health_route, service.ping)]),
+        *session.routes(queue),
     ]
 
     if settings.shares_port:
@@ -201,6 +204,7 @@ def create_app(
         routes, lifespan, metrics, Express(context, dialects, key_check, cors), dialects, key_check, rules
     )
     app.router.redirect_slashes = False
+    app.state.console_access = Access.of(settings)
     app.beside = listener_of(
         settings, context, key_check, tracing, answer_budget, lambda: is_ready(queue.catalogue(), rules)
     )

@@ -20,7 +20,10 @@ LONGEST_BYTES = 512
 """A longer key is refused before it is hashed."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
-_FIELDS = {"sha256", "lane", "max_in_flight", "expires"}
+_FIELDS = {"sha256", "lane", "max_in_flight", "expires", "console"}
+
+CONSOLE_ROLES = ("read", "operate")
+"""What a key may be allowed to do on the console; one without a role has no access to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ class ApiKey:
         lane: where the client's requests go.
         max_in_flight: requests of this client that may wait in one front end, None for no limit of its own.
         expires_s: POSIX time from which on the key is refused, None for never.
+        console: one of ``CONSOLE_ROLES``, None for no access to the console.
     """
 
     name: str
@@ -40,6 +44,7 @@ class ApiKey:
     lane: str = DEFAULT_LANE
     max_in_flight: int | None = None
     expires_s: float | None = None
+    console: str | None = None
 
 
 def new_key() -> str:
@@ -77,7 +82,7 @@ def _key(name: str, table: Any) -> ApiKey:
     if not is_name(name):
         raise ValueError("A name in it is not 1 to 64 letters, digits, '_' or '-'.")
     if not isinstance(table, dict) or not set(table) <= _FIELDS:
-        raise ValueError(f"keys.{name} may have sha256, lane, max_in_flight and expires only.")
+        raise ValueError(f"keys.{name} may have sha256, lane, max_in_flight, expires and console only.")
     digest = table.get("sha256")
     if not isinstance(digest, str) or not _DIGEST.match(digest):
         raise ValueError(f"keys.{name}.sha256 must be 64 hexadecimal digits in lower case.")
@@ -90,4 +95,7 @@ def _key(name: str, table: Any) -> ApiKey:
     expires = table.get("expires")
     if expires is not None and (not isinstance(expires, datetime) or expires.tzinfo is None):
         raise ValueError(f"keys.{name}.expires must be a time with its zone, such as 2030-01-31T00:00:00Z.")
-    return ApiKey(name, bytes.fromhex(digest), lane, most, None if expires is None else expires.timestamp())
+    role = table.get("console")
+    if role is not None and role not in CONSOLE_ROLES:
+        raise ValueError(f"keys.{name}.console must be read or operate.")
+    return ApiKey(name, bytes.fromhex(digest), lane, most, None if expires is None else expires.timestamp(), role)

@@ -34,6 +34,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
 TRACING = ("off", "otlp")
 ON_OFF = ("on", "off")
+CONSOLE = ("auto", "off", "read", "operate")
 
 
 def _setting(default: Any, parser: Callable[[str, str], Any], **limits: Any) -> Any:
@@ -113,6 +114,7 @@ class Settings:
     tracing: str = _choice("off", TRACING)
     keys_file: str | None = _setting(None, parse.text_of)
     allow_anonymous: int = _whole(0, 0, 1)
+    console: str = _choice("auto", CONSOLE)
     tls_cert_file: str | None = _setting(None, parse.text_of)
     tls_key_file: str | None = _setting(None, parse.text_of)
     api_metrics_port: int | None = _whole(None, 0, 65535)

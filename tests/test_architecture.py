@@ -54,7 +54,7 @@ FLOORS = {
         ("bulk/readers/", "http/"),
         ("bulk/",),
         ("bulk/openai/",),
-        ("docs/",),
+        ("console/", "docs/"),
         ("grpc/", "routes/"),
         ("app",),
         ("__main__",),

@@ -19,12 +19,17 @@ NEW_FILE_MODE = 0o644
 """Others may read it: it holds hashes, and a front end may run as another user. Write access would grant API access."""
 
 
-def entry(name: str, key: str) -> str:
-    """Return what a file of keys says of a key."""
-    return f'[keys.{name}]\nsha256 = "{api_keys.digest_of(key.encode()).hex()}"\n'
+def entry(name: str, key: str, console: str | None = None) -> str:
+    """Return what a file of keys says of a key.
+
+    Args:
+        console: its role on the console, one of ``api_keys.CONSOLE_ROLES``; None for none.
+    """
+    role = "" if console is None else f'console = "{console}"\n'
+    return f'[keys.{name}]\nsha256 = "{api_keys.digest_of(key.encode()).hex()}"\n{role}'
 
 
-def add(path: Path, name: str, key: str) -> None:
+def add(path: Path, name: str, key: str, console: str | None = None) -> None:
     """Add a key to the file, or to a new one; replaces the file in one step, and keeps its owner and permissions.
 
     Raises:
@@ -38,7 +43,7 @@ def add(path: Path, name: str, key: str) -> None:
         if name in _names(old):
             raise ValueError(f"{path} has a key for {name} already: take that out first, or choose another name.")
         gap = b"" if not old else b"\n" if old.endswith(b"\n") else b"\n\n"
-        new = old + gap + entry(name, key).encode()
+        new = old + gap + entry(name, key, console).encode()
         try:
             api_keys.parse(new.decode())
         except ValueError as error:

@@ -28,6 +28,7 @@ ACCEPTED = Outcome("accepted", 202)
 MALFORMED = Outcome("malformed", 400)
 CONTEXT_LENGTH_EXCEEDED = Outcome("context_length_exceeded", 400)
 UNAUTHORIZED = Outcome("unauthorized", 401)
+FORBIDDEN = Outcome("forbidden", 403)
 NOT_FOUND = Outcome("not_found", 404)
 UNKNOWN_MODEL = Outcome("unknown_model", 404)
 UNKNOWN_LANE = Outcome("unknown_lane", 404, lasting=False)
@@ -81,6 +82,7 @@ ALL = (
     MALFORMED,
     CONTEXT_LENGTH_EXCEEDED,
     UNAUTHORIZED,
+    FORBIDDEN,
     NOT_FOUND,
     UNKNOWN_MODEL,
     UNKNOWN_LANE,

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import msgpack
 from prometheus_client.registry import CollectorRegistry
@@ -116,7 +116,7 @@ class Api:
         self.app = create_app(settings or Settings(), self.queue, self.registry, commit="abc123", tracing=tracing)
         self._runner = asyncio.Runner()
 
-    def __enter__(self) -> Api:
+    def __enter__(self) -> Self:
         self._runner.run(self.queue.start())
         return self
 

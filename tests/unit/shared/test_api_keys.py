@@ -15,14 +15,15 @@ HASH = digest_of(b"hr_a").hex()
 
 
 def test_a_line_with_everything() -> None:
-    [key] = parse(f'[keys.alice]\nsha256 = "{HASH}"\nmax_in_flight = 3\nexpires = 2030-01-01T00:00:00Z\nlane = "gold"')
+    limits = "max_in_flight = 3\nexpires = 2030-01-01T00:00:00Z"
+    [key] = parse(f'[keys.alice]\nsha256 = "{HASH}"\n{limits}\nlane = "gold"\nconsole = "operate"')
     assert (key.name, key.digest.hex(), key.lane) == ("alice", HASH, "gold")
-    assert (key.max_in_flight, key.expires_s) == (3, 1893456000.0)
+    assert (key.max_in_flight, key.expires_s, key.console) == (3, 1893456000.0, "operate")
 
 
 def test_the_shortest_line_has_no_limits() -> None:
     [key] = parse(f'[keys.a]\nsha256 = "{HASH}"')
-    assert (key.max_in_flight, key.expires_s) == (None, None)
+    assert (key.max_in_flight, key.expires_s, key.console) == (None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,8 @@ def test_the_shortest_line_has_no_limits() -> None:
         ("[keys.a]\nsha256 = '{hash}'\nexpires = 'soon'", "keys.a.expires"),
         ("[keys.a]\nsha256 = '{hash}'\nlane = 'no name'", "keys.a.lane"),
         ("[keys.a]\nsha256 = '{hash}'\nlane = 5", "keys.a.lane"),
+        ("[keys.a]\nsha256 = '{hash}'\nconsole = 'admin'", "keys.a.console"),
+        ("[keys.a]\nsha256 = '{hash}'\nconsole = ['read']", "keys.a.console"),
         ("[keys.a]\nsha256 = '{hash}'\n[keys.b]\nsha256 = '{hash}'", "the same key"),
         ("[keys.a]\nsha256 = {hash}", "not TOML"),
         ("a = " + "[" * 5000, "not TOML"),

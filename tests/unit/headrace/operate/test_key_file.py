@@ -44,10 +44,11 @@ def test_what_is_in_the_file_stays_as_it_is(file: Path) -> None:
     before = f'# ours\r\n[keys.bob]  # a friend\nsha256 = "{"0" * 64}"\nlane = "gold"'  # and no end of the line
     file.write_bytes(before.encode())
     file.chmod(0o640)
-    made = keys_new("alice", "--file", str(file), "--json").json
+    made = keys_new("alice", "--file", str(file), "--console", "read", "--json").json
     assert file.read_bytes().startswith(before.encode())
     assert [key.name for key in parse(file.read_text())] == ["bob", "alice"]
     assert mode_of(file) == 0o640
+    assert [key.console for key in parse(file.read_text())] == [None, "read"]
     assert (made["name"], made["file"], made["sha256"]) == ("alice", str(file), digest_of(made["key"].encode()).hex())
 
 

@@ -21,6 +21,7 @@ lane = "gold"
 [keys."bob"]
 sha256 = "{DIGESTS[1]}"
 expires = 2035-01-31T00:00:00Z
+console = "read"
 
 [keys.carol]   # the last one
 sha256 = "{DIGESTS[2]}"
@@ -39,9 +40,9 @@ def path(tmp_path: Path) -> Path:
 def test_list_shows_no_hash(path: Path) -> None:
     said = headrace(NOBODY, "keys", "list", HEADRACE_KEYS_FILE=str(path))
     assert [line.split() for line in said.out.splitlines()[1:]] == [
-        ["alice", "gold", "-", "-"],
-        ["bob", "default", "-", "2035-01-31T00:00:00Z"],
-        ["carol", "default", "3", "-"],
+        ["alice", "gold", "-", "-", "-"],
+        ["bob", "default", "-", "2035-01-31T00:00:00Z", "read"],
+        ["carol", "default", "3", "-", "-"],
     ]
     listed = headrace(NOBODY, "keys", "list", "--file", str(path), "--json")
     assert [key["name"] for key in listed.json["keys"]] == ["alice", "bob", "carol"]
