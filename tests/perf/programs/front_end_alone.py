@@ -1,4 +1,4 @@
-"""The front end alone: ours, with a queue in this process that answers at once with what a consumer has answered before.
+"""The front end alone: with a queue in this process that answers at once with what a consumer has answered before.
 
 `python -m tests.perf.programs.front_end_alone MODEL CARD_FILE REPLY_FILE` serves on a free port and prints it. Nothing
 that answers requests through this front end, a cache included, can be quicker.

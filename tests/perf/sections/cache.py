@@ -5,7 +5,7 @@ from __future__ import annotations
 import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -60,7 +60,7 @@ def _alone(bench: Bench, stack: Stack, payload: Payload) -> Process:
         urllib.request.Request(f"{stack.predict_url(model)}?id={request_id}", body, headers), timeout=30
     ) as response:
         response.read()
-    client = connect(stack.redis_url)
+    client: Any = connect(stack.redis_url)
     files = (bench.folder / f"{model}.card", bench.folder / f"{model}.reply")
     try:
         files[0].write_bytes(msgspec.json.encode(from_hash(client.hgetall(keys.card(model)))))

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from producer_api.caching.equal_requests import Found
 from producer_api.inference.native import PATH
 from shared.api_keys import digest_of
 from shared.settings import Settings
@@ -145,7 +146,7 @@ def test_those_that_come_at_the_same_time_are_one_inference(kept: Api) -> None:
     async def ask() -> list[Response]:
         tasks = [asyncio.create_task(call(kept.app, "POST", ECHO_PATH, OCTETS, b"same")) for _ in range(8)]
         model = kept.app.express.context.equal_requests.models
-        await until(lambda: "echo" in model() and model()["echo"].counts["joined"] == 7)
+        await until(lambda: "echo" in model() and model()["echo"].counts[Found.JOINED] == 7)
         kept.queue.release()
         return list(await asyncio.gather(*tasks))
 
