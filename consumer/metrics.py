@@ -40,6 +40,7 @@ class ConsumerMetrics:
 
     Attributes:
         is_ready: says whether the model is loaded and serves; asked on other threads.
+        sizes: rows of each batch.
     """
 
     def __init__(self, registry: CollectorRegistry, model: str) -> None:
@@ -75,7 +76,7 @@ class ConsumerMetrics:
         self._queue_wait, self._batch_wait = queue_wait.labels(model), batch_wait.labels(model)
         self._decode, self._inference = stages.labels(model, "decode"), stages.labels(model, "inference")
         self._postprocess, self._commit = stages.labels(model, "postprocess"), stages.labels(model, "commit")
-        self._sizes = sizes.labels(model)
+        self.sizes = sizes.labels(model)
         self._batches = Counter(
             "headrace_batches", "Batches by the reason they closed", ("model", "reason"), registry=registry
         )
@@ -131,7 +132,7 @@ class ConsumerMetrics:
             self._items.labels(self._model, outcome).inc(count)
         if event.reason is not None:
             self._batches.labels(self._model, event.reason.value).inc()
-            self._sizes.observe(event.rows)
+            self.sizes.observe(event.rows)
             self._inference.observe(event.run_s)
             self._postprocess.observe(event.postprocess_s)
             self._commit.observe(event.commit_s)
@@ -179,6 +180,11 @@ class ConsumerMetrics:
     def batching(self, cost: BatchCost, preferred: int) -> None:
         """Export what a batch costs, read at scrape time, and how many rows it should have."""
         self._batching.cost, self._batching.preferred = cost, preferred
+
+    @property
+    def cost(self) -> BatchCost | None:
+        """What a batch costs now; None before the first model."""
+        return self._batching.cost
 
     def generations(self) -> GenerationMetrics:
         """Return the metrics of generations, which are exported from the first call on."""

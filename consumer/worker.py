@@ -31,6 +31,7 @@ from .pipeline.pipeline import Pipeline
 from .pipeline.stored.results import ResultKeeper
 from .queue.interface import StreamDown, StreamGone, WorkStream
 from .queue.shared_bodies import SharedBodies
+from .recent_work import RecentWork
 from .switching.adoption import Adoption
 from .switching.pause import Pause
 from .switching.precision_switch import Switch
@@ -88,6 +89,7 @@ class Worker:
         context = Context(config.model_name, stream, settings, metrics, tracing, self._pause, self._bodies, store=store)
         self._listener = CancellationListener(stream, context.cancellations)
         self._pipeline = Pipeline(config, context, keeper, beat_now, self._wear_out, self._threads.make)
+        self._recent_work = RecentWork(metrics.sizes, lambda: self._pipeline.busy_s)
         halt = self._pipeline.halt
         tuner = Tuner(lambda target: self._threads.make("tuner", target).start(), elsewhere)
         self._switch = Switch(stream, config.precision, halt, beat_now, Preparation(tuner, self._seek).refusal)
@@ -259,13 +261,14 @@ class Worker:
         card = running.card
         token, progress, refusal = self._switch.published
         late_s = self._look_for_answers()
-        recent = self._metrics.generations_lately(time.monotonic())
+        now_s = time.monotonic()
+        recent = self._metrics.generations_lately(now_s)
         state = desired_state.WorkerState(
             pid=str(os.getpid()),
             runtime=card.runtime,
             precision=card.precision,
             preferred="" if card.batch.preferred is None else str(card.batch.preferred),
-            loaded_s=f"{time.monotonic() - self._loaded_at_s:.0f}",
+            loaded_s=f"{now_s - self._loaded_at_s:.0f}",
             device=running.device,
             why=running.parity.reason,
             token=token,
@@ -279,6 +282,7 @@ class Worker:
             slots="" if recent is None else str(recent.slots),
             tokens_per_s="" if recent is None else f"{recent.tokens_per_s:.1f}",
             **self._pipeline.published(),
+            **self._recent_work.published(self._metrics.cost, card.batch.unit, now_s),
         )
         return self._adoption.told_of(card), desired_state.to_hash(state)
 

@@ -19,6 +19,7 @@ from shared.settings import PREFIX, Settings, SettingsError
 from shared.tracing.start import start
 
 from .app import create_app
+from .console.feed.feed import Feed
 from .http import seats, server
 from .later.redis_later import RedisLater
 from .metrics import WebhookMetrics, later_metrics, new_registry, queue_metrics, serve_metrics
@@ -56,7 +57,8 @@ def main(index: int | None) -> None:
     registry = new_registry()
     # The default of the setting promises no model.
     configured = settings.models if PREFIX + "MODELS" in os.environ else ()
-    queue = RedisQueue(settings, queue_metrics(registry), configured)
+    instruments = queue_metrics(registry)
+    queue = RedisQueue(settings, instruments, configured)
     later = RedisLater(settings, queue.catalogue, later_metrics(registry).show)
     try:
         commit = os.environ.get("GIT_COMMIT") or None
@@ -69,6 +71,7 @@ def main(index: int | None) -> None:
             tracing=tracing,
             later=later,
             courier=courier,
+            feed=Feed(settings, instruments.reply_wait),
             store=open_store(settings),
         )
         serve_metrics(settings, registry, number, lambda: is_ready(queue.catalogue(), app.rules))

@@ -23,8 +23,8 @@ from .bulk.openai.files import Files
 from .bulk.openai.service import OpenAIBatches
 from .bulk.openai.terms import dialect_of
 from .bulk.service import Bulk
-from .caching.metrics import CacheMetrics
 from .console.access import Access
+from .console.feed.feed import Feed
 from .docs import openapi
 from .docs.page import render
 from .grpc.start import listener_of
@@ -43,6 +43,7 @@ from .load.in_flight import InFlight
 from .metrics import ApiMetrics, Registry
 from .queue.interface import Queue
 from .routes import batches, events, files, openai_batches, requests, uploads
+from .routes.console import feed as console_feed
 from .routes.console import session
 from .routes.models import Models
 from .routes.open_inference import OpenInferenceService
@@ -98,6 +99,7 @@ def create_app(
     dialects: Dialects = DIALECTS,
     later: LaterRequests | None = None,
     courier: Courier | None = None,
+    feed: Feed | None = None,
     store: Store | None = None,
 ) -> Application:
     """Make the application.
@@ -111,6 +113,7 @@ def create_app(
         dialects: the paths that are asked through the queue, and their codecs.
         later: takes requests that are answered later, started and closed like the queue; None answers them at once.
         courier: delivers webhooks, if the settings have a secret to sign them with.
+        feed: what the console shows, started and closed like the queue; None for no console data.
         store: the result store, closed by the application's lifespan; None for none.
 
     Raises:
@@ -135,7 +138,6 @@ def create_app(
     )
     aside = None if store is None else StoreAside(store)
     context = AppContext(settings, queue, metrics, body_budget, in_flight, later, aside)
-    CacheMetrics(context.equal_requests, registry)
     bulk = Bulk(settings, context, store, dialect_of)
     by_parts = uploads.UploadRoutes(context.large_bodies.uploads, body_budget)
     dialects = {
@@ -166,6 +168,7 @@ def create_app(
         Route(sagemaker.PING, service.ping),
         *([] if settings.health_route is None else [Route(settings.health_route, service.ping)]),
         *session.routes(queue),
+        *([] if feed is None else console_feed.routes(feed, queue)),
     ]
 
     if settings.shares_port:
@@ -181,6 +184,8 @@ def create_app(
         if courier is not None:
             courier.start()
         await bulk.start()
+        if feed is not None:
+            await feed.start(queue.catalogue, metrics.requests.counts, lambda: rules.is_draining)
         works = {} if key_check is None else {"Watching the file of API keys": key_check.watch}
         if aside is not None:
             works["Sweeping the result store"] = aside.sweep
@@ -191,6 +196,8 @@ def create_app(
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            if feed is not None:
+                await feed.close()
             if app.beside is not None:
                 await app.beside.stopped()
             await bulk.close()

@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from shared.metrics.histograms import LATENCY_BUCKETS_S, PAYLOAD_BUCKETS_BYTES, Histogram, Series
 from shared.metrics.server import names_of, serve
+from shared.metrics.waits import Waits
 from shared.settings import Settings, SettingsError
 from shared.wire.messages import VERSION
 from shared.wire.outcomes import ALL, OK
@@ -109,7 +110,7 @@ class QueueMetrics:
 
     Attributes:
         admit_duration: seconds of one call of ``admit``, one value per call.
-        reply_wait: seconds from submitting a request until its reply, one value per request.
+        reply_wait: seconds from submitting a request until its reply, one value per request, by model and lane.
         transport: the part of ``reply_wait`` in s that the consumer's own durations do not account for.
         redis_errors: failed commands and lost connections.
         bodies_resent: requests that went again, with their body, since a consumer did not find it in shared memory.
@@ -119,7 +120,7 @@ class QueueMetrics:
     """
 
     admit_duration: Series
-    reply_wait: Series
+    reply_wait: Waits
     transport: Series
     redis_errors: Counter
     bodies_resent: Counter
@@ -145,7 +146,7 @@ def queue_metrics(registry: Registry) -> QueueMetrics:
 
     return QueueMetrics(
         series("headrace_admit_duration_seconds", "Time of one call that puts the requests of a tick on the stream."),
-        series("headrace_reply_wait_seconds", "Time from submitting a request until its reply."),
+        Waits("headrace_reply_wait_seconds", "Time from submitting a request until its reply.", registry),
         series("headrace_transport_seconds", "Reply wait less the consumer's own durations."),
         Counter("headrace_redis_errors", "Failed Redis commands and lost connections.", registry=registry),
         Counter("headrace_bodies_resent", "Requests sent again with their body.", registry=registry),
@@ -224,6 +225,9 @@ class Tally(Collector):
 
     Args:
         expected: asked at each scrape for the labels of series that are shown at 0 before anything is counted.
+
+    Attributes:
+        counts: by the values of the labels; what a key has behind them is added up when it is exported.
     """
 
     def __init__(
@@ -241,8 +245,9 @@ class Tally(Collector):
     def collect(self) -> Iterator[CounterMetricFamily]:
         """Yield the family, as a registry asks for it."""
         family = CounterMetricFamily(self._name, self._help, labels=self._labels)
-        counts = dict.fromkeys(self._expected(), 0)
-        counts.update(list(self.counts.items()))  # a list first: requests are counted meanwhile
+        counts, width = dict.fromkeys(self._expected(), 0), len(self._labels)
+        for values, count in list(self.counts.items()):  # a list first: requests are counted meanwhile
+            counts[values[:width]] = counts.get(values[:width], 0) + count
         for values, count in counts.items():
             family.add_metric(values, count)
         yield family
@@ -261,7 +266,7 @@ class ApiMetrics:
             of it are served.
 
     Attributes:
-        requests: predict requests by model and outcome.
+        requests: predict requests by model, outcome and, for the console, lane.
         streams: answers that are sent as they are made.
         received, sent: payload sizes in bytes of predict requests and their answers.
     """

@@ -44,7 +44,7 @@ FLOORS = {
         ("auth", "background", "load/", "net/", "stream_metrics"),
         ("store/",),
         ("metrics", "queue/", "webhooks/"),
-        ("caching/", "later/", "streaming/"),
+        ("console/feed/", "later/", "streaming/"),
         ("parsing/",),
         ("inference/",),
         ("inference/exchanges/", "inference/open_inference/"),
@@ -71,7 +71,7 @@ FLOORS = {
             "queue/",
         ),
         ("config", "events", "generation_metrics", "heartbeat", "runtimes/"),
-        ("metrics", "models/", "runtimes/pytorch/"),
+        ("metrics", "models/", "recent_work", "runtimes/pytorch/"),
         (
             "generation/openvino_genai/",
             "generation/slots/",
@@ -158,7 +158,6 @@ HOMES = {
     "starlette": ("producer_api/",),
     "uvicorn": ("producer_api/",),
     "httptools": ("producer_api/", "loadgen/"),
-    "blake3": ("producer_api/caching/key.py",),
     "httpx2": ("headrace/client/transport.py",),
     "torch": (
         "consumer/generation/slots/",
@@ -198,7 +197,6 @@ HOMES = {
         "consumer/metrics.py",
         "consumer/generation_metrics.py",
         "producer_api/stream_metrics.py",
-        "producer_api/caching/metrics.py",
     ),
     "opentelemetry": ("shared/tracing/otlp.py",),
     "grpc": ("producer_api/grpc/",),

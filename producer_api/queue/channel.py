@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from producer_api.load.lane_account import LaneAccount
 from producer_api.load.wait_estimate import Backlog, Service
@@ -72,6 +73,7 @@ class Channel:
 
     Args:
         instance: name of this process; its replies go to the reply stream of that name.
+        waits: histogram series of the time until the replies of this lane, in seconds.
 
     Attributes:
         backlog: how long the lane is, and how quickly it is worked off.
@@ -84,9 +86,10 @@ class Channel:
         model: str,
         instance: str,
         instruments: Instruments,
+        waits: Any,
         lane: str = keys.DEFAULT_LANE,
     ) -> None:
-        self._settings, self._instance, self._instruments = settings, instance, instruments
+        self._settings, self._instance, self._instruments, self.waits = settings, instance, instruments, waits
         self.backlog = Backlog()
         self._request_tokens = 0.0
         self._pending_replies = PendingReplies(asyncio.get_running_loop())

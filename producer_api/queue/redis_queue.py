@@ -50,7 +50,7 @@ class QueueInstruments(Instruments, Protocol):
 
     @property
     def reply_wait(self) -> Any:
-        """Histogram series: seconds from submitting to the reply."""
+        """Histogram of seconds from submitting to the reply; ``of(model, lane)`` is a series of it."""
 
     @property
     def transport(self) -> Any:
@@ -194,7 +194,8 @@ class RedisQueue:
     def _channel(self, state: ModelState, lane: str) -> Channel:
         channel = self._channels.get((state.name, lane))
         if channel is None:
-            channel = Channel(self._client, self._settings, state.name, self._instance, self._instruments, lane)
+            waits = self._instruments.reply_wait.of(state.name, lane)
+            channel = Channel(self._client, self._settings, state.name, self._instance, self._instruments, waits, lane)
             channel.set_limit(state.lanes.get(lane))
             channel.set_bytes(state.bytes.get(lane), state.lengths.get(lane, 0))
             channel.start()
@@ -221,7 +222,7 @@ class RedisQueue:
         channel, service = self._channel(state, lane), state.service
         if service is not None and service.unit_rate:
             service = channel.service_for(service)
-        backlog = channel.backlog
+        backlog, waits = channel.backlog, channel.waits
         begun_s, ahead = time.perf_counter(), backlog.length
         backlog.service = service
         if service is not None and ahead >= service.wave:
@@ -230,7 +231,7 @@ class RedisQueue:
 
         def ended(result: bytes | RequestError) -> None:
             waited_s = time.perf_counter() - begun_s
-            end = result if isinstance(result, RequestError) else self._answer(request, result, waited_s)
+            end = result if isinstance(result, RequestError) else self._answer(request, result, waited_s, waits)
             if service is not None and id_is_generated and not run_ms:  # others may join a wait that began before
                 if not isinstance(end, RequestError):
                     if end.reply.fault is None:  # bad input has no turn to wait for
@@ -276,7 +277,7 @@ class RedisQueue:
         def ended(result: bytes | RequestError) -> None:
             place.leave()
             if not isinstance(result, RequestError):
-                done(self._answer(request, result, time.perf_counter() - begun_s))
+                done(self._answer(request, result, time.perf_counter() - begun_s, channel.waits))
                 return
             if result.outcome is UNKNOWN_OUTCOME:  # where no consumer has come, nothing else would remove it
                 wait.withdraw()
@@ -349,7 +350,7 @@ class RedisQueue:
             check_lane(state, lane)
         return state.name
 
-    def _answer(self, request: Request, message: bytes, waited_s: float) -> Answer | RequestError:
+    def _answer(self, request: Request, message: bytes, waited_s: float, waits: Any) -> Answer | RequestError:
         try:
             reply = decode_reply(message)
             timing = reply.timing
@@ -359,9 +360,9 @@ class RedisQueue:
             return RequestError(INTERNAL, "The reply cannot be read.", request_id=request.id)
         trace = None if request.traceparent is None else sampled_trace_id(request.traceparent)
         if trace is None:
-            self._instruments.reply_wait.observe(waited_s)
+            waits.observe(waited_s)
             self._instruments.transport.observe(waited_s - ran_s)
         else:
-            self._instruments.reply_wait.observe_traced(waited_s, trace, time.time())
+            waits.observe_traced(waited_s, trace, time.time())
             self._instruments.transport.observe_traced(waited_s - ran_s, trace, time.time())
         return Answer(reply, len(message) <= SHORT_BYTES)

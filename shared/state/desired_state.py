@@ -30,6 +30,8 @@ BODIES = "bodies"
 VERSION = "version"
 RUNNING, SLOTS, TOKENS_PER_S = "running", "slots", "tokens_per_s"
 FULL_TOKENS_PER_S, ANSWER_TOKENS = "full_tokens_per_s", "answer_tokens"
+HOST, BUSY, BATCH = "host", "busy", "batch"
+FIXED_MS, PER_ROW_MS, UNIT = "fixed_ms", "per_row_ms", "unit"
 """Fields of a consumer's own hash: see :class:`WorkerState`."""
 
 
@@ -102,6 +104,11 @@ class WorkerState(msgspec.Struct, frozen=True):
         full_tokens_per_s: tokens of prompts and answers that it gets done in a second while every slot is taken; empty
             until that was measured.
         answer_tokens: how many it generates for a request on average; empty until one has ended.
+        host: name of its machine.
+        busy: share of the last ten seconds or so in which the device ran batches, 0 to 1.
+        batch: mean rows of the batches of that time; empty where none ran.
+        fixed_ms, per_row_ms: what a batch costs as it is fitted now, and what each ``unit`` adds to it; else empty.
+        unit: what the cost grows with: ``row``, or what the model counts, such as ``token``.
     """
 
     pid: str = ""
@@ -123,6 +130,12 @@ class WorkerState(msgspec.Struct, frozen=True):
     tokens_per_s: str = ""
     full_tokens_per_s: str = ""
     answer_tokens: str = ""
+    host: str = ""
+    busy: str = ""
+    batch: str = ""
+    fixed_ms: str = ""
+    per_row_ms: str = ""
+    unit: str = ""
 
 
 def to_hash(state: WorkerState) -> dict[str, str]:

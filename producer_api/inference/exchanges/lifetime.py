@@ -43,7 +43,6 @@ class Lifetime:
     """
 
     __slots__ = (
-        "_cache_status",
         "_card",
         "_catalogue",
         "_client",
@@ -65,7 +64,6 @@ class Lifetime:
         "started_s",
     )
 
-    _cache_status: bytes
     _card: Card | None
     _client: Client | None
     _give_up: GiveUp | None
@@ -80,7 +78,7 @@ class Lifetime:
         self._context, self.head, self._span = context, head, span
         self._catalogue = context.queue.catalogue()
         self.model, self.request_id = head.model, context.ids.next()
-        self.outcome, self._held_s, self._cache_status = INTERNAL, 0.0, b""
+        self.outcome, self._held_s = INTERNAL, 0.0
         self._client = self._media_type = self._give_up = self._task = self._card = self._stream = None
         self._has_place = self.closed = False
 
@@ -175,4 +173,4 @@ class Lifetime:
         if self._client is not None:
             self._client.leave()
         known = self.model if self.model in self._catalogue.models else UNKNOWN
-        self._context.metrics.requests.counts[known, self.outcome.code] += 1
+        self._context.metrics.requests.counts[known, self.outcome.code, self.head.lane] += 1

@@ -234,7 +234,7 @@ def test_whatever_the_queue_does_there_is_one_answer(
     assert b"a bug in the queue" not in response.body
     assert not response.is_last
     assert context.in_flight.count == 0
-    assert context.metrics.requests.counts == {("echo", outcome): 1}
+    assert context.metrics.requests.counts == {("echo", outcome, "default"): 1}
 
 
 def test_the_log_names_the_request_that_failed(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,1 @@
+"""What the console shows: how models, workers and lanes stand now, for whoever listens."""
