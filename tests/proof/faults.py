@@ -16,16 +16,36 @@ _STOPPED_S: Final = 0.25
 _RUNNING_S: Final = 0.25
 
 
-class _Upstream(asyncio.Protocol):
-    """The proxy's side towards the service: hands answers on after a while, in order."""
+class _Side(asyncio.Protocol):
+    """One side of the proxy.
 
-    def __init__(self, client: asyncio.Transport, delay_s: float, loop: asyncio.AbstractEventLoop) -> None:
-        self._client, self._delay_s, self._loop = client, delay_s, loop
+    Args:
+        opened: every open connection is in it.
+    """
+
+    def __init__(self, opened: set[asyncio.Transport]) -> None:
+        self._opened = opened
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self._opened.add(self.transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._opened.discard(self.transport)
+
+
+class _Upstream(_Side):
+    """The side towards the service: hands answers on after a while, in order."""
+
+    def __init__(self, opened: set[asyncio.Transport], client: asyncio.Transport, delay_s: float) -> None:
+        super().__init__(opened)
+        self._client, self._delay_s, self._loop = client, delay_s, asyncio.get_running_loop()
 
     def data_received(self, data: bytes) -> None:
         self._loop.call_later(self._delay_s, self._hand_on, data)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
         self._loop.call_later(self._delay_s, self._client.close)
 
     def _hand_on(self, data: bytes) -> None:
@@ -33,28 +53,32 @@ class _Upstream(asyncio.Protocol):
             self._client.write(data)
 
 
-class _Downstream(asyncio.Protocol):
-    """The proxy's side towards the client: hands requests on at once."""
+class _Downstream(_Side):
+    """The side towards the client: hands requests on at once."""
 
-    def __init__(self, address: tuple[str, int], delay_s: float, loop: asyncio.AbstractEventLoop) -> None:
-        self._address, self._delay_s, self._loop = address, delay_s, loop
+    def __init__(self, opened: set[asyncio.Transport], address: tuple[str, int], delay_s: float) -> None:
+        super().__init__(opened)
+        self._address, self._delay_s = address, delay_s
         self._early: list[bytes] = []
         self._upstream: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._client = cast(asyncio.Transport, transport)
-        self._task = self._loop.create_task(self._connect())
+        super().connection_made(transport)
+        self._task = asyncio.get_running_loop().create_task(self._connect())
 
     async def _connect(self) -> None:
         try:
-            upstream, _ = await self._loop.create_connection(
-                lambda: _Upstream(self._client, self._delay_s, self._loop), *self._address
+            upstream, _ = await asyncio.get_running_loop().create_connection(
+                lambda: _Upstream(self._opened, self.transport, self._delay_s), *self._address
             )
         except OSError:
-            self._client.close()
+            self.transport.close()
             return
         self._upstream = upstream
-        upstream.write(b"".join(self._early))
+        if self.transport.is_closing():
+            upstream.close()
+        else:
+            upstream.write(b"".join(self._early))
 
     def data_received(self, data: bytes) -> None:
         if self._upstream is None:
@@ -63,26 +87,39 @@ class _Downstream(asyncio.Protocol):
             self._upstream.write(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
         if self._upstream is not None:
             self._upstream.close()
+
+
+async def _shut(listener: asyncio.Server, opened: set[asyncio.Transport]) -> None:
+    """Leave nothing open: a forgotten transport is told of whenever Python collects its garbage."""
+    # What was just accepted cannot be attached to a closed server, and stays open; so the server is closed last.
+    asyncio.get_running_loop().remove_reader(listener.sockets[0].fileno())
+    while connecting := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.gather(*connecting, return_exceptions=True)
+    for transport in opened:
+        transport.abort()
+    await asyncio.sleep(0)  # which closes them
+    listener.close()
 
 
 @contextmanager
 def delaying_proxy(address: tuple[str, int], delay_s: float) -> Iterator[str]:
     """Serve on a free port what `address` serves, each answer later by `delay_s`; gives the proxy's address."""
     loop = asyncio.new_event_loop()
+    opened: set[asyncio.Transport] = set()
     listener = loop.run_until_complete(
-        loop.create_server(lambda: _Downstream(address, delay_s, loop), "127.0.0.1", 0, backlog=512)
+        loop.create_server(lambda: _Downstream(opened, address, delay_s), "127.0.0.1", 0, backlog=512)
     )
     thread = threading.Thread(target=loop.run_forever, name="delaying-proxy", daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     finally:
-        loop.call_soon_threadsafe(listener.close)
+        asyncio.run_coroutine_threadsafe(_shut(listener, opened), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
-        loop.run_until_complete(asyncio.sleep(0))
         loop.close()
 
 
