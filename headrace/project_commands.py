@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -34,10 +34,8 @@ def new(place: Path) -> None:
     for path in written:
         click.echo(f"  {path}")
     click.echo("Test it, serve it, ask it:")
-    click.echo(f"  cd {shlex.quote(str(place))}")
-    click.echo("  python -m pytest")
-    click.echo(f"  {command.command_of(place.name)}")
-    click.echo(f"  {command.predict_of(place.name)}     (in a second terminal)")
+    for step in command.steps_of(place, find_spec("pytest") is not None):
+        click.echo(f"  {step}")
 
 
 @click.group()

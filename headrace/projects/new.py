@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Final
 
@@ -74,8 +75,9 @@ def test_an_empty_text_is_answered_too(model: {klass}) -> None:
 
 README: Final = """# {name}
 
-Run the tests:
+Install pytest, once, and run the tests:
 
+    {install}
     python -m pytest
 
 Serve the model, from this folder:
@@ -89,6 +91,9 @@ In a second terminal:
 `model.py` is yours to change: `load` gets the weights, `compute` takes the inputs of a whole batch. For pictures
 derive from `ImageModel`, for numbers from `TensorModel`.
 """
+
+
+INSTALL: Final = "python -m pip install pytest"
 
 
 class ProjectError(Exception):
@@ -111,9 +116,22 @@ def predict_of(name: str) -> str:
     return f"echo 'Thanks, great work!' | {COMMAND} predict {name} -"
 
 
+def steps_of(place: Path, has_pytest: bool) -> list[str]:
+    """Return what to type next, a command a line. Pure.
+
+    Args:
+        place: the folder of the project, which gives it its name.
+        has_pytest: pytest can be imported; no extra of Headrace brings it.
+    """
+    install = [] if has_pytest else [INSTALL]
+    test = [f"cd {shlex.quote(str(place))}", *install, "python -m pytest"]
+    return [*test, command_of(place.name), f"{predict_of(place.name)}     (in a second terminal)"]
+
+
 def files_of(name: str) -> dict[str, str]:
     """Return the files of a project. Pure."""
-    filled = {"name": name, "klass": class_name(name), "command": command_of(name), "predict": predict_of(name)}
+    commands = {"command": command_of(name), "predict": predict_of(name), "install": INSTALL}
+    filled = {"name": name, "klass": class_name(name), **commands}
     return {
         "model.py": MODEL.format(**filled),
         "test_model.py": TEST.format(**filled),

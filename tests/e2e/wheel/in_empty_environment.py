@@ -72,6 +72,16 @@ class Environment:
         done = subprocess.run(command, cwd=self.work, env=self.environment, check=True, stdout=subprocess.PIPE)
         return done.stdout.decode()
 
+    def new_project(self) -> str:
+        """Write a project, and type the steps that are printed, up to the one that serves it; what they say."""
+        _, _, steps = self.run("headrace", "new", "my-model").partition("ask it:\n")
+        before, serves, _ = steps.partition("  headrace up")
+        assert serves, steps
+        path = f"{self.bin}{os.pathsep}{os.environ['PATH']}"
+        environment = {**self.environment, "PYTHONWARNINGS": "", "PATH": path}
+        done = subprocess.run(["sh", "-ec", before], cwd=self.work, env=environment, check=True, stdout=subprocess.PIPE)
+        return done.stdout.decode()
+
     def serve(self, model: str, body: bytes | None, *arguments: str) -> Any:
         """Start a stack, send it one request, stop it; without a body, the photograph that it names itself."""
         settings = {"HEADRACE_TUNE": "off", "HEADRACE_CONSUMERS": "1"}
@@ -149,6 +159,9 @@ def check(dist: Path, folder: Path, constraints: Path | None, photograph: bool) 
     answer = found.serve("lengths", b"twelve bytes", "--model", "my_model.py:Lengths")
     assert answer["outputs"][0]["data"] == [12.0], answer
     print("A model of one's own answered.")
+    said = found.new_project()
+    assert "3 passed" in said, said
+    print("The tests of a new project pass.")
     if photograph:
         if index := os.environ.get("TORCH_INDEX_URL"):
             found.install("--index-url", index, "torch", "torchvision")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.projects.new import ProjectError, class_name, write
+from headrace.projects.new import INSTALL, ProjectError, class_name, steps_of, write
 from tests.children import clean_environment
 from tests.unit.headrace.operators import headrace
 
@@ -26,6 +26,7 @@ def test_its_tests_pass_at_once(tmp_path: Path) -> None:
     said = headrace(NOBODY, "new", str(tmp_path / "my-model"))
     assert said.code == 0, said.err
     assert "up --model my-model=model.py:MyModel" in said.out
+    assert INSTALL not in said.out  # it runs these tests
     assert sorted(path.name for path in (tmp_path / "my-model").iterdir()) == ["README.md", "model.py", "test_model.py"]
     tests = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"],
@@ -37,6 +38,13 @@ def test_its_tests_pass_at_once(tmp_path: Path) -> None:
     )
     assert tests.returncode == 0, tests.stdout
     assert "3 passed" in tests.stdout
+
+
+def test_where_pytest_is_missing_the_steps_install_it_before_they_run_it() -> None:
+    place = Path("some where/my-model")
+    change, install, test, *rest = steps_of(place, has_pytest=False)
+    assert (change, install, test) == ("cd 'some where/my-model'", "python -m pip install pytest", "python -m pytest")
+    assert steps_of(place, has_pytest=True) == [change, test, *rest]
 
 
 def test_what_is_there_stays(tmp_path: Path) -> None:
