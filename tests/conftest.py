@@ -9,6 +9,7 @@ import secrets
 import warnings
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +26,23 @@ REDIS_IMAGE = "redis:7-bookworm"
 _servers: set[str] = set()
 _tests: dict[str, str] = {}
 """Which test a model's name was made for."""
+
+
+class Folder(pytest.Package):
+    """A folder of tests without ``__init__.py``.
+
+    For pytest only a package ends fixtures of scope ``package``: without this, the servers of each folder would stay
+    up to the end of the session.
+    """
+
+    def setup(self) -> None:
+        """Import no ``__init__.py``."""
+
+
+def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector:
+    """Make every folder of tests a package."""
+    folder: Folder = Folder.from_parent(parent, path=path)
+    return folder
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -40,7 +40,7 @@ family = "echo"
 Served = tuple[Stack, Process]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def served(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A front end, and a consumer of each model; the first of these."""
     models = tmp_path_factory.mktemp("client") / "models.toml"
@@ -55,26 +55,26 @@ def served(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield running, consumers[0]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(served: Served) -> Stack:
     """The stack."""
     return served[0]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def moods(served: Served) -> Process:
     """The consumer of client-moods."""
     return served[1]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def client(stack: Stack) -> Iterator[Client]:
     """A client of it."""
     with Client(stack.url) as made:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stream(stack: Stack, valkey_url: str) -> Iterator[Stream]:
     """The same models without the front end."""
     with Stream(valkey_url) as made:

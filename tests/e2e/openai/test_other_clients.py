@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
+from importlib import import_module
 from typing import Any
 
 import openai
@@ -14,12 +15,12 @@ from tests.e2e.openai.test_embeddings import expected
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
-with warnings.catch_warnings():  # they import what is deprecated
-    warnings.simplefilter("ignore")
-    from langchain_openai import ChatOpenAI, OpenAIEmbeddings
-    from llama_index.core.llms import ChatMessage
-    from llama_index.embeddings.openai import OpenAIEmbedding
-    from llama_index.llms.openai import OpenAI as LlamaOpenAI
+
+def quietly(module: str) -> Any:
+    """Import what imports what is deprecated; only here, since it takes seconds that no other test should wait for."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return import_module(module)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def base(place: Place) -> dict[str, Any]:
 def test_langchain_embeds_a_thousand_texts_in_one_request(place: Place, base: dict[str, Any]) -> None:
     texts = [f"word {n}" for n in range(1000)]
     # Otherwise it sends tokens of OpenAI's tokenizer, which it fetches from the network.
-    model = OpenAIEmbeddings(model=place.letters, check_embedding_ctx_length=False, **base)
+    model = quietly("langchain_openai").OpenAIEmbeddings(model=place.letters, check_embedding_ctx_length=False, **base)
     found = model.embed_documents(texts)
     assert len(found) == 1000
     assert found[7] == pytest.approx(expected("word 7"), abs=1e-6)
@@ -39,7 +40,7 @@ def test_langchain_embeds_a_thousand_texts_in_one_request(place: Place, base: di
 
 
 def test_langchain_chats(place: Place, base: dict[str, Any]) -> None:
-    model = ChatOpenAI(model=place.writer, temperature=0, **{**base, "max_tokens": 6})
+    model = quietly("langchain_openai").ChatOpenAI(model=place.writer, temperature=0, **{**base, "max_tokens": 6})
     done = model.invoke([("system", "Repeat."), ("user", "again ")])
     assert (done.content, done.response_metadata["finish_reason"]) == ("again ", "length")
     assert done.usage_metadata is not None and done.usage_metadata["output_tokens"] == 6
@@ -48,13 +49,14 @@ def test_langchain_chats(place: Place, base: dict[str, Any]) -> None:
 
 def test_llama_index(place: Place, base: dict[str, Any]) -> None:
     where = {"api_base": base["base_url"], "api_key": "none"}
-    model = OpenAIEmbedding(model_name=place.letters, **where)
+    model = quietly("llama_index.embeddings.openai").OpenAIEmbedding(model_name=place.letters, **where)
     assert model.get_text_embedding("a cat") == pytest.approx(expected("a cat"), abs=1e-6)
     assert len(model.get_text_embedding_batch(["a", "b", "c"])) == 3
-    writer = LlamaOpenAI(model=place.writer, temperature=0, max_tokens=6, **where)
+    writer = quietly("llama_index.llms.openai").OpenAI(model=place.writer, temperature=0, max_tokens=6, **where)
     writer = _with_context(writer)
-    assert writer.chat([ChatMessage(role="user", content="again ")]).message.content == "again "
-    parts = list(writer.stream_chat([ChatMessage(role="user", content="again ")]))
+    message = quietly("llama_index.core.llms").ChatMessage(role="user", content="again ")
+    assert writer.chat([message]).message.content == "again "
+    parts = list(writer.stream_chat([message]))
     assert parts[-1].message.content == "again " and len(parts) > 1
 
 

@@ -12,7 +12,7 @@ from tests.children import ROOT
 from .building import Installed, build
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel of this checkout, or the one in the folder that HEADRACE_TEST_WHEEL names."""
     if folder := os.environ.get("HEADRACE_TEST_WHEEL"):
@@ -21,7 +21,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("wheel"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def installed(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Installed:
     """Where the wheel is installed beside packages of others that have the names of our folders."""
     found = Installed(tmp_path_factory.mktemp("environment") / "venv", wheel)
