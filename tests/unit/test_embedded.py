@@ -147,3 +147,10 @@ def test_a_server_on_the_path_is_taken_when_the_package_has_none(
     stand_in.unlink()
     with pytest.raises(SettingsError, match="set HEADRACE_REDIS_URL"):
         embedded.find_server()
+
+
+def test_a_folder_of_tests_ends_what_its_conftest_began(request: pytest.FixtureRequest) -> None:
+    """For pytest it is a package; without that, a server of this scope would stay up to the end of the session."""
+    folder = request.node.getparent(pytest.Package)
+    assert isinstance(folder, pytest.Package)
+    assert folder.path == Path(__file__).parent
