@@ -13,6 +13,7 @@ from shared.model_config import ModelConfig, load, pick
 from shared.names import host_name
 from shared.own_models import parse
 from shared.settings import DEFAULT_WINDOW_MS, Settings, SettingsError, check_window
+from shared.state.cards import CacheSettings
 
 from .batching.buckets import buckets
 
@@ -31,6 +32,7 @@ class ConsumerConfig:
     policy: str
     metrics_port: int
     index: int = 0
+    cache: CacheSettings | None = None
 
     @property
     def place(self) -> str:
@@ -56,6 +58,13 @@ def batching(settings: Settings, model: ModelConfig) -> tuple[str, float]:
     window_ms = model.window_ms if settings.window_ms is None else settings.window_ms
     policy = settings.batch_policy or model.batch_policy or ("adaptive" if window_ms is None else "window")
     return policy, DEFAULT_WINDOW_MS if window_ms is None else window_ms
+
+
+def caching(settings: Settings, model: ModelConfig) -> CacheSettings | None:
+    """Work out what front ends may keep of the model's answers; None for nothing."""
+    ttl_s = model.cache_s if settings.cache_s is None else settings.cache_s
+    limit_mb = settings.cache_mb or model.cache_mb
+    return CacheSettings(ttl_s, limit_mb << 20, settings.cache_scope or model.cache_scope) if ttl_s else None
 
 
 def _named(settings: Settings, text: str) -> tuple[str, ModelConfig]:
@@ -110,4 +119,5 @@ def resolve(settings: Settings, model: str, index: int) -> ConsumerConfig:
         policy=policy,
         metrics_port=port,
         index=index,
+        cache=caching(settings, table),
     )

@@ -23,6 +23,7 @@ from .bulk.openai.files import Files
 from .bulk.openai.service import OpenAIBatches
 from .bulk.openai.terms import dialect_of
 from .bulk.service import Bulk
+from .caching.metrics import CacheMetrics
 from .console.access import Access
 from .console.feed.feed import Feed
 from .docs import openapi
@@ -138,6 +139,7 @@ def create_app(
     )
     aside = None if store is None else StoreAside(store)
     context = AppContext(settings, queue, metrics, body_budget, in_flight, later, aside)
+    CacheMetrics(context.equal_requests, registry)
     bulk = Bulk(settings, context, store, dialect_of)
     by_parts = uploads.UploadRoutes(context.large_bodies.uploads, body_budget)
     dialects = {

@@ -14,7 +14,7 @@ from .families import FAMILIES, Family, added_by, known
 from .files import FileRefused
 from .modules import ROOT
 from .names import is_name
-from .settings import MAX_BATCH_CEILING, MOST_CONSUMERS, POLICIES, PRECISIONS, RUNTIMES, SettingsError
+from .settings import CACHE_SCOPES, MAX_BATCH_CEILING, MOST_CONSUMERS, POLICIES, PRECISIONS, RUNTIMES, SettingsError
 
 USUAL_FILE = "models.toml"
 
@@ -61,6 +61,8 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             or for family ``onnx`` an ONNX file); for family ``text`` a folder or ``package:NAME``.
         entry: ``package.module:factory`` for family ``python``.
         precision, runtime, max_batch, window_ms, batch_policy, buckets: defaults that the environment overrides.
+        cache_s, cache_mb, cache_scope: for how long front ends keep answers, how much of them each keeps, and whether
+            an answer is for the API key that asked for it or for all; 0 s keeps nothing. The environment overrides.
         consumers: processes that serve it under `headrace up`; 0 leaves that to the machine.
         labels: ``imagenet-1k``, or the path of a text file with one label a line.
         samples: a folder of pictures of the kind that clients send, for comparing precisions at start-up;
@@ -81,6 +83,9 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batch_policy: str | None = None
     buckets: Annotated[tuple[Size, ...], msgspec.Meta(min_length=1)] | None = None
     consumers: Annotated[int, msgspec.Meta(ge=0, le=MOST_CONSUMERS)] = 0
+    cache_s: Annotated[float, msgspec.Meta(ge=0, le=604_800)] = 0
+    cache_mb: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)] = 64
+    cache_scope: str = CACHE_SCOPES[0]
     preprocessing: Preprocessing | None = None
     labels: str | None = None
     samples: str | None = None
@@ -94,6 +99,7 @@ def _check(name: str, config: ModelConfig) -> None:
         ("precision", config.precision, PRECISIONS),
         ("runtime", config.runtime, RUNTIMES),
         ("batch_policy", config.batch_policy or POLICIES[0], POLICIES),
+        ("cache_scope", config.cache_scope, CACHE_SCOPES),
     ):
         if value not in allowed:
             raise SettingsError(f"{where}.{key} must be one of {', '.join(allowed)}, not {value!r}.")

@@ -35,6 +35,7 @@ LOG_FORMATS = ("text", "json")
 TRACING = ("off", "otlp")
 ON_OFF = ("on", "off")
 CONSOLE = ("auto", "off", "read", "operate")
+CACHE_SCOPES = ("key", "all")
 
 
 def _setting(default: Any, parser: Callable[[str, str], Any], **limits: Any) -> Any:
@@ -91,6 +92,9 @@ class Settings:
     longest_decode_ms: int = _whole(0, 0, 3_600_000)
     default_timeout_ms: int = _whole(10_000, 1, LONGEST_TIMEOUT_MS)
     max_timeout_ms: int = _whole(60_000, 1, LONGEST_TIMEOUT_MS)
+    cache_s: float | None = _number(None, 0, 604_800)
+    cache_mb: int | None = _whole(None, 1, 1 << 20)
+    cache_scope: str | None = _choice(None, CACHE_SCOPES)
     later_timeout_ms: int = _whole(86_400_000, 1, LONGEST_MS)
     keep_ms: int = _whole(3_600_000, 1_000, LONGEST_MS)
     kept_bytes: int = _whole(0, 0, 1 << 50)

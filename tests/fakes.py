@@ -154,6 +154,10 @@ class InMemoryQueue:
         """Say how many workers live."""
         self._lanes[model].workers = workers
 
+    def set_card(self, model: str, model_card: Card) -> None:
+        """Show another card; what waits goes on."""
+        self._lanes[model].card = model_card
+
     def set_cold(self, model: str, cold: ColdStart | None) -> None:
         """Say when a model that nobody serves will be; requests wait for it."""
         self._cold[model] = cold

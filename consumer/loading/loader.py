@@ -104,6 +104,7 @@ class Loader:
             dimensions=description.dimensions,
             pooling=description.pooling,
             normalize=description.normalize,
+            cache=config.cache,
         )
         adoptable = loaded.network.adoptable if loaded.network else None
         return Running(card, loaded.parity, loaded.device, calibration, adoptable)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 from msgspec import Struct
 
 from producer_api.auth import Client
+from producer_api.caching.freshness import ANY, Freshness, freshness_of
 from producer_api.later.preferences import KEEP, PREFER, WEBHOOK, Later, later_of
 from producer_api.parsing.steps import Steps
 from producer_api.store.reference import Reference
@@ -47,6 +48,7 @@ class Head(Struct, frozen=True):
         extra_lines: header lines that every answer to it carries, as they are sent.
         later: what it asks for if it is to be answered later; None if at once.
         wants_events: Accept names server-sent events.
+        freshness: which answers of a cache it takes.
     """
 
     route: str
@@ -66,6 +68,7 @@ class Head(Struct, frozen=True):
     extra_lines: bytes
     later: Later | None = None
     wants_events: bool = False
+    freshness: Freshness = ANY
 
 
 def head_of(
@@ -105,6 +108,7 @@ def head_of(
         extra_lines,
         later,
         wants_events(accept),
+        freshness_of(headers.get(b"cache-control")),
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
+from producer_api.caching.equal_requests import EqualRequests
 from producer_api.later.interface import LaterRequests
 from producer_api.load.body_budget import BodyBudget
 from producer_api.load.in_flight import InFlight
@@ -40,6 +43,7 @@ class AppContext:
         stored_replies: reads replies that lie in the result store.
         hooks: reads what their headers say of webhooks.
         large_bodies: bodies that lie there, or are fetched.
+        equal_requests: answers requests of models with a cache.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class AppContext:
         self.later, self.keep_ms = later, settings.keep_ms
         self.later_limits = self.limits if later is None else Limits(settings.later_timeout_ms, LONGEST_MS, most_bytes)
         self.hooks = Hooks.of(settings)
+        self.equal_requests = EqualRequests(queue, monotonic)
         self.max_body_bytes = settings.max_body_bytes
 
     def most_inflated_bytes(self, size_bytes: int) -> int:

@@ -154,10 +154,12 @@ class Answer(msgspec.Struct, frozen=True):
     Attributes:
         reply: what the consumer said; ``reply.fault`` is set when it said no.
         is_short: the whole reply is so short that encoding it takes no time worth mentioning.
+        cache_status: what the header ``Cache-Status`` is to say; empty where there is no cache.
     """
 
     reply: Reply
     is_short: bool = False
+    cache_status: bytes = b""
 
 
 class Parts(Protocol):

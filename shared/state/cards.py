@@ -92,6 +92,20 @@ class BatchSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     per_unit_ms: float | None = None
 
 
+class CacheSettings(msgspec.Struct, frozen=True):
+    """What front ends may keep of a model's answers.
+
+    Attributes:
+        ttl_s: for how long, in s.
+        limit_bytes: how much of them each front end keeps.
+        scope: ``key`` if an answer is only for the API key that asked for it, ``all`` if it is for everybody.
+    """
+
+    ttl_s: float
+    limit_bytes: int
+    scope: str = "key"
+
+
 class Example(msgspec.Struct, frozen=True, omit_defaults=True):
     """A request that a model answered before it reported ready, as a client may send it over HTTP.
 
@@ -156,6 +170,7 @@ class Card(msgspec.Struct, frozen=True):
         dimensions: numbers of a vector, of a model that makes vectors of texts; else None.
         pooling: how it makes them of the vectors of tokens: ``mean``, ``cls`` or ``last``; else empty.
         normalize: whether they all have the length 1; None for other models.
+        cache: what front ends may keep of its answers; None for nothing.
     """
 
     name: str
@@ -179,6 +194,7 @@ class Card(msgspec.Struct, frozen=True):
     dimensions: int | None = None
     pooling: str = ""
     normalize: bool | None = None
+    cache: CacheSettings | None = None
 
 
 MOST_FIELD_BYTES = 4 * 1024 * 1024

@@ -10,6 +10,7 @@ from tests.perf.context import Bench, Found
 from tests.perf.sections import (
     batching,
     bulk,
+    cache,
     direct,
     echo,
     gpu,
@@ -48,6 +49,7 @@ ROOMS: Final = {
     "grpc": Room("The Open Inference Protocol over gRPC", grpc.measure),
     "photos": Room("The default model on photographs", photos.measure),
     "echo": Room("Echo: what the pipeline costs", echo.measure),
+    "cache": Room("Repeated inputs, answered from the cache", cache.measure),
     "open-inference": Room("Echo over the Open Inference Protocol", open_inference.measure),
     "later": Room("Answered later beside answered at once", later.measure),
     "direct": Room("Echo without HTTP", direct.measure),

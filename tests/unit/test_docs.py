@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import time
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -12,11 +13,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from consumer.metrics import ConsumerMetrics
+from producer_api.caching.equal_requests import EqualRequests
+from producer_api.caching.metrics import CacheMetrics
 from producer_api.load.answer_budget import AnswerBudget
 from producer_api.load.body_budget import BodyBudget
 from producer_api.load.in_flight import InFlight
 from producer_api.metrics import ApiMetrics, WebhookMetrics, later_metrics, queue_metrics
 from shared.settings import PREFIX, Settings
+from tests.fakes import InMemoryQueue
 from tests.test_architecture import FLOORS
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +68,7 @@ def test_every_metric_has_a_line() -> None:
     queue_metrics(registry)
     WebhookMetrics(registry)
     later_metrics(registry)
+    CacheMetrics(EqualRequests(InMemoryQueue(), time.monotonic), registry)
     suffix = {"counter": "_total"}
     exported = {family.name + suffix.get(family.type, "") for family in registry.collect()} | CONSUMER_LIVE
     documented = set(re.findall(r"`(headrace_\w+)", (ROOT / "docs/metrics.md").read_text()))

@@ -27,6 +27,7 @@ from producer_api.queue.interface import Answer
 from producer_api.streaming.events import EventStream
 from producer_api.streaming.several import Several
 from producer_api.streaming.time_left import time_left
+from shared.state.cards import CacheSettings
 from shared.wire.messages import Request
 from shared.wire.outcomes import OK, Outcome, RequestError, malformed
 
@@ -167,6 +168,10 @@ class Exchange(Lifetime):
             pieces = Several(*of_lane, requests, decoded.sizes, whole, self._done, decoded.id_is_generated)
             self._give_up = pieces.begin()
             return
+        cache = self._state.card.cache if self._state.card is not None else None
+        if cache is not None and decoded.id_is_generated and not decoded.run_ms:
+            self._submit_to_cache(request, cache)
+            return
         give_up = self._context.queue.begin(
             self._state,
             request,
@@ -176,6 +181,16 @@ class Exchange(Lifetime):
             lane=self.head.lane,
             run_ms=decoded.run_ms,
             parts=self._stream,
+        )
+        if not self.closed:
+            self._give_up = give_up
+
+    def _submit_to_cache(self, request: Request, cache: CacheSettings) -> None:
+        """Ask for what an equal request may have been answered with. One of a client's own id is never answered so: it
+        is asked for again under that id."""
+        head = self.head
+        give_up = self._context.equal_requests.begin(
+            self._state, cache, request, head.client, head.freshness, self._done, head.lane
         )
         if not self.closed:
             self._give_up = give_up
@@ -208,11 +223,11 @@ class Exchange(Lifetime):
         if isinstance(result, RequestError):
             self._fail(result)
             return
-        reply, media_type = result.reply, self._media_type
+        reply, media_type, self._cache_status = result.reply, self._media_type, result.cache_status
         assert media_type is not None
         if reply.at_store is not None:
             read = partial(self._context.stored_replies.whole, self.model, self.head.lane, reply)
-            self._begin(read, lambda whole: self._done(Answer(whole)))
+            self._begin(read, lambda whole: self._done(Answer(whole, cache_status=result.cache_status)))
             return
         try:
             if self._span is not None:
@@ -238,6 +253,8 @@ class Exchange(Lifetime):
 
     def _finish(self, response: Response, outcome: Outcome = OK) -> None:
         self.outcome, response.request_id = outcome, self.request_id
+        if self._cache_status:
+            response.headers = (*response.headers, (b"cache-status", self._cache_status))
         self._context.metrics.sent.observe(len(response.body))
         self._close()
         self._respond(self, response)

@@ -43,6 +43,7 @@ class Lifetime:
     """
 
     __slots__ = (
+        "_cache_status",
         "_card",
         "_catalogue",
         "_client",
@@ -64,6 +65,7 @@ class Lifetime:
         "started_s",
     )
 
+    _cache_status: bytes
     _card: Card | None
     _client: Client | None
     _give_up: GiveUp | None
@@ -78,7 +80,7 @@ class Lifetime:
         self._context, self.head, self._span = context, head, span
         self._catalogue = context.queue.catalogue()
         self.model, self.request_id = head.model, context.ids.next()
-        self.outcome, self._held_s = INTERNAL, 0.0
+        self.outcome, self._held_s, self._cache_status = INTERNAL, 0.0, b""
         self._client = self._media_type = self._give_up = self._task = self._card = self._stream = None
         self._has_place = self.closed = False
 

@@ -133,7 +133,8 @@ def test_every_field_can_be_set_by_its_name() -> None:
                                            "predict_route": "/p", "health_route": "/h", "public_url": "https://a.b",
                                            "webhook_secrets": "whsec_" + "A" * 32,
                                            "reference_origins": "https://a.b", "reference_folders": "/a:/b/c",
-                                           "reference_buckets": "abc"}.get(field.name)
+                                           "reference_buckets": "abc", "cache_s": "60", "cache_mb": "8",
+                                           "cache_scope": "all"}.get(field.name)
         or (",".join(field.default) if isinstance(field.default, tuple) else str(field.default))
         for field in dataclasses.fields(Settings)
     }  # fmt: skip

@@ -1,0 +1,1 @@
+"""Equal requests that are run once: a cache of answers, and one inference for those that come at the same time."""
