@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from producer_api.queue.interface import Condition, ModelState
-from shared.state.cards import BatchSettings, Card, Example, TensorSpec, Tuning
+from shared.state.cards import BatchSettings, CacheSettings, Card, Example, TensorSpec, Tuning
 from shared.state.desired_state import Serving
 
 
@@ -58,6 +58,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     ``answers``: what answers can hold, ``predictions``, ``tensors`` or both; empty while an older consumer serves it.
     ``task``: what it does with texts; empty where it takes none. ``context``: most tokens of a text. ``dimensions``,
     ``pooling`` and ``normalize``: of its vectors, if it makes vectors of texts.
+    ``cache``: what front ends keep of its answers; null for nothing.
     ``ready``, ``state`` and ``ready_in_s`` are those of the list of models; ``id``, ``object``, ``created`` and
     ``owned_by`` are what OpenAI's clients read.
     """
@@ -83,6 +84,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     dimensions: int | None
     pooling: str
     normalize: bool | None
+    cache: CacheSettings | None
     workers: int
     ready: bool
     serving: Serving

@@ -134,7 +134,7 @@ def test_every_field_can_be_set_by_its_name() -> None:
                                            "webhook_secrets": "whsec_" + "A" * 32,
                                            "reference_origins": "https://a.b", "reference_folders": "/a:/b/c",
                                            "reference_buckets": "abc", "cache_s": "60", "cache_mb": "8",
-                                           "cache_scope": "all"}.get(field.name)
+                                           "cache_scope": "all", "goodput_ms": "250"}.get(field.name)
         or (",".join(field.default) if isinstance(field.default, tuple) else str(field.default))
         for field in dataclasses.fields(Settings)
     }  # fmt: skip
