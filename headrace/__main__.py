@@ -73,7 +73,7 @@ def main() -> None:
 @click.option(
     "--ready-file",
     type=click.Path(path_type=Path),
-    help="Write the front end's address here once the stack is ready, and remove the file at the end.",
+    help="Write the front end's address here once a model answers, and remove the file at the end.",
 )
 def up(own: tuple[str, ...], models: str | None, port: str | None, ready_file: Path | None) -> None:
     """Start Redis, the consumers and the front end, and keep them running until Ctrl-C.

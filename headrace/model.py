@@ -6,12 +6,17 @@ and a ``compute``; from :class:`Model` where you want each step to be yours. doc
 
 from __future__ import annotations
 
-from consumer.models.base import IMAGES, RAW, Description, Model, Result
-from consumer.models.own.inputs import arrays
-from consumer.models.pictures.images import decode as decode_image
-from consumer.models.simple.image_model import ImageModel
-from consumer.models.simple.tensor_model import TensorModel
-from consumer.models.simple.text_model import TextModel
+try:
+    from consumer.models.base import IMAGES, RAW, Description, Model, Result
+    from consumer.models.own.inputs import arrays
+    from consumer.models.pictures.images import decode as decode_image
+    from consumer.models.simple.image_model import ImageModel
+    from consumer.models.simple.tensor_model import TensorModel
+    from consumer.models.simple.text_model import TextModel
+except ModuleNotFoundError as error:
+    if error.name not in ("numpy", "PIL"):
+        raise
+    raise ImportError(f"headrace.model needs {error.name}: pip install 'headrace[consumer]'") from error
 from shared.families import Family
 from shared.model_config import ModelConfig
 from shared.state.cards import TensorSpec

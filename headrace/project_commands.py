@@ -46,21 +46,25 @@ def config() -> None:
 @config.command("check")
 @as_json_option
 def check_config(as_json: bool) -> None:
-    """Read settings and models file as every part does, and say each problem in a sentence. Starts nothing.
+    """Read settings and models file as every part does, and say each problem in a sentence. Serves and loads nothing.
+
+    The code of your own models is imported, as a consumer does it.
 
     Exit codes: 0 all can be used, 2 something cannot.
     """
-    from .checking import installation
+    from .checking import consumer_check, installation
     from .checking import settings_check as command
     from .output import print_json
 
-    found = command.problems(os.environ)
+    found, unknown = command.problems(os.environ), None
     found += [wrong] if (wrong := installation.own_problem()) is not None else []
+    if not found:
+        found, unknown = consumer_check.problems(os.environ)
     if as_json:
-        print_json({"problems": found})
+        print_json({"problems": found, "not_checked": unknown})
     elif not found:
         click.echo(f"headrace: all is well: {command.described(os.environ)}.")
-    for sentence in [] if as_json else found:
+    for sentence in [] if as_json else [*found, *filter(None, [unknown])]:
         click.echo(f"headrace: {sentence}", err=True)
     sys.exit(EXIT_USAGE if found else 0)
 

@@ -93,7 +93,7 @@ FAMILIES = {
     ),
     "torchserve": Family(
         "consumer.models.torchserve.torchserve_family:build",
-        {"weights": "the path of a .mar archive, of the folder of one, or of a handler's file"},
+        {"weights": "the path of a .mar or .tar.gz archive, of the folder of one, or of a handler's file"},
         "torch",
     ),
     "python": Family("consumer.models.own.python_family:build", {"entry": "'package.module:factory'"}),

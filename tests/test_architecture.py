@@ -99,7 +99,7 @@ FLOORS = {
         ("pipeline/fetcher", "pipeline/source"),
         ("pipeline/generating/", "pipeline/inline_executor"),
         ("pipeline/",),
-        ("tune", "worker"),
+        ("check", "tune", "worker"),
         ("__main__",),
     ),
     "loadgen": (

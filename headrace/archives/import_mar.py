@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from shared import files
-from shared.mar import archive, manifest, serving
+from shared.mar import manifest, serving, unpacking
 from shared.mar.manifest import ModelOfManifest
 from shared.model_config import USUAL_FILE, load
 from shared.modules import ROOT
@@ -38,12 +38,12 @@ def run(source: Path, name: str | None, write: bool, environment: Mapping[str, s
     models_file = Path(environment.get("HEADRACE_MODELS_FILE", USUAL_FILE))
     is_folder = source.is_dir()
     place = Path(Settings.from_env(environment).data_dir).absolute() / "archives"
-    folder = source.absolute() if is_folder else place / _checked(name or source.stem)
+    folder = source.absolute() if is_folder else place / _checked(name or unpacking.stem(source))
     if not is_folder:
-        archive.unpack(source, folder)
+        unpacking.unpack(source, folder)
     try:
         model = manifest.read(folder).model
-        name = _checked(name or model.model_name or source.stem)
+        name = _checked(name or model.model_name or unpacking.stem(source))
         if name in load(models_file):
             raise SettingsError(f"{models_file} has a model {name!r} already; choose another --name.")
         text = table(name, folder, model, serving.read(folder, model))

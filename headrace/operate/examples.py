@@ -53,12 +53,20 @@ def curl(url: str, name: str, config: ModelConfig, example: Example | None = Non
         takes_photos: JPEG is among the content types that the model takes.
     """
     predict = f"{url}/v1/models/{name}/predict"
-    guesses_photo = example is None and takes_photos and config.family != "torchserve"  # a handler may want anything
-    sample = known(config.family).sample or (_PHOTO if guesses_photo else None)
+    sample = known(config.family).sample
     if sample is not None:
-        return f"curl -H 'Content-Type: {sample[0]}' --data-binary {shlex.quote(sample[1])} {predict}"
+        return _of_file(sample, predict)
     line = "" if example is None else _of_example(example, predict)
-    return line if 0 < len(line) <= MOST_CHARACTERS else f"curl {url}/v1/models/{name}"
+    if 0 < len(line) <= MOST_CHARACTERS:
+        return line
+    is_picture = example is None or example.content_type.startswith("image/")
+    if is_picture and takes_photos and config.family != "torchserve":  # a handler may want anything
+        return _of_file(_PHOTO, predict)
+    return f"curl {url}/v1/models/{name}"
+
+
+def _of_file(sample: tuple[str, str], predict: str) -> str:
+    return f"curl -H 'Content-Type: {sample[0]}' --data-binary {shlex.quote(sample[1])} {predict}"
 
 
 def _of_example(example: Example, predict: str) -> str:

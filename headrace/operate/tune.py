@@ -16,6 +16,7 @@ from typing import Any, Final
 import click
 
 from headrace import sizing
+from headrace.checking import extras
 from headrace.output import print_json, print_table
 from headrace.redis.access import end
 from headrace.sizing import Place
@@ -72,8 +73,9 @@ def run(
 def _places(environment: Mapping[str, str], models: Sequence[str]) -> list[Place]:
     settings = Settings.from_env(environment)
     table, machine = load(settings.models_file), this_machine(environment)
-    for model in models:
-        pick(table, model, settings.models_file)
+    chosen = {model: pick(table, model, settings.models_file) for model in models}
+    if (lacking := extras.missing_for(chosen)) is not None:
+        raise SettingsError(lacking)
     return [sizing.place_of(settings, table, model, machine) for model in dict.fromkeys(models)]
 
 

@@ -74,10 +74,14 @@ class Supervisor:
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._running: list[Child] = []
         self._parent_watch: ParentWatch | None = None
+        self._on_serving: Callable[[], None] = lambda: None
         self._stop_asked_s = float("-inf")
 
-    async def run(self, on_ready: Callable[[], None]) -> int:
+    async def run(self, on_ready: Callable[[], None], on_serving: Callable[[], None]) -> int:
         """Bring the stack up, call ``on_ready``, keep it running, and return the exit code once all has stopped.
+
+        ``on_serving`` is called from the moment a model answers: after ``on_ready`` if one is ready by then, and each
+        time when one becomes ready later.
 
         0 after Ctrl-C or SIGTERM; the code of Redis or the front end when one died before the stack was ready; 1 when
         one of them kept dying.
@@ -87,6 +91,7 @@ class Supervisor:
             loop.add_signal_handler(number, self._stop_asked, number)
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
         parent_watch = self._parent_watch = ParentWatch()
+        self._on_serving = on_serving
         try:
             code = await self._start_services()
             if code is None:
@@ -142,6 +147,8 @@ class Supervisor:
             if not self._is_up and (self._bring_up.is_settled or self._is_patience_over):
                 self._is_up = True
                 on_ready()
+                if self.report.ready:
+                    self._on_serving()
             elif self._bring_up.is_late and not is_patience_limited:
                 is_patience_limited = True
                 self._later(self._patience_s, PatienceOver())
@@ -200,6 +207,7 @@ class Supervisor:
             self._bring_up.answered(spec.model)
             if self._is_up:
                 self._console.say(f"headrace: {spec.model} is ready now.")
+                self._on_serving()
         else:
             why = child.last_words or f"{spec.name} ended with code {child.exit_code}"
             self._console.say(f"headrace: no answer has come from {spec.model}; everything else runs on. {why}")
@@ -243,6 +251,8 @@ class Supervisor:
         if look.loaded or is_loaded is None:
             if self._crashes.recovered(child.spec):
                 self._console.say(f"headrace: {child.spec.name} runs again.")
+                if self._is_up:
+                    self._on_serving()
         elif look.loaded is None:
             asking = asyncio.get_running_loop().run_in_executor(None, is_loaded)
             # One that does not answer is not known to be well.

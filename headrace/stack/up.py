@@ -14,6 +14,7 @@ from pathlib import Path
 
 from headrace import sizing
 from headrace.asking.address import base_url
+from headrace.checking import extras
 from headrace.operate import examples
 from headrace.starting.ready_file import ReadyFile
 from shared import service_links
@@ -37,7 +38,7 @@ def up(environment: Mapping[str, str], commands: plan.Commands | None = None, re
 
     Args:
         commands: the parts' command lines.
-        ready_path: a file that holds the front end's address while the stack is ready.
+        ready_path: a file that holds the front end's address from when the first model answers.
 
     2 with one sentence on standard error when a setting is wrong, a model is missing or a port is in use.
     """
@@ -63,6 +64,8 @@ def _run(
     check_exposure(settings)
     check_store(settings)
     models = preflight.chosen_models(settings)
+    if (lacking := extras.missing_for_up(models, settings.redis_url is None)) is not None:
+        raise SettingsError(lacking)
     services: list[ChildSpec] = []
     told = [*filter(None, [service_links.notice(environment)])]
     if settings.redis_url is None:
@@ -103,15 +106,19 @@ def _run(
 
     def on_ready() -> None:
         took_s = time.monotonic() - started_s
+        if ready_file is not None and not supervisor.report.ready:
+            console.say("headrace: no model is ready, so the file of --ready-file waits for the first one.")
+        console.say(plan.banner(settings, models, places, took_s, supervisor.report, curl))
+
+    def on_serving() -> None:
         if ready_file is not None:
             _write(ready_file, base_url(settings), console)
-        console.say(plan.banner(settings, models, places, took_s, supervisor.report, curl))
 
     def curl(url: str, name: str, config: ModelConfig) -> str:
         return examples.curl(url, name, config, *examples.asked(settings, name))
 
     try:
-        return asyncio.run(supervisor.run(on_ready))
+        return asyncio.run(supervisor.run(on_ready, on_serving))
     finally:
         console.close()
 

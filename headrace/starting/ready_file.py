@@ -1,4 +1,4 @@
-"""The file that says where a stack listens, while it is ready [I/O]."""
+"""The file that says where a stack listens, once it answers [I/O]."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_BYTES: Final = 4096
 
 
 class ReadyFile:
-    """Holds the front end's address and a line's end, from when the stack is ready until it ends.
+    """Holds the front end's address and a line's end, from when a model answers until the stack ends.
 
     Args:
         path: of the file. One that a stack left behind that was killed is removed at once.
@@ -44,11 +44,13 @@ class ReadyFile:
             raise SettingsError(f"--ready-file: {shown} cannot be used: {why}.") from None
 
     def write(self, url: str) -> None:
-        """Write it in one step: a reader sees no half of it.
+        """Write it in one step, once: a reader sees no half of it.
 
         Raises:
             OSError: it cannot be written.
         """
+        if self._is_written:
+            return
         handle, fresh = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
         with os.fdopen(handle, "w") as file:
             file.write(f"{url}\n")

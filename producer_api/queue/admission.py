@@ -190,16 +190,20 @@ def is_version(asked: str, version: str) -> bool:
     return asked in (version, numbered(version))
 
 
+class UnknownVersion(RequestError):
+    """The model is there, and no consumer serves the version that was asked for."""
+
+
 def check_version(state: ModelState, asked: str) -> None:
     """Refuse a request for a version that no consumer of the model serves.
 
     Raises:
-        RequestError: ``UNKNOWN_MODEL``.
+        UnknownVersion: with ``UNKNOWN_MODEL``.
     """
     served = state.versions or (() if state.card is None else (state.card.version,))
     if not any(is_version(asked, one) for one in served):
         listed = ", ".join(served) or "none"
-        raise RequestError(UNKNOWN_MODEL, f"Model {state.name!r} has no version {asked[:64]!r}; it has {listed}.")
+        raise UnknownVersion(UNKNOWN_MODEL, f"Model {state.name!r} has no version {asked[:64]!r}; it has {listed}.")
 
 
 def check_wait(backlog: Backlog, service: Service, limit_s: float, now_s: float, own_s: float = 0.0) -> None:

@@ -54,10 +54,7 @@ def unpack(archive: Path, target: Path) -> None:
         if isinstance(error, ArchiveRefused):
             raise
         if isinstance(error, zipfile.BadZipFile | zlib.error | EOFError):
-            raise ArchiveRefused(
-                f"{shown(archive.name)} is not a .mar archive, or it is damaged: {error}. torch-model-archiver makes "
-                "a zip unless --archive-format says otherwise."
-            ) from None
+            raise ArchiveRefused(f"{shown(archive.name)} is not a .mar archive, or it is damaged: {error}.") from None
         if isinstance(error, OSError | NotImplementedError | RuntimeError):
             why = getattr(error, "strerror", None) or error
             raise ArchiveRefused(f"{shown(archive.name)} cannot be unpacked into {shown(target)}: {why}.") from None

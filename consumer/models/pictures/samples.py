@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 _SEED = 1867
 _SHAPES = 24
@@ -21,6 +23,13 @@ def pictures(count: int, height: int, width: int) -> list[NDArray[np.uint8]]:
     that they were made for, and a comparison of precisions says something about real inputs.
     """
     return [_picture(index, height, width) for index in range(count)]
+
+
+def jpeg(side: int) -> bytes:
+    """Return the first of them as a file, of ``side`` x ``side`` pixels."""
+    file = io.BytesIO()
+    Image.fromarray(_picture(0, side, side)).save(file, "JPEG", quality=60)
+    return file.getvalue()
 
 
 @lru_cache(maxsize=32)  # a start asks for the same ones a dozen times, at 10 ms each

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.uint8]
 
+EXAMPLE_SIDE = 48
+"""Pixels of the example's sides, whatever the model's: a card shows it as text."""
+
 
 class ImageModel(Model):
     """You write ``load`` and :meth:`compute`; a request is a JPEG, PNG or WEBP, or an input with pixels.
@@ -85,6 +88,10 @@ class ImageModel(Model):
     def sample_rows(self, count: int) -> Sequence[Pixels]:
         """Return pictures made from a seed."""
         return samples.pictures(count, self.side, self.side)
+
+    def example(self) -> bytes:
+        """Return a small JPEG; override it with a picture of yours."""
+        return samples.jpeg(EXAMPLE_SIDE)
 
     def effort(self, request: Request) -> Effort | None:
         """Return what the header of a picture says."""

@@ -1,4 +1,4 @@
-"""Family ``torchserve``: a ``.mar`` archive, the folder of one, or a handler's file, named by ``weights``."""
+"""Family ``torchserve``: an archive (``.mar``, ``.tar.gz``), its folder, or a handler's file, named by ``weights``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import msgspec
 
 from consumer.models.base import Model
 from shared import files
-from shared.mar import archive, manifest
+from shared.mar import archive, manifest, unpacking
 from shared.mar.manifest import Manifest
 from shared.model_config import ModelConfig
 
@@ -61,7 +61,7 @@ class Source:
         place = Path(tempfile.mkdtemp(prefix="headrace-mar-"))
         folder = place / "model"
         try:
-            archive.unpack(self.path, folder)
+            unpacking.unpack(self.path, folder)
             return Opened(folder, manifest.read(folder), lambda: shutil.rmtree(place, ignore_errors=True))
         except BaseException:
             shutil.rmtree(place, ignore_errors=True)

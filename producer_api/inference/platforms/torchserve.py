@@ -21,6 +21,7 @@ from producer_api.inference.raw_bodies import check_picture, check_rows
 from producer_api.parsing.elements import is_finite_in_steps
 from producer_api.parsing.forms import MULTIPART, Field, fields_of_form, fields_of_query
 from producer_api.parsing.steps import LARGE_BYTES, Steps, at_once
+from producer_api.queue.admission import UnknownVersion
 from shared.state.cards import HANDLED, HEADER, TYPE_OF, Card
 from shared.wire.generation import CONTENT_TYPE as GENERATE
 from shared.wire.messages import Prediction, Reply, Request, Scalar, Tensor
@@ -123,6 +124,8 @@ PREDICTIONS = Predictions()
 
 def _type_of(error: RequestError) -> str:
     """Name an error as TorchServe would."""
+    if isinstance(error, UnknownVersion):
+        return "ModelVersionNotFoundException"
     status = error.outcome.status
     by_status = "InternalServerException" if status >= 500 else "BadRequestException"
     return _TYPES.get(error.outcome, "ServiceUnavailableException" if status == 503 else by_status)

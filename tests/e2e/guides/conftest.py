@@ -18,7 +18,7 @@ from tests.e2e.stack import Stack
 from tests.embedded import EmbeddedServer
 from tests.unit.headrace.operators import LONG_LEASE, Said, headrace
 
-COMMAND = "python -m headrace "
+COMMAND = "headrace "
 MODEL = "imagenet"
 """The pages' name for it; here it echoes."""
 WRITER = "smollm2"

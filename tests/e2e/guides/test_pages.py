@@ -36,7 +36,7 @@ def test_command(site: Site, line: str) -> None:
 
 
 def test_the_load_generator_takes_what_the_pages_give_it() -> None:
-    prefix = "python -m headrace loadgen run "
+    prefix = "headrace loadgen run "
     lines = [
         line for line in (ROOT / "docs/sizing.md").read_text(encoding="utf-8").splitlines() if line.startswith(prefix)
     ]
@@ -59,11 +59,11 @@ def test_every_refusal_that_passes_is_on_the_page() -> None:
 
 def test_a_full_lane_is_429_and_the_command_shows_it(site: Site) -> None:
     def state() -> dict[str, int]:
-        [lane] = site.run(f"python -m headrace lane list {MODEL} --json").json["lanes"]
+        [lane] = site.run(f"headrace lane list {MODEL} --json").json["lanes"]
         return {"limit": lane["limit"], "depth": lane["depth"]}
 
-    assert site.run(f"python -m headrace lane limit {MODEL} default 1").code == 0
-    assert site.run(f"python -m headrace pause {MODEL}").code == 0
+    assert site.run(f"headrace lane limit {MODEL} default 1").code == 0
+    assert site.run(f"headrace pause {MODEL}").code == 0
     try:
         with connect(site.redis) as client:
             message = encode_request(Request("waits", 60_000, "application/octet-stream", b"x"))
@@ -72,27 +72,27 @@ def test_a_full_lane_is_429_and_the_command_shows_it(site: Site) -> None:
         assert code_of(refused) == (429, "lane_full")
         assert {name.lower(): text for name, text in refused.headers.items()}["retry-after"].isdecimal()
         assert state() == {"limit": 1, "depth": 1}
-        shown = site.run("python -m headrace status").out
+        shown = site.run("headrace status").out
         assert "paused" in shown
     finally:
-        assert site.run(f"python -m headrace resume {MODEL}").code == 0
-        assert site.run(f"python -m headrace lane limit {MODEL} default 4096").code == 0
+        assert site.run(f"headrace resume {MODEL}").code == 0
+        assert site.run(f"headrace lane limit {MODEL} default 4096").code == 0
     eventually(lambda: site.stack.predict(MODEL, b"x").status == 200)
 
 
 def test_what_expires_while_a_model_is_paused_is_504_and_did_not_run(site: Site) -> None:
-    assert site.run(f"python -m headrace pause {MODEL}").code == 0
+    assert site.run(f"headrace pause {MODEL}").code == 0
     try:
         late = site.stack.predict(MODEL, b"x", query="?timeout_ms=300")
         assert late.status == 504 and late.body["error"]["code"] in TROUBLE
     finally:
-        assert site.run(f"python -m headrace resume {MODEL}").code == 0
+        assert site.run(f"headrace resume {MODEL}").code == 0
 
 
 def test_a_drained_model_is_503_until_it_is_resumed(site: Site) -> None:
-    assert site.run(f"python -m headrace drain {MODEL}").code == 0
+    assert site.run(f"headrace drain {MODEL}").code == 0
     assert code_of(site.stack.predict(MODEL, b"x")) == (503, "draining")
-    assert site.run(f"python -m headrace resume {MODEL}").code == 0
+    assert site.run(f"headrace resume {MODEL}").code == 0
     eventually(lambda: site.stack.predict(MODEL, b"x").status == 200)
 
 
@@ -111,9 +111,9 @@ def test_a_dead_letter_is_listed_and_dropped(site: Site) -> None:
     with connect(site.redis) as client:
         client.xadd(keys.work(MODEL, "default"), {keys.MESSAGE_FIELD: b"no request"})
         eventually(lambda: client.xlen(letters) == 1)
-        [letter] = site.run(f"python -m headrace dlq list {MODEL} --json").json["letters"]
+        [letter] = site.run(f"headrace dlq list {MODEL} --json").json["letters"]
         assert letter["reason"]
-        assert site.run(f"python -m headrace dlq drop {MODEL} --all --yes").code == 0
+        assert site.run(f"headrace dlq drop {MODEL} --all --yes").code == 0
         assert client.xlen(letters) == 0
 
 
@@ -121,7 +121,7 @@ def test_a_model_that_cannot_be_loaded_ends_with_69_and_status_says_why(site: Si
     process = site.stack.begin_consumer(BROKEN)
     process.until(f"Model {BROKEN} cannot be loaded: ")
     assert process.popen.wait(timeout=40) == 69
-    assert f"{BROKEN} cannot be loaded" in site.run("python -m headrace status").out
+    assert f"{BROKEN} cannot be loaded" in site.run("headrace status").out
 
 
 def test_a_stream_asks_proxies_to_pass_events_on(site: Site) -> None:

@@ -189,7 +189,7 @@ def test_what_a_handler_does_wrong_is_said_and_harms_nobody(place: Place, said: 
 def test_versions_unknown_models_and_methods_answer_in_torchserves_shape(place: Place) -> None:
     assert place.ask("manners", "-d", "hello", rest="/1")[0] == 200
     for model, rest, method, code, kind in (
-        ("manners", "/7", "POST", 404, "ModelNotFoundException"),
+        ("manners", "/7", "POST", 404, "ModelVersionNotFoundException"),
         ("no-such-model", "", "POST", 404, "ModelNotFoundException"),
         ("manners", "", "DELETE", 405, "MethodNotAllowedException"),
         ("manners", "/1/2", "POST", 404, "ResourceNotFoundException"),

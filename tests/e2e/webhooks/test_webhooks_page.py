@@ -34,7 +34,7 @@ def stack(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def run(command: str, **environment: str) -> str:
     """What a command of the page prints."""
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command.replace("python -m", f"{sys.executable} -m")],
+        ["bash", "-euo", "pipefail", "-c", re.sub("^headrace ", f"{sys.executable} -m headrace ", command)],
         cwd=ROOT,
         env=clean_environment(**environment),
         capture_output=True,

@@ -253,6 +253,11 @@ def test_a_pickle_is_opened_only_with_trust(tmp_path: Path) -> None:
         ({"x": ""}, {"handler": "gone.py"}, "the archive has no gone.py"),
         ({"x": ""}, {"handler": "base_handler"}, "the manifest names no serializedFile"),
         (
+            {"w.onnx": "no weights"},
+            {"handler": "base_handler", "serializedFile": "w.onnx"},
+            "w.onnx is ONNX, which this handler does not run",
+        ),
+        (
             {"w.pt": "no weights"},
             {"handler": "base_handler", "serializedFile": "w.pt"},
             "w.pt is no TorchScript, and the manifest names no modelFile",

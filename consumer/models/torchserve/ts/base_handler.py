@@ -69,6 +69,8 @@ class BaseHandler:
 
     def _load_torchscript_model(self, model_pt_path: str) -> Any:
         name = Path(model_pt_path).name
+        if name.endswith(".onnx"):
+            raise ValueError(f"{name} is ONNX, which this handler does not run: serve the file by itself, family onnx")
         try:
             with warnings.catch_warnings():  # it is deprecated, and what archives hold
                 warnings.simplefilter("ignore", FutureWarning)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
+from headrace.checking import consumer_check
 from headrace.checking.settings_check import problems
 from tests.unit.headrace.operators import headrace
 
@@ -92,3 +95,35 @@ def test_the_command_ends_with_2_and_starts_nothing(tmp_path: Path) -> None:
     said = headrace(nobody, "config", "check", "--json", **_models(tmp_path, ECHO, "ecko"))
     assert said.code == 2
     assert len(said.json["problems"]) == 1
+
+
+def test_what_a_consumer_would_refuse_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("print('imported')\nclass Mine: ...\n")
+    entry = str(tmp_path / "mine.py")
+    text = f"""{ECHO}
+        [models.nothing]
+        family = "python"
+        entry = "{entry}:Yours"
+        [models.handler]
+        family = "torchserve"
+        weights = "{entry}"
+        options = {{ colour = 1 }}
+        """
+    settings = {**os.environ, **_models(tmp_path, text, "echo", "nothing", "handler")}
+    found, unknown = consumer_check.problems(settings)
+    assert unknown is None
+    assert len(found) == 2, found
+    assert found[0].startswith("Model nothing cannot be loaded: module 'mine'")
+    assert "has no 'Yours'" in found[0]
+    assert "colour" in found[1]
+    said = headrace("redis://127.0.0.1:1/0", "config", "check", **settings)
+    assert (said.code, len(said.err.splitlines())) == (2, 2)
+
+
+def test_a_model_that_cannot_be_tried_here_is_no_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    text = f'{ECHO}[models.net]\nfamily = "torchvision"\narchitecture = "resnet18"\nweights = "random"\n'
+    found, unknown = consumer_check.problems({**os.environ, **_models(tmp_path, text, "net")})
+    assert found == []
+    assert unknown is not None
+    assert unknown.startswith("The models were not tried: what net needs is not installed here: pip install 'headrace[")

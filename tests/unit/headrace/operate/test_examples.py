@@ -70,5 +70,7 @@ def test_without_an_example_the_card_is_shown_or_a_photograph_sent() -> None:
     assert curl(URL, "mine", MINE) == f"curl {URL}/v1/models/mine"
     assert curl(URL, "mine", MINE, Example("a/b", "x" * MOST_CHARACTERS)) == f"curl {URL}/v1/models/mine"
     assert "@examples/photos/cat.jpg" in curl(URL, "mine", MINE, None, takes_photos=True)
+    long = Example("image/jpeg", "A" * 1700, is_base64=True)
+    assert "@examples/photos/cat.jpg" in curl(URL, "mine", MINE, long, takes_photos=True)
     handler = ModelConfig("torchserve", weights="m.mar")  # which may want a photograph, and may not
     assert curl(URL, "mine", handler, None, takes_photos=True) == f"curl {URL}/v1/models/mine"

@@ -56,7 +56,7 @@ def main() -> int:
         console.say(f"READY {json.dumps([report.ready, dict(report.failed)])}")
 
     try:
-        return asyncio.run(supervisor.run(on_ready))
+        return asyncio.run(supervisor.run(on_ready, lambda: console.say("SERVING")))
     finally:
         console.close()
 

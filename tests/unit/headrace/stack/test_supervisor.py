@@ -118,6 +118,7 @@ def test_a_model_that_cannot_be_loaded_fails_alone_whatever_its_consumer_ends_wi
         ready, failed = _report(stack)
         assert ready == ["good"]
         assert failed == {"bad": f"consumer bad ended with code {status}. no weights"}
+        stack.until(r"^SERVING$")
         pauses = [float(stack.until(r"consumer bad ended.* again in ([\d.]+) s").group(1)) for _ in range(6)]
         assert all(second > first for first, second in pairwise(pauses)), pauses
         assert stack.process.poll() is None
@@ -135,6 +136,7 @@ def test_the_first_failure_of_a_model_is_told_at_once_and_the_stack_is_up_withou
         assert _report(stack) == [[], {"bad": "consumer bad ended with code 2. no weights"}]
         stack.signal(signal.SIGTERM)
         assert stack.end() == 0
+        assert "SERVING" not in stack.lines
 
 
 def test_a_consumer_whose_program_is_missing_fails_alone() -> None:

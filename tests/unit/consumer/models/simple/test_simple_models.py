@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from consumer.loading.rehearsal import rehearse
 from consumer.models.own.checked_model import CheckedModel
 from headrace.model import ImageModel, Model, Request, RequestError, Tensor, TensorModel, TextModel
 
@@ -168,3 +170,13 @@ def test_what_compute_returns_wrongly_is_named(value: Any, sentence: str, monkey
     monkeypatch.setattr(Sums, "compute", lambda self, **inputs: value)
     with pytest.raises(ValueError, match=re.escape(sentence)):
         answered(Sums(), of(numbers("a", [1]), numbers("b", [1])))
+
+
+def test_a_model_of_pictures_has_an_example_that_it_answers_and_that_a_card_can_show() -> None:
+    model = CheckedModel(Means(), lambda: None)
+    example = rehearse("means", model, model.describe())
+    assert example is not None
+    assert (example.content_type, example.is_base64) == ("image/jpeg", True)
+    again = Request("r", 10_000, example.content_type, base64.b64decode(example.body))
+    rows = model.preprocess(again)
+    assert [one.label for one in model.postprocess(model.run(rows), again).predictions or ()]
