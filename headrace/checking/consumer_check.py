@@ -29,7 +29,7 @@ def problems(environment: Mapping[str, str]) -> tuple[list[str], str | None]:
     chosen = {name: tables[name] for name in settings.models}
     lacking = extras.missing_for(chosen)
     if lacking is not None:
-        return [], f"The models were not tried: {lacking[0].lower()}{lacking[1:]}"
+        return [], f"The models were not tried. {lacking}"
     found = [_tried(name, environment) for name in chosen]
     return [sentence for sentence in found if sentence is not None], None
 

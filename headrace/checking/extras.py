@@ -31,7 +31,7 @@ def missing_for_up(models: Mapping[str, ModelConfig], needs_server: bool) -> str
         needs_server: Redis is started, too.
     """
     is_server_there = _is_there("embedded") or any(map(shutil.which, _SERVERS))
-    lacking = {} if _is_there("api") else {"the front end": ("api",)}
+    lacking = {} if _is_there("api") else {"The front end": ("api",)}
     if needs_server and not is_server_there:
         lacking["Redis"] = ("embedded",)
     return _told({**lacking, **_lacking(models)})
@@ -55,10 +55,12 @@ def _told(lacking: Mapping[str, tuple[str, ...]]) -> str | None:
     if not lacking:
         return None
     extras = {extra: None for needed in lacking.values() for extra in needed}
-    names = " and ".join(lacking)
+    *most, last = lacking
+    names = f"{', '.join(most)} and {last} need" if most else f"{last} needs"
+    usual = "headrace[all,text]" if "text" in extras else "headrace[all]"
     return (
-        f"What {names} needs is not installed here: pip install 'headrace[{','.join(extras)}]' "
-        "('headrace[all]' brings all that a classifier of pictures and a model of your own need)."
+        f"{names} packages that are not installed here: pip install {usual!r}, or as little as "
+        f"'headrace[{','.join(extras)}]'."
     )
 
 
