@@ -13,10 +13,12 @@ import click
 from headrace.exit_codes import EXIT_FAILED, EXIT_USAGE
 from headrace.table import nearest
 from shared import keys
+from shared.modules import COMMAND
 from shared.names import is_name
 from shared.redis.advice import told
 from shared.redis.client import RedisError, ServerError, connect
 from shared.redis.minimum_server import check_client
+from shared.redis_url import shown
 from shared.settings import Settings, SettingsError
 
 _POLL_S = 0.1
@@ -25,7 +27,7 @@ _POLL_S = 0.1
 @contextmanager
 def connected(
     environment: Mapping[str, str],
-    failed: str = "Redis refused the command",
+    failed: str = "",
     *,
     named: bool = False,
     wait_s: float = 0.0,
@@ -51,7 +53,11 @@ def connected(
     except SettingsError as error:  # a file that the address names
         end(str(error), EXIT_USAGE)
     except RedisError as error:
-        end(f"{failed}: {told(error)}", EXIT_FAILED)
+        if " connecting to " not in str(error):
+            end(f"{failed or 'Redis refused the command'}: {told(error)}", EXIT_FAILED)
+        begun = f"{failed}: n" if failed else "N"
+        todo = f"; start one with `{COMMAND} up`, or set HEADRACE_REDIS_URL" if settings.redis_url is None else ""
+        end(f"{begun}o Redis answers at {shown(settings.redis_address)} ({told(error)}){todo}.", EXIT_FAILED)
 
 
 def _wait(client: Any, wait_s: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -17,6 +18,7 @@ from shared.redis.embedded import dies_with_parent
 KEPT_LINES = 20
 LONGEST_LINE_BYTES = 16 * 1024
 CHUNK_BYTES = 64 * 1024
+_HEAD_OF_A_LOG = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ [\w.]+: ")
 MOST_CHUNKS = 16
 """Read at a time: a process that never stops printing must not keep the others from being looked after."""
 
@@ -113,8 +115,9 @@ class Child:
 
     @property
     def last_words(self) -> str:
-        """Its last line that says anything; nothing when there is none."""
-        return next((line.strip() for line in reversed(self.last_lines) if line.strip()), "")
+        """Its last line that says anything, without a log's time, level and name; nothing when there is none."""
+        last = next((line.strip() for line in reversed(self.last_lines) if line.strip()), "")
+        return last[head.end() :] if (head := _HEAD_OF_A_LOG.match(last)) else last
 
     def stop(self) -> None:
         """Send SIGTERM to the process alone: it may need its helpers until its last answer, and ends them itself."""

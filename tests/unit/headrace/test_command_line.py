@@ -45,6 +45,12 @@ def test_functions_load_says_in_one_line_that_the_server_is_away() -> None:
         assert command.lines[0].startswith("headrace: The functions could not be loaded")
 
 
+def test_a_command_says_that_no_redis_answers_and_where() -> None:
+    said = headrace("redis://127.0.0.1:1/0", "models")
+    assert said.code == 1
+    assert said.err.startswith("headrace: No Redis answers at redis://127.0.0.1:1/0 (")
+
+
 def test_functions_load_waits_for_a_server_that_is_on_its_way(tmp_path: Path) -> None:
     """In compose it starts beside the server."""
     with socket.create_server(("127.0.0.1", 0)) as nobody:

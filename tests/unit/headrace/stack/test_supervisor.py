@@ -107,7 +107,12 @@ def _report(stack: Running) -> Any:
 
 GOOD = {**CONSUMER, "name": "consumer good", "model": "good"}
 GOOD_PROBE = {**PROBE, "name": "wait good", "model": "good"}
-BAD = {**CONSUMER, "name": "consumer bad", "model": "bad", "code": "print('no weights')\nraise SystemExit(2)"}
+BAD = {
+    **CONSUMER,
+    "name": "consumer bad",
+    "model": "bad",
+    "code": "print('2026-11-30 22:49:30,031 ERROR consumer.worker: no weights')\nraise SystemExit(2)",
+}
 BAD_PROBE = {**PROBE, "name": "wait bad", "model": "bad", "code": SERVE}
 
 
