@@ -95,8 +95,20 @@ def cancel_request(request_id: str, model: str | None, url: str | None, as_json:
 @duration_option("--keep", "keep_s", 86_400.0, "How long the results are kept.", 1, 7 * 86_400)
 @click.option("--top-k", type=click.IntRange(1), help="Classes to return for each photograph.")
 @click.option("--order", type=click.Choice(["input", "completion"]), default="input", show_default=True)
+@click.option("--lane", help="Where the items wait; a batch lane lets them have only what others leave.")
+@click.option(
+    "--deadline", "deadline_s", type=Duration(1, 7 * 86_400), help="By when all items shall have ended, from now on."
+)
 def batch(
-    model: str, source: Path, url: str | None, output: Path | None, keep_s: float, top_k: int | None, order: str
+    model: str,
+    source: Path,
+    url: str | None,
+    output: Path | None,
+    keep_s: float,
+    top_k: int | None,
+    order: str,
+    lane: str | None,
+    deadline_s: float | None,
 ) -> None:
     """Run all items of FILE through MODEL, and fetch the results: JSON Lines, a zip or a folder of photographs.
 
@@ -107,7 +119,8 @@ def batch(
     """
     from .asking import batch as command
 
-    options = command.Options(model, source, output, round(keep_s), top_k, order)
+    deadline = None if deadline_s is None else round(deadline_s)
+    options = command.Options(model, source, output, round(keep_s), top_k, order, lane, deadline)
     sys.exit(command.run(_front_end(url), options, lambda line: click.echo(line, err=True)))
 
 

@@ -103,6 +103,7 @@ def list_keys(path: Path | None, as_json: bool) -> None:
             {
                 "name": key.name,
                 "lane": key.lane,
+                "lanes": list(key.lanes),
                 "max_in_flight": key.max_in_flight,
                 "expires": _time(key.expires_s),
                 "console": key.console,

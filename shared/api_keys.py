@@ -20,7 +20,10 @@ LONGEST_BYTES = 512
 """A longer key is refused before it is hashed."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
-_FIELDS = {"sha256", "lane", "max_in_flight", "expires", "console"}
+_FIELDS = {"sha256", "lane", "max_in_flight", "expires", "console", "lanes"}
+
+MOST_LANES = 64
+"""That a key may choose: as many as a model has."""
 
 CONSOLE_ROLES = ("read", "operate")
 """What a key may be allowed to do on the console; one without a role has no access to it."""
@@ -37,6 +40,7 @@ class ApiKey:
         max_in_flight: requests of this client that may wait in one front end, None for no limit of its own.
         expires_s: POSIX time from which on the key is refused, None for never.
         console: one of ``CONSOLE_ROLES``, None for no access to the console.
+        lanes: others that the client may choose for a request.
     """
 
     name: str
@@ -45,6 +49,7 @@ class ApiKey:
     max_in_flight: int | None = None
     expires_s: float | None = None
     console: str | None = None
+    lanes: tuple[str, ...] = ()
 
 
 def new_key() -> str:
@@ -82,7 +87,7 @@ def _key(name: str, table: Any) -> ApiKey:
     if not is_name(name):
         raise ValueError("A name in it is not 1 to 64 letters, digits, '_' or '-'.")
     if not isinstance(table, dict) or not set(table) <= _FIELDS:
-        raise ValueError(f"keys.{name} may have sha256, lane, max_in_flight, expires and console only.")
+        raise ValueError(f"keys.{name} may have sha256, lane, max_in_flight, expires, console and lanes only.")
     digest = table.get("sha256")
     if not isinstance(digest, str) or not _DIGEST.match(digest):
         raise ValueError(f"keys.{name}.sha256 must be 64 hexadecimal digits in lower case.")
@@ -98,4 +103,11 @@ def _key(name: str, table: Any) -> ApiKey:
     role = table.get("console")
     if role is not None and role not in CONSOLE_ROLES:
         raise ValueError(f"keys.{name}.console must be read or operate.")
-    return ApiKey(name, bytes.fromhex(digest), lane, most, None if expires is None else expires.timestamp(), role)
+    expires_s = None if expires is None else expires.timestamp()
+    return ApiKey(name, bytes.fromhex(digest), lane, most, expires_s, role, _lanes(name, table.get("lanes", [])))
+
+
+def _lanes(name: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > MOST_LANES or not all(map(is_name, value)):
+        raise ValueError(f"keys.{name}.lanes must be a list of at most {MOST_LANES} names of lanes.")
+    return tuple(dict.fromkeys(value))

@@ -174,6 +174,11 @@ def bulk(model: str) -> str:
     return f"hr:{{{model}}}:bulk"
 
 
+def hurried(model: str) -> str:
+    """Sorted set: batch lanes in which something is urgent, so that nothing in them waits, scored by until when."""
+    return f"hr:{{{model}}}:hurry"
+
+
 def bulk_list(model: str, lane: str) -> str:
     """Sorted set: the bulk batches of a lane, scored by when they began to come in."""
     return f"hr:{{{model}}}:bl:{lane}"

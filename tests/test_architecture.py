@@ -42,7 +42,7 @@ FLOORS = {
     ),
     "producer_api": (
         ("auth", "background", "load/", "net/", "stream_metrics"),
-        ("store/",),
+        ("lane_choice", "store/"),
         ("metrics", "queue/", "webhooks/"),
         ("caching/", "console/feed/", "later/", "streaming/"),
         ("parsing/",),

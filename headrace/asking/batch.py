@@ -49,6 +49,8 @@ class Options:
         source: JSON Lines, a zip, or a folder of photographs.
         output: where the results go; None for standard output.
         keep_s: how long the front end keeps the results.
+        lane: where the items wait; None for the lane of the API key.
+        deadline_s: by when all items shall have ended; None for whenever.
     """
 
     model: str
@@ -57,6 +59,8 @@ class Options:
     keep_s: int
     top_k: int | None
     order: str
+    lane: str | None = None
+    deadline_s: int | None = None
 
 
 @contextmanager
@@ -98,6 +102,10 @@ def _run(front_end: FrontEnd, options: Options, say: Callable[[str], None]) -> i
     query = "" if options.top_k is None else "?" + urlencode({"top_k": options.top_k})
     with _opened(options.source) as (file, kind):
         headers = {"Content-Type": kind, "Headrace-Keep": f"{options.keep_s}s"}
+        if options.lane is not None:
+            headers["Headrace-Lane"] = options.lane
+        if options.deadline_s is not None:
+            headers["Headrace-Deadline"] = f"{options.deadline_s}s"
         info = front_end.json("POST", path_of(options.model, f"/batches{query}"), body=file, headers=headers)
     path = path_of(options.model, f"/batches/{info['id']}")
     say(f"{info['id']}: {info['counts']['total']} items are uploaded.")
@@ -129,7 +137,8 @@ def _wait(front_end: FrontEnd, path: str, info: Any, say: Callable[[str], None])
             if failures == TRIES:
                 raise
             continue
-        line = f"{info['percent']:.0f}%, {info['rate_per_s']:,.0f} items/s {info.get('reason', '')}".rstrip()
+        urgent = " (urgent)" if info.get("urgent") else ""
+        line = f"{info['percent']:.0f}%, {info['rate_per_s']:,.0f} items/s{urgent} {info.get('reason', '')}".rstrip()
         if line != shown:
             say(line)
             shown = line

@@ -27,6 +27,13 @@ _tokens_option = click.option(
 )
 
 
+_kind_option = click.option(
+    "--kind",
+    type=click.Choice(["batch", "ordinary"]),
+    help="batch: its requests run only while no request of an ordinary lane waits.",
+)
+
+
 @click.group()
 def lane() -> None:
     """Lanes: a separate queue for each tenant or priority of a model."""
@@ -52,6 +59,7 @@ def list_lanes(model: str, as_json: bool) -> None:
 @click.option("--weight", type=float, default=1.0, show_default=True, help="Its share while lanes compete.")
 @_bytes_option
 @_tokens_option
+@_kind_option
 @as_json_option
 def create_lane(
     model: str,
@@ -60,6 +68,7 @@ def create_lane(
     weight: float,
     limit_bytes: int | None,
     most_tokens: int | None,
+    kind: str | None,
     as_json: bool,
 ) -> None:
     """Create a lane of MODEL. Consumers and front ends use it within two seconds."""
@@ -68,7 +77,8 @@ def create_lane(
     from . import lane as command
 
     with connected(os.environ) as client:
-        sys.exit(command.create(client, model, name, limit, weight, command.Bounds(limit_bytes, most_tokens), as_json))
+        bounds = command.Bounds(limit_bytes, most_tokens, kind)
+        sys.exit(command.create(client, model, name, limit, weight, bounds, as_json))
 
 
 @lane.command("limit")
@@ -78,6 +88,7 @@ def create_lane(
 @click.option("--weight", type=float, help="Its share while lanes compete.")
 @_bytes_option
 @_tokens_option
+@_kind_option
 @as_json_option
 def limit_lane(
     model: str,
@@ -86,15 +97,16 @@ def limit_lane(
     weight: float | None,
     limit_bytes: int | None,
     most_tokens: int | None,
+    kind: str | None,
     as_json: bool,
 ) -> None:
-    """Change how many requests, bytes or prompt tokens LANE of MODEL may hold, its weight, or some of these."""
+    """Change what LANE of MODEL may hold in requests, bytes or prompt tokens, its weight, its kind, or some of it."""
     from headrace.redis.access import connected
 
     from . import lane as command
 
     with connected(os.environ) as client:
-        bounds = command.Bounds(limit_bytes, most_tokens)
+        bounds = command.Bounds(limit_bytes, most_tokens, kind)
         sys.exit(command.set_limit(client, model, name, limit, weight, bounds, as_json))
 
 
@@ -105,6 +117,7 @@ def limit_lane(
 @click.option("--weight", type=float, help="Its share while lanes compete; 1 for a new lane.")
 @_bytes_option
 @_tokens_option
+@_kind_option
 @as_json_option
 def set_lane(
     model: str,
@@ -113,6 +126,7 @@ def set_lane(
     weight: float | None,
     limit_bytes: int | None,
     most_tokens: int | None,
+    kind: str | None,
     as_json: bool,
 ) -> None:
     """Create LANE of MODEL, or change the one there is; what you do not name stays as it is."""
@@ -121,7 +135,7 @@ def set_lane(
     from . import lane as command
 
     with connected(os.environ) as client:
-        bounds = command.Bounds(limit_bytes, most_tokens)
+        bounds = command.Bounds(limit_bytes, most_tokens, kind)
         sys.exit(command.put(client, model, name, limit, weight, bounds, as_json))
 
 

@@ -20,27 +20,36 @@ ALL = 10_000_000
 LIMIT = 2048
 """Of a lane that is made without one."""
 
+DEFAULT_IS_ORDINARY = (
+    "The lane default cannot be a batch lane, since what names no lane goes there; make another one: "
+    "`lane set {model} nightly --kind batch`."
+)
+
 
 class Bounds(NamedTuple):
-    """What a lane may take besides its number of requests, None for what stays as it is.
+    """What an operator sets of a lane besides its number of requests, None for what stays as it is.
 
     Attributes:
         limit_bytes: of requests and stored replies.
         most_tokens: of the prompts of its requests, 0 for any number.
+        kind: ``batch`` or ``ordinary``.
     """
 
     limit_bytes: int | None = None
     most_tokens: int | None = None
+    kind: str | None = None
 
     def said(self) -> str:
-        """Say it after "may take"."""
+        """Say it behind the lane's name."""
         tokens = "any number of" if self.most_tokens == 0 else self.most_tokens
         parts = [] if self.limit_bytes is None else [f"{self.limit_bytes} bytes"]
-        return " and ".join([*parts, *([] if self.most_tokens is None else [f"{tokens} prompt tokens"])])
+        takes = " and ".join([*parts, *([] if self.most_tokens is None else [f"{tokens} prompt tokens"])])
+        is_a = {None: "", lanes.BATCH: "is a batch lane", lanes.ORDINARY: "is an ordinary lane"}[self.kind]
+        return " and ".join(said for said in (f"may take {takes}" if takes else "", is_a) if said)
 
     def record(self) -> dict[str, Any]:
         """Return what is set as members of a record."""
-        values = {"limit_bytes": self.limit_bytes, "limit_tokens": self.most_tokens}
+        values = {"limit_bytes": self.limit_bytes, "limit_tokens": self.most_tokens, "kind": self.kind}
         return {name: value for name, value in values.items() if value is not None}
 
 
@@ -52,12 +61,12 @@ def show_list(client: Any, model: str, as_json: bool) -> int:
         print_json({"model": model, "lanes": [_record(one) for one in found]})
         return 0
     rows = [
-        (one.name, "-" if one.limit is None else str(one.limit), one.weight_text, str(one.depth), str(one.running),
-         *byte_columns(one.bytes), "-" if one.oldest_age_s is None else f"{one.oldest_age_s:.1f} s",
+        (one.name, one.kind, "-" if one.limit is None else str(one.limit), one.weight_text, str(one.depth),
+         str(one.running), *byte_columns(one.bytes), "-" if one.oldest_age_s is None else f"{one.oldest_age_s:.1f} s",
          str(one.dead_letters))
         for one in found
     ]  # fmt: skip
-    print_table(("LANE", "LIMIT", "WEIGHT", "DEPTH", "RUNNING", *BYTE_COLUMNS, "OLDEST", "DEAD"), rows)
+    print_table(("LANE", "KIND", "LIMIT", "WEIGHT", "DEPTH", "RUNNING", *BYTE_COLUMNS, "OLDEST", "DEAD"), rows)
     return 0
 
 
@@ -71,7 +80,8 @@ def create(client: Any, model: str, lane: str, limit: int, weight: float, bounds
         end(f"Model {model} has {len(known)} lanes, and more than {lanes.MOST_LANES} are not served.", EXIT_FAILED)
     _set(client, model, lane, limit, weight, bounds)
     client.execute_command(*functions.lanes(keys.work(model, lane)))
-    return _report(model, lane, {"created": lane}, f"model {model} has a lane {lane} now", as_json)
+    kind = "batch lane" if bounds.kind == lanes.BATCH else "lane"
+    return _report(model, lane, {"created": lane}, f"model {model} has a {kind} {lane} now", as_json)
 
 
 def put(
@@ -131,9 +141,9 @@ def set_limit(
     old_limit, old_weight = _known(client, model, lane)
     if limit is None and weight is None:  # the lane's own limit and weight stay as they are
         if not bounds.record():
-            end("Say a limit, --weight, --bytes, --tokens, or some of these.", EXIT_USAGE)
+            end("Say a limit, --weight, --bytes, --tokens, --kind, or some of these.", EXIT_USAGE)
         _set_bounds(client, model, lane, bounds)
-        return _report(model, lane, bounds.record(), f"lane {lane} of {model} may take {bounds.said()}", as_json)
+        return _report(model, lane, bounds.record(), f"lane {lane} of {model} {bounds.said()}", as_json)
     new_limit = old_limit if limit is None else limit
     if new_limit is None:
         end(f"Lane {lane} has no limit yet: say one.", EXIT_USAGE)
@@ -141,7 +151,7 @@ def set_limit(
     _set(client, model, lane, new_limit, new_weight, bounds)
     said = f"lane {lane} of {model} holds {new_limit} requests and has the weight {new_weight:g}"
     if bounds.record():
-        said = f"{said}, and may take {bounds.said()}"
+        said = f"{said}, and {bounds.said()}"
     return _report(model, lane, {"limit": new_limit, "weight": new_weight, **bounds.record()}, said, as_json)
 
 
@@ -172,6 +182,7 @@ def remove(client: Any, model: str, lane: str, yes: bool, as_json: bool) -> int:
     confirm(f"Remove lane {lane} of {model} with {depth} requests and {dead} dead letters?", yes)
     with client.pipeline(transaction=True) as step:
         step.hdel(keys.lanes(model), lane, lanes.bytes_field(lane), lanes.tokens_field(lane), lanes.paused_field(lane))
+        step.hdel(keys.lanes(model), lanes.kind_field(lane))
         step.unlink(keys.work(model, lane), keys.dead_letters(model, lane), keys.terminations(model, lane))
         step.unlink(keys.stored(model, lane))
         step.execute()
@@ -203,6 +214,8 @@ def _set(client: Any, model: str, lane: str, limit: int, weight: float, bounds: 
 
 def _set_bounds(client: Any, model: str, lane: str, bounds: Bounds) -> None:
     fields: dict[str, str] = {}
+    if lane == keys.DEFAULT_LANE and bounds.kind == lanes.BATCH:
+        end(DEFAULT_IS_ORDINARY.format(model=model), EXIT_USAGE)
     try:
         if bounds.limit_bytes is not None:
             fields[lanes.bytes_field(lane)] = lanes.encode_bytes(bounds.limit_bytes)
@@ -212,6 +225,10 @@ def _set_bounds(client: Any, model: str, lane: str, bounds: Bounds) -> None:
         end(str(error), EXIT_USAGE)
     if bounds.most_tokens and inspection.unit(client, model) != TOKEN:
         end(f"Model {model} counts no tokens, so a lane cannot have a limit of them.", EXIT_USAGE)
+    if bounds.kind == lanes.BATCH:
+        fields[lanes.kind_field(lane)] = lanes.BATCH
+    elif bounds.kind == lanes.ORDINARY:
+        client.hdel(keys.lanes(model), lanes.kind_field(lane))
     if fields:
         client.hset(keys.lanes(model), mapping=fields)
 
@@ -246,6 +263,7 @@ def _record(lane: inspection.Lane) -> dict[str, Any]:
         "lane": lane.name,
         "limit": lane.limit,
         "weight": lane.weight,
+        "kind": lane.kind,
         "paused": lane.is_paused,
         "depth": lane.depth,
         "running": lane.running,

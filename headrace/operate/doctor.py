@@ -14,6 +14,7 @@ from shared.modules import COMMAND
 from shared.redis import library
 from shared.redis.client import ServerError
 from shared.state.desired_state import LATE, VERSION
+from shared.state.lanes import BATCH
 from shared.state.starts import Phase
 
 from . import tuning
@@ -235,7 +236,7 @@ def _lane(client: Any, model: str, lane: inspection.Lane, live: set[str], lease_
     elif lane.limit is not None and lane.depth >= lane.limit:
         yield Finding(name, "warning", f"Full: {lane.depth} requests, the limit is {lane.limit}.")
     else:
-        yield Finding(name, "ok", f"{lane.depth} requests.")
+        yield Finding(name, "ok", f"{lane.depth} requests{' (batch lane)' if lane.kind == BATCH else ''}.")
     if lane.later is not None and lane.later.kept_bytes >= FULL_SHARE * lane.later.limit_bytes:
         text = f"The kept results take {lane.later.kept_bytes} of {lane.later.limit_bytes} bytes"
         todo = "when full, new later requests get 507: raise HEADRACE_KEPT_BYTES, or have clients keep less"

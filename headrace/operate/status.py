@@ -212,6 +212,7 @@ def _lane_record(model: Model, lane: Lane, found: Rates) -> dict[str, Any]:
         "lane": lane.name,
         "limit": lane.limit,
         "weight": lane.weight,
+        "kind": lane.kind,
         "paused": lane.is_paused,
         "depth": lane.depth,
         "waiting": lane.depth - lane.running,
@@ -270,6 +271,7 @@ def _print_lanes(models: Sequence[Model], found: Rates) -> None:
     header = (
         "MODEL",
         "LANE",
+        "KIND",
         "DEPTH",
         "LIMIT",
         "WEIGHT",
@@ -306,6 +308,7 @@ def _lane_row(model: Model, lane: Lane, found: Rates) -> tuple[str, ...]:
     return (
         model.name,
         lane.name,
+        lane.kind,
         str(lane.depth),
         "-" if lane.limit is None else str(lane.limit),
         lane.weight_text,

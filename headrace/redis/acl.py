@@ -60,6 +60,7 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
             " zrevrange",
             "hr:{m}:bulk hr:{m}:bl:* hr:{m}:bk:* hr:{m}:bp:*",
         ),
+        Rights("pexpire zadd", "hr:{m}:hurry"),
         Rights(
             "hget hmget hgetall zcount zrange",
             "%R~hr:{m}:card %R~hr:{m}:lanes %R~hr:{m}:workers %R~hr:{m}:w:* %R~hr:{m}:wish %R~hr:{m}:failures"

@@ -16,7 +16,7 @@ from shared.state import failures, starts
 from shared.state.cards import MOST_FIELD_BYTES, BatchSettings, Tuning
 from shared.state.desired_state import SERVING, Serving, serving_from
 from shared.state.failures import Failure
-from shared.state.lanes import MOST_DIGITS, LaneBytes, bytes_from, parse, paused
+from shared.state.lanes import BATCH, MOST_DIGITS, ORDINARY, LaneBytes, batch_lanes, bytes_from, parse, paused
 from shared.state.starts import Phase
 
 T = TypeVar("T")
@@ -50,6 +50,7 @@ class Lane:
         ahead_s: how far the newest id it has seen lies in the future.
         bytes: what it takes, None where the functions on the server are older.
         is_paused: whether an operator has paused it.
+        kind: ``batch`` or ``ordinary``.
         later: its later requests, None where it has none, or the functions on the server are older.
     """
 
@@ -67,6 +68,7 @@ class Lane:
     bytes: LaneBytes | None = None
     later: LaterSeen | None = None
     is_paused: bool = False
+    kind: str = ORDINARY
 
     @property
     def weight_text(self) -> str:
@@ -158,9 +160,10 @@ def unit(client: Any, model: str) -> str | None:
 def lanes(client: Any, model: str, now: int | None = None) -> list[Lane]:
     """Look at every lane of a model, sorted by name."""
     now = now_ms(client) if now is None else now
-    settings, resting = lane_settings(client, model), paused(client.hgetall(keys.lanes(model)).items())
+    settings, pairs = lane_settings(client, model), client.hgetall(keys.lanes(model)).items()
+    resting, batch = paused(pairs), batch_lanes(pairs)
     found = [lane(client, model, name, limit, now, weight) for name, (limit, weight) in settings.items()]
-    return [replace(one, is_paused=True) if one.name in resting else one for one in found]
+    return [replace(one, is_paused=one.name in resting, kind=BATCH if one.name in batch else ORDINARY) for one in found]
 
 
 def limit_of(value: bytes) -> int | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from time import perf_counter
@@ -22,6 +21,7 @@ from shared.results.store import StoreError, StoreMissing
 from shared.state.desired_state import Serving
 
 from . import parts
+from .deadlines.hurry import Deadline, UrgentBatches
 from .lane import MOST_BYTES_PER_CALL, MOST_PER_CALL, BatchLane, Turn
 from .parts import PartDamaged
 from .receiving import PART_BYTES, PART_ITEMS
@@ -54,6 +54,7 @@ class Driver:
         record: as it was when the batch was claimed.
         lane_limit: that of lanes without one of their own.
         lease_ms: how long nothing need be heard of this driver until another one goes on.
+        urgent: those that this front end drives.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Driver:
         catalogue: Callable[[], Catalogue],
         lane_limit: int,
         lease_ms: int,
+        urgent: UrgentBatches,
     ) -> None:
         self._room, self._registry, self._lane, self._claim, self._record = room, registry, lane, claim, record
         self._catalogue, self._lane_limit = catalogue, lane_limit
@@ -83,6 +85,7 @@ class Driver:
         self._is_stopping = False
         self._waits_for = ""
         self._saver = Saver(room, registry, claim, record, lease_ms)
+        self._deadline = Deadline(registry, claim, record, urgent)
 
     def stop(self) -> None:
         """Store what has been answered, and let another front end go on."""
@@ -103,6 +106,7 @@ class Driver:
         except (PartDamaged, StoreMissing) as error:
             await self._give_up(f"Its items cannot be read: {error}")
         finally:
+            self._deadline.end()
             for task in (self._loading, self._saving):
                 if task is not None:
                     task.cancel()
@@ -116,6 +120,7 @@ class Driver:
         done = [index for entry in listed for index in entry.indexes]
         self._run = Run(self._record.total, done)
         self._saver.done = self._run.done
+        await self._deadline.start(self._run.done)
         starts = [int(name) for name in await self._room.names(self._folder) if name.isdigit()]
         for start, end in zip(starts, [*starts[1:], self._record.total], strict=True):
             if any(self._run.needs(index) for index in range(start, min(end, self._record.total))):
@@ -140,7 +145,8 @@ class Driver:
                 await asyncio.sleep(IDLE_S)
                 continue
             try:
-                turn = await self._lane.turn(flights, answered, limit, block_ms)
+                message = self._deadline.message
+                turn = await self._lane.turn(flights, answered, limit, block_ms, message=message)
                 await self._take(turn)
                 if perf_counter() >= self._sweep_at_s:
                     await self._sweep()
@@ -168,7 +174,7 @@ class Driver:
         if self._loading is None and self._starts and len(run.waiting) < PART_ITEMS and run.waiting_bytes < PART_BYTES:
             self._loading = asyncio.create_task(self._load(self._starts.popleft()))
         record = self._record
-        if time.time() * 1000 > record.ends_by_ms:
+        if self._deadline.is_over(now_s):
             raise PartDamaged(f"it took longer than {(record.ends_by_ms - record.receiving_ms) / 3_600_000:g} hours")
 
     async def _save(self, answers: Sequence[parts.Record]) -> None:
@@ -177,9 +183,11 @@ class Driver:
             "in_flight": len(self._run.in_flight),
             "rate": f"{self._window.rate:.2f}",
             "reserved": reserved,
+            **self._deadline.field,
         }
         if self._waits_for and not self._saver.reason:
             fields["reason"] = self._waits_for
+        await self._deadline.tell()
         self._answered += await self._saver.save(answers, fields)
         self._reserved = reserved
 
@@ -206,9 +214,13 @@ class Driver:
     def _next(self, now_s: float) -> tuple[list[Flight], int]:
         """Return what to add to the lane now, and up to which length of it."""
         state, run, window = self._state(), self._run, self._window
+        self._look_at_deadline(state, now_s)
         if state is None or run.is_clogged or not window.is_open(now_s):
             return [], 0
         limit = state.lanes.get(self._claim.lane) or self._lane_limit
+        if self._deadline.waits():
+            self._waits_for = "Another batch of its lane is urgent."
+            return [], lane_share(limit)
         room = window.size(state.service, limit) - len(run.in_flight)
         most_bytes = min(MOST_BYTES, token_share(state.bytes.get(self._claim.lane)))
         bytes_left = min(MOST_BYTES_PER_CALL, most_bytes - run.in_flight_bytes)
@@ -218,6 +230,12 @@ class Driver:
         if flights:
             self._last_taken = max(self._last_taken, flights[-1].record.number)
         return flights, lane_share(limit)
+
+    def _look_at_deadline(self, state: ModelState | None, now_s: float) -> None:
+        is_batch_lane = state is not None and self._claim.lane in state.batch_lanes
+        service, run = None if state is None else state.service, self._run
+        if self._deadline.look(now_s, run.done, run.total - run.done, service, is_batch_lane=is_batch_lane):
+            self._renew_at_s = 0.0  # said at once
 
     def _state(self) -> ModelState | None:
         """Return the model if it takes items now; else note what the batch waits for."""

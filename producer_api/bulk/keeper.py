@@ -14,6 +14,7 @@ from shared.redis.advice import told
 from shared.redis.client import AsyncClient, RedisError
 from shared.results.store import StoreError
 
+from .deadlines.hurry import UrgentBatches
 from .driver import Driver
 from .lane import BatchLane
 from .registry import Claim, Registry
@@ -47,6 +48,7 @@ class Keeper:
     ) -> None:
         self._room, self._registry, self._client, self._catalogue = room, registry, client, catalogue
         self._lane_limit, self._lease_ms = lane_limit, lease_ms
+        self._urgent = UrgentBatches()
         self._drivers: dict[str, tuple[Driver, asyncio.Task[None]]] = {}
         self._look_now = asyncio.Event()
         self._is_closed = False
@@ -83,9 +85,8 @@ class Keeper:
                 await self._delete(claim)
                 continue
             lane = BatchLane(self._client, claim.model, claim.lane, claim.id)
-            driver = Driver(
-                self._room, self._registry, lane, claim, record, self._catalogue, self._lane_limit, self._lease_ms
-            )
+            of_all = (self._catalogue, self._lane_limit, self._lease_ms, self._urgent)
+            driver = Driver(self._room, self._registry, lane, claim, record, *of_all)
             self._drivers[claim.id] = driver, asyncio.create_task(self._drive(claim, driver))
 
     async def _drive(self, claim: Claim, driver: Driver) -> None:

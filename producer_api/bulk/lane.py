@@ -7,7 +7,7 @@ one goes on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from producer_api.load.lane_account import LaneAccount
@@ -51,7 +51,15 @@ class BatchLane:
         self._length = 0
         self.account = LaneAccount()
 
-    async def turn(self, flights: Sequence[Flight], answered: Sequence[int], limit: int, block_ms: int) -> Turn:
+    async def turn(
+        self,
+        flights: Sequence[Flight],
+        answered: Sequence[int],
+        limit: int,
+        block_ms: int,
+        *,
+        message: Callable[[bytes], bytes] = bytes,
+    ) -> Turn:
         """Add items, delete the replies of others, and wait for answers.
 
         Args:
@@ -59,6 +67,7 @@ class BatchLane:
             answered: numbers of items whose answers are stored, at most :data:`MOST_PER_CALL`.
             limit: length of the lane up to which items are added.
             block_ms: longest wait for answers; 0 for none.
+            message: makes of an item's request what is added.
 
         Raises:
             RedisError: the connection failed; what took effect is unknown.
@@ -72,14 +81,14 @@ class BatchLane:
             large = [one for one in large if one.record.number not in gone]
         ids = [request_id(self.batch_id, index) for index in answered]
         items = [
-            (request_id(self.batch_id, one.record.number), functions.NOT_ASKED_BEFORE, one.record.payload)
+            (request_id(self.batch_id, one.record.number), functions.NOT_ASKED_BEFORE, message(one.record.payload))
             for one in small
         ]
         commands: list[Sequence[Any]] = []
         if ids or items:
             commands.append(functions.admit(self._work, limit, self.batch_id, self._cursor, ids, items))
         commands += (
-            ("XADD", self._work, "NOMKSTREAM", "*", keys.MESSAGE_FIELD, InPieces((one.record.payload,)))
+            ("XADD", self._work, "NOMKSTREAM", "*", keys.MESSAGE_FIELD, InPieces((message(one.record.payload),)))
             for one in large
         )
         if block_ms:

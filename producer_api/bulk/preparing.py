@@ -19,6 +19,9 @@ from .run import request_id
 TTL_MS = 3_600_000
 """How long an item may wait in the lane; one that has waited longer goes into it again."""
 
+GAPS_TTL_MS = 86_400_000
+"""The same in a batch lane, where it may wait for gaps."""
+
 
 class Preparing:
     """Makes records of a batch's items.
@@ -26,13 +29,21 @@ class Preparing:
     Args:
         query: options of all items whose body is no document, as in the query of a request.
         dialect: that its items are written in.
+        ttl_ms: how long an item may wait in the lane.
     """
 
     def __init__(
-        self, context: AppContext, card: Card, model: str, batch_id: str, query: bytes, dialect: Dialect
+        self,
+        context: AppContext,
+        card: Card,
+        model: str,
+        batch_id: str,
+        query: bytes,
+        dialect: Dialect,
+        ttl_ms: int = TTL_MS,
     ) -> None:
         self._context, self._card, self._model, self._batch_id, self._query = context, card, model, batch_id, query
-        self._limits = Limits(TTL_MS, TTL_MS, context.max_body_bytes)
+        self._limits = Limits(ttl_ms, ttl_ms, context.max_body_bytes)
         self._tag = ModelTag(card.name, card.version, card.precision)
         self._dialect, self._url = dialect, dialect.path(model)
         self._takes_pictures = any(image in card.content_types for image in IMAGES)

@@ -28,6 +28,7 @@ class Record(Struct, frozen=True, kw_only=True):
         reason: why it failed, or what it waits for; empty for nothing.
         hook: where its webhooks go, in JSON; empty for nowhere.
         window_ms: how long it may take, 0 for ``LONGEST_RUN_MS``.
+        urgent: 1 while its items wait for gaps no longer, 0 while they do; empty where it is in no batch lane.
         terms: what another dialect than our own says of it, in JSON; empty for our own.
     """
 
@@ -47,6 +48,7 @@ class Record(Struct, frozen=True, kw_only=True):
     reason: str = ""
     hook: str = ""
     window_ms: int = 0
+    urgent: str = ""
     terms: str = ""
     receiving_ms: int = 0
     queued_ms: int = 0
@@ -101,6 +103,7 @@ def info_of(record: Record, now_ms: float) -> BatchInfo:
     return BatchInfo(
         id=record.id,
         model=record.model,
+        lane=record.lane,
         state=record.state,
         counts=Counts(record.total, record.done, record.failed, in_flight, waiting),
         percent=round(100 * record.done / record.total, 2) if record.total else 0.0,
@@ -111,6 +114,8 @@ def info_of(record: Record, now_ms: float) -> BatchInfo:
         ends_at=round((now_ms + 1000 * left / record.rate) / 1000, 3) if is_moving else UNSET,
         ended_at=record.ended_ms / 1000 if record.ended_ms else UNSET,
         expires_at=(record.ended_ms + record.keep_ms) / 1000 if record.ended_ms else UNSET,
+        deadline=record.ends_by_ms / 1000 if record.window_ms else UNSET,
+        urgent=record.urgent == "1" if record.urgent and not record.has_ended else UNSET,
         keep_s=record.keep_ms / 1000,
         results=f"/v1/models/{record.model}/batches/{record.id}/results",
     )

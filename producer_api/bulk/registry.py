@@ -32,6 +32,9 @@ MOST_PER_LANE = 1000
 
 MOST_LISTED = 100
 
+HURRY_MS = 3_600_000
+"""How long the key of lanes in a hurry stays after the last."""
+
 
 class Claim(NamedTuple):
     """A batch to look after."""
@@ -129,17 +132,31 @@ class Registry:
         (found,) = await self.call(("LRANGE", keys.bulk_parts(model, lane, batch_id), 0, -1))
         return [PartEntry.of(text.decode("ascii", "replace")) for text in found]
 
-    async def find(self, model: str, lane: str, batch_id: str) -> tuple[Record, float]:
+    async def find(self, model: str, lanes: Sequence[str], batch_id: str) -> tuple[Record, float]:
         """Return a record for its owner, and Redis's time in ms.
+
+        Args:
+            lanes: that it may be in.
 
         Raises:
             RequestError: ``UNKNOWN_BATCH``, ``QUEUE_UNAVAILABLE``.
         """
-        clock, flat = await self._asked(("TIME",), ("HGETALL", keys.bulk_record(model, lane, batch_id)))
-        record = record_of(model, lane, batch_id, flat) if flat else None
-        if record is None:
-            raise unknown()
-        return record, _ms(clock)
+        looks = [("HGETALL", keys.bulk_record(model, lane, batch_id)) for lane in lanes]
+        clock, *flats = await self._asked(("TIME",), *looks)
+        for lane, flat in zip(lanes, flats, strict=True):
+            record = record_of(model, lane, batch_id, flat) if flat else None
+            if record is not None:
+                return record, _ms(clock)
+        raise unknown()
+
+    async def now_ms(self) -> float:
+        """Return Redis's time in ms."""
+        return _ms((await self.call(("TIME",)))[0])
+
+    async def hurry(self, model: str, lane: str, for_ms: int) -> None:
+        """Have nothing in a batch lane wait for gaps for so long from now on."""
+        name, until_ms = keys.hurried(model), int(await self.now_ms()) + for_ms
+        await self.call(("ZADD", name, until_ms, lane), ("PEXPIRE", name, HURRY_MS))
 
     async def find_parts(self, record: Record) -> list[PartEntry]:
         """As :meth:`parts`, for a client that waits."""
@@ -150,14 +167,20 @@ class Registry:
             log.error("The results of batch %s cannot be read: %s", record.id, error)
             raise refusal(QUEUE_UNAVAILABLE, "The batch's results cannot be read; the log says why.") from None
 
-    async def list(self, model: str, lane: str) -> tuple[list[Record], float]:
-        """Return the latest batches of a lane, and Redis's time in ms."""
-        clock, ids = await self._asked(("TIME",), ("ZREVRANGE", keys.bulk_list(model, lane), 0, MOST_LISTED - 1))
-        names = [name.decode() for name in ids]
-        found = (
-            await self._asked(*(("HGETALL", keys.bulk_record(model, lane, name)) for name in names)) if names else []
-        )
-        records = (record_of(model, lane, name, flat) for name, flat in zip(names, found, strict=True) if flat)
+    async def list(self, model: str, lanes: Sequence[str]) -> tuple[list[Record], float]:
+        """Return the latest batches of some lanes, and Redis's time in ms."""
+        looks = [("ZREVRANGE", keys.bulk_list(model, lane), 0, MOST_LISTED - 1, "WITHSCORES") for lane in lanes]
+        clock, *listed = await self._asked(("TIME",), *looks)
+        places = [
+            (float(score), lane, name.decode())
+            for lane, pairs in zip(lanes, listed, strict=True)
+            for name, score in zip(pairs[::2], pairs[1::2], strict=True)
+        ]
+        places = sorted(places, reverse=True)[:MOST_LISTED]
+        records_of = [("HGETALL", keys.bulk_record(model, lane, name)) for _, lane, name in places]
+        found = await self._asked(*records_of) if records_of else []
+        pairs = zip(places, found, strict=True)
+        records = (record_of(model, lane, name, flat) for (_, lane, name), flat in pairs if flat)
         return [record for record in records if record is not None], _ms(clock)
 
     async def cancel(self, model: str, lane: str, batch_id: str) -> str:

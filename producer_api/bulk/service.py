@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from producer_api.inference.context import AppContext
 from producer_api.inference.negotiation import IMAGES
+from producer_api.lane_choice import LaneChoice
 from producer_api.parsing.bulk_schemas import BatchInfo, BatchList, State
-from producer_api.queue.admission import check_lane, find_model, not_served, refusal
+from producer_api.queue.admission import check_lane, check_open_lane, find_model, not_served, refusal
 from shared.redis.client import AsyncClient, RedisError, connect_async
 from shared.results.store import Store, StoreError
 from shared.settings import Settings
@@ -28,7 +29,7 @@ from shared.wire.outcomes import (
 
 from .dialect import NATIVE_ITEMS, Dialect
 from .keeper import Keeper
-from .preparing import Preparing
+from .preparing import GAPS_TTL_MS, TTL_MS, Preparing
 from .readers.items import Reader
 from .readers.jsonl import JsonLines
 from .readers.multipart import Multipart, boundary_of
@@ -107,7 +108,9 @@ class Bulk:
                 NO_RESULT_STORE, "Batches need a result store: set HEADRACE_RESULTS to a folder or a bucket."
             )
 
-    def admit(self, model: str, lane: str, content_type: bytes, declared_bytes: int | None) -> tuple[Card, Reader]:
+    def admit(
+        self, model: str, choice: LaneChoice, content_type: bytes, declared_bytes: int | None
+    ) -> tuple[Card, Reader]:
         """Check what can be checked before an upload is read; returns the model's card, and what reads the upload.
 
         Raises:
@@ -120,7 +123,9 @@ class Bulk:
             raise refusal(QUEUE_UNAVAILABLE, "Redis does not answer.")
         if state.card is None:
             raise not_served(state)
-        check_lane(state, lane)
+        check_lane(state, choice.lane)
+        if choice.client is None:
+            check_open_lane(state, choice.lane)
         if state.serving == "draining":
             raise refusal(DRAINING, f"Model {model!r} is being drained and takes no requests.")
         if declared_bytes is not None and declared_bytes > self.most_bytes:
@@ -153,7 +158,7 @@ class Bulk:
     async def take(
         self,
         model: str,
-        lane: str,
+        choice: LaneChoice,
         card: Card,
         reader: Reader,
         query: bytes,
@@ -177,12 +182,16 @@ class Bulk:
                 OVERLOADED, f"This front end is receiving {self._uploads} batches already.", retry_after_s=1
             )
         self._uploads += 1
+        lane = choice.lane
         try:
             batch_id = f"b-{secrets.token_hex(12)}"
-            fields: Fields = {"keep_ms": keep_ms, "hook": hook, **(more or {})}
+            fields: dict[str, str | int] = {"keep_ms": keep_ms, "hook": hook, **(more or {})}
+            state, ttl_ms = self._context.queue.catalogue().models.get(model), TTL_MS
+            if state is not None and lane in state.batch_lanes:
+                fields["urgent"], ttl_ms = 0, min(GAPS_TTL_MS, int(fields.get("window_ms", 0)) or GAPS_TTL_MS)
             await self._registry.open(model, lane, batch_id, self._lease_ms, fields)
             claim = Claim(model, lane, batch_id, "1")
-            preparing = Preparing(self._context, card, model, batch_id, query, dialect)
+            preparing = Preparing(self._context, card, model, batch_id, query, dialect, ttl_ms)
             receiving = Receiving(
                 self._room,
                 self._registry,
@@ -199,7 +208,7 @@ class Bulk:
                 raise
             self._keeper.look()
             log.info("Batch %s of model %s has %d items.", batch_id, model, receiving.total)
-            return await self.status(model, lane, batch_id)
+            return await self.status(model, choice, batch_id)
         finally:
             self._uploads -= 1
 
@@ -211,47 +220,53 @@ class Bulk:
         except (StoreError, RedisError, OSError) as error:
             log.debug("Batch %s is deleted later: %s", claim.id, error)
 
-    async def status(self, model: str, lane: str, batch_id: str) -> BatchInfo:
+    async def status(self, model: str, choice: LaneChoice, batch_id: str) -> BatchInfo:
         """Say how a batch stands."""
-        record, now_ms = await self.find(model, lane, batch_id)
+        record, now_ms = await self.find(model, choice, batch_id)
         return info_of(record, now_ms)
 
-    async def find(self, model: str, lane: str, batch_id: str) -> tuple[Record, float]:
+    async def find(self, model: str, choice: LaneChoice, batch_id: str) -> tuple[Record, float]:
         """Return the record of a batch, and Redis's time in ms."""
         self._check()
-        return await self._registry.find(model, lane, batch_id)
+        return await self._registry.find(model, self._lanes(model, choice), batch_id)
 
-    async def latest(self, model: str, lane: str) -> list[Record]:
-        """Return the records of the latest batches of a lane, the latest first."""
+    def _lanes(self, model: str, choice: LaneChoice) -> Sequence[str]:
+        """Return the lanes of a model in which a client's batches may be."""
+        state = self._context.queue.catalogue().models.get(model)
+        return choice.lanes(() if state is None else state.batch_lanes)
+
+    async def latest(self, model: str, choice: LaneChoice) -> list[Record]:
+        """Return the records of a client's latest batches, the latest first."""
         self._check()
-        return (await self._registry.list(model, lane))[0]
+        return (await self._registry.list(model, self._lanes(model, choice)))[0]
 
-    async def list(self, model: str, lane: str) -> BatchList:
-        """Return the latest batches of a lane."""
+    async def list(self, model: str, choice: LaneChoice) -> BatchList:
+        """Return a client's latest batches."""
         self._check()
         find_model(self._context.queue.catalogue(), model, "")
-        records, now_ms = await self._registry.list(model, lane)
+        records, now_ms = await self._registry.list(model, self._lanes(model, choice))
         return BatchList([info_of(record, now_ms) for record in records])
 
-    async def cancel(self, model: str, lane: str, batch_id: str) -> BatchInfo:
+    async def cancel(self, model: str, choice: LaneChoice, batch_id: str) -> BatchInfo:
         """Have a batch run nothing more.
 
         Raises:
             RequestError: ``UNKNOWN_BATCH``, ``BATCH_ENDED``.
         """
         self._check()
-        stood = await self._registry.cancel(model, lane, batch_id)
+        record, _ = await self.find(model, choice, batch_id)
+        stood = await self._registry.cancel(model, record.lane, batch_id)
         if stood not in (State.QUEUED, State.RUNNING, State.CANCELLING):
             raise RequestError(BATCH_ENDED, f"The batch is {stood}; there is nothing to cancel.")
-        return await self.status(model, lane, batch_id)
+        return await self.status(model, choice, batch_id)
 
-    async def results(self, model: str, lane: str, batch_id: str) -> Results:
+    async def results(self, model: str, choice: LaneChoice, batch_id: str) -> Results:
         """Return what reads a batch's results."""
         self._check()
         self._readers.check()
-        record, _ = await self._registry.find(model, lane, batch_id)
+        record, _ = await self.find(model, choice, batch_id)
         listed = await self._registry.find_parts(record)
-        place = results_folder(model, lane, batch_id)
+        place = results_folder(model, record.lane, batch_id)
         step_runner = self._context.step_runner
         of_all = (self._room, step_runner, self._readers)
         return Results(*of_all, place, listed, record.total, self._dialect_of(record.terms), has_ended=record.has_ended)

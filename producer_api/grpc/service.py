@@ -50,7 +50,7 @@ NOT_HERE: Final = {
 
 _NOTHING: Final[Headers] = {}
 
-_TAKEN: Final = ("traceparent", "idempotency-key")
+_TAKEN: Final = ("traceparent", "idempotency-key", "headrace-lane")
 """Metadata that mean the same as the headers of REST."""
 
 

@@ -14,7 +14,7 @@ ANY = "*"
 _METHODS = b"GET, HEAD, POST, PUT, DELETE"
 _TAKEN = (
     b"Authorization, Content-Type, Accept, Idempotency-Key, traceparent, tracestate, "
-    b"Prefer, Headrace-Keep, Headrace-Webhook, Headrace-Webhook-Events"
+    b"Prefer, Headrace-Keep, Headrace-Lane, Headrace-Deadline, Headrace-Webhook, Headrace-Webhook-Events"
 )
 _SHOWN = b"X-Request-Id, Retry-After, Location, Preference-Applied"
 _MAX_AGE_S = 600

@@ -14,11 +14,11 @@ from msgspec import Struct
 
 from producer_api.auth import Client
 from producer_api.caching.freshness import ANY, Freshness, freshness_of
+from producer_api.lane_choice import LANE, lane_of
 from producer_api.later.preferences import KEEP, PREFER, WEBHOOK, Later, later_of
 from producer_api.parsing.steps import Steps
 from producer_api.store.reference import Reference
 from producer_api.streaming.events import EventStream, Streaming
-from shared.keys import DEFAULT_LANE
 from shared.state.cards import Card
 from shared.wire.messages import Reply, Request
 from shared.wire.outcomes import RequestError, malformed
@@ -83,7 +83,8 @@ def head_of(
     """Collect what matters from the headers; names are in lower case.
 
     Raises:
-        RequestError: ``MALFORMED``: the headers for an answer that comes later make no sense.
+        RequestError: ``MALFORMED``: the headers for an answer that comes later, or for a lane, make no sense;
+            ``UNKNOWN_LANE``: the key may not choose the lane.
     """
     trace, prefer = headers.get(b"traceparent"), headers.get(PREFER)
     later = None if prefer is None and KEEP not in headers else later_of(prefer or b"", headers)
@@ -103,7 +104,7 @@ def head_of(
         None if trace is None else traceparent(trace),
         headers.get(b"idempotency-key"),
         client,
-        DEFAULT_LANE if client is None else client.key.lane,
+        lane_of(headers.get(LANE), client),
         path.get("version", ""),
         extra_lines,
         later,

@@ -11,7 +11,7 @@ from msgspec import Struct
 from shared.limits import LONGEST_MS
 from shared.wire.outcomes import malformed
 
-PREFER, KEEP = b"prefer", b"headrace-keep"
+PREFER, KEEP, DEADLINE = b"prefer", b"headrace-keep", b"headrace-deadline"
 WEBHOOK, EVENTS, INCLUDE = b"headrace-webhook", b"headrace-webhook-events", b"headrace-webhook-include"
 LONGEST_WAIT_S = 60
 """A longer ``wait`` is cut to this; ``Preference-Applied`` says so."""
@@ -120,8 +120,26 @@ def duration_ms(value: bytes) -> int:
     Raises:
         RequestError: ``MALFORMED``: it is none, or not from a second to seven days.
     """
-    match = _DURATION.fullmatch(value.decode("latin-1").strip())
-    duration = 0 if match is None else int(match[1]) * _UNITS_MS[match[2]]
-    if not 1000 <= duration <= LONGEST_MS:
+    duration = _duration_ms(value)
+    if duration is None:
         raise malformed("A result is kept for seconds, or 90s, 15m, 12h, 7d: from 1s to 7d.", "Headrace-Keep")
     return duration
+
+
+def deadline_ms(value: bytes) -> int:
+    """Return a deadline, a duration such as 90s, 15m, 12h or 7d from now on, in milliseconds.
+
+    Raises:
+        RequestError: ``MALFORMED``: it is none, or not from a second to seven days.
+    """
+    duration = _duration_ms(value)
+    if duration is None:
+        message = "A deadline is a time from now on, in seconds or such as 90s, 15m, 2h, 1d: from 1s to 7d."
+        raise malformed(message, "Headrace-Deadline")
+    return duration
+
+
+def _duration_ms(value: bytes) -> int | None:
+    match = _DURATION.fullmatch(value.decode("latin-1").strip())
+    duration = 0 if match is None else int(match[1]) * _UNITS_MS[match[2]]
+    return duration if 1000 <= duration <= LONGEST_MS else None

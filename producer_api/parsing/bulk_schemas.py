@@ -43,11 +43,13 @@ class Counts(Struct, frozen=True):
 class BatchInfo(Struct, frozen=True, kw_only=True):
     """How a bulk batch stands. Times are seconds of the Unix epoch.
 
-    ``ends_at`` is an estimate while it runs; ``expires_at`` is when its results are deleted.
+    ``ends_at`` is an estimate while it runs; ``expires_at`` is when its results are deleted. ``deadline`` is when it is
+    given up, where its client has set one; ``urgent`` says of one in a batch lane that it waits for gaps no longer.
     """
 
     id: str
     model: str
+    lane: str
     state: State
     counts: Counts
     percent: float
@@ -58,6 +60,8 @@ class BatchInfo(Struct, frozen=True, kw_only=True):
     ends_at: float | UnsetType = UNSET
     ended_at: float | UnsetType = UNSET
     expires_at: float | UnsetType = UNSET
+    deadline: float | UnsetType = UNSET
+    urgent: bool | UnsetType = UNSET
     keep_s: float
     results: str
 

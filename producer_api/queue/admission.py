@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from producer_api.load.cold_room import ColdRoom
-from producer_api.load.wait_estimate import Backlog, Service
+from producer_api.load.wait_estimate import MOST_RETRY_AFTER_S, Backlog, Service
+from shared.keys import DEFAULT_LANE
 from shared.state.cards import Card
 from shared.state.desired_state import Serving
 from shared.wire.outcomes import (
@@ -174,6 +175,17 @@ def check_lane(state: ModelState, lane: str) -> None:
         raise RequestError(UNKNOWN_LANE, f"Model {state.name!r} has no lane {lane!r}, where your key's requests go.")
 
 
+def check_open_lane(state: ModelState, lane: str) -> None:
+    """Refuse a request for a lane that not everybody may choose: where no keys are required, one that is no batch lane.
+
+    Raises:
+        RequestError: ``UNKNOWN_LANE``.
+    """
+    if lane != DEFAULT_LANE and lane not in state.batch_lanes:
+        message = f"Model {state.name!r} has no batch lane {lane!r}, and without API keys no other lane can be chosen."
+        raise RequestError(UNKNOWN_LANE, message, field="Headrace-Lane")
+
+
 NUMBERED = "1"
 """What a version that is no whole number is shown as."""
 
@@ -221,3 +233,22 @@ def check_wait(backlog: Backlog, service: Service, limit_s: float, now_s: float,
         what = "within which it must begin" if own_s else "that its answer may take"
         message = f"The requests ahead of this one need longer than the {limit_s:g} s {what}."
         raise refusal(WAIT_TOO_LONG, message, retry_after_s=backlog.retry_after_s(first))
+
+
+def check_gaps(service: Service, ahead: int, limit_s: float) -> None:
+    """Refuse a request of a batch lane whose time would be over even if nothing else ran but those ahead of it.
+
+    Args:
+        ahead: requests in the lane.
+        limit_s: within which it must begin.
+
+    Raises:
+        RequestError: ``WAIT_TOO_LONG``.
+    """
+    if ahead > limit_s * service.rate:
+        retry_after_s = min(MOST_RETRY_AFTER_S, max(1, math.ceil(ahead / service.rate - limit_s)))
+        message = (
+            f"Even with nothing else to do, the {ahead} requests ahead of this one in its batch lane take longer than "
+            f"the {limit_s:g} s within which it must begin."
+        )
+        raise refusal(WAIT_TOO_LONG, message, retry_after_s=retry_after_s)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from producer_api.load.cold_start import ColdStart, cold_start
@@ -27,7 +27,7 @@ from shared.state.desired_state import (
     serving_from,
 )
 from shared.state.failures import Failure
-from shared.state.lanes import MOST_DIGITS, bytes_from, from_pairs
+from shared.state.lanes import MOST_DIGITS, batch_lanes, bytes_from, from_pairs
 from shared.state.starts import Phase, Start
 
 from .interface import DEFAULT_ONLY, Catalogue, ModelState
@@ -115,7 +115,8 @@ class CatalogueReader:
         for name in names:
             fields, workers = next(answers), _names(next(answers))
             decoded = self._card(name, fields)
-            serving, lanes = serving_from(next(answers)), lanes_of(next(answers))
+            serving, said_of_lanes = serving_from(next(answers)), next(answers)
+            lanes = lanes_of(said_of_lanes)
             died = failures.decode(_fields(next(answers)), now_ms)
             started = starts.decode(_fields(next(answers)))
             found_lengths = {lane: next(answers) for lane in self._lanes.get(name, DEFAULT_ONLY)}
@@ -146,7 +147,7 @@ class CatalogueReader:
             expects = expects or any(one.is_under_way(now_ms) for one in started.values())
             states[name] = ModelState(
                 name, decoded, alive, queued, service, serving, lanes, lengths, failed, late, taken, ready_in_s,
-                bodies_of(said_by_live), self._versions[name], cold,
+                bodies_of(said_by_live), self._versions[name], cold, batch_lanes_of(said_of_lanes, lanes),
             )  # fmt: skip
         self.expects = expects
         return Catalogue(states, redis_ok=True, memory_full=is_memory_full(memory))
@@ -212,6 +213,11 @@ def is_in_cluster_mode(info: Any) -> bool:
 def lanes_of(fields: Any) -> Mapping[str, int | None]:
     """Return the limit of each lane from what HGETALL answered."""
     return {name: one.limit for name, one in from_pairs(_fields(fields).items()).items()}
+
+
+def batch_lanes_of(fields: Any, known: Collection[str]) -> frozenset[str]:
+    """Return which of the known lanes are batch lanes, from what HGETALL answered."""
+    return batch_lanes(_fields(fields).items()).intersection(known)
 
 
 def failures_of(died: Mapping[str, Failure], started: Mapping[str, Start], now_ms: int) -> Mapping[str, str]:

@@ -135,6 +135,11 @@ class Channel:
         return self._admitter.account
 
     @property
+    def waiting(self) -> int:
+        """How many requests wait here for their replies."""
+        return len(self._pending_replies)
+
+    @property
     def is_idle(self) -> bool:
         """No request waits, and there is nothing to send."""
         return not self._pending_replies.all() and self._admitter.is_idle

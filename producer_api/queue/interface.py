@@ -64,6 +64,7 @@ class ModelState:
         versions: of the model, as its live workers say; where there are several its card changes with each heartbeat.
         ready_in_s: while no consumer serves it and one is loading it or about to: seconds that will probably take.
         cold: while no consumer serves it and requests may wait for one: what is known of it; else None.
+        batch_lanes: those of its lanes whose requests run only while nothing else waits.
     """
 
     name: str
@@ -81,6 +82,7 @@ class ModelState:
     bodies: str = ""
     versions: Sequence[str] = ()
     cold: ColdStart | None = None
+    batch_lanes: frozenset[str] = frozenset()
     is_open: bool = field(init=False)
 
     def __post_init__(self) -> None:

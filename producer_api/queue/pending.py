@@ -138,6 +138,9 @@ class PendingReplies:
         """Return the pending replies for this id."""
         return self._by_id.get(request_id, ())
 
+    def __len__(self) -> int:
+        return len(self._by_id)
+
     def all(self) -> Iterable[PendingReply]:
         """Return all pending replies."""
         return [pending for same_id in self._by_id.values() for pending in same_id]

@@ -21,10 +21,10 @@ from shared.state.desired_state import Serving
 from shared.wire.bodies import LEAST_BYTES, At, Owner
 from shared.wire.fast import decode_reply
 from shared.wire.messages import Reply, Request
-from shared.wire.outcomes import INTERNAL, QUEUE_UNAVAILABLE, SHUTTING_DOWN, UNKNOWN_OUTCOME, RequestError
+from shared.wire.outcomes import INTERNAL, OVERLOADED, QUEUE_UNAVAILABLE, SHUTTING_DOWN, UNKNOWN_OUTCOME, RequestError
 from shared.wire.trace_context import sampled_trace_id
 
-from .admission import check_cold, check_lane, check_wait, find_model, no_room, refusal
+from .admission import check_cold, check_gaps, check_lane, check_wait, find_model, no_room, refusal
 from .admitter import Instruments
 from .body_store import BodyStore
 from .catalogue import CatalogueReader
@@ -38,6 +38,10 @@ log = logging.getLogger(__name__)
 
 SHORT_BYTES = 4096
 """A reply of so many bytes has fewer predictions and bytes of outputs than take long to encode."""
+
+PATIENT_SHARE = 4
+"""Requests of batch lanes hold one in so many of a front end's places: they may wait long, and others need the rest."""
+PATIENT_RETRY_S = 10
 
 REFRESH_S = 1.0
 REFRESH_WHEN_AWAY_S = 0.25
@@ -225,7 +229,10 @@ class RedisQueue:
         backlog, waits = channel.backlog, channel.waits
         begun_s, ahead = time.perf_counter(), backlog.length
         backlog.service = service
-        if service is not None and ahead >= service.wave:
+        if state.batch_lanes and lane in state.batch_lanes:
+            self._check_patient(channel, request, ahead)
+            service = None  # what answers take there says nothing of what they would take without waiting for gaps
+        elif service is not None and ahead >= service.wave:
             limit_s = min(request.ttl_ms / 1000, self._max_wait_s)
             check_wait(backlog, service, limit_s, begun_s, own_s=service.batch_s if run_ms else 0.0)
 
@@ -251,6 +258,23 @@ class RedisQueue:
             run_ms=run_ms,
             parts=parts,
         ).give_up
+
+    def _check_patient(self, channel: Channel, request: Request, ahead: int) -> None:
+        """Refuse a request of a batch lane that cannot be answered in time, or whose like hold too many places here.
+
+        Raises:
+            RequestError: ``WAIT_TOO_LONG``, ``OVERLOADED``.
+        """
+        service, most = channel.backlog.service, max(1, self._settings.max_in_flight // PATIENT_SHARE)
+        if service is not None:
+            check_gaps(service, ahead, min(request.ttl_ms / 1000, self._max_wait_s))
+        models = self._catalogue.models
+        held = sum(one.waiting for (name, lane), one in self._channels.items() if lane in models[name].batch_lanes)
+        if held >= most:
+            message = (
+                f"{held} clients wait here for answers from batch lanes, as many as may: use Prefer: respond-async."
+            )
+            raise refusal(OVERLOADED, message, request.id, PATIENT_RETRY_S)
 
     def _begin_cold(
         self,

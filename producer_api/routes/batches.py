@@ -19,15 +19,16 @@ from producer_api.bulk.results import Order, Results
 from producer_api.bulk.service import Bulk
 from producer_api.http.body import BODY_TIMEOUT_S, Disconnected, declared_bytes
 from producer_api.inference.query_options import query_options
-from producer_api.later.preferences import KEEP, duration_ms
+from producer_api.lane_choice import LaneChoice
+from producer_api.later.preferences import DEADLINE, KEEP, deadline_ms, duration_ms
 from producer_api.webhooks import hook
 from producer_api.webhooks.hook import Hooks
-from shared.keys import DEFAULT_LANE
 from shared.names import is_name
 from shared.results.store import StoreError
 from shared.wire.outcomes import CLIENT_CLOSED, REQUEST_TIMEOUT, RequestError, malformed
 
 from .models import NOT_KEPT, json_response
+from .requests import choice_of
 
 LIST_PATH = "/v1/models/{model}/batches"
 PATH = LIST_PATH + "/{id}"
@@ -53,17 +54,19 @@ class Batches:
 
     async def all(self, request: Request) -> Response:
         """Take a batch in, or list those there are."""
-        model, lane = request.path_params["model"], lane_of(request)
+        model, choice = request.path_params["model"], choice_of(request)
         if request.method == "GET":
-            return json_response(await self._bulk.list(model, lane))
+            return json_response(await self._bulk.list(model, choice))
         headers = dict(request.scope["headers"])
         if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
             raise malformed("Send the upload uncompressed, or as a zip.", "Content-Encoding")
         keep = headers.get(KEEP)
         keep_ms = DEFAULT_KEEP_MS if keep is None else duration_ms(keep)
+        deadline = headers.get(DEADLINE)
+        more = {} if deadline is None else {"window_ms": deadline_ms(deadline)}
         hook_text = self._hook(request)
         content_type = headers.get(b"content-type", b"")
-        card, reader = self._bulk.admit(model, lane, content_type, declared_bytes(headers))
+        card, reader = self._bulk.admit(model, choice, content_type, declared_bytes(headers))
         query = request.scope["query_string"]
         if query:
             query_options(query)  # refused here, not once for each item
@@ -72,7 +75,8 @@ class Batches:
             client.enter()
         try:
             async with aclosing(chunks_of(request.receive)) as chunks:
-                info = await self._bulk.take(model, lane, card, reader, query, keep_ms, hook_text, chunks)
+                of_it = (model, choice, card, reader, query, keep_ms, hook_text, chunks)
+                info = await self._bulk.take(*of_it, more=more)
         except Disconnected:
             return Response(status_code=CLIENT_CLOSED.status)
         finally:
@@ -97,9 +101,9 @@ class Batches:
 
     async def results(self, request: Request) -> Response:
         """Send the results that are there."""
-        model, lane, batch_id = _names(request)
+        model, choice, batch_id = _names(request)
         order, offset, most = _options(request)
-        results = await self._bulk.results(model, lane, batch_id)
+        results = await self._bulk.results(model, choice, batch_id)
         end = min(results.count(order), offset + most)
         headers = {"Headrace-Next-Offset": str(max(offset, end)), **NOT_KEPT}
         lines = _until_gone(results, order, offset, end - offset)
@@ -146,19 +150,13 @@ def is_too_slow(size_bytes: int, waited_s: float) -> bool:
     return waited_s > PATIENCE_S and size_bytes < waited_s * LEAST_BYTES_PER_S
 
 
-def lane_of(request: Request) -> str:
-    """Return the lane of the API key."""
-    client: Client | None = request.scope.get("api_client")
-    return DEFAULT_LANE if client is None else client.key.lane
-
-
-def _names(request: Request) -> tuple[str, str, str]:
+def _names(request: Request) -> tuple[str, LaneChoice, str]:
     """Return model, lane and batch."""
     model, batch_id = request.path_params["model"], request.path_params["id"]
     for name, field in ((model, "model"), (batch_id, "id")):
         if not is_name(name):
             raise malformed("A name is 1 to 64 letters, digits, '_' or '-'.", field)
-    return model, lane_of(request), batch_id
+    return model, choice_of(request), batch_id
 
 
 def _options(request: Request) -> tuple[Order, int, int]:

@@ -18,10 +18,11 @@ from producer_api.inference.later.responses import location
 from producer_api.later.jobs import State
 from producer_api.later.listening import Listener
 from producer_api.parsing.schemas import RequestEvent
+from producer_api.queue.interface import ModelState
 from shared.wire.outcomes import UNKNOWN_REQUEST, RequestError
 
 from .gone import ClientGone, ended_with_client
-from .requests import listening, names_of, place
+from .requests import choice_of, listening, names_of, place
 
 PATH = "/v1/models/{model}/requests/{id}/events"
 PING_S = 15.0
@@ -33,6 +34,18 @@ _HEADERS = [
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),  # nginx would keep events back until a buffer is full
 ]
+
+
+async def _place_of(context: AppContext, request: Request, model: str, request_id: str) -> tuple[ModelState, str]:
+    """Return the model and the lane that has the request, the last lane that could where none has."""
+    assert context.later is not None
+    known = context.queue.catalogue().resolve(model, request_id)
+    *others, last = choice_of(request).lanes(() if known is None else known.batch_lanes)
+    for lane in others:
+        state = place(context.queue, model, request_id, lane)
+        if (await context.later.find(state.name, lane, request_id))[0] is not None:
+            return state, lane
+    return place(context.queue, model, request_id, last), last
 
 
 class Events:
@@ -52,10 +65,10 @@ class Events:
 
     async def _answer(self, request: Request, send: Send) -> None:
         context = self._context
-        model, request_id, lane = names_of(request)
-        state = place(context.queue, model, request_id, lane)
+        model, request_id = names_of(request)
         if context.later is None:
             raise _none_such(request_id)
+        state, lane = await _place_of(context, request, model, request_id)
         with listening(context, request, state.name, lane, request_id) as listener:
             job, _ = await context.later.find(state.name, lane, request_id)
             if job is None:

@@ -24,11 +24,13 @@ from producer_api.bulk.openai.form import Form, Piece
 from producer_api.bulk.openai.service import OpenAIBatches, lines_of, page
 from producer_api.bulk.readers.multipart import boundary_of
 from producer_api.http.body import Disconnected, declared_bytes
+from producer_api.lane_choice import own_lane
 from producer_api.queue.admission import refusal
 from shared.wire.outcomes import BODY_TOO_LARGE, CLIENT_CLOSED, OVERLOADED, RequestError, invalid
 
-from .batches import chunks_of, lane_of
+from .batches import chunks_of
 from .models import NOT_KEPT, json_response
+from .requests import choice_of
 
 LIST_PATH = "/v1/files"
 PATH = LIST_PATH + "/{id}"
@@ -55,7 +57,7 @@ class FileRoutes:
 
     async def all(self, request: Request) -> Response:
         """Take a file in, or list those there are."""
-        lane = lane_of(request)
+        lane = own_lane(request.scope.get("api_client"))
         if request.method == "GET":
             return json_response(await self._list(request, lane))
         headers = dict(request.scope["headers"])
@@ -92,7 +94,7 @@ class FileRoutes:
 
     async def one(self, request: Request) -> Response:
         """Describe a file, or delete it."""
-        lane, file_id = lane_of(request), request.path_params["id"]
+        lane, file_id = own_lane(request.scope.get("api_client")), request.path_params["id"]
         results = results_of(file_id)
         if request.method == "DELETE":
             if results is not None:
@@ -101,15 +103,15 @@ class FileRoutes:
             return json_response(FileDeleted(file_id))
         if results is None:
             return json_response(file_object(await self._files.find(lane, file_id)))
-        return json_response(await self._results_object(lane, *results))
+        return json_response(await self._results_object(request, *results))
 
-    async def _results_object(self, lane: str, model: str, batch_id: str, errors: bool) -> FileObject:
-        record, results = await self._batches.results(lane, model, batch_id)
+    async def _results_object(self, request: Request, model: str, batch_id: str, errors: bool) -> FileObject:
+        record, results = await self._batches.results(choice_of(request), model, batch_id)
         return results_object(record, results.size_bytes, errors=errors)
 
     async def content(self, request: Request) -> Response:
         """Send what is in a file."""
-        lane, file_id = lane_of(request), request.path_params["id"]
+        lane, file_id = own_lane(request.scope.get("api_client")), request.path_params["id"]
         found = results_of(file_id)
         if found is None:
             record = await self._files.find(lane, file_id)
@@ -117,7 +119,7 @@ class FileRoutes:
             headers = {"Content-Length": str(record.size_bytes), **NOT_KEPT}
             return StreamingResponse(pieces, headers=headers, media_type="application/octet-stream")
         model, batch_id, errors = found
-        _, results = await self._batches.results(lane, model, batch_id)
+        _, results = await self._batches.results(choice_of(request), model, batch_id)
         return StreamingResponse(lines_of(results, errors=errors), headers=NOT_KEPT, media_type="application/jsonl")
 
 

@@ -16,9 +16,9 @@ from producer_api.inference.openai.documents import decoded
 from producer_api.load.body_budget import BodyBudget, IncomingBody
 from shared.wire.outcomes import CLIENT_CLOSED
 
-from .batches import lane_of
 from .files import limit_of
 from .models import json_response
+from .requests import choice_of
 
 LIST_PATH = "/v1/batches"
 PATH = LIST_PATH + "/{id}"
@@ -43,9 +43,9 @@ class OpenAIBatchRoutes:
 
     async def all(self, request: Request) -> Response:
         """Make a batch, or list those there are."""
-        lane = lane_of(request)
+        choice = choice_of(request)
         if request.method == "GET":
-            page = await self._batches.list(lane, request.query_params.get("after"), limit_of(request, 100))
+            page = await self._batches.list(choice, request.query_params.get("after"), limit_of(request, 100))
             return json_response(page)
         length = bodies.declared_bytes(dict(request.scope["headers"]))
         try:
@@ -55,17 +55,17 @@ class OpenAIBatchRoutes:
         asked = decoded(body, documents.requests)
         client: Client | None = request.scope.get("api_client")
         if client is None:
-            return json_response(await self._batches.create(lane, asked))
+            return json_response(await self._batches.create(choice, asked))
         client.enter()
         try:
-            return json_response(await self._batches.create(lane, asked))
+            return json_response(await self._batches.create(choice, asked))
         finally:
             client.leave()
 
     async def one(self, request: Request) -> Response:
         """Describe a batch."""
-        return json_response(await self._batches.retrieve(lane_of(request), request.path_params["id"]))
+        return json_response(await self._batches.retrieve(choice_of(request), request.path_params["id"]))
 
     async def cancel(self, request: Request) -> Response:
         """Cancel a batch."""
-        return json_response(await self._batches.cancel(lane_of(request), request.path_params["id"]))
+        return json_response(await self._batches.cancel(choice_of(request), request.path_params["id"]))

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from starlette.requests import Request
 from starlette.responses import Response
 
+from producer_api import lane_choice
 from producer_api.auth import Client
 from producer_api.inference.codec import Response as Encoded
 from producer_api.inference.context import AppContext
@@ -18,6 +19,7 @@ from producer_api.inference.later.responses import accepted, asked_again, codec_
 from producer_api.inference.native import NATIVE
 from producer_api.inference.negotiation import MAX_HEADER_BYTES, choose
 from producer_api.inference.query_options import ID_RULE
+from producer_api.lane_choice import LANE, LaneChoice
 from producer_api.later.interface import LaterRequests
 from producer_api.later.jobs import Job
 from producer_api.later.listening import Listener
@@ -32,6 +34,7 @@ from shared.wire.outcomes import (
     ALREADY_ANSWERED,
     CLIENT_CLOSED,
     QUEUE_UNAVAILABLE,
+    UNKNOWN_LANE,
     UNKNOWN_REQUEST,
     RequestError,
     malformed,
@@ -60,14 +63,28 @@ class Requests:
         """Answer either method, as long as the client is there."""
         try:
             with ended_with_client(request.scope):
-                return await (self._cancel(request) if request.method == "DELETE" else self._find(request))
+                return await self._looked_for(request)
         except ClientGone:
             return Response(status_code=CLIENT_CLOSED.status)
 
-    async def _find(self, request: Request) -> Response:
+    async def _looked_for(self, request: Request) -> Response:
+        """Look for the request in the lanes where it may be, one after the other."""
+        model, request_id = names_of(request)
+        state = self._queue.catalogue().resolve(model, request_id)
+        lanes = choice_of(request).lanes(() if state is None else state.batch_lanes)
+        look = self._cancel if request.method == "DELETE" else self._find
+        for lane in lanes[:-1]:
+            try:
+                return await look(request, lane)
+            except RequestError as error:
+                if error.outcome not in (UNKNOWN_REQUEST, UNKNOWN_LANE):
+                    raise
+        return await look(request, lanes[-1])
+
+    async def _find(self, request: Request, lane: str) -> Response:
         """Give the stored answer, or say how the request stands."""
         media_type = choose(",".join(request.headers.getlist("accept")).encode("latin-1")[:MAX_HEADER_BYTES])
-        model, request_id, lane = names_of(request)
+        model, request_id = names_of(request)
         later, wait_s = self._context.later, _wait_s(request)
         if later is not None:
             state = place(self._queue, model, request_id, lane)
@@ -114,9 +131,9 @@ class Requests:
         except RequestError as error:
             return _whole(refused(error, codec))
 
-    async def _cancel(self, request: Request) -> Response:
+    async def _cancel(self, request: Request, lane: str) -> Response:
         """Take a request back."""
-        model, request_id, lane = names_of(request)
+        model, request_id = names_of(request)
         stood = await self._queue.cancel(model, request_id, lane)
         if stood is Standing.UNKNOWN:
             raise unknown(request_id)
@@ -125,13 +142,18 @@ class Requests:
         return json_response(RequestState(request_id, model, "cancelled"))
 
 
-def names_of(request: Request) -> tuple[str, str, str]:
-    """Model, id and lane, which is that of the API key."""
+def names_of(request: Request) -> tuple[str, str]:
+    """Model and id."""
     model, request_id = request.path_params["model"], request.path_params["id"]
     if not is_name(request_id):
         raise malformed(ID_RULE, "id")
-    client: Client | None = request.scope.get("api_client")
-    return model, request_id, DEFAULT_LANE if client is None else client.key.lane
+    return model, request_id
+
+
+def choice_of(request: Request) -> LaneChoice:
+    """Return the lane of a request: that of the API key, or the one that it chooses."""
+    asked = request.headers.get(LANE.decode())
+    return lane_choice.choice_of(None if asked is None else asked.encode("latin-1"), request.scope.get("api_client"))
 
 
 def _wait_s(request: Request) -> int:

@@ -52,13 +52,20 @@ class LargeBodies:
 
             self._s3 = S3Source(settings.reference_buckets)
 
-    async def brought(self, request: Request, reference: Reference, client: Client | None) -> Request:
+    async def brought(self, request: Request, reference: Reference, client: Client | None, lane: str) -> Request:
         """Return a request whose body is in the store, and stays there as long as it may run.
+
+        Args:
+            lane: that the request goes to; consumers look for the body among those of this lane.
 
         Raises:
             RequestError: the reference is not followed, or leads to no body.
         """
-        place = await self._place(reference, owner_for(client), request.ttl_ms / 1000 + RUNS_S)
+        owner = owner_for(client)
+        if lane != owner.lane and reference.upload is not None:
+            message = "An upload is for requests of your own lane; send the body itself, or a reference to a URL."
+            raise RequestError(REFERENCE_REFUSED, message, field="reference.upload")
+        place = await self._place(reference, Owner(owner.name, lane), request.ttl_ms / 1000 + RUNS_S)
         return msgspec.structs.replace(request, at_store=place.text())
 
     async def _place(self, reference: Reference, owner: Owner, keep_s: float) -> StoredBody:

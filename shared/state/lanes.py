@@ -114,8 +114,8 @@ def paused(pairs: Iterable[tuple[bytes, bytes]]) -> frozenset[str]:
     return frozenset(lane for lane, _, what in names if what == "paused" and is_name(lane))
 
 
-BATCH = "batch"
-"""The kind of a lane whose requests run while nothing else waits. ``default`` is never one."""
+BATCH, ORDINARY = KINDS = ("batch", "ordinary")
+"""Kinds of lanes. Requests of the first run while nothing else waits; ``default`` is never one."""
 
 
 def kind_field(lane: str) -> str:

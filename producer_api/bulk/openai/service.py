@@ -14,6 +14,7 @@ from producer_api.bulk.record import Record
 from producer_api.bulk.results import Order, Results
 from producer_api.bulk.service import Bulk
 from producer_api.inference.openai.documents import checked_name
+from producer_api.lane_choice import LaneChoice, own_lane
 from producer_api.later.preferences import duration_ms
 from producer_api.parsing.bulk_schemas import State
 from producer_api.queue.interface import Queue
@@ -49,7 +50,7 @@ class OpenAIBatches:
     def __init__(self, bulk: Bulk, files: Files, queue: Queue) -> None:
         self._bulk, self._files, self._queue = bulk, files, queue
 
-    async def create(self, lane: str, asked: BatchRequest) -> BatchObject:
+    async def create(self, choice: LaneChoice, asked: BatchRequest) -> BatchObject:
         """Make a batch of a file's lines.
 
         Raises:
@@ -63,19 +64,19 @@ class OpenAIBatches:
         except RequestError:
             raise invalid("completion_window is a time such as 24h: from 1s to 7d.", "completion_window") from None
         try:
-            file = await self._files.find(lane, asked.input_file_id)
+            file = await self._files.find(own_lane(choice.client), asked.input_file_id)
         except RequestError as error:
             error.field = "input_file_id"
             raise
-        async with aclosing(self._files.pieces(lane, file)) as pieces:
+        async with aclosing(self._files.pieces(own_lane(choice.client), file)) as pieces:
             begin, model = await _first_line(pieces)
-            card, reader = self._bulk.admit(model, lane, _JSON_LINES, file.size_bytes)
+            card, reader = self._bulk.admit(model, choice, _JSON_LINES, file.size_bytes)
             assert isinstance(reader, JsonLines)
             terms = Terms(asked.endpoint, file.id, asked.completion_window, asked.metadata)
             keep = asked.output_expires_after
             info = await self._bulk.take(
                 model,
-                lane,
+                choice,
                 card,
                 reader,
                 b"",
@@ -85,29 +86,29 @@ class OpenAIBatches:
                 dialect=ITEMS[asked.endpoint],
                 more={"window_ms": window_ms, "terms": msgspec.json.encode(terms).decode()},
             )
-        return (await self._found(model, lane, info.id))[0]
+        return (await self._found(model, choice, info.id))[0]
 
-    async def retrieve(self, lane: str, batch: str) -> BatchObject:
+    async def retrieve(self, choice: LaneChoice, batch: str) -> BatchObject:
         """Describe a batch."""
         model, batch_id = names_of(batch)
-        return (await self._found(model, lane, batch_id))[0]
+        return (await self._found(model, choice, batch_id))[0]
 
-    async def cancel(self, lane: str, batch: str) -> BatchObject:
+    async def cancel(self, choice: LaneChoice, batch: str) -> BatchObject:
         """Have a batch run nothing more.
 
         Raises:
             RequestError: ``UNKNOWN_BATCH``, ``BATCH_ENDED``.
         """
         model, batch_id = names_of(batch)
-        await self._found(model, lane, batch_id)
-        await self._bulk.cancel(model, lane, batch_id)
-        return (await self._found(model, lane, batch_id))[0]
+        await self._found(model, choice, batch_id)
+        await self._bulk.cancel(model, choice, batch_id)
+        return (await self._found(model, choice, batch_id))[0]
 
-    async def list(self, lane: str, after: str | None, limit: int) -> BatchPage:
-        """Return batches of a lane, whatever their model, the latest first."""
+    async def list(self, choice: LaneChoice, after: str | None, limit: int) -> BatchPage:
+        """Return a client's batches, whatever their model, the latest first."""
         records: list[tuple[Record, Terms]] = []
         for model in sorted(self._queue.catalogue().models):
-            for record in await self._bulk.latest(model, lane):
+            for record in await self._bulk.latest(model, choice):
                 terms = terms_of(record.terms)
                 if terms is not None:
                     records.append((record, terms))
@@ -115,19 +116,19 @@ class OpenAIBatches:
         objects = [batch_object(*pair) for pair in records]
         return BatchPage(*page(objects, after, min(limit, _MOST_LISTED)))
 
-    async def results(self, lane: str, model: str, batch_id: str) -> tuple[Record, Results]:
+    async def results(self, choice: LaneChoice, model: str, batch_id: str) -> tuple[Record, Results]:
         """Return what reads the results of a batch that has ended.
 
         Raises:
             RequestError: ``UNKNOWN_BATCH``.
         """
-        _, record = await self._found(model, lane, batch_id)
+        _, record = await self._found(model, choice, batch_id)
         if record.state not in (State.COMPLETED, State.CANCELLED, State.FAILED):
             raise RequestError(UNKNOWN_BATCH, "The batch has not ended yet.", field="id")
-        return record, await self._bulk.results(model, lane, batch_id)
+        return record, await self._bulk.results(model, choice, batch_id)
 
-    async def _found(self, model: str, lane: str, batch_id: str) -> tuple[BatchObject, Record]:
-        record, _ = await self._bulk.find(model, lane, batch_id)
+    async def _found(self, model: str, choice: LaneChoice, batch_id: str) -> tuple[BatchObject, Record]:
+        record, _ = await self._bulk.find(model, choice, batch_id)
         terms = terms_of(record.terms)
         if terms is None:
             raise RequestError(UNKNOWN_BATCH, "That batch was not made of a file.", field="id")

@@ -147,7 +147,9 @@ class Exchange(Lifetime):
         request = decoded.request
         self.request_id, self._asked = request.id, decoded.asked
         if decoded.reference is not None:
-            bring = partial(self._context.large_bodies.brought, request, decoded.reference, self.head.client)
+            bring = partial(
+                self._context.large_bodies.brought, request, decoded.reference, self.head.client, self.head.lane
+            )
             self._begin(bring, partial(self._brought, decoded))
             return
         if self.head.later is not None and self._context.later is not None:

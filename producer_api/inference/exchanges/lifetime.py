@@ -17,9 +17,10 @@ from producer_api.inference.context import AppContext
 from producer_api.inference.errors import internal_error, refused_somehow
 from producer_api.load.body_budget import IncomingBody
 from producer_api.metrics import UNKNOWN
-from producer_api.queue.admission import check_lane, check_version, let_in
+from producer_api.queue.admission import check_lane, check_open_lane, check_version, let_in
 from producer_api.queue.interface import GiveUp, ModelState
 from producer_api.streaming.events import EventStream
+from shared.keys import DEFAULT_LANE
 from shared.process.logs import about
 from shared.state.cards import Card
 from shared.tracing.spans import RequestSpan
@@ -110,6 +111,8 @@ class Lifetime:
             if state.card is not None:  # else it is held, and admitted again when there is one
                 if head.client is not None:
                     check_lane(state, head.lane)
+                elif head.lane is not DEFAULT_LANE:
+                    check_open_lane(state, head.lane)
                 if head.version:
                     check_version(state, head.version)
                 self._kind = head.codec.body_kind(head, state.card)

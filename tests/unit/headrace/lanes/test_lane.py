@@ -51,9 +51,9 @@ def test_a_lane_is_made_changed_and_taken_away(place: tuple[str, Any]) -> None:
     assert headrace(url, "lane", "limit", MODEL, "gold", "--weight", "0.5").code == 0
     assert client.hget(keys.lanes(MODEL), "gold") == b"7,0.5"
     listed = headrace(url, "lane", "list", MODEL)
-    assert [line.split()[:3] for line in listed.out.splitlines()[1:]] == [
-        ["default", "2048", "1"],
-        ["gold", "7", "0.5"],
+    assert [line.split()[:4] for line in listed.out.splitlines()[1:]] == [
+        ["default", "ordinary", "2048", "1"],
+        ["gold", "ordinary", "7", "0.5"],
     ]
     seen = headrace(url, "status", "--interval", "0", "--json").json["models"][0]["lanes"]
     assert [(one["lane"], one["weight"]) for one in seen] == [("default", 1.0), ("gold", 0.5)]

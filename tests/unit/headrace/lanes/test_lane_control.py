@@ -12,6 +12,7 @@ from consumer.queue.redis_stream import RedisStream
 from shared import keys
 from shared.redis.client import connect
 from shared.settings import Settings
+from shared.state.lanes import kind_field
 from shared.wire.messages import Request, encode_request
 from tests.contract.lanes import card
 from tests.unit.headrace.operators import LONG_LEASE, MODEL, Said, headrace, serve, server
@@ -111,3 +112,39 @@ def test_a_removed_lane_leaves_no_pause_behind(url: str) -> None:
 def test_lanes_that_are_not_there(url: str, command: str) -> None:
     assert headrace(url, "lane", command, MODEL, "nobody").code == 2
     assert headrace(url, "lane", command, MODEL, "no/name").code == 2
+
+
+def test_a_lane_becomes_a_batch_lane_and_an_ordinary_one_again(url: str) -> None:
+    said = _well(headrace(url, "lane", "set", MODEL, "nightly", "--kind", "batch", "--limit", "50"))
+    assert "batch lane nightly" in said.out
+    assert _lane(url, "nightly")["kind"] == "batch"
+    assert "batch" in headrace(url, "lane", "list", MODEL).out
+    [model] = headrace(url, "status", "--json", "--interval", "0").json["models"]
+    assert {one["lane"]: one["kind"] for one in model["lanes"]} == {
+        one["lane"]: "batch" if one["lane"] == "nightly" else "ordinary" for one in model["lanes"]
+    }
+    _well(headrace(url, "lane", "set", MODEL, "nightly", "--weight", "3"))
+    assert (_lane(url, "nightly")["kind"], _lane(url, "nightly")["weight"]) == ("batch", 3.0)
+    assert "an ordinary lane" in _well(headrace(url, "lane", "set", MODEL, "nightly", "--kind", "ordinary")).out
+    assert _lane(url, "nightly")["kind"] == "ordinary"
+
+
+def test_a_batch_lane_is_repaired_guarded_and_removed_as_others_are(url: str) -> None:
+    _well(headrace(url, "lane", "create", MODEL, "weekly", "--kind", "batch", "--limit", "2"))
+    for number in range(5):
+        _add(url, "weekly", f"w-{number}")
+    guarded = headrace(url, "lane", "guard", "--once", "--json")
+    assert [(one["lane"], one["depth"]) for one in guarded.json["floods"]] == [("weekly", 5)]
+    assert headrace(url, "lane", "repair", MODEL, "weekly", "--yes", "--json").json["kept"] == 2
+    assert _lane(url, "weekly")["kind"] == "batch"
+    _well(headrace(url, "lane", "remove", MODEL, "weekly", "--yes"))
+    with connect(url) as client:
+        assert not client.hexists(keys.lanes(MODEL), kind_field("weekly"))
+
+
+def test_default_is_no_batch_lane_and_other_kinds_are_none(url: str) -> None:
+    said = headrace(url, "lane", "set", MODEL, "default", "--kind", "batch")
+    assert said.code == 2
+    assert "default cannot be a batch lane" in said.err
+    assert _lane(url, "default")["kind"] == "ordinary"
+    assert headrace(url, "lane", "set", MODEL, "nightly", "--kind", "express").code == 2

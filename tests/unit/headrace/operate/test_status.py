@@ -43,7 +43,7 @@ def test_it_shows_models_workers_and_lanes(tmp_path: Path) -> None:
         workers, lanes = shown.split("\n\n")
         assert workers.splitlines()[1].split()[:7] == [MODEL, "open", "w1", "-", "fp32", "-", "cpu"]
         assert len(workers.splitlines()) == 2  # nothing to choose, so nothing is said of it
-        assert lanes.splitlines()[1].split()[:7] == [MODEL, "default", "3", "2048", "1", "2", "1"]
+        assert lanes.splitlines()[1].split()[:8] == [MODEL, "default", "ordinary", "3", "2048", "1", "2", "1"]
 
 
 BATCHING = "Batches gain little here: 46 rows/s at 8 rows, 45 one by one; one row fills the processor already."

@@ -1,0 +1,1 @@
+"""When a batch must have ended, and what is done so that it has."""
