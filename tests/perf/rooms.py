@@ -25,7 +25,7 @@ from tests.perf.sections import (
     tuning,
     waiting,
 )
-from tests.perf.sections.doors import grpc, later, open_inference
+from tests.perf.sections.doors import grpc, later, now_and_later, open_inference
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ ROOMS: Final = {
     "later": Room("Answered later beside answered at once", later.measure),
     "direct": Room("Echo without HTTP", direct.measure),
     "bulk": Room("Bulk batches beside a full queue", bulk.measure),
+    "now-and-later": Room("Interactive requests beside a bulk batch on one device", now_and_later.measure),
     "policy": Room("Adaptive batching against fixed windows", policy.measure),
     "waiting": Room("Eight devices", waiting.measure),
     "memory": Room("Memory over a million requests", memory.measure),
