@@ -34,6 +34,8 @@ from .models.families import build
 from .process_end import Ending, let_children_end
 from .queue.redis_starts import RedisBoard
 from .queue.redis_stream import RedisStream
+from .request_log.redis_log import RedisLog
+from .request_log.request_log import RequestLog
 from .worker import Worker
 
 log = logging.getLogger("consumer")
@@ -80,7 +82,11 @@ def main(model: str, index: int, cores: str) -> None:
     board = RedisBoard(config.settings, config.model_name, config.worker, config.place, begun_s)
     threads = threads_of(config.settings)
     make_model = partial(build, config.model_name, config.model, threads)
-    worker = Worker(config, make_model, stream, metrics, tracing, board, elsewhere)
+    request_log = None
+    if config.settings.request_log_mb:
+        log_of = RedisLog(config.settings, config.model_name)
+        request_log = RequestLog(config.worker, log_of.write, metrics.not_logged)
+    worker = Worker(config, make_model, stream, metrics, tracing, board, elsewhere, request_log)
     metrics.is_ready = lambda: worker.is_ready
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())

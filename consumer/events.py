@@ -5,22 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import msgspec
+from shared.wire.request_log import ItemEnd
 
 from .batching.batcher import CloseReason
 
 
-class ItemDone(msgspec.Struct, frozen=True):
-    """One request that ended: its outcome code, and seconds spent in the stream, waiting for its batch, decoding.
-
-    ``traceparent`` is the request's own, if it has one.
-    """
-
-    outcome: str
-    queue_wait_s: float
-    batch_wait_s: float
-    decode_s: float
-    traceparent: str | None = None
+class ItemDone(ItemEnd, frozen=True, array_like=True):
+    """One request that ended, as the request log has it: its outcome code, and seconds spent in the stream, waiting
+    for its batch, decoding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +25,7 @@ class BatchDone:
     run_s: float = 0.0
     postprocess_s: float = 0.0
     commit_s: float = 0.0
+    first_token_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,12 @@ class ConsumerMetrics:
         self._stored = {
             is_stored: stored.labels(model, "stored" if is_stored else "left") for is_stored in (True, False)
         }
+        self._not_logged = Counter(
+            "headrace_request_log_dropped",
+            "Requests that are not in the request log, since it could not be written or they were too many",
+            ("model",),
+            registry=registry,
+        ).labels(model)
         self._late = Gauge(
             "headrace_late_seconds",
             "For how long requests have been held here without answers that are due; 0 while they are answered",
@@ -155,6 +161,10 @@ class ConsumerMetrics:
     def result_stored(self, is_stored: bool) -> None:
         """Count a result that belongs into the result store. Any thread may call it."""
         self._stored[is_stored].inc()
+
+    def not_logged(self, count: int) -> None:
+        """Count requests that are not in the request log. Any thread may call it."""
+        self._not_logged.inc(count)
 
     def late(self, seconds: float) -> None:
         """Show for how long answers have been due that do not come."""

@@ -32,6 +32,7 @@ from .pipeline.stored.results import ResultKeeper
 from .queue.interface import StreamDown, StreamGone, WorkStream
 from .queue.shared_bodies import SharedBodies
 from .recent_work import RecentWork
+from .request_log.request_log import RequestLog
 from .switching.adoption import Adoption
 from .switching.pause import Pause
 from .switching.precision_switch import Switch
@@ -55,6 +56,7 @@ class Worker:
         tracing: where the spans of batches go; None for nowhere.
         board: where operators see how far the start is.
         elsewhere: cores that a process beside this one may use, if they are others than its own.
+        request_log: takes what becomes of requests; None for no log.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Worker:
         tracing: Tracing | None,
         board: Board,
         elsewhere: frozenset[int],
+        request_log: RequestLog | None = None,
     ) -> None:
         settings = config.settings
         self._config, self._stream, self._metrics = config, stream, metrics
@@ -86,7 +89,9 @@ class Worker:
         keeper = (
             None if store is None else ResultKeeper(store, config.model_name, self._threads.make, metrics.result_stored)
         )
-        context = Context(config.model_name, stream, settings, metrics, tracing, self._pause, self._bodies, store=store)
+        self._request_log = request_log
+        parts = (config.model_name, stream, settings, metrics, tracing, self._pause, self._bodies, store, request_log)
+        context = Context(*parts)
         self._listener = CancellationListener(stream, context.cancellations)
         self._pipeline = Pipeline(config, context, keeper, beat_now, self._wear_out, self._threads.make)
         self._recent_work = RecentWork(metrics.sizes, lambda: self._pipeline.busy_s)
@@ -163,6 +168,9 @@ class Worker:
         listen = self._threads.make("cancellations", lambda: self._listener.run(self._stop))
         heartbeat.start()
         listen.start()
+        note = None if self._request_log is None else self._threads.make("request log", self._request_log.run)
+        if note is not None:
+            note.start()
         while not self._ends:
             self._serve_model()
             if not self._ends:
@@ -172,6 +180,9 @@ class Worker:
         self._heartbeat.beat_now()
         heartbeat.join()
         listen.join()
+        if self._request_log is not None and note is not None:
+            self._request_log.close()
+            note.join()
         self._leave()
 
     def _serve_model(self) -> None:

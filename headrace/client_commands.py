@@ -61,7 +61,9 @@ def request() -> None:
 @url_option
 @as_json_option
 def get_request(request_id: str, model: str | None, wait_s: float, url: str | None, as_json: bool) -> None:
-    """Show the answer to request ID as long as it is kept, or how it stands.
+    """Show the answer to request ID as long as it is kept, or how it stands; and where its time went.
+
+    With --json it is the answer with one more member, `explained`, as docs/rest.md describes it.
 
     Exit codes: 0 done, 1 no front end answers, 2 usage or unknown model, 3 no end within --wait, 4 there is no such
     request, or it ended with an error.

@@ -22,8 +22,10 @@ from .app import create_app
 from .console.feed.feed import Feed
 from .http import seats, server
 from .later.redis_later import RedisLater
-from .metrics import WebhookMetrics, later_metrics, new_registry, queue_metrics, serve_metrics
+from .metrics import WebhookMetrics, later_metrics, new_registry, not_logged, queue_metrics, serve_metrics
 from .queue.redis_queue import RedisQueue
+from .request_log.ended import EndedRequests
+from .request_log.redis_log import RedisRequestLog
 from .routes.service import is_ready
 from .routes.webhooks import make_courier
 
@@ -60,6 +62,9 @@ def main(index: int | None) -> None:
     instruments = queue_metrics(registry)
     queue = RedisQueue(settings, instruments, configured)
     later = RedisLater(settings, queue.catalogue, later_metrics(registry).show)
+    request_log = None
+    if settings.request_log_mb:
+        request_log = RedisRequestLog(settings, queue.instance, EndedRequests(), not_logged(registry))
     try:
         commit = os.environ.get("GIT_COMMIT") or None
         courier = make_courier(settings, queue, lambda: WebhookMetrics(registry))
@@ -73,6 +78,7 @@ def main(index: int | None) -> None:
             courier=courier,
             feed=Feed(settings, instruments.reply_wait),
             store=open_store(settings),
+            request_log=request_log,
         )
         serve_metrics(settings, registry, number, lambda: is_ready(queue.catalogue(), app.rules))
         status = server.run(app, listener, server.wait_s(settings), tls, settings.drain_s)

@@ -43,7 +43,8 @@ from .load.body_budget import BodyBudget
 from .load.in_flight import InFlight
 from .metrics import ApiMetrics, Registry
 from .queue.interface import Queue
-from .routes import batches, events, files, openai_batches, requests, uploads
+from .request_log.redis_log import RedisRequestLog
+from .routes import batches, events, explain, files, openai_batches, requests, uploads
 from .routes.console import feed as console_feed
 from .routes.console import session
 from .routes.models import Models
@@ -102,6 +103,7 @@ def create_app(
     courier: Courier | None = None,
     feed: Feed | None = None,
     store: Store | None = None,
+    request_log: RedisRequestLog | None = None,
 ) -> Application:
     """Make the application.
 
@@ -116,6 +118,7 @@ def create_app(
         courier: delivers webhooks, if the settings have a secret to sign them with.
         feed: what the console shows, started and closed like the queue; None for no console data.
         store: the result store, closed by the application's lifespan; None for none.
+        request_log: takes what becomes of requests, started and closed like the queue; None for none.
 
     Raises:
         shared.settings.SettingsError: the file of API keys cannot be used, or gRPC is asked for and cannot be served.
@@ -138,7 +141,8 @@ def create_app(
         lambda: {name: len(state.versions) for name, state in queue.catalogue().models.items()},
     )
     aside = None if store is None else StoreAside(store)
-    context = AppContext(settings, queue, metrics, body_budget, in_flight, later, aside)
+    ended = None if request_log is None else request_log.ended
+    context = AppContext(settings, queue, metrics, body_budget, in_flight, later, aside, ended)
     CacheMetrics(context.equal_requests, registry)
     bulk = Bulk(settings, context, store, dialect_of)
     by_parts = uploads.UploadRoutes(context.large_bodies.uploads, body_budget)
@@ -156,6 +160,7 @@ def create_app(
         ),
         Route(requests.PATH, requests.Requests(context, dialects).answer, methods=["GET", "DELETE"]),
         Route(events.PATH, events.Events(context), methods=["GET"]),
+        *explain.routes(context, request_log),
         *_bulk_routes(bulk, Hooks.of(settings)),
         *_file_routes(bulk, Files(aside, settings.bulk_mb << 20), queue, body_budget),
         *(Route(path, by_parts.answer, methods=[*methods]) for path, methods in uploads.METHODS.items()),
@@ -183,6 +188,8 @@ def create_app(
         await queue.start()
         if later is not None:
             await later.start(lambda: rules.is_draining)
+        if request_log is not None:
+            await request_log.start()
         if courier is not None:
             courier.start()
         await bulk.start()
@@ -207,6 +214,8 @@ def create_app(
                 await later.close()
             if courier is not None:
                 await courier.close()
+            if request_log is not None:
+                await request_log.close()
             await queue.close()
             if aside is not None:
                 aside.close()

@@ -220,6 +220,13 @@ def later_metrics(registry: Registry) -> LaterMetrics:
     )
 
 
+def not_logged(registry: Registry) -> Callable[[str, int], None]:
+    """Register the metric of the request log; returns what counts requests of a model that are not in it."""
+    help = "Requests that are not in the request log: it could not be written, or they were too many."
+    dropped = Counter("headrace_request_log_dropped", help, ["model"], registry=registry)
+    return lambda model, count: dropped.labels(model).inc(count)
+
+
 class Tally(Collector):
     """A labelled counter written by one thread, without prometheus_client's lock per increment.
 

@@ -144,6 +144,11 @@ def dead_letters(model: str, lane: str) -> str:
     return f"hr:{{{model}}}:dlq:{lane}"
 
 
+def request_log(model: str) -> str:
+    """Stream, capped by bytes: what became of requests, and where their time went; see ``wire/request_log.py``."""
+    return f"hr:{{{model}}}:log"
+
+
 def webhooks(model: str, lane: str) -> str:
     """Sorted set: hosts to which webhooks of a lane go, by when to look at them next."""
     return f"hr:{{{model}}}:hooks:{lane}"

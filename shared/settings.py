@@ -133,6 +133,7 @@ class Settings:
     drain_s: float = _number(0, 0, 3600)
     generation_drain_ms: int = _whole(3_000, 0, 3_600_000)
     front_ends: int = _whole(0, 0, MOST_FRONT_ENDS)
+    request_log_mb: int = _whole(16, 0, 1 << 16)
     results: str | None = _setting(None, parse.store)
     results_mb: int = _whole(4096, 1, 1 << 30)
     large_body_mb: int = _whole(256, 1, 1 << 20)

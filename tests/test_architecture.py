@@ -44,7 +44,7 @@ FLOORS = {
         ("auth", "background", "load/", "net/", "stream_metrics"),
         ("lane_choice", "store/"),
         ("metrics", "queue/", "webhooks/"),
-        ("caching/", "console/feed/", "later/", "streaming/"),
+        ("caching/", "console/feed/", "later/", "request_log/", "streaming/"),
         ("parsing/",),
         ("inference/",),
         ("inference/exchanges/", "inference/open_inference/"),
@@ -71,7 +71,7 @@ FLOORS = {
             "queue/",
         ),
         ("config", "events", "generation_metrics", "heartbeat", "runtimes/"),
-        ("metrics", "models/", "recent_work", "runtimes/pytorch/"),
+        ("metrics", "models/", "recent_work", "request_log/", "runtimes/pytorch/"),
         (
             "generation/openvino_genai/",
             "generation/slots/",

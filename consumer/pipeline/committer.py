@@ -23,6 +23,7 @@ from shared.tracing.spans import TracedBatch, TracedRequest
 from shared.wire.fast import decode_reply, encode_reply
 from shared.wire.messages import Fault, ModelTag, Reply, Timing
 from shared.wire.outcomes import BY_CODE, INTERNAL, LANE_FULL, OK, RESULTS_FULL, Outcome, RequestError
+from shared.wire.request_log import DEAD, NOTHING_RAN
 
 from .context import Context
 from .items import BatchRun, Item, Prepared, Refused, completion_of
@@ -127,7 +128,7 @@ class Committer:
         watchdog = self._context.watchdog
         watchdog.begin(id(run), begun_s)  # two threads may do this at once
         completions: list[Completion] = []
-        done = []
+        done, number = [], next(self._context.numbers)
         for item in items:
             reply, code = self._reply(item, run)
             request = item.request
@@ -140,9 +141,13 @@ class Committer:
                 completions += self._completions_of_joined(completions[-1])
             if request.keep_ms is not None and code == OK.code:
                 self._keep(item, completions, start)
-            done.append(ItemDone(code, item.queued_s, run.taken_s - item.arrived_s, item.decode_s, request.traceparent))
+            entry, waited_s = item.entry, run.taken_s - item.arrived_s
+            traced = request.traceparent
+            done.append(
+                ItemDone(code, item.queued_s, waited_s, item.decode_s, traced, request.id, entry.lane, entry.attempt)
+            )
         watchdog.end(id(run))
-        return Prepared(items, run, completions, done, begun_s, time.monotonic())
+        return Prepared(items, run, completions, done, begun_s, time.monotonic(), number)
 
     def _keep(self, item: Item, completions: list[Completion], start: int) -> None:
         """Give the completions from ``start`` on to the result store if they belong there; they are committed later."""
@@ -171,8 +176,11 @@ class Committer:
             run_s=run.run_s,
             postprocess_s=prepared.encoded_s - prepared.begun_s,
             commit_s=time.monotonic() - prepared.encoded_s,
+            first_token_s=run.first_token_s,
         )
         self._context.metrics.batch_done(done)
+        if (request_log := self._context.request_log) is not None:
+            request_log.add(done, prepared.number, run.reason.value)
         if tracing is not None:
             batch = _traced(prepared, done, self._tag, time.monotonic())
             if batch is not None:
@@ -225,7 +233,7 @@ class Committer:
     def _commit_refused(self, refused: Sequence[Refused]) -> None:
         completions: list[Completion] = []
         dead: list[Dead] = []
-        done = []
+        done: dict[str, list[ItemDone]] = {NOTHING_RAN: [], DEAD: []}
         for one in refused:
             error = one.error
             reply = self._refusal(one.request_id, Timing(), one.entry.attempt, error)
@@ -237,13 +245,26 @@ class Committer:
             else:
                 completions.append(end)
             completions += self._completions_of_joined(end)
-            done.append(ItemDone(error.outcome.code, 0.0, 0.0, 0.0))
+            done[DEAD if one.reason else NOTHING_RAN].append(self._refused_item(one))
         self._commit(completions)
         if dead:
             on_dead = self._context.metrics.dead_lettered
             self._until_answered(lambda: on_dead(dead, self._stream.dead_letter(dead)), len(dead))
             self._leases.release(one.completion.claim for one in dead)
-        self._context.metrics.batch_done(BatchDone(items=done))
+        for reason, some in done.items():
+            if some:
+                event = BatchDone(items=some)
+                self._context.metrics.batch_done(event)
+                if self._context.request_log is not None:
+                    self._context.request_log.add(event, 0, reason)
+
+    def _refused_item(self, one: Refused) -> ItemDone:
+        entry, since_s = one.entry, 0.0
+        if self._context.request_log is not None:
+            since_s = max(0.0, self._stream.clock.now_ms() - entry.added_ms) / 1000
+        return ItemDone(
+            one.error.outcome.code, since_s, 0.0, 0.0, None, one.request_id, entry.lane, max(1, entry.attempt)
+        )
 
     def _commit(self, completions: Sequence[Completion]) -> dict[Claim, Outcome]:
         """Commit; returns the entries whose answer could not be stored, and the error that each ended with instead."""

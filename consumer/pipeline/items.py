@@ -108,7 +108,10 @@ def completion_of(item: Item, expiry_ms: int, reply: bytes) -> Completion:
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """Items that ran, with replies encoded: what to commit, and what to report then. Times are monotonic seconds."""
+    """Items that ran, with replies encoded: what to commit, and what to report then. Times are monotonic seconds.
+
+    ``number`` is that of their batch, counted in this process.
+    """
 
     items: Sequence[Item]
     run: BatchRun
@@ -116,3 +119,4 @@ class Prepared(msgspec.Struct, frozen=True):
     done: Sequence[ItemDone]
     begun_s: float
     encoded_s: float
+    number: int = 0

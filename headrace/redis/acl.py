@@ -54,6 +54,7 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
         Rights("pexpire zadd zcard zincrby zrangebyscore zrem zscore", "hr:{m}:jo:*"),
         Rights("lindex lpop lset pexpire rpop rpush xadd zadd zcard zrange zrem zscore", "hr:{m}:hooks:*"),
         Rights("xlen", "hr:{m}:dlq:*"),
+        Rights("memory|usage pexpire xadd xlen xrevrange xtrim", "hr:{m}:log"),
         Rights("zrevrange", "%R~hr:models"),
         Rights(
             "exists hget hgetall hincrby hmget hset lrange pexpire rpush unlink zadd zcard zrangebyscore zrem"

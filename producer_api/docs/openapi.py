@@ -62,6 +62,7 @@ from producer_api.parsing.schemas import (
     UploadState,
 )
 from producer_api.parsing.service_schemas import Health, ModelInfo, ModelList, Readiness, VersionInfo
+from producer_api.request_log.story import Explained
 from producer_api.store.reference import ReferenceDocument
 from shared.names import NAME_PATTERN
 from shared.settings import Settings
@@ -105,6 +106,7 @@ _SHAPES = (
     *(FileObject, FileList, FileDeleted, BatchRequest, BatchObject, BatchPage),
     *(ModelReady, ModelMetadata, ModelConfiguration, StatisticsResponse, RepositoryEntry),
     *(BatchInfo, BatchList, ResultLine),
+    Explained,
 )
 _IN_PATH = {"model": {"type": "string", "pattern": "^${name_pattern}$"}, "version": {"type": "string"}}
 _PLACE = re.compile(r"\$\{(\w+)\}")

@@ -14,6 +14,7 @@ from producer_api.net.addresses import Policy
 from producer_api.net.egress import Egress
 from producer_api.parsing.steps import StepRunner
 from producer_api.queue.interface import Queue
+from producer_api.request_log.ended import EndedRequests
 from producer_api.store.aside import StoreAside
 from producer_api.store.large_bodies import LargeBodies
 from producer_api.store.stored_replies import StoredReplies
@@ -44,6 +45,7 @@ class AppContext:
         hooks: reads what their headers say of webhooks.
         large_bodies: bodies that lie there, or are fetched.
         equal_requests: answers requests of models with a cache.
+        ended: takes what ended, for the request log; None while there is none.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class AppContext:
         in_flight: InFlight,
         later: LaterRequests | None = None,
         store: StoreAside | None = None,
+        ended: EndedRequests | None = None,
     ) -> None:
         self.queue, self.metrics, self.body_budget, self.in_flight = queue, metrics, body_budget, in_flight
         self.ids, self.step_runner = RequestIds(), StepRunner(settings.sending_limit_bytes)
@@ -67,7 +70,7 @@ class AppContext:
         self.later_limits = self.limits if later is None else Limits(settings.later_timeout_ms, LONGEST_MS, most_bytes)
         self.hooks = Hooks.of(settings)
         self.equal_requests = EqualRequests(queue, monotonic)
-        self.max_body_bytes = settings.max_body_bytes
+        self.max_body_bytes, self.ended = settings.max_body_bytes, ended
 
     def most_inflated_bytes(self, size_bytes: int) -> int:
         """Return what a compressed body may become, which is what it counts as until that is known."""

@@ -78,15 +78,18 @@ class RedisQueue:
         settings: Redis address, limits and the lease that all waits are scaled by.
         instruments: where durations and errors are counted.
         configured: models that the settings name: they count as loading until one of their consumers has reported.
+
+    Attributes:
+        instance: name of this process, under which it waits for replies.
     """
 
     def __init__(self, settings: Settings, instruments: QueueInstruments, configured: Iterable[str] = ()) -> None:
         self._settings, self._instruments, self._configured = settings, instruments, tuple(configured)
-        self._instance = f"{FRONT_END}{secrets.token_hex(8)}"
+        self.instance = f"{FRONT_END}{secrets.token_hex(8)}"
         self._catalogue = Catalogue()
         self._channels: dict[tuple[str, str], Channel] = {}
         self._max_wait_s = settings.max_wait_ms / 1000 or math.inf
-        self._bodies = BodyStore(self._instance, settings.shared_bodies_mb << 20)
+        self._bodies = BodyStore(self.instance, settings.shared_bodies_mb << 20)
         instruments.watch_bodies(lambda: self._bodies.used_bytes)
         self._room = ColdRoom(max(1, settings.max_in_flight // 2), settings.receiving_limit_bytes // 2)
         instruments.watch_held(self._room.counts, lambda: self._room.held_bytes)
@@ -199,7 +202,7 @@ class RedisQueue:
         channel = self._channels.get((state.name, lane))
         if channel is None:
             waits = self._instruments.reply_wait.of(state.name, lane)
-            channel = Channel(self._client, self._settings, state.name, self._instance, self._instruments, waits, lane)
+            channel = Channel(self._client, self._settings, state.name, self.instance, self._instruments, waits, lane)
             channel.set_limit(state.lanes.get(lane))
             channel.set_bytes(state.bytes.get(lane), state.lengths.get(lane, 0))
             channel.start()

@@ -146,6 +146,7 @@ class Exchange(Lifetime):
     def _submit(self, decoded: Decoded) -> None:
         request = decoded.request
         self.request_id, self._asked = request.id, decoded.asked
+        self._submitted_s = perf_counter()
         if decoded.reference is not None:
             bring = partial(
                 self._context.large_bodies.brought, request, decoded.reference, self.head.client, self.head.lane
@@ -226,6 +227,7 @@ class Exchange(Lifetime):
             self._fail(result)
             return
         reply, media_type, self._cache_status = result.reply, self._media_type, result.cache_status
+        self._replied_s = now_s = perf_counter()
         assert media_type is not None
         if reply.at_store is not None:
             read = partial(self._context.stored_replies.whole, self.model, self.head.lane, reply)
@@ -241,7 +243,7 @@ class Exchange(Lifetime):
                 self.outcome = OK
                 self._close()
                 return
-            took_s, codec = perf_counter() - self.started_s, self.head.codec
+            took_s, codec = now_s - self.started_s, self.head.codec
             if codec.is_counted:
                 self._context.statistics.succeeded(self.model, codec.rows(self._asked), reply.timing, took_s)
             made = codec.encode(reply, media_type, took_s, self._asked, is_short=result.is_short)

@@ -54,9 +54,11 @@ class Lifetime:
         "_held_s",
         "_kind",
         "_media_type",
+        "_replied_s",
         "_span",
         "_state",
         "_stream",
+        "_submitted_s",
         "_task",
         "closed",
         "head",
@@ -72,8 +74,10 @@ class Lifetime:
     _give_up: GiveUp | None
     _kind: str
     _media_type: str | None
+    _replied_s: float | None
     _state: ModelState
     _stream: EventStream | None
+    _submitted_s: float | None
     _task: asyncio.Task[None] | None
 
     def __init__(self, context: AppContext, head: Head, span: RequestSpan | None = None) -> None:
@@ -83,6 +87,7 @@ class Lifetime:
         self.model, self.request_id = head.model, context.ids.next()
         self.outcome, self._held_s, self._cache_status = INTERNAL, 0.0, b""
         self._client = self._media_type = self._give_up = self._task = self._card = self._stream = None
+        self._submitted_s = self._replied_s = None
         self._has_place = self.closed = False
 
     def enter(self) -> None:
@@ -177,5 +182,10 @@ class Lifetime:
             self._context.in_flight.leave()
         if self._client is not None:
             self._client.leave()
-        known = self.model if self.model in self._catalogue.models else UNKNOWN
-        self._context.metrics.requests.counts[known, self.outcome.code, self.head.lane] += 1
+        model, code, lane, ended = self.model, self.outcome.code, self.head.lane, self._context.ended
+        if model not in self._catalogue.models:
+            model = UNKNOWN
+        elif ended is not None:
+            times = self.started_s, self._submitted_s, self._replied_s, perf_counter()
+            ended.note(model, (lane, self.request_id, code, *times, self.head.traceparent))
+        self._context.metrics.requests.counts[model, code, lane] += 1
