@@ -34,12 +34,29 @@ database_option = click.option(
 )
 
 
+console_option = click.option(
+    "--console",
+    type=click.Choice(["off", "read", "operate"]),
+    help="What the console of front ends may do with dead letters and lanes; otherwise as HEADRACE_CONSOLE says, and "
+    "operate where that leaves it open.",
+)
+
+
+def _console(given: str | None) -> str:
+    """Return what the console of front ends may do: as given, else as it is set where this command runs."""
+    named = given or os.environ.get("HEADRACE_CONSOLE", "")
+    return named if named in ("off", "read") else "operate"
+
+
 @acl.command("print")
 @producer_option
 @database_option
 @click.option("--model", default="*", help="Let the roles use the keys of this model only.")
+@console_option
 @as_json_option
-def print_rules(producers: tuple[tuple[str, str, str], ...], database: int, model: str, as_json: bool) -> None:
+def print_rules(
+    producers: tuple[tuple[str, str, str], ...], database: int, model: str, console: str | None, as_json: bool
+) -> None:
     """Print the rules. These users cannot log in until you give each a password."""
     from .exit_codes import EXIT_USAGE
     from .output import print_json
@@ -47,7 +64,7 @@ def print_rules(producers: tuple[tuple[str, str, str], ...], database: int, mode
     from .redis.access import end
 
     try:
-        lines = [rules.rule(role, "resetpass", model, database) for role in rules.ROLES]
+        lines = [rules.rule(role, "resetpass", model, database, _console(console)) for role in rules.ROLES]
         lines += [rules.producer_rule(*producer, "resetpass", database) for producer in producers]
     except ValueError as error:
         end(str(error), EXIT_USAGE)
@@ -68,9 +85,15 @@ def print_rules(producers: tuple[tuple[str, str, str], ...], database: int, mode
     multiple=True,
     help="Also a password in FOLDER/NAME for a program other than the Redis users; NAME_PASSWORD sets it.",
 )
+@console_option
 @as_json_option
 def write_rules(
-    folder: str, producers: tuple[tuple[str, str, str], ...], database: int, others: tuple[str, ...], as_json: bool
+    folder: str,
+    producers: tuple[tuple[str, str, str], ...],
+    database: int,
+    others: tuple[str, ...],
+    console: str | None,
+    as_json: bool,
 ) -> None:
     """Write users and their passwords into FOLDER, for a server that reads them with `aclfile`.
 
@@ -83,7 +106,7 @@ def write_rules(
     from .redis.access import end
 
     try:
-        written = users.write(Path(folder), os.environ, producers, database, others)
+        written = users.write(Path(folder), os.environ, producers, database, others, _console(console))
     except (OSError, ValueError) as error:
         end(f"The users could not be written: {error}", EXIT_USAGE)
     if as_json:

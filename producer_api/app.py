@@ -26,6 +26,7 @@ from .bulk.service import Bulk
 from .caching.metrics import CacheMetrics
 from .console.access import Access
 from .console.feed.feed import Feed
+from .console.redis_access import ConsoleRedis
 from .docs import openapi
 from .docs.page import render
 from .grpc.start import listener_of
@@ -45,8 +46,8 @@ from .metrics import ApiMetrics, Registry
 from .queue.interface import Queue
 from .request_log.redis_log import RedisRequestLog
 from .routes import batches, events, explain, files, openai_batches, requests, uploads
+from .routes.console import actions, session
 from .routes.console import feed as console_feed
-from .routes.console import session
 from .routes.models import Models
 from .routes.open_inference import OpenInferenceService
 from .routes.predict import Predict
@@ -153,6 +154,7 @@ def create_app(
     metrics.show_listeners(lambda: context.waiting.count)
     document = openapi.document(settings)
     models, service = Models(queue), Service(queue, metrics, rules, commit, document, render(document), key_check)
+    console_redis = ConsoleRedis(settings)
     routes: list[BaseRoute] = [
         *(
             Route(path, Predict(context, path, codec, tracing), methods=[*codec.methods])
@@ -176,6 +178,7 @@ def create_app(
         *([] if settings.health_route is None else [Route(settings.health_route, service.ping)]),
         *session.routes(queue),
         *([] if feed is None else console_feed.routes(feed, queue)),
+        *actions.routes(settings, queue, console_redis, body_budget, metrics, rules),
     ]
 
     if settings.shares_port:
@@ -216,6 +219,7 @@ def create_app(
                 await courier.close()
             if request_log is not None:
                 await request_log.close()
+            await console_redis.close()
             await queue.close()
             if aside is not None:
                 aside.close()

@@ -32,6 +32,9 @@ log = logging.getLogger("headrace.http")
 Registry = CollectorRegistry
 """Where metrics are registered; every application has one of its own."""
 
+CONSOLE_ACTIONS = ("requeue", "drop", "cancel", "pause", "resume")
+"""What the console does."""
+
 LAST_PORT = 65535
 UNKNOWN = "unknown"
 OTHER_ROUTE = "other"
@@ -276,6 +279,7 @@ class ApiMetrics:
         requests: predict requests by model, outcome and, for the console, lane.
         streams: answers that are sent as they are made.
         received, sent: payload sizes in bytes of predict requests and their answers.
+        console_actions: what was done on the console, and whether all of it was.
     """
 
     def __init__(
@@ -321,6 +325,13 @@ class ApiMetrics:
             "headrace_answers_given_up", "Answers cut off.", ("why",), registry, lambda: ((why,) for why in WHYS)
         )
         answer_budget.given_up = given_up.counts
+        self.console_actions = Tally(
+            "headrace_console_actions",
+            "What was done on the console.",
+            ("action", "result"),
+            registry,
+            lambda: product(CONSOLE_ACTIONS, ("done", "stopped")),
+        )
         info = Gauge("headrace_build_info", "What runs.", ("version", "protocol", "commit"), registry=registry)
         info.labels(version, str(VERSION), commit or "").set(1)
         for name, help, ask in (

@@ -106,17 +106,28 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
     ),
     "health": (Rights("ping client|setname"),),
 }
+_LOOK: Final = (Rights("xlen xrange xrevrange", "%R~hr:{m}:dlq:*"),)
+_ACT: Final = (
+    Rights("xdel xlen xrange xrevrange", "hr:{m}:dlq:*"),
+    Rights("unlink", "hr:{m}:r:* hr:{m}:d:*"),  # both in one command
+    Rights("hdel", "hr:{m}:j:*"),
+    Rights("hdel hset", "hr:{m}:lanes"),
+)
+CONSOLE: Final[Mapping[str, tuple[Rights, ...]]] = {"off": (), "read": _LOOK, "operate": _ACT}
+"""What front ends may do besides, by what their console may: show dead letters; requeue and drop them, pause lanes."""
+
 ADMINISTRATOR: Final = "administrator"
 ROLES: Final = (ADMINISTRATOR, *_ROLES)
 
 
-def rule(role: str, password: str, model: str = ANY_MODEL, database: int = 0) -> str:
+def rule(role: str, password: str, model: str = ANY_MODEL, database: int = 0, console: str = "operate") -> str:
     """Return the line of one role's user, as a file of ACL rules takes it.
 
     Args:
         password: as ACLs write it: ``>word``, ``#sha256`` or ``resetpass``.
         model: the one model whose keys it may use, or any.
         database: where the keys are; a connection begins in 0 and may choose this one.
+        console: what the console of front ends may do: one of :data:`CONSOLE`.
 
     Raises:
         ValueError: the model is no name.
@@ -126,7 +137,8 @@ def rule(role: str, password: str, model: str = ANY_MODEL, database: int = 0) ->
     head = f"user {role} reset on {password}"
     if role == ADMINISTRATOR:
         return f"{head} ~* &* +@all"
-    own, *selectors = (rights.text(model) for rights in _ROLES[role])
+    more = CONSOLE[console] if role == "front_end" else ()
+    own, *selectors = (rights.text(model) for rights in (*_ROLES[role], *more))
     return _line(f"{head} -@all", own, selectors, database)
 
 

@@ -29,6 +29,7 @@ def write(
     producers: Sequence[tuple[str, str, str]] = (),
     database: int = 0,
     others: Sequence[str] = (),
+    console: str = "operate",
 ) -> list[str]:
     """Write ``server/users.acl``, and ``USER/password`` for each role and direct producer, into ``folder``.
 
@@ -38,6 +39,7 @@ def write(
         producers: name, model and lane of each direct producer.
         database: the one that the keys are in.
         others: programs that need a password and are no users of Redis, such as ``grafana``.
+        console: what the console of front ends may do; see :data:`acl.CONSOLE`.
 
     A second run keeps the passwords, unless the environment has others, and rewrites the rules.
 
@@ -48,7 +50,9 @@ def write(
         ValueError: a name is none, or a password of the environment cannot be used; the sentence does not show it.
         OSError: a file cannot be written.
     """
-    rules: dict[str, Callable[[str], str]] = {role: partial(acl.rule, role, database=database) for role in acl.ROLES}
+    rules: dict[str, Callable[[str], str]] = {
+        role: partial(acl.rule, role, database=database, console=console) for role in acl.ROLES
+    }
     for producer in producers:
         acl.producer_rule(*producer, "resetpass")  # before anything is written
         rules[producer[0]] = partial(acl.producer_rule, *producer, database=database)

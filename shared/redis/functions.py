@@ -27,6 +27,8 @@ BEGIN = "hr1_begin"
 DEAD = "hr1_dead"
 REAP = "hr1_reap"
 REQUEUE = "hr1_requeue"
+REQUEUE_WITHIN = "hr1_requeue_within"
+LETTERS = "hr1_letters"
 LANES = "hr1_lanes"
 REPAIR = "hr1_repair"
 CANCEL = "hr1_cancel"
@@ -215,6 +217,16 @@ def reap(work: str, idle_ms: int) -> Command:
 def requeue(work: str, letters: Iterable[tuple[bytes | str, str]]) -> Command:
     """Put dead letters back, each by its entry among them and the request's id."""
     return ["FCALL", REQUEUE, 1, work, *(part for letter in letters for part in letter)]
+
+
+def requeue_within(work: str, limit: int, letters: Iterable[str]) -> Command:
+    """Put dead letters back as long as the lane has fewer requests than ``limit``, and room for their bytes."""
+    return ["FCALL", REQUEUE_WITHIN, 1, work, limit, *letters]
+
+
+def letters(work: str, begin: str, count: int, *, newest_first: bool) -> Command:
+    """Ask what a lane's dead letters are, from one on, as XRANGE names it; without their messages."""
+    return ["FCALL", LETTERS, 1, work, "newest" if newest_first else "oldest", begin, count]
 
 
 def lanes(work: str) -> Command:

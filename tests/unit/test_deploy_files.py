@@ -218,6 +218,7 @@ def test_each_process_is_a_user_of_its_own_and_sees_no_other_password() -> None:
     assert {one.split(":")[1] for one in services["users"]["volumes"]} == {f"/access/{name}" for name in made}
     assert set(services["users"]["environment"]) == {
         "GRAFANA_PASSWORD",
+        "HEADRACE_CONSOLE",
         *(f"{users.VARIABLE}{role.upper()}" for role in acl.ROLES),
     }
     assert not any(services["users"]["environment"].values())

@@ -38,10 +38,11 @@ local function value_at(text, at)
   return after, 0, what and size
 end
 
-local function members(message)
+local function members(message, most)
   local found, values = {}, 0
+  most = most or MOST_VALUES
   local at = value_at(message, 1)
-  while at and values < MOST_VALUES do
+  while at and values < most do
     local name, inside, value
     at, inside, name = value_at(message, at)
     if not at or inside > 0 then
@@ -52,7 +53,7 @@ local function members(message)
       found[name] = value
     end
     values = values + 2
-    while at and inside > 0 and values < MOST_VALUES do
+    while at and inside > 0 and values < most do
       local more
       at, more = value_at(message, at)
       inside, values = inside - 1 + more, values + 1

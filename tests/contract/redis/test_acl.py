@@ -17,6 +17,7 @@ import pytest
 
 from consumer.queue.redis_terminations import TerminationsReader
 from headrace.redis import acl
+from producer_api.console.redis_access import is_not_allowed
 from shared import keys
 from shared.redis import functions, library
 from shared.redis.client import RedisError, ServerError, SyncLink, connect
@@ -170,9 +171,8 @@ def test_nobody_but_the_administrator_administers(server: Server, user: str, com
         ("front_end", ("UNLINK", WORK)),
         ("front_end", ("SET", keys.reply(MODEL, "default", "r1"), "forged")),
         ("front_end", ("XADD", keys.reply_stream(MODEL, "default", "fe"), "*", "id", "forged")),
-        ("front_end", ("XRANGE", keys.dead_letters(MODEL, "default"), "-", "+")),
+        ("front_end", ("XADD", keys.dead_letters(MODEL, "default"), "*", "m", "forged")),
         ("front_end", ("HSET", keys.desired_state(MODEL), "serving", "paused")),
-        ("front_end", ("HSET", keys.lanes(MODEL), "default", 1)),
         ("front_end", ("HSET", keys.card(MODEL), "name", "forged")),
         ("front_end", ("ZADD", keys.MODELS, 1, "forged")),
         ("operator", ("RPUSH", REPLY, "forged")),
@@ -259,7 +259,7 @@ CANNOT: dict[str, list[tuple[Any, ...]]] = {
     "end work": [("XACK", WORK, keys.GROUP, "1-1"), ("XDEL", WORK, "1-1"), ("UNLINK", WORK)],
     "change cards": CHANGE_CARDS,
     "change cards or desired states": [*CHANGE_CARDS, *CHANGE_WISHES],
-    "read dead letters": [("XRANGE", keys.dead_letters(MODEL, "default"), "-", "+")],
+    "add dead letters": [("XADD", keys.dead_letters(MODEL, "default"), "*", "m", "forged")],
     "load functions": [("FUNCTION", "LOAD", "REPLACE", library.source()), ("FUNCTION", "FLUSH")],
     "configure": [("CONFIG", "SET", "maxmemory", "0"), ("CONFIG", "GET", "*")],
     "flush": [("FLUSHALL",), ("FLUSHDB",)],
@@ -358,6 +358,8 @@ CALLS = {
         functions.BULK_SAVE,
         functions.BULK_CANCEL,
         functions.BULK_FORGET,
+        functions.LETTERS,
+        functions.REQUEUE_WITHIN,
     ),
     "consumer": (
         functions.COMMIT,
@@ -435,6 +437,44 @@ def bury_and_requeue(server: Server) -> None:
     [again] = server.call("operator", functions.REQUEUE, letter, "buried")
     server.claim("w5")
     assert server.call("consumer", functions.COMMIT, 9, 9000, 99, again, "buried", "fe", 9000, "reply") == [1]
+
+
+def requeue_on_the_console(server: Server) -> None:
+    """As a front end, and what is left of it with narrower rights."""
+    place, field = keys.dead_letters(MODEL, "default"), "default:paused"
+    looks = [("XLEN", place), ("FCALL", functions.LETTERS, 1, WORK, "newest", "+", 9)]
+    acts: list[tuple[Any, ...]] = [
+        ("XDEL", place, "1-1"),
+        ("HSET", keys.lanes(MODEL), field, 1),
+        ("HDEL", keys.lanes(MODEL), field),
+    ]
+    for number in range(2):
+        entry = server.admit(f"buried-{number}")
+        server.claim("w12")
+        dead = (9, 9000, 99, 10, 1000, entry, f"buried-{number}", "fe", 9000, "reply", "crashed", 2)
+        assert server.call("consumer", functions.DEAD, *dead) == [1]
+    letter, other = (row[0] for row in server.does("front_end", *looks[1])[1:])
+    put_back = ("FCALL", functions.REQUEUE_WITHIN, 1, WORK, 100)
+    for console in ("off", "read"):
+        head, *selectors = acl.rule("front_end", f">{PASSWORD}", console=console).split(" (")
+        arguments = [*head.replace("user front_end", f"user {console}").split()[1:], *(f"({one}" for one in selectors)]
+        server.does("administrator", "ACL", "SETUSER", *arguments)
+        for command in [*acts, *(looks[1:] if console == "off" else ())]:
+            with pytest.raises(ServerError, match=r"(?i)no permissions|can't run this command|not allowed|ACL failure"):
+                server.does(console, *command)
+        if console == "read":
+            assert server.does("read", *looks[0]) == 2
+            assert len(server.does("read", *looks[1])) == 3
+            [_, status] = server.does("read", *put_back, letter)
+            assert is_not_allowed(status.decode())
+            assert server.does("read", "XLEN", place) == 2
+    [_, again] = server.does("front_end", *put_back, letter)
+    assert server.does("front_end", *put_back, "1-1")[1] == b"gone"
+    server.claim("w12")
+    assert server.call("consumer", functions.COMMIT, 9, 9000, 99, again, "buried-1", "fe", 9000, "reply") == [1]
+    for command in acts:
+        server.does("front_end", *command)
+    assert server.does("front_end", "XDEL", place, other) == 1
 
 
 def come_and_go(server: Server) -> None:
@@ -626,6 +666,7 @@ SCENARIOS = {
     begin: (functions.BEGIN, functions.RENEW, functions.CLAIMED, functions.RECLAIM, functions.COMMIT),
     stream: (functions.EMIT, functions.HAND_OVER, functions.CANCEL),
     bury_and_requeue: (functions.DEAD, functions.REQUEUE),
+    requeue_on_the_console: (functions.LETTERS, functions.REQUEUE_WITHIN),
     come_and_go: (functions.VERSION, functions.HEARTBEAT, functions.LEAVE, functions.REAP),
     ask_twice: (functions.ADMIT,),
     cancel: (functions.CANCEL, functions.ASK),

@@ -1,0 +1,1 @@
+"""What the console does: dead letters, bulk batches, lanes; and the note that is taken of it."""
