@@ -52,6 +52,11 @@ def _called(entry: str, module: ModuleType, attribute: str, arguments: Sequence[
         raise ValueError(f"module {module.__name__!r} ({found}) has no {attribute!r}, which entry {entry!r} names.")
     if not callable(factory):
         raise ValueError(f"entry {entry!r} must name a function or a class, but it is a {type(factory).__name__}.")
+    if isinstance(factory, type) and not issubclass(factory, Model) and factory.__new__ is object.__new__:
+        raise ValueError(
+            f"class {attribute} of entry {entry!r} must derive from headrace.model.Model, or from ImageModel, "
+            "TextModel or TensorModel there."
+        )
     try:
         model = factory(**options) if (options := _options(factory, arguments)) is not None else factory(*arguments)
     except BaseException as error:  # a script without a guard calls `sys.exit()`

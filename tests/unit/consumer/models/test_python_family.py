@@ -22,7 +22,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with modules in it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
-    (tmp_path / "headrace_test_mine.py").write_text("number = 5\ndef text(options): return 'no model'\n")
+    (tmp_path / "headrace_test_mine.py").write_text(
+        "number = 5\ndef text(options): return 'no model'\nclass Plain: ...\n"
+    )
     (tmp_path / "headrace_test_needs.py").write_text("import headrace_test_absent\n")
     (tmp_path / "headrace_test_breaks.py").write_text("1 / 0\n")
     (tmp_path / "random.py").write_text("def create(options): return None\n")
@@ -48,6 +50,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("json.py:create", "importing 'json' gives "),
         ("sys:create", "module 'sys' (built into Python) has no 'create'"),
         ("headrace_test_mine:number", "must name a function or a class, but it is a int"),
+        ("headrace_test_mine:Plain", "class Plain of entry 'headrace_test_mine:Plain' must derive from headrace.model"),
         ("headrace_test_mine:text", "must return an instance of headrace.model.Model, but it returned a str"),
         ("headrace_test_mine:text.upper", "has no 'text.upper'"),
     ],
