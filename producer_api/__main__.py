@@ -19,7 +19,7 @@ from shared.settings import PREFIX, Settings, SettingsError
 from shared.tracing.start import start
 
 from .app import create_app
-from .console.feed.feed import Feed
+from .console.data import ConsoleData
 from .http import seats, server
 from .later.redis_later import RedisLater
 from .metrics import WebhookMetrics, later_metrics, new_registry, not_logged, queue_metrics, serve_metrics
@@ -76,7 +76,7 @@ def main(index: int | None) -> None:
             tracing=tracing,
             later=later,
             courier=courier,
-            feed=Feed(settings, instruments.reply_wait),
+            console_data=ConsoleData(settings, instruments.reply_wait),
             store=open_store(settings),
             request_log=request_log,
         )

@@ -25,7 +25,7 @@ from .bulk.openai.terms import dialect_of
 from .bulk.service import Bulk
 from .caching.metrics import CacheMetrics
 from .console.access import Access
-from .console.feed.feed import Feed
+from .console.data import ConsoleData
 from .console.redis_access import ConsoleRedis
 from .docs import openapi
 from .docs.page import render
@@ -102,7 +102,7 @@ def create_app(
     dialects: Dialects = DIALECTS,
     later: LaterRequests | None = None,
     courier: Courier | None = None,
-    feed: Feed | None = None,
+    console_data: ConsoleData | None = None,
     store: Store | None = None,
     request_log: RedisRequestLog | None = None,
 ) -> Application:
@@ -117,7 +117,7 @@ def create_app(
         dialects: the paths that are asked through the queue, and their codecs.
         later: takes requests that are answered later, started and closed like the queue; None answers them at once.
         courier: delivers webhooks, if the settings have a secret to sign them with.
-        feed: what the console shows, started and closed like the queue; None for no console data.
+        console_data: what the console shows, started and closed like the queue; None for no console data.
         store: the result store, closed by the application's lifespan; None for none.
         request_log: takes what becomes of requests, started and closed like the queue; None for none.
 
@@ -177,7 +177,7 @@ def create_app(
         Route(sagemaker.PING, service.ping),
         *([] if settings.health_route is None else [Route(settings.health_route, service.ping)]),
         *session.routes(queue),
-        *([] if feed is None else console_feed.routes(feed, queue)),
+        *([] if console_data is None else console_feed.routes(console_data, queue)),
         *actions.routes(settings, queue, console_redis, body_budget, metrics, rules),
     ]
 
@@ -196,8 +196,8 @@ def create_app(
         if courier is not None:
             courier.start()
         await bulk.start()
-        if feed is not None:
-            await feed.start(queue.catalogue, metrics.requests.counts, lambda: rules.is_draining)
+        if console_data is not None:
+            await console_data.start(queue.catalogue, metrics.requests.counts, lambda: rules.is_draining)
         works = {} if key_check is None else {"Watching the file of API keys": key_check.watch}
         if aside is not None:
             works["Sweeping the result store"] = aside.sweep
@@ -208,8 +208,8 @@ def create_app(
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            if feed is not None:
-                await feed.close()
+            if console_data is not None:
+                await console_data.close()
             if app.beside is not None:
                 await app.beside.stopped()
             await bulk.close()

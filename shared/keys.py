@@ -129,6 +129,16 @@ def desired_state(model: str) -> str:
     return f"hr:{{{model}}}:wish"
 
 
+def history(model: str) -> str:
+    """Capped stream of what front ends have counted in each ten seconds; see ``producer_api/console/history``."""
+    return f"hr:{{{model}}}:history"
+
+
+def history_turn(model: str) -> str:
+    """Name of the front end that adds to the history what belongs to none; expires if it stops."""
+    return f"hr:{{{model}}}:history:turn"
+
+
 def repair(model: str, lane: str) -> str:
     """Stream that holds a lane's entries while ``hr1_repair`` makes its stream anew; gone when that returns."""
     return f"hr:{{{model}}}:repair:{lane}"

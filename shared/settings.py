@@ -118,6 +118,7 @@ class Settings:
     tracing: str = _choice("off", TRACING)
     keys_file: str | None = _setting(None, parse.text_of)
     allow_anonymous: int = _whole(0, 0, 1)
+    history_mb: int = _whole(16, 0, 1 << 20)
     goodput_ms: int | None = _whole(None, 1, LONGEST_TIMEOUT_MS)
     console: str = _choice("auto", CONSOLE)
     tls_cert_file: str | None = _setting(None, parse.text_of)

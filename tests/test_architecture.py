@@ -45,7 +45,7 @@ FLOORS = {
         ("lane_choice", "store/"),
         ("metrics", "queue/", "webhooks/"),
         ("caching/", "console/feed/", "later/", "request_log/", "streaming/"),
-        ("parsing/",),
+        ("console/history/", "parsing/"),
         ("inference/",),
         ("inference/exchanges/", "inference/open_inference/"),
         ("inference/platforms/",),

@@ -40,7 +40,7 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
     # The first of each is the user's own, the others are selectors, each for itself.
     "front_end": (
         Rights(f"{_CONNECTION} {_SPARED} info"),
-        Rights("fcall memory|usage xack xadd xdel xinfo|groups xlen xpending xrange", "hr:{m}:q:*"),
+        Rights("fcall memory|usage xack xadd xdel xinfo|groups xinfo|stream xlen xpending xrange", "hr:{m}:q:*"),
         Rights("exists lindex unlink", "hr:{m}:r:*"),
         Rights("zcard zincrby zmscore zrange zrangebyscore zrem zscore unlink", "hr:{m}:b:* hr:{m}:jb:*"),
         Rights("xtrim", "hr:{m}:rs:*"),
@@ -55,6 +55,8 @@ _ROLES: Final[Mapping[str, tuple[Rights, ...]]] = {
         Rights("lindex lpop lset pexpire rpop rpush xadd zadd zcard zrange zrem zscore", "hr:{m}:hooks:*"),
         Rights("xlen", "hr:{m}:dlq:*"),
         Rights("memory|usage pexpire xadd xlen xrevrange xtrim", "hr:{m}:log"),
+        Rights("pexpire xadd xrange xrevrange xtrim", "hr:{m}:history"),
+        Rights("pexpire set", "hr:{m}:history:turn"),
         Rights("zrevrange", "%R~hr:models"),
         Rights(
             "exists hget hgetall hincrby hmget hset lrange pexpire rpush unlink zadd zcard zrangebyscore zrem"

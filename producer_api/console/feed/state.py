@@ -21,27 +21,27 @@ class Recent:
     """What was counted lately.
 
     Args:
-        counts: what was added in the seconds of each place, by all front ends that are known.
-        span_s: in how many seconds.
-        others: per second, requests of each place that ended and went through no front end.
+        parts: what each front end that is known has counted, and in how many seconds.
+        others: per second, requests of each place that ended and that no front end has waited for.
     """
 
     def __init__(
-        self, counts: Mapping[Place, Counts], span_s: float, others: Mapping[Place, float] | None = None
+        self, parts: Sequence[tuple[float, Mapping[Place, Counts]]], others: Mapping[Place, float] | None = None
     ) -> None:
-        self._span_s, self._others = span_s, others or {}
-        self._of_model: dict[str, list[Counts]] = {}
-        self._of_place = counts
-        for (model, _), one in counts.items():
-            self._of_model.setdefault(model, []).append(one)
+        self._parts, self._others = [(span_s, counts) for span_s, counts in parts if span_s > 0], others or {}
 
     def figures(self, model: str) -> dict[str, Any]:
         """Return the members of :class:`documents.Figures` of a model."""
-        total = added(self._of_model.get(model, ()))
+        total, ended, errors = Counts(), 0.0, 0.0
+        for span_s, counts in self._parts:
+            of_it = added(one for (name, _), one in counts.items() if name == model)
+            total = added((total, of_it))
+            ended += of_it.ended / span_s
+            errors += of_it.errors / span_s
         p50, p95, p99 = quantiles_ms(total.waits, _SHARES)
         return {
-            "rate": self._per_s(total.ended) + sum(v for (name, _), v in self._others.items() if name == model),
-            "errors_rate": self._per_s(total.errors),
+            "rate": round(ended + sum(rate for (name, _), rate in self._others.items() if name == model), 3),
+            "errors_rate": round(errors, 3),
             "p50_ms": p50,
             "p95_ms": p95,
             "p99_ms": p99,
@@ -50,11 +50,8 @@ class Recent:
 
     def rate(self, model: str, lane: str) -> float:
         """Return how many requests of a lane ended per second."""
-        ended = self._of_place.get((model, lane))
-        return self._per_s(ended.ended if ended else 0) + self._others.get((model, lane), 0.0)
-
-    def _per_s(self, count: float) -> float:
-        return round(count / self._span_s, 3) if self._span_s > 0 else 0.0
+        ended = sum(counts[model, lane].ended / span_s for span_s, counts in self._parts if (model, lane) in counts)
+        return round(ended + self._others.get((model, lane), 0.0), 3)
 
 
 def state(catalogue: Catalogue, seen: Seen, recent: Recent, chosen: str | None) -> State:

@@ -103,3 +103,41 @@ def test_a_stream_shows_what_changes(stack: Stack, valkey_url: str, model: str) 
         client.hdel(keys.lanes(model), "night", "night:kind", "night:paused")
         client.delete(keys.dead_letters(model, "default"), keys.work(model, "night"))
         stream.until(lambda state: len(state["model"]["lanes"]) == 1 and state["model"]["dead"] == 0)
+
+
+def test_the_past_is_drawn_from_what_was_written(stack: Stack, model: str) -> None:
+    url = f"{stack.url}/console/history"
+    found = eventually(
+        lambda: columns if any((columns := get(url, model=model, minutes="5"))["rate"]) else None, limit_s=40
+    )
+    assert found["step_s"] == 10
+    lengths = {name: len(column) for name, column in found.items() if name != "step_s"}
+    assert set(lengths.values()) == {len(found["at_s"])}
+    assert set(lengths) == {"at_s", "rate", "errors", "p50_ms", "p95_ms", "p99_ms", "depth", "busy", "batch", "goodput"}
+    assert 30 <= len(found["at_s"]) <= 31
+    assert any(found["p99_ms"])
+    assert 1 in found["goodput"]
+    few = get(url, model=model, lane="default", minutes="1440", points="10")
+    assert (few["step_s"], len(few["at_s"]) <= 11) == (8640, True)
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "code", "field"),
+    [
+        ("", 400, "malformed", "model"),
+        ("model=nobody", 404, "unknown_model", None),
+        ("model=M&lane=nowhere", 404, "unknown_lane", "lane"),
+        ("model=M&lane=%3Cscript%3E", 404, "unknown_lane", "lane"),
+        ("model=M&minutes=0", 400, "malformed", "minutes"),
+        ("model=M&minutes=1441", 400, "malformed", "minutes"),
+        ("model=M&minutes=1e3", 400, "malformed", "minutes"),
+        ("model=M&points=-1", 400, "malformed", "points"),
+        ("model=M&points=9999999999", 400, "malformed", "points"),
+        ("model=M&points=1&points=2", 400, "malformed", "points"),
+    ],
+)
+def test_questions_about_the_past_that_cannot_be_answered(
+    stack: Stack, model: str, query: str, status: int, code: str, field: str | None
+) -> None:
+    refused = call(f"{stack.url}/console/history?{query.replace('=M', '=' + model)}")
+    assert (refused.status, refused.body["error"]["code"], refused.body["error"]["field"]) == (status, code, field)

@@ -26,7 +26,7 @@ def model(**changes: Any) -> ModelState:
 def shown(*models: ModelState, seen: Seen | None = None, recent: Recent | None = None, **of_model: Any) -> State:
     one = seen or Seen(1_000_000, models={"echo": ModelSeen(**of_model)})
     catalogue = Catalogue({state.name: state for state in models}, redis_ok=True)
-    return state(catalogue, one, recent or Recent({}, 0.0), "echo")
+    return state(catalogue, one, recent or Recent([]), "echo")
 
 
 def test_a_model_that_serves_is_healthy() -> None:
@@ -90,7 +90,7 @@ def test_redis_away_is_all_that_is_told_then() -> None:
 @pytest.mark.parametrize(("errors", "level"), [(0, "ok"), (4, "ok"), (30, "warn"), (300, "bad")])
 def test_errors_count_by_their_share(errors: int, level: str) -> None:
     counts = {("echo", "default"): Counts(ended=1000, ok=1000 - errors, errors=errors, good=1000 - errors)}
-    assert shown(model(), recent=Recent(counts, 10.0)).health.level == level
+    assert shown(model(), recent=Recent([(10.0, counts)])).health.level == level
 
 
 def test_the_worst_comes_first_and_there_are_not_too_many() -> None:

@@ -1,4 +1,4 @@
-"""The data of the console [I/O]: what a front end knows itself, and what it asks Redis for while somebody looks."""
+"""The data of the console [I/O]: what a front end counts itself, what it remembers in Redis, what it asks of it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from typing import Final
 
 import msgspec
 
+from producer_api.background import forever
 from producer_api.queue.interface import Catalogue
 from shared.metrics.waits import Waits
 from shared.redis.advice import told
 from shared.redis.client import Link, RedisError, connect_async
 from shared.settings import Settings
 
-from .counts import Counts, Place, taken
-from .hub import Hub
-from .looking import Looker
-from .seen import Seen
-from .state import Recent, state
-from .window import WINDOW_S, Window
+from .feed.counts import Counts, Place, taken
+from .feed.hub import Hub
+from .feed.looking import Looker, is_plain
+from .feed.seen import Seen
+from .feed.state import Recent, state
+from .feed.window import WINDOW_S, Window
+from .history.lately import Lately
+from .history.reading import Reader
+from .history.recorder import Recorder
 
 log = logging.getLogger("headrace.console")
 
@@ -31,31 +35,42 @@ PATIENCE_S: Final = 1.5
 THOROUGH_S: Final = 10.0
 """So often the models are looked at whose details nobody sees."""
 
+LATELY_S: Final = 5.0
+"""So often the ring is asked what other front ends have written."""
+
 Outcomes = Mapping[tuple[str, ...], int]
 """How many requests ended, by model, outcome and lane."""
 
 
-class Feed:
+class ConsoleData:
     """Runs as long as its front end.
 
     Args:
-        settings: Redis address, lease, and what counts as good.
+        settings: Redis address, lease, what counts as good, and what the history may take.
         waits: how long requests have waited for their replies.
+
+    Attributes:
+        hub: whoever wants to see how things stand.
+        reader: whoever wants to see how they stood; None where no history is kept.
     """
+
+    reader: Reader | None = None
 
     def __init__(self, settings: Settings, waits: Waits) -> None:
         self._settings, self._waits = settings, waits
         self._outcomes: Outcomes = {}
-        objective_ms = settings.goodput_ms
-        self._window = Window(None if objective_ms is None else objective_ms / 1000)
-        self._thorough_at_s = -THOROUGH_S
+        self._objective_s = None if settings.goodput_ms is None else settings.goodput_ms / 1000
+        self._window = Window(self._objective_s)
+        self._thorough_at_s = self._lately_at_s = -THOROUGH_S
         self._last, self._last_at_s = Seen(int(1000 * time.time()), is_away=True), time.monotonic()
         self._is_away = False
+        self._recorder: Recorder | None = None
+        self._lately = Lately("")
 
     async def start(
         self, catalogue: Callable[[], Catalogue], outcomes: Outcomes, is_stopping: Callable[[], bool]
     ) -> None:
-        """Begin to count.
+        """Begin to count, and to remember.
 
         Args:
             catalogue: the latest snapshot of all models.
@@ -67,17 +82,28 @@ class Feed:
         self._client = connect_async(
             settings.redis_address, settings.socket_timeout_s, settings.redis_ping_s, is_spared=True
         )
-        self._link = Link(self._client)
-        self._looker = Looker(self._link, settings.lease_ms)
+        self._links = [Link(self._client) for _ in range(3)]
+        looking, writing, reading = self._links
+        self._looker = Looker(looking, settings.lease_ms)
         self.hub = Hub(self._build, is_stopping)
-        self._counting = asyncio.create_task(self._count())
+        works = {"Counting for the console": self._count}
+        if settings.history_mb:
+            limit_bytes = settings.history_mb << 20
+            self._recorder = Recorder(
+                writing, catalogue, self._counted, settings.lease_ms, self._objective_s, limit_bytes
+            )
+            self.reader, self._lately = Reader(reading, self._recorder), Lately(self._recorder.who)
+            works["Writing the console's history"] = self._recorder.run
+        self._tasks = [asyncio.create_task(forever(what, work)) for what, work in works.items()]
 
     async def close(self) -> None:
         """End all listeners, and close the connections."""
         await self.hub.close()
-        self._counting.cancel()
-        await asyncio.gather(self._counting, return_exceptions=True)
-        await self._link.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for link in self._links:
+            await link.close()
         await self._client.aclose()
 
     async def _count(self) -> None:
@@ -94,8 +120,7 @@ class Feed:
     async def _build(self, models: Set[str]) -> dict[str, bytes]:
         self._note()
         catalogue, seen = self._catalogue(), await self._look(models)
-        span_s, counts = self._window.lately()
-        recent = Recent(counts, span_s)
+        recent = await self._recent(seen)
         return {name: msgspec.json.encode(state(catalogue, seen, recent, name or None)) for name in models}
 
     async def _look(self, chosen: Set[str]) -> Seen:
@@ -114,3 +139,20 @@ class Feed:
         if thoroughly:
             self._thorough_at_s = now_s
         return seen
+
+    async def _recent(self, seen: Seen) -> Recent:
+        """Put together what this front end has counted lately, and what others have written."""
+        own, recorder, reader = self._window.lately(), self._recorder, self.reader
+        if recorder is None or reader is None:
+            return Recent([own])
+        now_s = time.monotonic()
+        if not seen.is_away and now_s - self._lately_at_s >= LATELY_S:
+            self._lately_at_s = now_s
+            models = [state.name for state in self._catalogue().models.values() if is_plain(state)]
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    self._lately.take(await reader.latest(models, self._lately.after))
+            except (RedisError, OSError) as error:
+                log.debug("What others have counted is not known: %s", error)
+        last = recorder.last_slot
+        return Recent([own, *self._lately.parts(last)], self._lately.others(last))

@@ -1,0 +1,138 @@
+"""Reading the ring [I/O]: backwards until it is older than what is asked for, then merged a piece at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from typing import Final
+
+import msgspec
+
+from producer_api.queue.admission import refusal
+from shared import keys
+from shared.redis.client import Link, RedisError, ServerError
+from shared.wire.outcomes import OVERLOADED, QUEUE_UNAVAILABLE
+
+from .columns import columns, per_point
+from .merging import Merged
+from .pace import slot_ended
+from .recorder import Recorder
+from .rows import STEP_MS, Row, rows_of
+
+AT_ONCE: Final = 500
+MOST_ROWS: Final = 100_000
+CROSSED_SLOTS: Final = 6
+"""Rows of several front ends, or of before and after an outage, cross by so much."""
+
+PATIENCE_S: Final = 5.0
+MOST_WAITING: Final = 20
+MOST_KEPT: Final = 32
+LATEST: Final = 64
+"""Rows of a model with which to begin: two of each of some thirty front ends."""
+
+MERGED_AT_ONCE: Final = 200
+"""Rows that are merged before others have their turn on the event loop: about 2 ms."""
+
+Question = tuple[str, str, int, int]
+"""Model, lane, minutes, points."""
+
+
+class Reader:
+    """Answers questions about the past, one at a time; an answer is kept until the next ten seconds are written.
+
+    Args:
+        link: its own connection.
+        recorder: knows Redis's clock, and since when this front end has watched.
+    """
+
+    def __init__(self, link: Link, recorder: Recorder) -> None:
+        self._link, self._recorder = link, recorder
+        self._one_at_a_time, self._waiting = asyncio.Lock(), 0
+        self._kept: OrderedDict[Question, tuple[int, bytes]] = OrderedDict()
+
+    async def read(self, model: str, lane: str, minutes: int, points: int) -> bytes:
+        """Return the columns as JSON.
+
+        Args:
+            lane: empty for all.
+
+        Raises:
+            RequestError: ``QUEUE_UNAVAILABLE``; ``OVERLOADED`` if too many ask at once.
+        """
+        if self._waiting >= MOST_WAITING:
+            raise refusal(OVERLOADED, f"{MOST_WAITING} others ask for the history right now.")
+        self._waiting += 1
+        try:
+            async with self._one_at_a_time:
+                return await self._answer((model, lane, minutes, points))
+        finally:
+            self._waiting -= 1
+
+    async def _answer(self, question: Question) -> bytes:
+        last = self._recorder.last_slot or slot_ended(self._recorder.now_ms())
+        kept = self._kept.get(question)
+        if kept is not None and kept[0] == last:
+            return kept[1]
+        model, lane, minutes, points = question
+        first = last + 1 - minutes * 60_000 // STEP_MS
+        size = per_point(minutes, points)
+        first -= first % size
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                merged = await self._merged(model, first, last)
+        except (RedisError, OSError):
+            raise refusal(QUEUE_UNAVAILABLE, "Redis does not answer, and the history is there.") from None
+        steps = columns(merged, first, last, size, lane, self._recorder.watching_since)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                answer = msgspec.json.encode(done.value)
+                break
+            await asyncio.sleep(0)
+        self._kept[question] = (last, answer)
+        self._kept.move_to_end(question)
+        while len(self._kept) > MOST_KEPT:
+            self._kept.popitem(last=False)
+        return answer
+
+    async def _merged(self, model: str, first: int, last: int) -> Merged:
+        rows: list[Row] = []
+        end: bytes | str = "+"
+        while len(rows) < MOST_ROWS:
+            command = ("XREVRANGE", keys.history(model), end, "-", "COUNT", AT_ONCE)
+            answer = await self._link.call(*command)
+            some = rows_of(answer)
+            rows += (row for _, row in some)
+            if len(answer) < AT_ONCE or (some and some[-1][1].slot < first - CROSSED_SLOTS):
+                break
+            end = b"(" + answer[-1][0]
+        merged = Merged(first, last)
+        rows.reverse()
+        for at in range(0, len(rows), MERGED_AT_ONCE):
+            merged.take(rows[at : at + MERGED_AT_ONCE])
+            await asyncio.sleep(0)
+        return merged
+
+    async def latest(self, models: list[str], after: dict[str, bytes]) -> dict[str, list[tuple[bytes, Row]]]:
+        """Return the rows of some models that are newer than those of before; at first the latest ones.
+
+        Args:
+            after: by model, the entry after which to read.
+
+        Raises:
+            shared.redis.RedisError: Redis does not answer.
+        """
+        commands = [
+            ("XRANGE", keys.history(model), b"(" + after[model], "+", "COUNT", AT_ONCE)
+            if model in after
+            else ("XREVRANGE", keys.history(model), "+", "-", "COUNT", LATEST)
+            for model in models
+        ]
+        async with self._one_at_a_time:
+            answers = await self._link.call_many(commands) if commands else []
+        found = {}
+        for model, answer in zip(models, answers, strict=True):
+            rows = [] if isinstance(answer, ServerError) else rows_of(answer)
+            found[model] = rows if model in after else rows[::-1]
+        return found
