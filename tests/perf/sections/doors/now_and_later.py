@@ -9,7 +9,8 @@ from __future__ import annotations
 import http.client
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from loadgen.load.exposition import Samples
 from shared import keys
 from shared.redis.client import connect
 from shared.state.lanes import BATCH, kind_field
@@ -31,13 +33,13 @@ from tests.perf.stack import BenchError, Stack
 from tests.perf.windows import Window
 
 MODEL, LANE = "waiting", "nightly"
-PER_ROW_MS, PER_BATCH_MS = 2.0, 10.0
 HALF = 0.5
 NEAR_SHARE = 0.42
 """Of what the device does until the deadline, what a batch with a near one needs: less than is idle, and so much that
 the gaps are not sure to do."""
 
 ALONE, BESIDE, URGENT = "alone", "beside a bulk batch", "beside one whose deadline nears"
+BEGINS_S = 2.0
 _LOOK_S = 0.25
 _LIMIT_S = 120.0
 
@@ -64,18 +66,40 @@ class _Run:
         return f"{told(self.window)}, device busy {self.busy_share:.0%}{batch}{'' if self.met else ', TOO LATE'}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Device:
+    """A device of a certain kind: what a batch and a row of it take, and what a batch's rows cost taken along."""
+
+    told: str
+    per_batch_ms: float
+    per_row_ms: float
+
+
+DEVICES = (
+    _Device("a device whose time goes with the rows", 2.0, 5.0),
+    _Device("a device whose time goes with the batches", 60.0, 0.5),
+)
+
+
 def measure(bench: Bench) -> Found:
-    """Measure all three in turns."""
+    """Measure all three in turns, on each device."""
+    found = Found(settings={**bench.settings})
+    for device in DEVICES:
+        found.figures += _of(bench, device)
+    return found
+
+
+def _of(bench: Bench, device: _Device) -> list[Figure]:
     models = bench.folder / "now-and-later.toml"
-    models.write_text(models_file(PER_ROW_MS, PER_BATCH_MS), "utf-8")
-    settings = {**bench.settings, "HEADRACE_MODELS_FILE": str(models)}
-    payload, seconds = Payload(MODEL, bench.echo().files), bench.either(10.0, 4.0)
+    models.write_text(models_file(device.per_row_ms, device.per_batch_ms), "utf-8")
+    settings = {**bench.settings, "HEADRACE_MODELS_FILE": str(models), "HEADRACE_CONSUMERS": "1"}
+    payload, seconds = Payload(MODEL, bench.echo().files), bench.either(10.0, 5.0)
     runs: dict[str, list[_Run]] = {ALONE: [], BESIDE: [], URGENT: []}
     with Stack((MODEL,), settings) as stack:
         _make_lane(stack)
-        capacity = produce(stack, payload, bench.either(4.0, 2.0), in_flight=512).rate_per_s
-        batch_ms = _batch_ms(stack, payload, round(3 * capacity))
-        bench.say(f"the device does {capacity:,.0f}/s; a batch of the batch lane takes {batch_ms:.0f} ms")
+        capacity = produce(stack, payload, bench.either(4.0, 2.0), in_flight=256).rate_per_s
+        batch_ms = device.per_batch_ms + device.per_row_ms * _batch_rows(stack, payload, round(4 * capacity))
+        bench.say(f"{device.told}: {capacity:,.0f}/s; a batch of the batch lane takes {batch_ms:.0f} ms")
         count = bench.either(5, 1)
         for number in bench.rounds(count, "now and later", 240.0):
             for name, found in runs.items():
@@ -83,7 +107,7 @@ def measure(bench: Bench) -> Found:
                 with _batch(stack, payload, items, deadline_s) as batch:
                     found.append(_window(bench, stack, payload, capacity * HALF, seconds, batch))
                 bench.say(f"round {number} of {count}: {name}: {found[-1].told()}")
-    return Found(settings={**bench.settings}, figures=_figures(runs, capacity, batch_ms))
+    return _figures(device, runs, capacity, batch_ms)
 
 
 def _size(name: str, capacity: float, seconds: float) -> tuple[int, int | None]:
@@ -96,14 +120,9 @@ def _size(name: str, capacity: float, seconds: float) -> tuple[int, int | None]:
     return round(NEAR_SHARE * capacity * deadline_s), deadline_s
 
 
-class _Counts(msgspec.Struct):
-    done: int
-
-
 class _Info(msgspec.Struct):
     id: str
     state: str
-    counts: _Counts
     urgent: bool = False
 
 
@@ -142,11 +161,6 @@ class _Batch:
             if self.info.state == "running":
                 self.urgent.append(self.info.urgent)
 
-    @property
-    def done(self) -> int:
-        """Items that have a result now."""
-        return self._ask("GET").counts.done
-
     def ended(self) -> bool:
         """Wait for the end; returns whether it met its deadline."""
         give_up_s = time.monotonic() + _LIMIT_S
@@ -181,27 +195,36 @@ def _batch(stack: Stack, payload: Payload, items: int, deadline_s: int | None) -
 
 def _window(bench: Bench, stack: Stack, payload: Payload, rate: float, seconds: float, batch: _Batch | None) -> _Run:
     urls = stack.metrics_urls(MODEL)
-    begun_s, before, done = time.monotonic(), [scrape.read(url) for url in urls], 0 if batch is None else batch.done
-    window = bench.generator.open(stack.url, payload, rate, seconds, warm_up_s=0.5)
-    wall_s, after = time.monotonic() - begun_s, [scrape.read(url) for url in urls]
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(bench.generator.open, stack.url, payload, rate, seconds, 0.5)
+        time.sleep(BEGINS_S)  # by then it sends
+        begun_s, before = time.monotonic(), [scrape.read(url) for url in urls]
+        time.sleep(seconds - BEGINS_S)
+        wall_s, after = time.monotonic() - begun_s, [scrape.read(url) for url in urls]
+        window = sending.result()
     if window.failed:
         raise BenchError(f"{window.failed} interactive requests failed.")
     busy_share = scrape.change(before, after, wall_s).busy_share
     if batch is None:
         return _Run(window, busy_share)
-    per_s, urgent = (batch.done - done) / wall_s, batch.urgent
+    rows = (_rows(after) - _rows(before)) / wall_s
+    urgent = batch.urgent
     met = batch.ended() if any(urgent) else True
-    return _Run(window, busy_share, per_s, sum(urgent) / max(1, len(urgent)), met)
+    return _Run(window, busy_share, rows - window.rate_per_s, sum(urgent) / max(1, len(urgent)), met)
 
 
-def _batch_ms(stack: Stack, payload: Payload, items: int) -> float:
-    """Return what a batch of the batch lane takes, with nothing else to do."""
+def _rows(samples: Sequence[Samples]) -> float:
+    return sum(value for one in samples for (name, _), value in one.items() if name == "headrace_batch_size_sum")
+
+
+def _batch_rows(stack: Stack, payload: Payload, items: int) -> float:
+    """Return the rows of a batch of the batch lane, with nothing else to do."""
     urls = stack.metrics_urls(MODEL)
     with _batch(stack, payload, items, None):
         before = [scrape.read(url) for url in urls]
-        time.sleep(1.0)
-        change = scrape.change(before, [scrape.read(url) for url in urls], 1.0)
-    return PER_BATCH_MS + PER_ROW_MS * (change.batch_rows or 0.0)
+        time.sleep(1.5)
+        change = scrape.change(before, [scrape.read(url) for url in urls], 1.5)
+    return change.batch_rows or 0.0
 
 
 def _make_lane(stack: Stack) -> None:
@@ -211,25 +234,33 @@ def _make_lane(stack: Stack) -> None:
     time.sleep(2.5)  # consumers and the front end know it then
 
 
-def _figures(runs: dict[str, list[_Run]], capacity: float, batch_ms: float) -> list[Figure]:
+def _figures(device: _Device, runs: dict[str, list[_Run]], capacity: float, batch_ms: float) -> list[Figure]:
     p99s = {name: [one.window.p99_ms or 0.0 for one in found] for name, found in runs.items()}
     open_loop = f"`python -m loadgen run --rate {capacity * HALF:.0f} …`, in turns"
     bulk = f"`POST /v1/models/{MODEL}/batches` with `Headrace-Lane: {LANE}`"
-    figures = [Figure(what=f"p99 at half of {capacity:,.0f}/s, {name}", unit="ms", values=values, command=open_loop)
-               for name, values in p99s.items()]  # fmt: skip
-    worst_ms = max(0.05 * max(p99s[ALONE]), batch_ms)
+    figures = [Figure(what=f"{device.told}, {capacity:,.0f}/s: a batch of the batch lane takes", unit="ms",
+                      values=[batch_ms], command=bulk)]  # fmt: skip
+    figures += [Figure(what=f"p99 at half of that, {name}", unit="ms", values=values, command=open_loop)
+                for name, values in p99s.items()]  # fmt: skip
     for name in (BESIDE, URGENT):
         figures.append(
-            Figure(what=f"… longer than alone, {name}", unit="ms", limit=worst_ms, command="both, in turns",
+            Figure(what=f"… longer than alone, {name}", unit="ms", command="both, in turns",
+                   limit=max(0.05 * max(p99s[ALONE]), batch_ms),
                    values=[beside - alone for beside, alone in zip(p99s[name], p99s[ALONE], strict=True)])
         )  # fmt: skip
-    idle = [max(1e-9, 1.0 - one.busy_share) * capacity for one in runs[ALONE]]
+    rates = [one.rate for one in runs[BESIDE]]
+    idle_time = [(1.0 - one.busy_share) * capacity for one in runs[ALONE]]
+    spare = [capacity - one.window.rate_per_s for one in runs[BESIDE]]
     figures += [
-        Figure(what="a batch of the batch lane takes", unit="ms", values=[batch_ms], command=bulk),
-        Figure(what="device busy, beside a bulk batch", unit="percent", limit=0.95, higher_is_better=True,
-               values=[one.busy_share for one in runs[BESIDE]], command="`headrace_stage_duration_seconds`"),
-        Figure(what="what the batch gets of what was idle", unit="percent", limit=0.9, higher_is_better=True,
-               values=ratios([one.rate for one in runs[BESIDE]], idle), command=bulk),
+        Figure(what="device busy, alone", unit="percent", values=[one.busy_share for one in runs[ALONE]],
+               command="`headrace_stage_duration_seconds`"),
+        Figure(what="… beside a bulk batch", unit="percent", limit=0.95, higher_is_better=True,
+               values=[one.busy_share for one in runs[BESIDE]], command="the same"),
+        Figure(what="what the batch gets of the time that was idle", unit="percent", limit=0.9, higher_is_better=True,
+               values=[min(9.99, rate / max(1e-9, idle)) for rate, idle in zip(rates, idle_time, strict=True)],
+               command="`headrace_batch_size`"),
+        Figure(what="… of what the device could do besides", unit="percent", values=ratios(rates, spare),
+               command="the same", higher_is_better=True),
         Figure(what="batches that met their deadline", unit="percent", limit=1.0, higher_is_better=True,
                values=[float(one.met) for one in runs[URGENT]], command=f"{bulk} and `Headrace-Deadline`"),
         Figure(what="… of the time they were urgent", unit="percent",
