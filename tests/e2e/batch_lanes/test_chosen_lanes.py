@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from shared import keys
 from shared.api_keys import digest_of
 from shared.redis.client import connect
+from tests.children import ROOT
 from tests.e2e.batch_lanes.conftest import NIGHTLY, Lanes
 from tests.e2e.bulk.site import JPEG, zipped
 from tests.helpers import eventually
@@ -120,3 +123,22 @@ def test_a_key_chooses_among_the_lanes_that_it_has(site: Lanes, tmp_path: Path) 
         site.key = ""
         site.stack.latest.terminate()
         site.stack.url = kept
+
+
+def test_the_command_line_runs_a_file_in_a_batch_lane(site: Lanes, tmp_path: Path) -> None:
+    upload, answers = tmp_path / "photos.zip", tmp_path / "answers.jsonl"
+    upload.write_bytes(photographs(5))
+    command = [sys.executable, "-m", "headrace", "batch", "slow", str(upload), "--url", site.stack.url]
+
+    def run(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True, timeout=40, check=False)
+
+    done = run("--lane", NIGHTLY, "--deadline", "2h", "--output", str(answers))
+    assert done.returncode == 0, done.stderr
+    assert len(answers.read_text().splitlines()) == 5
+    [latest, *_] = site.ask("GET", "/v1/models/slow/batches", Headrace_Lane=NIGHTLY).json["batches"]
+    assert (latest["counts"]["total"], latest["deadline"] - latest["created_at"]) == (5, 7200.0)
+    refused = run("--lane", "gold")
+    assert refused.returncode == 4
+    assert "no batch lane 'gold'" in refused.stderr
+    assert run("--deadline", "-1h").returncode == run("--deadline", "8d").returncode == 2
