@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -36,6 +37,31 @@ def test_a_batch_that_gets_no_gaps_is_urgent_in_time_and_meets_its_deadline(site
         assert ended["counts"]["failed"] == 0
         assert eventually(lambda: not _is_in_a_hurry(client) or None)  # nobody says so any more
         site.ended(other)
+
+
+def test_without_any_gap_what_is_urgent_takes_turns_with_the_others(site: Lanes) -> None:
+    """Others keep the device busy all the time: a batch meets its deadline, and so does a later request."""
+    over, statuses = threading.Event(), list[int]()
+
+    def flood() -> None:
+        while not over.is_set():
+            statuses.append(site.predict("slow", JPEG))
+
+    with ThreadPoolExecutor(10) as pool:
+        for _ in range(10):
+            pool.submit(flood)
+        try:
+            eventually(lambda: len(statuses) > 50 or None)
+            later = site.ask("POST", "/v1/models/slow/predict?timeout_ms=4000", JPEG, **LATER).headers["location"]
+            batch = ("slow", photographs(100), "application/zip")
+            path = site.begin(*batch, Headrace_Lane=NIGHTLY, Headrace_Deadline="10s")
+            ended = site.ended(path)
+            assert ended["ended_at"] < ended["deadline"]
+            assert ended["counts"]["failed"] == 0
+            assert site.ask("GET", later, Headrace_Lane=NIGHTLY).status == 200
+        finally:
+            over.set()
+    assert set(statuses) == {200}
 
 
 def _is_in_a_hurry(client: Any) -> bool:
