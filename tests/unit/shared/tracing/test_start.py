@@ -17,11 +17,20 @@ def test_off_is_nothing() -> None:
 
 @pytest.mark.parametrize("process", ["producer_api", "consumer"])
 def test_a_process_imports_nothing_of_it_unless_asked(process: str) -> None:
-    # redis looks for OpenTelemetry's metrics by itself; tracing is ours.
-    ours = "('shared.tracing.otlp', 'opentelemetry.sdk.trace', 'opentelemetry.exporter')"
-    code = f"import sys, {process}.__main__; print([name for name in sys.modules if name.startswith({ours})])"
+    heavy = "('shared.tracing.otlp', 'opentelemetry.sdk.trace', 'opentelemetry.exporter', 'opentelemetry.sdk.metrics')"
+    code = f"import sys, {process}.__main__; print([name for name in sys.modules if name.startswith({heavy})])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_redis_py_goes_without_opentelemetrys_metrics_and_a_model_of_ones_own_has_them() -> None:
+    code = (
+        "import sys, shared.redis.client, redis.observability.providers as providers\n"
+        "assert not providers.OTEL_AVAILABLE and 'opentelemetry.sdk.metrics' not in sys.modules\n"
+        "from opentelemetry.sdk.metrics import MeterProvider\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_missing_packages_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
