@@ -27,6 +27,8 @@ TESTS ?=
 # Where the tests are that need neither PyTorch nor a process; those among them that ask for a server are left out.
 PURE := tests/test_architecture.py tests/test_suite.py tests/unit/consumer/batching tests/unit/consumer/pipeline \
 	tests/unit/consumer/queue tests/unit/consumer/switching tests/unit/loadgen tests/unit/producer_api tests/unit/shared tests/unit/test_docs.py tests/unit/test_deploy_files.py
+# Where the tests are that import PyTorch: six seconds for each process that collects them, so that only two do.
+WITH_TORCH := tests/unit/consumer tests/unit/torchserve
 # How long a storm or a soak lasts, and which one it is.
 MINUTES ?=
 SEED ?= 1
@@ -60,8 +62,11 @@ up: $(STAMP) ## start Redis, the consumers and the front end; Ctrl-C stops them
 check: $(STAMP) ## run the pure tests, without servers and PyTorch: under a minute
 	@$(BIN)/python -m pytest -q -n 2 -m "not soak and not server" $(PURE)
 
-test: $(STAMP) ## run the tests, six at a time, since most of them wait; SLOW_CPU=1 as on a processor without AVX-512
-	@$(BIN)/python -m pytest -n 6 --dist worksteal
+test: $(STAMP) ## run the tests, six at a time where most of them wait; SLOW_CPU=1 as on a processor without AVX-512
+	@status=0; \
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(WITH_TORCH) || status=$$?; \
+	$(BIN)/python -m pytest -n 6 --dist worksteal $(addprefix --ignore=,$(WITH_TORCH)) || status=$$?; \
+	exit $$status
 
 coverage: $(STAMP) ## run the tests and say how many lines of each package they reach; TESTS=tests/unit for some
 	@PYTHON=$(BIN)/python .ci/coverage $(TESTS)

@@ -9,12 +9,26 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
+
+import pytest
 
 T = TypeVar("T")
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.002, 0.03
 """Between two looks. What comes soon is seen soon, and what takes long is not slowed down by looking."""
+
+
+def first(count: int, cases: Iterable[Any]) -> list[Any]:
+    """Return the cases of a test: the first for every run, the rest for ``make soak``.
+
+    For cases that each start processes of their own and take the same way through them; the most telling come first.
+
+    Args:
+        cases: tuples of values, or single ones.
+    """
+    listed = [case if isinstance(case, tuple) else (case,) for case in cases]
+    return [pytest.param(*case, marks=[pytest.mark.soak] * (number >= count)) for number, case in enumerate(listed)]
 
 
 def _pauses_s(limit_s: float) -> Iterator[float]:

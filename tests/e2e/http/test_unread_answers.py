@@ -137,7 +137,7 @@ def test_unread_answers_take_no_places(way: type[ExpressProtocol]) -> None:
 
 def test_requests_that_come_at_once_are_taken_one_by_one(way: type[ExpressProtocol]) -> None:
     """Thousands of them, from clients that do not read: no more of them is kept than their bytes."""
-    count = 1500
+    count = 400
     with HttpServer(protocol=way) as server, ExitStack() as held:
         before = resident_bytes()
         crowd = [held.enter_context(server.connect()) for _ in range(8)]

@@ -58,6 +58,7 @@ def test_every_runtime_is_timed_and_can_be_opened_by_a_consumer(models: Path, tm
     assert [one for one in runtimes.figures(outcome) if one.limit]
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(120)
 def test_a_model_alone_says_what_it_runs_in(models: Path, tmp_path: Path) -> None:
     settings = {**PLAIN_TORCH, "HEADRACE_MAX_BATCH": "2", "HEADRACE_DATA_DIR": str(tmp_path)}

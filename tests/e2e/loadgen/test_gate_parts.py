@@ -263,6 +263,46 @@ def test_what_a_gate_compares_with(checkout: Path, tmp_path: Path, ref: str, com
 EVERY_CHECK = "compose performance wheel audit"
 
 
+def merged(clone: Path, changes: list[str]) -> None:
+    """Leave a clone at the merge of a branch ``mine``, which changed these files, into what had landed meanwhile."""
+    git(clone, "checkout", "--quiet", "-B", "mine", "origin/began")
+    for name in changes:
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        with (clone / name).open("a") as file:
+            file.write("\n")
+    git(clone, "add", "--all")
+    git(clone, "commit", "--quiet", "--message", "mine")
+    git(clone, "checkout", "--quiet", "--detach", "landed")
+    git(clone, "merge", "--quiet", "--no-ff", "--message", MERGED, "mine")
+
+
+def changed(clone: Path, ref: str) -> list[str]:
+    """Return what ``.ci/changed`` prints there."""
+    environment = {**os.environ, "GITHUB_REF": ref}
+    done = subprocess.run([".ci/changed"], cwd=clone, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def printed(names: str) -> list[str]:
+    return [f"{name}={str(name in names.split()).lower()}" for name in EVERY_CHECK.split()]
+
+
+@pytest.fixture(scope="module")
+def landed(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone for branches that begin where the pull request began."""
+    folder = tmp_path_factory.mktemp("landed")
+    git(folder, "clone", "--quiet", "--branch", "landed", str(checkout), "clone")
+    return folder / "clone"
+
+
+def test_where_no_pull_request_was_merged_every_check_runs(landed: Path) -> None:
+    merged(landed, ["docs/rest.md"])
+    assert changed(landed, "refs/pull/7/merge") == printed("")
+    assert changed(landed, "refs/heads/main") == printed(EVERY_CHECK)
+    git(landed, "checkout", "--quiet", "--detach", "mine")
+    assert changed(landed, "refs/pull/7/merge") == printed(EVERY_CHECK)  # no merge: nothing is known
+
+
 @pytest.mark.parametrize(
     ("changes", "touched"),
     [
@@ -279,33 +319,9 @@ EVERY_CHECK = "compose performance wheel audit"
         (["docs/\N{SNOWMAN}.md"], "compose performance wheel"),  # git quotes it; what is not known counts
     ],
 )
-def test_what_a_change_cannot_touch_is_left_out(
-    checkout: Path, tmp_path: Path, changes: list[str], touched: str
-) -> None:
-    git(tmp_path, "clone", "--quiet", "--branch", "landed", str(checkout), "clone")
-    clone = tmp_path / "clone"
-    git(clone, "checkout", "--quiet", "-b", "mine", "origin/began")
-    for name in changes:
-        (clone / name).parent.mkdir(parents=True, exist_ok=True)
-        with (clone / name).open("a") as file:
-            file.write("\n")
-    git(clone, "add", "--all")
-    git(clone, "commit", "--quiet", "--message", "mine")
-    git(clone, "checkout", "--quiet", "--detach", "landed")
-    git(clone, "merge", "--quiet", "--no-ff", "--message", MERGED, "mine")
-
-    def changed(ref: str) -> list[str]:
-        environment = {**os.environ, "GITHUB_REF": ref}
-        done = subprocess.run([".ci/changed"], cwd=clone, env=environment, capture_output=True, text=True, check=True)
-        return done.stdout.splitlines()
-
-    def printed(names: str) -> list[str]:
-        return [f"{name}={str(name in names.split()).lower()}" for name in EVERY_CHECK.split()]
-
-    assert changed("refs/pull/7/merge") == printed(touched)
-    assert changed("refs/heads/main") == printed(EVERY_CHECK)
-    git(clone, "checkout", "--quiet", "--detach", "mine")
-    assert changed("refs/pull/7/merge") == printed(EVERY_CHECK)  # no merge: nothing is known
+def test_what_a_change_cannot_touch_is_left_out(landed: Path, changes: list[str], touched: str) -> None:
+    merged(landed, changes)
+    assert changed(landed, "refs/pull/7/merge") == printed(touched)
 
 
 @pytest.mark.parametrize("workflow", ["ci.yml", "performance.yml"])
@@ -364,6 +380,7 @@ def test_every_step_of_the_nightly_workflow(checkout: Path, tmp_path: Path) -> N
     assert "| empty | the result is missing, then empty | 20 | 2 | 2 x 20 |" in summary.read_text()
 
 
+@pytest.mark.soak  # starts whole stacks; a run that is not there is in test_loadgen.py
 @pytest.mark.timeout(120)
 def test_the_gate_without_a_base_or_a_stack_is_invalid(checkout: Path) -> None:
     def gate(**variables: str) -> subprocess.CompletedProcess[str]:
@@ -481,6 +498,7 @@ def test_after_ctrl_c_the_gate_calls_the_run_invalid_and_compares_nothing(clone:
     assert json.loads((clone / "out" / "run.json").read_text())["partial"] is True
 
 
+@pytest.mark.soak  # starts whole stacks
 @pytest.mark.timeout(100)
 def test_a_model_that_the_base_does_not_know_is_held_to_its_budgets_alone(clone: Path) -> None:
     for name, text in (("models.toml", SYNTHETIC), ("budgets.toml", SHORT)):
@@ -499,6 +517,7 @@ def test_a_comparison_and_a_reason_for_none_exclude_each_other(bench: Bench) -> 
     assert (refused.returncode, only_sentence(refused)) == (2, "loadgen: Give --compare or --no-base, not both.")
 
 
+@pytest.mark.soak  # every mutant runs at night
 @pytest.mark.timeout(90)
 def test_a_mutant_whose_measurement_fails_is_not_right(bench: Bench) -> None:
     """The gate says 20 to a result that is not there, and 20 is what this mutant asks for."""

@@ -80,6 +80,7 @@ def test_a_way_to_start_is_made_of_settings_that_there_are(line: str) -> None:
     Settings.from_env(settings)
 
 
+@pytest.mark.soak  # headrace tune is in test_tune_command.py
 def test_a_search_ahead_of_time_fills_the_folder_which_may_be_deleted(tmp_path: Path) -> None:
     [tune] = [line for line in LINES if " headrace tune " in line]
     [look] = [line for line in LINES if line.startswith("ls ")]

@@ -36,6 +36,7 @@ def test_auto_leaves_out_what_is_emulated_and_the_card_says_so(stack: Stack, mod
     assert f"bf16 is not tried, since {LACKS}." in card["precision_reason"]
 
 
+@pytest.mark.soak
 def test_who_asks_for_it_by_name_gets_it_with_a_warning(stack: Stack, model_name: str) -> None:
     consumer = stack.start_consumer(model_name, PRECISION="bf16")
     stack.wait(model_name)

@@ -180,6 +180,7 @@ family = "echo"
 """
 
 
+@pytest.mark.soak  # seven processes; one that fails beside a good one is below
 def test_each_way_to_fail_has_its_status_and_its_sentence(tmp_path: Path) -> None:
     table, files = tmp_path / "missing.toml", tmp_path / "files.toml"
     table.write_text(MISSING)

@@ -124,6 +124,7 @@ def test_off_searches_nothing_but_takes_over_what_somebody_else_finds(site: Site
     wait_until(lambda: site.card()["runtime"] == "onnxruntime")
 
 
+@pytest.mark.soak  # one that is ended while it searches first is below
 def test_first_serves_nothing_before_it_has_searched(site: Site) -> None:
     consumer = site.start(TUNE="first")
     lines = consumer.text()
@@ -251,6 +252,7 @@ def test_two_machines_that_share_a_folder_keep_an_entry_each_and_do_not_wait_for
     assert len(machines) == 2
 
 
+@pytest.mark.soak
 def test_a_named_runtime_that_is_not_there_is_a_sentence_and_torch_serves(site: Site) -> None:
     consumer = site.start(RUNTIME="tensorrt")
     site.stack.wait(site.model)
@@ -359,6 +361,7 @@ def test_what_is_found_while_the_model_is_paused_is_taken_over_and_it_stays_paus
         assert waiting.result().status == 200
 
 
+@pytest.mark.soak  # a search that is ended with its consumer is above
 def test_ctrl_c_while_a_search_runs_leaves_no_process(tmp_path: Path) -> None:
     environment = own_stack(tmp_path, "small") | {
         "HEADRACE_TUNE": "background",

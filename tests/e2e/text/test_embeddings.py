@@ -55,6 +55,7 @@ def test_a_plain_text_and_tokens_say_the_same(place: Place) -> None:
     )
 
 
+@pytest.mark.soak
 def test_the_vectors_are_those_of_transformers(place: Place) -> None:
     """Beside others in a batch, too."""
     import importlib.util

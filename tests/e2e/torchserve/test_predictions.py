@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
 from tests.e2e.stack import Stack
@@ -47,13 +47,17 @@ def _picture(mode: str, side: int, colour: int | tuple[int, int, int]) -> bytes:
     return file.getvalue()
 
 
-def _state(**tensors: torch.Tensor) -> bytes:
+def _state(**tensors: Any) -> bytes:
+    import torch
+
     file = io.BytesIO()
     torch.save(tensors, file)
     return file.getvalue()
 
 
 def _archives(folder: Path) -> dict[str, Path]:
+    import torch  # takes seconds, which the other tests need not wait for
+
     torch.manual_seed(1)
     fc, conv = torch.nn.Linear(4 * 26 * 26, 10), torch.nn.Conv2d(1, 4, 3)
     digits = {f"fc.{name}": one for name, one in fc.state_dict().items()}

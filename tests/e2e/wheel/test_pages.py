@@ -135,6 +135,7 @@ def _slowed(folder: Path, seconds: str = "0.3") -> None:
     (folder / "my_model.py").write_text(slower.replace("sleep(0.3)", f"sleep({seconds})"))
 
 
+@pytest.mark.soak  # one within its budget is above; a slow service fails the gate in tests/e2e/loadgen
 def test_a_slower_model_fails_the_gate(installed: Installed, tmp_path: Path) -> None:
     _repository(installed, tmp_path)
     _slowed(tmp_path)

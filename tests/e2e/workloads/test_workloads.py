@@ -152,6 +152,7 @@ def test_a_build_whose_first_token_is_slow_fails_by_that_name(bench: Bench, plac
         assert f"\n{name} " in passed.stdout
 
 
+@pytest.mark.soak  # the verdict on first tokens is in tests/unit/loadgen/workloads/test_chat_gate.py
 @pytest.mark.timeout(120)
 def test_a_comparison_asks_both_and_compares_first_tokens(bench: Bench, place: Place) -> None:
     (bench.folder / "budgets.toml").write_text(BUDGETS.replace("MODEL", place.talk).replace("250", "8000"))

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
 from shared import keys
@@ -28,8 +27,8 @@ from tests.embedded import EmbeddedServer
 from tests.fault.producer_api.impatient import PATIENCE_S
 from tests.helpers import eventually
 from tests.memory import resident_bytes_of
+from tests.unit.consumer.models.hostile import Hostile
 from tests.unit.consumer.models.pictures.test_images import encoded, png
-from tests.unit.consumer.models.test_weights import Hostile
 
 KEY, EXPIRED, ATTIC = "hr_operator-of-the-tests", "hr_of-last-year", "hr_of-a-lane-that-is-not-there"
 MEGABYTE = 1 << 20
@@ -418,6 +417,8 @@ def test_row_39_no_key_a_wrong_one_an_expired_one_and_none_of_them_is_written_do
 def test_row_40_weights_that_are_a_pickle_with_code(
     valkey_url: str, tmp_path: Path, model_name: str, form: str
 ) -> None:
+    import torch  # takes seconds, which the other tests need not wait for
+
     proof, weights = tmp_path / "executed", tmp_path / f"weights.{form}"
     torch.save({"weight": torch.ones(2), "bias": Hostile(proof)}, weights)
     models = tmp_path / "models.toml"

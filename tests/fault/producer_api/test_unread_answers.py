@@ -83,7 +83,7 @@ def answers(port: int) -> bool:
     return False
 
 
-@pytest.fixture(params=["valkey", "redis7"])
+@pytest.fixture(params=["valkey", pytest.param("redis7", marks=pytest.mark.soak)])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     folder = tmp_path / "access"
     users.write(folder, {}, [("shop", MODEL, "gold")])

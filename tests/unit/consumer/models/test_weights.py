@@ -14,16 +14,7 @@ from torch import nn
 from consumer.models import weights
 from consumer.models.families import build
 from shared.model_config import ModelConfig
-
-
-class Hostile:
-    """Unpickling it creates a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Path.touch, (self.path,))
+from tests.unit.consumer.models.hostile import Hostile
 
 
 def network() -> nn.Module:
