@@ -26,6 +26,7 @@ from .bulk.service import Bulk
 from .caching.metrics import CacheMetrics
 from .console.access import Access
 from .console.data import ConsoleData
+from .console.page.assets import Assets
 from .console.redis_access import ConsoleRedis
 from .docs import openapi
 from .docs.page import render
@@ -48,6 +49,7 @@ from .request_log.redis_log import RedisRequestLog
 from .routes import batches, events, explain, files, openai_batches, requests, uploads
 from .routes.console import actions, session
 from .routes.console import feed as console_feed
+from .routes.console.page import ConsolePage
 from .routes.models import Models
 from .routes.open_inference import OpenInferenceService
 from .routes.predict import Predict
@@ -181,6 +183,7 @@ def create_app(
         *actions.routes(settings, queue, console_redis, body_budget, metrics, rules),
     ]
 
+    routes += ConsolePage(Assets(), lambda: is_ready(queue.catalogue(), rules)).routes()
     if settings.shares_port:
         routes.append(Route("/metrics", service.metrics_elsewhere))
     elif settings.api_metrics_port is None:

@@ -19,11 +19,21 @@ from shared.wire.outcomes import CLIENT_LIMIT, UNAUTHORIZED, RequestError
 log = logging.getLogger("headrace.auth")
 
 RELOAD_S = 1.0
+CONSOLE_FILES = "/console/static/"
+"""Below this path are the files of the console's page."""
+
 OPEN_PATHS = frozenset(
-    {"/healthz", "/readyz", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready", "/ping"}
+    {"/", "/console", "/console/", "/docs", "/healthz", "/openapi.json", "/ping", "/readyz", "/v2/health/live"}
+    | {"/v2/health/ready"}
 )
 """Paths that need no key: probes cannot send one, and learn only yes or no; the documentation says nothing about this
-installation but its limits."""
+installation but its limits; the console's page says nothing of it, and asks for a key before it shows anything."""
+
+
+def is_open(path: str) -> bool:
+    """Say whether a path needs no key, unless a setting gave it to inference."""
+    return path in OPEN_PATHS or path.startswith(CONSOLE_FILES)
+
 
 _SCHEME = b"bearer "
 # Looked up by a part of the hash: no client can choose what a key hashes to, so the time of that reveals nothing.

@@ -54,7 +54,7 @@ FLOORS = {
         ("bulk/readers/", "http/"),
         ("bulk/",),
         ("bulk/openai/",),
-        ("console/", "docs/"),
+        ("console/", "console/page/", "docs/"),
         ("grpc/", "routes/"),
         ("app",),
         ("__main__",),

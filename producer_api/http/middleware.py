@@ -8,7 +8,7 @@ from time import perf_counter
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from producer_api.auth import OPEN_PATHS, KeyCheck
+from producer_api.auth import KeyCheck, is_open
 from producer_api.inference.codec import Response
 from producer_api.inference.dialects import Dialects, error_codec, missing
 from producer_api.inference.errors import internal_error, refused
@@ -72,7 +72,7 @@ class Boundary:
                 await send({"type": "http.response.body", "body": b""})
                 return
         try:
-            if self._key_check is not None and scope["path"] not in OPEN_PATHS:
+            if self._key_check is not None and self._needs_key(scope["path"]):
                 scope["api_client"] = self._key_check.check(
                     v for name, v in scope["headers"] if name == b"authorization"
                 )
@@ -93,6 +93,10 @@ class Boundary:
             if status:
                 duration_s, trace = perf_counter() - started_s, scope.get(TRACE)
                 self._metrics.observe_request(self._route(scope, status), status, duration_s, trace)
+
+    def _needs_key(self, path: str) -> bool:
+        """Say whether a request needs a key. Settings may give any path to inference, such as ``/``."""
+        return path in self._dialects or not is_open(path)
 
     def _refused(self, scope: Scope, error: RequestError) -> Response:
         return refused(error, error_codec(scope["path"], self._dialects))

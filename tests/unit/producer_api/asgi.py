@@ -97,7 +97,7 @@ async def call(
         return Response(0, {}, b"")
     found = {name.decode(): value.decode() for name, value in answers[0]["headers"]}
     whole = b"".join(message.get("body", b"") for message in answers[1:])
-    if method != "HEAD":
+    if method != "HEAD" and answers[0]["status"] != 304:
         assert int(found["content-length"]) == len(whole)
     return Response(answers[0]["status"], found, whole)
 

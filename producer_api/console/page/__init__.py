@@ -1,0 +1,1 @@
+"""The console's page: the files that a browser gets."""
