@@ -91,7 +91,7 @@ class Worker:
         )
         self._request_log = request_log
         parts = (config.model_name, stream, settings, metrics, tracing, self._pause, self._bodies, store, request_log)
-        context = Context(*parts)
+        context = Context(*parts, worker=config.worker)
         self._listener = CancellationListener(stream, context.cancellations)
         self._pipeline = Pipeline(config, context, keeper, beat_now, self._wear_out, self._threads.make)
         self._recent_work = RecentWork(metrics.sizes, lambda: self._pipeline.busy_s)

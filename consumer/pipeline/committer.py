@@ -19,14 +19,14 @@ from consumer.models.model_errors import answer_to
 from consumer.queue.interface import NO_ROOM, Claim, Completion, Dead, StreamDown, StreamGone
 from shared.keys import LATER
 from shared.state.cards import Card
-from shared.tracing.spans import TracedBatch, TracedRequest
 from shared.wire.fast import decode_reply, encode_reply
 from shared.wire.messages import Fault, ModelTag, Reply, Timing
 from shared.wire.outcomes import BY_CODE, INTERNAL, LANE_FULL, OK, RESULTS_FULL, Outcome, RequestError
+from shared.wire.ran import Ran
 from shared.wire.request_log import DEAD, NOTHING_RAN
 
 from .context import Context
-from .items import BatchRun, Item, Prepared, Refused, completion_of
+from .items import BatchRun, Item, Prepared, Refused, completion_of, traced
 from .stored.results import ResultKeeper
 
 log = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ class Committer:
         completions: list[Completion] = []
         done, number = [], next(self._context.numbers)
         for item in items:
-            reply, code = self._reply(item, run)
+            reply, code = self._reply(item, run, number)
             request = item.request
             expiry_ms = self._context.settings.reply_expiry_ms(request.ttl_ms, request.keep_ms)
             if code != OK.code and not BY_CODE[code].lasting:
@@ -182,11 +182,11 @@ class Committer:
         if (request_log := self._context.request_log) is not None:
             request_log.add(done, prepared.number, run.reason.value)
         if tracing is not None:
-            batch = _traced(prepared, done, self._tag, time.monotonic())
+            batch = traced(prepared, done, self._tag, time.monotonic())
             if batch is not None:
                 tracing.batch(batch)
 
-    def _reply(self, item: Item, run: BatchRun) -> tuple[bytes, str]:
+    def _reply(self, item: Item, run: BatchRun, number: int) -> tuple[bytes, str]:
         """Make and encode the reply; returns it with its outcome code. A model may return what cannot be encoded."""
         timing = Timing(
             queue=round(item.queued_s * 1e6),
@@ -196,6 +196,7 @@ class Committer:
             batch=run.rows,
         )
         attempt, outputs = item.entry.attempt, item.outcome
+        ran = self._ran(run, number) if item.request.explain else None
         if not isinstance(outputs, RequestError):
             try:
                 result = self._model.postprocess(outputs, item.request)
@@ -208,15 +209,23 @@ class Committer:
                     result.outputs,
                     warnings=self._warnings,
                     generated=result.generated,
+                    ran=ran,
                 )
                 return encode_reply(reply), OK.code
             except BaseException as error:
                 outputs = answer_to(error, item, "Postprocessing")
-        return self._refusal(item.request.id, timing, attempt, outputs), outputs.outcome.code
+        return self._refusal(item.request.id, timing, attempt, outputs, ran), outputs.outcome.code
 
-    def _refusal(self, request_id: str, timing: Timing, attempt: int, error: RequestError) -> bytes:
+    def _ran(self, run: BatchRun, number: int) -> Ran:
+        first_s = run.first_token_s
+        first_us = None if first_s is None else round(first_s * 1e6)
+        return Ran(self._context.worker, number, run.reason.value, first_us)
+
+    def _refusal(
+        self, request_id: str, timing: Timing, attempt: int, error: RequestError, ran: Ran | None = None
+    ) -> bytes:
         fault = Fault(error.outcome.code, error.message, error.field)
-        return encode_reply(Reply(request_id, self._tag, timing, attempt, fault=fault))
+        return encode_reply(Reply(request_id, self._tag, timing, attempt, fault=fault, ran=ran))
 
     def _completions_of_joined(self, first: Completion) -> list[Completion]:
         """Make the ends of those that joined a request: its answer is theirs, too.
@@ -367,27 +376,3 @@ def _without(prepared: Prepared, lost: Mapping[Claim, Outcome]) -> Prepared:
         for item, one in zip(prepared.items, prepared.done, strict=True)
     ]
     return msgspec.structs.replace(prepared, done=done)
-
-
-def _traced(prepared: Prepared, done: BatchDone, tag: ModelTag, now_s: float) -> TracedBatch | None:
-    """Describe a batch that was committed at ``now_s``, on the monotonic clock; None when none of it is traced."""
-    requests = [
-        TracedRequest(item.request.id, traceparent, one.outcome, one.queue_wait_s, one.batch_wait_s)
-        for item, one in zip(prepared.items, done.items, strict=True)
-        if (traceparent := item.request.traceparent) is not None
-    ]
-    if not requests:
-        return None
-    run = prepared.run
-    return TracedBatch(
-        model=tag.name,
-        precision=tag.precision,
-        age_s=now_s - run.taken_s,
-        rows=run.rows,
-        reason=run.reason.value,
-        run_s=run.run_s,
-        postprocess_s=done.postprocess_s,
-        commit_s=done.commit_s,
-        requests=requests,
-        first_token_s=run.first_token_s,
-    )

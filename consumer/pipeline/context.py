@@ -35,6 +35,7 @@ class Context:
         leases: what is claimed. What a commit could not end is still held when the next model runs.
         watchdog: what is in progress, and since when.
         deduplication: which ids are in flight.
+        worker: name of this consumer.
         numbers: those of batches, for all models that this process runs.
     """
 
@@ -52,3 +53,4 @@ class Context:
     watchdog: Watchdog = field(default_factory=Watchdog)
     deduplication: Deduplication = field(default_factory=Deduplication)
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
+    worker: str = ""

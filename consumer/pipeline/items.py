@@ -10,10 +10,11 @@ import msgspec
 
 from consumer.batching.batcher import CloseReason
 from consumer.batching.load import ONE, Load
-from consumer.events import ItemDone
+from consumer.events import BatchDone, ItemDone
 from consumer.queue.interface import Completion, Entry
 from shared.process.logs import about
-from shared.wire.messages import Request
+from shared.tracing.spans import TracedBatch, TracedRequest
+from shared.wire.messages import ModelTag, Request
 from shared.wire.outcomes import RequestError
 
 
@@ -120,3 +121,27 @@ class Prepared(msgspec.Struct, frozen=True):
     begun_s: float
     encoded_s: float
     number: int = 0
+
+
+def traced(prepared: Prepared, done: BatchDone, tag: ModelTag, now_s: float) -> TracedBatch | None:
+    """Describe a batch that was committed at ``now_s``, on the monotonic clock; None when none of it is traced."""
+    requests = [
+        TracedRequest(item.request.id, traceparent, one.outcome, one.queue_wait_s, one.batch_wait_s)
+        for item, one in zip(prepared.items, done.items, strict=True)
+        if (traceparent := item.request.traceparent) is not None
+    ]
+    if not requests:
+        return None
+    run = prepared.run
+    return TracedBatch(
+        model=tag.name,
+        precision=tag.precision,
+        age_s=now_s - run.taken_s,
+        rows=run.rows,
+        reason=run.reason.value,
+        run_s=run.run_s,
+        postprocess_s=done.postprocess_s,
+        commit_s=done.commit_s,
+        requests=requests,
+        first_token_s=run.first_token_s,
+    )

@@ -12,6 +12,13 @@ from shared.wire.messages import Prediction, Reply, Tensor
 from .tensors import array_of
 
 
+class Span(msgspec.Struct, frozen=True):
+    """A part of the time that a request took; docs/rest.md says what each name covers."""
+
+    name: str
+    ms: float
+
+
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """Where the time of a request went.
 
@@ -21,6 +28,9 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
         inference_ms: in the model.
         total_ms: as the front end measured it; of a :class:`Stream`, as this process did.
         batch_size: rows of the batch that it ran in.
+        worker, batch, closed, attempt, spans, first_token_ms, note: of a request with ``explain``: which consumer and
+            batch, why the batch closed, how often it was tried, where all of the time went, when a generation had its
+            first token, and a sentence if the spans do not add up.
     """
 
     queue_ms: float = 0.0
@@ -28,6 +38,13 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     inference_ms: float = 0.0
     total_ms: float = 0.0
     batch_size: int = 0
+    worker: str = ""
+    batch: str = ""
+    closed: str = ""
+    attempt: int = 1
+    spans: tuple[Span, ...] = ()
+    first_token_ms: float | None = None
+    note: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

@@ -51,6 +51,7 @@ class AsyncClient:
         top_k: int | None = None,
         truncate: bool = False,
         request_id: str | None = None,
+        explain: bool = False,
     ) -> Answer:
         """See :meth:`headrace.client.Client.predict`."""
         flow = self._rest.predict(
@@ -63,6 +64,7 @@ class AsyncClient:
             top_k=top_k,
             truncate=truncate,
             request_id=request_id,
+            explain=explain,
         )
         return await self._run(flow)
 

@@ -62,6 +62,7 @@ class Client:
         top_k: int | None = None,
         truncate: bool = False,
         request_id: str | None = None,
+        explain: bool = False,
     ) -> Answer:
         """Ask a model and wait for its answer.
 
@@ -76,6 +77,7 @@ class Client:
             truncate: cut texts that are longer than the model's context.
             request_id: your own name for the request: 1 to 64 letters, digits, ``_`` or ``-``. The same name gets the
                 same answer as long as it is stored, also from another process.
+            explain: have the answer's ``timing`` say where all of the time went.
 
         Raises:
             HeadraceError: there is no answer; its ``code`` says why.
@@ -91,6 +93,7 @@ class Client:
             top_k=top_k,
             truncate=truncate,
             request_id=request_id,
+            explain=explain,
         )
         return self._run(flow)
 

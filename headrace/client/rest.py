@@ -65,13 +65,15 @@ class Rest:
         top_k: int | None,
         truncate: bool,
         request_id: str | None,
+        explain: bool,
     ) -> Flow[Answer]:
         """Ask a model."""
         sent, name = payload(body, inputs, content_type, top_k, truncate), checked_id(request_id)
         path = f"/v1/models/{checked_model(model)}/predict"
 
         def call(left_s: float) -> Call:
-            return self._call(path, sent, {"id": name, "timeout_ms": _ms(wait_s(left_s))}, left_s, {})
+            options: dict[str, Scalar] = {"id": name, "timeout_ms": _ms(wait_s(left_s))}
+            return self._call(path, sent, options, left_s, {"Headrace-Explain": "1"} if explain else {})
 
         received = yield from exchange(call, Attempts(self._retries, now_s, timeout_s), now_s, name)
         return decoded(received, Body).answer()

@@ -14,9 +14,10 @@ ANY = "*"
 _METHODS = b"GET, HEAD, POST, PUT, DELETE"
 _TAKEN = (
     b"Authorization, Content-Type, Accept, Idempotency-Key, traceparent, tracestate, "
-    b"Prefer, Headrace-Keep, Headrace-Lane, Headrace-Deadline, Headrace-Webhook, Headrace-Webhook-Events"
+    b"Prefer, Headrace-Keep, Headrace-Lane, Headrace-Deadline, Headrace-Webhook, Headrace-Webhook-Events, "
+    b"Headrace-Explain"
 )
-_SHOWN = b"X-Request-Id, Retry-After, Location, Preference-Applied"
+_SHOWN = b"X-Request-Id, Retry-After, Location, Preference-Applied, Server-Timing"
 _MAX_AGE_S = 600
 
 

@@ -23,6 +23,8 @@ from shared.state.cards import Card
 from shared.wire.messages import Reply, Request
 from shared.wire.outcomes import RequestError, malformed
 
+from .explained import HEADER as EXPLAIN
+from .explained import wish_of
 from .negotiation import MAX_HEADER_BYTES, traceparent, wants_events
 
 Headers = list[tuple[bytes, bytes]]
@@ -48,6 +50,7 @@ class Head(Struct, frozen=True):
         extra_lines: header lines that every answer to it carries, as they are sent.
         later: what it asks for if it is to be answered later; None if at once.
         wants_events: Accept names server-sent events.
+        explain: the answer is to say where its time went.
         freshness: which answers of a cache it takes.
     """
 
@@ -69,6 +72,7 @@ class Head(Struct, frozen=True):
     later: Later | None = None
     wants_events: bool = False
     freshness: Freshness = ANY
+    explain: bool = False
 
 
 def head_of(
@@ -83,8 +87,8 @@ def head_of(
     """Collect what matters from the headers; names are in lower case.
 
     Raises:
-        RequestError: ``MALFORMED``: the headers for an answer that comes later, or for a lane, make no sense;
-            ``UNKNOWN_LANE``: the key may not choose the lane.
+        RequestError: ``MALFORMED``: the headers for an answer that comes later, for a lane, or for an explanation make
+            no sense; ``UNKNOWN_LANE``: the key may not choose the lane.
     """
     trace, prefer = headers.get(b"traceparent"), headers.get(PREFER)
     later = None if prefer is None and KEEP not in headers else later_of(prefer or b"", headers)
@@ -110,6 +114,7 @@ def head_of(
         later,
         wants_events(accept),
         freshness_of(headers.get(b"cache-control")),
+        wish_of(headers.get(EXPLAIN)),
     )
 
 

@@ -111,6 +111,7 @@ def decode_in_steps(
         inputs=inputs,
         params=_NO_PARAMS if options.top_k is None and options.truncate is None else _params(options),
         traceparent=traceparent,
+        explain=options.explain is True,
     )
     run_ms = limits.max_timeout_ms if content_type == GENERATE else 0
     return Decoded(request, options.id is None, reference=reference, run_ms=run_ms)

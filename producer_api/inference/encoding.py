@@ -14,6 +14,7 @@ from producer_api.parsing.schemas import OutputTensor, PredictionOut, PredictRes
 from producer_api.parsing.steps import LARGE_BYTES, Steps
 from shared.wire.messages import Prediction, Reply, Tensor
 
+from .explained import timing_of
 from .negotiation import JSON
 
 json_encoder = msgspec.json.Encoder()
@@ -110,6 +111,7 @@ class Frame:
 def _encode(reply: Reply, total_s: float, media_type: str, predictions: Any, outputs: Any) -> bytes:
     as_json = media_type == JSON
     timing = reply.timing
+    told = TimingOut(timing.queue / 1000, timing.wait / 1000, timing.run / 1000, round(total_s * 1000, 3), timing.batch)
     response = PredictResponse(
         id=reply.id,
         model=reply.model.name,
@@ -117,9 +119,7 @@ def _encode(reply: Reply, total_s: float, media_type: str, predictions: Any, out
         predictions=predictions,
         outputs=outputs,
         generated=UNSET if reply.generated is None else reply.generated,
-        timing=TimingOut(
-            timing.queue / 1000, timing.wait / 1000, timing.run / 1000, round(total_s * 1000, 3), timing.batch
-        ),
+        timing=told if reply.ran is None else timing_of(reply, reply.ran, told),
         warnings=list(reply.warnings) if reply.warnings else UNSET,
     )
     return json_encoder.encode(response) if as_json else _msgpack_encoder.encode(response)

@@ -14,7 +14,7 @@ ID_RULE = "An id is 1 to 64 letters, digits, '_' or '-'."
 
 
 def query_options(query: bytes) -> Parameters:
-    """Read top_k, timeout_ms, id and truncate from a query string.
+    """Read top_k, timeout_ms, id, truncate and explain from a query string.
 
     Raises:
         RequestError: ``MALFORMED`` for a parameter that is unknown, repeated or cannot be parsed, ``INVALID_INPUT``
@@ -29,7 +29,7 @@ def query_options(query: bytes) -> Parameters:
     values: dict[str, Any] = {}
     for name, text in pairs:
         if name not in _READERS:
-            known = "top_k, timeout_ms, id and truncate"
+            known = "top_k, timeout_ms, id, truncate and explain"
             raise malformed(f"There is no query parameter {name[:80]!r}; there are {known}.", name[:80])
         if name in values:
             raise malformed(f"The query parameter {name} is there twice.", name)
@@ -61,4 +61,5 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "timeout_ms": _whole_number,
     "id": lambda _, text: text,
     "truncate": _truth,
+    "explain": _truth,
 }

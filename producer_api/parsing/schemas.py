@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from producer_api.request_log.story import Span
 from shared.names import NAME_PATTERN
 from shared.state.cards import ITEM_BYTES
 from shared.wire.generated import Generated
@@ -79,6 +80,7 @@ class Parameters(Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[bool, Meta(description="Whether texts longer than the model's context are cut instead of refused.")]
         | None
     ) = None
+    explain: Annotated[bool, Meta(description="Whether `timing` is to say where all of the time went.")] | None = None
 
 
 class PredictRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -136,13 +138,23 @@ class OutputTensor(Struct, frozen=True):
 
 
 class TimingOut(Struct, frozen=True):
-    """Where the time went, in milliseconds, and how many rows shared the batch."""
+    """Where the time went, in milliseconds, and how many rows shared the batch.
+
+    The rest is there only if it was asked for: which consumer, which batch and why it closed, the attempt, all spans.
+    """
 
     queue_ms: float
     batch_wait_ms: float
     inference_ms: float
     total_ms: float
     batch_size: int
+    worker: str | UnsetType = UNSET
+    batch: str | UnsetType = UNSET
+    closed: str | UnsetType = UNSET
+    attempt: int | UnsetType = UNSET
+    spans: list[Span] | UnsetType = UNSET
+    first_token_ms: float | UnsetType = UNSET
+    note: str | UnsetType = UNSET
 
 
 class PredictResponse(Struct, frozen=True, kw_only=True):

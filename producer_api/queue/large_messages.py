@@ -27,6 +27,10 @@ def encode_around_body(request: Request, reply_to: str) -> tuple[bytes, bytes, b
         after["params"] = request.params
     if request.traceparent is not None:
         after["tp"] = request.traceparent
+    if request.urgent:
+        after["urgent"] = True
+    if request.explain:
+        after["explain"] = True
     members = bytes((0x80 + len(before) + 1 + len(after),))
     head = members + pack(before)[1:] + b"\xa4body\xc6" + len(body).to_bytes(4, "big")
     return head, body, pack(after)[1:]

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from msgspec import UNSET, Struct, UnsetType
 
+from shared.wire.bodies import BODY_GONE
 from shared.wire.messages import Reply
 from shared.wire.outcomes import ACCEPTED, CANCELLED, CLIENT_CLOSED, OK, UNKNOWN_OUTCOME
 from shared.wire.request_log import DEAD, ConsumerHalf, FrontHalf, Half
@@ -39,8 +40,13 @@ LATER = "It is answered later: the total ends when its result was stored."
 JOINED = "The front end waited for less time than all this took: it joined a request of the same id that ran already."
 TAKEN_OVER = "An earlier attempt did not end; the time that it took is part of the time in the queue."
 GONE = "Its client went away before the answer came."
+TIMED_OUT = "The front end stopped waiting for it; the total ends when its consumer was done."
 CLOCKS = "The clocks disagree by {ms:.1f} ms more than the spans can show."
 STORED = "The request log has nothing of it; this is what its stored answer says."
+
+
+_NOT_WAITED_FOR = (ACCEPTED.code, CLIENT_CLOSED.code, UNKNOWN_OUTCOME.code)
+"""How a request ends in the front end that goes on in the queue: its consumer may end it later."""
 
 
 class Span(Struct, frozen=True):
@@ -103,6 +109,8 @@ def stories(model: str, halves: Iterable[Half], batch_lanes: Collection[str]) ->
         batch_lanes: lanes of kind ``batch``.
     """
     found = sorted(halves, key=lambda one: -one.ended_ms)
+    if len(found) > 1:  # what was refused for want of its body came again with it, and is no story of its own
+        found = [one for one in found if one.outcome != BODY_GONE.code]
     fronts = [one for one in found if isinstance(one, FrontHalf)]
     made: list[tuple[float, Story]] = []
     for one in found:
@@ -122,7 +130,7 @@ def _front_of(one: ConsumerHalf, fronts: Sequence[FrontHalf]) -> FrontHalf | Non
         if front.lane != one.lane or front.admission_s is None:
             return False
         begun_ms = front.ended_ms - front.total_s * 1000
-        if front.outcome == ACCEPTED.code:
+        if front.outcome in _NOT_WAITED_FOR:
             return begun_ms <= one.ended_ms + SLACK_MS
         return begun_ms <= one.ended_ms + SLACK_MS and one.ended_ms <= front.ended_ms + SLACK_MS
 
@@ -136,7 +144,8 @@ def _story(model: str, front: FrontHalf | None, one: ConsumerHalf | None, batch_
     spans, note = _spans(front, one)
     summed_ms = round(sum(span.ms for span in spans), 3)
     is_later = front is not None and front.outcome == ACCEPTED.code
-    total_ms = summed_ms if front is None or is_later else round(front.total_s * 1000, 3)
+    is_open = front is not None and front.outcome in _NOT_WAITED_FOR and one is not None
+    total_ms = summed_ms if front is None or is_later or is_open else round(front.total_s * 1000, 3)
     begun_ms = known.ended_ms - (front.total_s * 1000 if front is not None else total_ms)
     outcome = one.outcome if one is not None and (front is None or is_later or front.outcome == OK.code) else ""
     outcome = outcome or ("" if is_later or front is None else front.outcome)
@@ -186,7 +195,7 @@ def _what_lacks(front: FrontHalf | None, one: ConsumerHalf | None) -> str:
     if front.outcome == CLIENT_CLOSED.code:
         return GONE
     if one is not None:
-        return ""
+        return TIMED_OUT if front.outcome == UNKNOWN_OUTCOME.code else ""
     if front.admission_s is None:
         return REFUSED
     return NO_CONSUMER if front.back_s is not None or front.outcome == OK.code else NO_END
@@ -204,7 +213,7 @@ def _spans(front: FrontHalf | None, one: ConsumerHalf | None) -> tuple[list[Span
     if front is None or front.admission_s is None:
         return _as_spans(parts), ""
     parts = [("admission", front.admission_s), *parts]
-    if one is None or front.outcome in (ACCEPTED.code, CLIENT_CLOSED.code):
+    if one is None or front.outcome in _NOT_WAITED_FOR:
         return _as_spans(parts), ""
     return whole(parts, front.back_s or 0.0, front.total_s)
 

@@ -18,6 +18,7 @@ from shared.names import is_name
 
 from . import messages
 from .messages import Fault, Generated, ModelTag, Prediction, Reply, Request, Tensor, Timing, WireError
+from .ran import Ran
 
 ShortText = Annotated[str, Meta(max_length=messages.MAX_TEXT)]
 
@@ -47,6 +48,7 @@ class _Request(Struct, forbid_unknown_fields=True):
     keep_ms: Annotated[int, Meta(ge=1, le=LONGEST_MS)] | None = None
     at_store: ShortText | None = None
     urgent: bool = False
+    explain: bool = False
 
 
 class _Reply(Struct):
@@ -64,6 +66,7 @@ class _Reply(Struct):
     warnings: tuple[str, ...] = ()
     at_store: str | None = None
     generated: Generated | None = None
+    ran: Ran | None = None
 
 
 class _Part(Struct):
@@ -108,7 +111,7 @@ def decode_request(message: bytes, *, checks_elements: bool = True) -> Request:
     reply_to, body, inputs = found.rt, found.body, None
     if found.v != messages.VERSION or not is_name(found.id) or not (reply_to is None or is_name(reply_to)):
         return messages.decode_request(message)
-    if found.at_store is not None or (found.at is not None and found.urgent):
+    if found.at_store is not None or found.explain or (found.at is not None and found.urgent):
         return messages.decode_request(message)
     if body is None or found.ct is None or found.inputs is not None or found.at is not None:
         if body is None and found.inputs is None and found.ct is not None and found.at is not None:
@@ -179,12 +182,14 @@ def decode_reply(message: bytes) -> Reply:
         found.warnings,
         found.at_store,
         found.generated,
+        found.ran,
     )
 
 
 def encode_reply(reply: Reply) -> bytes:
     """Encode a reply, see :func:`shared.wire.messages.encode_reply`."""
-    if reply.fault is not None or reply.at_store is not None or reply.generated is not None:
+    rare = reply.fault is not None or reply.at_store is not None or reply.generated is not None
+    if rare or reply.ran is not None:
         return messages.encode_reply(reply)
     return _encoder.encode(
         _Answer(

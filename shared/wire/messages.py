@@ -25,6 +25,7 @@ from .generated import generated_from
 from .packing import pack as pack
 from .packing import unpack as unpack
 from .packing import what_is_wrong
+from .ran import Ran, ran_from, ran_to
 from .senders import sender_of as sender_of
 from .tensors import MAX_DIMENSIONS as MAX_DIMENSIONS
 from .tensors import MAX_TEXT as MAX_TEXT
@@ -56,6 +57,7 @@ class Request(msgspec.Struct, frozen=True):
         traceparent: W3C trace context, passed on unread.
         at_store: instead of ``body``, where it is in the result store (``shared/results/references.py``).
         urgent: in a lane of kind ``batch``, that it no longer waits until nothing else does; elsewhere of no effect.
+        explain: the reply is to say where it ran.
     """
 
     id: str
@@ -70,6 +72,7 @@ class Request(msgspec.Struct, frozen=True):
     keep_ms: int | None = None
     at_store: str | None = None
     urgent: bool = False
+    explain: bool = False
 
 
 def encode_request(request: Request, reply_to: str | None = None) -> bytes:
@@ -102,11 +105,13 @@ def encode_request(request: Request, reply_to: str | None = None) -> bytes:
         message["tp"] = request.traceparent
     if request.urgent:
         message["urgent"] = True
+    if request.explain:
+        message["explain"] = True
     return msgpack.packb(message)  # type: ignore[no-any-return]
 
 
 _REQUEST_MEMBERS = frozenset(
-    {"v", "id", "ttl_ms", "keep_ms", "ct", "body", "at", "at_store", "inputs", "rt", "params", "tp", "urgent"}
+    "v id ttl_ms keep_ms ct body at at_store inputs rt params tp urgent explain".split()  # noqa: SIM905
 )
 
 
@@ -173,9 +178,11 @@ def _checked_request(value: dict[str, Any]) -> Request:
     traceparent = value.get("tp")
     if traceparent is not None and (type(traceparent) is not str or len(traceparent) > MAX_TEXT):
         raise WireError("tp must be a short string.", "tp")
-    params, urgent = value.get("params"), value.get("urgent", False)
+    params, urgent, explain = value.get("params"), value.get("urgent", False), value.get("explain", False)
     if type(urgent) is not bool:
         raise WireError("urgent must be true or false.", "urgent")
+    if type(explain) is not bool:
+        raise WireError("explain must be true or false.", "explain")
     return Request(
         id=value["id"],
         ttl_ms=value["ttl_ms"],
@@ -189,6 +196,7 @@ def _checked_request(value: dict[str, Any]) -> Request:
         keep_ms=keep_ms,
         at_store=at_store,
         urgent=urgent,
+        explain=explain,
     )
 
 
@@ -270,7 +278,8 @@ class Reply(msgspec.Struct, frozen=True):
     """One reply. Exactly one of ``predictions``, ``outputs``, ``fault``, ``at_store`` and ``generated`` is set.
 
     ``warnings`` are sentences about the model that every answer carries, such as that its weights are random.
-    ``at_store`` says where in the result store the whole reply is (``shared/results/references.py``).
+    ``at_store`` says where in the result store the whole reply is (``shared/results/references.py``), ``ran`` where the
+    request ran, if it asked for that.
     """
 
     id: str
@@ -283,6 +292,7 @@ class Reply(msgspec.Struct, frozen=True):
     warnings: Sequence[str] = ()
     at_store: str | None = None
     generated: Generated | None = None
+    ran: Ran | None = None
 
 
 def encode_reply(reply: Reply) -> bytes:
@@ -312,6 +322,8 @@ def encode_reply(reply: Reply) -> bytes:
         message["generated"] = msgspec.to_builtins(reply.generated)
     if reply.warnings:
         message["warnings"] = reply.warnings
+    if reply.ran is not None:
+        message["ran"] = ran_to(reply.ran)
     return msgpack.packb(message)  # type: ignore[no-any-return]
 
 
@@ -346,6 +358,7 @@ def decode_reply(message: bytes, most_values: int = sys.maxsize) -> Reply:
             warnings=value.get("warnings", ()),
             at_store=value.get("at_store"),
             generated=generated_from(value.get("generated")),
+            ran=ran_from(value.get("ran")),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise WireError(f"The reply is incomplete: {error!r}.") from None

@@ -18,6 +18,7 @@ import msgspec
 from producer_api.inference.codec import Decoded, Response
 from producer_api.inference.encoding import size_of
 from producer_api.inference.errors import from_fault, internal_error
+from producer_api.inference.explained import server_timing, with_spans
 from producer_api.inference.later.deferral import Deferral
 from producer_api.inference.request_ids import fingerprint_in_steps, id_of_key
 from producer_api.later.interface import LaterRequests
@@ -28,7 +29,7 @@ from producer_api.streaming.events import EventStream
 from producer_api.streaming.several import Several
 from producer_api.streaming.time_left import time_left
 from shared.state.cards import CacheSettings
-from shared.wire.messages import Request
+from shared.wire.messages import Reply, Request
 from shared.wire.outcomes import OK, Outcome, RequestError, malformed
 
 from .lifetime import Lifetime, log
@@ -147,6 +148,11 @@ class Exchange(Lifetime):
         request = decoded.request
         self.request_id, self._asked = request.id, decoded.asked
         self._submitted_s = perf_counter()
+        if request.explain or self.head.explain:
+            self._explains = True
+            if not request.explain:
+                request = msgspec.structs.replace(request, explain=True)
+                decoded = msgspec.structs.replace(decoded, request=request)
         if decoded.reference is not None:
             bring = partial(
                 self._context.large_bodies.brought, request, decoded.reference, self.head.client, self.head.lane
@@ -172,7 +178,7 @@ class Exchange(Lifetime):
             self._give_up = pieces.begin()
             return
         cache = self._state.card.cache if self._state.card is not None else None
-        if cache is not None and decoded.id_is_generated and not decoded.run_ms:
+        if cache is not None and decoded.id_is_generated and not decoded.run_ms and not self._explains:
             self._submit_to_cache(request, cache)
             return
         give_up = self._context.queue.begin(
@@ -234,6 +240,8 @@ class Exchange(Lifetime):
             self._begin(read, lambda whole: self._done(Answer(whole, cache_status=result.cache_status)))
             return
         try:
+            if self._explains:
+                reply = self._explained(reply, now_s)
             if self._span is not None:
                 self._span.answered(reply.timing)
             if reply.fault is not None:
@@ -255,10 +263,19 @@ class Exchange(Lifetime):
         else:
             self._finish(made)
 
+    def _explained(self, reply: Reply, now_s: float) -> Reply:
+        """Return a reply that says where the time went until it came."""
+        assert self._submitted_s is not None
+        reply = with_spans(reply, self._submitted_s - self.started_s, now_s - self.started_s)
+        self._server_timing = server_timing(reply)
+        return reply
+
     def _finish(self, response: Response, outcome: Outcome = OK) -> None:
         self.outcome, response.request_id = outcome, self.request_id
         if self._cache_status:
             response.headers = (*response.headers, (b"cache-status", self._cache_status))
+        if self._server_timing:
+            response.headers = (*response.headers, (b"server-timing", self._server_timing))
         self._context.metrics.sent.observe(len(response.body))
         self._close()
         self._respond(self, response)

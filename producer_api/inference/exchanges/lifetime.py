@@ -49,12 +49,14 @@ class Lifetime:
         "_catalogue",
         "_client",
         "_context",
+        "_explains",
         "_give_up",
         "_has_place",
         "_held_s",
         "_kind",
         "_media_type",
         "_replied_s",
+        "_server_timing",
         "_span",
         "_state",
         "_stream",
@@ -71,10 +73,12 @@ class Lifetime:
     _cache_status: bytes
     _card: Card | None
     _client: Client | None
+    _explains: bool
     _give_up: GiveUp | None
     _kind: str
     _media_type: str | None
     _replied_s: float | None
+    _server_timing: bytes
     _state: ModelState
     _stream: EventStream | None
     _submitted_s: float | None
@@ -85,10 +89,11 @@ class Lifetime:
         self._context, self.head, self._span = context, head, span
         self._catalogue = context.queue.catalogue()
         self.model, self.request_id = head.model, context.ids.next()
-        self.outcome, self._held_s, self._cache_status = INTERNAL, 0.0, b""
+        self.outcome, self._held_s = INTERNAL, 0.0
+        self._cache_status = self._server_timing = b""
         self._client = self._media_type = self._give_up = self._task = self._card = self._stream = None
         self._submitted_s = self._replied_s = None
-        self._has_place = self.closed = False
+        self._has_place = self._explains = self.closed = False
 
     def enter(self) -> None:
         """Check all that can be checked before the body is there.
@@ -154,6 +159,8 @@ class Lifetime:
             self._context.statistics.failed(self.model, perf_counter() - self.started_s)
         error.__traceback__ = None  # its frames hold what has come of the body
         response = refused_somehow(error, self.head.codec, self._about())
+        if self._server_timing:
+            response.headers = (*response.headers, (b"server-timing", self._server_timing))
         self._close()
         return response
 

@@ -199,3 +199,17 @@ def test_a_stored_answer_says_what_it_knows() -> None:
     assert (told.state, told.attempt, told.total_ms, told.worker) == ("answered", 2, UNSET, UNSET)
     failed = from_reply("echo", "default", Reply("r1", tag, Timing(), fault=Fault("crashed", "It died.")))
     assert (failed.state, failed.outcome, failed.spans) == ("failed", "crashed", [])
+
+
+@pytest.mark.parametrize("code", ["client_closed", "unknown_outcome"])
+def test_what_a_front_end_did_not_wait_for_ends_when_its_consumer_is_done(code: str) -> None:
+    (told,) = stories("echo", [front(outcome=code, back_s=None), consumer(ended_ms=NOW_MS + 9000, queue_s=9.0)], ())
+    assert (told.state, told.outcome, told.worker) == ("answered", code, "w1")
+    assert told.total_ms == pytest.approx(sum(named(told.spans).values()))
+    assert told.notes == [module.GONE if code == "client_closed" else module.TIMED_OUT]
+
+
+def test_a_body_that_was_sent_again_is_one_story() -> None:
+    first = consumer(outcome="body_gone", reason=NOTHING_RAN, ended_ms=NOW_MS - 60)
+    (told,) = stories("echo", [front(), first, consumer()], ())
+    assert told.outcome == "ok"

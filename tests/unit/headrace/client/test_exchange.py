@@ -73,6 +73,7 @@ def predict(
         timeout_s=timeout_s,
         top_k=3,
         truncate=False,
+        explain=False,
         request_id=None,
     )
     return service.run(flow)

@@ -31,11 +31,12 @@ requests = some.fixed_dictionaries(
         "at": some.text(max_size=20),
         "at_store": some.text(max_size=20),
         "urgent": some.booleans(),
+        "explain": some.booleans(),
         "params": some.dictionaries(some.text(max_size=4), scalars, max_size=2),
     },
 )
 members = some.sampled_from(
-    ["v", "id", "ttl_ms", "ct", "body", "inputs", "rt", "tp", "params", "at", "at_store", "urgent", "what"]
+    ["v", "id", "ttl_ms", "ct", "body", "inputs", "rt", "tp", "params", "at", "at_store", "urgent", "explain", "what"]
 )
 PLAIN: dict[str, Any] = {"v": 1, "id": "a", "ttl_ms": 1, "ct": "x", "body": b"y"}
 
@@ -72,6 +73,8 @@ def test_requests_are_read_alike(request: dict[str, Any]) -> None:
 @example(PLAIN, "at_store", "o/i:1:1:0")
 @example(PLAIN, "urgent", True)
 @example(PLAIN, "urgent", None)
+@example(PLAIN, "explain", True)
+@example(PLAIN, "explain", None)
 @example({"v": 1, "id": "a", "ttl_ms": 1, "ct": "x", "at": "f:0:1:1"}, "urgent", True)
 @example({"v": 1, "id": "a", "ttl_ms": 1, "inputs": [{"name": "x", "datatype": "UINT8", "shape": [0], "data": b""}]},
          "urgent", True)  # fmt: skip

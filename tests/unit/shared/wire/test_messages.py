@@ -17,6 +17,7 @@ from shared.limits import LONGEST_MS
 from shared.state.cards import ITEM_BYTES
 from shared.wire import messages as wire
 from shared.wire.messages import Fault, ModelTag, Prediction, Reply, Request, Tensor, Timing, WireError
+from shared.wire.ran import Ran
 from tests.memory import peak_bytes
 
 GOLDEN: dict[str, Any] = json.loads(
@@ -55,6 +56,7 @@ def request_of(message: dict[str, Any]) -> Request:
         keep_ms=message.get("keep_ms"),
         at_store=message.get("at_store"),
         urgent=message.get("urgent", False),
+        explain=message.get("explain", False),
     )
 
 
@@ -71,6 +73,7 @@ def reply_of(message: dict[str, Any]) -> Reply:
         fault=None if error is None else Fault(**error),
         warnings=message.get("warnings", ()),
         at_store=message.get("at_store"),
+        ran=None if "ran" not in message else Ran(**message["ran"]),
     )
 
 
@@ -164,6 +167,7 @@ common: dict[str, Any] = {
     "traceparent": st.none() | st.text(max_size=60),
     "keep_ms": st.none() | st.integers(1, LONGEST_MS),
     "urgent": st.booleans(),
+    "explain": st.booleans(),
 }
 requests = st.builds(Request, content_type=st.text(max_size=60), body=st.binary(max_size=99), **common) | st.builds(
     Request, inputs=inputs, **common
@@ -199,8 +203,8 @@ anything = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(map_keys, inner, max_size=4),
     max_leaves=12,
 )
-MEMBERS = ("v", "id", "ttl_ms", "keep_ms", "ct", "body", "inputs", "rt", "params", "tp", "urgent", "ok", "seq",
-           "attempt", "final", "model", "t", "predictions", "outputs", "error", "warnings")  # fmt: skip
+MEMBERS = ("v", "id", "ttl_ms", "keep_ms", "ct", "body", "inputs", "rt", "params", "tp", "urgent", "explain", "ok",
+           "seq", "attempt", "final", "model", "t", "predictions", "outputs", "error", "warnings", "ran")  # fmt: skip
 half_right = st.fixed_dictionaries({"v": st.just(1), "id": names}, optional=dict.fromkeys(MEMBERS[2:], anything))
 
 
