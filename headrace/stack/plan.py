@@ -193,6 +193,7 @@ def banner(
             *([f"  front ends {settings.front_ends} on one port (docs/running.md)"] if settings.shares_port else []),
             *(f"  {line}" for line in sizing_lines(places)),
             f"  API        {url}",
+            *([] if settings.console == "off" else [f"  console    {url}/console"]),
             f"  docs page  {url}/docs",
             *([] if settings.grpc_port is None else _grpc_lines(settings)),
             f"  Redis      {shown(settings.redis_url or '')} (for direct producers, docs/protocol.md)",

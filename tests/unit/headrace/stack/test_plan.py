@@ -152,6 +152,11 @@ def test_all_front_ends_are_told_the_port_for_grpc_and_the_banner_shows_it() -> 
     assert "gRPC" not in plan.banner(without, {}, [], 1.0)
 
 
+def test_the_banner_names_the_console_unless_it_is_off() -> None:
+    assert "  console    http://127.0.0.1:8000/console" in plan.banner(Settings(), {}, [], 1.0)
+    assert "/console" not in plan.banner(Settings(console="off"), {}, [], 1.0)
+
+
 def test_one_of_several_is_ready_once_the_port_and_its_own_are_open() -> None:
     with socket.create_server(("127.0.0.1", 0)) as shared, socket.create_server(("127.0.0.1", 0)) as own:
         settings = plan.settle(
