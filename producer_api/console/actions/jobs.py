@@ -96,7 +96,7 @@ def job_of(record: Record, now_ms: float) -> Job:
         percent=info.percent,
         rate_per_s=info.rate_per_s,
         ends_at=info.ends_at if isinstance(info.ends_at, float) else None,
-        deadline=record.ends_by_ms / 1000 if record.window_ms and record.receiving_ms else None,
+        deadline=info.deadline if isinstance(info.deadline, float) else None,
         reason=record.reason,
     )
 
