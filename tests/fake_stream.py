@@ -96,9 +96,12 @@ class InMemoryLane:
         self.frames: list[tuple[str, bytes]] = []
         self.hand_overs = 0
         self.others: dict[str, tuple[InMemoryLane, float]] = {}
+        self.of_kind_batch: set[str] = set()
 
-    def create(self, name: str, weight: float = 1.0) -> InMemoryLane:
-        """Give the model another lane; the next heartbeat sets it up."""
+    def create(self, name: str, weight: float = 1.0, *, is_batch: bool = False) -> InMemoryLane:
+        """Give the model another lane, perhaps of kind ``batch``; the next heartbeat sets it up."""
+        if is_batch:
+            self.of_kind_batch.add(name)
         lane = InMemoryLane(self.now_ms)
         lane.changed = self.changed
         self.others[name] = (lane, weight)
@@ -200,11 +203,14 @@ class InMemoryStream:
         lane: the model's lane ``default``.
     """
 
-    def __init__(self, lane: InMemoryLane, settings: Settings, worker: str) -> None:
+    def __init__(self, lane: InMemoryLane, settings: Settings, worker: str, *, is_batch: bool = False) -> None:
         self.clock = RedisClock()
         self.closed = False
         self._lane, self._settings, self._worker = lane, settings, worker
         self._lanes = {DEFAULT_LANE: lane}
+        self.lanes: tuple[str, ...] = () if is_batch else (DEFAULT_LANE,)
+        if not is_batch:
+            self.batch = InMemoryStream(lane, settings, worker, is_batch=True)
         self._costs = LaneCosts()
         self.measured: list[tuple[str, float]] = []
         self._fair_share = FairShare({DEFAULT_LANE: 1.0}, self._costs)
@@ -228,7 +234,7 @@ class InMemoryStream:
             give_up_s = time.monotonic() + (self._settings.block_ms / 1000 if wait else 0.0)
             while True:
                 self._answering()
-                fresh = {lane: self._fresh(lane) for lane in self._lanes}
+                fresh = {lane: self._fresh(lane) for lane in self.lanes}
                 left_s = give_up_s - time.monotonic()
                 if any(fresh.values()) or left_s <= 0:
                     break
@@ -240,7 +246,7 @@ class InMemoryStream:
 
     def has_several_lanes(self) -> bool:
         """See the interface."""
-        return len(self._lanes) > 1
+        return len(self.lanes) > 1
 
     def measure(self, entry: Entry, tokens: float) -> None:
         """See the interface."""
@@ -254,7 +260,7 @@ class InMemoryStream:
         """See the interface."""
         with self._lane.changed:
             self._answering()
-            fresh = {lane: self._fresh(lane) for lane in self._lanes}
+            fresh = {lane: self._fresh(lane) for lane in self.lanes}
             counts = {lane: len(keys) for lane, keys in fresh.items()}
             shares = self._fair_share.priority_share(most, counts, present, time.monotonic())
             return [entry for lane, count in shares.items() for entry in self._claim(lane, fresh[lane][:count])]
@@ -281,7 +287,7 @@ class InMemoryStream:
         """See the interface."""
         with self._lane.changed:
             self._answering()
-            for lane in self._lanes:
+            for lane in self.lanes:
                 if claimed := self._reclaim(max_entries, lane):
                     return claimed
             return []
@@ -404,8 +410,10 @@ class InMemoryStream:
             before_s, now_ms = time.monotonic(), self._lane.now_ms()
             self._lanes = {DEFAULT_LANE: self._lane, **{name: lane for name, (lane, _) in self._lane.others.items()}}
             weights = {DEFAULT_LANE: 1.0, **{name: weight for name, (_, weight) in self._lane.others.items()}}
-            if weights != self._fair_share.weights:
-                self._fair_share = FairShare(weights, self._costs)
+            of_batch = self._lane.of_kind_batch
+            self.batch._lanes = self._lanes
+            self.batch._serve({name: weight for name, weight in weights.items() if name in of_batch})
+            self._serve({name: weight for name, weight in weights.items() if name not in of_batch})
             for lane in self._lanes.values():
                 lane.make()
             self._lane.workers[self._worker] = now_ms
@@ -415,6 +423,10 @@ class InMemoryStream:
             self._lane.worker_fields[self._worker] = dict(state)
             self._lane.card.update(to_hash(card))
             self.clock.observe(now_ms, before_s, time.monotonic())
+
+    def _serve(self, weights: Mapping[str, float]) -> None:
+        if weights != self._fair_share.weights:
+            self._fair_share, self.lanes = FairShare(weights, self._costs), tuple(weights)
 
     def ask_time(self) -> None:
         """See the interface."""

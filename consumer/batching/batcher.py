@@ -35,6 +35,8 @@ class CloseReason(StrEnum):
         DEADLINE: a longer wait would have cost one of its items the deadline.
         DRAIN: the consumer is stopping.
         ISOLATED: one entry taken over from another consumer, which runs alone; metrics call it ``lone``.
+        GAP: the device was free and nothing interactive was ready; of lanes of kind ``batch`` (`gaps.py`).
+        URGENT: as ``GAP``, but with a request that may wait no longer, so it took its turn.
     """
 
     FULL = "full"
@@ -43,15 +45,24 @@ class CloseReason(StrEnum):
     DEADLINE = "deadline"
     DRAIN = "drain"
     ISOLATED = "lone"
+    GAP = "gap"
+    URGENT = "urgent"
 
 
 @dataclass(slots=True)
 class Batch(Generic[T]):
-    """Items to run together, the items found dead on the way, and why the batch closed. ``items`` may be empty."""
+    """Items to run together, the items found dead on the way, and why the batch closed. ``items`` may be empty.
+
+    Attributes:
+        most_units: of a batch of ``batch`` lanes: an item with more runs in parts of so many; 0 for any other batch.
+        topped_up: how many items at the end are of ``batch`` lanes, in a batch of others.
+    """
 
     items: Sequence[T]
     expired: Sequence[T]
     reason: CloseReason
+    most_units: int = 0
+    topped_up: int = 0
 
 
 class Batcher(Generic[T]):
@@ -154,16 +165,21 @@ class Batcher(Generic[T]):
         closing = self._closing(now_s)
         return None if closing is None else closing[0]
 
+    def freed(self, now_s: float) -> None:
+        """Note that the last batch has ended, if that is news."""
+        if self._adaptive is not None:
+            self.ready(now_s)
+            if self._running_rows:
+                self._adaptive.ended(self._running_rows, self._running_units, now_s)
+                self._running_rows = 0
+
     def take_due(self, now_s: float) -> Batch[T] | None:
         """Take the next batch if it is due at ``now_s``, leaving out what has expired.
 
         The caller is free, so the last batch has ended.
         """
         if self._adaptive is not None:
-            self.ready(now_s)
-            if self._running_rows:
-                self._adaptive.ended(self._running_rows, self._running_units, now_s)
-                self._running_rows = 0
+            self.freed(now_s)
         closing = self._closing(now_s)
         if closing is None or closing[0] > now_s:
             self._has_waited = closing is not None

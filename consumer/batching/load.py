@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, Protocol
 
 CHOICE = 4
@@ -70,6 +71,9 @@ class Budget(Protocol):
     def fits(self, rows: int, units: int, longest: int) -> bool:
         """Say whether so much fits into one batch."""
 
+    def part(self, share: float) -> Budget:
+        """Return the budget of a batch that holds so large a share of this one; at least a row."""
+
 
 class RowBudget:
     """At most so many rows, whatever they cost."""
@@ -89,6 +93,10 @@ class RowBudget:
     def fits(self, rows: int, units: int, longest: int) -> bool:
         """Say whether there are few enough rows."""
         return rows <= self.most
+
+    def part(self, share: float) -> RowBudget:
+        """See :class:`Budget`."""
+        return RowBudget(min(self.most_rows, max(1, math.ceil(share * self.most_rows))))
 
 
 class TokenBudget:
@@ -119,6 +127,11 @@ class TokenBudget:
     def fits(self, rows: int, units: int, longest: int) -> bool:
         """Say whether there are few enough tokens and rows."""
         return units <= self.most and rows <= self.most_rows
+
+    def part(self, share: float) -> TokenBudget:
+        """See :class:`Budget`; a batch of short texts has its share of the rows."""
+        tokens, rows = max(1, math.ceil(share * self.most)), max(1, math.ceil(share * self.most_rows))
+        return type(self)(min(self.most, tokens), min(self.most_rows, rows))
 
 
 class PaddedTokenBudget(TokenBudget):

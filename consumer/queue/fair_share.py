@@ -31,6 +31,7 @@ class FairShare:
         weights: of each lane.
         paused: lanes of which nothing is claimed.
         is_alone: there is one lane, and it is open, so that all that comes is read.
+        first: the first lane; empty where there is none.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class FairShare:
     ) -> None:
         self.weights, self.paused = dict(weights), paused & weights.keys()
         self.is_alone = len(self.weights) == 1 and not self.paused
+        self.first = next(iter(self.weights), "")
         self._costs = costs or LaneCosts()
         self._lanes = Lanes(weights, AGEING_S)
         self._since_s: dict[str, float] = {}

@@ -204,20 +204,15 @@ class Records(Protocol):
         """Let the leases of entries end at once, so that another consumer takes them over; returns how many."""
 
 
-class WorkStream(Protocol):
-    """The work of one model, seen from one consumer: a stream for each lane.
+class Claiming(Protocol):
+    """Claims entries of some of a model's lanes, for one thread at a time.
 
-    The lanes are those that the latest heartbeat found; before the first it is ``default`` alone. While several
-    compete, new entries are claimed so that what they cost is in proportion to the lanes' weights.
-
-    Methods may be called from several threads. Every one raises ``StreamDown`` when the queue does not answer.
+    Every method raises ``StreamDown`` when the queue does not answer.
     """
 
-    clock: RedisClock
-
     @property
-    def records(self) -> Records:
-        """The records of generations."""
+    def lanes(self) -> Sequence[str]:
+        """The lanes that are read; there may be none."""
 
     def read(self, max_entries: int, *, wait: bool = True) -> list[Entry]:
         """Claim up to ``max_entries`` new entries; waits a bounded time for the first.
@@ -232,7 +227,7 @@ class WorkStream(Protocol):
         """
 
     def has_several_lanes(self) -> bool:
-        """Say whether there are other lanes than ``default``."""
+        """Say whether more than one lane is read."""
 
     def read_priority(self, most: float, present: Mapping[str, float]) -> list[Entry]:
         """Claim entries that go ahead into a full batch, of lanes with less than their share of it; does not wait.
@@ -241,9 +236,6 @@ class WorkStream(Protocol):
             most: what the batch holds, in what requests cost.
             present: what waits for it already, by lane.
         """
-
-    def measure(self, entry: Entry, tokens: float) -> None:
-        """Note how many tokens the prompt of an entry has: from that follows what a token takes in bytes."""
 
     def charge(self, entry: Entry, cost: float) -> None:
         """Note what an entry has cost for which its lane was charged something: rows, or tokens. Never waits."""
@@ -263,6 +255,37 @@ class WorkStream(Protocol):
     def reclaim(self, max_entries: int) -> list[Entry]:
         """Claim entries whose lease has run out. They are to run alone, each after a :meth:`begin_isolated`."""
 
+    def end_answered(self, completions: Sequence[Completion]) -> list[bool]:
+        """End those whose id has a reply already; its sender is told to look. False: it has none and is to run."""
+
+    def hears_of_hand_overs(self) -> bool:
+        """Say whether :meth:`terminations` has told, since this was asked last, that consumers handed entries over."""
+
+
+class WorkStream(Claiming, Protocol):
+    """The work of one model, seen from one consumer: a stream for each lane.
+
+    What it claims is of ordinary lanes; :attr:`batch` claims of those of kind ``batch``.
+
+    The lanes are those that the latest heartbeat found; before the first it is ``default`` alone. While several
+    compete, new entries are claimed so that what they cost is in proportion to the lanes' weights.
+
+    Methods may be called from several threads. Every one raises ``StreamDown`` when the queue does not answer.
+    """
+
+    clock: RedisClock
+
+    @property
+    def batch(self) -> Claiming:
+        """What claims entries of lanes of kind ``batch``: on another thread, and never instead of the others."""
+
+    @property
+    def records(self) -> Records:
+        """The records of generations."""
+
+    def measure(self, entry: Entry, tokens: float) -> None:
+        """Note how many tokens the prompt of an entry has: from that follows what a token takes in bytes."""
+
     def begin_isolated(self, entry: Entry) -> bool:
         """Count the delivery ``entry.attempt`` of a reclaimed entry, just before it runs alone.
 
@@ -278,9 +301,6 @@ class WorkStream(Protocol):
 
         Repeating a call after an error is harmless.
         """
-
-    def end_answered(self, completions: Sequence[Completion]) -> list[bool]:
-        """End those whose id has a reply already; its sender is told to look. False: it has none and is to run."""
 
     def dead_letter(self, dead: Sequence[Dead]) -> list[int]:
         """End requests as :meth:`commit` does and keep their messages as dead letters; same statuses."""
@@ -303,9 +323,6 @@ class WorkStream(Protocol):
 
         Each is told once. For one thread at a time.
         """
-
-    def hears_of_hand_overs(self) -> bool:
-        """Say whether :meth:`terminations` has told, since this was asked last, that consumers handed entries over."""
 
     def desired_precision(self) -> DesiredPrecision | None:
         """Return what an operator last asked for, None for nothing."""

@@ -1,38 +1,35 @@
-"""The work of a model on Redis: XREADGROUP to claim, ``hr1_commit`` to end, ``hr1_reclaim`` to recover."""
+"""The work of a model on Redis: ``hr1_commit`` to end, ``hr1_renew`` to keep; `redis_claiming.py` claims."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any
 
 from shared import keys
 from shared.redis import functions, library
-from shared.redis.advice import told
-from shared.redis.client import RedisError, ServerError, SyncLink, connect, is_demoted
+from shared.redis.client import ServerError, SyncLink, connect
 from shared.redis.clock import RedisClock
 from shared.settings import Settings
 from shared.state import cards, desired_state, lanes
-from shared.wire.reply_portion import Portion
 
 from . import switch_turn
-from .fair_share import FairShare
-from .interface import FUTURE_MS, NO_ROOM, Claim, Completion, Dead, Depth, Entry, StreamDown, StreamGone
-from .lane_costs import LaneCosts
-from .redis_lanes import LaneReader, by_lane, depth, entries, lane_limits, milliseconds
+from .interface import FUTURE_MS, Claim, Completion, Dead, Depth, Entry, StreamDown
+from .redis_calls import RedisCalls
+from .redis_claiming import RedisClaiming
+from .redis_lanes import by_lane, depth, lane_limits
 from .redis_records import RedisRecords
 from .redis_terminations import TerminationsReader
 from .token_bytes import TokenBytes
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 MAIN = keys.DEFAULT_LANE
 
 
-class RedisStream:
+class RedisStream(RedisClaiming):
     """See :class:`consumer.queue.interface.WorkStream`.
 
     Args:
@@ -42,55 +39,22 @@ class RedisStream:
     """
 
     def __init__(self, settings: Settings, model: str, worker: str) -> None:
+        client = connect(settings.redis_address, settings.socket_timeout_s, settings.redis_ping_s, is_spared=True)
+        # Reading, committing, beating, renewing, listening and emitting each have a thread, and a connection once used;
+        # so has reading for lanes of kind ``batch``.
+        self._links = tuple(SyncLink(client) for _ in range(7))
+        reading, self._committing, self._beating, self._keeping, self._listening, emitting, beside = self._links
+        calls = RedisCalls(client, model, settings.reply_expiry_ms(settings.max_timeout_ms))
+        super().__init__(calls, reading, model, worker, settings, {MAIN: 1.0})
+        self.batch = RedisClaiming(calls, beside, model, worker, settings, {})
         self.clock = RedisClock()
-        self._settings = settings
-        self._model, self._worker = model, worker
-        self._work = keys.work(model, MAIN)
-        self._stream_ms = settings.reply_expiry_ms(settings.max_timeout_ms)
-        # Reading, committing, beating, renewing, listening and emitting each have a thread, and a connection once used.
-        self._client = connect(settings.redis_address, settings.socket_timeout_s, settings.redis_ping_s, is_spared=True)
-        self._links = tuple(SyncLink(self._client) for _ in range(6))
-        self._reading, self._committing, self._beating, self._keeping, self._listening, emitting = self._links
-        self._costs, self._token_bytes = LaneCosts(), TokenBytes()
-        self._fair_share = FairShare({MAIN: 1.0}, self._costs)
-        self._lanes = LaneReader(self._reading, model, worker, settings.block_ms)
+        self._client, self._work = client, keys.work(model, MAIN)
+        self._token_bytes = TokenBytes()
         self._terminations = TerminationsReader(self._listening, model, settings.block_ms)
-        self.records = RedisRecords(emitting, model, worker, settings, self._loaded, self._client)
-        self._claimed_after: dict[str, bytes] = {}
-        self._portion = Portion()
+        self.records = RedisRecords(emitting, model, worker, settings, calls.loaded, client)
         self._found: list[bytes] = []
-        self._scanned = 0
         self._has_loaded, self._may_load = False, True
         self._set_backs = 0
-        self._was_demoted = False
-
-    def read(self, max_entries: int, *, wait: bool = True) -> list[Entry]:
-        """See the interface; waits for at most ``settings.block_ms``."""
-        if self._claimed_after:
-            return self._read_claimed(max_entries)
-        fair_share = self._fair_share
-        try:
-            self._guard(lambda: self._reading.send(*self._reads(fair_share, max_entries, wait)))
-            return self._guard(lambda: self._receive_read(fair_share, max_entries, wait))
-        except StreamDown:
-            self._note_lost_answer()
-            raise
-
-    def has_several_lanes(self) -> bool:
-        """See the interface."""
-        return len(self._fair_share.weights) > 1
-
-    def read_priority(self, most: float, present: Mapping[str, float]) -> list[Entry]:
-        """See the interface."""
-        fair_share = self._fair_share
-        if self._claimed_after or fair_share.is_alone:
-            return []
-        try:
-            self._guard(lambda: self._reading.send(*self._lanes.look(tuple(fair_share.weights))))
-            return self._guard(lambda: self._lanes.take_priority(fair_share, most, present))
-        except StreamDown:
-            self._note_lost_answer()
-            raise
 
     def measure(self, entry: Entry, tokens: float) -> None:
         """See the interface."""
@@ -98,79 +62,10 @@ class RedisStream:
 
     def charge(self, entry: Entry, cost: float) -> None:
         """See the interface."""
-        self._costs.charge(entry.lane, cost, entry.charged)
-
-    def _note_lost_answer(self) -> None:
-        self._claimed_after = dict.fromkeys(self._fair_share.weights, b"0-0")
-
-    def _read_claimed(self, max_entries: int) -> list[Entry]:
-        """Read again what this worker holds: the server may have claimed entries for it whose answer was lost."""
-        (lane, after), count = next(iter(self._claimed_after.items())), self._portion.of(max_entries)
-        try:
-            last, *rows = self._call(self._reading, functions.claimed(self._work_of(lane), self._worker, after, count))
-        except StreamGone:
-            del self._claimed_after[lane]  # with the group, what was claimed is forgotten
-            raise
-        except StreamDown:
-            self._portion.lost(count)
-            raise
-        self._portion.came()
-        if last:
-            self._claimed_after[lane] = last
+        if entry.charged and entry.lane in self.batch.lanes:
+            self.batch.charge(entry, cost)
         else:
-            del self._claimed_after[lane]
-        return self._taken(rows, lane)
-
-    def _taken(self, rows: Iterable[Any], lane: str) -> list[Entry]:
-        return [Entry(entry, milliseconds(entry), message, seen + 1, lane) for entry, seen, message, *_ in rows]
-
-    def _reads(self, fair_share: FairShare, max_entries: int, wait: bool = True) -> Sequence[tuple[Any, ...]]:
-        """Return the commands of one read, whose answers :meth:`_receive_read` receives."""
-        if not fair_share.is_alone:
-            return self._lanes.look(tuple(fair_share.weights))
-        count = ("COUNT", max_entries, *(("BLOCK", self._settings.block_ms) if wait else ()))
-        return (("XREADGROUP", "GROUP", keys.GROUP, self._worker, *count, "STREAMS", self._work, b">"),)
-
-    def _receive_read(self, fair_share: FairShare, max_entries: int, wait: bool = True) -> list[Entry]:
-        if fair_share.is_alone:
-            return entries(self._reading.receive(), MAIN)
-        return self._lanes.take(fair_share, max_entries, wait)
-
-    def commit_and_read(
-        self, completions: Sequence[Completion], committed: Callable[[], None], max_entries: int
-    ) -> list[Entry]:
-        """See the interface."""
-        if self._claimed_after:
-            return self.read(max_entries)
-        link, fair_share = self._reading, self._fair_share
-        commits = self._commits(completions).values()
-        try:
-            self._guard(lambda: link.send(*commits, *self._reads(fair_share, max_entries)))
-            answers = self._guard(lambda: link.receive_many(len(commits)))
-            refused = [answer for answer in answers if isinstance(answer, ServerError)]
-            if refused:
-                log.warning("Committing together with reading failed (%s).", refused[0])
-            else:
-                statuses = [self._status(status) for answer in answers for status in answer]
-                if NO_ROOM not in statuses:  # else all are committed again, which says which have no room
-                    committed()
-            return self._guard(lambda: self._receive_read(fair_share, max_entries))
-        except StreamDown:
-            self._note_lost_answer()
-            raise
-
-    def reclaim(self, max_entries: int) -> list[Entry]:
-        """See the interface; lanes take turns in being looked at first."""
-        served = [lane for lane in self._fair_share.weights if lane not in self._fair_share.paused]
-        for _ in served:
-            self._scanned = (self._scanned + 1) % len(served)
-            lane = served[self._scanned]
-            # Should the answer be lost, these are taken over once more; read with the others they would not run alone.
-            reclaim = functions.reclaim(self._work_of(lane), self._worker, self._settings.lease_ms, max_entries)
-            rows = self._call(self._reading, reclaim)
-            if rows:
-                return self._taken(rows, lane)
-        return []
+            super().charge(entry, cost)
 
     def begin_isolated(self, entry: Entry) -> bool:
         """See the interface."""
@@ -183,44 +78,19 @@ class RedisStream:
         for lane, entry_id in claims:
             held.setdefault(lane, []).append(entry_id)
         renewals = {lane: functions.renew(self._work_of(lane), self._worker, ids) for lane, ids in held.items()}
-        answers = self._call_each(self._keeping, renewals)
+        answers = self._calls.call_each(self._keeping, renewals)
         return [(lane, entry_id) for lane, lost in answers.items() for entry_id in lost]
 
     def reap(self) -> int:
         """See the interface; dead long ago means four leases."""
         idle_ms = 4 * self._settings.lease_ms
-        reaps = [functions.reap(self._work_of(lane), idle_ms) for lane in self._fair_share.weights]
+        reaps = [functions.reap(self._work_of(lane), idle_ms) for lane in self._served()]
         return sum(int(self._call(self._keeping, reap)) for reap in reaps)
 
     def commit(self, completions: Sequence[Completion]) -> list[int]:
         """See the interface."""
-        answers = self._call_each(self._committing, self._commits(completions))
-        return self._statuses(answers, (one.lane for one in completions))
-
-    def _commits(self, completions: Sequence[Completion]) -> dict[str, functions.Command]:
-        found = by_lane(completions, attrgetter("lane"))
-        return {lane: functions.commit(self._work_of(lane), self._stream_ms, some) for lane, some in found.items()}
-
-    def _statuses(self, answers: Mapping[str, Iterable[Any]], lanes: Iterable[str]) -> list[int]:
-        """Put what was answered for each lane in the order of the items, of which these are the lanes."""
-        statuses = {lane: iter(answer) for lane, answer in answers.items()}
-        return [self._status(next(statuses[lane], 0)) for lane in lanes]
-
-    def _status(self, status: Any) -> int:
-        if isinstance(status, int):
-            return status
-        if status == b"full":
-            return NO_ROOM
-        log.error("Redis refused to commit a reply: %s", status.decode(errors="replace"))
-        return -1
-
-    def end_answered(self, completions: Sequence[Completion]) -> list[bool]:
-        """See the interface."""
-        answers = {
-            lane: self._call(self._reading, functions.answered(self._work_of(lane), self._stream_ms, some))
-            for lane, some in by_lane(completions, attrgetter("lane")).items()
-        }
-        return [status == 1 for status in self._statuses(answers, (one.lane for one in completions))]
+        answers = self._calls.call_each(self._committing, self._calls.commits(completions))
+        return self._calls.statuses(answers, (one.lane for one in completions))
 
     def dead_letter(self, dead: Sequence[Dead]) -> list[int]:
         """See the interface."""
@@ -228,7 +98,7 @@ class RedisStream:
             lane: self._call(None, functions.dead(self._work_of(lane), self._stream_ms, some))
             for lane, some in by_lane(dead, attrgetter("completion.lane")).items()
         }
-        return self._statuses(answers, (one.completion.lane for one in dead))
+        return self._calls.statuses(answers, (one.completion.lane for one in dead))
 
     def heartbeat(self, card: cards.Card, state: Mapping[str, str]) -> None:
         """See the interface."""
@@ -241,8 +111,8 @@ class RedisStream:
         before_s = time.monotonic()
         now_ms, *_ = self._call(self._beating, heartbeat)
         self.clock.observe(now_ms, before_s, time.monotonic())
-        if self._was_demoted:  # what only reads would stay with a server that is a replica now
-            self._was_demoted = False
+        if self._calls.was_demoted:  # what only reads would stay with a server that is a replica now
+            self._calls.was_demoted = False
             self._listening.renew()
             self._client.connection_pool.disconnect(inuse_connections=False)
         if self.clock.set_backs > self._set_backs:
@@ -268,11 +138,21 @@ class RedisStream:
         self._found = found
         pairs = [*zip(found[::2], found[1::2], strict=True)]
         weights = {name: one.weight for name, one in lanes.from_pairs(pairs).items()}
-        paused = lanes.paused(pairs) & weights.keys()
-        if weights != self._fair_share.weights or paused != self._fair_share.paused:
-            said = [f"{name} {'paused' if name in paused else f'{one:g}'}" for name, one in weights.items()]
+        paused, batch = lanes.paused(pairs), lanes.batch_lanes(pairs) - {MAIN}
+        of_now = {name: weight for name, weight in weights.items() if name not in batch}
+        of_later = {name: weight for name, weight in weights.items() if name in batch}
+        is_new = [self.batch.serve(of_later, paused), self.serve(of_now, paused)]
+        if any(is_new):
+            kinds = dict.fromkeys(of_later, " (batch)")
+            said = [
+                f"{name}{kinds.get(name, '')} {'paused' if name in paused else f'{one:g}'}"
+                for name, one in weights.items()
+            ]
             log.info("Lanes and their weights: %s.", ", ".join(said))
-            self._fair_share = FairShare(weights, self._costs, paused)
+
+    def _served(self) -> tuple[str, ...]:
+        """Return all lanes, of whichever kind."""
+        return (*self.lanes, *self.batch.lanes)
 
     def _make_lanes_anew(self) -> None:
         """Give what is in the lanes ids of now: with ids of before the clock was set back they would be dead letters.
@@ -281,7 +161,7 @@ class RedisStream:
         """
         seen = self.clock.set_backs
         log.warning("Redis's clock was set back; recreating lanes whose newest id lies in the future.")
-        for lane in self._fair_share.weights:
+        for lane in self._served():
             if lane != MAIN:
                 self._call(self._beating, functions.repair(self._work_of(lane), lanes.MOST_LIMIT, FUTURE_MS))
         self._set_backs = seen
@@ -317,17 +197,16 @@ class RedisStream:
 
     def leave(self) -> None:
         """See the interface."""
-        for lane in self._fair_share.weights:
+        for lane in self._served():
             self._call(self._beating, functions.leave(self._work_of(lane), self._worker))
 
     def terminations(self) -> list[Claim]:
         """See the interface; waits for at most ``settings.block_ms``."""
-        return self._guard(lambda: self._terminations.read(tuple(self._fair_share.weights)))
-
-    def hears_of_hand_overs(self) -> bool:
-        """See the interface."""
-        heard, self._terminations.hears_of_hand_overs = self._terminations.hears_of_hand_overs, False
-        return heard
+        news = self._guard(lambda: self._terminations.read(self._served()))
+        if self._terminations.hears_of_hand_overs:
+            self._terminations.hears_of_hand_overs = False
+            self.heard_of_hand_overs = self.batch.heard_of_hand_overs = True
+        return news
 
     def desired_precision(self) -> desired_state.DesiredPrecision | None:
         """See the interface."""
@@ -350,7 +229,7 @@ class RedisStream:
 
     def depth(self) -> dict[str, Depth]:
         """See the interface. XINFO's lag is not used: it is unknown whenever the last delivered entry is deleted."""
-        served, now_ms = self._fair_share.weights, self.clock.now_ms()
+        served, now_ms = self._served(), self.clock.now_ms()
         return self._guard(lambda: {lane: depth(self._client, self._model, lane, now_ms) for lane in served})
 
     def close(self) -> None:
@@ -358,43 +237,3 @@ class RedisStream:
         for link in self._links:
             link.close()
         self._client.close()
-
-    def _work_of(self, lane: str) -> str:
-        return self._work if lane == MAIN else keys.work(self._model, lane)
-
-    def _call(self, link: SyncLink | None, command: functions.Command) -> Any:
-        """Call a function, on any connection when ``link`` is None; load the functions where they are missing."""
-        send = self._client.execute_command if link is None else link.call
-        return self._loaded(lambda: send(*command))
-
-    def _call_each(self, link: SyncLink, commands: Mapping[str, functions.Command]) -> dict[str, Sequence[Any]]:
-        """Call a function for several lanes in one round trip; return the answers by lane.
-
-        A lane that is gone answers nothing; that must not keep the others from being answered.
-        """
-        if len(commands) == 1:
-            ((lane, command),) = commands.items()
-            return {lane: self._call(link, command)}
-
-        def call() -> dict[str, Sequence[Any]]:
-            answers = dict(zip(commands, link.call_many(tuple(commands.values())), strict=True))
-            for lane, answer in answers.items():
-                if isinstance(answer, ServerError):
-                    if not str(answer).startswith("NOGROUP"):
-                        raise answer
-                    answers[lane] = ()
-            return answers
-
-        return self._loaded(call)
-
-    def _loaded(self, call: Callable[[], T]) -> T:
-        return self._guard(lambda: library.call_loaded(self._client, call))
-
-    def _guard(self, step: Callable[[], T]) -> T:
-        try:
-            return step()
-        except RedisError as error:
-            self._was_demoted = self._was_demoted or is_demoted(error)
-            if isinstance(error, ServerError) and str(error).startswith(("NOGROUP", "UNBLOCKED")):
-                raise StreamGone(str(error)) from error
-            raise StreamDown(told(error)) from error

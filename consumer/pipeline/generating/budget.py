@@ -34,3 +34,7 @@ class SlotBudget:
     def fits(self, rows: int, units: int, longest: int) -> bool:
         """Say whether there are slots for so many."""
         return rows <= self.most
+
+    def part(self, share: float) -> SlotBudget:
+        """See :class:`consumer.batching.load.Budget`; slots are not shared out."""
+        return self
