@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from shared.wire.request_log import ItemEnd
 
 from .batching.batcher import CloseReason
+
+
+class Share(Enum):
+    """Which requests of a batch are answered together.
+
+    Attributes:
+        ALL: all of them, in a batch of ordinary ones.
+        BATCH_LANE: all of them, in a batch of ``batch`` lanes.
+        TAKEN_ALONG: those of ``batch`` lanes, in a batch of ordinary ones, which are answered before.
+    """
+
+    ALL = 0
+    BATCH_LANE = 1
+    TAKEN_ALONG = 2
 
 
 class ItemDone(ItemEnd, frozen=True, array_like=True):
@@ -22,6 +37,7 @@ class BatchDone:
     items: Sequence[ItemDone]
     rows: int = 0
     reason: CloseReason | None = None
+    share: Share = Share.ALL
     run_s: float = 0.0
     postprocess_s: float = 0.0
     commit_s: float = 0.0

@@ -26,7 +26,7 @@ from shared.wire.outcomes import (
 from shared.wire.trace_context import sampled_trace_id
 
 from .batching.cost import BatchCost
-from .events import BatchDone, ItemDone, Parity
+from .events import BatchDone, ItemDone, Parity, Share
 from .generation_metrics import GenerationMetrics, Recent
 from .queue.interface import Cause, Dead, Depth, StreamDown, StreamGone
 
@@ -83,6 +83,12 @@ class ConsumerMetrics:
         self._items = Counter("headrace_items", "Requests by outcome", ("model", "outcome"), registry=registry)
         for outcome in ALWAYS_SHOWN:
             self._items.labels(model, outcome.code)
+        self._later = Counter(
+            "headrace_batch_lane_requests",
+            "Requests of lanes of kind batch that ran, in batches of their own or taken along by others",
+            ("model", "how"),
+            registry=registry,
+        )
         self._redeliveries = Counter(
             "headrace_redeliveries",
             "Entries taken over from a consumer that did not finish",
@@ -123,7 +129,7 @@ class ConsumerMetrics:
     def batch_done(self, event: BatchDone) -> None:
         """Count one commit. Called by the committing thread only."""
         outcomes: dict[str, int] = {}
-        ran = event.reason is not None
+        ran = event.reason is not None and event.share is Share.ALL  # others wait for hours: those are no latencies
         for item in event.items:
             outcomes[item.outcome] = outcomes.get(item.outcome, 0) + 1
             trace = None if item.traceparent is None else sampled_trace_id(item.traceparent)
@@ -136,12 +142,18 @@ class ConsumerMetrics:
                     self._decode.observe(item.decode_s)
         for outcome, count in outcomes.items():
             self._items.labels(self._model, outcome).inc(count)
-        if event.reason is not None:
+        if event.share is not Share.ALL:
+            self._later_done(event)
+        if event.reason is not None and event.share is not Share.TAKEN_ALONG:
             self._batches.labels(self._model, event.reason.value).inc()
             self.sizes.observe(event.rows)
             self._inference.observe(event.run_s)
             self._postprocess.observe(event.postprocess_s)
             self._commit.observe(event.commit_s)
+
+    def _later_done(self, event: BatchDone) -> None:
+        how = "taken_along" if event.share is Share.TAKEN_ALONG else "own_batch"
+        self._later.labels(self._model, how).inc(len(event.items))
 
     def _observe_traced(self, item: ItemDone, trace_id: str) -> None:
         now_s = time.time()

@@ -89,7 +89,7 @@ class _Consumer:
     def __init__(self, number: int, device: Device, policy: Policy, computed: Callable[[int], int]) -> None:
         self.number = number
         self.cost = BatchCost((rows, device.run_s(rows)) for rows in (1, 2, 4, 8, 16, 32))
-        batcher, _ = policy.batcher(device)  # type: ignore[arg-type]
+        batcher, _ = policy.batcher(device)
         self.now: Batcher[Task] = batcher  # type: ignore[assignment]
         self.now._cost = self.cost
         if self.now._adaptive is not None:

@@ -163,6 +163,14 @@ class Model(ABC):
         """Return how many rows were computed for nothing so far, because batches are filled up to a certain size."""
         return 0
 
+    def computed_rows(self, rows: int) -> int:
+        """Return how many rows a batch of ``rows`` computes, where batches are filled up to a certain size.
+
+        Requests of lanes of kind ``batch`` come along in the rows that would be computed for nothing. Called on the
+        thread of ``run``.
+        """
+        return rows
+
     def padded_units(self) -> int:
         """Return how many units were computed for nothing so far, because rows are as long as their batch's longest."""
         return 0

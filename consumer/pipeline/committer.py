@@ -13,7 +13,7 @@ from functools import partial
 import msgspec
 
 from consumer.batching.batcher import CloseReason
-from consumer.events import BatchDone, ItemDone
+from consumer.events import BatchDone, ItemDone, Share
 from consumer.models.base import Model
 from consumer.models.model_errors import answer_to
 from consumer.queue.interface import NO_ROOM, Claim, Completion, Dead, StreamDown, StreamGone
@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 0.2
 WAITING_BATCHES = 3
+LATER_BATCHES = 1
+"""Of ``batch`` lanes, of those: ordinary answers wait behind no more."""
+
 FEW_REPLIES = 4
 MOST_BYTES = 4 * 1024 * 1024
 """Replies of one commit, unless a single one is larger. A call must fit into the socket's timeout on a slow network,
@@ -72,6 +75,7 @@ class Committer:
         self._work: queue.Queue[Callable[[], None] | None] = queue.Queue(WAITING_BATCHES)
         self._give_up = threading.Event()
         self._committing = threading.Lock()
+        self._later_room = threading.Semaphore(LATER_BATCHES)
 
     def finish(self, items: Sequence[Item], run: BatchRun) -> None:
         """See the interface.
@@ -82,6 +86,9 @@ class Committer:
         if run.reason is CloseReason.ISOLATED:
             self.commit(self.prepare(items, run))
             return
+        if run.share is not Share.ALL:
+            self._finish_later(items, run)
+            return
         at_once = len(items) <= FEW_REPLIES and self._is_idle() and self._work.empty()
         if at_once and self._committing.acquire(blocking=False):
             try:
@@ -90,6 +97,19 @@ class Committer:
                 self._committing.release()
         else:
             self._work.put(partial(self._commit_finished, items, run))
+
+    def _finish_later(self, items: Sequence[Item], run: BatchRun) -> None:
+        """Take requests of ``batch`` lanes; blocks while others are committed, since ordinary answers wait behind them."""
+        while not self._later_room.acquire(timeout=RETRY_S):
+            if self._give_up.is_set():
+                return  # nobody commits any more; they are recovered after their lease
+        self._work.put(partial(self._commit_later, items, run))
+
+    def _commit_later(self, items: Sequence[Item], run: BatchRun) -> None:
+        try:
+            self._commit_finished(items, run)
+        finally:
+            self._later_room.release()
 
     def commit(self, prepared: Prepared) -> None:
         """Commit on the calling thread."""
@@ -173,6 +193,7 @@ class Committer:
             items=prepared.done,
             rows=run.rows,
             reason=run.reason,
+            share=run.share,
             run_s=run.run_s,
             postprocess_s=prepared.encoded_s - prepared.begun_s,
             commit_s=time.monotonic() - prepared.encoded_s,

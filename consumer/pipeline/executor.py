@@ -11,10 +11,14 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
-from consumer.batching.batcher import Batch
+from msgspec.structs import replace
+
+from consumer.batching.batcher import Batch, CloseReason
 from consumer.batching.cost import BatchCost
 from consumer.batching.parts import parts
+from consumer.events import Share
 from consumer.models.base import Model
+from consumer.models.loads import units_of
 from consumer.models.model_errors import answer_to, described
 
 from .context import Context
@@ -43,7 +47,7 @@ class BatchExecutor:
     def __init__(self, context: Context, model: Model, cost: BatchCost) -> None:
         self._watchdog, self._model, self._cost = context.watchdog, model, cost
         self._units_per_row = 1
-        self._most_units = model.describe().most_units
+        self._most_units, self._units = model.describe().most_units, units_of(model)
         self._running: Sequence[Item] = ()
         self._ran_s = 0.0
         self._counted_before_s = model.device_busy_s() or 0.0  # warming up is not serving
@@ -89,9 +93,83 @@ class BatchExecutor:
     def step(self, source: Source, replies: Replies) -> None:
         """Run the next batch, if one comes soon."""
         batch = source.next_batch(LOOK_UP_S)
-        if batch is not None:
+        if batch is None:
+            return
+        if batch.most_units or batch.topped_up:
+            self.run_beside(batch, source, replies)
+        else:
             replies.finish(batch.items, self.run_batch(batch, source))
-            source.ended(batch)
+        source.ended(batch)
+
+    def run_beside(self, batch: Batch[Item], source: Source, replies: Replies) -> None:
+        """Run and finish a batch with requests of ``batch`` lanes: ordinary ones do not wait for their answers."""
+        items, most_units = batch.items, batch.most_units
+        if most_units and len(items) == 1 and items[0].load.units > most_units and len(items[0].rows) > 1:
+            run = self._run_in_parts(batch, source, replies)
+        else:
+            run = self.run_batch(batch, source)
+        if most_units:
+            replies.finish(items, replace(run, share=Share.BATCH_LANE))
+            return
+        ordinary, beside = [one for one in items if not one.is_later], [one for one in items if one.is_later]
+        if ordinary:
+            replies.finish(ordinary, run)
+        if beside:
+            replies.finish(beside, replace(run, share=Share.TAKEN_ALONG))
+
+    def _run_in_parts(self, batch: Batch[Item], source: Source, replies: Replies) -> BatchRun:
+        """Run a large request of a ``batch`` lane; between two parts ordinary ones go first."""
+        (item,) = batch.items
+        count = self._units
+        outputs: list[Any] = []
+        taken_s, run_s = monotonic(), 0.0
+        units = [1 if count is None else count(row) for row in item.rows]
+        for part in parts(units, batch.most_units):
+            if outputs:
+                self._let_pass(batch, source, replies)
+                refusal = source.refusal(item, -math.inf)
+                if refusal is not None:
+                    item.outcome = refusal
+                    break
+            rows = item.rows[part.start : part.stop]
+            found, part_s = self._run_part(item, rows, sum(units[part.start : part.stop]))
+            run_s += part_s
+            if found is None:
+                break
+            outputs += found
+        else:
+            item.outcome = outputs
+        return BatchRun(taken_s, run_s, len(item.rows), batch.reason)
+
+    def _run_part(self, item: Item, rows: Sequence[Any], units: int) -> tuple[Sequence[Any] | None, float]:
+        """Run some rows of a request; None where that failed, which is its outcome then."""
+        begun_s = monotonic()
+        self._running = (item,)
+        self._watchdog.begin(BATCH, begun_s)
+        found: Sequence[Any] | None = None
+        try:
+            found = self._model.run(rows)
+            if len(found) != len(rows):
+                raise ValueError(f"the model returned {len(found)} outputs for {len(rows)} rows")
+            self._cost.observe(units, monotonic() - begun_s)
+        except BaseException as error:
+            item.outcome, found = answer_to(error, item, "Inference"), None
+        run_s = monotonic() - begun_s
+        self._watchdog.end(BATCH)
+        self._running = ()
+        self._ran_units += units
+        self._ran_s += run_s
+        return found, run_s
+
+    def _let_pass(self, batch: Batch[Item], source: Source, replies: Replies) -> None:
+        """Run what is due of ordinary requests, but no more than one batch where the large one is urgent."""
+        while (other := source.next_ordinary()) is not None:
+            if other.topped_up:
+                self.run_beside(other, source, replies)
+            else:
+                replies.finish(other.items, self.run_batch(other, source))
+            if batch.reason is CloseReason.URGENT:
+                return
 
     def run_batch(self, batch: Batch[Item], source: Source) -> BatchRun:
         """Run a batch; whatever happens, each of its items has an outcome then.

@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from consumer.queue.entry_reader import read as read_entry
-from consumer.queue.interface import FUTURE_MS, Completion, Dead, Entry, StreamDown, StreamGone
+from consumer.queue.interface import FUTURE_MS, Claiming, Completion, Dead, Entry, StreamDown, StreamGone
 from shared.keys import DEFAULT_LANE
 from shared.wire.bodies import BODY_GONE, Owner
 from shared.wire.messages import WireError
@@ -22,7 +22,7 @@ from .context import Context
 from .decoding.rows import Rows
 from .decoding.stage import Decoding
 from .deduplication import may_be_duplicate
-from .intake import Intake
+from .intake import Intake, Room
 from .items import Item, Refusal, Refused, completion_of
 from .leases import MOST_CRASHES
 
@@ -32,7 +32,10 @@ RETRY_S = 0.2
 
 POLL_S = 0.005
 """Time between two looks, while the next batch is full, for lanes that have less than their share of it."""
-ROWS = "rows"
+NO_LANES_S = 0.5
+"""Time between two looks whether there are ``batch`` lanes again."""
+
+ROWS, LATER_ROWS = "rows", "rows of batch lanes"
 """What making the rows of requests just read is called to the watchdog."""
 
 SCANS_PER_LEASE = 3
@@ -55,6 +58,7 @@ class Fetcher:
         send: takes requests that end here, without inference.
         on_gone: called when stream or group are missing, to have them made again.
         recall: finds what another consumer has already made of an item that was taken over; None for nothing.
+        later: where requests of ``batch`` lanes wait, for the fetcher that reads those; None for the one of the others.
 
     Attributes:
         reading: held by the thread that reads.
@@ -70,8 +74,12 @@ class Fetcher:
         send: Callable[[Sequence[Refused]], None],
         on_gone: Callable[[], None],
         recall: Callable[[Item], Refusal | None] | None = None,
+        later: Room | None = None,
     ) -> None:
         self._recall = recall
+        self._claiming: Claiming = context.stream if later is None else context.stream.batch
+        self._room, self._is_later = later or intake, later is not None
+        self._rows_name = ROWS if later is None else LATER_ROWS
         self._context, self._rows, self._intake, self._decoding = context, rows, intake, decoding
         self._send, self._on_gone = send, on_gone
         self._stream, self._leases, self._deduplication = context.stream, context.leases, context.deduplication
@@ -85,10 +93,22 @@ class Fetcher:
 
     def run(self, stop: threading.Event) -> None:
         """Read and pass on until ``stop`` is set, except while the executor reads for itself."""
+        pause = self._context.pause
+        pause.add_reader(self)
+        try:
+            self._run(stop)
+        finally:
+            pause.remove_reader(self)
+
+    def _run(self, stop: threading.Event) -> None:
         while not stop.is_set():
+            if self._is_later and not self._claiming.lanes:
+                self._rest_if_asked()
+                stop.wait(NO_LANES_S)
+                continue
             if self.overlaps.wait(RETRY_S):
                 with self.reading:
-                    has_read = self.read_once(self._stream.read)
+                    has_read = self.read_once(self._claiming.read)
                 if not has_read:
                     stop.wait(RETRY_S)
         with self.reading:  # the executor may still be reading, and the decoders end after this
@@ -103,25 +123,24 @@ class Fetcher:
         Returns:
             Whether the queue was there and reading is allowed.
         """
-        pause = self._context.pause
-        if pause.asked:
-            pause.rest()
+        if self._context.pause.asked:
+            self._rest_if_asked()
             return False
-        several = self._stream.has_several_lanes()
-        room = self._intake.wait_for_room(POLL_S if several else RETRY_S)
+        several = self._claiming.has_several_lanes()
+        room = self._room.wait_for_room(POLL_S if several else RETRY_S)
         if room == 0 and not several:
             return True
         # While one that was taken over waits for its turn, there may be more: nothing new is waited for.
         has_isolated = self._intake.has_isolated()
         try:
-            abandoned = self._recover() if room and not has_isolated else ()
-            if abandoned:
+            has_taken_over = bool(room) and not has_isolated and self._recover()
+            if has_taken_over:
                 entries: Sequence[Entry] = ()
             elif room:
                 entries = read(room, wait=not has_isolated)
             else:  # the next batch is full, perhaps of one lane
-                present = self._intake.lanes()
-                entries = self._stream.read_priority(self._intake.most, present) if present else ()
+                present = self._room.lanes()
+                entries = self._claiming.read_priority(self._room.most, present) if present else ()
         except StreamGone:
             self._on_gone()
             return False
@@ -133,23 +152,34 @@ class Fetcher:
         if self._down:
             log.info("The queue answers again.")
             self._down = False
-        if abandoned:
-            self._take_over(abandoned)
         self.accept(entries, priority=room == 0)
         if has_isolated and room and not entries:
             self._intake.wait_for_isolated(RETRY_S)
         return True
 
-    def _recover(self) -> Sequence[Entry]:
+    def _rest_if_asked(self) -> None:
+        pause = self._context.pause
+        if pause.asked:
+            pause.rest(self)
+
+    def _recover(self) -> bool:
         """Take over one abandoned entry, if there is one: it runs alone, since it may be what ended its consumer."""
-        if self._recall is not None and self._stream.hears_of_hand_overs():
+        if self._recall is not None and self._claiming.hears_of_hand_overs():
             self._next_scan_s = time.monotonic()
-        if time.monotonic() < self._next_scan_s:
-            return ()
-        claimed = self._stream.reclaim(1)
-        if not claimed:
-            self._next_scan_s = time.monotonic() + self._scan_s
-        return [entry for entry in claimed if not self._leases.holds(entry.claim)]
+        if time.monotonic() < self._next_scan_s or not self._intake.taking_over.acquire(blocking=False):
+            return False
+        try:
+            if self._intake.has_isolated():
+                return False  # of a lane of the other kind, since this was last asked
+            claimed = self._claiming.reclaim(1)
+            if not claimed:
+                self._next_scan_s = time.monotonic() + self._scan_s
+            abandoned = [entry for entry in claimed if not self._leases.holds(entry.claim)]
+            if abandoned:
+                self._take_over(abandoned)
+            return bool(abandoned)
+        finally:
+            self._intake.taking_over.release()
 
     def _take_over(self, entries: Sequence[Entry]) -> None:
         log.warning("Taking over %d entries that a consumer did not finish.", len(entries))
@@ -169,7 +199,7 @@ class Fetcher:
         unreadable: list[Dead] = []
         now_s = time.monotonic()
         now_ms = self._now_ms(entries, now_s)
-        self._context.watchdog.begin(ROWS, now_s)
+        self._context.watchdog.begin(self._rows_name, now_s)
         for entry in entries:
             if not self._leases.take(entry.claim, now_s, isolated=isolated):
                 continue
@@ -177,6 +207,8 @@ class Fetcher:
                 item = self._item(entry, now_s, now_ms, isolated)
                 self._leases.promise(entry.claim, item.deadline_s)
                 item.has_priority, item.is_isolated = priority, isolated
+                if self._is_later:
+                    item.is_later = True
                 if isolated:
                     possible_duplicates.append(item)
                 elif not may_be_duplicate(item.request):
@@ -198,9 +230,11 @@ class Fetcher:
                 self._place(item, ready)
             except Refusal as refusal:
                 refused.append(refusal.refused)
-        self._context.watchdog.end(ROWS)
+        self._context.watchdog.end(self._rows_name)
+        if self._is_later and entries:
+            self._intake.expect_later()
         if ready:
-            self._intake.add(ready)
+            self._room.add(ready)
         if refused:
             self._send(refused)
         if unreadable:
@@ -221,7 +255,7 @@ class Fetcher:
             return ()
         completions = [completion_of(item, 0, b"") for item in possible_duplicates]
         try:
-            answered = self._stream.end_answered(completions)
+            answered = self._claiming.end_answered(completions)
         except (StreamDown, StreamGone):
             return possible_duplicates  # to run one once more is allowed
         left: list[Item] = []

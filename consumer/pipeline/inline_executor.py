@@ -63,6 +63,10 @@ class InlineExecutor(BatchExecutor):
         batch = source.next_batch(0.0 if has_read else LOOK_UP_S)
         if batch is None:
             return
+        if batch.most_units or batch.topped_up:
+            self.run_beside(batch, source, replies)
+            source.ended(batch)
+            return
         run = self.run_batch(batch, source)
         # The decoders must not run dry while this thread waits for them.
         self._decodes = any(item.decode_s > 0 for item in batch.items)
@@ -76,6 +80,8 @@ class InlineExecutor(BatchExecutor):
     def _is_quick(self) -> bool:
         few_s = self._cost.run_s(QUICK_ROWS * self._units_per_row)
         quick = few_s < QUICK_S and not self._decodes and not self._intake.waits()
+        if quick and self._intake.later is not None and self._intake.expects_later():
+            quick = False  # while this thread waits for ordinary requests it could not run the others
         overlaps = self._fetcher.overlaps
         if quick and overlaps.is_set():
             overlaps.clear()

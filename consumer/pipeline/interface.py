@@ -22,6 +22,9 @@ class Source(Protocol):
     def next_batch(self, timeout_s: float) -> Batch[Item] | None:
         """Wait for requests that may run now; None when there are none, because the time is out or it is over."""
 
+    def next_ordinary(self) -> Batch[Item] | None:
+        """Return a batch of ordinary requests that is due, for between two parts of a request of a ``batch`` lane."""
+
     def ended(self, batch: Batch[Item]) -> None:
         """Note that a batch has run, and that its items have been handed over."""
 

@@ -10,7 +10,7 @@ import msgspec
 
 from consumer.batching.batcher import CloseReason
 from consumer.batching.load import ONE, Load
-from consumer.events import BatchDone, ItemDone
+from consumer.events import BatchDone, ItemDone, Share
 from consumer.queue.interface import Completion, Entry
 from shared.process.logs import about
 from shared.tracing.spans import TracedBatch, TracedRequest
@@ -24,6 +24,7 @@ class Item:
 
     ``has_priority`` says that its lane has a share of the next batch, although others have filled that already;
     ``is_isolated`` that it was taken over and runs alone, ``has_begun`` that this delivery of it has been counted.
+    ``is_later`` says that its lane is one of kind ``batch``, which gets what the others leave.
     ``outcome`` is what came of it once it has run: its outputs, or the error that it met. ``held`` is what it keeps
     until it ends, such as memory for its body. ``resumed`` is what another consumer has generated of it.
     """
@@ -42,6 +43,12 @@ class Item:
     outcome: Sequence[Any] | RequestError = ()
     held: object = None
     resumed: Any = None
+    is_later: bool = False
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether its sender says that it may wait no longer, in a lane of kind ``batch``."""
+        return self.request.urgent
 
     def about(self) -> dict[str, str]:
         """Return what a log line about it carries besides its words."""
@@ -56,6 +63,7 @@ class BatchRun(msgspec.Struct, frozen=True):
         run_s: how long the model ran.
         rows: rows in the batch.
         first_token_s: when a generation had its first token, after ``taken_s``; None for none, and for other models.
+        share: whose requests these are: all of the batch, or those of ``batch`` lanes that it took along.
     """
 
     taken_s: float
@@ -63,6 +71,7 @@ class BatchRun(msgspec.Struct, frozen=True):
     rows: int
     reason: CloseReason
     first_token_s: float | None = None
+    share: Share = Share.ALL
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,11 @@ import math
 import threading
 from collections.abc import Callable
 
+from consumer.batching.backlog import Backlog
 from consumer.batching.batcher import Batcher
+from consumer.batching.cost import BatchCost
+from consumer.batching.gaps import Gaps
+from consumer.batching.slot_gaps import SlotGaps
 from consumer.config import ConsumerConfig
 from consumer.loading.warmup import Calibration
 from consumer.models.base import Model
@@ -22,7 +26,7 @@ from .decoding.stage import Decoding
 from .fetcher import Fetcher
 from .generating.generations import Generations, GenerationsExecutor
 from .inline_executor import InlineExecutor
-from .intake import Intake
+from .intake import Chooser, Intake, Room
 from .interface import Executor
 from .items import Item
 from .lease_renewer import LeaseRenewer
@@ -31,6 +35,9 @@ from .source import BatchSource
 from .stored.results import ResultKeeper
 
 log = logging.getLogger(__name__)
+
+LOOK_FOR_LANES_S = 0.5
+"""Time between two looks whether there is a lane of kind ``batch``."""
 
 NewThread = Callable[[str, Callable[[], None]], threading.Thread]
 
@@ -165,6 +172,13 @@ class Pipeline:
         decoding = Decoding(context, rows, intake, committer.refuse, self._on_worn_out, self._new_thread)
         recall = None if generations is None else generations.recall
         fetcher = Fetcher(context, rows, intake, decoding, committer.refuse, self._on_gone, recall)
+        chooser, later = self._later(batcher, cost, intake, model, generations, calibration.unit)
+        beside = Fetcher(context, rows, intake, decoding, committer.refuse, self._on_gone, recall, later)
+
+        def share() -> threading.Thread:
+            intake.share(chooser, later)
+            return self._new_thread("fetch-batch", lambda: beside.run(self._halt))
+
         source = BatchSource(context, intake, rows, committer.refuse)
         executor: Executor
         if generations is None:
@@ -183,7 +197,7 @@ class Pipeline:
         decoding.start()
         fetch = self._new_thread("fetch", lambda: fetcher.run(self._halt))
         commit = self._new_thread("commit", committer.run)
-        drain = self._new_thread("drain", lambda: self._drain(fetch, decoding, intake))
+        drain = self._new_thread("drain", lambda: self._drain(fetch, share, decoding, intake))
         renew = self._new_thread("leases", lambda: renewer.run(over))
         for thread in (fetch, commit, drain, renew):
             thread.start()
@@ -202,14 +216,43 @@ class Pipeline:
             self._padded_units += executor.padded_units
             self._halt.clear()  # not at the start: a halt that comes between two models is meant for the next
 
+    def _later(
+        self,
+        batcher: Batcher[Item],
+        cost: BatchCost,
+        intake: Intake,
+        model: Model,
+        generations: Generations | None,
+        unit: str,
+    ) -> tuple[Chooser, Room]:
+        """Return what chooses between ordinary requests and those of ``batch`` lanes, and where these wait."""
+        claiming = self._context.stream.batch
+        if generations is not None:
+            held = Backlog[Item](generations.later_budget)
+            room = intake.make_later(held)
+            return SlotGaps(batcher, held, lambda: intake.decoding), room
+        backlog = Backlog[Item](batcher.budget)
+        measure = self._context.stream.measure if unit == TOKEN else None
+        return Gaps(batcher, backlog, cost, model.computed_rows), intake.make_later(backlog, claiming.charge, measure)
+
     def _intake(self, batcher: Batcher[Item], unit: str, *, generates: bool) -> Intake:
         if generates:  # what one costs is known at its end, and its prompt apart from the rest at its start
             return Intake(batcher)
         stream = self._context.stream
         return Intake(batcher, stream.charge, stream.measure if unit == TOKEN else None)
 
-    def _drain(self, fetch: threading.Thread, decoding: Decoding, intake: Intake) -> None:
-        self._halt.wait()
+    def _drain(
+        self, fetch: threading.Thread, share: Callable[[], threading.Thread], decoding: Decoding, intake: Intake
+    ) -> None:
+        """Wait for the end, and meanwhile for the first lane of kind ``batch``, which has a thread of its own."""
+        beside: threading.Thread | None = None
+        while not self._halt.wait(None if beside else LOOK_FOR_LANES_S):
+            if self._context.stream.batch.lanes:
+                log.info("There is a lane of kind batch: its requests get what the others leave.")
+                beside = share()
+                beside.start()
         fetch.join()
+        if beside is not None:
+            beside.join()
         decoding.shutdown()
         intake.close()

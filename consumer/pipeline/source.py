@@ -38,8 +38,15 @@ class BatchSource:
     def next_batch(self, timeout_s: float) -> Batch[Item] | None:
         """See the interface."""
         batch = self._intake.next_batch(timeout_s)
-        if batch is None:
-            return None
+        return None if batch is None else self._alive(batch)
+
+    def next_ordinary(self) -> Batch[Item] | None:
+        """See the interface."""
+        batch = self._intake.next_ordinary()
+        return None if batch is None else self._alive(batch)
+
+    def _alive(self, batch: Batch[Item]) -> Batch[Item] | None:
+        """Return what of a batch is to run; None for nothing."""
         if batch.expired:
             self._send([refuse(item, _expired()) for item in batch.expired])
         if self._cancellations:

@@ -38,6 +38,9 @@ class Runner(Protocol):
     @property
     def working_rows(self) -> int | None: ...
 
+    def computed_rows(self, rows: int) -> int:
+        """Return how many rows a batch of ``rows`` computes, which may be filled up."""
+
     def run(self, rows: Sequence[Pixels]) -> NDArray[np.float32]:
         """Return the logits of ``rows``, (n, classes), as a fresh array.
 

@@ -20,7 +20,19 @@ class Pause:
         self._on_change = on_change
         self._lock = threading.Lock()
         self._rests = False
+        self._readers: set[object] = set()
+        self._resting: set[object] = set()
         self.asked = False
+
+    def add_reader(self, reader: object) -> None:
+        """Note that one more thread reads, which is to :meth:`rest` like the others."""
+        with self._lock:
+            self._readers.add(reader)
+
+    def remove_reader(self, reader: object) -> None:
+        """Note that it reads no more."""
+        with self._lock:
+            self._readers.discard(reader)
 
     @property
     def rests(self) -> bool:
@@ -34,13 +46,17 @@ class Pause:
                 return
             self.asked, was_resting = paused, self._rests
             self._rests = False
+            self._resting.clear()
         if was_resting:
             self._on_change()
 
-    def rest(self) -> None:
-        """Note that the thread which may read does not; called by it alone."""
+    def rest(self, reader: object = None) -> None:
+        """Note that one which may read does not; called by it alone."""
         with self._lock:
             if self._rests or not self.asked:
                 return
+            self._resting.add(reader)
+            if not self._readers <= self._resting:
+                return  # another one may still be reading
             self._rests = True
         self._on_change()

@@ -70,6 +70,10 @@ class OnnxPictures(Classifier):
         """See the interface."""
         return self._session.padded_rows if self._session else 0
 
+    def computed_rows(self, rows: int) -> int:
+        """See the interface."""
+        return self._session.computed_rows(rows) if self._session else rows
+
     def close(self) -> None:
         """Let the file go."""
         self._session = self._runner = None

@@ -110,6 +110,10 @@ class OnnxTensors(Model):
         """See the interface."""
         return self._session.padded_rows if self._session else 0
 
+    def computed_rows(self, rows: int) -> int:
+        """See the interface."""
+        return self._session.computed_rows(rows) if self._session else rows
+
     def decodes(self, request: Request) -> bool:
         """Say yes for texts; numbers are only viewed."""
         return self._has_texts

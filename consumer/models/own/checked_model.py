@@ -61,6 +61,10 @@ class CheckedModel(Model):
         """See the interface."""
         return self._counted("padded_rows", lambda: returned.whole(self._model.padded_rows()), 0)
 
+    def computed_rows(self, rows: int) -> int:
+        """See the interface; never fewer than there are."""
+        return max(rows, self._counted("computed_rows", lambda: returned.whole(self._model.computed_rows(rows)), rows))
+
     def padded_units(self) -> int:
         """See the interface."""
         return self._counted("padded_units", lambda: returned.whole(self._model.padded_units()), 0)

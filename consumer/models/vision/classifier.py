@@ -162,6 +162,10 @@ class Classifier(Model):
         """See the interface."""
         return 0 if self._runner is None else self._runner.padded_rows
 
+    def computed_rows(self, rows: int) -> int:
+        """See the interface."""
+        return rows if self._runner is None else self._runner.computed_rows(rows)
+
     def effort(self, request: Request) -> Effort | None:
         """Return what the header of a picture says."""
         if request.inputs is not None or _content_type(request) not in IMAGES:

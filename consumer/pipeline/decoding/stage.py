@@ -82,7 +82,7 @@ class Decoding:
         if item.is_isolated:
             self._intake.begin_decoding_isolated()
         else:
-            self._intake.begin_decoding(1, item.entry.lane)
+            self._intake.room_of(item).begin_decoding(1, item.entry.lane)
         self._decoders.submit(Job(item))
 
     def _decode(self, job: Job) -> Deliver:
@@ -113,7 +113,7 @@ class Decoding:
 
     def _set_aside(self, job: Job) -> None:
         if not job.item.is_isolated:
-            self._intake.set_apart(job.item.entry.lane)
+            self._intake.room_of(job.item).set_apart(job.item.entry.lane)
         self._decoders.set_aside(job)
 
     def _give_up(self, job: Job) -> None:
@@ -136,6 +136,6 @@ class Decoding:
         if job.item.is_isolated:
             self._intake.add_isolated(done)
         elif job.is_large:
-            self._intake.end_apart(done)
+            self._intake.room_of(job.item).end_apart(done)
         else:
-            self._intake.end_decoding(done, job.item.entry.lane)
+            self._intake.room_of(job.item).end_decoding(done, job.item.entry.lane)

@@ -7,13 +7,14 @@ abandoned one; its result, if it ever returns, is discarded.
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 
 from consumer.pipeline.items import Item
+
+from .job_queue import JobQueue
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ class Decoders:
 
     def submit(self, job: Job) -> None:
         """Have a job done."""
-        self._quick.jobs.put(job)
+        self._quick.jobs.put(job, is_later=job.item.is_later)
 
     def set_aside(self, job: Job) -> None:
         """Have a job done among the large ones. It is what ``work`` returns for one that turns out to be large."""
@@ -112,7 +113,7 @@ class Decoders:
             has_room = self._large.waiting < MOST_LARGE
             self._large.waiting += has_room
         if has_room:
-            self._large.jobs.put(job)
+            self._large.jobs.put(job, is_later=job.item.is_later)
         else:
             self._no_room(job)
 
@@ -141,6 +142,8 @@ class Decoders:
             return False
         if pool is self._large and not self._take_room(job):
             self._no_room(job)
+            if job.item.is_later:
+                pool.jobs.ended_later()
             return True
         with self._changed:
             self._running[job] = _Run(self._clock_s, pool, threading.current_thread())
@@ -171,7 +174,9 @@ class Decoders:
             if pool is self._large:
                 self._used_bytes -= job.memory_bytes
             self._changed.notify_all()
-            return run is not None
+        if run is not None and job.item.is_later:
+            pool.jobs.ended_later()
+        return run is not None
 
     def _watch(self) -> None:
         """Look for jobs that take too long. A pause of the whole process is not their fault."""
@@ -194,6 +199,8 @@ class Decoders:
                 return  # it has just ended
             self._written_off += 1
             count = self._written_off
+        if job.item.is_later:
+            run.pool.jobs.ended_later()
         log.error("Thread %s takes longer than %g s; another one takes its place.", self._name, self._longest_s)
         self._start_thread(run.pool)
         run.pool.crew.remove(run.thread)
@@ -208,7 +215,7 @@ class _Pool:
 
     def __init__(self, name: str, threads: int) -> None:
         self.name, self.threads = name, threads
-        self.jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self.jobs: JobQueue[Job] = JobQueue(max(1, threads - 1))
         self.crew: list[threading.Thread] = []
         self.waiting = 0
 

@@ -36,11 +36,15 @@ class Generations:
 
     Args:
         model: has an engine.
+
+    Attributes:
+        later_budget: slots that requests of ``batch`` lanes may take; one is left free, if there are several.
     """
 
     def __init__(self, model: Generator, context: Context) -> None:
         self._model, self._context = model, context
-        self._budget = SlotBudget(max(1, model.engine.capacity().slots))
+        slots = max(1, model.engine.capacity().slots)
+        self._budget, self.later_budget = SlotBudget(slots), SlotBudget(slots)
 
     @classmethod
     def of(cls, model: Model, context: Context) -> Generations | None:
@@ -78,7 +82,8 @@ class Generations:
         self, intake: Intake, committer: Replies, stop: threading.Event, new_thread: NewThread
     ) -> GenerationsExecutor:
         """Return what runs them."""
-        return GenerationsExecutor(self._model, self._context, self._budget, intake, committer, stop, new_thread)
+        budgets = self._budget, self.later_budget
+        return GenerationsExecutor(self._model, self._context, budgets, intake, committer, stop, new_thread)
 
 
 class GenerationsExecutor(StepExecutor):
@@ -88,13 +93,14 @@ class GenerationsExecutor(StepExecutor):
         self,
         model: Generator,
         context: Context,
-        budget: SlotBudget,
+        budgets: tuple[SlotBudget, SlotBudget],
         intake: Intake,
         committer: Replies,
         stop: threading.Event,
         new_thread: NewThread,
     ) -> None:
-        self._budget, self._intake, self._new_thread = budget, intake, new_thread
+        (self._budget, self._later_budget), self._intake, self._new_thread = budgets, intake, new_thread
+        self._left_free = 1 if self._budget.most_rows > 1 else 0
         self._records = context.stream.records
         metrics = context.metrics.generations()
         self._emitter = Emitter(self._records, metrics.wrote)
@@ -118,7 +124,10 @@ class GenerationsExecutor(StepExecutor):
     def _set_room(self, slots: int) -> None:
         if slots != self._budget.most:
             self._budget.most = slots
+            self._later_budget.most = max(0, slots - self._left_free)
             self._intake.room_changed()
+            if self._intake.later is not None:
+                self._intake.later.room_changed()
 
     def _hand_over(self, items: Sequence[Item]) -> None:
         try:

@@ -118,7 +118,7 @@ class BodyFetching:
         if item.is_isolated:
             self._intake.begin_decoding_isolated()
         else:
-            self._intake.begin_decoding(1, item.entry.lane)
+            self._intake.room_of(item).begin_decoding(1, item.entry.lane)
         if self._store is None or self._readers.is_worn_out:
             has_none = "has no result store (HEADRACE_RESULTS)" if self._store is None else "gets no answer of it"
             error = RequestError(STORE_UNAVAILABLE, f"The body is in a result store, and this consumer {has_none}.")
@@ -168,7 +168,7 @@ class BodyFetching:
     def _fetched(self, item: Item) -> None:
         self._pass_on(item)  # which reserves room for it anew, before this reservation is given up
         if not item.is_isolated:
-            self._intake.end_decoding(None, item.entry.lane)
+            self._intake.room_of(item).end_decoding(None, item.entry.lane)
 
     def _give_up(self, job: Job) -> None:
         log.error("The body of request %s was not read in %g s.", job.item.request.id, LONGEST_READ_S)
@@ -180,7 +180,7 @@ class BodyFetching:
         if item.is_isolated:
             self._intake.add_isolated(None)
         else:
-            self._intake.end_decoding(None, item.entry.lane)
+            self._intake.room_of(item).end_decoding(None, item.entry.lane)
 
 
 def read_body(store: Store, place: StoredBody, lane: str) -> bytes | None:

@@ -31,6 +31,9 @@ class FileSession(Protocol):
     runtime: str
     padded_rows: int
 
+    def computed_rows(self, rows: int) -> int:
+        """Return how many rows a batch of ``rows`` computes, which may be filled up."""
+
     def run(self, inputs: Arrays) -> list[NDArray[Any]]:
         """Return all outputs in the file's order.
 
@@ -70,6 +73,10 @@ class FixedBatch:
         self._session, self._size = session, size
         self.runtime = session.runtime
         self.padded_rows = 0
+
+    def computed_rows(self, rows: int) -> int:
+        """See the interface."""
+        return -(-rows // self._size) * self._size
 
     def run(self, inputs: Arrays) -> list[NDArray[Any]]:
         """See the interface."""
@@ -126,6 +133,10 @@ class _OnnxRuntimeSession:
         self._inputs = [one.spec.name for one in file.inputs]
         self._outputs = list(file.outputs)
 
+    def computed_rows(self, rows: int) -> int:
+        """See the interface."""
+        return rows
+
     def run(self, inputs: Arrays) -> list[NDArray[Any]]:
         """See the interface."""
         try:
@@ -154,6 +165,10 @@ class _OpenVinoSession:
             raise CannotRun("OpenVINO does not keep the file's inputs and outputs.")
         self._outputs = compiled.outputs
         self._request = compiled.create_infer_request()
+
+    def computed_rows(self, rows: int) -> int:
+        """See the interface."""
+        return rows
 
     def run(self, inputs: Arrays) -> list[NDArray[Any]]:
         """See the interface."""

@@ -69,6 +69,10 @@ class CpuRunner:
         """
         return self._in_parts(rows)
 
+    def computed_rows(self, rows: int) -> int:
+        """Return ``rows``: nothing is filled up."""
+        return rows
+
     @property
     def working_rows(self) -> int | None:
         """Rows that at most run at once since memory ran out; None while it never did."""

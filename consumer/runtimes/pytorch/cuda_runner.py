@@ -109,6 +109,10 @@ class CudaRunner:
         """
         return self._in_parts(rows)
 
+    def computed_rows(self, rows: int) -> int:
+        """Return the bucket of a batch of ``rows``."""
+        return bucket_of(rows, self._buckets) if rows <= self._buckets[-1] else rows
+
     @property
     def working_rows(self) -> int | None:
         """Rows that at most run at once since memory ran out; None while it never did."""

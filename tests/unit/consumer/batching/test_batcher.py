@@ -52,6 +52,10 @@ class Padded:
         """Say whether so much may share a batch."""
         return rows * longest <= self.most
 
+    def part(self, share: float) -> Padded:
+        """Return a share of it."""
+        return Padded(max(1, round(share * self.most)))
+
 
 def filled(
     budget: Budget | int, window_s: float, *things: Thing, cost: BatchCost | None = None, adaptive: bool = False
