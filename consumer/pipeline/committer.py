@@ -99,7 +99,7 @@ class Committer:
             self._work.put(partial(self._commit_finished, items, run))
 
     def _finish_later(self, items: Sequence[Item], run: BatchRun) -> None:
-        """Take requests of ``batch`` lanes; blocks while others are committed, since ordinary answers wait behind them."""
+        """Take requests of ``batch`` lanes; blocks while others are committed: ordinary answers wait behind those."""
         while not self._later_room.acquire(timeout=RETRY_S):
             if self._give_up.is_set():
                 return  # nobody commits any more; they are recovered after their lease

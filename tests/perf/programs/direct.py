@@ -50,6 +50,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     metrics: list[str] = []
     echoes: bool = False
     tell_every: int = 0
+    lane: str = "default"
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,8 +100,8 @@ class Producer:
         self.job, self.body = job, body
         self.me = f"bench-{time.time_ns():x}"
         self.connection = Connection(job.url)
-        self.work = f"hr:{{{job.model}}}:q:default".encode()
-        self.reply_key = f"hr:{{{job.model}}}:r:default:".encode()
+        self.work = f"hr:{{{job.model}}}:q:{job.lane}".encode()
+        self.reply_key = f"hr:{{{job.model}}}:r:{job.lane}:".encode()
         self.waiting: dict[bytes, float] = {}
         self.sent = self.failed = 0
         self.latencies_s: list[float] = []
@@ -174,7 +175,7 @@ class Fast(Producer):
 
     def __init__(self, job: Job, body: bytes) -> None:
         super().__init__(job, body)
-        self.stream = f"hr:{{{job.model}}}:rs:default:{self.me}".encode()
+        self.stream = f"hr:{{{job.model}}}:rs:{job.lane}:{self.me}".encode()
         self.cursor = b"0-0"
         self.delivered: list[bytes] = []
         self.large = len(body) >= LARGE_BYTES
