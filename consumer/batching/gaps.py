@@ -8,6 +8,7 @@ longer takes turns with the others: at most one batch of ``batch`` lanes runs be
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -91,7 +92,7 @@ class Gaps(Generic[T]):
         self, now_s: float, until_s: float, reason: CloseReason, due_s: float | None = None
     ) -> Batch[T] | None:
         share = self._share()
-        most_units = max(1, round(share * self._later.full_units))
+        most_units = max(1, math.ceil(share * self._later.full_units))
         if due_s is not None:
             share = self._fitting(share, due_s - now_s, min(most_units, self._later.next_load(until_s).units))
             if share <= 0.0:
@@ -103,20 +104,26 @@ class Gaps(Generic[T]):
     def _share(self) -> float:
         """Return how much of a full batch gets nearly as much done in its time, or runs too short to matter.
 
+        It is the full batch where that takes hardly longer.
+
         A share s of n units takes a n s + b; with the full batch's throughput that is n / (a n + b), solved for s.
         """
         fixed_s, full_s = self._cost.fixed_s, self._cost.per_unit_s * self._later.full_units
         if full_s <= 0.0:
             return 1.0
         enough = ENOUGH * fixed_s / ((1.0 - ENOUGH) * full_s + fixed_s)
-        return min(1.0, max(enough, (UNNOTICED_S - fixed_s) / full_s))
+        share = min(1.0, max(enough, (UNNOTICED_S - fixed_s) / full_s))
+        return 1.0 if ENOUGH * (fixed_s + full_s) <= fixed_s + share * full_s else share
 
     def _fitting(self, share: float, left_s: float, least_units: int) -> float:
         """Return how much of a full batch is over within ``left_s``, ``share`` at most; 0 for not even the first."""
         if self._cost.run_s(least_units) > left_s:
             return 0.0
         full_s = self._cost.per_unit_s * self._later.full_units
-        return share if full_s <= 0.0 else max(1e-9, min(share, (left_s - self._cost.fixed_s) / full_s))
+        if full_s <= 0.0:
+            return share
+        rows = math.floor(self._later.budget.most_rows * (left_s - self._cost.fixed_s) / full_s)
+        return max(1e-9, min(share, rows / self._later.budget.most_rows))
 
     def _part(self, share: float) -> Budget:
         """Return the budget of a share, up to the size to which it would be padded."""

@@ -73,18 +73,24 @@ class Room:
         holding: what is ready; its budget says how much may wait.
         charge: told what each request costs that its lane was charged for; None where that is not known here.
         measure: told how many tokens each request has; None where they are not counted, or not here.
-        changed: notified when there may be something to run; its lock guards all of this.
+        lock: guards all of this.
+        changed: of the same lock; notified when there may be something to run.
     """
 
     def __init__(
-        self, holding: Holding, charge: Told | None, measure: Told | None, changed: threading.Condition
+        self,
+        holding: Holding,
+        charge: Told | None,
+        measure: Told | None,
+        lock: threading.Lock,
+        changed: threading.Condition,
     ) -> None:
         self._holding, self._charge, self._measure = holding, charge, measure
         self._decoding = self._apart = 0
         self._decoding_of: Counter[str] = Counter()
         self._usual = holding.budget.used(*ONE)
         self._changed = changed
-        self._room = threading.Condition(changed._lock)  # type: ignore[attr-defined]
+        self._room = threading.Condition(lock)
 
     def wait_for_room(self, timeout_s: float) -> int:
         """Wait until something may be read; return how many entries, or 0 when the time is out."""
@@ -196,12 +202,13 @@ class Intake(Room):
     """
 
     def __init__(self, batcher: Batcher[Item], charge: Told | None = None, measure: Told | None = None) -> None:
-        super().__init__(batcher, charge, measure, threading.Condition(threading.Lock()))
+        self._lock = threading.Lock()
+        super().__init__(batcher, charge, measure, self._lock, threading.Condition(self._lock))
         self._batcher = batcher
         self._closed = False
         self._isolated: Item | None = None
         self._isolated_is_decoded = self._isolated_runs = False
-        self._alone = threading.Condition(self._changed._lock)  # type: ignore[attr-defined]
+        self._alone = threading.Condition(self._lock)
         self._chooser: Chooser | None = None
         self.later: Room | None = None
         self.taking_over = threading.Lock()
@@ -209,7 +216,7 @@ class Intake(Room):
 
     def make_later(self, holding: Holding, charge: Told | None = None, measure: Told | None = None) -> Room:
         """Return room for what is of ``batch`` lanes."""
-        return Room(holding, charge, measure, self._changed)
+        return Room(holding, charge, measure, self._lock, self._changed)
 
     def share(self, chooser: Chooser, later: Room) -> None:
         """From now on ``chooser`` says what runs next: requests of ``batch`` lanes come into ``later``."""

@@ -44,8 +44,11 @@ class Lane(Protocol):
     def stream(self, worker: str, lease_ms: int = 15_000) -> WorkStream:
         """One consumer's view."""
 
-    def other(self, name: str, weight: float = 1.0) -> Lane:
-        """Another lane of the model, from the next heartbeat on; ``stream`` is to be asked of the first only."""
+    def other(self, name: str, weight: float = 1.0, *, is_batch: bool = False) -> Lane:
+        """Another lane of the model, perhaps of kind ``batch``, from the next heartbeat on.
+
+        ``stream`` is to be asked of the first only.
+        """
 
     def add(self, message: bytes, field: str = "m") -> bytes | None:
         """Add an entry, unless there is no stream."""
@@ -109,9 +112,9 @@ class MemoryLane:
         self.model = model
         self.lane = lane or InMemoryLane()
 
-    def other(self, name: str, weight: float = 1.0) -> Lane:
+    def other(self, name: str, weight: float = 1.0, *, is_batch: bool = False) -> Lane:
         """See the interface."""
-        return MemoryLane(self.model, self.lane.create(name, weight))
+        return MemoryLane(self.model, self.lane.create(name, weight, is_batch=is_batch))
 
     def stream(self, worker: str, lease_ms: int = 15_000) -> WorkStream:
         """See the interface."""
@@ -203,9 +206,11 @@ class RedisLane:
         if name == LANE:
             library.load(self.client)
 
-    def other(self, name: str, weight: float = 1.0) -> Lane:
+    def other(self, name: str, weight: float = 1.0, *, is_batch: bool = False) -> Lane:
         """See the interface."""
         self.client.hset(keys.lanes(self.model), name, lanes.encode(1000, weight))
+        if is_batch:
+            self.client.hset(keys.lanes(self.model), lanes.kind_field(name), lanes.BATCH)
         self._others.append(RedisLane(self.model, self._url, name))
         return self._others[-1]
 

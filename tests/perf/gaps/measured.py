@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
+from loadgen.load.exposition import Samples
 from shared import keys
 from shared.redis.client import connect
 from shared.state import lanes
@@ -127,7 +128,7 @@ class Site:
         return window
 
 
-def _ran(samples: list[Any]) -> float:
+def _ran(samples: list[Samples]) -> float:
     return sum(
         value for one in samples for (name, _), value in one.items() if name == "headrace_batch_lane_requests_total"
     )
@@ -197,11 +198,10 @@ def told(case: Case, found: Compared) -> str:
     beside = Window([one for window in found.beside for one in window.latencies_ms], _mean(found.beside))
     bulk_per_s = sum(window.bulk_per_s for window in found.beside) / len(found.beside)
     idle_per_s = found.capacity_per_s * (1 - alone.busy)
-    return (
-        f"| {case.name} | {found.capacity_per_s:,.0f}/s | {alone.quantile_ms(0.5):.1f} / {alone.quantile_ms(0.99):.1f} | "
-        f"{beside.quantile_ms(0.5):.1f} / {beside.quantile_ms(0.99):.1f} | {alone.busy:.0%} | {beside.busy:.0%} | "
-        f"{bulk_per_s:,.0f}/s | {idle_per_s:,.0f}/s |"
-    )
+    times = [f"{one.quantile_ms(0.5):.1f} / {one.quantile_ms(0.99):.1f}" for one in (alone, beside)]
+    shares = [f"{one.busy:.0%}" for one in (alone, beside)]
+    rates = [f"{rate:,.0f}/s" for rate in (found.capacity_per_s, bulk_per_s, idle_per_s)]
+    return f"| {case.name} | {rates[0]} | {' | '.join((*times, *shares, *rates[1:]))} |"
 
 
 def _mean(windows: list[Window]) -> float:

@@ -1,7 +1,9 @@
-"""[I/O] A direct producer that sends at a rate, whatever comes back: `python -m tests.perf.programs.timed '{"url": …}'`.
+"""[I/O] A direct producer that sends at a rate, whatever comes back.
+
+`python -m tests.perf.programs.timed '{"url": …}'` prints a line of JSON.
 
 Arrivals are independent of one another (Poisson, from a seed). A latency is the time from when a request was to be sent
-until its answer was read, so a late producer makes the figures worse, never better. It prints a line of JSON.
+until its answer was read, so a late producer makes the figures worse, never better.
 """
 
 from __future__ import annotations

@@ -58,7 +58,12 @@ class Run:
 
 @dataclass
 class Shift:
-    """What happened."""
+    """What happened.
+
+    Attributes:
+        ready_s: when a consumer had a request ready to run.
+        idle_in_vain: how often a device stayed idle although nothing but requests of the batch lane was there.
+    """
 
     runs: list[Run] = field(default_factory=list)
     latencies_s: list[float] = field(default_factory=list)
@@ -66,6 +71,7 @@ class Shift:
     expired: list[int] = field(default_factory=list)
     ready_s: dict[int, float] = field(default_factory=dict)
     topped_up: int = 0
+    idle_in_vain: int = 0
     busy_s: float = 0.0
     ended_s: float = 0.0
 
@@ -190,6 +196,7 @@ class Shared:
             consumer.is_refilled_s = now_s + self._refill_s
             self._at(consumer.is_refilled_s, self._read)
         if batch is None:
+            self.shift.idle_in_vain += consumer.later.rows > 0 and consumer.now.rows == 0
             due_s = consumer.now.due_s(now_s)
             if due_s is not None and due_s != consumer.timer_s:
                 consumer.timer_s = due_s
@@ -259,6 +266,11 @@ class Endless(deque[Task]):
     def popleft(self) -> Task:
         """Return the next one."""
         return next(self._tasks)
+
+
+def sent_at(times_s: Iterable[float]) -> Iterator[Task]:
+    """Ordinary requests at these times, in order."""
+    return (Task(name, sent_s) for name, sent_s in enumerate(times_s))
 
 
 def shared_day(
