@@ -16,7 +16,7 @@ Row = tuple[bytes, int]
 
 
 class Noting(Model):
-    """The body says the name of a request; ``NAME*N`` is one of N rows, ``NAME!`` ends its process."""
+    """The body says the name of a request; ``NAME-N`` is one of N rows."""
 
     def __init__(self, folder: Path, batch_ms: float, row_ms: float, decodes: bool) -> None:
         self._file = folder / f"runs-{os.getpid()}"
@@ -31,7 +31,7 @@ class Noting(Model):
 
     def preprocess(self, request: Request) -> Sequence[Row]:
         """As many rows as the body says."""
-        name, _, count = (request.body or b"").partition(b"*")
+        name, _, count = (request.body or b"").partition(b"-")
         return [(name, number) for number in range(int(count or b"1"))]
 
     def run(self, rows: Sequence[Row]) -> Sequence[int]:
@@ -40,8 +40,6 @@ class Noting(Model):
         if names != ["sample"]:
             with self._file.open("a") as noted:
                 noted.write(f"{len(rows)} {' '.join(names)}\n")
-            if any(name.endswith(b"!") for name, _ in rows):
-                os._exit(9)
         time.sleep((self._batch_ms + self._row_ms * len(rows)) / 1000)
         return [number for _, number in rows]
 
