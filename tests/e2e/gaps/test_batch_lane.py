@@ -38,6 +38,7 @@ class Place:
 def place(valkey_url: str, tmp_path: Path, model_name: str) -> Iterator[Place]:
     made = Place(valkey_url, tmp_path, model_name)
     made.producer.make_lane()
+    made.consumer.until("There is a lane of kind batch")
     yield made
     made.close()
 
