@@ -65,7 +65,14 @@ register('hr1_dead', ON_A_FULL_SERVER, function(key, args)
   return answer
 end)
 
--- Puts a letter back into its lane; returns the new entry's id, and the bytes of its message.
+-- Ends the call with an error, before anything has changed, if its user may not do all that putting letters back takes:
+-- a request would be in its lane, and a letter all the same. Both commands name what is never there.
+local function check_rights(key)
+  redis.call('XDEL', key.dead, '0-0')
+  redis.call('UNLINK', key.reply, key.flight)
+end
+
+-- Puts a letter back into its lane; returns the new entry's id.
 local function put_back(key, letter, id, message)
   -- A lane that is not set up is made: its consumers begin at the very start.
   local entry = redis.call('XADD', key.work, '*', 'm', message)
@@ -88,6 +95,7 @@ register('hr1_requeue', ON_A_FULL_SERVER, function(key, args)
   if #args % 2 == 1 then
     return
   end
+  check_rights(key)
   return each(args, 1, 2, function(i)
     local letter, id = args[i], args[i + 1]
     if not (is_entry(letter) and is_name_or_empty(id)) then
@@ -129,6 +137,7 @@ register('hr1_requeue_within', WRITES, function(key, args)
   if not limit then
     return
   end
+  check_rights(key)
   local length, moved, is_full = redis.call('XLEN', key.work), 0, false
   local fine, left, takes_some, token_left = pcall(room_for_requests, key, length, 0)
   if not fine then

@@ -454,7 +454,7 @@ def requeue_on_the_console(server: Server) -> None:
         dead = (9, 9000, 99, 10, 1000, entry, f"buried-{number}", "fe", 9000, "reply", "crashed", 2)
         assert server.call("consumer", functions.DEAD, *dead) == [1]
     letter, other = (row[0] for row in server.does("front_end", *looks[1])[1:])
-    put_back = ("FCALL", functions.REQUEUE_WITHIN, 1, WORK, 100)
+    put_back, depth = ("FCALL", functions.REQUEUE_WITHIN, 1, WORK, 100), server.does("administrator", "XLEN", WORK)
     for console in ("off", "read"):
         head, *selectors = acl.rule("front_end", f">{PASSWORD}", console=console).split(" (")
         arguments = [*head.replace("user front_end", f"user {console}").split()[1:], *(f"({one}" for one in selectors)]
@@ -465,9 +465,11 @@ def requeue_on_the_console(server: Server) -> None:
         if console == "read":
             assert server.does("read", *looks[0]) == 2
             assert len(server.does("read", *looks[1])) == 3
-            [_, status] = server.does("read", *put_back, letter)
-            assert is_not_allowed(status.decode())
+            with pytest.raises(ServerError) as refused:
+                server.does("read", *put_back, letter)
+            assert is_not_allowed(str(refused.value))
             assert server.does("read", "XLEN", place) == 2
+            assert server.does("administrator", "XLEN", WORK) == depth  # and it is not in its lane besides
     [_, again] = server.does("front_end", *put_back, letter)
     assert server.does("front_end", *put_back, "1-1")[1] == b"gone"
     server.claim("w12")
