@@ -1,4 +1,4 @@
-"""Commands that ask a front end on the command line: `predict`, `request`, `batch`."""
+"""Commands that ask a front end on the command line: `predict`, `request`, `batch`, `top`."""
 
 from __future__ import annotations
 
@@ -124,6 +124,25 @@ def batch(
     deadline = None if deadline_s is None else round(deadline_s)
     options = command.Options(model, source, output, round(keep_s), top_k, order, lane, deadline)
     sys.exit(command.run(_front_end(url), options, lambda line: click.echo(line, err=True)))
+
+
+@click.command()
+@click.option("--model", help="Show this model in detail; otherwise the first, and Tab shows the next.")
+@click.option("--once", is_flag=True, help="Show it once and end, as where the output is no terminal.")
+@url_option
+@as_json_option
+def top(model: str | None, once: bool, url: str | None, as_json: bool) -> None:
+    """Show how models, workers and lanes stand, all the time: what the console shows, in a terminal.
+
+    q or Ctrl-C ends it. HEADRACE_API_KEY is the API key, where one is needed; its role on the console must be read or
+    operate. --json prints the document once.
+
+    Exit codes: 0 done, 1 no front end answers, 2 usage or unknown model, 3 no answer in time, 4 refused.
+    """
+    from .top import top as command
+    from .top.listening import SILENCE_S
+
+    sys.exit(command.run(_front_end(url, SILENCE_S), model, once=once, as_json=as_json))
 
 
 def _front_end(url: str | None, timeout_s: float = 60.0) -> FrontEnd:

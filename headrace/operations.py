@@ -11,7 +11,7 @@ import click
 
 from .acl_commands import acl
 from .archives.commands import import_mar
-from .client_commands import batch, predict, request
+from .client_commands import batch, predict, request, top
 from .dlq_commands import dlq
 from .key_commands import keys
 from .lanes.commands import lane
@@ -212,6 +212,7 @@ COMMANDS = (
     workers,
     doctor,
     probe,
+    top,
     predict,
     request,
     batch,

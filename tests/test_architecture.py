@@ -140,7 +140,7 @@ FLOORS = {
         ("redis/", "testing"),
         ("output",),
         ("archives/", "asking/", "lanes/"),
-        ("operate/",),
+        ("operate/", "top/"),
         (
             "acl_commands",
             "client_commands",

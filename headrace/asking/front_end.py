@@ -65,7 +65,8 @@ class FrontEnd:
         self._key, self._timeout_s = key, timeout_s
 
     @property
-    def _where(self) -> str:
+    def where(self) -> str:
+        """Return its address without a path, and without a password."""
         return f"{self._address.scheme}://{self._address.netloc.rpartition('@')[2]}"
 
     def ask(
@@ -91,12 +92,12 @@ class FrontEnd:
             said = answer.read(MOST_ANSWER_BYTES)
         except TimeoutError:
             connection.close()
-            told = f"The front end at {self._where} did not answer within {self._timeout_s:g} s."
+            told = f"The front end at {self.where} did not answer within {self._timeout_s:g} s."
             raise FrontEndError(told, EXIT_TIMEOUT) from None
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise FrontEndError(f"No front end answers at {self._where}: {why}.", EXIT_FAILED) from None
+            raise FrontEndError(f"No front end answers at {self.where}: {why}.", EXIT_FAILED) from None
         connection.close()
         raise refusal(answer.status, said)
 
@@ -111,7 +112,7 @@ class FrontEnd:
             with answer:
                 return json.loads(answer.read(MOST_ANSWER_BYTES))
         except (ValueError, RecursionError, OSError, http.client.HTTPException) as error:
-            raise FrontEndError(f"The answer of {self._where} cannot be read: {error}.", EXIT_FAILED) from None
+            raise FrontEndError(f"The answer of {self.where} cannot be read: {error}.", EXIT_FAILED) from None
 
     def models(self) -> list[str]:
         """Return the names of the models that it knows.
@@ -122,7 +123,7 @@ class FrontEnd:
         try:
             return [str(one["name"]) for one in self.json("GET", "/v1/models")["models"]]
         except (KeyError, TypeError):
-            raise FrontEndError(f"{self._where} lists no models; it is no Headrace.", EXIT_FAILED) from None
+            raise FrontEndError(f"{self.where} lists no models; it is no Headrace.", EXIT_FAILED) from None
 
     def with_nearest(self, error: FrontEndError, model: str) -> FrontEndError:
         """Return ``error`` with the model that may have been meant, where it says that there is no such model."""

@@ -82,7 +82,8 @@ class Recorder:
     @property
     def watching_since(self) -> int:
         """Return the slot since which it has watched without a gap; the one after the last where it has not."""
-        return self.last_slot + 1 - self._ledger.ticks
+        last = self.last_slot or slot_ended(self.now_ms())
+        return last + 1 - self._ledger.ticks
 
     async def run(self) -> None:
         """Write until cancelled."""

@@ -1,0 +1,1 @@
+"""`headrace top`: what the console shows, in a terminal."""
