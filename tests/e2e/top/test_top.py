@@ -23,7 +23,7 @@ TOP = [sys.executable, "-m", "headrace", "top"]
 
 @pytest.fixture(scope="module")
 def models() -> list[str]:
-    return sorted(f"test-{secrets.token_hex(4)}" for _ in range(2))
+    return sorted(f"t{secrets.token_hex(4)}" for _ in range(2))  # short: they are shown whole
 
 
 @pytest.fixture(scope="module")
