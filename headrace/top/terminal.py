@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 import sys
 import termios
@@ -13,6 +12,7 @@ from collections.abc import Sequence
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
+_USUAL: Final = (80, 24)
 _ENTER: Final = "\x1b[?1049h\x1b[?25l"
 _LEAVE: Final = "\x1b[?25h\x1b[?1049l"
 _KEYS: Final = {b"\x1b[A": "up", b"\x1b[B": "down", b"\x1b[C": "down", b"\x1b[D": "up", b"\t": "down", b"\x1b[Z": "up"}
@@ -79,9 +79,12 @@ class Terminal:
         return known or pressed[:1].decode(errors="replace")
 
     def size(self) -> tuple[int, int]:
-        """Return columns and lines."""
-        columns, rows = shutil.get_terminal_size((80, 24))
-        return columns, rows
+        """Return columns and lines, as the terminal says: a variable that a shell has exported does not follow it."""
+        try:
+            columns, rows = os.get_terminal_size(sys.stdout.fileno())
+        except OSError:
+            return _USUAL
+        return (columns, rows) if columns and rows else _USUAL  # some terminals say 0 for what they do not know
 
     def draw(self, lines: Sequence[str]) -> None:
         """Show lines from the top; what was there before goes, without flicker."""

@@ -39,7 +39,7 @@ def stack(valkey_url: str, tmp_path_factory: pytest.TempPathFactory, models: lis
 
 def test_a_terminal_is_filled_resized_and_given_back(stack: Stack, models: list[str]) -> None:
     first, second = models
-    with Screen([*TOP, "--url", stack.url], 80, 24) as screen:
+    with Screen([*TOP, "--url", stack.url], 80, 24, COLUMNS="200", LINES="9") as screen:
         frame = screen.until(lambda frame: any(line.startswith(f">{first}") for line in frame))
         assert max(map(len, frame)) <= 80
         assert len(frame) <= 24
