@@ -209,6 +209,7 @@ class InMemoryStream:
         self._lane, self._settings, self._worker = lane, settings, worker
         self._lanes = {DEFAULT_LANE: lane}
         self.lanes: tuple[str, ...] = () if is_batch else (DEFAULT_LANE,)
+        self.hurries = False
         if not is_batch:
             self.batch = InMemoryStream(lane, settings, worker, is_batch=True)
         self._costs = LaneCosts()

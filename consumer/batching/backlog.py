@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
@@ -32,14 +32,15 @@ class Backlog(Generic[T]):
 
     Args:
         budget: of a full batch; what may wait here is bounded by its ``room``.
+        hurries: says that nothing here may wait any longer, since something urgent is behind it in its lane.
 
     Attributes:
         rows: rows waiting.
         used: how much of the budget all of them take.
     """
 
-    def __init__(self, budget: Budget) -> None:
-        self.budget = budget
+    def __init__(self, budget: Budget, hurries: Callable[[], bool] = lambda: False) -> None:
+        self.budget, self._hurries = budget, hurries
         self._items: deque[T] = deque()
         self._ahead = 0
         self._urgent = 0
@@ -81,8 +82,10 @@ class Backlog(Generic[T]):
         """Note that what was added can run; as it waits for nothing but time, there is nothing to note."""
 
     def has_urgent(self, until_s: float) -> bool:
-        """Say whether one may wait no longer: it is said to be urgent, or its deadline comes before ``until_s``."""
-        return self._urgent > 0 or self._first_deadline_s <= until_s
+        """Say whether one may wait no longer: it is said to be urgent, it is before such a one in its lane, or its
+        deadline comes before ``until_s``.
+        """
+        return self._urgent > 0 or self._first_deadline_s <= until_s or (self.rows > 0 and self._hurries())
 
     def next_load(self, until_s: float) -> Load:
         """Return the load of the one that is served next; there must be one."""

@@ -228,10 +228,10 @@ class Pipeline:
         """Return what chooses between ordinary requests and those of ``batch`` lanes, and where these wait."""
         claiming = self._context.stream.batch
         if generations is not None:
-            held = Backlog[Item](generations.later_budget)
+            held = Backlog[Item](generations.later_budget, lambda: claiming.hurries)
             room = intake.make_later(held)
             return SlotGaps(batcher, held, lambda: intake.decoding), room
-        backlog = Backlog[Item](batcher.budget)
+        backlog = Backlog[Item](batcher.budget, lambda: claiming.hurries)
         measure = self._context.stream.measure if unit == TOKEN else None
         return Gaps(batcher, backlog, cost, model.computed_rows), intake.make_later(backlog, claiming.charge, measure)
 

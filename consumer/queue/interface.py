@@ -214,6 +214,14 @@ class Claiming(Protocol):
     def lanes(self) -> Sequence[str]:
         """The lanes that are read; there may be none."""
 
+    @property
+    def hurries(self) -> bool:
+        """Whether nothing that these lanes hold may wait for gaps; always False of ordinary ones.
+
+        Of a lane it says so that something in it is urgent, wherever that lies there; other batch lanes are not read
+        meanwhile.
+        """
+
     def read(self, max_entries: int, *, wait: bool = True) -> list[Entry]:
         """Claim up to ``max_entries`` new entries; waits a bounded time for the first.
 

@@ -32,6 +32,9 @@ class RedisClaiming:
         link: entries are read on it.
         worker: this consumer's name in the group.
         weights: of the lanes that are read until :meth:`serve` names others.
+
+    Attributes:
+        hurries: see the interface; set with each heartbeat.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class RedisClaiming:
         self._claimed_after: dict[str, bytes] = {}
         self._portion = Portion()
         self._scanned = 0
-        self.heard_of_hand_overs = False
+        self.heard_of_hand_overs = self.hurries = False
 
     @property
     def lanes(self) -> tuple[str, ...]:

@@ -141,7 +141,10 @@ class RedisStream(RedisClaiming):
         paused, batch = lanes.paused(pairs), lanes.batch_lanes(pairs) - {MAIN}
         of_now = {name: weight for name, weight in weights.items() if name not in batch}
         of_later = {name: weight for name, weight in weights.items() if name in batch}
-        is_new = [self.batch.serve(of_later, paused), self.serve(of_now, paused)]
+        hurried = self._hurried() & of_later.keys() if of_later else frozenset()
+        self.batch.hurries = bool(hurried)
+        waiting = of_later.keys() - hurried if hurried else frozenset()  # what is urgent is not in them
+        is_new = [self.batch.serve(of_later, paused | waiting), self.serve(of_now, paused)]
         if any(is_new):
             kinds = dict.fromkeys(of_later, " (batch)")
             said = [
@@ -149,6 +152,15 @@ class RedisStream(RedisClaiming):
                 for name, one in weights.items()
             ]
             log.info("Lanes and their weights: %s.", ", ".join(said))
+
+    def _hurried(self) -> frozenset[str]:
+        """Return the batch lanes in which something is urgent, so that nothing in them may wait."""
+        look = (("TIME",), ("ZRANGE", keys.hurried(self._model), 0, -1, "WITHSCORES"))
+        clock, found = self._guard(lambda: self._beating.call_many(look))
+        if isinstance(clock, ServerError) or isinstance(found, ServerError):
+            return frozenset()  # a key of another type, or rights of before there was one
+        now_ms, pairs = int(clock[0]) * 1000, zip(found[::2], found[1::2], strict=True)
+        return frozenset(name.decode(errors="replace") for name, until_ms in pairs if float(until_ms) > now_ms)
 
     def _served(self) -> tuple[str, ...]:
         """Return all lanes, of whichever kind."""

@@ -198,7 +198,7 @@ class RedisLane:
 
     def __init__(self, model: str, url: str, name: str = LANE) -> None:
         self.model, self.name = model, name
-        self._url = url
+        self.url = url
         self._streams: list[RedisStream] = []
         self._others: list[RedisLane] = []
         self.client: redis.Redis = connect(url)
@@ -211,12 +211,12 @@ class RedisLane:
         self.client.hset(keys.lanes(self.model), name, lanes.encode(1000, weight))
         if is_batch:
             self.client.hset(keys.lanes(self.model), lanes.kind_field(name), lanes.BATCH)
-        self._others.append(RedisLane(self.model, self._url, name))
+        self._others.append(RedisLane(self.model, self.url, name))
         return self._others[-1]
 
     def stream(self, worker: str, lease_ms: int = 15_000) -> WorkStream:
         """See the interface."""
-        made = RedisStream(settings(self._url, lease_ms), self.model, worker)
+        made = RedisStream(settings(self.url, lease_ms), self.model, worker)
         self._streams.append(made)
         return made
 
