@@ -1,4 +1,4 @@
-"""One stack for the tests of a module."""
+"""One stack for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tritonclient.grpc import InferenceServerClient
 from .site import COLOURS, ECHO, GATE, MIXED, Site, connected, site
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def served(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The models of these tests and a front end."""
     with site(valkey_url, tmp_path_factory.mktemp("grpc"), ECHO, MIXED, GATE, COLOURS) as running:

@@ -27,6 +27,7 @@ def bench(tmp_path: Path) -> Bench:
     return make_bench(tmp_path, BUDGETS)
 
 
+@pytest.mark.soak
 def test_another_load_than_that_of_the_budgets_proves_nothing(bench: Bench) -> None:
     (bench.folder / "tiny.jpg").write_bytes(b"one pixel")
     with null_server() as server:

@@ -115,6 +115,7 @@ def test_a_comparison_that_loses_a_side_keeps_its_pairs_and_says_so(bench: Bench
     assert "The comparison was broken off" in invalid.stdout
 
 
+@pytest.mark.soak  # a comparison that loses a side is above
 def test_a_sweep_that_loses_the_service_keeps_its_points(bench: Bench) -> None:
     rates = ",".join(str(rate) for rate in range(100, 130))
     with ExitStack() as held:

@@ -106,6 +106,7 @@ def _numbers(ids: np.ndarray[Any, Any], mask: np.ndarray[Any, Any]) -> bytes:
     return json.dumps({"inputs": inputs}).encode()
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(("rows", "length"), [(1, 1), (3, 4), (5, 2)])
 def test_tensors_give_what_torch_gives(url: str, networks: dict[str, Any], rows: int, length: int) -> None:
     torch = networks["torch"]

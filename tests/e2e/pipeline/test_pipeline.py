@@ -45,6 +45,7 @@ def photos(valkey_url: str) -> Iterator[Stack]:
         yield stack
 
 
+@pytest.mark.soak  # one photograph is in tests/e2e/headrace/test_up.py
 @pytest.mark.parametrize("photo", LABELS)
 def test_a_photograph_comes_back_with_its_label(photos: Stack, photo: str) -> None:
     answer = photos.predict("imagenet", (PHOTOS / f"{photo}.jpg").read_bytes(), "image/jpeg")
@@ -53,6 +54,7 @@ def test_a_photograph_comes_back_with_its_label(photos: Stack, photo: str) -> No
     assert answer.body["timing"]["batch_size"] >= 1
 
 
+@pytest.mark.soak  # with other models in tests/contract/consumer
 def test_the_direct_producer_example_names_the_photograph(photos: Stack) -> None:
     command = [sys.executable, "examples/direct_producer.py", str(PHOTOS / "coffee.jpg")]
     environment = {"HEADRACE_REDIS_URL": photos.redis_url, "PATH": ""}  # type: ignore[attr-defined]
@@ -60,6 +62,7 @@ def test_the_direct_producer_example_names_the_photograph(photos: Stack) -> None
     assert "espresso" in shown.stdout
 
 
+@pytest.mark.soak  # broken pictures are in tests/fault/producer_api/test_bad_clients.py
 def test_batchmates_of_a_broken_picture_are_answered_right(photos: Stack) -> None:
     photo = (PHOTOS / "cat.jpg").read_bytes()
     bodies = [photo, photo[: len(photo) // 2], photo, photo[:40] + bytes(2000)]

@@ -223,6 +223,7 @@ def _ask(connection: Connection, method: str, path: str, body: bytes = b"") -> t
     return status, answer
 
 
+@pytest.mark.soak  # a request is cancelled at another front end in tests/fault/producer_api/test_clients.py
 def test_whatever_is_asked_by_id_does_not_matter_where(valkey_url: str, tmp_path: Path, model_name: str) -> None:
     """Answers, repeats and cancellations of requests that came to another process."""
     shared = {"FRONT_ENDS": "2", "DATA_DIR": str(tmp_path / "data")}

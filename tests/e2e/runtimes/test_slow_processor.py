@@ -28,6 +28,7 @@ def stack(valkey_url: str, tmp_path: Path, model_name: str, monkeypatch: pytest.
         yield stack
 
 
+@pytest.mark.soak  # a nightly job runs all tests so
 def test_auto_leaves_out_what_is_emulated_and_the_card_says_so(stack: Stack, model_name: str) -> None:
     stack.start_consumer(model_name)
     stack.wait(model_name)

@@ -131,9 +131,8 @@ def shown(address: str) -> Any:
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.soak)]
-)
+@pytest.mark.soak
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_it_leaves_nothing_half_made(tmp_path: Path, number: signal.Signals, status: int) -> None:
     with Running([*HEADRACE, "tune", MODEL], settings(tmp_path)) as command:
         command.until(TRYING_TORCH)

@@ -10,6 +10,7 @@ from email.parser import Parser
 from pathlib import Path
 from typing import Any
 
+import pytest
 from packaging.requirements import Requirement
 
 from tests.children import ROOT
@@ -89,6 +90,7 @@ def _older(wheel: Path, folder: Path) -> Path:
     return old
 
 
+@pytest.mark.soak
 def test_nothing_of_an_older_version_stays_when_another_is_installed_over_it(wheel: Path, tmp_path: Path) -> None:
     installed = Installed(tmp_path / "venv", _older(wheel, tmp_path))
     program = (
@@ -137,6 +139,7 @@ def _answer(url: str, body: bytes, content_type: str) -> Any:
     return json.load(urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30))
 
 
+@pytest.mark.soak  # a new project is served from the wheel below, and ci installs it into an empty environment
 def test_it_serves_from_an_empty_folder_and_a_model_of_ones_own(installed: Installed, tmp_path: Path) -> None:
     settings = {
         "HEADRACE_MODELS": "imagenet",

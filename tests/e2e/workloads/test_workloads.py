@@ -53,6 +53,7 @@ def test_chats_of_so_many_at_a_time(bench: Bench, place: Place) -> None:
     assert run["counts"]["ok"] == run["counts"]["scheduled"] > 8
 
 
+@pytest.mark.soak
 def test_texts_count_the_same_by_every_way(bench: Bench, place: Place) -> None:
     common = ("--model", place.letters, "--workload", "embed", "--most-texts", "5", "--rate", "40", "--duration", "1s")
     found = []

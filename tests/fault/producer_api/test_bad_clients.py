@@ -413,7 +413,8 @@ def test_row_39_no_key_a_wrong_one_an_expired_one_and_none_of_them_is_written_do
         assert secret not in written
 
 
-@pytest.mark.parametrize("form", ["pt", pytest.param("safetensors", marks=pytest.mark.soak)])
+@pytest.mark.soak  # each of them in this process is in tests/unit/consumer/models/test_weights.py
+@pytest.mark.parametrize("form", ["pt", "safetensors"])
 def test_row_40_weights_that_are_a_pickle_with_code(
     valkey_url: str, tmp_path: Path, model_name: str, form: str
 ) -> None:

@@ -191,6 +191,7 @@ def test_too_many_that_hang_have_the_consumer_finish_what_it_has_and_renewed(ben
     assert fresh.popen.poll() is None
 
 
+@pytest.mark.soak
 def test_what_was_taken_over_and_hangs_ends_there_while_others_are_answered(bench: Bench) -> None:
     """Its first consumer is killed in the middle of it. The second one gives it up, and no third one gets it."""
     first = bench.stack.start_consumer(bench.model, LONGEST_DECODE_MS="60000")

@@ -147,6 +147,7 @@ class DirectLoad(Load):
         self._redis.close()
 
 
+@pytest.mark.soak  # two versions side by side are in tests/fault/consumer/test_bad_messages.py
 def test_row_27_a_rolling_upgrade_and_back(before: Path, tmp_path: Path, model_name: str) -> None:
     with ExitStack() as ending:
         config = ServerConfig(tmp_path / "server", free_port(), appendonly="no", maxmemory_mb=128)
