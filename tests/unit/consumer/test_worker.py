@@ -138,7 +138,7 @@ class House:
             self.thread.join(10.0)
         error = self.worker._threads.cause
         if error is not None:
-            for step in STAGES.values():
+            for step in (*STAGES.values(), "renew"):
                 setattr(self.stream, step, raising(error))
 
     def ask(self, request_id: str) -> tuple[str, str | None]:
