@@ -121,7 +121,7 @@ def models_by_path(names: list[str]) -> dict[str, str]:
     return {**dict.fromkeys(embedding, letters), **dict.fromkeys(generating, writer)}
 
 
-PARTS = ("^/v1/models/", "^/v1/(?!models/)", "^/v2/", "^(?!/v1/|/v2/|/openapi)")
+PARTS = ("^/v1/", "^(?!/v1/|/openapi)")
 """Paths that are tried together; each path is in one of them."""
 
 
@@ -151,6 +151,7 @@ def check(stack: Stack, names: list[str], folder: Path, examples: int, *options:
     assert call(f"{stack.url}/readyz").status == 200
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("part", PARTS)
 def test_schemathesis_finds_nothing(stack: tuple[Stack, list[str]], tmp_path: Path, part: str) -> None:
     check(*stack, tmp_path, 3, part=part)
