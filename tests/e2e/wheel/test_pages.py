@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,16 +59,14 @@ class Served:
         return done
 
 
-@pytest.fixture(scope="module")
-def served(installed: Installed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The models of all three pages, each from its file, by the commands that the pages have."""
-    folder = tmp_path_factory.mktemp("stranger")
-    for path, text in {**pages.files(TUTORIAL, "python"), **pages.files(SIMPLE, "python")}.items():
+@contextmanager
+def _served(installed: Installed, folder: Path, *texts: str) -> Iterator[Served]:
+    """The models of pages, each from its file, by the commands that the pages have."""
+    for path, text in {path: text for page in texts for path, text in pages.files(page, "python").items()}.items():
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_text(text)
-    installed.run("-c", WEIGHTS, cwd=folder)
     shutil.copyfile(ROOT / "examples/photos/cat.jpg", folder / "photo.jpg")
-    starts = [line for page in (TUTORIAL, SIMPLE) for line in pages.commands(page) if line.startswith("headrace up")]
+    starts = [line for page in texts for line in pages.commands(page) if line.startswith("headrace up")]
     models = [word for line in starts for word in line.removeprefix("headrace up").split()]
     command = [str(installed.bin / "headrace"), "up", *models]
     with Running(
@@ -81,6 +80,17 @@ def served(installed: Installed, tmp_path_factory: pytest.TempPathFactory) -> It
         assert up.end() == 0, up.output
 
 
+@pytest.fixture(scope="module")
+def served(installed: Installed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The model of README and tutorial."""
+    with _served(installed, tmp_path_factory.mktemp("stranger"), TUTORIAL) as running:
+        yield running
+
+
+def _said(served: Served, command: str) -> Any:
+    return pages.comparable(json.loads(served.types(command).stdout))
+
+
 def test_the_first_screen_is_the_beginning_of_the_tutorial() -> None:
     assert pages.files(README, "python")["my_model.py"] == pages.files(TUTORIAL, "python")["my_model.py"]
     typed = [line for line in pages.commands(README) if "pip install" not in line]
@@ -91,16 +101,23 @@ def test_the_first_screen_is_the_beginning_of_the_tutorial() -> None:
 
 @pytest.mark.parametrize(
     ("command", "answer"),
-    [*pages.exchanges(README), *pages.exchanges(TUTORIAL), *pages.exchanges(SIMPLE)],
+    [*pages.exchanges(README), *pages.exchanges(TUTORIAL)],
     ids=lambda value: "" if isinstance(value, str) else "curl",
 )
 def test_what_a_page_asks_is_answered_as_it_says(served: Served, command: str, answer: Any) -> None:
-    done = served.types(command)
-    said, shown = pages.comparable(json.loads(done.stdout)), pages.comparable(answer)
-    if "flowers" in command:  # with weights that the test has made up
-        assert said["predictions"][0].pop("label") in ("daisy", "rose", "tulip")
-        shown["predictions"], said["predictions"] = len(shown["predictions"]), len(said["predictions"])
-    assert said == shown
+    assert _said(served, command) == pages.comparable(answer)
+
+
+@pytest.mark.soak  # four models, two of them with PyTorch; each kind of them is in tests/unit/consumer/models/simple
+def test_the_simple_models_answer_as_their_page_says(installed: Installed, tmp_path: Path) -> None:
+    installed.run("-c", WEIGHTS, cwd=tmp_path)
+    with _served(installed, tmp_path, TUTORIAL, SIMPLE) as served:
+        for command, answer in pages.exchanges(SIMPLE):
+            said, shown = _said(served, command), pages.comparable(answer)
+            if "flowers" in command:  # with weights that the test has made up
+                assert said["predictions"][0].pop("label") in ("daisy", "rose", "tulip")
+                shown["predictions"], said["predictions"] = len(shown["predictions"]), len(said["predictions"])
+            assert said == shown
 
 
 def test_the_load_of_the_tutorial_shows_batches(served: Served) -> None:

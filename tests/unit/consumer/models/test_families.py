@@ -111,6 +111,7 @@ print(numpy.asarray(model.run(model.sample_rows(2)), numpy.float32).tobytes().he
 """
 
 
+@pytest.mark.soak
 def test_random_weights_are_the_same_in_every_process(mobilenet: Model) -> None:
     program = _DIGEST.format(seed=99)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, cwd=ROOT, check=True, text=True)

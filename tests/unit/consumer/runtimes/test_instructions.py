@@ -78,6 +78,7 @@ def test_a_ceiling_is_read_as_onednn_reads_it(variable: str) -> None:
     assert instructions.this_processor({variable: "avx512_core"}).ceiling == "AVX512_CORE"
 
 
+@pytest.mark.soak  # a nightly job forbids it for all tests
 def test_what_the_environment_forbids_is_as_good_as_missing() -> None:
     """In a process of its own, since torch and oneDNN read the environment once."""
     program = (

@@ -98,6 +98,7 @@ def peak_bytes(name: str, folder: Path, rows: int) -> int:
     return int(done.stdout) << 10
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells what a process took")
 def test_large_batches_take_no_more_memory_than_small_ones(one: Runtime, folder: Path) -> None:
     """A consumer of EfficientNet-Lite0 is to stay below 400 MB, of which 80 are its own."""

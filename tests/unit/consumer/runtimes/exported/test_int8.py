@@ -106,6 +106,7 @@ def test_squeeze_and_excitation_stays_in_fp32(tmp_path: Path) -> None:
     assert len(left) == 1 + 2 * 9  # the first one, and two in each of nine blocks
 
 
+@pytest.mark.soak  # a nightly job runs all tests without it
 @pytest.mark.parametrize("saturates", [pytest.param(False, marks=pytest.mark.soak), True])
 def test_sums_do_not_overflow_where_there_is_no_vnni(
     saturates: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
