@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.children import ROOT, clean_environment
+from tests.helpers import eventually
 from tests.unit.headrace.stacks import Running, own_stack
 
 HEADRACE = [sys.executable, "-m", "headrace"]
@@ -50,6 +51,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with Running(up, settings) as stack:
         redis = stack.until(r"(redis://\S+)")[1]
         stack.until("Ctrl-C stops everything")
+        eventually(ready.exists)
         yield Place(ready.read_text().strip(), redis)
         stack.process.terminate()
         assert stack.end() == 0

@@ -14,6 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.children import ROOT
+from tests.helpers import eventually
 from tests.unit.headrace.stacks import Running
 
 from .building import Installed, environment, rewriting
@@ -197,6 +198,7 @@ def test_a_new_project_passes_its_tests_and_is_served_by_what_it_says(installed:
     command = [headrace, *serve[1:], "--port", "0", "--ready-file", "ready"]
     with Running(command, settings, cwd=folder) as running:
         running.until(r"Ctrl-C stops everything")
+        eventually((folder / "ready").exists)
         url = (folder / "ready").read_text().strip()
         asked = subprocess.run(
             [headrace, "predict", "my-model", "-", "--url", url],
