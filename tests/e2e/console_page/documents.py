@@ -9,8 +9,29 @@ HOSTILE = '<img src=x onerror="window.ran=1"><script>window.ran=1</script>\u202e
 """A name that runs where a page takes it for markup."""
 
 
-def model(name: str, number: int = 0, **changed: Any) -> dict[str, Any]:
+def figures(at_s: float) -> dict[str, Any]:
+    """Make what a model does at a moment: the past and the present are of one piece."""
+
+    def wave(base: float, swing: float, period_s: float) -> float:
+        return base + swing * math.sin(at_s / period_s) + swing * 0.35 * math.sin(at_s * 6.1 / period_s)
+
+    load = wave(0, 1, 210)
+    return {
+        "rate": 412 + 71 * load,
+        "errors_rate": max(0.0, wave(-0.6, 0.8, 170)),
+        "p50_ms": 8.4 + 1.2 * load,
+        "p95_ms": 18.1 + 4 * load,
+        "p99_ms": 27.3 + 8 * load + wave(0, 1.1, 37),
+        "depth": max(0, round(14 + 9 * load)),
+        "busy": 0.71 + 0.13 * load,
+        "batch": 6.2 + 2.1 * load,
+        "goodput": min(1.0, 0.996 + wave(0, 0.003, 90)),
+    }
+
+
+def model(name: str, at_s: float, number: int = 0, **changed: Any) -> dict[str, Any]:
     """Make the line of a model in the list."""
+    found = figures(at_s + 977 * number)
     return {
         "name": name,
         "version": "1",
@@ -18,15 +39,8 @@ def model(name: str, number: int = 0, **changed: Any) -> dict[str, Any]:
         "serving": "open",
         "ready": True,
         "workers": 2,
-        "depth": 3 + number,
-        "rate": 118.4 + number,
-        "errors_rate": 0.0,
-        "p50_ms": 8.2,
-        "p95_ms": 17.9,
-        "p99_ms": 24.6 + number,
-        "batch": 5.4,
-        "busy": 0.62,
-        "goodput": 0.998,
+        **found,
+        "rate": found["rate"] / (1 + 2 * number),
         "dead": 0,
         **changed,
     }
@@ -56,6 +70,12 @@ def worker(number: int, **changed: Any) -> dict[str, Any]:
     }
 
 
+def hostile_worker(number: int, text: str) -> dict[str, Any]:
+    """Make a worker all of whose words are the same text."""
+    words = ("host", "device", "runtime", "precision", "version", "serving", "unit")
+    return worker(number, name=f"worker-{number:03} {text}", **dict.fromkeys(words, text))
+
+
 def lane(name: str, **changed: Any) -> dict[str, Any]:
     """Make a lane."""
     return {
@@ -83,24 +103,21 @@ def state(
     Args:
         text: takes the place of every name and sentence, where there is one.
     """
-    wave = math.sin(at_ms / 20_000)
     names = ["imagenet", "sentiment", "echo"][:models] + [f"model-{number:02}" for number in range(3, models)]
     if text:
         names = [f"{name} {text}" for name in names]
-    listed = [model(name, n, rate=118.4 + 9 * wave + n, p99_ms=24.6 + 3 * wave, dead=3) for n, name in enumerate(names)]
+    listed = [model(name, at_ms / 1000, n, dead=0 if n else 3) for n, name in enumerate(names)]
     found = next((one for one in listed if one["name"] == chosen), None)
-    words = (
-        dict.fromkeys(("name", "host", "device", "runtime", "precision", "version", "serving", "unit"), text)
-        if text
-        else {}
-    )
+    detail_depth = found["depth"] if found else 0
+    listed_lanes = [
+        lane("default", depth=detail_depth - detail_depth // 3, rate=331.0),
+        lane("nightly", kind="batch", depth=detail_depth // 3, running=4, rate=81.0, oldest_s=412.0, bytes=2_900_000),
+        *(lane(f"lane-{n:02}{text}", dead=n % 3) for n in range(2, lanes)),
+    ]
     detail = found and {
         **found,
-        "workers": [worker(n, **{**words, "name": f"worker-{n:03} {text}"} if text else {}) for n in range(workers)],
-        "lanes": [lane("default"), lane("nightly", kind="batch", depth=1420, running=32, rate=310.0, oldest_s=41.0)][
-            :lanes
-        ]
-        + [lane(f"lane-{n:02}{text}", dead=n % 3) for n in range(2, lanes)],
+        "workers": [hostile_worker(n, text) if text else worker(n) for n in range(workers)],
+        "lanes": listed_lanes[:lanes],
         "cache": None,
     }
     reasons = [{"level": "warn", "what": text, "do": text}] if text else []
@@ -114,31 +131,13 @@ def state(
 
 
 def history(end_s: int, minutes: int, points: int) -> dict[str, Any]:
-    """Make the document of ``/console/history``: a day's waves, with a hole."""
+    """Make the document of ``/console/history``."""
     step = max(10, minutes * 60 // points)
     at = list(range(end_s - minutes * 60, end_s, step))
-
-    def wave(base: float, swing: float, period_s: float) -> list[float | None]:
-        return [
-            None
-            if 0.55 < (one - at[0]) / (minutes * 60) < 0.56
-            else base + swing * math.sin(one / period_s) + swing * 0.4 * math.sin(one * 7.3 / period_s)
-            for one in at
-        ]
-
-    return {
-        "step_s": step,
-        "at_s": at,
-        "rate": wave(118, 22, 200),
-        "errors": wave(0.4, 0.4, 150),
-        "p50_ms": wave(8, 1, 180),
-        "p95_ms": wave(18, 3, 190),
-        "p99_ms": wave(26, 6, 170),
-        "depth": wave(6, 4, 120),
-        "busy": wave(0.62, 0.12, 200),
-        "batch": wave(5.4, 1.5, 210),
-        "goodput": wave(0.99, 0.01, 130),
-    }
+    rows = [figures(one) for one in at]
+    names = {"errors": "errors_rate"}
+    keys = ("rate", "errors", "p50_ms", "p95_ms", "p99_ms", "depth", "busy", "batch", "goodput")
+    return {"step_s": step, "at_s": at, **{key: [row[names.get(key, key)] for row in rows] for key in keys}}
 
 
 def letter(number: int, text: str = "") -> dict[str, Any]:

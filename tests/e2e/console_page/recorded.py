@@ -32,6 +32,7 @@ class Recorded:
     """What it answers; a test changes it while it runs.
 
     Attributes:
+        changed: what is other of models, by name.
         text: stands in every name and sentence, where there is one.
         clock_ms: added to the time that it says it is.
         posts: path and body of each action.
@@ -48,6 +49,7 @@ class Recorded:
     why: str = ""
     key: str = ""
     health: dict[str, Any] | None = None
+    changed: dict[str, dict[str, Any]] = field(default_factory=dict)
     clock_ms: int = 0
     tick_s: float = 2.0
     is_slow: bool = False
@@ -63,6 +65,8 @@ class Recorded:
         found = documents.state(
             self.now_ms(), chosen, models=self.models, workers=self.workers, lanes=self.lanes, text=self.text
         )
+        for one in found["models"]:
+            one.update(self.changed.get(one["name"], {}))
         return found if self.health is None else {**found, "health": self.health}
 
     def routes(self) -> list[Route]:
@@ -166,20 +170,20 @@ class Recorded:
         return self.refusal(request) or JSONResponse(documents.explained(request.path_params["id"], self.text))
 
     async def card(self, request: Request) -> Response:
-        types = [self.text] if self.text else ["image/jpeg", "image/png"]
+        types = ["image/jpeg", self.text or "image/png"]
         return self.refusal(request) or JSONResponse({"name": self.text, "content_types": types, "example": None})
 
     async def predict(self, request: Request) -> Response:
         await request.body()
-        label = self.text or "tabby"
+        names = [self.text] * 5 if self.text else ["tabby", "tiger cat", "Egyptian cat", "lynx", "Persian cat"]
         body = {
             "id": self.text or "9efb23c2469511d300000001",
             "model": "imagenet",
-            "predictions": [{"label": label, "index": n, "score": 0.61 / (n + 1) ** 2} for n in range(5)],
+            "predictions": [{"label": name, "index": n, "score": 0.61 / (n + 1) ** 2} for n, name in enumerate(names)],
             "timing": {
                 "total_ms": 18.6,
                 "batch_size": 6,
-                "worker": label,
+                "worker": self.text or "worker-000",
                 **documents.explained("x", self.text)["found"][0],
             },
         }

@@ -119,7 +119,7 @@ class Chart {
 			return { label, stroke, width: 1.5, points: { show: false }, fill: i || this.spec.isBare ? null : this.#tone('fill') };
 		});
 		this.plot = new uPlot({
-			width: Math.max(60, this.holder.clientWidth), height: HEIGHT, padding: [8, 20, 0, 0], legend: { show: false },
+			width: this.holder.clientWidth, height: HEIGHT, padding: [8, 20, 0, 0], legend: { show: false },
 			cursor: { sync: { key: 'time' }, y: false, points: { size: 6 }, drag: { x: false, y: false } },
 			hooks: { setCursor: [() => this.#caption()] },
 			scales: { x: { range: () => [this.#now() - this.all.minutes * 60, this.#now()] }, y: { range: (_, low, high) => [0, this.spec.top ? 1.03 : (high || 1) * 1.12] } },
@@ -142,12 +142,12 @@ class Chart {
 
 	fit() {
 		const width = this.holder.clientWidth;
-		if (this.plot && width > 60 && width !== this.plot.width) this.plot.setSize({ width, height: HEIGHT });
+		if (this.plot && width && width !== this.plot.width) this.plot.setSize({ width, height: HEIGHT });
 	}
 
 	draw() {
-		if (!this.plot || !this.isSeen) return;
-		this.plot.setData(this.#data());
+		if (!this.plot) return;
+		if (this.isSeen) this.plot.setData(this.#data());
 		this.#caption();
 	}
 

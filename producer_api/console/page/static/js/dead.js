@@ -17,8 +17,8 @@ export class DeadLetters {
 			clearTimeout(this.timer);
 			this.timer = setTimeout(() => this.load(), WAIT_MS);
 		});
-		this.lane = el('select', { 'aria-label': 'Lane', onchange: () => this.load() });
-		this.every = el('input', { type: 'checkbox', 'aria-label': 'Select all that are shown', onchange: () => this.#pick(this.every.checked ? this.letters : []) });
+		this.lane = el('select', { label: 'Lane', onchange: () => this.load() });
+		this.every = el('input', { type: 'checkbox', label: 'Select all that are shown', onchange: () => this.#pick(this.every.checked ? this.letters : []) });
 		this.table = new Table({
 			caption: 'Dead letters', id: 'key', size: 50, empty: '',
 			columns: [
@@ -43,7 +43,7 @@ export class DeadLetters {
 	}
 
 	#box(letter) {
-		const box = el('input', { type: 'checkbox', 'aria-label': `Select ${letter.request_id}`, onchange: () => {
+		const box = el('input', { type: 'checkbox', label: `Select ${letter.request_id}`, onchange: () => {
 			const others = [...this.picked.values()].filter(({ key }) => key !== letter.key);
 			this.#pick(box.checked ? [...others, letter] : others);
 		} });

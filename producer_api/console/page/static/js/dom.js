@@ -1,12 +1,20 @@
 // Elements, made without markup: every text goes in as a text node, so that no name can become a tag.
 
-/** Makes an element. Attributes that begin with "on" are listeners; null, undefined and false leave one out. */
+const ARIA = { label: ['aria-label'], mute: ['aria-hidden', 'true'] };
+
+/**
+ * Makes an element. Attributes that begin with "on" are listeners; null, undefined and false leave one out. `label` is what a
+ * screen reader calls it; it passes over what is `mute`.
+ */
 export function el(name, attributes, ...children) {
 	const node = document.createElement(name);
 	for (const [key, value] of Object.entries(attributes ?? {})) {
 		if (value === null || value === undefined || value === false) continue;
 		if (key.startsWith('on')) node.addEventListener(key.slice(2), value);
-		else node.setAttribute(key, value === true ? '' : value);
+		else {
+			const [name, fixed] = ARIA[key] ?? [key, value === true ? '' : value];
+			node.setAttribute(name, fixed ?? value);
+		}
 	}
 	return put(node, ...children);
 }
@@ -50,16 +58,16 @@ export const button = (label, onclick, classes = '') => el('button', { type: 'bu
 const maker = (name) => (classes, ...children) => el(name, { class: classes || null }, ...children);
 export const [span, div, p] = ['span', 'div', 'p'].map(maker);
 export const soft = (...children) => p('soft', ...children);
-export const dot = () => el('span', { class: 'dot', 'aria-hidden': 'true' });
+export const dot = () => el('span', { class: 'dot', mute: true });
 export const mono = (text) => span('mono', text);
 
 /** A box that filters what stands below it. */
-export const filter = (what, oninput) => el('input', { type: 'search', placeholder: 'Filter', 'aria-label': `Filter ${what}`, oninput });
+export const filter = (what, oninput) => el('input', { type: 'search', placeholder: 'Filter', label: `Filter ${what}`, oninput });
 
 /** A little horizontal bar; `set` takes a share of 0 to 1. */
 export function bar(classes = 'bar') {
 	const inner = el('i');
-	const node = el('span', { class: classes, 'aria-hidden': 'true' }, inner);
+	const node = el('span', { class: classes, mute: true }, inner);
 	let last;
 	node.set = (share) => {
 		const width = `${Math.round(Math.min(1, Math.max(0, share || 0)) * 100)}%`;

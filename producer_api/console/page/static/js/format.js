@@ -34,7 +34,8 @@ export const bytes = ifKnown((value) => {
 
 /** A span of time, in the largest unit that says enough. */
 export const seconds = ifKnown((value) => {
-	if (value < 10) return `${Number(Math.max(0, value).toFixed(1))} s`;
+	if (value < 1) return `${Math.round(Math.max(0, value) * 1000)} ms`;
+	if (value < 10) return `${Number(value.toFixed(1))} s`;
 	const [size, unit] = [[172800, 86400, 'd'], [7200, 3600, 'h'], [120, 60, 'min'], [0, 1, 's']].find(([from]) => value >= from).slice(1);
 	return `${Math.round(value / size)} ${unit}`;
 });

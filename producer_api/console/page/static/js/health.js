@@ -25,7 +25,7 @@ export class Health {
 		const said = JSON.stringify(reasons);
 		if (said === this.said) return;
 		this.said = said;
-		fill(this.reasons, ...reasons.map((one) => el('li', { class: known(one.level) }, dot(), el('strong', {}, one.what), one.do && span('do', one.do))));
+		fill(this.reasons, ...reasons.map((one) => el('li', { class: known(one.level) }, dot(), el('strong', {}, one.what), one.do && span('do', ...coded(one.do)))));
 	}
 
 	/** Without a connection the last figures stay, greyed, and the sentence says so. */
@@ -40,3 +40,6 @@ function sentence(level, n) {
 	const things = n === 1 ? 'one thing' : `${n} things`;
 	return level === 'bad' ? `Not healthy: ${things} to mend.` : `It works, but look at ${things}.`;
 }
+
+/** What stands between backticks is a command. */
+const coded = (text) => text.split('`').map((part, i) => (i % 2 ? el('code', {}, part) : part));

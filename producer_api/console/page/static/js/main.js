@@ -29,7 +29,7 @@ class App {
 		this.body = div('view-body');
 		this.dead = el('span', { class: 'count warn', hidden: true });
 		this.tabs = Object.entries(VIEWS).map(([name, [label]]) => [name, el('a', {}, label, name === 'dead' && this.dead)]);
-		put(at('view'), div('title', this.title, this.about), el('nav', { class: 'tabs', 'aria-label': 'Parts' }, ...this.tabs.map(([, tab]) => tab)), this.readOnly, this.said, this.body);
+		put(at('view'), div('title', this.title, this.about), el('nav', { class: 'tabs', label: 'Parts' }, ...this.tabs.map(([, tab]) => tab)), this.readOnly, this.said, this.body);
 		addEventListener('hashchange', () => this.#go());
 		addEventListener('needkey', () => this.#askKey(key.get() ? 'The server does not accept this key.' : ''));
 		at('forget').addEventListener('click', () => {

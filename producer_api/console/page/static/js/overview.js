@@ -29,7 +29,7 @@ class Figures {
 	}
 
 	update(model) {
-		const oldest_s = Math.max(0, ...(model.lanes ?? []).map((lane) => lane.oldest_s || 0));
+		const oldest_s = Math.max(0, ...(model.lanes ?? []).map((lane) => (lane.kind !== 'batch' && lane.oldest_s) || 0));
 		const errors = model.errors_rate || 0;
 		const lost = errors / (errors + (model.rate || 0)) || 0;
 		const busy = format.share(model.busy);
@@ -47,6 +47,7 @@ const meter = (read) => (row) => {
 	return live(span('meter', shape, text), row, (now) => {
 		const [share, said] = read(now);
 		shape.set(share);
+		show(shape, Number.isFinite(share));
 		setText(text, said);
 	});
 };
@@ -87,7 +88,7 @@ export class Overview {
 			caption: 'Lanes', id: 'name', words: ['name', 'kind'], size: 16, empty: 'No lane is known of this model yet.',
 			columns: [
 				column('Lane', 'name', 'name'), column('Kind', 'kind', '', null, kindOf),
-				column('In the queue', 'depth', 'num', null, meter((lane) => [lane.depth / lane.limit, ofLimit(format.count, lane.depth, lane.limit)])),
+				column('In the queue', 'depth', 'num', null, meter((lane) => [lane.limit && lane.depth / lane.limit, ofLimit(format.count, lane.depth, lane.limit)])),
 				column('Running', 'running', 'num wide', format.count), column('Rate', 'rate', 'num wide', format.perSecond), column('Oldest', 'oldest_s', 'num far', format.seconds),
 				column('Weight', 'weight', 'num far', format.number), column('Bytes', 'bytes', 'num far', (bytes, lane) => ofLimit(format.bytes, bytes, lane.bytes_limit)),
 				column('Dead', 'dead', 'num wide', null, (lane) => this.#dead(lane)), column('Action', '', 'act', null, (lane) => this.#pause(lane)),

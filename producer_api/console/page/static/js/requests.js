@@ -21,10 +21,9 @@ export class Requests {
 	async #find(id) {
 		fill(this.node, soft('Looking …'));
 		try {
-			const { found } = await ask(`console/requests/${encodeURIComponent(id)}`);
+			const { found, incomplete } = await ask(`console/requests/${encodeURIComponent(id)}`);
 			if (id !== this.app.place.id) return;
-			fill(this.node);
-			put(this.node, ...found.map((one) => this.#one(one, id)));
+			fill(this.node, incomplete && p('notice', incomplete), ...found.map((one) => this.#one(one, id)));
 			if (!found.length) put(this.node, panel('Not found', [], div('body', p('', mono(id)), soft('No model knows this id: it was never sent, or it ended so long ago that its traces are gone.'))));
 		} catch (error) {
 			failure(this.node, error);
@@ -37,7 +36,8 @@ export class Requests {
 		const chip = span(`chip ${TONES[one.state] ?? ''}`, one.state);
 		return panel(one.total_ms ? `${ms(one.total_ms)} in ${one.model}` : one.model, [chip], div('body story', spansOf(one.spans, one.total_ms), facts([
 			['Request', mono(one.id ?? id)], ['Lane', one.lane], ['Outcome', one.outcome], ['Came in', dayTime(one.at_ms)], ['Worker', one.worker], ['Attempt', one.attempt],
-			['Batch', rows], ['It closed because', batch.reason], ['Batch id', batch.id], ['Front end', one.front_end], ['Trace', one.trace_id],
+			['Batch', rows], ['It closed because', batch.reason], ['Batch id', batch.id], ['First token', one.first_token_ms && ms(one.first_token_ms)], ['Front end', one.front_end], ['Trace', one.trace_id],
+			...(one.notes ?? []).map((note) => ['Note', note]),
 		])));
 	}
 }

@@ -21,13 +21,13 @@ export function spansOf(spans, total_ms) {
 	const total = Math.max(sum, total_ms || 0);
 	if (!total) return p('soft', 'Nothing is known of where its time went.');
 	if (total - sum > total * REST) parts.push({ name: 'Between them', ms: total - sum });
-	const bar = el('div', { class: 'spans', 'aria-hidden': 'true' });
+	const bar = el('div', { class: 'spans', mute: true });
 	const rows = parts.map((span) => {
 		const [label, tone, what] = NAMES[span.name] ?? [span.name, 'wait', ''];
 		const part = el('i', { class: `tone-${tone}`, title: `${label}: ${ms(span.ms)}` });
 		part.style.flexGrow = span.ms / total;
 		bar.append(part);
-		return el('tr', {}, el('td', {}, el('i', { class: `tone-${tone}`, 'aria-hidden': 'true' }), label), el('td', { class: 'num' }, ms(span.ms)),
+		return el('tr', {}, el('td', {}, el('i', { class: `tone-${tone}`, mute: true }), label), el('td', { class: 'num' }, ms(span.ms)),
 			el('td', { class: 'num soft' }, share(span.ms / total)), el('td', { class: 'soft wide' }, what));
 	});
 	const head = el('tr', {}, ...['Part', 'Time', 'Share', 'What it is'].map((name) => el('th', { scope: 'col' }, name)));

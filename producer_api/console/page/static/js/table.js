@@ -17,7 +17,7 @@ export class Table {
 		this.body = el('tbody');
 		this.empty = p('empty');
 		const table = el('table', {}, el('caption', { class: 'hidden' }, caption), el('thead', {}, el('tr', {}, ...this.headers)), this.body);
-		this.scroll = el('div', { class: 'scroll', role: 'group', 'aria-label': caption, tabindex: 0 }, table);
+		this.scroll = el('div', { class: 'scroll', role: 'group', label: caption, tabindex: 0 }, table);
 		this.search = filter(caption.toLowerCase(), () => this.#turn(-this.page));
 		this.count = el('span', { role: 'status' });
 		this.before = button('Previous', () => this.#turn(-1), 'small push');

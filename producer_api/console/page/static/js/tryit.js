@@ -15,7 +15,7 @@ export class TryIt {
 		this.app = app;
 		this.picture = el('img', { alt: 'What is sent', hidden: true });
 		this.hint = p();
-		this.file = el('input', { type: 'file', class: 'hidden', tabindex: -1, 'aria-label': 'File to send', onchange: () => this.#take(this.file.files[0]) });
+		this.file = el('input', { type: 'file', class: 'hidden', tabindex: -1, label: 'File to send', onchange: () => this.#take(this.file.files[0]) });
 		this.pick = button('', () => this.file.click());
 		const over = (isOver) => (event) => {
 			event.preventDefault();
@@ -23,8 +23,8 @@ export class TryIt {
 			if (event.type === 'drop') this.#take(event.dataTransfer.files[0]);
 		};
 		this.drop = el('div', { class: 'drop', ondragover: over(true), ondragleave: over(false), ondrop: over(false) }, this.picture, this.hint, this.file, this.pick);
-		this.text = el('textarea', { rows: 9, spellcheck: 'false', 'aria-label': 'What is sent', oninput: () => { this.body = null; } });
-		this.type = el('select', { 'aria-label': 'Content type', onchange: () => this.#mode() });
+		this.text = el('textarea', { rows: 9, spellcheck: 'false', label: 'What is sent', oninput: () => { this.body = null; } });
+		this.type = el('select', { label: 'Content type', onchange: () => this.#mode() });
 		this.example = button('Use the example', () => this.#example());
 		this.go = button('Send', () => this.#send(), 'main push');
 		this.answer = el('div', { class: 'body', role: 'status' });
@@ -127,7 +127,7 @@ export class TryIt {
 		fill(
 			this.answer, isGuess ? guesses(predictions) : asJson({ ...rest, predictions }),
 			el('h3', {}, `${format.ms(total_ms ?? seen_ms)}, and where it went`), spansOf(spans, total_ms),
-			facts([['Request', link], ['Worker', timing.worker], ['Batch', timing.batch_size && format.plural(timing.batch_size, 'row')], ['It closed because', timing.closed], ['Attempt', timing.attempt], ['Seen by this page', format.ms(seen_ms)]]),
+			facts([['Request', link], ['Worker', timing.worker], ['Batch', timing.batch_size && format.plural(timing.batch_size, 'row')], ['It closed because', timing.closed], ['Attempt', timing.attempt], ['Note', timing.note], ['Seen by this page', format.ms(seen_ms)]]),
 		);
 	}
 }
@@ -135,7 +135,7 @@ export class TryIt {
 function asJson(answer) {
 	const text = JSON.stringify(answer, null, 2);
 	const rest = text.length - SHOWN_CHARACTERS;
-	return el('pre', { class: 'answer', tabindex: 0, role: 'region', 'aria-label': 'Answer as JSON' }, rest > 0 ? `${text.slice(0, SHOWN_CHARACTERS)}\n… ${format.count(rest)} more characters` : text);
+	return el('pre', { class: 'answer', tabindex: 0, role: 'region', label: 'Answer as JSON' }, rest > 0 ? `${text.slice(0, SHOWN_CHARACTERS)}\n… ${format.count(rest)} more characters` : text);
 }
 
 function guesses(predictions) {
