@@ -27,9 +27,9 @@ PACE_SHARE: Final = 0.05
 LEAST_PACE_S, MOST_PACE_S = 1.0, 60.0
 """Rates are averages over about so much of that time."""
 
-URGENT_SHARE: Final = 0.5
-"""Of the devices, what it gets without waiting, until that has been measured: consumers take turns with what else is
-urgent, batch for batch."""
+URGENT_SHARE: Final = 0.2
+"""Of the devices, what it gets without waiting, until that has been measured: so much of their time consumers give to
+what is urgent, whatever else there is."""
 
 
 class Pace:
