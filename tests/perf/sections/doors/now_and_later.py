@@ -34,7 +34,7 @@ from tests.perf.windows import Window
 
 MODEL, LANE = "waiting", "nightly"
 HALF = 0.5
-NEAR_SHARE = 0.42
+NEAR_SHARE = 0.36
 """Of what the device does until the deadline, what a batch with a near one needs: less than is idle, and so much that
 the gaps are not sure to do."""
 
@@ -76,7 +76,7 @@ class _Device:
 
 
 DEVICES = (
-    _Device("a device whose time goes with the rows", 2.0, 5.0),
+    _Device("a device whose time goes with the rows", 5.0, 12.0),
     _Device("a device whose time goes with the batches", 60.0, 0.5),
 )
 
@@ -93,7 +93,7 @@ def _of(bench: Bench, device: _Device) -> list[Figure]:
     models = bench.folder / "now-and-later.toml"
     models.write_text(models_file(device.per_row_ms, device.per_batch_ms), "utf-8")
     settings = {**bench.settings, "HEADRACE_MODELS_FILE": str(models), "HEADRACE_CONSUMERS": "1"}
-    payload, seconds = Payload(MODEL, bench.echo().files), bench.either(10.0, 5.0)
+    payload, seconds = Payload(MODEL, bench.echo().files), bench.either(10.0, 4.0)
     runs: dict[str, list[_Run]] = {ALONE: [], BESIDE: [], URGENT: []}
     with Stack((MODEL,), settings) as stack:
         _make_lane(stack)
