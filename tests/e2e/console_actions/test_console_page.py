@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import subprocess
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from starlette.routing import Route
 
 from tests.children import ROOT
-from tests.e2e.console_actions.desk import Desk
+from tests.e2e.console_actions.desk import ACTION, Desk
+from tests.e2e.stack import Stack, echo_models
+from tests.unit.producer_api.console.test_access import keys_file
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -46,3 +51,29 @@ def test_the_log_line_of_the_page_is_the_one_that_is_written(valkey_url: str, ca
         assert desk.requeue(all=True, match="crashed").end["done"] == 240
         said = [record.getMessage() for record in caplog.records if record.name == line[0]]
         assert said == [line[1].replace("imagenet", desk.model).replace("ops", "anonymous")]
+
+
+def test_every_endpoint_of_the_page_asks_for_a_role(valkey_url: str, tmp_path: Path) -> None:
+    """Those of other parts, too: on a front end as it is started, with keys."""
+    table = PAGE.split("| endpoint | role |")[1].split("\n\n")[0]
+    rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| `")]
+    named = {
+        (path if path.startswith("/") else f"/console/{path}").replace("{id}", "r1")
+        for endpoints, role in rows
+        for path in re.findall(r"`(?:GET |POST )?([\w/{}]+)", endpoints)
+        if role.strip() != "any"
+    }
+    assert len(named) == 10
+    assert {"/console/events", "/console/state", "/console/history", "/console/requests/r1"} <= named
+    settings = {"KEYS_FILE": keys_file(tmp_path), "CONSOLE": "auto"}
+    with Stack(valkey_url, echo_models(tmp_path, "echo"), **settings) as stack:
+        stack.start_front_end()
+        for path in sorted(named):
+            method = "POST" if path.count("/") == 3 and "requests" not in path else "GET"
+            said = {}
+            for key in ("plain", "nobody"):
+                connection = http.client.HTTPConnection(stack.url.removeprefix("http://"), timeout=20)
+                with closing(connection):
+                    connection.request(method, f"{path}?model=echo", None, {**ACTION, "Authorization": f"Bearer {key}"})
+                    said[key] = connection.getresponse().status
+            assert said == {"plain": 403, "nobody": 401}, path

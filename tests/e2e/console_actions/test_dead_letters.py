@@ -244,6 +244,19 @@ def test_a_lane_is_filled_to_half_and_goes_on_when_there_is_room(valkey_url: str
         assert most <= 150
 
 
+def test_a_front_end_that_is_to_stop_ends_it(valkey_url: str) -> None:
+    with Desk(valkey_url, lane_limit=10) as desk:
+        desk.bury(8)
+        answers: list[Any] = []
+        asking = threading.Thread(target=lambda: answers.append(desk.requeue(all=True).end))
+        asking.start()
+        eventually(lambda: desk.depth() == 5)
+        desk.server.app.rules.is_draining = True
+        asking.join()
+        assert answers[0]["why"] == "This front end is stopping; go on with another."
+        assert (answers[0]["done"], len(desk.letters())) == (5, 3)
+
+
 def test_a_lane_that_stays_full_ends_it_with_a_sentence(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handling, "PATIENCE_S", 0.3)
     with Desk(valkey_url, lane_limit=10) as desk:
