@@ -200,7 +200,8 @@ def create_app(
             courier.start()
         await bulk.start()
         if console_data is not None:
-            await console_data.start(queue.catalogue, metrics.requests.counts, lambda: rules.is_draining)
+            counts, caches = metrics.requests.counts, context.equal_requests.models
+            await console_data.start(queue.catalogue, counts, lambda: rules.is_draining, caches)
         works = {} if key_check is None else {"Watching the file of API keys": key_check.watch}
         if aside is not None:
             works["Sweeping the result store"] = aside.sweep

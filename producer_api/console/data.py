@@ -11,12 +11,14 @@ from typing import Final
 import msgspec
 
 from producer_api.background import forever
+from producer_api.caching.equal_requests import Found, OfModel
 from producer_api.queue.interface import Catalogue
 from shared.metrics.waits import Waits
 from shared.redis.advice import told
 from shared.redis.client import Link, RedisError, connect_async
 from shared.settings import Settings
 
+from .feed.caches import CacheCounts, CacheWindow
 from .feed.counts import Counts, Place, taken
 from .feed.hub import Hub
 from .feed.looking import Looker, is_plain
@@ -60,7 +62,7 @@ class ConsoleData:
         self._settings, self._waits = settings, waits
         self._outcomes: Outcomes = {}
         self._objective_s = None if settings.goodput_ms is None else settings.goodput_ms / 1000
-        self._window = Window(self._objective_s)
+        self._window, self._cache_window = Window(self._objective_s), CacheWindow()
         self._thorough_at_s = self._lately_at_s = -THOROUGH_S
         self._last, self._last_at_s = Seen(int(1000 * time.time()), is_away=True), time.monotonic()
         self._is_away = False
@@ -68,7 +70,11 @@ class ConsoleData:
         self._lately = Lately("")
 
     async def start(
-        self, catalogue: Callable[[], Catalogue], outcomes: Outcomes, is_stopping: Callable[[], bool]
+        self,
+        catalogue: Callable[[], Catalogue],
+        outcomes: Outcomes,
+        is_stopping: Callable[[], bool],
+        caches: Callable[[], Mapping[str, OfModel]],
     ) -> None:
         """Begin to count, and to remember.
 
@@ -76,8 +82,9 @@ class ConsoleData:
             catalogue: the latest snapshot of all models.
             outcomes: of the requests of this front end; grows meanwhile.
             is_stopping: this front end is about to stop, so that listeners should go.
+            caches: the result caches of models.
         """
-        self._catalogue, self._outcomes = catalogue, outcomes
+        self._catalogue, self._outcomes, self._caches = catalogue, outcomes, caches
         settings = self._settings
         self._client = connect_async(
             settings.redis_address, settings.socket_timeout_s, settings.redis_ping_s, is_spared=True
@@ -112,7 +119,9 @@ class ConsoleData:
             await asyncio.sleep(WINDOW_S)
 
     def _note(self) -> None:
-        self._window.note(time.monotonic(), self._counted())
+        now_s = time.monotonic()
+        self._window.note(now_s, self._counted())
+        self._cache_window.note(now_s, {name: _counts(one) for name, one in list(self._caches().items())})
 
     def _counted(self) -> dict[Place, Counts]:
         return taken(list(self._outcomes.items()), {place: one.counts for place, one in self._waits.all().items()})
@@ -144,7 +153,7 @@ class ConsoleData:
         """Put together what this front end has counted lately, and what others have written."""
         own, recorder, reader = self._window.lately(), self._recorder, self.reader
         if recorder is None or reader is None:
-            return Recent([own])
+            return Recent([own], caches=self._cache_window.lately())
         now_s = time.monotonic()
         if not seen.is_away and now_s - self._lately_at_s >= LATELY_S:
             self._lately_at_s = now_s
@@ -155,4 +164,9 @@ class ConsoleData:
             except (RedisError, OSError) as error:
                 log.debug("What others have counted is not known: %s", error)
         last = recorder.last_slot
-        return Recent([own, *self._lately.parts(last)], self._lately.others(last))
+        return Recent([own, *self._lately.parts(last)], self._lately.others(last), self._cache_window.lately())
+
+
+def _counts(one: OfModel) -> CacheCounts:
+    hits, answers = one.counts[Found.HIT] + one.counts[Found.JOINED], one.answers
+    return CacheCounts(hits, one.counts[Found.MISS], len(answers), answers.used_bytes, one.settings.limit_bytes)

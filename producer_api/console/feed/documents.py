@@ -150,9 +150,19 @@ class LaneLine(Struct, frozen=True, kw_only=True):
 
 
 class CacheState(Struct, frozen=True, kw_only=True):
-    """What a result cache does."""
+    """What the result cache of the front end that tells this does; others have caches of their own.
 
-    hit_ratio: float | None = None
+    Attributes:
+        hit_ratio: share of the requests of the last ten seconds or so that it has answered; null where none came.
+        hits_rate: how many these were per second.
+        entries, bytes, bytes_limit: what it holds, and may hold.
+    """
+
+    hit_ratio: float | None
+    hits_rate: float
+    entries: int
+    bytes: int
+    bytes_limit: int
 
 
 class ModelDetail(_About, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from shared.state import desired_state as names
 from shared.state.lanes import MOST_BYTES
 
 from .counts import Counts, Place, added, goodput, quantiles_ms
-from .documents import LaneLine, ModelDetail, ModelLine, RedisState, State, WorkerLine
+from .documents import CacheState, LaneLine, ModelDetail, ModelLine, RedisState, State, WorkerLine
 from .health import health
 from .seen import LaneSeen, ModelSeen, Seen, WorkerSeen
 
@@ -23,12 +23,17 @@ class Recent:
     Args:
         parts: what each front end that is known has counted, and in how many seconds.
         others: per second, requests of each place that ended and that no front end has waited for.
+        caches: how the result caches of models do that have one.
     """
 
     def __init__(
-        self, parts: Sequence[tuple[float, Mapping[Place, Counts]]], others: Mapping[Place, float] | None = None
+        self,
+        parts: Sequence[tuple[float, Mapping[Place, Counts]]],
+        others: Mapping[Place, float] | None = None,
+        caches: Mapping[str, CacheState] | None = None,
     ) -> None:
         self._parts, self._others = [(span_s, counts) for span_s, counts in parts if span_s > 0], others or {}
+        self.caches = caches or {}
 
     def figures(self, model: str) -> dict[str, Any]:
         """Return the members of :class:`documents.Figures` of a model."""
@@ -70,6 +75,7 @@ def state(catalogue: Catalogue, seen: Seen, recent: Recent, chosen: str | None) 
             **about[chosen],
             workers=[_worker(one, seen.at_ms) for one in of_it.workers],
             lanes=_lanes(known[chosen], of_it, recent, seen.at_ms),
+            cache=recent.caches.get(chosen),
         )
     is_ok = catalogue.redis_ok and not seen.is_away
     return State(

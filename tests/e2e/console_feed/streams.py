@@ -33,6 +33,11 @@ class Events:
                 self.comments += 1
         raise EOFError
 
+    def end(self) -> None:
+        """Wait for the end of the stream."""
+        while self._answer.readline():
+            pass
+
     def until(self, holds: Any) -> Any:
         """Wait for a state for which something holds."""
         while True:

@@ -8,6 +8,7 @@ from statistics import quantiles
 
 import pytest
 
+from producer_api.console.feed.caches import CacheCounts, CacheWindow
 from producer_api.console.feed.counts import Counts, added, goodput, grown, quantiles_ms, share_within, taken
 from producer_api.console.feed.window import Window
 from shared.metrics.histograms import LATENCY_BUCKETS_S, Series
@@ -94,3 +95,23 @@ def test_a_window_spans_about_ten_seconds_however_often_it_is_fed() -> None:
     for second in (0, 10, 20, 21):
         sparse.note(second, {("m", "a"): Counts(ended=second)})
     assert sparse.lately()[0] == 11
+
+
+def test_caches_tell_what_they_did_lately() -> None:
+    window = CacheWindow()
+    assert window.lately() == {}
+    for second in range(0, 31, 2):
+        window.note(second, {"m": CacheCounts(3 * second, second, 7, 100, 1000)})
+    [(name, one)] = window.lately().items()
+    assert (name, one.hit_ratio, one.hits_rate, one.entries, one.bytes, one.bytes_limit) == (
+        "m",
+        0.75,
+        3.0,
+        7,
+        100,
+        1000,
+    )
+    window.note(60, {"m": CacheCounts(90, 30, 7, 100, 1000)})
+    window.note(80, {"m": CacheCounts(90, 30, 7, 100, 1000), "new": CacheCounts(1, 0, 1, 1, 9)})
+    assert window.lately()["m"].hit_ratio is None
+    assert window.lately()["new"].hit_ratio == 1.0
