@@ -14,7 +14,7 @@ from .rows import STEP_MS, Gauges
 
 _SHARES: Final = (0.5, 0.95, 0.99)
 AT_ONCE: Final = 100
-"""Slots and points between two pauses: about 2 ms."""
+"""Slots, lanes in them, and points between two pauses: about 2 ms."""
 
 Column = list[float | None]
 
@@ -73,7 +73,7 @@ def columns(
         found.at_s.append(start * STEP_MS // 1000)
         _counted(found, slots, lane)
         _gauged(found, held, lane)
-        since_pause += 1 + len(slots)
+        since_pause += 1 + len(slots) + sum(len(share.lanes) for slot in slots for share in slot.shares.values())
         if since_pause >= AT_ONCE:
             since_pause = 0
             yield

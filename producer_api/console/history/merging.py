@@ -81,7 +81,8 @@ class Merged:
         self._first, self._last = first, last
         self.slots: dict[int, Slot] = {}
         self.held: Gauges | None = None
-        self._watched: set[int] = set()
+        self._idle: dict[int, int] = {}
+        self._watched: set[int] | None = None
         self._now = 0
         self._done: tuple[int, Gauges] | None = None
 
@@ -99,16 +100,34 @@ class Merged:
     def _forget_from(self, first: int) -> None:
         """The clock was set back: what was written for the time from here on was about another one."""
         self.slots = {number: slot for number, slot in self.slots.items() if number < first}
-        self._watched = {number for number in self._watched if number < first}
+        cut = [start for slot, start in self._idle.items() if slot >= first]
+        if cut:
+            self._idle = {slot: start for slot, start in self._idle.items() if slot < first}
+            self._was_idle(first - 1, min(cut))
 
     def _put(self, row: Row) -> None:
         slot = self.slots.setdefault(row.slot, Slot())
         share = slot.shares.setdefault(row.who, Share())
         share.covered_ms += row.covered_ms
         for lane, one in row.lanes.items():
-            share.lanes[lane] = added([share.lanes.get(lane) or Counts(), one.counts()])
-        idle = min(row.watched, DAY_SLOTS)
-        self._watched.update(range(max(self._first, row.slot - idle), row.slot + 1))
+            before, counts = share.lanes.get(lane), one.counts()
+            share.lanes[lane] = counts if before is None else added([before, counts])
+        self._was_idle(row.slot, row.slot - min(row.watched, DAY_SLOTS))
+
+    def _was_idle(self, slot: int, start: int) -> None:
+        """Note that somebody watched from ``start`` to ``slot``."""
+        if self._first <= slot:
+            self._idle[slot] = max(self._first, min(start, self._idle.get(slot, start)))
+            self._watched = None
+
+    def _all_watched(self) -> set[int]:
+        """Return the slots in which somebody watched: each once, however many rows say so."""
+        found: set[int] = set()
+        upto = self._first
+        for slot, start in sorted(self._idle.items(), key=lambda one: one[1]):
+            found.update(range(max(start, upto), slot + 1))
+            upto = max(upto, slot + 1)
+        return found
 
     def _take_gauges(self, row: Row, gauges: Gauges) -> None:
         """Note them, and what has ended since those before; after a gap nobody knows when that was."""
@@ -131,4 +150,6 @@ class Merged:
         Args:
             watching_since: from this slot on the one who asks has watched.
         """
+        if self._watched is None:
+            self._watched = self._all_watched()
         return number in self.slots or number in self._watched or watching_since <= number <= self._last

@@ -17,7 +17,7 @@ from .columns import columns, per_point
 from .merging import Merged
 from .pace import slot_ended
 from .recorder import Recorder
-from .rows import STEP_MS, Row, rows_of
+from .rows import STEP_MS, Row, decode, messages_of, pieces, rows_of
 
 AT_ONCE: Final = 500
 MOST_ROWS: Final = 100_000
@@ -30,8 +30,8 @@ MOST_KEPT: Final = 32
 LATEST: Final = 64
 """Rows of a model with which to begin: two of each of some thirty front ends."""
 
-MERGED_AT_ONCE: Final = 200
-"""Rows that are merged before others have their turn on the event loop: about 2 ms."""
+MERGED_BYTES: Final = 8192
+"""Rows that are decoded and merged before others have their turn on the event loop: about 2 ms."""
 
 Question = tuple[str, str, int, int]
 """Model, lane, minutes, points."""
@@ -78,10 +78,13 @@ class Reader:
         size = per_point(minutes, points)
         first -= first % size
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                merged = await self._merged(model, first, last)
+            messages = await self._messages(model, first)
         except (RedisError, OSError):
             raise refusal(QUEUE_UNAVAILABLE, "Redis does not answer, and the history is there.") from None
+        merged = Merged(first, last)
+        for rows in pieces(messages, MERGED_BYTES):
+            merged.take(rows)
+            await asyncio.sleep(0)
         steps = columns(merged, first, last, size, lane, self._recorder.watching_since)
         while True:
             try:
@@ -96,23 +99,22 @@ class Reader:
             self._kept.popitem(last=False)
         return answer
 
-    async def _merged(self, model: str, first: int, last: int) -> Merged:
-        rows: list[Row] = []
+    async def _messages(self, model: str, first: int) -> list[bytes]:
+        """Return the encoded rows that say something of the time from a slot on, in the order they were written."""
+        messages: list[bytes] = []
         end: bytes | str = "+"
-        while len(rows) < MOST_ROWS:
+        while len(messages) < MOST_ROWS:
             command = ("XREVRANGE", keys.history(model), end, "-", "COUNT", AT_ONCE)
-            answer = await self._link.call(*command)
-            some = rows_of(answer)
-            rows += (row for _, row in some)
-            if len(answer) < AT_ONCE or (some and some[-1][1].slot < first - CROSSED_SLOTS):
+            async with asyncio.timeout(PATIENCE_S):
+                answer = await self._link.call(*command)
+            some = [message for _, message in messages_of(answer)]
+            messages += some
+            oldest = next((row for row in map(decode, reversed(some)) if row is not None), None)
+            if len(answer) < AT_ONCE or (oldest is not None and oldest.slot < first - CROSSED_SLOTS):
                 break
             end = b"(" + answer[-1][0]
-        merged = Merged(first, last)
-        rows.reverse()
-        for at in range(0, len(rows), MERGED_AT_ONCE):
-            merged.take(rows[at : at + MERGED_AT_ONCE])
-            await asyncio.sleep(0)
-        return merged
+        messages.reverse()
+        return messages
 
     async def latest(self, models: list[str], after: dict[str, bytes]) -> dict[str, list[tuple[bytes, Row]]]:
         """Return the rows of some models that are newer than those of before; at first the latest ones.

@@ -5,7 +5,7 @@ Rows are msgpack lists; a later version may append members, and one that is none
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -14,11 +14,14 @@ from msgspec import Struct
 from producer_api.console.feed.counts import Counts
 from shared.metrics.waits import WAIT_BOUNDS_S
 from shared.names import is_name
+from shared.state.lanes import MOST_LANES
 
 STEP_MS: Final = 10_000
 DAY_SLOTS: Final = 86_400_000 // STEP_MS
 FIELD: Final = b"r"
-MOST_ROW_BYTES: Final = 256 * 1024
+MOST_ROW_BYTES: Final = 64 * 1024
+"""As many lanes as a model may have, with names as long as they may be, and waits in every bucket, take less."""
+
 MOST_COUNT: Final = 1 << 53
 
 
@@ -106,17 +109,41 @@ def decode(message: Any) -> Row | None:
         row = _decoder.decode(message)
     except (msgspec.DecodeError, RecursionError):
         return None
-    names = [*row.lanes, *(row.gauges.lanes if row.gauges is not None else ())]
+    gauged = row.gauges.lanes if row.gauges is not None else {}
+    names = [*row.lanes, *gauged]
+    if max(len(row.lanes), len(gauged)) > MOST_LANES:
+        return None
     is_sound = 0 < row.slot <= MOST_COUNT and 0 < row.now <= MOST_COUNT and row.covered_ms > 0 and row.watched >= 0
     return row if is_sound and all(map(is_name, names)) else None
 
 
-def rows_of(answer: Any) -> list[tuple[bytes, Row]]:
-    """Read the rows, and the ids of their entries, of what XRANGE or XREVRANGE answered."""
-    found: list[tuple[bytes, Row]] = []
+def messages_of(answer: Any) -> list[tuple[bytes, bytes]]:
+    """Return the encoded rows, and the ids of their entries, of what XRANGE or XREVRANGE answered."""
+    found: list[tuple[bytes, bytes]] = []
     for entry_id, fields in answer if isinstance(answer, list) else ():
         at: Iterable[int] = range(0, len(fields or ()) - 1, 2)
-        row = next((decode(fields[one + 1]) for one in at if fields[one] == FIELD), None)
-        if row is not None:
-            found.append((entry_id, row))
+        message = next((fields[one + 1] for one in at if fields[one] == FIELD), None)
+        if isinstance(message, bytes) and len(message) <= MOST_ROW_BYTES:
+            found.append((entry_id, message))
     return found
+
+
+def rows_of(answer: Any) -> list[tuple[bytes, Row]]:
+    """Read the rows, and the ids of their entries, of what XRANGE or XREVRANGE answered."""
+    read = ((entry_id, decode(message)) for entry_id, message in messages_of(answer))
+    return [(entry_id, row) for entry_id, row in read if row is not None]
+
+
+def pieces(messages: Iterable[bytes], most_bytes: int) -> Iterator[list[Row]]:
+    """Decode rows a piece at a time: so many that reading and merging them takes no longer than ``most_bytes`` do."""
+    piece: list[Row] = []
+    taken = 0
+    for message in messages:
+        row = decode(message)
+        if row is not None:
+            piece.append(row)
+        taken += len(message)
+        if taken >= most_bytes:
+            yield piece
+            piece, taken = [], 0
+    yield piece
