@@ -148,7 +148,7 @@ class Committer:
         watchdog = self._context.watchdog
         watchdog.begin(id(run), begun_s)  # two threads may do this at once
         completions: list[Completion] = []
-        done, number = [], next(self._context.numbers)
+        done, number = [], run.number or next(self._context.numbers)
         for item in items:
             reply, code = self._reply(item, run, number)
             request = item.request

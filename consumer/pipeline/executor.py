@@ -45,7 +45,7 @@ class BatchExecutor:
     """
 
     def __init__(self, context: Context, model: Model, cost: BatchCost) -> None:
-        self._watchdog, self._model, self._cost = context.watchdog, model, cost
+        self._watchdog, self._model, self._cost, self._numbers = context.watchdog, model, cost, context.numbers
         self._units_per_row = 1
         self._most_units, self._units = model.describe().most_units, units_of(model)
         self._running: Sequence[Item] = ()
@@ -111,6 +111,7 @@ class BatchExecutor:
         if most_units:
             replies.finish(items, replace(run, share=Share.BATCH_LANE))
             return
+        run = replace(run, number=next(self._numbers))  # both parts are one batch
         ordinary, beside = [one for one in items if not one.is_later], [one for one in items if one.is_later]
         if ordinary:
             replies.finish(ordinary, run)

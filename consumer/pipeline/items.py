@@ -64,6 +64,7 @@ class BatchRun(msgspec.Struct, frozen=True):
         rows: rows in the batch.
         first_token_s: when a generation had its first token, after ``taken_s``; None for none, and for other models.
         share: whose requests these are: all of the batch, or those of ``batch`` lanes that it took along.
+        number: of the batch, counted in this process; 0 leaves that to the committer.
     """
 
     taken_s: float
@@ -72,6 +73,7 @@ class BatchRun(msgspec.Struct, frozen=True):
     reason: CloseReason
     first_token_s: float | None = None
     share: Share = Share.ALL
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)

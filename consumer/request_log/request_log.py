@@ -6,11 +6,12 @@ Noting a batch appends to a list; everything else happens on a thread of its own
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
 
-from consumer.events import BatchDone
-from shared.wire.request_log import MOST_ENTRY_BYTES, BatchEnd, encode
+from consumer.events import BatchDone, ItemDone, Share
+from shared.wire.request_log import MOST_ENTRY_BYTES, encode
 
 FLUSH_S = 0.2
 """At most one entry in this time."""
@@ -20,6 +21,10 @@ MOST_HELD = 20_000
 
 MOST_PER_ENTRY = 4_000
 """Requests of one entry, unless they are one batch."""
+
+
+End = tuple[int, float, int, str, float, float, float, float | None, Sequence[ItemDone], bool]
+"""The members of :class:`shared.wire.request_log.BatchEnd`, in their order."""
 
 
 class RequestLog:
@@ -33,38 +38,27 @@ class RequestLog:
 
     def __init__(self, worker: str, write: Callable[[bytes], bool], dropped: Callable[[int], None]) -> None:
         self._worker, self._write, self._dropped = worker, write, dropped
-        self._lock = threading.Lock()
-        self._held: list[BatchEnd] = []
-        self._count = 0
+        self._held: deque[End] = deque()
+        self._added = self._taken = 0  # each is written by one side only, so no lock is needed
         self._has_some, self._over = threading.Event(), threading.Event()
 
     def add(self, done: BatchDone, number: int, reason: str) -> None:
-        """Note what has just been committed; never waits, from any thread.
+        """Note what has just been committed; never waits. One call at a time.
 
         Args:
             number: of the batch.
             reason: why it closed, or that nothing ran.
         """
-        end = BatchEnd(
-            number,
-            monotonic(),
-            done.rows,
-            reason,
-            done.run_s,
-            done.postprocess_s,
-            done.commit_s,
-            done.first_token_s,
-            done.items,  # type: ignore[arg-type]  # encoded like a list, whatever sequence it is
-        )
-        count = len(done.items)
-        with self._lock:
-            fits = self._count + count <= MOST_HELD or not self._held
-            if fits:
-                self._held.append(end)
-                self._count += count
-        if not fits:
+        items, held = done.items, self._held
+        count = len(items)
+        if self._added - self._taken + count > MOST_HELD and held:
             self._dropped(count)
-        elif not self._has_some.is_set():
+            return
+        self._added += count
+        durations = done.run_s, done.postprocess_s, done.commit_s, done.first_token_s
+        is_along = done.share is Share.TAKEN_ALONG
+        held.append((number, monotonic(), done.rows, reason, *durations, items, is_along))
+        if len(held) == 1:
             self._has_some.set()
 
     def run(self) -> None:
@@ -82,23 +76,25 @@ class RequestLog:
 
     def flush(self) -> None:
         """Write what is held."""
-        if not self._over.is_set():
-            self._has_some.clear()  # first: what comes after this sets it again
-        with self._lock:
-            held, self._held, self._count = self._held, [], 0
-        while held:
-            some = _first(held)
-            held = held[len(some) :]
-            count = sum(len(one.items) for one in some)
+        self._has_some.clear()
+        held = [self._held.popleft() for _ in range(len(self._held))]
+        for some in _portions(held):
+            count = sum(len(one[-2]) for one in some)
             packed = encode(self._worker, monotonic(), some)
             if len(packed) > MOST_ENTRY_BYTES or not self._write(packed):
                 self._dropped(count)
+            self._taken += count
+        if self._held or self._over.is_set():  # what came meanwhile found some here, and has told nobody
+            self._has_some.set()
 
 
-def _first(held: Sequence[BatchEnd]) -> Sequence[BatchEnd]:
-    count = 0
+def _portions(held: Sequence[End]) -> Iterator[Sequence[End]]:
+    """Cut what is held into pieces of at most ``MOST_PER_ENTRY`` requests; a larger batch goes alone."""
+    start, count = 0, 0
     for index, one in enumerate(held):
-        count += len(one.items)
-        if index and count > MOST_PER_ENTRY:
-            return held[:index]
-    return held
+        if index > start and count + len(one[-2]) > MOST_PER_ENTRY:
+            yield held[start:index]
+            start, count = index, 0
+        count += len(one[-2])
+    if start < len(held):
+        yield held[start:]

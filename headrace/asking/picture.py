@@ -19,6 +19,8 @@ _CLOSED: Final = {
     "window": "it had waited for company as long as that pays",
     "deadline": "a longer wait would have cost a deadline",
     "drain": "the consumer was stopping",
+    "gap": "it was of batch lanes, and nothing else was ready",
+    "urgent": "it was of batch lanes, with a request that may wait no longer",
     "lone": "it was taken over from another consumer, and ran alone",
 }
 _SPANS: Final = {

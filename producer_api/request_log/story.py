@@ -170,7 +170,7 @@ def _story(model: str, front: FrontHalf | None, one: ConsumerHalf | None, batch_
 
 
 def _batch(one: ConsumerHalf, batch_lanes: Collection[str]) -> BatchOf:
-    of_batch_lane = bool(one.lanes) and one.lanes <= frozenset(batch_lanes)
+    of_batch_lane = bool(one.lanes) and not one.taken_along and one.lanes <= frozenset(batch_lanes)
     return BatchOf(f"{one.worker}-{one.batch}", one.rows, one.reason, of_batch_lane)
 
 

@@ -65,6 +65,8 @@ class BatchEnd(Struct, frozen=True, array_like=True):
         ended_s: when it was committed, on the consumer's clock.
         reason: why it closed; ``NOTHING_RAN`` or ``DEAD``.
         first_token_s: when a generation had its first token, in seconds after it began; None for none.
+        taken_along: these are requests of lanes of kind ``batch`` that a batch of ordinary ones took along; the others
+            of it are told of apart, under the same number.
     """
 
     number: _Count
@@ -76,6 +78,7 @@ class BatchEnd(Struct, frozen=True, array_like=True):
     commit_s: float
     first_token_s: float | None
     items: list[ItemEnd]
+    taken_along: bool = False
 
 
 class RequestEnd(Struct, frozen=True, array_like=True):
@@ -134,7 +137,8 @@ class ConsumerHalf(Struct, frozen=True):
     """What a consumer knows of one request: seconds; ``ended_ms`` is on Redis's clock.
 
     Attributes:
-        lanes: those of all requests of its batch.
+        lanes: those of the requests of its batch, or of those that were taken along.
+        taken_along: it is of a lane of kind ``batch``, and a batch of ordinary requests took it along.
         commit_s: encoding the replies of its batch included.
     """
 
@@ -155,6 +159,7 @@ class ConsumerHalf(Struct, frozen=True):
     commit_s: float = 0.0
     first_token_s: float | None = None
     trace_id: str | None = None
+    taken_along: bool = False
 
     @property
     def ran(self) -> bool:
@@ -234,6 +239,7 @@ def _of_consumer(entry: _Consumers, entry_ms: int, request_id: str) -> Iterator[
                 run_s=end.run_s,
                 commit_s=end.postprocess_s + end.commit_s,
                 first_token_s=first_s,
+                taken_along=end.taken_along,
                 trace_id=trace_id(item.traceparent),
             )
 

@@ -193,6 +193,15 @@ class Lifetime:
         if model not in self._catalogue.models:
             model = UNKNOWN
         elif ended is not None:
-            times = self.started_s, self._submitted_s, self._replied_s, perf_counter()
-            ended.note(model, (lane, self.request_id, code, *times, self.head.traceparent))
+            end = (
+                lane,
+                self.request_id,
+                code,
+                self.started_s,
+                self._submitted_s,
+                self._replied_s,
+                perf_counter(),
+                self.head.traceparent,
+            )
+            ended.note(model, end)
         self._context.metrics.requests.counts[model, code, lane] += 1

@@ -182,6 +182,19 @@ def test_an_entry_that_is_too_long_is_not_read() -> None:
     assert halves(BY_CONSUMER, packed + bytes(MOST_ENTRY_BYTES), ENTRY_MS, "the-id") == []
 
 
+def test_what_was_taken_along_has_the_number_of_its_batch_and_says_so() -> None:
+    items, durations = [item("a", "night")], (0.25, 0.01, 0.02, None)
+    both = [(7, 9.0, 4, "full", *durations, [item("b")], False), (7, 9.0, 4, "full", *durations, items, True)]
+    packed = encode("w", 10.0, both)
+    (along,) = halves(BY_CONSUMER, packed, ENTRY_MS, "a")
+    (other,) = halves(BY_CONSUMER, packed, ENTRY_MS, "b")
+    assert isinstance(along, ConsumerHalf)
+    assert isinstance(other, ConsumerHalf)
+    assert (
+        (along.batch, along.rows, along.taken_along) == (other.batch, other.rows, not other.taken_along) == (7, 4, True)
+    )
+
+
 def test_members_of_a_later_version_behind_ours_are_passed_over() -> None:
     end = ("default", "the-id", "ok", 1.0, 2.0, 3.0, 4.0, None, "more", 5)
     assert len(halves(BY_FRONT_END, encode("fe-1", 4.0, [end]), ENTRY_MS, "the-id")) == 1

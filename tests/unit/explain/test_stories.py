@@ -192,6 +192,12 @@ def test_a_batch_is_of_a_batch_lane_if_all_of_it_is(lanes: set[str], expected: b
     assert told.batch.of_batch_lane is expected
 
 
+def test_a_batch_that_took_it_along_is_of_no_batch_lane() -> None:
+    (told,) = stories("echo", [consumer(lane="night", lanes=frozenset({"night"}), taken_along=True)], {"night"})
+    assert told.batch is not UNSET
+    assert not told.batch.of_batch_lane
+
+
 def test_a_stored_answer_says_what_it_knows() -> None:
     tag, timing = ModelTag("echo", "1", "fp32"), Timing(1000, 2000, 500, 3000, 4)
     told = from_reply("echo", "default", Reply("r1", tag, timing, attempt=2, outputs=()))
