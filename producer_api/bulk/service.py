@@ -123,9 +123,9 @@ class Bulk:
             raise refusal(QUEUE_UNAVAILABLE, "Redis does not answer.")
         if state.card is None:
             raise not_served(state)
-        check_lane(state, choice.lane)
         if choice.client is None:
             check_open_lane(state, choice.lane)
+        check_lane(state, choice.lane)
         if state.serving == "draining":
             raise refusal(DRAINING, f"Model {model!r} is being drained and takes no requests.")
         if declared_bytes is not None and declared_bytes > self.most_bytes:

@@ -182,7 +182,10 @@ def check_open_lane(state: ModelState, lane: str) -> None:
         RequestError: ``UNKNOWN_LANE``.
     """
     if lane != DEFAULT_LANE and lane not in state.batch_lanes:
-        message = f"Model {state.name!r} has no batch lane {lane!r}, and without API keys no other lane can be chosen."
+        message = (
+            f"Model {state.name!r} has no batch lane {lane!r}, and without API keys no other can be chosen; "
+            f"`headrace lane set {state.name} {lane} --kind batch` makes one."
+        )
         raise RequestError(UNKNOWN_LANE, message, field="Headrace-Lane")
 
 

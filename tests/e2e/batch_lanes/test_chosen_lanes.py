@@ -77,7 +77,8 @@ def test_without_keys_only_batch_lanes_can_be_chosen(site: Lanes, lane: str) -> 
     ]
     for answer in answers:
         assert (answer.status, answer.code) == (404, "unknown_lane")
-        assert f"no batch lane '{lane}'" in answer.json["error"]["message"] or "no lane" in answer.body.decode()
+        assert f"no batch lane '{lane}'" in answer.json["error"]["message"]
+        assert f"lane set slow {lane} --kind batch" in answer.json["error"]["message"]
     with connect(site.server.url) as client:
         assert client.xlen(keys.work("slow", "gold")) == 0
 

@@ -183,7 +183,7 @@ def test_a_batch_of_conversations(place: Place) -> None:
 def test_a_batch_in_a_batch_lane_is_found_without_saying_so_again(place: Place, valkey_url: str) -> None:
     file, lane = upload(place, line(place, "one", "cat"), line(place, "two", "dog")), {"Headrace-Lane": "nightly"}
     asked: Any = {"input_file_id": file.id, "endpoint": "/v1/embeddings", "completion_window": "2h"}
-    with pytest.raises(openai.NotFoundError, match="no lane 'nightly'"):
+    with pytest.raises(openai.NotFoundError, match="no batch lane 'nightly'"):
         place.client.batches.create(**asked, extra_headers=lane)
     with connect(valkey_url) as client:
         client.hset(keys.lanes(place.letters), mapping={"nightly": "100,1", kind_field("nightly"): "batch"})
