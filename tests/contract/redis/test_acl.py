@@ -660,6 +660,11 @@ def bulk(server: Server) -> None:
     assert server.call("front_end", functions.BULK_FORGET, "b1", "1") == 0
     assert server.call("front_end", functions.BULK_FORGET, "b1", "2") == 1
     assert server.does("administrator", "EXISTS", keys.bulk_record(MODEL, "default", "b1"), keys.bulk(MODEL)) == 0
+    assert server.does("front_end", "ZADD", keys.hurried(MODEL), 5, "nightly") == 1
+    assert server.does("front_end", "PEXPIRE", keys.hurried(MODEL), 60_000) == 1
+    assert server.does("consumer", "ZRANGE", keys.hurried(MODEL), 0, -1, "WITHSCORES")[0] == b"nightly"
+    with pytest.raises(ServerError, match=r"(?i)no permissions"):
+        server.does("producer", "ZADD", keys.hurried(MODEL), 5, "default")
 
 
 SCENARIOS = {
