@@ -7,6 +7,7 @@ full (`tests.perf.programs.direct`); both are direct producers, so that what is 
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import time
@@ -42,7 +43,8 @@ class Case:
     settings: Mapping[str, str]
     body: bytes
     seconds: float = 8.0
-    rounds: int = 3
+    rounds: int = 1
+    content_type: str = "application/octet-stream"
 
 
 @dataclass
@@ -95,6 +97,7 @@ class Site:
             url=self.stack.redis_url,
             model=self.case.model,
             body=self.body,
+            content_type=self.case.content_type,
             in_flight=IN_FLIGHT,
             seconds=seconds,
             lane=lane,
@@ -107,6 +110,7 @@ class Site:
             url=self.stack.redis_url,
             model=case.model,
             body=self.body,
+            content_type=case.content_type,
             rate_per_s=rate_per_s,
             seconds=case.seconds,
             warm_up_s=2.0,
@@ -158,6 +162,21 @@ def _running(job: direct.Job | None) -> Iterator[subprocess.Popen[bytes] | None]
         process.wait()
 
 
+def photo() -> bytes:
+    """Return a picture of noise as JPEG, 480 by 360."""
+    from PIL import Image
+
+    with io.BytesIO() as file:
+        Image.effect_noise((480, 360), 60).convert("RGB").save(file, "JPEG", quality=85)
+        return file.getvalue()
+
+
+def network() -> Case:
+    """Return the case of a real network on the processor, which decodes pictures, too."""
+    settings = {"HEADRACE_APPENDONLY": "no", "HEADRACE_CONSUMERS": "1", "HEADRACE_TUNE": "off"}
+    return Case("network", "bench-mobilenet", settings, photo(), content_type="image/jpeg")
+
+
 def waiting(per_row_ms: float, per_batch_ms: float, name: str, **settings: str) -> Case:
     """Return the case of a device elsewhere, which takes so long."""
     file = WORK / f"gaps-{name}.toml"
@@ -168,9 +187,10 @@ def waiting(per_row_ms: float, per_batch_ms: float, name: str, **settings: str) 
 
 
 CASES = {
-    "gpu": lambda: waiting(0.1, 8.0, "gpu"),
+    "gpu": lambda: waiting(1.0, 40.0, "gpu"),
     "cpu": lambda: waiting(5.0, 2.0, "cpu"),
     "two": lambda: waiting(5.0, 2.0, "two", HEADRACE_CONSUMERS="2"),
+    "network": network,
     "echo": lambda: Case(
         "echo", "echo", {"HEADRACE_APPENDONLY": "no", "HEADRACE_CONSUMERS": "1"}, b"headrace" * 8, seconds=5.0
     ),
