@@ -370,12 +370,12 @@ class InMemoryStream:
             return statuses
 
     def commit_and_read(
-        self, completions: Sequence[Completion], committed: Callable[[], None], max_entries: int
+        self, completions: Sequence[Completion], committed: Callable[[], None], max_entries: int, *, wait: bool = True
     ) -> list[Entry]:
         """See the interface."""
         if NO_ROOM not in self.commit(completions):
             committed()
-        return self.read(max_entries)
+        return self.read(max_entries, wait=wait)
 
     def end_answered(self, completions: Sequence[Completion]) -> list[bool]:
         """See the interface."""

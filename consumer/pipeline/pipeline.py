@@ -182,7 +182,7 @@ class Pipeline:
         source = BatchSource(context, intake, rows, committer.refuse)
         executor: Executor
         if generations is None:
-            executor = InlineExecutor(context, model, cost, intake, fetcher, committer, self._halt)
+            executor = InlineExecutor(context, model, cost, intake, fetcher, committer, self._halt, beside)
             if card.batch.unit == TOKEN:
                 context.metrics.watch_tokens(lambda: self.ran_units, lambda: self.padded_units)
         else:

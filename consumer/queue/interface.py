@@ -249,7 +249,7 @@ class Claiming(Protocol):
         """Note what an entry has cost for which its lane was charged something: rows, or tokens. Never waits."""
 
     def commit_and_read(
-        self, completions: Sequence[Completion], committed: Callable[[], None], max_entries: int
+        self, completions: Sequence[Completion], committed: Callable[[], None], max_entries: int, *, wait: bool = True
     ) -> list[Entry]:
         """End requests as :meth:`commit` does and claim new entries, in one round trip.
 
@@ -257,7 +257,7 @@ class Claiming(Protocol):
             completions: what to end.
             committed: called as soon as that has succeeded. When it has not been called, ``completions`` are to be
                 committed again, whether this returned or raised.
-            max_entries: as for :meth:`read`, whose errors this raises, too.
+            max_entries, wait: as for :meth:`read`, whose errors this raises, too.
         """
 
     def reclaim(self, max_entries: int) -> list[Entry]:

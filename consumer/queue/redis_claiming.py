@@ -143,15 +143,15 @@ class RedisClaiming:
         return self._lanes.take(fair_share, max_entries, wait)
 
     def commit_and_read(
-        self, completions: Sequence[Completion], committed: Callable[[], None], max_entries: int
+        self, completions: Sequence[Completion], committed: Callable[[], None], max_entries: int, *, wait: bool = True
     ) -> list[Entry]:
         """See the interface."""
         if self._claimed_after:
-            return self.read(max_entries)
+            return self.read(max_entries, wait=wait)
         link, fair_share = self._reading, self._fair_share
         commits = self._calls.commits(completions).values()
         try:
-            self._guard(lambda: link.send(*commits, *self._reads(fair_share, max_entries)))
+            self._guard(lambda: link.send(*commits, *self._reads(fair_share, max_entries, wait)))
             answers = self._guard(lambda: link.receive_many(len(commits)))
             refused = [answer for answer in answers if isinstance(answer, ServerError)]
             if refused:
@@ -160,7 +160,7 @@ class RedisClaiming:
                 statuses = [status_of(status) for answer in answers for status in answer]
                 if NO_ROOM not in statuses:  # else all are committed again, which says which have no room
                     committed()
-            return self._guard(lambda: self._receive_read(fair_share, max_entries))
+            return self._guard(lambda: self._receive_read(fair_share, max_entries, wait))
         except StreamDown:
             self._note_lost_answer(fair_share)
             raise

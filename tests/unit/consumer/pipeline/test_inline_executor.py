@@ -250,8 +250,8 @@ def test_it_does_not_read_while_something_waits_for_it(bench: Bench) -> None:
 def test_it_does_not_read_while_the_fetchers_thread_does(bench: Bench) -> None:
     bench.lane.add({b"m": message("a")})
     with bench.fetcher.reading:
-        assert not bench.executor._read()
-    assert bench.executor._read()
+        assert not bench.executor._read(bench.fetcher, bench.executor._commit_and_read)
+    assert bench.executor._read(bench.fetcher, bench.executor._commit_and_read)
 
 
 def test_what_was_held_and_has_no_room_ends_with_an_error_too(bench: Bench) -> None:
