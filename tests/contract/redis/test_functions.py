@@ -77,6 +77,8 @@ def test_every_function_takes_what_its_encoder_makes(server: Server) -> None:
         (functions.answered(work, 1000, [one]), [0]),
         (functions.dead(work, 1000, [Dead(one, "It crashed.", 2)]), [0]),
         (functions.requeue(work, [("1-1", "a"), (b"2-1", "")]), [b"gone", b"gone"]),
+        (functions.requeue_within(work, 9, ["1-1"]), [0, b"gone"]),
+        (functions.letters(work, "+", 9, newest_first=True), [0]),
         (functions.renew(work, "one", [b"1-1", b"2-1"]), [b"1-1", b"2-1"]),
         (functions.reclaim(work, "one", 1000, 10), []),
         (functions.claimed(work, "one", "0-0", 10), [b""]),
