@@ -92,13 +92,14 @@ def grown(new: Mapping[Place, Counts], old: Mapping[Place, Counts], objective_s:
 def added(some: Iterable[Counts]) -> Counts:
     """Return the sum."""
     total, waits = Counts(), dict[int, int]()
+    known = waits.get
     for one in some:
         total.ended += one.ended
         total.ok += one.ok
         total.errors += one.errors
         total.good += one.good
         for at, count in one.waits.items():
-            waits[at] = waits.get(at, 0) + count
+            waits[at] = known(at, 0) + count
     total.waits = waits
     return total
 

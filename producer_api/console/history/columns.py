@@ -88,7 +88,7 @@ def _counted(found: History, slots: Sequence[Slot], lane: str) -> None:
     rates = [slot.rates(lane) for slot in slots]
     found.rate.append(round(sum(rate for rate, _ in rates) / len(slots), 3))
     found.errors.append(round(sum(errors for _, errors in rates) / len(slots), 3))
-    total = added(slot.counts(lane) for slot in slots)
+    total = added(one for slot in slots for one in slot.counts(lane))
     for column, value in zip(
         (found.p50_ms, found.p95_ms, found.p99_ms), quantiles_ms(total.waits, _SHARES), strict=True
     ):

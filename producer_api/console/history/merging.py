@@ -6,7 +6,7 @@ after that is dropped: it will be written anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from msgspec import Struct, field
@@ -42,26 +42,28 @@ class Slot(Struct):
     gauges: Gauges | None = None
     done: dict[str, int] = field(default_factory=dict)
 
-    def counts(self, lane: str) -> Counts:
-        """Return what became of the requests of a lane, or of all with an empty name."""
-        return added(
-            one for share in self.shares.values() for name, one in share.lanes.items() if not lane or name == lane
-        )
+    def counts(self, lane: str) -> Iterator[Counts]:
+        """Return what became of the requests of a lane, or of all with an empty name, by front end and lane."""
+        for share in self.shares.values():
+            for name, one in share.lanes.items():
+                if not lane or name == lane:
+                    yield one
 
     def rates(self, lane: str) -> tuple[float, float]:
         """Return how many requests ended per second, and how many of these as errors."""
         ended = errors = 0.0
         for share in self.shares.values():
-            one = added(one for name, one in share.lanes.items() if not lane or name == lane)
-            ended += 1000 * one.ended / share.covered_ms
-            errors += 1000 * one.errors / share.covered_ms
+            for name, one in share.lanes.items():
+                if not lane or name == lane:
+                    ended += 1000 * one.ended / share.covered_ms
+                    errors += 1000 * one.errors / share.covered_ms
         return ended + sum(self.others(name) for name in self.done if not lane or name == lane), errors
 
     def others(self, lane: str) -> float:
         """Return how many requests of a lane ended per second that no front end has waited for: direct producers'."""
         done = self.done.get(lane, 0)
-        known = self.counts(lane)
-        rest = done - max(known.ok, known.replies)
+        known = [one for share in self.shares.values() if (one := share.lanes.get(lane)) is not None] if done else ()
+        rest = done - max(sum(one.ok for one in known), sum(one.replies for one in known))
         return 1000 * rest / STEP_MS if rest > NOISE * done else 0.0
 
 

@@ -25,6 +25,8 @@ CROSSED_SLOTS: Final = 6
 """Rows of several front ends, or of before and after an outage, cross by so much."""
 
 PATIENCE_S: Final = 5.0
+"""For one answer of Redis."""
+
 MOST_WAITING: Final = 20
 MOST_KEPT: Final = 32
 LATEST: Final = 64
@@ -38,7 +40,9 @@ Question = tuple[str, str, int, int]
 
 
 class Reader:
-    """Answers questions about the past, one at a time; an answer is kept until the next ten seconds are written.
+    """Answers questions about the past, one at a time.
+
+    An answer is kept until the next ten seconds are written; where a point lasts longer, for a quarter of that.
 
     Args:
         link: its own connection.
@@ -70,12 +74,12 @@ class Reader:
 
     async def _answer(self, question: Question) -> bytes:
         last = self._recorder.last_slot or slot_ended(self._recorder.now_ms())
-        kept = self._kept.get(question)
-        if kept is not None and kept[0] == last:
-            return kept[1]
         model, lane, minutes, points = question
-        first = last + 1 - minutes * 60_000 // STEP_MS
         size = per_point(minutes, points)
+        kept = self._kept.get(question)
+        if kept is not None and 0 <= last - kept[0] < max(1, size // 4):
+            return kept[1]
+        first = last + 1 - minutes * 60_000 // STEP_MS
         first -= first % size
         try:
             messages = await self._messages(model, first)
