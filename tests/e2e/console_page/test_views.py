@@ -31,6 +31,13 @@ def test_the_overview_says_at_once_whether_the_queue_is_healthy(open_page: Opene
     expect(charts).to_have_count(6)
 
 
+def test_without_a_choice_the_busiest_model_is_shown(open_page: Opened, url: str, recorded: Recorded) -> None:
+    recorded.changed = {"echo": {"rate": 9000.0}}
+    page = open_page(f"{url}#/requests?id=x")
+    heading(page, "echo")
+    expect(page).to_have_url(re.compile(r"#/requests\?model=echo&id=x$"))
+
+
 def test_reasons_come_with_what_to_do(open_page: Opened, url: str, recorded: Recorded) -> None:
     reason = {"level": "bad", "what": "No worker serves echo.", "do": "Start one: headrace up --model echo."}
     recorded.health = {"level": "bad", "reasons": [reason]}

@@ -10,7 +10,10 @@ const ifKnown = (say) => (value) => (Number.isFinite(value) ? say(value) : UNKNO
 const inTime = (form) => ifKnown((at_ms) => (Math.abs(at_ms) < 8.64e15 ? form.format(at_ms) : UNKNOWN));
 
 /** As many digits as matter: 0.62, 5.6, 13.2, 1,137. */
-const short = (value) => (Math.abs(value) >= 100 ? whole.format(value) : String(Number(value.toPrecision(Math.abs(value) >= 10 ? 3 : 2))));
+const short = (value) => {
+	if (value > 0 && value < 0.01) return '<0.01';
+	return Math.abs(value) >= 100 ? whole.format(value) : String(Number(value.toPrecision(Math.abs(value) >= 10 ? 3 : 2)));
+};
 
 export const count = ifKnown(whole.format);
 export const number = ifKnown(short);

@@ -19,7 +19,7 @@ const at = (id) => document.getElementById(id);
 
 class App {
 	constructor() {
-		Object.assign(this, { doc: null, session: null, away: null, views: {}, place: {}, names: [] });
+		Object.assign(this, { doc: null, session: null, away: null, views: {}, place: {} });
 		this.health = new Health(at('health'));
 		this.rail = new Rail(at('rail'), (model) => this.hash(this.place.view, { model }));
 		this.feed = new Feed((doc) => this.#state(doc), (away) => this.#away(away));
@@ -88,8 +88,7 @@ class App {
 			}
 			this.session = { role: 'none', read_only_why: error.message };
 		}
-		const { role, read_only_why: why, models } = this.session;
-		this.names = models ?? [];
+		const { role, read_only_why: why } = this.session;
 		show(this.readOnly, role !== 'operate');
 		setText(this.readOnly, `${role === 'read' ? 'You may look, and change nothing. ' : ''}${why ?? ''}`);
 		return true;
@@ -101,7 +100,7 @@ class App {
 		const [view, parameters] = location.hash.replace(/^#\/?/, '').split('?');
 		const { place } = this;
 		const given = Object.fromEntries(new URLSearchParams(parameters));
-		this.place = { ...given, view: VIEWS[view] ? view : 'overview', model: given.model || place.model || this.names[0] };
+		this.place = { ...given, view: VIEWS[view] ? view : 'overview', model: given.model || place.model };
 		if (this.place.model !== place.model || this.away || !this.doc) this.feed.follow(this.model);
 		this.#show(place.view);
 		this.#paint();
@@ -125,8 +124,9 @@ class App {
 
 	#state(doc) {
 		this.doc = doc;
-		if (this.model || !doc.models.length) this.#paint();
-		else location.replace(this.hash(this.place.view, { model: doc.models[0].name }));
+		if (this.model || !doc.models.length) return this.#paint();
+		const busiest = doc.models.reduce((a, b) => (b.rate > a.rate ? b : a));
+		location.replace(this.hash(this.place.view, { ...this.place, view: null, model: busiest.name }));
 	}
 
 	#paint() {
