@@ -19,7 +19,7 @@ FLUSH_S = 0.2
 MOST_HELD = 20_000
 """Requests held until they are written; what does not fit is not logged."""
 
-MOST_PER_ENTRY = 4_000
+MOST_PER_ENTRY = 2_000
 """Requests of one entry, unless they are one batch."""
 
 

@@ -19,7 +19,7 @@ from shared.redis.request_log import Cap, add, cut, weigh
 from shared.settings import Settings
 from shared.state.lanes import batch_lanes
 from shared.wire.outcomes import OVERLOADED, QUEUE_UNAVAILABLE
-from shared.wire.request_log import BY_FRONT_END, MOST_ENTRY_BYTES, ConsumerHalf, Half, encode, halves
+from shared.wire.request_log import BY_FRONT_END, MOST_ENTRY_BYTES, MOST_FOUND, ConsumerHalf, Half, encode, halves
 
 from .ended import EndedRequests
 from .story import SLACK_MS
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 FLUSH_S = 0.2
 """At most one entry in this time, unless more has ended than one takes."""
 
-MOST_PER_ENTRY = 4_000
+MOST_PER_ENTRY = 2_000
 
 MOST_LOOKUPS, MOST_WAITING = 2, 16
 """Lookups at a time, and those that wait for their turn."""
@@ -209,19 +209,21 @@ class RedisRequestLog:
                 found.oldest_ms = float(_milliseconds(entries[-1][0]))
             if entries:
                 end = "(" + entries[-1][0].decode()
-            if len(entries) < rows or (found.oldest_ms or 0.0) < found.is_enough_at_ms:
+            is_enough = len(found.halves) >= MOST_FOUND  # a client may give all of its requests the same id
+            if is_enough or len(entries) < rows or (found.oldest_ms or 0.0) < found.is_enough_at_ms:
                 return found
             rows = max(1, min(MOST_ROWS, 2 * rows, rows * PIECE_BYTES // max(size, 1)))
             await asyncio.sleep(min(REST_S, 3 * (perf_counter() - begun_s)))
 
 
 def _halves(entries: Sequence[Any], request_id: str) -> list[Half]:
-    return [
-        half
-        for entry_id, fields in entries
-        for at in range(0, len(fields) - 1, 2)
-        for half in halves(fields[at], fields[at + 1], _milliseconds(entry_id), request_id)
-    ]
+    found: list[Half] = []
+    for entry_id, fields in entries:
+        for at in range(0, len(fields) - 1, 2):
+            found += halves(fields[at], fields[at + 1], _milliseconds(entry_id), request_id)
+        if len(found) >= MOST_FOUND:
+            break
+    return found
 
 
 def _milliseconds(entry_id: bytes) -> int:

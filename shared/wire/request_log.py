@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Annotated, Any
 
 import msgspec
@@ -22,8 +23,11 @@ VERSION = 1
 BY_FRONT_END, BY_CONSUMER = b"f", b"c"
 """Fields of an entry: who wrote it."""
 
-MOST_ENTRY_BYTES = 2 << 20
+MOST_ENTRY_BYTES = 1 << 20
 """A longer entry is not written, and not read."""
+
+MOST_FOUND = 64
+"""Of one id in one entry: a client may give all of its requests the same one."""
 
 LONGEST_S = 8 * 86_400.0
 """No request lasts longer; what says so is wrong."""
@@ -190,7 +194,7 @@ def encode(writer: str, sent_s: float, ends: Sequence[Any]) -> bytes:
 
 
 def halves(field: bytes, packed: bytes, entry_ms: int, request_id: str) -> list[Half]:
-    """Return what one entry says of requests with an id, the newest first; what cannot be read says nothing.
+    """Return what one entry says of the latest requests with an id, the newest first; what cannot be read says nothing.
 
     Args:
         field: ``BY_FRONT_END`` or ``BY_CONSUMER``.
@@ -201,9 +205,9 @@ def halves(field: bytes, packed: bytes, entry_ms: int, request_id: str) -> list[
         return []
     try:
         if field == BY_CONSUMER:
-            return [*_of_consumer(_consumers.decode(packed), entry_ms, request_id)]
+            return [*islice(_of_consumer(_consumers.decode(packed), entry_ms, request_id), MOST_FOUND)]
         if field == BY_FRONT_END:
-            return [*_of_front_end(_front_ends.decode(packed), entry_ms, request_id)]
+            return [*islice(_of_front_end(_front_ends.decode(packed), entry_ms, request_id), MOST_FOUND)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     return []
@@ -217,11 +221,14 @@ def _of_consumer(entry: _Consumers, entry_ms: int, request_id: str) -> Iterator[
         first_s = end.first_token_s
         if not _are_durations(age_s, end.run_s, end.postprocess_s, end.commit_s, first_s or 0.0):
             continue
+        lanes: frozenset[str] | None = None
         for item in reversed(end.items):
             if item.request_id != request_id or not is_name(item.lane):
                 continue
             if not _are_durations(item.queue_wait_s, item.batch_wait_s, item.decode_s):
                 continue
+            if lanes is None:
+                lanes = frozenset(one.lane for one in end.items)
             yield ConsumerHalf(
                 lane=item.lane,
                 request_id=request_id,
@@ -233,7 +240,7 @@ def _of_consumer(entry: _Consumers, entry_ms: int, request_id: str) -> Iterator[
                 batch=end.number,
                 rows=end.rows,
                 reason=end.reason,
-                lanes=frozenset(one.lane for one in end.items),
+                lanes=lanes,
                 wait_s=item.batch_wait_s,
                 decode_s=min(item.decode_s, item.batch_wait_s),
                 run_s=end.run_s,

@@ -18,7 +18,7 @@ from shared import keys
 from shared.redis.client import connect
 from shared.settings import Settings
 from shared.wire.outcomes import RequestError
-from shared.wire.request_log import BY_FRONT_END, BatchEnd, ConsumerHalf, FrontHalf, Half, ItemEnd, encode
+from shared.wire.request_log import BY_FRONT_END, MOST_FOUND, BatchEnd, ConsumerHalf, FrontHalf, Half, ItemEnd, encode
 from tests.helpers import eventually_async
 
 pytestmark = pytest.mark.anyio
@@ -130,6 +130,19 @@ async def test_a_long_log_is_read_no_further_than_it_must(redis_url: str, model_
         assert newest.oldest_ms > 100_000  # the other half would have been added at about the same time
         oldest = await found(log, model_name, "r0")
         assert (len(oldest.halves), oldest.oldest_ms) == (1, 10_000)
+
+
+async def test_an_id_that_every_request_has_is_looked_up_no_longer_than_others(redis_url: str, model_name: str) -> None:
+    key = keys.request_log(model_name)
+    with connect(redis_url) as client:
+        for number in range(30):
+            client.xadd(key, {b"f": encode("fe-1", 2.0, [end("same")] * 500)}, id=f"{(number + 1) * 10}-0")
+        client.pexpire(key, 60_000)
+    async with opened(redis_url) as log:
+        some = await found(log, model_name, "same")
+    assert MOST_FOUND <= len(some.halves) <= 4 * MOST_FOUND
+    assert some.oldest_ms is not None
+    assert some.oldest_ms > 200
 
 
 async def test_a_second_look_reads_only_what_is_new(redis_url: str, model_name: str) -> None:

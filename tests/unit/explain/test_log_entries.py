@@ -15,6 +15,7 @@ from shared.wire.request_log import (
     BY_CONSUMER,
     BY_FRONT_END,
     MOST_ENTRY_BYTES,
+    MOST_FOUND,
     VERSION,
     BatchEnd,
     ConsumerHalf,
@@ -174,6 +175,12 @@ BAD: tuple[tuple[str, Any], ...] = (
 def test_what_cannot_be_is_left_out(wrong: Any) -> None:
     packed = msgspec.msgpack.encode(wrong) + b""
     assert halves(BY_CONSUMER, packed, ENTRY_MS, "the-id") == []
+
+
+def test_of_an_id_that_all_requests_have_the_latest_are_found() -> None:
+    packed = encode("w", 10.0, [batch(*(item("same", attempt=number + 1) for number in range(4000)))])
+    found = halves(BY_CONSUMER, packed, ENTRY_MS, "same")
+    assert [one.attempt for one in found if isinstance(one, ConsumerHalf)] == [*range(4000, 4000 - MOST_FOUND, -1)]
 
 
 def test_an_entry_that_is_too_long_is_not_read() -> None:
