@@ -136,10 +136,10 @@ class House:
         self.worker.stop()
         if self.thread.ident is not None:
             self.thread.join(10.0)
-        error = self.worker._threads.cause
-        if error is not None:
-            for step in (*STAGES.values(), "renew"):
-                setattr(self.stream, step, raising(error))
+        threads = self.worker._threads
+        threads.cause = error = threads.cause or SystemExit(0)  # which they end with without a word
+        for step in (*STAGES.values(), "renew"):
+            setattr(self.stream, step, raising(error))
 
     def ask(self, request_id: str) -> tuple[str, str | None]:
         """Send a request and wait; returns the precision that answered and the data's beginning."""
