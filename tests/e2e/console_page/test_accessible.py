@@ -34,6 +34,7 @@ def faults(page: Page, *rules: str) -> list[str]:
     return [f"{one['id']}: {[node['html'][:120] for node in one['nodes']]}" for one in found["violations"]]
 
 
+@pytest.mark.soak  # seconds for each view; dialogs and a narrow screen are below
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_no_rule_of_axe_is_broken(open_page: Opened, url: str, recorded: Recorded, dark: bool) -> None:
     reason = {"level": "warn", "what": "Lane nightly is nearly full.", "do": "Add a worker."}

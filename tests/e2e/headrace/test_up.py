@@ -125,6 +125,7 @@ def test_nothing_is_left_of_the_real_stack_when_up_is_killed(tmp_path: Path) -> 
         wait_gone([int(pid) for pid in children])
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(usable_cores() < 2, reason="one core cannot be shared out")
 def test_two_consumers_run_on_cores_of_their_own(tmp_path: Path) -> None:
     models = tmp_path / "models.toml"

@@ -115,6 +115,7 @@ def test_answers_may_differ_by_little(bench: Bench) -> None:
     assert judged(bench).returncode == 0
 
 
+@pytest.mark.soak
 def test_a_candidate_that_fails_is_invalid_and_not_fast(bench: Bench) -> None:
     done = compared(bench, SLOW, Behaviour(fail_every=300))
     assert done.returncode == 0, done.stderr

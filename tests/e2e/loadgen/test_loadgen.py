@@ -268,6 +268,7 @@ def test_a_server_that_stalls_for_a_second_in_ten_shows_it_at_a_constant_rate(be
     assert closed_loop["p99_ms"] < 850  # this is how it hides
 
 
+@pytest.mark.soak
 def test_offline_ramp_and_bunched_arrivals(bench: Bench) -> None:
     with null_server() as server:
         arguments = bench.load_arguments(server.port)
@@ -302,6 +303,7 @@ def test_a_budgets_file_says_what_to_send(bench: Bench) -> None:
     assert "--payload FILE" in only_sentence(nothing)
 
 
+@pytest.mark.soak
 def test_the_curve_of_latency_against_rate(bench: Bench) -> None:
     with null_server(Behaviour(delay_s=0.01)) as server:
         shared = ("sweep", "--url", f"http://127.0.0.1:{server.port}", "--model", "null", "--payload", "photo.jpg")

@@ -94,6 +94,7 @@ def test_a_comparison_that_is_stopped_while_it_asks_once_more_keeps_its_pairs(
     assert found["base"]["card"]["name"] == found["candidate"]["card"]["name"] == "null"
 
 
+@pytest.mark.soak
 def test_a_comparison_that_loses_a_side_keeps_its_pairs_and_says_so(bench: Bench) -> None:
     with ExitStack() as held, null_server(SLOW) as base:
         candidate = held.enter_context(null_server(SLOW))

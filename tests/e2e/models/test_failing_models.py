@@ -85,6 +85,7 @@ def test_a_model_that_cannot_be_loaded_is_shown_as_failed_and_the_other_serves(t
         assert "consumer echo ended" not in stack.output
 
 
+@pytest.mark.soak
 def test_without_any_model_the_stack_stays_and_says_so(tmp_path: Path) -> None:
     with Running(UP, _environment(tmp_path, "raise", "broken")) as stack:
         url, _ = _addresses(stack)

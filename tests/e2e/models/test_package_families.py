@@ -96,6 +96,7 @@ def test_what_a_package_raises_or_gives_wrongly_is_its_models_trouble_alone(stac
     assert answer.status == 200
 
 
+@pytest.mark.soak
 def test_serving_a_family_that_is_not_installed_is_refused_before_anything_starts(tmp_path: Path) -> None:
     with Running([sys.executable, "-m", "headrace", "up"], settings(tmp_path, "echo,elsewhere")) as running:
         assert running.end() == 2

@@ -102,6 +102,7 @@ def test_many_streams_at_once(place: Place) -> None:
     assert found == [whole(60)] * 24
 
 
+@pytest.mark.soak  # 32 streams are taken over in tests/fault/generating
 def test_a_consumer_that_is_killed_in_the_middle(place: Place) -> None:
     streams = [Events(place, asked(place.slow, 200)) for _ in range(8)]
     for stream in streams:

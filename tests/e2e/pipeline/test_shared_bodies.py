@@ -164,6 +164,7 @@ def test_a_body_that_is_gone_is_sent_again_through_the_queue(site: Site) -> None
     assert site.resent() == 1
 
 
+@pytest.mark.soak
 def test_after_somebody_has_removed_the_file_one_body_is_sent_twice_and_no_more(site: Site) -> None:
     site.file().unlink()
 

@@ -105,6 +105,7 @@ def test_two_started_by_hand_share_the_port_and_a_third_is_refused(pair: Pair) -
     assert _number(pair.start()) == number
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("settings", [{"FRONT_ENDS": "1"}, {"FRONT_ENDS": "0"}])
 def test_one_that_is_to_be_alone_does_not_share(pair: Pair, settings: dict[str, str]) -> None:
     alone = pair.stack.begin_front_end(pair.port, **settings)

@@ -200,6 +200,7 @@ def test_one_killed_in_the_middle_loses_nothing_and_the_other_takes_its_turn(
     assert nothing_is_left(valkey_url, model_name)
 
 
+@pytest.mark.soak  # one of two is killed above
 def test_a_consumer_killed_alone_in_the_middle_is_followed_by_one_that_takes_the_wish(
     stack: Stack, valkey_url: str, model_name: str, tmp_path: Path
 ) -> None:
@@ -245,6 +246,7 @@ def test_usage_is_one_sentence_and_exit_2(valkey_url: str, model_name: str) -> N
     assert (said.code, said.err.count("\n")) == (1, 1)
 
 
+@pytest.mark.soak
 def test_a_wish_for_a_model_that_nobody_serves_now_is_kept(stack: Stack, valkey_url: str, model_name: str) -> None:
     assert stack.start_consumer(model_name).terminate() == 0
     code, shown = precision(valkey_url, model_name, "bf16")

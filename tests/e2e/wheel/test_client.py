@@ -5,6 +5,8 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from shared.redis.embedded import free_port
 from tests.unit.headrace.stacks import Running
 
@@ -40,6 +42,7 @@ with testing.stack(Lengths()) as stack:
 """
 
 
+@pytest.mark.soak  # the clients are in tests/e2e/client
 def test_programs_of_ones_own_ask_a_stack(installed: Installed, tmp_path: Path) -> None:
     port = free_port()
     settings = {

@@ -62,6 +62,7 @@ def test_everything_dies_thrice_in_the_middle_of_ten_thousand(tmp_path: Path) ->
     everything_dies(tmp_path, 10_000, 3)
 
 
+@pytest.mark.soak  # everything dies above
 def test_a_front_end_dies_while_its_items_are_in_the_lane(tmp_path: Path) -> None:
     with Site(tmp_path) as site:
         front_end = site.start()
@@ -90,6 +91,7 @@ def test_a_front_end_that_stops_hands_its_batch_over(tmp_path: Path) -> None:
         assert len(site.stored(path)) == 6000  # nothing twice: what was in the lane was found there
 
 
+@pytest.mark.soak
 def test_a_full_store_makes_a_batch_wait_and_an_upload_fail(tmp_path: Path) -> None:
     upload = b"".join(line(bytes([number]) * 40_000) for number in range(100))  # 4 MB of items, and of results
     with Site(tmp_path) as site:

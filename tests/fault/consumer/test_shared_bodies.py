@@ -55,6 +55,7 @@ def _are_shared(site: Site) -> bool:
     return decode_request(found[0][1][b"m"]).at is not None
 
 
+@pytest.mark.soak  # row 18 in test_leases.py is the same with bodies in the queue
 def test_an_item_that_kills_the_process_ends_alone_with_all_of_its_body(site: Site) -> None:
     over, deaths = threading.Event(), list[int]()
 

@@ -174,6 +174,7 @@ def test_what_never_ends_decoding_is_answered_and_its_consumer_lives(bench: Benc
     assert consumer.popen.poll() is None
 
 
+@pytest.mark.soak
 def test_too_many_that_hang_have_the_consumer_finish_what_it_has_and_renewed(bench: Bench) -> None:
     worn = bench.stack.start_consumer(bench.model)
     bench.stack.wait(bench.model)

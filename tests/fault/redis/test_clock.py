@@ -100,6 +100,7 @@ def test_row_26_the_clock_of_redis_jumps(clock: Clock, tmp_path: Path, model_nam
         assert [process.popen.poll() for process in (front_end, *consumers)] == [None] * 3
 
 
+@pytest.mark.soak
 def test_a_consumer_that_dies_when_the_clock_is_set_back_is_missed(
     clock: Clock, tmp_path: Path, model_name: str
 ) -> None:

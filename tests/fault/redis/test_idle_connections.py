@@ -46,6 +46,7 @@ def test_a_network_that_forgets_what_is_idle_for_four_seconds_is_never_noticed(s
     assert len(pings.seen) >= 4
 
 
+@pytest.mark.soak
 def test_what_was_forgotten_all_the_same_is_replaced_before_a_request_needs_it(site: Site, network: Proxy) -> None:
     """Everything at once, as when the box in between is restarted; then the first request is like any other."""
     network.forget()

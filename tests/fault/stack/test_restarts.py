@@ -29,7 +29,10 @@ pytestmark = [pytest.mark.fault, pytest.mark.timeout(120)]
 
 @pytest.mark.parametrize(
     "times",
-    [pytest.param(4, id="short"), pytest.param(100, id="long", marks=[pytest.mark.soak, pytest.mark.timeout(600)])],
+    [
+        pytest.param(4, id="short", marks=pytest.mark.soak),
+        pytest.param(100, id="long", marks=[pytest.mark.soak, pytest.mark.timeout(600)]),
+    ],
 )
 def test_row_25_restarted_again_and_again(valkey_url: str, tmp_path: Path, model_name: str, times: int) -> None:
     redis = connect(valkey_url)
