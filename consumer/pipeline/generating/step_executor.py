@@ -11,6 +11,7 @@ from functools import partial
 from time import monotonic
 
 from consumer.batching.batcher import Batch, CloseReason
+from consumer.events import Share
 from consumer.generation.engine import Engine, EngineDied, Finish, Step
 from consumer.generation_metrics import ABORT, ERROR, GenerationMetrics, Occupancy
 from consumer.generation_metrics import DEADLINE as DEADLINE_REASON
@@ -281,7 +282,8 @@ class StepExecutor:
 
 def _ran(one: Running) -> BatchRun:
     first_token_s = one.first_token_s - one.began_s if one.made else None
-    return BatchRun(one.began_s, monotonic() - one.began_s, 1, CloseReason.IDLE, first_token_s)
+    reason, share = (CloseReason.GAP, Share.BATCH_LANE) if one.item.is_later else (CloseReason.IDLE, Share.ALL)
+    return BatchRun(one.began_s, monotonic() - one.began_s, 1, reason, first_token_s, share)
 
 
 def _answer(one: Running, finish: str, ended: str, frames: int) -> BatchRun:
