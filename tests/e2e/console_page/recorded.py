@@ -55,6 +55,7 @@ class Recorded:
     is_slow: bool = False
     posts: list[tuple[str, Any]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    is_exact: bool = True
     is_broken: bool = False
     is_over: bool = False
 
@@ -140,7 +141,7 @@ class Recorded:
             "next": str(start + limit) if more else None,
             "total": self.letters,
             "matching": self.letters,
-            "matching_is_exact": True,
+            "matching_is_exact": self.is_exact,
         }
         return self.refusal(request) or JSONResponse(body)
 

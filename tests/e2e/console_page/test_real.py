@@ -93,6 +93,15 @@ def test_what_is_no_id_is_refused_in_the_servers_words(
     expect(page.get_by_role("alert")).to_contain_text("id")
 
 
+def test_a_model_that_nobody_serves_is_named_and_the_others_are_shown(
+    stack: Stack, open_page: Opened, models: tuple[str, str]
+) -> None:
+    page = open_page(f"{stack.url}/console#/overview?model=nobody", tolerant=True)  # Chromium reports the 404
+    expect(page.get_by_text("Nothing is known of this model.")).to_be_visible()
+    page.get_by_role("link", name=models[1]).click()
+    expect(page.get_by_role("heading", name="Workers · 1")).to_be_visible()
+
+
 def test_the_overview_shows_what_happens(stack: Stack, open_page: Opened, models: tuple[str, str]) -> None:
     page = shown(stack, open_page, models[1], "overview")
     for _ in range(20):

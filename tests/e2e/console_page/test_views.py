@@ -134,6 +134,25 @@ def test_all_that_match_are_dropped_once_their_number_is_typed(open_page: Opened
     assert recorded.posts == [("/console/dead/drop", wanted)]
 
 
+def test_where_more_may_match_than_was_counted_the_question_says_so(
+    open_page: Opened, url: str, recorded: Recorded
+) -> None:
+    recorded.letters, recorded.is_exact = 60, False
+    page = open_page(f"{url}#/dead")
+    page.get_by_label("Select all that are shown").check()
+    page.get_by_role("button", name="Select all at least 60 that match").click()
+    page.get_by_role("button", name="Drop").click()
+    dialog = page.get_by_role("dialog", name="Drop at least 60 dead letters?")
+    expect(dialog).to_contain_text("Not all letters were looked at: more may match, and it is done to them, too.")
+
+
+def test_a_console_that_is_switched_off_says_so(open_page: Opened, url: str, recorded: Recorded) -> None:
+    recorded.role, recorded.why = "none", "The console is switched off here: HEADRACE_CONSOLE=off."
+    page = open_page(url)
+    expect(page.locator("#health")).to_contain_text("The console is not open to you.")
+    expect(page.get_by_text(recorded.why)).to_be_visible()
+
+
 def test_a_long_action_can_be_stopped(open_page: Opened, url: str, recorded: Recorded) -> None:
     recorded.letters, recorded.is_slow = 100_000, True
     page = open_page(f"{url}#/dead")

@@ -99,7 +99,7 @@ export class DeadLetters {
 	}
 
 	#say(n) {
-		return `${n === this.matching && !this.isExact ? 'about ' : ''}${format.count(n)}`;
+		return `${n === this.matching && !this.isExact ? 'at least ' : ''}${format.count(n)}`;
 	}
 
 	#marks() {
@@ -109,7 +109,7 @@ export class DeadLetters {
 		this.every.checked = this.all || areAll;
 		this.every.indeterminate = !this.every.checked && n > 0;
 		setText(this.chosen, n ? `${this.#say(n)} selected` : 'Select what to requeue or to drop.');
-		show(this.selectAll, areAll && !this.all && this.matching > n);
+		show(this.selectAll, areAll && !this.all && (this.matching > n || !this.isExact));
 		setText(this.selectAll, `Select all ${this.#say(this.matching)} that match`);
 		for (const one of [this.requeue, this.drop]) {
 			show(one, this.app.mayAct);
@@ -128,6 +128,7 @@ export class DeadLetters {
 			title: `${isDrop ? 'Drop' : 'Requeue'} ${what}?`, verb: name, isDanger: isDrop, typed: isDrop && n >= TYPED_FROM ? n : null,
 			text: [
 				`From ${place}${this.all ? `${match ? `, all that match “${match}”` : ''}. What comes in from now on is not touched` : ''}.`,
+				this.all && !this.isExact ? 'Not all letters were looked at: more may match, and it is done to them, too.' : '',
 				isDrop ? 'They are deleted for good: nobody can answer them any more.' : 'They go back into their lanes and run again, with a new deadline.',
 			],
 		});

@@ -36,7 +36,7 @@ export async function confirm({ title, text, verb, isDanger = false, typed = nul
 	} });
 	await open(node, title, form(
 		node, () => (answer = !yes.disabled),
-		...text.map((sentence) => p('', sentence)), input && el('label', { class: 'field' }, `Type ${typed} to go on`, input),
+		...text.map((sentence) => sentence && p('', sentence)), input && el('label', { class: 'field' }, `Type ${typed} to go on`, input),
 		div('row', button('Cancel', () => node.close()), yes),
 	));
 	return answer;
