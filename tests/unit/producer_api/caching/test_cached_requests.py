@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -15,6 +15,7 @@ from shared.api_keys import digest_of
 from shared.settings import Settings
 from shared.state.cards import CacheSettings
 from tests.fakes import CLASSIFIER, ECHO, InMemoryQueue, classify, echo
+from tests.helpers import eventually_async
 from tests.unit.producer_api.asgi import Api, Response, call
 
 KEPT = CacheSettings(ttl_s=60.0, limit_bytes=1 << 20)
@@ -119,10 +120,10 @@ def test_while_two_versions_live_what_the_older_one_answers_is_not_kept_for_the_
 
     async def ask() -> tuple[Response, Response]:
         first = asyncio.create_task(call(kept.app, "POST", ECHO_PATH, OCTETS, b"hello"))
-        await until(lambda: len(kept.queue.submitted) == 1)
+        await eventually_async(lambda: len(kept.queue.submitted) == 1)
         kept.queue.set_card("echo", msgspec.structs.replace(ECHO, cache=KEPT, version="2"))
         second = asyncio.create_task(call(kept.app, "POST", ECHO_PATH, OCTETS, b"hello"))
-        await until(lambda: len(kept.queue.submitted) == 2)
+        await eventually_async(lambda: len(kept.queue.submitted) == 2)
         kept.queue.release()
         return await first, await second
 
@@ -134,19 +135,13 @@ def test_while_two_versions_live_what_the_older_one_answers_is_not_kept_for_the_
 OCTETS = [("Content-Type", "application/octet-stream")]
 
 
-async def until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not is_so():  # noqa: ASYNC110 - nothing tells of it
-            await asyncio.sleep(0)
-
-
 def test_those_that_come_at_the_same_time_are_one_inference(kept: Api) -> None:
     kept.queue.hold()
 
     async def ask() -> list[Response]:
         tasks = [asyncio.create_task(call(kept.app, "POST", ECHO_PATH, OCTETS, b"same")) for _ in range(8)]
         model = kept.app.express.context.equal_requests.models
-        await until(lambda: "echo" in model() and model()["echo"].counts[Found.JOINED] == 7)
+        await eventually_async(lambda: "echo" in model() and model()["echo"].counts[Found.JOINED] == 7)
         kept.queue.release()
         return list(await asyncio.gather(*tasks))
 
