@@ -58,12 +58,16 @@ class Lately:
         ]
 
     def others(self, last: int) -> dict[Place, float]:
-        """Return how many requests of each lane ended per second that no front end has waited for."""
+        """Return how many requests of each lane ended per second that no front end has waited for.
+
+        The latest slot counts of which that is known: what was written of the last one may not have been read yet.
+        """
         found = {}
         for model, rows in self._rows.items():
-            merged = Merged(last - RECENT_SLOTS, last)
+            merged = Merged(last - RECENT_SLOTS, last + 1)
             merged.take(rows)
-            slot = merged.slots.get(last)
+            known = (slot for at in range(last + 1, last - RECENT_SLOTS, -1) if (slot := merged.slots.get(at)))
+            slot = next((slot for slot in known if slot.done), None)
             if slot is not None:
                 rates = {lane: slot.others(lane) for lane in slot.done}
                 found.update({(model, lane): rate for lane, rate in rates.items() if rate})

@@ -183,5 +183,7 @@ def test_the_last_seconds_of_other_front_ends() -> None:
     assert lately.parts(103) == []
     lately.take({"m": [(b"4-0", row(101, "b", gauges=gauges(done=5))), (b"5-0", row(102, gauges=gauges(done=105)))]})
     assert lately.others(102) == {("m", "default"): 10.0}
+    assert lately.others(103) == {("m", "default"): 10.0}  # what was written of that one may not have been read yet
+    assert lately.others(104) == {}
     lately.take({})
     assert (lately.parts(102), lately.after) == ([], {})
