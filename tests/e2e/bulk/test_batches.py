@@ -237,6 +237,7 @@ def refused_as(answer: Answer, status: int, code: str) -> bool:
     return answer.status == status and answer.code == code
 
 
+@pytest.mark.soak
 def test_clients_that_never_read_their_results_keep_the_others_from_nothing(site: Site, echo: Process) -> None:
     path = site.begin("echo", b"".join(line(bytes([number]) * 60_000) for number in range(60)))  # 13 MB of results
     site.ended(path)

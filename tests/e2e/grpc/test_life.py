@@ -123,6 +123,7 @@ def test_a_front_end_without_the_setting_imports_nothing_of_grpc() -> None:
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.soak  # they share one over HTTP in tests/e2e/producer_api/test_front_ends.py
 def test_several_front_ends_share_the_port(served: Site, tmp_path: Path) -> None:
     port, shared = free_port(), free_port()
     settings = {"FRONT_ENDS": "2", "GRPC_PORT": str(shared), "DATA_DIR": str(tmp_path)}

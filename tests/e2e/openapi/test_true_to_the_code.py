@@ -158,6 +158,7 @@ def test_schemathesis_finds_nothing(stack: tuple[Stack, list[str]], tmp_path: Pa
     check(*stack, tmp_path, 3, part=part)
 
 
+@pytest.mark.soak  # which key opens what is in tests/e2e/producer_api/test_api_keys.py
 def test_where_keys_are_required_every_path_asks_for_one_that_should(
     stack: tuple[Stack, list[str]], tmp_path: Path
 ) -> None:

@@ -99,6 +99,7 @@ def test_asking_again_with_the_same_id_gives_the_stored_answer(stack: Stack) -> 
     assert len(stack.predict("echo", large, query="?id=again-2").body["outputs"][0]["data"]) == len(large)
 
 
+@pytest.mark.soak  # with other models in tests/e2e/models/test_onnx_page.py
 def test_several_rows_in_one_request_are_answered_together(photos: Stack) -> None:
     rows = bytes(224 * 224 * 3) + bytes([255]) * (224 * 224 * 3)
     answer = photos.predict("imagenet", rows, query="?top_k=2")
@@ -126,6 +127,7 @@ def test_memory_stays_flat(stack: Stack) -> None:
     assert max(hints) < 100
 
 
+@pytest.mark.soak
 def test_the_card_tells_what_runs(photos: Stack) -> None:
     card = call(f"{photos.url}/v1/models/imagenet").body
     assert card["inputs"][0]["shape"] == [224, 224, 3]

@@ -135,6 +135,7 @@ def test_each_counts_for_itself_and_the_port_says_so(pair: Pair) -> None:
     assert "HEADRACE_API_METRICS_PORT" in refusal.body["error"]["message"]
 
 
+@pytest.mark.soak
 def test_the_metrics_of_each_are_at_the_port_of_its_number_and_so_is_its_readiness(pair: Pair) -> None:
     port, first = free_port(), free_port()
     one, two = (pair.stack.serve_on(port, API_METRICS_PORT=str(first), DRAIN_S="600") for _ in range(2))

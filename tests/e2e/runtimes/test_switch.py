@@ -160,6 +160,7 @@ def test_two_consumers_switch_one_after_the_other_under_load(
     assert [state["precision"] for state in worker_states(valkey_url, model_name)] == ["fp32"] * 3
 
 
+@pytest.mark.soak  # one that is refused is in tests/unit/consumer/test_worker.py
 def test_a_refusal_is_told_and_the_old_precision_goes_on(stack: Stack, valkey_url: str, model_name: str) -> None:
     consumer = stack.start_consumer(model_name)
     stack.wait(model_name)

@@ -48,6 +48,7 @@ def ordinary_clients(server: EmbeddedServer) -> list[str]:
         return [one["cmd"] for one in found if one["id"] != str(client.client_id())]
 
 
+@pytest.mark.soak  # a Sentinel promotes one below
 @pytest.mark.parametrize(
     "cuts", [pytest.param(True, id="cut", marks=pytest.mark.soak), pytest.param(False, id="left open")]
 )

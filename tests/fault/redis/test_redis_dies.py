@@ -129,6 +129,7 @@ def test_row_9_everysec_and_a_power_failure(everysec: EmbeddedServer, tmp_path: 
         assert consumer.popen.poll() is None
 
 
+@pytest.mark.soak
 def test_a_commit_that_a_power_failure_took_back_is_made_again(
     everysec: EmbeddedServer, tmp_path: Path, model_name: str
 ) -> None:

@@ -164,6 +164,7 @@ class Client:
             return answer.status, content
 
 
+@pytest.mark.soak  # each process alone is killed in rows 1, 2, 7 and 8
 def test_row_4_every_process_restarted_in_turn_under_load(valkey_url: str, tmp_path: Path, model_name: str) -> None:
     models = echo_models(tmp_path, model_name)
     with (
