@@ -18,6 +18,7 @@ import msgspec
 from producer_api.auth import Client
 from producer_api.queue.interface import Answer, GiveUp, ModelState, Queue
 from shared.state.cards import CacheSettings
+from shared.wire import request_log
 from shared.wire.messages import Reply, Request, Timing
 from shared.wire.outcomes import RequestError
 
@@ -195,6 +196,13 @@ def _nobody(_: Answer | RequestError) -> None:
 def _tell(done: Done, status: bytes, result: Answer | RequestError) -> None:
     """Say in an answer what the cache had to do with it (RFC 9211)."""
     done(msgspec.structs.replace(result, cache_status=status) if isinstance(result, Answer) else result)
+
+
+def spared(status: bytes) -> str | None:
+    """Return what the request log says of an answer with this ``Cache-Status``; None where its request was run."""
+    if status.startswith(b"headrace; hit"):
+        return request_log.HIT
+    return request_log.JOINED if status.endswith(b"; collapsed") else None
 
 
 def _hit(entry: Entry, request_id: str, now_s: float, ttl_s: float) -> Answer:

@@ -8,8 +8,8 @@ from typing import Any
 MOST_HELD = 20_000
 """Requests of one model that are held until they are written; what does not fit is not logged."""
 
-End = tuple[str, str, str, float, float | None, float | None, float, str | None]
-"""The members of :class:`shared.wire.request_log.RequestEnd`, in their order."""
+End = tuple[Any, ...]
+"""The members of :class:`shared.wire.request_log.RequestEnd`, in their order; the last ones may be missing."""
 
 
 class EndedRequests:

@@ -15,7 +15,8 @@ from msgspec import UNSET, Struct, UnsetType
 from shared.wire.bodies import BODY_GONE
 from shared.wire.messages import Reply
 from shared.wire.outcomes import ACCEPTED, CANCELLED, CLIENT_CLOSED, OK, UNKNOWN_OUTCOME
-from shared.wire.request_log import DEAD, ConsumerHalf, FrontHalf, Half
+from shared.wire.request_log import DEAD, HIT, ConsumerHalf, FrontHalf, Half
+from shared.wire.request_log import JOINED as SHARED
 
 SLACK_MS = 1000.0
 """So far apart two processes may say that the same moment was, since both take Redis's time from when Redis had it."""
@@ -31,6 +32,10 @@ NO_CONSUMER = (
     "No consumer has logged it: its answer was there already, or it waited for another request of the same id that "
     "began earlier."
 )
+CACHED = {
+    HIT: "Its answer came from the result cache; no consumer had a part in it.",
+    SHARED: "It got the answer of an equal request that was under way: the model has a result cache.",
+}
 NO_END = "No consumer has logged its end."
 NO_FRONT_END = (
     "Only the consumer's half is known: it came from a direct producer or as an item of a bulk batch, or the front end "
@@ -198,6 +203,8 @@ def _what_lacks(front: FrontHalf | None, one: ConsumerHalf | None) -> str:
         return TIMED_OUT if front.outcome == UNKNOWN_OUTCOME.code else ""
     if front.admission_s is None:
         return REFUSED
+    if front.cache in CACHED:
+        return CACHED[front.cache]
     return NO_CONSUMER if front.back_s is not None or front.outcome == OK.code else NO_END
 
 

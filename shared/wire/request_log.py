@@ -36,6 +36,8 @@ NOTHING_RAN = ""
 DEAD = "dead"
 """Instead of why a batch closed: these requests ended without inference; and they are dead letters."""
 
+HIT, JOINED = "hit", "joined"
+
 _Code = Annotated[str, Meta(max_length=64)]
 _Count = Annotated[int, Meta(ge=0, lt=1 << 53)]
 
@@ -92,6 +94,7 @@ class RequestEnd(Struct, frozen=True, array_like=True):
         submitted_s: when it was given to the queue; None if it was refused before.
         replied_s: when its reply came; None if none did.
         ended_s: when its response was made.
+        cache: ``HIT`` or ``JOINED`` if its answer came from the result cache, or was that of an equal request.
     """
 
     lane: str
@@ -102,6 +105,7 @@ class RequestEnd(Struct, frozen=True, array_like=True):
     replied_s: float | None
     ended_s: float
     traceparent: str | None = None
+    cache: _Code | None = None
 
 
 class _Consumers(Struct, frozen=True, array_like=True):
@@ -124,6 +128,7 @@ class FrontHalf(Struct, frozen=True):
     Attributes:
         admission_s: from its head to the queue.
         back_s: from its reply to its response.
+        cache: as in :class:`RequestEnd`.
     """
 
     lane: str
@@ -135,6 +140,7 @@ class FrontHalf(Struct, frozen=True):
     admission_s: float | None = None
     back_s: float | None = None
     trace_id: str | None = None
+    cache: str | None = None
 
 
 class ConsumerHalf(Struct, frozen=True):
@@ -271,6 +277,7 @@ def _of_front_end(entry: _FrontEnds, entry_ms: int, request_id: str) -> Iterator
                 admission_s=admission_s,
                 back_s=back_s,
                 trace_id=trace_id(end.traceparent),
+                cache=end.cache,
             )
 
 

@@ -10,8 +10,10 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
+from typing import Any
 
 from producer_api.auth import Client
+from producer_api.caching.equal_requests import spared
 from producer_api.inference.codec import Head, Limits, Response
 from producer_api.inference.context import AppContext
 from producer_api.inference.errors import internal_error, refused_somehow
@@ -193,7 +195,7 @@ class Lifetime:
         if model not in self._catalogue.models:
             model = UNKNOWN
         elif ended is not None:
-            end = (
+            end: tuple[Any, ...] = (
                 lane,
                 self.request_id,
                 code,
@@ -203,5 +205,7 @@ class Lifetime:
                 perf_counter(),
                 self.head.traceparent,
             )
+            if self._cache_status:
+                end = (*end, spared(self._cache_status))
             ended.note(model, end)
         self._context.metrics.requests.counts[model, code, lane] += 1

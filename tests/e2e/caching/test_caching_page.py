@@ -6,12 +6,13 @@ import secrets
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.children import ROOT
 from tests.e2e.examples import examples_of
-from tests.e2e.later.client import RAW, Client
+from tests.e2e.later.client import RAW, Client, Got
 from tests.e2e.stack import Stack
 from tests.helpers import eventually
 
@@ -71,3 +72,25 @@ def test_a_new_version_answers_for_itself_also_while_both_serve(
             return answer.body["version"] == "2" and answer.headers["cache-status"].startswith("headrace; hit")
 
         eventually(is_new)
+
+
+def test_where_the_time_of_a_hit_went_is_said_to_be_the_cache(stack: Stack, model: str) -> None:
+    client = Client(stack)
+
+    def hit() -> Got | None:
+        answer = client.send("POST", f"/v1/models/{model}/predict", b"explain me", Content_Type=RAW)
+        return answer if answer.headers["cache-status"].startswith("headrace; hit") else None
+
+    def notes(answer: Got) -> list[str]:
+        path = f"/v1/models/{model}/requests/{answer.headers['x-request-id']}/explain"
+
+        def story() -> Any:
+            [found] = client.send("GET", path).json.get("found", [None])
+            return found if found and "front_end" in found else None
+
+        found: list[str] = eventually(story)["notes"]
+        return found
+
+    answer = eventually(hit)
+    assert answer is not None
+    assert notes(answer) == ["Its answer came from the result cache; no consumer had a part in it."]

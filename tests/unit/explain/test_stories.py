@@ -12,7 +12,18 @@ from msgspec import UNSET
 from producer_api.request_log import story as module
 from producer_api.request_log.story import consumer_parts, from_reply, stories, whole
 from shared.wire.messages import Fault, ModelTag, Reply, Timing
-from shared.wire.request_log import DEAD, NOTHING_RAN, ConsumerHalf, FrontHalf, Half
+from shared.wire.request_log import (
+    BY_FRONT_END,
+    DEAD,
+    HIT,
+    NOTHING_RAN,
+    ConsumerHalf,
+    FrontHalf,
+    Half,
+    encode,
+    halves,
+)
+from shared.wire.request_log import JOINED as SHARED
 
 NOW_MS = 1_700_000_000_000.0
 
@@ -150,6 +161,18 @@ def test_a_repeated_question_is_a_story_of_its_own_without_a_run() -> None:
     assert told[0].notes == [module.NO_CONSUMER]
     assert told[0].worker is UNSET
     assert told[1].worker == "w1"
+
+
+@pytest.mark.parametrize(("cache", "what"), [(HIT, "came from the result cache"), (SHARED, "of an equal request")])
+def test_what_no_consumer_ran_for_its_own_sake_says_so(cache: str, what: str) -> None:
+    end = ("default", "r1", "ok", 1.0, 1.1, 1.2, 1.3, None)
+    (half,) = halves(BY_FRONT_END, encode("fe-1", 2.0, [(*end, cache)]), int(NOW_MS), "r1")
+    (told,) = stories("echo", [half], ())
+    assert told.state == "answered"
+    assert len(told.notes) == 1
+    assert what in told.notes[0]
+    (older,) = halves(BY_FRONT_END, encode("fe-1", 2.0, [end]), int(NOW_MS), "r1")  # of a front end without the member
+    assert stories("echo", [older], ())[0].notes == [module.NO_CONSUMER]
 
 
 def test_two_that_waited_for_one_run_the_first_has_it() -> None:
