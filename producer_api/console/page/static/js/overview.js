@@ -33,7 +33,8 @@ class Figures {
 		const errors = model.errors_rate || 0;
 		const lost = errors / (errors + (model.rate || 0)) || 0;
 		const busy = format.share(model.busy);
-		this.rate.set([format.number(model.rate), '/s'], Number.isFinite(model.goodput) ? `${format.share(model.goodput)} in time` : '');
+		const [inTime, hits] = [model.goodput, model.cache?.hit_ratio].map((one) => Number.isFinite(one) && format.share(one));
+		this.rate.set([format.number(model.rate), '/s'], [inTime && `${inTime} in time`, hits && `${hits} from the cache`].filter(Boolean).join(' · '));
 		this.p99.set(format.latency(model.p99_ms), `p50 ${format.ms(model.p50_ms)}`);
 		this.depth.set([format.count(model.depth), ''], oldest_s ? `oldest ${format.seconds(oldest_s)}` : 'nothing waits');
 		this.busy.set([busy.replace('%', ''), busy.endsWith('%') ? '%' : ''], `${format.plural(length(model.workers), 'worker')}, batches of ${format.number(model.batch)}`, !length(model.workers));
