@@ -287,11 +287,11 @@ class Fetcher:
         # First, since asking again with an id that was released would cost as many consumers once more.
         if crashes >= MOST_CRASHES:
             error = RequestError(CRASHED, "The consumer died each time it ran this request, which is not tried again.")
-            raise Refusal(item, error, f"It ended {crashes} consumers while it ran alone.", crashes)
+            raise Refusal(item, error, f"{_ended(crashes)}.", crashes)
         if isolated and self._recall is not None and (refusal := self._recall(item)) is not None:
             raise refusal
         if item.deadline_s <= now_s:
-            reason = f"It ended {crashes} consumers while it ran alone, and its deadline passed." if crashes else ""
+            reason = f"{_ended(crashes)}, and its deadline passed." if crashes else ""
             error = RequestError(EXPIRED, "The deadline passed while the request was queued.")
             raise Refusal(item, error, reason, crashes)
         self._rows.check_cancelled(item)
@@ -327,3 +327,7 @@ class Fetcher:
         except (StreamDown, StreamGone):
             log.warning("The queue stopped answering meanwhile; they return after their lease.")
         self._leases.release(one.completion.claim for one in dead)
+
+
+def _ended(crashes: int) -> str:
+    return f"It ended {'a consumer' if crashes == 1 else f'{crashes} consumers'} while it ran alone"
