@@ -8,8 +8,7 @@ agree. So each front end asks its consumers once.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from enum import StrEnum
 from functools import partial
 
@@ -17,15 +16,15 @@ import msgspec
 
 from producer_api.auth import Client
 from producer_api.queue.interface import Answer, GiveUp, ModelState, Queue
-from shared.state.cards import CacheSettings
+from shared.state.cards import CacheSettings, Card
 from shared.wire import request_log
 from shared.wire.messages import Reply, Request, Timing
 from shared.wire.outcomes import RequestError
 
 from .flight import Done, Flight, Waiter
-from .freshness import Freshness
-from .key import Identity, key_of
-from .result_cache import Entry, ResultCache
+from .freshness import ANY, Freshness
+from .key import Identity, KnownBodies, bytes_of, key_of
+from .result_cache import ResultCache
 
 LOOKED_AT = 4
 """Least used answers that are looked at with each new one: what is too old goes, before it takes room for long."""
@@ -50,22 +49,33 @@ class Found(StrEnum):
 class OfModel:
     """What is known of one model.
 
+    Args:
+        card: one that has settings of a cache.
+
     Attributes:
-        answers: those that were given.
-        counts: requests by what became of them.
+        card: the latest.
+        answers: those that were given by the version and precision of the card.
+        hits, joined, misses, passed: requests by what became of them; numbers, since each request counts.
     """
 
-    def __init__(self, settings: CacheSettings) -> None:
-        self.settings, self.identity = settings, Identity("", "")
-        self.answers = ResultCache(settings.limit_bytes)
-        self.flights: dict[tuple[bytes, str], Flight] = {}
-        self.counts: Counter[Found] = Counter(dict.fromkeys(Found, 0))
+    def __init__(self, card: Card, settings: CacheSettings) -> None:
+        self.card, self.settings, self.identity = card, settings, Identity(card.version, card.precision)
+        self.answers, self.known = ResultCache(settings.limit_bytes), KnownBodies()
+        self.flights: dict[tuple[Hashable, str], Flight] = {}
+        self.hits = self.joined = self.misses = self.passed = 0
 
-    def is_now(self, settings: CacheSettings, identity: Identity) -> None:
-        """Take in what the model's card says: answers of another version are forgotten."""
+    @property
+    def counts(self) -> Mapping[Found, int]:
+        """Requests by what became of them."""
+        return dict(zip(Found, (self.hits, self.joined, self.misses, self.passed), strict=True))
+
+    def is_now(self, card: Card, settings: CacheSettings) -> None:
+        """Take in what a later card says: answers of another version are forgotten."""
+        self.card = card
         if settings != self.settings:
             self.settings = settings
             self.answers.set_limit(settings.limit_bytes)
+        identity = Identity(card.version, card.precision)
         if identity != self.identity:
             self.identity = identity
             self.answers.clear()
@@ -94,7 +104,7 @@ class EqualRequests:
     def begin(
         self,
         state: ModelState,
-        settings: CacheSettings,
+        card: Card,
         request: Request,
         client: Client | None,
         freshness: Freshness,
@@ -104,40 +114,49 @@ class EqualRequests:
         """Answer a request, from here or by way of the queue; see :meth:`producer_api.queue.interface.Queue.begin`.
 
         Args:
-            state: the model, which has a card.
-            settings: its card's.
+            card: the model's, which has settings of a cache.
             client: who asks; None where no key is required.
             freshness: which answers it takes.
             done: may be called before this returns.
         """
-        assert state.card is not None
         model = self._of.get(state.name)
-        if model is None:
-            model = self._of[state.name] = OfModel(settings)
-        model.is_now(settings, Identity(state.card.version, state.card.precision))
+        if model is None or model.card is not card:
+            model = self._now(state.name, card)
+        settings = model.settings
         tenant = client.key.digest if client is not None and settings.scope == "key" else b""
-        key = key_of(request, model.identity, tenant) if freshness.may_store or freshness.may_read else None
+        key = key_of(request, tenant, model.known) if freshness.may_store or freshness.may_read else None
         if key is None:
             return self._pass(model, state, request, done, lane)
         if freshness.may_read:
-            now_s = self._clock()
-            entry = model.answers.get(key, now_s, min(settings.ttl_s, freshness.max_age_s))
+            now_s, ttl_s = self._clock(), settings.ttl_s
+            entry = model.answers.get(key, now_s, ttl_s if freshness is ANY else min(ttl_s, freshness.max_age_s))
             if entry is not None:
-                model.counts[Found.HIT] += 1
-                done(_hit(entry, request.id, now_s, settings.ttl_s))
+                model.hits += 1
+                reply = msgspec.structs.replace(entry.reply, id=request.id)
+                done(Answer(reply, entry.is_short, b"headrace; hit; ttl=%d" % int(entry.stored_s + ttl_s - now_s)))
                 return _nothing
             flight = model.flights.get((key, lane))
             if flight is not None:
                 return self._join(model, flight, request, done)
         return self._ask(model, key, state, request, done, lane)
 
+    def _now(self, name: str, card: Card) -> OfModel:
+        """Return what is known of a model whose card is a new one."""
+        assert card.cache is not None
+        model = self._of.get(name)
+        if model is None:
+            model = self._of[name] = OfModel(card, card.cache)
+        else:
+            model.is_now(card, card.cache)
+        return model
+
     def _pass(self, model: OfModel, state: ModelState, request: Request, done: Done, lane: str) -> GiveUp:
-        model.counts[Found.PASSED] += 1
+        model.passed += 1
         told = partial(_tell, done, b"headrace; fwd=bypass")
         return self._queue.begin(state, request, id_is_generated=True, done=told, lane=lane)
 
     def _join(self, model: OfModel, flight: Flight, request: Request, done: Done) -> GiveUp:
-        model.counts[Found.JOINED] += 1
+        model.joined += 1
         loop = asyncio.get_running_loop()
         ttl_s = request.ttl_ms / 1000
         waiter = Waiter(request, self._clock() + ttl_s, _nobody)
@@ -155,9 +174,9 @@ class EqualRequests:
         flight.join(waiter)
         return gave_up
 
-    def _ask(self, model: OfModel, key: bytes, state: ModelState, request: Request, done: Done, lane: str) -> GiveUp:
+    def _ask(self, model: OfModel, key: Hashable, state: ModelState, request: Request, done: Done, lane: str) -> GiveUp:
         """Put it into the queue. Equal ones join it, unless one that asked for something fresh was there before."""
-        model.counts[Found.MISS] += 1
+        model.misses += 1
         place, identity = (key, lane), model.identity
 
         def launch(request: Request, done: Done) -> GiveUp:
@@ -176,7 +195,7 @@ class EqualRequests:
         flight.begin(waiter)
         return partial(flight.leave, waiter)
 
-    def _keep(self, model: OfModel, key: bytes, identity: Identity, answer: Answer) -> Answer | None:
+    def _keep(self, model: OfModel, key: Hashable, identity: Identity, answer: Answer) -> Answer | None:
         """Keep what a model answered, if it may serve others, and return it for those who wait; None for nothing."""
         reply = answer.reply
         if reply.at_store is not None:  # it is fetched there once, and then it is gone
@@ -185,7 +204,9 @@ class EqualRequests:
         if reply.fault is None and made_by == identity == model.identity:
             now_s = self._clock()
             model.answers.drop_older(now_s, model.settings.ttl_s, LOOKED_AT)
-            model.answers.put(key, reply, _data_bytes(reply), now_s, is_short=answer.is_short)
+            # No consumer has any part in what is answered with it, so its durations are 0.
+            kept = msgspec.structs.replace(reply, timing=Timing(), attempt=1)
+            model.answers.put(key, kept, bytes_of(key) + _data_bytes(reply), now_s, is_short=answer.is_short)
         return answer
 
 
@@ -203,13 +224,6 @@ def spared(status: bytes) -> str | None:
     if status.startswith(b"headrace; hit"):
         return request_log.HIT
     return request_log.JOINED if status.endswith(b"; collapsed") else None
-
-
-def _hit(entry: Entry, request_id: str, now_s: float, ttl_s: float) -> Answer:
-    """Make the answer to another request of what was kept. No consumer had any part in it, so its durations are 0."""
-    age_s = now_s - entry.stored_s
-    reply = msgspec.structs.replace(entry.reply, id=request_id, timing=Timing(), attempt=1)
-    return Answer(reply, entry.is_short, b"headrace; hit; ttl=%d" % (ttl_s - age_s))
 
 
 def _data_bytes(reply: Reply) -> int:

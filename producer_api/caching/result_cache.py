@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from shared.wire.messages import Reply
@@ -40,12 +41,12 @@ class ResultCache:
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes, self.used_bytes, self.evicted = limit_bytes, 0, 0
-        self._entries: OrderedDict[bytes, Entry] = OrderedDict()
+        self._entries: OrderedDict[Hashable, Entry] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, key: bytes, now_s: float, max_age_s: float) -> Entry | None:
+    def get(self, key: Hashable, now_s: float, max_age_s: float) -> Entry | None:
         """Return the answer to a key unless it is older than ``max_age_s``. One from the future counts as old."""
         entry = self._entries.get(key)
         if entry is None:
@@ -55,7 +56,7 @@ class ResultCache:
         self._entries.move_to_end(key)
         return entry
 
-    def put(self, key: bytes, reply: Reply, data_bytes: int, now_s: float, *, is_short: bool) -> bool:
+    def put(self, key: Hashable, reply: Reply, data_bytes: int, now_s: float, *, is_short: bool) -> bool:
         """Keep an answer, in place of an older one; returns whether there is room for it.
 
         Args:
@@ -91,7 +92,7 @@ class ResultCache:
             self._remove(next(iter(self._entries)))
             self.evicted += 1
 
-    def _remove(self, key: bytes) -> None:
+    def _remove(self, key: Hashable) -> None:
         entry = self._entries.pop(key, None)
         if entry is not None:
             self.used_bytes -= entry.size_bytes

@@ -71,7 +71,7 @@ def _headers(response: Response) -> Headers:
 
 
 def _lines(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-    return b"".join(b"%b: %b\r\n" % header for header in headers)
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
 @cache

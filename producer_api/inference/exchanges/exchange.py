@@ -28,7 +28,7 @@ from producer_api.queue.interface import Answer
 from producer_api.streaming.events import EventStream
 from producer_api.streaming.several import Several
 from producer_api.streaming.time_left import time_left
-from shared.state.cards import CacheSettings
+from shared.state.cards import Card
 from shared.wire.messages import Reply, Request
 from shared.wire.outcomes import OK, Outcome, RequestError, malformed
 
@@ -177,9 +177,10 @@ class Exchange(Lifetime):
             pieces = Several(*of_lane, requests, decoded.sizes, whole, self._done, decoded.id_is_generated)
             self._give_up = pieces.begin()
             return
-        cache = self._state.card.cache if self._state.card is not None else None
-        if cache is not None and decoded.id_is_generated and not decoded.run_ms and not self._explains:
-            self._submit_to_cache(request, cache)
+        card = self._state.card
+        is_plain = decoded.id_is_generated and not decoded.run_ms and not self._explains
+        if is_plain and card is not None and card.cache is not None:
+            self._submit_to_cache(request, card)
             return
         give_up = self._context.queue.begin(
             self._state,
@@ -194,12 +195,12 @@ class Exchange(Lifetime):
         if not self.closed:
             self._give_up = give_up
 
-    def _submit_to_cache(self, request: Request, cache: CacheSettings) -> None:
+    def _submit_to_cache(self, request: Request, card: Card) -> None:
         """Ask for what an equal request may have been answered with. One of a client's own id is never answered so: it
         is asked for again under that id."""
         head = self.head
         give_up = self._context.equal_requests.begin(
-            self._state, cache, request, head.client, head.freshness, self._done, head.lane
+            self._state, card, request, head.client, head.freshness, self._done, head.lane
         )
         if not self.closed:
             self._give_up = give_up
