@@ -27,6 +27,8 @@ _OF_A_FAMILY: Final = {"onnx": ("consumer",), "python": ("consumer",), "text": (
 def missing_for_up(models: Mapping[str, ModelConfig], needs_server: bool) -> str | None:
     """Say in one sentence what a stack needs and is not installed, with the command that installs it; else None.
 
+    Where some of its models can run, the others stop nothing: their consumers say what they need.
+
     Args:
         needs_server: Redis is started, too.
     """
@@ -34,7 +36,8 @@ def missing_for_up(models: Mapping[str, ModelConfig], needs_server: bool) -> str
     lacking = {} if _is_there("api") else {"The front end": ("api",)}
     if needs_server and not is_server_there:
         lacking["Redis"] = ("embedded",)
-    return _told({**lacking, **_lacking(models)})
+    without = _lacking(models)
+    return _told({**lacking, **(without if len(without) == len(models) else {})})
 
 
 def missing_for(models: Mapping[str, ModelConfig]) -> str | None:

@@ -28,6 +28,8 @@ from tests.helpers import eventually
 
 PASSWORD = "only-for-this-test"
 MODEL = "echo"
+REFUSED = r"(?i)no permissions|can't run this command|can't access|not allowed|ACL failure"
+"""In the words of Valkey and of each version of Redis."""
 WORK = keys.work(MODEL, "default")
 OTHER_WORK = keys.work(MODEL, "other")
 REPLY = keys.reply(MODEL, "default", "r1")
@@ -460,7 +462,7 @@ def requeue_on_the_console(server: Server) -> None:
         arguments = [*head.replace("user front_end", f"user {console}").split()[1:], *(f"({one}" for one in selectors)]
         server.does("administrator", "ACL", "SETUSER", *arguments)
         for command in [*acts, *(looks[1:] if console == "off" else ())]:
-            with pytest.raises(ServerError, match=r"(?i)no permissions|can't run this command|not allowed|ACL failure"):
+            with pytest.raises(ServerError, match=REFUSED):
                 server.does(console, *command)
         if console == "read":
             assert server.does("read", *looks[0]) == 2

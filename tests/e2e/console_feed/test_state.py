@@ -11,11 +11,20 @@ import pytest
 
 from shared import keys
 from shared.redis.client import connect
+from shared.redis.embedded import ServerConfig, free_port
 from tests.e2e.console_feed.streams import events, get
 from tests.e2e.stack import Stack, call, echo_models
+from tests.embedded import EmbeddedServer
 from tests.helpers import eventually
 
 pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture(scope="module")
+def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of its own: what is shown first, and whether all is well, depends on all models there are."""
+    with EmbeddedServer(ServerConfig(tmp_path_factory.mktemp("valkey"), free_port(), appendonly="no")) as server:
+        yield server.url
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,22 @@ from pathlib import Path
 
 import pytest
 
+from shared.redis.embedded import ServerConfig, free_port
 from tests.children import ROOT, clean_environment
 from tests.e2e.stack import Stack, echo_models
 from tests.e2e.top.screens import Screen
+from tests.embedded import EmbeddedServer
 
 pytestmark = pytest.mark.timeout(60)
 
 TOP = [sys.executable, "-m", "headrace", "top"]
+
+
+@pytest.fixture(scope="module")
+def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of its own: what is shown first, and whether all is well, depends on all models there are."""
+    with EmbeddedServer(ServerConfig(tmp_path_factory.mktemp("valkey"), free_port(), appendonly="no")) as server:
+        yield server.url
 
 
 @pytest.fixture(scope="module")

@@ -140,6 +140,8 @@ class House:
         threads.cause = error = threads.cause or SystemExit(0)  # which they end with without a word
         for step in (*STAGES.values(), "renew"):
             setattr(self.stream, step, raising(error))
+        leases = self.worker._pipeline._context.leases
+        leases.release(leases.held())  # a renewal that is under way has nothing left to miss
 
     def ask(self, request_id: str) -> tuple[str, str | None]:
         """Send a request and wait; returns the precision that answered and the data's beginning."""

@@ -35,6 +35,12 @@ def test_a_wheel_without_extras(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "embedded" not in (extras.missing_for_up(NET, needs_server=False) or "")
 
 
+def test_a_model_that_lacks_packages_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    _without(monkeypatch, "torch")
+    assert extras.missing_for_up({**ECHO, **NET}, needs_server=True) is None
+    assert "net needs" in (extras.missing_for_up(NET, needs_server=True) or "")
+
+
 def test_each_model_needs_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     _without(monkeypatch, "torch")
     assert extras.missing_for({**ECHO, **MINE}) is None
