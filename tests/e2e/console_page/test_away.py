@@ -26,6 +26,7 @@ def test_a_server_that_goes_away_is_named_and_greyed_and_comes_back(open_page: O
     with serving(recorded) as address:
         page = open_page(f"{address}/console", tolerant=True)  # Chromium reports each refused connection
         expect(page.locator("#link-text")).to_have_text("Live")
+        expect(page.locator(".figures")).to_contain_text("dead letters")  # the last figure is there
         before = page.locator(".figures").inner_text()
     expect(page.locator("#link-text")).to_have_text(re.compile(r"Away for \d+ s"))
     expect(page.locator("#health")).to_contain_text("The server does not answer. The figures are from")
