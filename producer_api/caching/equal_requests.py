@@ -124,7 +124,7 @@ class EqualRequests:
             model = self._now(state.name, card)
         settings = model.settings
         tenant = client.key.digest if client is not None and settings.scope == "key" else b""
-        key = key_of(request, tenant, model.known) if freshness.may_store or freshness.may_read else None
+        key = key_of(request, tenant, model.known) if freshness.may_store else None
         if key is None:
             return self._pass(model, state, request, done, lane)
         if freshness.may_read:

@@ -17,7 +17,7 @@ class Freshness:
 
     Attributes:
         may_read: it takes one that was made for another request.
-        may_store: others may get the one that is made for it.
+        may_store: others may get the one that is made for it; without that it takes none of others, either.
         max_age_s: older ones it does not take.
     """
 

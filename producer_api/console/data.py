@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from producer_api.background import forever
-from producer_api.caching.equal_requests import Found, OfModel
+from producer_api.caching.equal_requests import OfModel
 from producer_api.queue.interface import Catalogue
 from shared.metrics.waits import Waits
 from shared.redis.advice import told
@@ -168,5 +168,5 @@ class ConsoleData:
 
 
 def _counts(one: OfModel) -> CacheCounts:
-    hits, answers = one.counts[Found.HIT] + one.counts[Found.JOINED], one.answers
-    return CacheCounts(hits, one.counts[Found.MISS], len(answers), answers.used_bytes, one.settings.limit_bytes)
+    answers = one.answers
+    return CacheCounts(one.hits + one.joined, one.misses, len(answers), answers.used_bytes, one.settings.limit_bytes)

@@ -11,20 +11,11 @@ import pytest
 
 from shared import keys
 from shared.redis.client import connect
-from shared.redis.embedded import ServerConfig, free_port
 from tests.e2e.console_feed.streams import events, get
 from tests.e2e.stack import Stack, call, echo_models
-from tests.embedded import EmbeddedServer
 from tests.helpers import eventually
 
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture(scope="module")
-def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server of its own: what is shown first, and whether all is well, depends on all models there are."""
-    with EmbeddedServer(ServerConfig(tmp_path_factory.mktemp("valkey"), free_port(), appendonly="no")) as server:
-        yield server.url
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +24,8 @@ def model() -> str:
 
 
 @pytest.fixture(scope="module")
-def stack(valkey_url: str, tmp_path_factory: pytest.TempPathFactory, model: str) -> Iterator[Stack]:
-    with Stack(valkey_url, echo_models(tmp_path_factory.mktemp("feed"), model)) as stack:
+def stack(own_server_url: str, tmp_path_factory: pytest.TempPathFactory, model: str) -> Iterator[Stack]:
+    with Stack(own_server_url, echo_models(tmp_path_factory.mktemp("feed"), model)) as stack:
         stack.begin_consumer(model)
         stack.begin_consumer(model)
         stack.start_front_end()
@@ -92,9 +83,9 @@ def test_without_a_model_the_detail_is_null_and_an_unknown_one_is_refused(stack:
     assert (twice.status, twice.body["error"]["field"]) == (400, "model")
 
 
-def test_a_stream_shows_what_changes(stack: Stack, valkey_url: str, model: str) -> None:
+def test_a_stream_shows_what_changes(stack: Stack, own_server_url: str, model: str) -> None:
     """A dead letter, a paused lane with a request in it, and that lane's kind."""
-    with connect(valkey_url) as client, events(stack.url, model=model) as stream:
+    with connect(own_server_url) as client, events(stack.url, model=model) as stream:
         first = stream.next()
         assert first["model"]["name"] == model
         client.xadd(keys.dead_letters(model, "default"), {"id": "x", "reason": "a test", "m": b"", "sum": 0})

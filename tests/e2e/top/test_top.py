@@ -12,22 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from shared.redis.embedded import ServerConfig, free_port
 from tests.children import ROOT, clean_environment
 from tests.e2e.stack import Stack, echo_models
 from tests.e2e.top.screens import Screen
-from tests.embedded import EmbeddedServer
 
 pytestmark = pytest.mark.timeout(60)
 
 TOP = [sys.executable, "-m", "headrace", "top"]
-
-
-@pytest.fixture(scope="module")
-def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server of its own: what is shown first, and whether all is well, depends on all models there are."""
-    with EmbeddedServer(ServerConfig(tmp_path_factory.mktemp("valkey"), free_port(), appendonly="no")) as server:
-        yield server.url
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +27,8 @@ def models() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def stack(valkey_url: str, tmp_path_factory: pytest.TempPathFactory, models: list[str]) -> Iterator[Stack]:
-    with Stack(valkey_url, echo_models(tmp_path_factory.mktemp("top"), *models)) as stack:
+def stack(own_server_url: str, tmp_path_factory: pytest.TempPathFactory, models: list[str]) -> Iterator[Stack]:
+    with Stack(own_server_url, echo_models(tmp_path_factory.mktemp("top"), *models)) as stack:
         for model in models:
             stack.begin_consumer(model)
         stack.start_front_end()
@@ -95,8 +86,8 @@ def test_it_stops_and_goes_on_like_other_programs(stack: Stack) -> None:
         assert screen.is_given_back
 
 
-def test_it_survives_a_front_end_that_goes_and_comes(valkey_url: str, tmp_path: Path) -> None:
-    with Stack(valkey_url, echo_models(tmp_path)) as stack:
+def test_it_survives_a_front_end_that_goes_and_comes(own_server_url: str, tmp_path: Path) -> None:
+    with Stack(own_server_url, echo_models(tmp_path)) as stack:
         front_end = stack.start_front_end()
         port = int(stack.url.rpartition(":")[2])
         with Screen([*TOP, "--url", stack.url], 80, 24) as screen:
